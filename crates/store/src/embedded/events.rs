@@ -1,0 +1,165 @@
+//! The event log: reading it, and following it.
+//!
+//! A follower keeps nothing but its place in the log. The newest revision wakes it, and it reads on from its place;
+//! so it does not matter how many wake-ups it slept through. Read next: `writer.rs`, which writes the log.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::watch;
+
+use super::readers::Readers;
+use super::{from_sql, group, to_sql};
+use crate::{Error, Event, Pending, Revision, Source};
+
+/// The log from a place on.
+pub(super) const FROM: &str = "SELECT id, key, value FROM event WHERE id >= ?1 ORDER BY id";
+
+// What one read may pass over, find and hold: it keeps a connection, and keeps the writer from reusing its log.
+const PASSED_MAX: usize = 20_000;
+const FOUND_MAX: usize = 1_000;
+const BYTES_MAX: usize = 4 << 20;
+
+/// A place in the event log: a revision, and the number of an op in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place(i64);
+
+impl Place {
+    const OP_BITS: u32 = 20;
+
+    pub(super) fn of(revision: i64, op: usize) -> Place {
+        let op = i64::try_from(op).unwrap_or(0);
+        Place((revision.min(i64::MAX >> Place::OP_BITS) << Place::OP_BITS) + op)
+    }
+
+    /// As the id of an event.
+    pub(super) fn id(self) -> i64 {
+        self.0
+    }
+
+    fn revision(self) -> i64 {
+        self.0 >> Place::OP_BITS
+    }
+}
+
+/// The oldest revision whose events are still there.
+pub(super) fn oldest(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("SELECT value FROM meta WHERE name = 'oldest'")?
+        .query_row((), |row| row.get(0))
+}
+
+/// Follows the log for one watch.
+pub(super) struct Follower {
+    readers: Arc<Readers>,
+    committed: watch::Receiver<i64>,
+    prefix: Arc<str>,
+    place: Place,
+}
+
+impl Follower {
+    pub(super) async fn start(
+        readers: &Arc<Readers>,
+        committed: watch::Receiver<i64>,
+        prefix: &str,
+        from: Revision,
+    ) -> Result<Follower, Error> {
+        let from = if from == Revision::ZERO { Revision::ZERO.next() } else { from };
+        let place = Place::of(to_sql(from), 0);
+        readers.read(move |snapshot| remembered(snapshot, place)).await?;
+        Ok(Follower { readers: Arc::clone(readers), committed, prefix: prefix.into(), place })
+    }
+}
+
+impl Source for Follower {
+    fn more(&mut self) -> Pending<'_, Vec<Event>> {
+        Box::pin(async move {
+            loop {
+                let newest = *self.committed.borrow_and_update();
+                if self.place.revision() > newest {
+                    self.committed.changed().await.map_err(|_| Error::Closed)?;
+                    continue;
+                }
+                let (prefix, place) = (Arc::clone(&self.prefix), self.place);
+                let stretch = self
+                    .readers
+                    .read(move |snapshot| Stretch::read(snapshot, &prefix, place))
+                    .await?;
+                self.place = stretch.end;
+                if !stretch.events.is_empty() {
+                    return Ok(stretch.events);
+                }
+            }
+        })
+    }
+}
+
+/// A part of the log.
+struct Stretch {
+    events: Vec<Event>,
+    /// Where the next one begins.
+    end: Place,
+}
+
+impl Stretch {
+    fn read(snapshot: &Connection, prefix: &str, from: Place) -> Result<Stretch, Error> {
+        remembered(snapshot, from)?;
+        Stretch::collect(snapshot, prefix, from)
+            .map_err(|error| Error::storage("read the event log", error))
+    }
+
+    fn collect(snapshot: &Connection, prefix: &str, from: Place) -> rusqlite::Result<Stretch> {
+        let mut events = Vec::new();
+        let (mut passed, mut bytes) = (0, 0);
+        let mut statement = snapshot.prepare_cached(FROM)?;
+        let mut rows = statement.query([from.id()])?;
+        while let Some(row) = rows.next()? {
+            let place = Place(row.get(0)?);
+            if passed == PASSED_MAX || events.len() == FOUND_MAX || bytes >= BYTES_MAX {
+                return Ok(Stretch { events, end: place });
+            }
+            passed += 1;
+            if row.get_ref(1)?.as_bytes()?.starts_with(prefix.as_bytes()) {
+                let event = Event {
+                    revision: from_sql(place.revision()),
+                    key: row.get(1)?,
+                    value: row.get(2)?,
+                };
+                bytes += event.key.len() + event.value.as_ref().map_or(0, Vec::len);
+                events.push(event);
+            }
+        }
+        // All there is of this moment was seen; the next revision is the next thing to see.
+        let end = Place::of(group::newest(snapshot)? + 1, 0).max(from);
+        Ok(Stretch { events, end })
+    }
+}
+
+/// Whether the log still has everything from `place` on.
+fn remembered(snapshot: &Connection, place: Place) -> Result<(), Error> {
+    let oldest = oldest(snapshot).map_err(|error| Error::storage("read the event log", error))?;
+    if place < Place::of(oldest, 0) {
+        return Err(Error::Compacted { oldest: from_sql(oldest) });
+    }
+    Ok(())
+}
+
+/// Forgets all before revision `before`. Quick; the events themselves are removed by [`sweep`].
+pub(super) fn forget(connection: &Connection, before: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'oldest'")?
+        .execute([before])?;
+    Ok(())
+}
+
+/// Removes up to `most` forgotten events, the oldest first; says whether that was all of them.
+pub(super) fn sweep(connection: &Connection, most: i64) -> rusqlite::Result<bool> {
+    let oldest = Place::of(oldest(connection)?, 0);
+    let beyond: Option<i64> = connection
+        .prepare_cached("SELECT id FROM event WHERE id < ?1 ORDER BY id LIMIT 1 OFFSET ?2")?
+        .query_row((oldest.id(), most), |row| row.get(0))
+        .optional()?;
+    let end = beyond.unwrap_or(oldest.id());
+    connection.prepare_cached("DELETE FROM event WHERE id < ?1")?.execute([end])?;
+    Ok(beyond.is_none())
+}

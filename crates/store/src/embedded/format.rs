@@ -1,0 +1,281 @@
+//! What the file looks like, how one comes into being, and which files are refused.
+//!
+//! The format's number is SQLite's `user_version` and Muster's mark its `application_id`: both stand in the first
+//! hundred bytes, so a file can be judged before SQLite, which would write beside it, sees it. To keep those bytes
+//! true, `state.db` is never made or migrated in place: a whole new file is made beside it and renamed over it. A
+//! crash on the way leaves the old file, or none. The file of the older format stays, as `state.db.format-1`.
+//!
+//! To change the format, append to [`MIGRATIONS`]; never change one that was released.
+//! Read next: `verify.rs`, then `group.rs`, which writes these tables.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::wal::CheckpointMode;
+use rusqlite::{Connection, DEFAULT_NAME, OpenFlags};
+
+use super::verify;
+use crate::Error;
+
+/// `Must`, so that `file` and a hex dump tell whose it is.
+const APPLICATION_ID: u32 = u32::from_be_bytes(*b"Must");
+
+/// The n-th brings format n to format n + 1; the first makes a file from nothing.
+const MIGRATIONS: &[&str] = &[FORMAT_1];
+
+// Two rowid tables: values of some hundred bytes make tables without rowid slower to write. An event's id is its
+// revision shifted left by 20 plus the number of its op, which makes the log append-only without a second index.
+const FORMAT_1: &str = "
+    CREATE TABLE meta (
+        name TEXT PRIMARY KEY NOT NULL,
+        value INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE kv (
+        key TEXT PRIMARY KEY NOT NULL,
+        value BLOB NOT NULL,
+        created INTEGER NOT NULL,
+        modified INTEGER NOT NULL,
+        version INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE event (
+        id INTEGER PRIMARY KEY NOT NULL,
+        key TEXT NOT NULL,
+        value BLOB,
+        revision INTEGER NOT NULL GENERATED ALWAYS AS (id >> 20) VIRTUAL
+    ) STRICT;
+    INSERT INTO meta VALUES ('revision', 0), ('oldest', 1);
+";
+
+/// Makes sure that there is a sound file of the newest format in `directory`, and says where.
+pub(super) fn prepare(directory: &Path) -> Result<PathBuf, Error> {
+    prepare_with(directory, MIGRATIONS)
+}
+
+fn prepare_with(directory: &Path, migrations: &[&str]) -> Result<PathBuf, Error> {
+    let path = directory.join("state.db");
+    let fresh = beside(&path, ".new");
+    // Left there by a crash; it never was the state.
+    for leftover in
+        [&fresh, &beside(&fresh, "-journal"), &beside(&fresh, "-wal"), &beside(&fresh, "-shm")]
+    {
+        remove(leftover)?;
+    }
+    match inspect(&path, migrations.len())? {
+        None => {
+            build(&fresh, 0, migrations)?;
+            replace(&fresh, &path)?;
+        }
+        Some(found) => {
+            verify::sound(&path)?;
+            if found < migrations.len() {
+                upgrade(&path, &fresh, found, migrations)?;
+            }
+            verify::readable(&path)?;
+        }
+    }
+    Ok(path)
+}
+
+/// The format of the file, or none if there is no file. Only reads.
+fn inspect(path: &Path, known: usize) -> Result<Option<usize>, Error> {
+    let foreign =
+        |detail: &str| Error::Foreign { path: path.to_owned(), detail: detail.to_owned() };
+    let corrupt =
+        |detail: &str| Error::Corrupt { path: path.to_owned(), detail: detail.to_owned() };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            // SQLite would replay the log of the lost file into the new one.
+            return match log_size(path)? {
+                0 => Ok(None),
+                _ => Err(corrupt("it is gone, but its write-ahead log state.db-wal is there")),
+            };
+        }
+        Err(error) => return Err(Error::file("open", path, error)),
+    };
+    let mut header = [0; 100];
+    match file.read_exact(&mut header) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            return Err(corrupt("it is too short to be one"));
+        }
+        Err(error) => return Err(Error::file("read", path, error)),
+    }
+    // https://www.sqlite.org/fileformat2.html#the_database_header
+    let number = |at: usize| {
+        u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    if !header.starts_with(b"SQLite format 3\0") {
+        return Err(foreign("it does not begin as an SQLite database does"));
+    }
+    let (user_version, application_id) = (number(60), number(68));
+    if application_id != APPLICATION_ID {
+        return Err(foreign(&format!(
+            "an SQLite database with application id {application_id:#010x}"
+        )));
+    }
+    match user_version as usize {
+        0 => Err(corrupt("its format is 0")),
+        found if found > known => Err(Error::Newer {
+            path: path.to_owned(),
+            found: user_version,
+            known: u32::try_from(known).unwrap_or(0),
+        }),
+        found => Ok(Some(found)),
+    }
+}
+
+/// Brings the file at `path` from format `found` to the newest, by way of a copy at `fresh`.
+fn upgrade(path: &Path, fresh: &Path, found: usize, migrations: &[&str]) -> Result<(), Error> {
+    let storage = |error| Error::storage("bring the state file to the newest format", error);
+    touch(fresh)?;
+    let old = open(path).map_err(storage)?;
+    old.wal_checkpoint_v2(DEFAULT_NAME, CheckpointMode::TRUNCATE).map_err(storage)?;
+    let target = fresh.to_str().ok_or_else(|| {
+        Error::file(
+            "use a name that is not UTF-8 for",
+            path,
+            io::Error::from(ErrorKind::InvalidFilename),
+        )
+    })?;
+    old.execute("VACUUM INTO ?1", [target]).map_err(storage)?;
+    old.close().map_err(|(_, error)| storage(error))?;
+    remove(&beside(path, "-wal"))?;
+    remove(&beside(path, "-shm"))?;
+    build(fresh, found, migrations)?;
+    let kept = beside(path, &format!(".format-{found}"));
+    remove(&kept)?;
+    fs::hard_link(path, &kept)
+        .map_err(|error| Error::file("keep the older file as", &kept, error))?;
+    replace(fresh, path)?;
+    tracing::info!(from = found, to = migrations.len(), kept = %kept.display(), "brought the state file to the newest format");
+    Ok(())
+}
+
+/// Applies the migrations from format `found` on to the file at `fresh`, which is made if it is not there.
+fn build(fresh: &Path, found: usize, migrations: &[&str]) -> Result<(), Error> {
+    touch(fresh)?;
+    let steps = || {
+        let mut connection = open(fresh)?;
+        // Not a write-ahead log yet: this file is to be whole by itself.
+        connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        let transaction = connection.transaction()?;
+        for migration in &migrations[found..] {
+            transaction.execute_batch(migration)?;
+        }
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", migrations.len().cast_signed())?;
+        transaction.commit()?;
+        connection.close().map_err(|(_, error)| error)
+    };
+    steps().map_err(|error| Error::storage("make the state file", error))
+}
+
+/// Renames `fresh` to `path`, durably.
+fn replace(fresh: &Path, path: &Path) -> Result<(), Error> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let flush = |path: &Path| File::open(path).and_then(|file| file.sync_all());
+    flush(fresh).map_err(|error| Error::file("flush", fresh, error))?;
+    fs::rename(fresh, path).map_err(|error| Error::file("make", path, error))?;
+    flush(directory).map_err(|error| Error::file("flush", directory, error))
+}
+
+/// Makes an empty file that only its owner reads; SQLite gives what it puts beside it the same permissions.
+fn touch(path: &Path) -> Result<(), Error> {
+    let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    opened.map(drop).map_err(|error| Error::file("make", path, error))
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Error::file("remove", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How long the write-ahead log of the file at `path` is; zero if there is none.
+pub(super) fn log_size(path: &Path) -> Result<u64, Error> {
+    let log = beside(path, "-wal");
+    match fs::metadata(&log) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(Error::file("look at", log, error)),
+    }
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEXT: &[&str] =
+        &[FORMAT_1, "ALTER TABLE kv ADD COLUMN note TEXT; UPDATE kv SET note = 'from ' || key;"];
+
+    /// A file of format 1 with one key, part of it still in the write-ahead log.
+    fn older(directory: &Path) -> PathBuf {
+        let path = prepare(directory).unwrap();
+        let connection = open(&path).unwrap();
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
+        connection.execute("INSERT INTO kv VALUES ('a', x'31', 1, 1, 1)", ()).unwrap();
+        connection
+            .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+            .unwrap();
+        drop(connection);
+        assert!(log_size(&path).unwrap() > 0);
+        path
+    }
+
+    #[test]
+    fn an_older_file_is_brought_forward_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = older(directory.path());
+        prepare_with(directory.path(), NEXT).unwrap();
+        assert_eq!(inspect(&path, 2).unwrap(), Some(2));
+        let note: String =
+            open(&path).unwrap().query_row("SELECT note FROM kv", (), |row| row.get(0)).unwrap();
+        assert_eq!(note, "from a");
+        assert_eq!(inspect(&beside(&path, ".format-1"), 2).unwrap(), Some(1));
+        // Once is enough, and the program that knows only format 1 refuses it now.
+        prepare_with(directory.path(), NEXT).unwrap();
+        assert!(matches!(prepare(directory.path()), Err(Error::Newer { found: 2, known: 1, .. })));
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_older_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = older(directory.path());
+        let broken = &[FORMAT_1, "CREATE TABLE kv (no)"];
+        assert!(matches!(prepare_with(directory.path(), broken), Err(Error::Storage { .. })));
+        assert_eq!(inspect(&path, 2).unwrap(), Some(1));
+        prepare_with(directory.path(), NEXT).unwrap();
+    }
+
+    #[test]
+    fn a_crash_while_making_the_file_is_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.db");
+        fs::write(beside(&path, ".new"), "half").unwrap();
+        fs::write(beside(&path, ".new-journal"), "half").unwrap();
+        prepare(directory.path()).unwrap();
+        assert_eq!(inspect(&path, 1).unwrap(), Some(1));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}

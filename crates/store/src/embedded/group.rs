@@ -1,0 +1,122 @@
+//! A group of transactions, applied within one SQLite transaction.
+//!
+//! Every transaction first compares, seeing what those before it in the group have written, and writes only when all
+//! holds: so none needs to be undone by itself. When the disk refuses, the group is undone as a whole, and the writer
+//! tries its members one by one. Read next: `writer.rs`.
+
+use rusqlite::{Connection, OptionalExtension, Statement};
+
+use super::events::Place;
+use super::{from_sql, to_sql};
+use crate::{Expect, Op, Txn, TxnResult};
+
+/// The newest revision.
+pub(super) fn newest(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("SELECT value FROM meta WHERE name = 'revision'")?
+        .query_row((), |row| row.get(0))
+}
+
+/// What the writer says to SQLite, prepared once.
+pub(super) struct Statements<'c> {
+    begin: Statement<'c>,
+    commit: Statement<'c>,
+    rollback: Statement<'c>,
+    compare: Statement<'c>,
+    put: Statement<'c>,
+    delete: Statement<'c>,
+    log: Statement<'c>,
+    advance: Statement<'c>,
+}
+
+impl<'c> Statements<'c> {
+    pub(super) fn prepare(connection: &'c Connection) -> rusqlite::Result<Statements<'c>> {
+        Ok(Statements {
+            begin: connection.prepare("BEGIN IMMEDIATE")?,
+            commit: connection.prepare("COMMIT")?,
+            rollback: connection.prepare("ROLLBACK")?,
+            compare: connection.prepare("SELECT modified FROM kv WHERE key = ?1")?,
+            put: connection.prepare(
+                "INSERT INTO kv (key, value, created, modified, version) VALUES (?1, ?2, ?3, ?3, 1)
+                 ON CONFLICT (key) DO UPDATE
+                 SET value = excluded.value, modified = excluded.modified, version = version + 1",
+            )?,
+            delete: connection.prepare("DELETE FROM kv WHERE key = ?1")?,
+            log: connection.prepare("INSERT INTO event (id, key, value) VALUES (?1, ?2, ?3)")?,
+            advance: connection.prepare("UPDATE meta SET value = ?1 WHERE name = 'revision'")?,
+        })
+    }
+
+    pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
+        self.begin.execute(()).map(drop)
+    }
+
+    pub(super) fn commit(&mut self) -> rusqlite::Result<()> {
+        self.commit.execute(()).map(drop)
+    }
+
+    pub(super) fn rollback(&mut self) -> rusqlite::Result<()> {
+        self.rollback.execute(()).map(drop)
+    }
+
+    /// Applies `txns` in order on top of `revision`, and returns the newest revision with what became of each.
+    pub(super) fn apply<'t>(
+        &mut self,
+        mut revision: i64,
+        txns: impl Iterator<Item = &'t Txn>,
+    ) -> rusqlite::Result<(i64, Vec<TxnResult>)> {
+        let before = revision;
+        let mut results = Vec::with_capacity(txns.size_hint().0);
+        for txn in txns {
+            results.push(if let Some(key) = self.conflict(txn)? {
+                TxnResult::Conflict { key: key.to_owned() }
+            } else {
+                if self.write(revision + 1, &txn.ops)? {
+                    revision += 1;
+                }
+                TxnResult::Committed(from_sql(revision))
+            });
+        }
+        if revision > before {
+            self.advance.execute([revision])?;
+        }
+        Ok((revision, results))
+    }
+
+    fn conflict<'t>(&mut self, txn: &'t Txn) -> rusqlite::Result<Option<&'t str>> {
+        for compare in &txn.compares {
+            let found: Option<i64> =
+                self.compare.query_row([&compare.key], |row| row.get(0)).optional()?;
+            let holds = match compare.expect {
+                Expect::Absent => found.is_none(),
+                Expect::Modified(revision) => found == Some(to_sql(revision)),
+            };
+            if !holds {
+                return Ok(Some(&compare.key));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether anything changed.
+    fn write(&mut self, revision: i64, ops: &[Op]) -> rusqlite::Result<bool> {
+        let mut changed = false;
+        for (number, op) in ops.iter().enumerate() {
+            let id = Place::of(revision, number).id();
+            match op {
+                Op::Put { key, value } => {
+                    self.put.execute((key, value, revision))?;
+                    self.log.execute((id, key, value))?;
+                }
+                Op::Delete { key } => {
+                    if self.delete.execute([key])? == 0 {
+                        continue;
+                    }
+                    self.log.execute((id, key, None::<&[u8]>))?;
+                }
+            }
+            changed = true;
+        }
+        Ok(changed)
+    }
+}

@@ -1,0 +1,171 @@
+//! The embedded backend: one process, one directory, one SQLite file.
+//!
+//! ```text
+//! state.db     the state, with its -wal and -shm beside it while it is open
+//! state.lock   held by the process that has the store open, with its pid inside
+//! ```
+//!
+//! One thread writes ([`writer`]): all transactions that queue up while the disk flushes go into the next flush
+//! together. Reads have connections of their own ([`readers`]) and never wait for a flush. A watch reads the event
+//! log in the file ([`events`]) when it is woken, so a slow follower costs no memory and cannot miss anything.
+//!
+//! Nothing else of this process may open `state.db`: closing any descriptor of it would drop SQLite's own locks.
+//!
+//! Read next: `writer.rs` for the path of a commit, `format.rs` for what is in the file and which files are refused.
+
+mod events;
+mod format;
+mod group;
+mod lock;
+mod ranges;
+mod readers;
+mod verify;
+mod writer;
+
+use std::fmt;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use tokio::sync::{oneshot, watch};
+
+use crate::{Error, Page, Pending, Revision, Store, Txn, TxnResult, Watch};
+use events::Follower;
+use lock::Lock;
+use readers::Readers;
+use writer::{Inbox, Job};
+
+/// The embedded backend. Dropping it writes what is queued, closes the file and frees the directory.
+///
+/// Its methods need a tokio runtime around them; the waiting for disks happens outside of its worker threads.
+/// [`Store::commit`] queues its transaction when it is called, not when its future is first polled: the transactions
+/// of one caller happen in the order of the calls.
+pub struct Embedded {
+    /// Gone only while dropping.
+    inbox: Option<Inbox>,
+    writer: Option<JoinHandle<()>>,
+    readers: Arc<Readers>,
+    committed: watch::Receiver<i64>,
+    syncs: Arc<AtomicU64>,
+    /// Last, so that the directory is free only when the file is closed.
+    _lock: Lock,
+}
+
+impl Embedded {
+    /// Opens the store in `directory`, which is made if it does not exist. Blocks: it checks the whole file, and
+    /// brings one of an older format forward.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when another process has it; [`Error::Foreign`], [`Error::Newer`] and [`Error::Corrupt`] for
+    /// a file that it cannot use, which is left as it was; [`Error::File`] and [`Error::Storage`] when the disk
+    /// refuses.
+    pub fn open(directory: &Path) -> Result<Embedded, Error> {
+        // What is stored may be secret.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|error| Error::file("make the data directory", directory, error))?;
+        let lock = Lock::take(directory)?;
+        let path = format::prepare(directory)?;
+        let syncs = Arc::new(AtomicU64::new(0));
+        let (inbox, writer, committed) = writer::start(&path, Arc::clone(&syncs))?;
+        let readers = Arc::new(Readers::new(path));
+        Ok(Embedded {
+            inbox: Some(inbox),
+            writer: Some(writer),
+            readers,
+            committed,
+            syncs,
+            _lock: lock,
+        })
+    }
+
+    /// How many times a group of transactions was written and flushed since the store was opened.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
+    }
+
+    fn send(&self, job: Job) {
+        // A job that cannot be sent drops its reply, and who waits for that is told that the store is closed.
+        if let Some(inbox) = &self.inbox {
+            let _ = inbox.send(job);
+        }
+    }
+}
+
+impl Store for Embedded {
+    fn range<'a>(
+        &'a self,
+        prefix: &'a str,
+        start_after: Option<&'a str>,
+        limit: usize,
+    ) -> Pending<'a, Page> {
+        let (prefix, start_after) = (prefix.to_owned(), start_after.map(str::to_owned));
+        Box::pin(self.readers.read(move |snapshot| {
+            ranges::page(snapshot, &prefix, start_after.as_deref(), limit)
+                .map_err(|error| Error::storage("read a range", error))
+        }))
+    }
+
+    fn commit(&self, txn: Txn) -> Pending<'_, TxnResult> {
+        let (reply, answer) = oneshot::channel();
+        let checked = txn.check();
+        if checked.is_ok() {
+            self.send(Job::Commit { txn, reply });
+        }
+        Box::pin(async move {
+            checked?;
+            answer.await.map_err(|_| Error::Closed)?
+        })
+    }
+
+    fn watch<'a>(&'a self, prefix: &'a str, from: Revision) -> Pending<'a, Watch> {
+        Box::pin(async move {
+            let follower =
+                Follower::start(&self.readers, self.committed.clone(), prefix, from).await?;
+            Ok(Watch::new(follower))
+        })
+    }
+
+    fn compact(&self, before: Revision) -> Pending<'_, ()> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Compact { before: to_sql(before), reply });
+        Box::pin(async move { answer.await.map_err(|_| Error::Closed)? })
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        // Readers first: the last connection to close folds the log into the file, and that shall be the writer's.
+        self.readers.close();
+        self.inbox = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the store's writer panicked");
+        }
+    }
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Embedded")
+            .field("revision", &*self.committed.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+/// SQLite's integers are signed; a revision that does not fit has not happened and never will.
+fn to_sql(revision: Revision) -> i64 {
+    i64::try_from(revision.0).unwrap_or(i64::MAX)
+}
+
+fn from_sql(revision: i64) -> Revision {
+    Revision(u64::try_from(revision).unwrap_or(0))
+}

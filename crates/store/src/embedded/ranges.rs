@@ -1,0 +1,90 @@
+//! Reading keys in pages.
+//!
+//! Read next: `events.rs`, the other thing that is read.
+
+use rusqlite::{Connection, Row};
+
+use super::{from_sql, group};
+use crate::{KeyValue, Page};
+
+/// Keys from one key up to, and without, another.
+pub(super) const BOUNDED: &str = "SELECT key, value, modified, created, version FROM kv
+    WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3";
+
+const UNBOUNDED: &str = "SELECT key, value, modified, created, version FROM kv
+    WHERE key >= ?1 ORDER BY key LIMIT ?2";
+
+/// One page; `snapshot` is in a transaction, so that keys and revision are of the same moment.
+pub(super) fn page(
+    snapshot: &Connection,
+    prefix: &str,
+    start_after: Option<&str>,
+    limit: usize,
+) -> rusqlite::Result<Page> {
+    let limit = limit.max(1);
+    // One more than asked for tells whether there is a next page.
+    let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let start = match start_after {
+        Some(key) if key >= prefix => format!("{key}\0"),
+        _ => prefix.to_owned(),
+    };
+    let mut items: Vec<KeyValue> = match end(prefix) {
+        Some(end) => {
+            snapshot.prepare_cached(BOUNDED)?.query_map((start, end, most), key_value)?.collect()
+        }
+        None => snapshot
+            .prepare_cached(UNBOUNDED)?
+            .query_map((start, most), key_value)?
+            .collect::<Result<_, _>>(),
+    }?;
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(|last| last.key.clone());
+    Ok(Page { items, next, revision: from_sql(group::newest(snapshot)?) })
+}
+
+fn key_value(row: &Row<'_>) -> rusqlite::Result<KeyValue> {
+    Ok(KeyValue {
+        key: row.get(0)?,
+        value: row.get(1)?,
+        modified: from_sql(row.get(2)?),
+        created: from_sql(row.get(3)?),
+        version: row.get::<_, i64>(4)?.cast_unsigned(),
+    })
+}
+
+/// The first string after all those that start with `prefix`; none if there is no such. UTF-8 sorts as its
+/// characters do, so it is enough to step the last one.
+fn end(prefix: &str) -> Option<String> {
+    let mut characters: Vec<char> = prefix.chars().collect();
+    while let Some(last) = characters.pop() {
+        // The step over the surrogates is the only hole in the characters.
+        let next =
+            if last == '\u{d7ff}' { Some('\u{e000}') } else { char::from_u32(u32::from(last) + 1) };
+        if let Some(next) = next {
+            characters.push(next);
+            return Some(characters.into_iter().collect());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::end;
+
+    #[track_caller]
+    fn check(prefix: &str, expected: Option<&str>) {
+        assert_eq!(end(prefix).as_deref(), expected);
+    }
+
+    #[test]
+    fn the_end_of_a_prefix() {
+        check("", None);
+        check("/a/", Some("/a0"));
+        check("a\u{7f}", Some("a\u{80}"));
+        check("a\u{d7ff}", Some("a\u{e000}"));
+        check("a\u{10ffff}", Some("b"));
+        check("\u{10ffff}\u{10ffff}", None);
+    }
+}

@@ -1,0 +1,101 @@
+//! Whether a state file is sound, found out without writing a byte to it or beside it.
+//!
+//! Opened the usual way, SQLite would make `-shm` and `-wal` files and fold the log into the file before anyone
+//! could say that it is damaged. So the file is opened as immutable; and when a crash left a log, whose pages count
+//! too, with no file locks and the log's index in memory. Being alone is `lock.rs`'s part.
+//!
+//! It finds damaged pages, wrong types and missing tables. It cannot find a flipped bit inside a value: SQLite keeps
+//! no checksum of those. Read next: `format.rs`.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::format::log_size;
+use super::{events, group, ranges};
+use crate::Error;
+
+/// Checks every page of the file, whatever its format.
+pub(super) fn sound(path: &Path) -> Result<(), Error> {
+    let check = |connection: &Connection| {
+        connection.query_row("PRAGMA quick_check(1)", (), |row| row.get::<_, String>(0))
+    };
+    match aside(path)?.and_then(|connection| check(&connection)) {
+        Ok(verdict) if verdict == "ok" => Ok(()),
+        // The verdict has a heading in its first line when it is about the whole of a table.
+        Ok(verdict) => Err(corrupt(path, &verdict.lines().last().unwrap_or_default())),
+        Err(error) => Err(judge(path, error)),
+    }
+}
+
+/// Checks that a file of the newest format has what this program asks of it.
+pub(super) fn readable(path: &Path) -> Result<(), Error> {
+    let ask = |connection: Connection| {
+        group::Statements::prepare(&connection)?;
+        connection.prepare(ranges::BOUNDED)?;
+        connection.prepare(events::FROM)?;
+        let (revision, oldest) = (group::newest(&connection)?, events::oldest(&connection)?);
+        Ok((revision, oldest))
+    };
+    match aside(path)?.and_then(ask) {
+        Ok((revision, oldest)) if (1..=revision + 1).contains(&oldest) => Ok(()),
+        Ok((revision, oldest)) => Err(corrupt(
+            path,
+            &format!("its revision is {revision}, but its history begins at {oldest}"),
+        )),
+        Err(error) => Err(judge(path, error)),
+    }
+}
+
+fn corrupt(path: &Path, detail: &dyn std::fmt::Display) -> Error {
+    Error::Corrupt { path: path.to_owned(), detail: detail.to_string() }
+}
+
+/// A disk that cannot be read says nothing about the file; all else that fails here does.
+fn judge(path: &Path, error: rusqlite::Error) -> Error {
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::OutOfMemory
+            | ErrorCode::PermissionDenied,
+        ) => Error::storage("check the state file", error),
+        _ => corrupt(path, &error),
+    }
+}
+
+/// Opens the file so that nothing is written.
+fn aside(path: &Path) -> Result<rusqlite::Result<Connection>, Error> {
+    let logged = log_size(path)? > 0;
+    let how = if logged { "vfs=unix-none" } else { "immutable=1" };
+    let uri = format!("file:{}?mode=ro&{how}", escaped(path));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || {
+        let connection = Connection::open_with_flags(uri, flags)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        if logged {
+            // Keeps the log's index in memory instead of in a -shm file.
+            connection.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
+        }
+        Ok(connection)
+    };
+    Ok(open())
+}
+
+/// A path as it must stand in a URI.
+fn escaped(path: &Path) -> String {
+    let mut text = String::new();
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                text.push(char::from(byte))
+            }
+            _ => text.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    text
+}

@@ -1,0 +1,306 @@
+//! The one thread that writes.
+//!
+//! It takes all that is queued, applies it in one SQLite transaction, flushes once, and only then answers. What
+//! comes in meanwhile is the next group: the slower the disk, the larger the groups. Folding the log into the file
+//! (a checkpoint) and removing old events happen between groups, after the answers.
+//!
+//! When the disk refuses (full, say), the group is undone and each of its transactions is tried alone, so that none
+//! fails for its neighbour. When a *flush* fails, nothing more is written: the kernel may have dropped what it could
+//! not write, and a later flush would succeed without it. Read next: `group.rs`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvError, Sender, TryRecvError};
+use std::thread::{self, JoinHandle};
+
+use rusqlite::wal::CheckpointMode;
+use rusqlite::{Connection, DEFAULT_NAME, ErrorCode, OpenFlags, ffi};
+use tokio::sync::{oneshot, watch};
+
+use super::events;
+use super::group::{self, Statements};
+use crate::{Error, Txn, TxnResult};
+
+// Large enough that a flush costs little beside the work, small enough that the first of a group need not wait long.
+const GROUP_OPS_MAX: usize = 100_000;
+const SWEEP_EVENTS: i64 = 10_000;
+// In pages of 4 KiB. At the first, the log is folded into the file as far as readers allow; at the second, the
+// writer waits for them, so that the log does not grow for ever under an unbroken stream of reads.
+const LOG_PAGES: i32 = 1_000;
+const LOG_PAGES_MAX: i32 = 16_000;
+const LOG_BYTES_KEPT: i64 = 64 << 20;
+
+/// Where jobs are left.
+pub(super) type Inbox = Sender<Job>;
+
+type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What the writer is asked to do.
+pub(super) enum Job {
+    /// Write a transaction that was checked.
+    Commit { txn: Txn, reply: Reply<TxnResult> },
+    /// Forget events before a revision.
+    Compact { before: i64, reply: Reply<()> },
+}
+
+/// Opens the file for writing and starts the thread. It ends when all inboxes are gone and their jobs done.
+pub(super) fn start(
+    path: &Path,
+    syncs: Arc<AtomicU64>,
+) -> Result<(Inbox, JoinHandle<()>, watch::Receiver<i64>), Error> {
+    let storage = |error| Error::storage("open the state file", error);
+    let connection = open(path).map_err(storage)?;
+    let revision = group::newest(&connection).map_err(storage)?;
+    // Prepared here once, so that what cannot be prepared is known before the thread runs.
+    Statements::prepare(&connection).map_err(storage)?;
+    let (inbox, jobs) = mpsc::channel();
+    let (committed, newest) = watch::channel(revision);
+    let run = move || match Statements::prepare(&connection) {
+        Ok(statements) => {
+            let queue = Queue::new(jobs);
+            Writer {
+                connection: &connection,
+                statements,
+                revision,
+                committed,
+                syncs,
+                poison: None,
+            }
+            .run(queue);
+        }
+        Err(error) => tracing::error!(%error, "the store's writer cannot start"),
+    };
+    let thread = thread::Builder::new()
+        .name("store-writer".to_owned())
+        .spawn(run)
+        .map_err(|error| Error::file("start the writer of", path, error))?;
+    Ok((inbox, thread, newest))
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cache_size", -16_384)?;
+    // By itself, SQLite would checkpoint before it answers, and hide it when that fails.
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
+    connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES_KEPT, |_| Ok(()))?;
+    // A log that a crash left may end in frames that only the page cache has, after a flush that failed. Nothing may
+    // be appended to such a log: it would be lost with them. Emptying it flushes all that was read from it.
+    connection.wal_checkpoint_v2(DEFAULT_NAME, CheckpointMode::TRUNCATE)?;
+    Ok(connection)
+}
+
+/// What is waiting.
+struct Queue {
+    jobs: Receiver<Job>,
+    group: Vec<(Txn, Reply<TxnResult>)>,
+    compactions: Vec<(i64, Reply<()>)>,
+}
+
+impl Queue {
+    fn new(jobs: Receiver<Job>) -> Queue {
+        Queue { jobs, group: Vec::new(), compactions: Vec::new() }
+    }
+
+    /// Takes what is there; waits for something if `idle`. False when there is nothing and never will be.
+    fn gather(&mut self, idle: bool) -> bool {
+        let mut ops = 0;
+        if idle {
+            match self.jobs.recv() {
+                Ok(job) => ops += self.sort(job),
+                Err(RecvError) => return false,
+            }
+        }
+        while ops < GROUP_OPS_MAX {
+            match self.jobs.try_recv() {
+                Ok(job) => ops += self.sort(job),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    return !(self.group.is_empty() && self.compactions.is_empty());
+                }
+            }
+        }
+        true
+    }
+
+    /// How much work it is, in ops.
+    fn sort(&mut self, job: Job) -> usize {
+        match job {
+            Job::Commit { txn, reply } => {
+                let ops = txn.ops.len() + txn.compares.len();
+                self.group.push((txn, reply));
+                ops
+            }
+            Job::Compact { before, reply } => {
+                self.compactions.push((before, reply));
+                0
+            }
+        }
+    }
+}
+
+struct Writer<'c> {
+    connection: &'c Connection,
+    statements: Statements<'c>,
+    revision: i64,
+    committed: watch::Sender<i64>,
+    syncs: Arc<AtomicU64>,
+    /// Why nothing is written any more.
+    poison: Option<Arc<rusqlite::Error>>,
+}
+
+impl Writer<'_> {
+    fn run(mut self, mut queue: Queue) {
+        let mut sweeping = false;
+        while queue.gather(!sweeping) {
+            let (txns, replies): (Vec<_>, Vec<_>) = queue.group.drain(..).unzip();
+            if !txns.is_empty() {
+                let results = self.commit_group(&txns);
+                self.committed.send_if_modified(|newest| {
+                    std::mem::replace(newest, self.revision) != self.revision
+                });
+                for (reply, result) in replies.into_iter().zip(results) {
+                    // Nobody waiting for it any more is no reason not to have written it.
+                    let _ = reply.send(result);
+                }
+            }
+            for (before, reply) in queue.compactions.drain(..) {
+                let result = self.forget(before);
+                sweeping |= result.is_ok();
+                let _ = reply.send(result);
+            }
+            if sweeping {
+                sweeping = self.sweep();
+            }
+            self.checkpoint();
+        }
+    }
+
+    /// Together if possible, else one by one.
+    fn commit_group(&mut self, txns: &[Txn]) -> Vec<Result<TxnResult, Error>> {
+        match self.commit(txns) {
+            Ok(results) => results.into_iter().map(Ok).collect(),
+            Err(error) if txns.len() == 1 => vec![Err(error)],
+            Err(_) => txns.iter().map(|txn| self.commit_alone(txn)).collect(),
+        }
+    }
+
+    fn commit_alone(&mut self, txn: &Txn) -> Result<TxnResult, Error> {
+        let results = self.commit(std::slice::from_ref(txn))?;
+        results.into_iter().next().ok_or(Error::Closed)
+    }
+
+    fn commit(&mut self, txns: &[Txn]) -> Result<Vec<TxnResult>, Error> {
+        let before = self.revision;
+        let (revision, results) = self.durably("commit", |writer| {
+            let applied = writer.statements.apply(before, txns.iter())?;
+            Ok((applied.0 > before, applied))
+        })?;
+        self.revision = revision;
+        Ok(results)
+    }
+
+    fn forget(&mut self, before: i64) -> Result<(), Error> {
+        let before = before.min(self.revision + 1);
+        self.durably("compact", |writer| {
+            let later = before > events::oldest(writer.connection)?;
+            if later {
+                events::forget(writer.connection, before)?;
+            }
+            Ok((later, ()))
+        })
+    }
+
+    /// Whether there is more to sweep.
+    fn sweep(&mut self) -> bool {
+        let swept = self.durably("remove old events", |writer| {
+            let all = events::sweep(writer.connection, SWEEP_EVENTS)?;
+            Ok((true, all))
+        });
+        match swept {
+            Ok(all) => !all,
+            Err(error) => {
+                // The next compaction takes them along.
+                tracing::warn!(%error, source = ?std::error::Error::source(&error), "old events stay for now");
+                false
+            }
+        }
+    }
+
+    /// Runs `work` in one SQLite transaction, which is flushed if `work` says that it changed something, and undone
+    /// if anything fails.
+    fn durably<T>(
+        &mut self,
+        action: &'static str,
+        work: impl FnOnce(&mut Self) -> rusqlite::Result<(bool, T)>,
+    ) -> Result<T, Error> {
+        if let Some(source) = &self.poison {
+            return Err(Error::Poisoned { source: source.clone() });
+        }
+        self.attempt(work).map_err(|error| self.fail(action, error))
+    }
+
+    fn attempt<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> rusqlite::Result<(bool, T)>,
+    ) -> rusqlite::Result<T> {
+        self.statements.begin()?;
+        let (changed, value) = work(self)?;
+        if changed {
+            self.statements.commit()?;
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.statements.rollback()?;
+        }
+        Ok(value)
+    }
+
+    /// Undoes what is open, and decides whether to go on.
+    fn fail(&mut self, action: &'static str, error: rusqlite::Error) -> Error {
+        // SQLite has undone it already after most errors.
+        let undone = self.connection.is_autocommit() || self.statements.rollback().is_ok();
+        if undone && !in_doubt(&error) {
+            return Error::storage(action, error);
+        }
+        tracing::error!(%error, action, "the store stops writing, since it cannot know what reached the disk");
+        let source = Arc::new(error);
+        self.poison = Some(Arc::clone(&source));
+        Error::Poisoned { source }
+    }
+
+    /// Folds the log into the file when it has grown enough.
+    fn checkpoint(&mut self) {
+        if self.poison.is_some() {
+            return;
+        }
+        let fold = |mode| self.connection.wal_checkpoint_v2(DEFAULT_NAME, mode);
+        let folded = fold(CheckpointMode::NOOP).and_then(|(pages, done)| match pages - done {
+            _ if pages > LOG_PAGES_MAX && pages > done => fold(CheckpointMode::RESTART).map(drop),
+            waiting if waiting > LOG_PAGES => fold(CheckpointMode::PASSIVE).map(drop),
+            _ => Ok(()),
+        });
+        match folded {
+            Ok(()) => {}
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
+            Err(error) if in_doubt(&error) => {
+                self.fail("fold the log into the state file", error);
+            }
+            // The log has it all; the next time may do.
+            Err(error) => {
+                tracing::warn!(%error, "the log cannot be folded into the state file for now")
+            }
+        }
+    }
+}
+
+/// Whether an error means that the state on the disk is not what SQLite believes it to be.
+fn in_doubt(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| {
+        matches!(error.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+            || matches!(error.extended_code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)
+    })
+}
