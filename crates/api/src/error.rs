@@ -1,0 +1,85 @@
+//! What an answer says when it is not what was asked for.
+
+use serde::{Deserialize, Serialize};
+
+/// The kind of trouble; each has one HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// 400: the request itself cannot be read.
+    BadRequest,
+    /// 404: there is no such thing.
+    NotFound,
+    /// 405: not with this method.
+    MethodNotAllowed,
+    /// 409: not as things are.
+    Conflict,
+    /// 413: more than is taken.
+    TooLarge,
+    /// 422: the documents are wrong; the details say where.
+    Invalid,
+    /// 503: not now; nothing was changed.
+    Unavailable,
+    /// 502: another daemon that was needed did not answer.
+    BadGateway,
+    /// 500: a defect of the server.
+    Internal,
+}
+
+impl ErrorCode {
+    /// The HTTP status.
+    pub fn status(self) -> u16 {
+        match self {
+            ErrorCode::BadRequest => 400,
+            ErrorCode::NotFound => 404,
+            ErrorCode::MethodNotAllowed => 405,
+            ErrorCode::Conflict => 409,
+            ErrorCode::TooLarge => 413,
+            ErrorCode::Invalid => 422,
+            ErrorCode::Internal => 500,
+            ErrorCode::BadGateway => 502,
+            ErrorCode::Unavailable => 503,
+        }
+    }
+}
+
+/// The body of every answer that is not 2xx.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The kind of trouble.
+    pub code: ErrorCode,
+    /// What is wrong, in a sentence.
+    pub message: String,
+    /// Each thing that is wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<Detail>,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl ErrorBody {
+    /// Trouble without details.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: Vec::new(), hint: None }
+    }
+}
+
+/// One thing that is wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Detail {
+    /// The name of the source, as it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The line, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The column in characters, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+    /// The path of keys, such as `health.0.probe.http.port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// What is wrong and what would be right.
+    pub message: String,
+}

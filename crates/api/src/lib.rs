@@ -1,0 +1,20 @@
+//! The wire of Muster: what the daemons and the command line say to each other, and how.
+//!
+//! Only this crate knows the paths and the JSON of the native API. `document` has what people ask
+//! and are told, `daemon` what agents and gateways tell and are told, `path` where, `client` a
+//! typed client for all of it. Every answer that is not 2xx carries an [`ErrorBody`].
+
+mod client;
+mod daemon;
+mod document;
+mod error;
+pub mod path;
+
+pub use client::{Client, Error, Lines};
+pub use daemon::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
+pub use document::{
+    ApplyReply, ApplyRequest, DeploymentView, EventView, GatewayView, Health, InstanceView,
+    LogQuery, LogStream, MoveView, NodeState, NodeView, RevisionView, RolloutRequest, ScaleRequest,
+    ServiceState, ServiceView, Source, UndoRequest, WaitView, Wave,
+};
+pub use error::{Detail, ErrorBody, ErrorCode};

@@ -1,0 +1,410 @@
+//! The one door for writes. [`State::apply`] is deterministic and total: it re-checks what the
+//! proposer assumed and refuses what overtook it. A refused command leaves the state as it was.
+//!
+//! What users ask of services is in `change`, what they ask of deployments in `steer`; nodes and
+//! the planner's steps are here.
+
+use std::sync::Arc;
+
+use crate::command::{
+    Applied, Change, Command, Event, Outcome, Refusal, Registration, Step, Verdict,
+};
+use crate::deployment::{MoveState, Stage};
+use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
+use crate::node::{Availability, Node};
+use crate::object::Key;
+use crate::service::{Goal, Leave, Placement, Service, Slot};
+use crate::state::{NodeUse, State};
+use crate::unit::Timestamp;
+
+/// The name in `known` that is most like `name`, if one is like it at all.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    let scored = known.map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
+    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best.0 > 0.6).then(|| best.1.to_string())
+}
+
+impl Applied {
+    pub(crate) fn event(
+        &mut self,
+        at: Timestamp,
+        kind: &str,
+        subject: impl ToString,
+        service: Option<&ServiceId>,
+        message: impl Into<String>,
+    ) {
+        self.events.push(Event {
+            at,
+            kind: kind.into(),
+            subject: subject.to_string(),
+            service: service.cloned(),
+            message: message.into(),
+        });
+    }
+
+    pub(crate) fn change(
+        &mut self,
+        kind: &str,
+        name: impl ToString,
+        verdict: Verdict,
+    ) -> &mut Change {
+        self.changes.push(Change {
+            kind: kind.into(),
+            name: name.to_string(),
+            verdict,
+            revision: None,
+            deployment: None,
+            note: None,
+        });
+        self.changes.last_mut().expect("a change was pushed above")
+    }
+
+    /// Adds what a later command of the same batch has changed.
+    pub fn extend(&mut self, later: Applied) {
+        self.changed.extend(later.changed);
+        self.events.extend(later.events);
+        self.changes.extend(later.changes);
+    }
+}
+
+impl State {
+    /// Applies one command at the time its proposer stamped on it.
+    pub fn apply(&mut self, command: Command, at: Timestamp) -> Outcome {
+        match command {
+            Command::Adopt(step) => self.adopt(step, at),
+            Command::Register(registration) => Ok(self.register(registration, at)),
+            Command::SetAvailability { node, availability } => {
+                self.set_availability(node, availability, at)
+            }
+            Command::RemoveNode(node) => self.remove_node(node, at),
+            Command::RemoveGateway(gateway) => self.remove_gateway(gateway, at),
+            Command::Lead => {
+                self.meta.epoch += 1;
+                Ok(Applied { changed: [Key::Meta].into(), ..Applied::default() })
+            }
+            Command::Steer { deployment, how } => self.steer(deployment, how, at),
+            Command::Apply(documents) => self.apply_documents(documents, at),
+            Command::Scale { service, instances } => self.scale(service, instances, at),
+            Command::Restart { service } => self.restart(service, at),
+            Command::Undo { service, to } => self.undo(service, to, at),
+            Command::RemoveServices(services) => self.remove_services(services, at),
+        }
+    }
+
+    pub(crate) fn unknown_service(&self, id: &ServiceId) -> Refusal {
+        let known = self.services.keys().map(ServiceId::as_str);
+        let nearest = nearest(id.as_str(), known);
+        Refusal::Unknown { kind: "service", name: id.to_string(), nearest }
+    }
+
+    fn unknown_node(&self, id: &NodeId) -> Refusal {
+        let nearest = nearest(id.as_str(), self.nodes.keys().map(NodeId::as_str));
+        Refusal::Unknown { kind: "node", name: id.to_string(), nearest }
+    }
+
+    pub(crate) fn service_mut(&mut self, id: &ServiceId) -> Result<&mut Service, Refusal> {
+        match self.services.get_mut(id) {
+            Some(service) => Ok(Arc::make_mut(service)),
+            None => Err(Refusal::Overtaken("the service is gone")),
+        }
+    }
+
+    fn register(&mut self, registration: Registration, at: Timestamp) -> Applied {
+        let mut applied = Applied::default();
+        let id = registration.node;
+        let known = self.nodes.get(&id).map(|node| NodeUse::clone(node));
+        let mut next = known.clone().unwrap_or_else(|| NodeUse::new(Node::new(id.clone())));
+        next.node.address = registration.address;
+        match registration.agent {
+            None => next.node.gateway = true,
+            Some(agent) => {
+                next.node.agent_port = agent.port;
+                next.node.labels = agent.labels;
+                next.node.capabilities = agent.capabilities;
+                next.node.ports = agent.ports;
+                // A node may have shrunk below what its instances hold; they keep what they were
+                // promised, and nothing new comes until enough of them have left.
+                let mut capacity = agent.capacity;
+                capacity.cpu = capacity.cpu.max(next.used.cpu);
+                capacity.memory = capacity.memory.max(next.used.memory);
+                next.node.capacity = Some(capacity);
+            }
+        }
+        if known.as_ref() == Some(&next) {
+            return applied;
+        }
+        let change = applied.change("node", &id, Verdict::Updated);
+        if known.is_none() {
+            change.verdict = Verdict::Created;
+            applied.event(at, "node-joined", &id, None, format!("node {id} joined"));
+        }
+        applied.changed.insert(Key::Node(id.clone()));
+        self.nodes.insert_mut(id, Arc::new(next));
+        applied
+    }
+
+    fn set_availability(&mut self, id: NodeId, to: Availability, at: Timestamp) -> Outcome {
+        let Some(node) = self.nodes.get_mut(&id) else { return Err(self.unknown_node(&id)) };
+        let mut applied = Applied::default();
+        if node.node.availability == to {
+            applied.change("node", &id, Verdict::Unchanged);
+            return Ok(applied);
+        }
+        Arc::make_mut(node).node.availability = to;
+        applied.changed.insert(Key::Node(id.clone()));
+        applied.change("node", &id, Verdict::Updated);
+        let (kind, text) = match to {
+            Availability::Active => ("node-active", "takes instances again"),
+            Availability::Cordoned => ("node-cordoned", "takes no new instances"),
+            Availability::Draining => ("node-draining", "is being drained"),
+        };
+        applied.event(at, kind, &id, None, format!("node {id} {text}"));
+        Ok(applied)
+    }
+
+    fn remove_node(&mut self, id: NodeId, at: Timestamp) -> Outcome {
+        let Some(node) = self.nodes.get(&id) else { return Err(self.unknown_node(&id)) };
+        if !node.instances.is_empty() {
+            let count = node.instances.len();
+            let message = format!("{count} instances are placed on {id}: drain it first");
+            return Err(Refusal::Conflict { message });
+        }
+        self.nodes.remove_mut(&id);
+        let mut applied = Applied { changed: [Key::Node(id.clone())].into(), ..Applied::default() };
+        applied.change("node", &id, Verdict::Removed);
+        applied.event(at, "node-removed", &id, None, format!("node {id} was removed"));
+        Ok(applied)
+    }
+
+    fn remove_gateway(&mut self, id: GatewayId, at: Timestamp) -> Outcome {
+        if !self.gateways.remove_mut(&id) {
+            let nearest = nearest(id.as_str(), self.gateways.keys().map(GatewayId::as_str));
+            return Err(Refusal::Unknown { kind: "gateway", name: id.to_string(), nearest });
+        }
+        let mut applied =
+            Applied { changed: [Key::Gateway(id.clone())].into(), ..Applied::default() };
+        applied.change("gateway", &id, Verdict::Removed);
+        applied.event(at, "gateway-removed", &id, None, format!("gateway {id} was removed"));
+        Ok(applied)
+    }
+
+    fn adopt(&mut self, step: Step, at: Timestamp) -> Outcome {
+        match step {
+            Step::Place { instance, revision, node, ports } => {
+                self.place(instance, revision, node, ports, at)
+            }
+            Step::Drain { instance, until, why } => {
+                self.leave(instance, Goal::Drain { until, why }, why, at)
+            }
+            Step::Stop { instance, why } => self.leave(instance, Goal::Stop { why }, why, at),
+            Step::Forget { instance, why } => self.forget(instance, why, at),
+            Step::Progress { service, ready } => self.progress(service, ready, at),
+            Step::Arrive { service } => self.arrive(service, at),
+            Step::Fail { deployment, service, reason } => {
+                self.fail(deployment, &service, reason, at)
+            }
+        }
+    }
+
+    fn place(
+        &mut self,
+        id: InstanceId,
+        revision: RevisionNumber,
+        node: NodeId,
+        ports: Vec<u16>,
+        at: Timestamp,
+    ) -> Outcome {
+        let Some(service) = self.services.get(&id.service) else {
+            return Err(Refusal::Overtaken("the service is gone"));
+        };
+        let slot = service.slots.get(id.seat.slot as usize).copied().unwrap_or_default();
+        if service.target != revision || service.removing {
+            return Err(Refusal::Overtaken("the service aims for another revision"));
+        }
+        if id.seat.attempt != slot.attempts + 1 {
+            return Err(Refusal::Overtaken("the slot has been placed meanwhile"));
+        }
+        let spec = Arc::clone(service.spec());
+        let need = self.need(service);
+        let Some(host) = self.nodes.get(&node) else {
+            return Err(Refusal::Overtaken("the node is gone"));
+        };
+        if host.refusal(&need).is_some() {
+            return Err(Refusal::Overtaken("the node cannot take it any more"));
+        }
+        let wanted = spec.ports.iter().map(|port| (port.port, port.protocol));
+        let clash = ports.len() != spec.ports.len()
+            || wanted.zip(&ports).any(|((fixed, protocol), port)| {
+                (fixed != 0 && fixed != *port) || host.ports.contains(&(*port, protocol))
+            });
+        if clash {
+            return Err(Refusal::Overtaken("a port has been taken meanwhile"));
+        }
+        let placement =
+            Placement { revision, node: node.clone(), ports, goal: Goal::Run, placed_at: at };
+        self.take(id.clone(), placement);
+        let service = self.service_mut(&id.service)?;
+        let seat = id.seat;
+        if service.slots.len() <= seat.slot as usize {
+            service.slots.resize(seat.slot as usize + 1, Slot::default());
+        }
+        service.slots[seat.slot as usize].attempts = seat.attempt;
+        let mut applied = Applied::default();
+        applied.changed.insert(Key::Service(id.service.clone()));
+        applied.changed.insert(Key::Instance(id.clone()));
+        let message = format!("placed on {node} at revision {revision}");
+        applied.event(at, "placed", &id, Some(&id.service), message);
+        Ok(applied)
+    }
+
+    fn leave(&mut self, id: InstanceId, goal: Goal, why: Leave, at: Timestamp) -> Outcome {
+        let service = self.service_mut(&id.service)?;
+        let current = service.target().template;
+        let Some(placement) = service.placements.get_mut(&id.seat) else {
+            return Err(Refusal::Overtaken("the instance is gone"));
+        };
+        let is_forward = matches!(
+            (&placement.goal, &goal),
+            (Goal::Run, _) | (Goal::Drain { .. }, Goal::Stop { .. })
+        );
+        if !is_forward {
+            return Err(Refusal::Overtaken("the instance is leaving already"));
+        }
+        let was_wanted = placement.is_wanted();
+        let revision = placement.revision;
+        placement.goal = goal;
+        let mut applied = Applied::default();
+        applied.changed.insert(Key::Instance(id.clone()));
+        if was_wanted && why == Leave::Unhealthy && service.template(revision) == current {
+            // Repeated failures delay the next placement of this slot.
+            if let Some(slot) = service.slots.get_mut(id.seat.slot as usize) {
+                slot.failures += 1;
+                slot.failed_at = at;
+                applied.changed.insert(Key::Service(id.service.clone()));
+            }
+        }
+        let kind = match service.placements[&id.seat].goal {
+            Goal::Drain { .. } => "draining",
+            _ => "stopping",
+        };
+        applied.event(at, kind, &id, Some(&id.service), why.to_string());
+        Ok(applied)
+    }
+
+    fn forget(&mut self, id: InstanceId, why: Leave, at: Timestamp) -> Outcome {
+        if self.give_back(&id).is_none() {
+            return Err(Refusal::Overtaken("the instance is gone"));
+        }
+        let mut applied =
+            Applied { changed: [Key::Instance(id.clone())].into(), ..Applied::default() };
+        let kind = if why == Leave::Lost { "lost" } else { "stopped" };
+        applied.event(at, kind, &id, Some(&id.service), why.to_string());
+        self.prune_revisions(&id.service, &mut applied);
+        Ok(applied)
+    }
+
+    fn progress(&mut self, id: ServiceId, ready: u32, at: Timestamp) -> Outcome {
+        let deployment = self.deployment_moving(&id)?;
+        let deployment = Arc::make_mut(deployment);
+        let number = deployment.id;
+        let mut moves = deployment.moves.iter_mut();
+        let Some(moving) = moves.find(|m| m.service == id && m.state == MoveState::Moving) else {
+            return Err(Refusal::Overtaken("the service has stopped moving"));
+        };
+        if moving.progressed_at.is_some() && moving.ready >= ready {
+            return Err(Refusal::Overtaken("the progress is known"));
+        }
+        moving.ready = moving.ready.max(ready);
+        moving.progressed_at = Some(at);
+        let service = self.service_mut(&id)?;
+        let mut applied =
+            Applied { changed: [Key::Deployment(number)].into(), ..Applied::default() };
+        if ready > 0 && service.slots.iter().any(|slot| slot.failures > 0) {
+            service.slots.iter_mut().for_each(|slot| slot.failures = 0);
+            applied.changed.insert(Key::Service(id));
+        }
+        Ok(applied)
+    }
+
+    fn arrive(&mut self, id: ServiceId, at: Timestamp) -> Outcome {
+        let deployment = Arc::make_mut(self.deployment_moving(&id)?);
+        let number = deployment.id;
+        let mut applied =
+            Applied { changed: [Key::Deployment(number)].into(), ..Applied::default() };
+        for moving in deployment.moves.iter_mut().filter(|m| m.service == id) {
+            moving.state = MoveState::Done;
+        }
+        if deployment.moves.iter().all(|m| m.state != MoveState::Moving) {
+            let (stage, kind) = match &deployment.stage {
+                Stage::RollingBack { reason } => {
+                    (Stage::RolledBack { reason: reason.clone(), at }, "deployment-rolled-back")
+                }
+                _ => (Stage::Succeeded { at }, "deployment-succeeded"),
+            };
+            let message = stage.reason().unwrap_or("all its services have arrived").to_string();
+            deployment.stage = stage;
+            applied.event(at, kind, number, None, message);
+        }
+        let service = self.service_mut(&id)?;
+        applied.changed.insert(Key::Service(id.clone()));
+        if service.removing {
+            for number in service.revisions.keys() {
+                applied.changed.insert(Key::Revision(id.clone(), *number));
+            }
+            self.services.remove_mut(&id);
+            applied.event(at, "removed", &id, Some(&id), "its last instance has stopped");
+        } else {
+            service.settled = Some(service.target);
+            service.deployment = None;
+            let message = format!("revision {} is ready", service.target);
+            applied.event(at, "arrived", &id, Some(&id), message);
+            self.prune_revisions(&id, &mut applied);
+        }
+        self.prune_deployments(&mut applied);
+        Ok(applied)
+    }
+
+    pub(crate) fn deployment_moving(
+        &mut self,
+        service: &ServiceId,
+    ) -> Result<&mut Arc<crate::deployment::Deployment>, Refusal> {
+        let id = self.services.get(service).and_then(|service| service.deployment);
+        let id: DeploymentId = id.ok_or(Refusal::Overtaken("the service does not move"))?;
+        self.deployments.get_mut(&id).ok_or(Refusal::Overtaken("the deployment is gone"))
+    }
+
+    /// Drops old revisions that nothing refers to.
+    pub(crate) fn prune_revisions(&mut self, id: &ServiceId, applied: &mut Applied) {
+        const KEPT: usize = 10;
+        let Some(service) = self.services.get(id) else { return };
+        if service.revisions.len() <= KEPT {
+            return;
+        }
+        let recent = service.revisions.keys().rev().take(KEPT).copied();
+        let placed = service.placements.values().map(|placement| placement.revision);
+        let from = self.deployment_of(service).and_then(|d| d.moving(id)).and_then(|m| m.from);
+        let mut kept: std::collections::BTreeSet<RevisionNumber> = recent.chain(placed).collect();
+        kept.extend([Some(service.target), service.settled, from].into_iter().flatten());
+        // A template is the number of the first revision that has it: it stays with its users.
+        kept.extend(kept.clone().iter().map(|number| service.template(*number)));
+        let dropped: Vec<_> =
+            service.revisions.keys().filter(|number| !kept.contains(number)).copied().collect();
+        let Ok(service) = self.service_mut(id) else { return };
+        for number in dropped {
+            service.revisions.remove(&number);
+            applied.changed.insert(Key::Revision(id.clone(), number));
+        }
+    }
+
+    /// Drops old deployments that are over.
+    pub(crate) fn prune_deployments(&mut self, applied: &mut Applied) {
+        const KEPT: usize = 200;
+        let excess = self.deployments.size().saturating_sub(KEPT);
+        let over = self.deployments.values().filter(|deployment| deployment.stage.is_over());
+        let dropped: Vec<_> = over.take(excess).map(|deployment| deployment.id).collect();
+        for id in dropped {
+            self.deployments.remove_mut(&id);
+            applied.changed.insert(Key::Deployment(id));
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! What users ask of services: new documents, other numbers, another start, an earlier revision,
+//! removal. All of it becomes new revisions and one deployment that moves services to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::apply::nearest;
+use crate::command::{Applied, Document, Outcome, Refusal, Verdict};
+use crate::deployment::{Deployment, Move, MoveState, Stage};
+use crate::gateway::Gateway;
+use crate::graph;
+use crate::id::{DeploymentId, RevisionNumber, ServiceId};
+use crate::object::Key;
+use crate::service::{Revision, Service};
+use crate::spec::{Problem, Spec};
+use crate::state::State;
+use crate::unit::Timestamp;
+
+/// Where a service should go.
+enum To {
+    /// To this spec.
+    Spec(Arc<Spec>),
+    /// To this spec, sharing the template of an earlier revision.
+    Earlier(Arc<Spec>, RevisionNumber),
+    /// To a new start of the spec it has.
+    Again,
+    /// Away.
+    Gone,
+}
+
+impl State {
+    pub(crate) fn apply_documents(&mut self, documents: Vec<Document>, at: Timestamp) -> Outcome {
+        let problems = self.document_problems(&documents);
+        if !problems.is_empty() {
+            return Err(Refusal::Invalid { problems });
+        }
+        let mut applied = Applied::default();
+        let mut changes = Vec::new();
+        for document in documents {
+            match document {
+                Document::Service(spec) => {
+                    changes.push((spec.service.clone(), To::Spec(Arc::new(*spec))));
+                }
+                Document::Gateway(gateway) => self.put_gateway(gateway, at, &mut applied),
+            }
+        }
+        self.deploy("apply", changes, at, &mut applied);
+        Ok(applied)
+    }
+
+    pub(crate) fn scale(&mut self, id: ServiceId, instances: u32, at: Timestamp) -> Outcome {
+        let service = self.known(&id)?;
+        let spec = Spec { instances, ..Spec::clone(service.spec()) };
+        self.deploy_one("scale", id, To::Spec(Arc::new(spec)), at)
+    }
+
+    pub(crate) fn restart(&mut self, id: ServiceId, at: Timestamp) -> Outcome {
+        self.known(&id)?;
+        self.deploy_one("restart", id, To::Again, at)
+    }
+
+    pub(crate) fn undo(
+        &mut self,
+        id: ServiceId,
+        to: Option<RevisionNumber>,
+        at: Timestamp,
+    ) -> Outcome {
+        let service = self.known(&id)?;
+        let target = service.target();
+        let earlier = match to {
+            Some(number) => service.revisions.get(&number),
+            None => match service.settled.and_then(|number| service.revisions.get(&number)) {
+                Some(settled) if settled.template != target.template => Some(settled),
+                _ => service
+                    .revisions
+                    .values()
+                    .rfind(|r| r.number < target.number && r.template != target.template),
+            },
+        };
+        let Some(earlier) = earlier else {
+            let known: Vec<_> = service.revisions.keys().map(u32::to_string).collect();
+            let wanted = to.map_or("an earlier revision".into(), |n| format!("revision {n}"));
+            let known = known.join(", ");
+            let message = format!("{id} has no {wanted} to go back to: it has {known}");
+            return Err(Refusal::Conflict { message });
+        };
+        // The number of instances is not undone: going back must not leave too few of them.
+        let instances = target.spec.instances;
+        let template = earlier.template;
+        let spec = Spec { instances, ..Spec::clone(&earlier.spec) };
+        self.deploy_one("undo", id, To::Earlier(Arc::new(spec), template), at)
+    }
+
+    pub(crate) fn remove_services(&mut self, ids: Vec<ServiceId>, at: Timestamp) -> Outcome {
+        let going: BTreeSet<_> = ids.iter().collect();
+        for id in &ids {
+            self.known(id)?;
+            let stays = |service: &&Arc<Service>| !service.removing && !going.contains(&service.id);
+            let mut others = self.services().filter(stays);
+            if let Some(other) = others.find(|other| other.spec().depends_on.contains(id)) {
+                let other = &other.id;
+                let message =
+                    format!("{other} depends on {id}: remove both, or change {other} first");
+                return Err(Refusal::Conflict { message });
+            }
+        }
+        let mut applied = Applied::default();
+        self.deploy("remove", ids.into_iter().map(|id| (id, To::Gone)).collect(), at, &mut applied);
+        Ok(applied)
+    }
+
+    fn known(&self, id: &ServiceId) -> Result<&Arc<Service>, Refusal> {
+        self.service(id).ok_or_else(|| self.unknown_service(id))
+    }
+
+    fn deploy_one(&mut self, cause: &str, id: ServiceId, to: To, at: Timestamp) -> Outcome {
+        let mut applied = Applied::default();
+        self.deploy(cause, vec![(id, to)], at, &mut applied);
+        Ok(applied)
+    }
+
+    fn put_gateway(&mut self, gateway: Gateway, at: Timestamp, applied: &mut Applied) {
+        let id = gateway.gateway.clone();
+        let verdict = match self.gateways.get(&id) {
+            Some(known) if **known == gateway => Verdict::Unchanged,
+            Some(_) => Verdict::Updated,
+            None => Verdict::Created,
+        };
+        applied.change("gateway", &id, verdict);
+        if verdict != Verdict::Unchanged {
+            let message = format!("gateway {id} listens on {}", gateway.listen);
+            applied.event(at, "gateway-applied", &id, None, message);
+            applied.changed.insert(Key::Gateway(id.clone()));
+            self.gateways.insert_mut(id, Arc::new(gateway));
+        }
+    }
+
+    /// Makes the new revisions and the deployment that moves the services to them.
+    fn deploy(
+        &mut self,
+        cause: &str,
+        changes: Vec<(ServiceId, To)>,
+        at: Timestamp,
+        applied: &mut Applied,
+    ) {
+        let deployment = DeploymentId(self.meta.deployments + 1);
+        let mut moves = Vec::new();
+        for (id, to) in changes {
+            if let Some(moving) = self.turn(&id, to, deployment, at, applied) {
+                moves.push(moving);
+            }
+        }
+        if moves.is_empty() {
+            return;
+        }
+        self.meta.deployments = deployment.0;
+        applied.changed.insert(Key::Meta);
+        for moving in &moves {
+            self.supersede(&moving.service, deployment, at, applied);
+            if let Ok(service) = self.service_mut(&moving.service) {
+                service.deployment = Some(deployment);
+            }
+        }
+        let names: Vec<_> = moves.iter().map(|moving| moving.service.as_str()).collect();
+        let message = format!("{cause} of {}", names.join(", "));
+        applied.event(at, "deployment-started", deployment, None, message);
+        applied.changed.insert(Key::Deployment(deployment));
+        let cause = cause.to_string();
+        let stage = Stage::Running;
+        let entry = Deployment { id: deployment, created_at: at, cause, moves, stage };
+        self.deployments.insert_mut(deployment, Arc::new(entry));
+    }
+
+    /// Points one service to where it should go; `None` if it is there already.
+    fn turn(
+        &mut self,
+        id: &ServiceId,
+        to: To,
+        deployment: DeploymentId,
+        at: Timestamp,
+        applied: &mut Applied,
+    ) -> Option<Move> {
+        let known = self.services.get(id).map(Arc::clone);
+        let from = known.as_ref().and_then(|service| service.settled);
+        let moving = |to| Move {
+            service: id.clone(),
+            from,
+            to,
+            state: MoveState::Moving,
+            ready: 0,
+            progressed_at: None,
+        };
+        let (spec, template) = match (to, &known) {
+            (To::Gone, Some(service)) if service.removing => {
+                applied.change("service", id, Verdict::Unchanged).note =
+                    Some("it is being removed already".into());
+                return None;
+            }
+            (To::Gone, _) => {
+                let service = self.service_mut(id).ok()?;
+                service.removing = true;
+                applied.changed.insert(Key::Service(id.clone()));
+                let change = applied.change("service", id, Verdict::Removed);
+                change.deployment = Some(deployment);
+                return Some(moving(None));
+            }
+            (To::Again, Some(service)) => (Arc::clone(service.spec()), None),
+            (To::Earlier(spec, template), Some(_)) => (spec, Some(template)),
+            (To::Spec(spec), Some(service)) => {
+                if let Some(note) = unchanged(service, &spec) {
+                    let change = applied.change("service", id, Verdict::Unchanged);
+                    change.revision = Some(service.target);
+                    change.note = note;
+                    return None;
+                }
+                // The newest revision that runs the same: going back to a document that was
+                // applied before keeps the instances that still run it.
+                let same = service.revisions.values().rfind(|r| !spec.needs_restart(&r.spec));
+                let template = same.map(|revision| revision.template);
+                (spec, template)
+            }
+            (To::Spec(spec), None) => (spec, None),
+            (To::Again | To::Earlier(..), None) => return None,
+        };
+        let verdict = if known.is_some() { Verdict::Updated } else { Verdict::Created };
+        let mut service = known.map_or_else(|| blank(id), |service| Service::clone(&service));
+        let number =
+            service.revisions.keys().next_back().copied().unwrap_or(0).max(service.target) + 1;
+        let template = template.unwrap_or(number);
+        service
+            .revisions
+            .insert(number, Arc::new(Revision { number, template, created_at: at, spec }));
+        service.target = number;
+        service.latch = None;
+        service.removing = false;
+        service.slots.iter_mut().for_each(|slot| slot.failures = 0);
+        applied.changed.insert(Key::Service(id.clone()));
+        applied.changed.insert(Key::Revision(id.clone(), number));
+        let change = applied.change("service", id, verdict);
+        change.revision = Some(number);
+        change.deployment = Some(deployment);
+        self.services.insert_mut(id.clone(), Arc::new(service));
+        Some(moving(Some(number)))
+    }
+
+    /// Takes a service out of the deployment that moves it now.
+    fn supersede(
+        &mut self,
+        id: &ServiceId,
+        by: DeploymentId,
+        at: Timestamp,
+        applied: &mut Applied,
+    ) {
+        let Ok(deployment) = self.deployment_moving(id) else { return };
+        let deployment = Arc::make_mut(deployment);
+        for moving in deployment.moves.iter_mut().filter(|moving| moving.service == *id) {
+            moving.state = MoveState::Superseded;
+        }
+        applied.changed.insert(Key::Deployment(deployment.id));
+        if deployment.moves.iter().all(|moving| moving.state != MoveState::Moving) {
+            deployment.stage = Stage::Superseded { by, at };
+            let number = deployment.id;
+            applied.event(at, "deployment-superseded", number, None, format!("by {by}"));
+        }
+    }
+
+    /// What is wrong with documents, by themselves and in this state, with their indices.
+    fn document_problems(&self, documents: &[Document]) -> Vec<(usize, Problem)> {
+        let mut problems = Vec::new();
+        let mut specs: BTreeMap<&ServiceId, &Spec> =
+            self.services().filter(|s| !s.removing).map(|s| (&s.id, s.spec().as_ref())).collect();
+        let mut listens: BTreeMap<_, _> = self.gateways().map(|g| (&g.gateway, g.listen)).collect();
+        let mut seen = BTreeMap::new();
+        for (i, document) in documents.iter().enumerate() {
+            let (own, key, name) = match document {
+                Document::Service(spec) => {
+                    specs.insert(&spec.service, spec);
+                    (spec.problems(), "service", spec.service.as_str())
+                }
+                Document::Gateway(gateway) => {
+                    listens.insert(&gateway.gateway, gateway.listen);
+                    (gateway.problems(), "gateway", gateway.gateway.as_str())
+                }
+            };
+            problems.extend(own.into_iter().map(|problem| (i, problem)));
+            if seen.insert((key, name), i).is_some() {
+                problems.push((i, Problem::new(key, format!("`{name}` is described twice"))));
+            }
+        }
+        let known = || specs.keys().map(|id| id.as_str());
+        let missing = |id: &ServiceId| match nearest(id.as_str(), known()) {
+            Some(near) => format!("there is no service `{id}`; did you mean `{near}`?"),
+            None => format!("there is no service `{id}`: apply it first, or in the same command"),
+        };
+        for (i, document) in documents.iter().enumerate() {
+            match document {
+                Document::Service(spec) => {
+                    for id in spec.depends_on.iter().filter(|id| !specs.contains_key(id)) {
+                        problems.push((i, Problem::new("depends_on", missing(id))));
+                    }
+                }
+                Document::Gateway(gateway) => {
+                    let clash = |other: &crate::gateway::Listen| {
+                        let (a, b) = (other.0, gateway.listen.0);
+                        let overlap =
+                            a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+                        a.port() == b.port() && overlap
+                    };
+                    let mut others = listens.iter().filter(|(id, _)| **id != &gateway.gateway);
+                    if let Some((other, listen)) = others.find(|(_, listen)| clash(listen)) {
+                        let message = format!("gateway `{other}` listens on {listen} already");
+                        problems.push((i, Problem::new("listen", message)));
+                    }
+                    for (r, route) in gateway.routes.iter().enumerate() {
+                        let key = format!("routes.{r}.to");
+                        match specs.get(&route.to.service) {
+                            None => {
+                                problems.push((i, Problem::new(key, missing(&route.to.service))))
+                            }
+                            Some(spec) if spec.port_index(&route.to.port).is_none() => {
+                                let (service, port) = (&route.to.service, &route.to.port);
+                                let names: Vec<_> =
+                                    spec.ports.iter().filter_map(|p| p.name.as_deref()).collect();
+                                let names =
+                                    if names.is_empty() { "none".into() } else { names.join(", ") };
+                                let message = format!(
+                                    "{service} has no port `{port}`; its named ports: {names}"
+                                );
+                                problems.push((i, Problem::new(key, message)));
+                            }
+                            Some(_) => {}
+                        }
+                    }
+                }
+            }
+        }
+        let edges =
+            specs.iter().map(|(id, spec)| (*id, spec.depends_on.iter().collect())).collect();
+        if let Some(cycle) = graph::cycle(&edges) {
+            let path: Vec<_> = cycle.iter().chain(cycle.first()).map(ServiceId::as_str).collect();
+            let message =
+                format!("services depend on each other in a circle: {}", path.join(" -> "));
+            let in_cycle = |document: &Document| match document {
+                Document::Service(spec) => cycle.contains(&spec.service),
+                Document::Gateway(_) => false,
+            };
+            let i = documents.iter().position(in_cycle).unwrap_or(0);
+            problems.push((i, Problem::new("depends_on", message)));
+        }
+        problems
+    }
+}
+
+/// `Some` if applying `spec` would change nothing, with what one should know about it.
+fn unchanged(service: &Service, spec: &Spec) -> Option<Option<String>> {
+    if service.removing {
+        return None;
+    }
+    if let Some(latch) = &service.latch {
+        let failed = service.revisions.get(&latch.revision);
+        if failed.is_some_and(|failed| *failed.spec == *spec) {
+            return Some(Some(format!(
+                "revision {} is this document and failed: {}; change it, or use `muster restart`",
+                latch.revision, latch.reason
+            )));
+        }
+    }
+    (**service.spec() == *spec).then_some(None)
+}
+
+fn blank(id: &ServiceId) -> Service {
+    Service {
+        id: id.clone(),
+        target: 0,
+        settled: None,
+        deployment: None,
+        latch: None,
+        removing: false,
+        slots: Vec::new(),
+        revisions: BTreeMap::new(),
+        placements: BTreeMap::new(),
+    }
+}

@@ -1,0 +1,310 @@
+//! Placement constraints: the operators and meanings of Marathon.
+//!
+//! A constraint looks at one attribute of a node. `hostname` (or `@hostname`) is the node's name,
+//! `@region` and `@zone` are the labels of that name, everything else is a label. Operators that
+//! count look at the instances of the service that run its present template, so that a rolling
+//! upgrade is not in its own way.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::node::Node;
+
+/// `[attribute, OPERATOR]` or `[attribute, OPERATOR, value]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+#[schemars(with = "Vec<String>")]
+pub struct Constraint {
+    /// The attribute of the node that is looked at.
+    pub attribute: String,
+    /// What must hold.
+    pub operator: Operator,
+    /// What it is held against, for operators that take a value.
+    pub value: Option<String>,
+}
+
+/// What must hold between the attribute's value and the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operator {
+    /// No two instances on nodes with the same value.
+    Unique,
+    /// All instances on nodes with one value: the given one, or that of the first instance.
+    Cluster,
+    /// Instances spread evenly over the values (of which there are at least so many).
+    GroupBy,
+    /// The value matches a regular expression in full.
+    Like,
+    /// The value does not match a regular expression in full.
+    Unlike,
+    /// At most so many instances for each value.
+    MaxPer,
+    /// The value is the given one; numbers are compared with three decimals.
+    Is,
+}
+
+/// The operators' names, as they are written.
+pub const OPERATORS: [(&str, Operator); 7] = [
+    ("UNIQUE", Operator::Unique),
+    ("CLUSTER", Operator::Cluster),
+    ("GROUP_BY", Operator::GroupBy),
+    ("LIKE", Operator::Like),
+    ("UNLIKE", Operator::Unlike),
+    ("MAX_PER", Operator::MaxPer),
+    ("IS", Operator::Is),
+];
+
+impl fmt::Display for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = OPERATORS.iter().find(|(_, operator)| operator == self).map(|(name, _)| *name);
+        f.write_str(name.expect("every operator has a name"))
+    }
+}
+
+/// Why a constraint was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not two or three texts.
+    #[error("a constraint is [attribute, OPERATOR] or [attribute, OPERATOR, value], not {0} parts")]
+    Shape(usize),
+    /// No such operator.
+    #[error("`{0}` is not an operator: use UNIQUE, CLUSTER, GROUP_BY, LIKE, UNLIKE, MAX_PER or IS")]
+    Operator(String),
+    /// A value where none is taken.
+    #[error("UNIQUE takes no value")]
+    UniqueValue,
+    /// No value, or a wrong one.
+    #[error("{operator} needs {expected}")]
+    Value {
+        /// The operator.
+        operator: Operator,
+        /// What it needs.
+        expected: &'static str,
+    },
+    /// A regular expression that does not compile.
+    #[error("`{pattern}` is not a regular expression: {message}")]
+    Pattern {
+        /// The expression.
+        pattern: String,
+        /// Why not.
+        message: String,
+    },
+}
+
+impl TryFrom<Vec<String>> for Constraint {
+    type Error = Error;
+    fn try_from(parts: Vec<String>) -> Result<Self, Error> {
+        let count = parts.len();
+        let mut parts = parts.into_iter();
+        let (Some(attribute), Some(name), value, None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(Error::Shape(count));
+        };
+        let operator = OPERATORS.iter().find(|(known, _)| *known == name);
+        let operator = operator.map(|(_, operator)| *operator).ok_or(Error::Operator(name))?;
+        let constraint = Constraint { attribute, operator, value };
+        constraint.check()?;
+        Ok(constraint)
+    }
+}
+
+impl From<Constraint> for Vec<String> {
+    fn from(constraint: Constraint) -> Self {
+        let parts = [constraint.attribute, constraint.operator.to_string()];
+        parts.into_iter().chain(constraint.value).collect()
+    }
+}
+
+impl fmt::Display for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.attribute, self.operator)?;
+        self.value.iter().try_for_each(|value| write!(f, " {value}"))
+    }
+}
+
+fn full_match(pattern: &str) -> Result<regex::Regex, Error> {
+    regex::RegexBuilder::new(&format!("^(?:{pattern})$"))
+        .size_limit(1 << 20)
+        .build()
+        .map_err(|error| Error::Pattern { pattern: pattern.into(), message: error.to_string() })
+}
+
+/// Numbers are told apart at three decimals, as Marathon rounds scalars.
+fn same(left: &str, right: &str) -> bool {
+    match (left.parse::<f64>(), right.parse::<f64>()) {
+        (Ok(left), Ok(right)) => {
+            (left * 1000.0).round_ties_even() == (right * 1000.0).round_ties_even()
+        }
+        _ => left == right,
+    }
+}
+
+impl Constraint {
+    /// Whether the value fits the operator.
+    pub fn check(&self) -> Result<(), Error> {
+        let value = |expected| Error::Value { operator: self.operator, expected };
+        let is_count = |text: &str| text.parse::<u32>().is_ok();
+        match (self.operator, self.value.as_deref()) {
+            (Operator::Unique, Some(_)) => Err(Error::UniqueValue),
+            (Operator::Unique | Operator::Cluster | Operator::GroupBy, None) => Ok(()),
+            (Operator::Cluster, Some(_)) => Ok(()),
+            (Operator::GroupBy, Some(text)) if is_count(text) => Ok(()),
+            (Operator::GroupBy, Some(_)) => Err(value("a whole number of groups, or no value")),
+            (Operator::MaxPer, Some(text)) if is_count(text) => Ok(()),
+            (Operator::MaxPer, _) => Err(value("a whole number")),
+            (Operator::Like | Operator::Unlike, Some(pattern)) => full_match(pattern).map(drop),
+            (Operator::Like | Operator::Unlike, None) => Err(value("a regular expression")),
+            (Operator::Is, Some(text))
+                if text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_/.-".contains(&b)) =>
+            {
+                Ok(())
+            }
+            (Operator::Is, _) => Err(value("a value of letters, digits and _ / . -")),
+        }
+    }
+
+    /// The constraint made ready to be asked about many nodes.
+    pub fn compile(&self) -> Rule {
+        let pattern = match self.operator {
+            Operator::Like | Operator::Unlike => {
+                self.value.as_deref().and_then(|value| full_match(value).ok())
+            }
+            _ => None,
+        };
+        Rule {
+            constraint: self.clone(),
+            number: self.value.as_deref().and_then(|value| value.parse().ok()).unwrap_or(0),
+            pattern,
+            counts: BTreeMap::new(),
+            first: None,
+        }
+    }
+}
+
+/// A compiled constraint and the instances it has counted so far.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    constraint: Constraint,
+    number: u32,
+    pattern: Option<regex::Regex>,
+    /// Instances for each value of the attribute.
+    counts: BTreeMap<String, u32>,
+    /// The value of the first instance, which CLUSTER without a value follows.
+    first: Option<String>,
+}
+
+impl Rule {
+    /// The constraint this rule stands for.
+    pub fn constraint(&self) -> &Constraint {
+        &self.constraint
+    }
+
+    /// Counts an instance that runs on `node`. Instances are counted in the order of their ids.
+    pub fn count(&mut self, node: &Node) {
+        if let Some(value) = node.attribute(&self.constraint.attribute) {
+            *self.counts.entry(value.to_string()).or_insert(0) += 1;
+            self.first.get_or_insert_with(|| value.to_string());
+        }
+    }
+
+    /// Whether one more instance may run on `node`.
+    pub fn allows(&self, node: &Node) -> bool {
+        let Some(value) = node.attribute(&self.constraint.attribute) else {
+            return self.constraint.operator == Operator::Unlike;
+        };
+        let count = self.counts.get(value).copied().unwrap_or(0);
+        let wanted = self.constraint.value.as_deref();
+        let matches = |pattern: &regex::Regex| pattern.is_match(value);
+        match self.constraint.operator {
+            Operator::Unique => count == 0,
+            Operator::Cluster => {
+                wanted.or(self.first.as_deref()).is_none_or(|wanted| wanted == value)
+            }
+            Operator::GroupBy => {
+                let smallest = self.counts.values().min().copied().unwrap_or(0);
+                count == 0 || (self.counts.len() >= self.number as usize && count == smallest)
+            }
+            Operator::Like => self.pattern.as_ref().is_some_and(matches),
+            Operator::Unlike => !self.pattern.as_ref().is_some_and(matches),
+            Operator::MaxPer => count < self.number,
+            Operator::Is => wanted.is_some_and(|wanted| same(wanted, value)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, labels: &[(&str, &str)]) -> Node {
+        let mut node = Node::new(name.parse().unwrap());
+        node.labels = labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        node
+    }
+
+    fn constraint(text: &str) -> Result<Constraint, Error> {
+        text.split(' ').map(String::from).collect::<Vec<_>>().try_into()
+    }
+
+    /// `placed` and `offered` are values of the attribute `rack`; `-` is a node without it.
+    fn allows(text: &str, placed: &[&str], offered: &str) -> bool {
+        let with = |rack: &str| match rack {
+            "-" => node("n", &[]),
+            rack => node("n", &[("rack", rack)]),
+        };
+        let mut rule = constraint(text).unwrap().compile();
+        placed.iter().for_each(|rack| rule.count(&with(rack)));
+        rule.allows(&with(offered))
+    }
+
+    #[test]
+    fn operators_mean_what_marathon_means() {
+        assert!(allows("rack UNIQUE", &["a"], "b") && !allows("rack UNIQUE", &["a"], "a"));
+        assert!(allows("rack CLUSTER", &[], "b") && !allows("rack CLUSTER", &["a"], "b"));
+        assert!(allows("rack CLUSTER b", &[], "b") && !allows("rack CLUSTER b", &[], "a"));
+        assert!(allows("rack GROUP_BY", &["a", "b", "a"], "b"));
+        assert!(!allows("rack GROUP_BY", &["a", "b", "a"], "a"));
+        assert!(!allows("rack GROUP_BY 3", &["a", "b"], "a"), "a third group must come first");
+        assert!(allows("rack GROUP_BY 3", &["a", "b"], "c"));
+        assert!(allows("rack LIKE r[0-9]", &[], "r1") && !allows("rack LIKE r[0-9]", &[], "r11"));
+        assert!(allows("rack UNLIKE r[0-9]", &[], "x") && !allows("rack UNLIKE r[0-9]", &[], "r1"));
+        assert!(
+            allows("rack MAX_PER 2", &["a"], "a") && !allows("rack MAX_PER 2", &["a", "a"], "a")
+        );
+        assert!(allows("rack IS 0.8", &[], "0.8001") && !allows("rack IS 0.8", &[], "0.801"));
+        assert!(allows("rack IS eu/1", &[], "eu/1") && !allows("rack IS eu/1", &[], "eu/2"));
+        assert!(allows("rack UNLIKE x", &[], "-"), "only UNLIKE matches a missing attribute");
+        for text in
+            ["rack UNIQUE", "rack CLUSTER", "rack GROUP_BY", "rack LIKE .*", "rack MAX_PER 9"]
+        {
+            assert!(!allows(text, &[], "-"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_hostname_is_the_nodes_name() {
+        let mut rule = constraint("hostname UNIQUE").unwrap().compile();
+        rule.count(&node("n1", &[]));
+        assert!(!rule.allows(&node("n1", &[])) && rule.allows(&node("n2", &[])));
+    }
+
+    #[test]
+    fn wrong_constraints_are_refused() {
+        for text in [
+            "rack",
+            "rack UNIQ",
+            "rack UNIQUE 1",
+            "rack MAX_PER",
+            "rack MAX_PER x",
+            "rack LIKE [",
+            "rack GROUP_BY x",
+            "rack IS a*b",
+            "a IS b c",
+        ] {
+            assert!(constraint(text).is_err(), "{text}");
+        }
+    }
+}

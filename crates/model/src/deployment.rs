@@ -1,0 +1,134 @@
+//! Moving services from one revision to the next.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DeploymentId, RevisionNumber, ServiceId};
+use crate::unit::Timestamp;
+
+/// One change and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Its number.
+    pub id: DeploymentId,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// What asked for it: `apply`, `scale`, `restart`, `undo`, `remove`.
+    pub cause: String,
+    /// The services it moves.
+    pub moves: Vec<Move>,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// One service's way through a deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// The service.
+    pub service: ServiceId,
+    /// The revision it comes from; `None` if it is new.
+    pub from: Option<RevisionNumber>,
+    /// The revision it goes to; `None` if it is removed.
+    pub to: Option<RevisionNumber>,
+    /// How far it is.
+    pub state: MoveState,
+    /// The most instances that were ready at the revision it goes to.
+    pub ready: u32,
+    /// When it began to move, or last made progress. It waits for its dependencies until then.
+    pub progressed_at: Option<Timestamp>,
+}
+
+/// How far one service is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MoveState {
+    /// On its way, or waiting for its dependencies.
+    Moving,
+    /// There.
+    Done,
+    /// Taken over by a newer deployment.
+    Superseded,
+}
+
+/// How far a deployment is. Stages only go forward, but for pausing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Stage {
+    /// Its services move.
+    Running,
+    /// Its services stay as they are until it is resumed.
+    Paused,
+    /// It failed and its services move back.
+    RollingBack {
+        /// What was wrong.
+        reason: String,
+    },
+    /// It failed and is held for a person to decide.
+    Held {
+        /// What was wrong.
+        reason: String,
+    },
+    /// All its services are there.
+    Succeeded {
+        /// When.
+        at: Timestamp,
+    },
+    /// All its services are back where they were.
+    RolledBack {
+        /// What was wrong.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// A newer deployment took over all that was left of it.
+    Superseded {
+        /// That deployment.
+        by: DeploymentId,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+impl Stage {
+    /// Whether nothing more will happen.
+    pub fn is_over(&self) -> bool {
+        matches!(
+            self,
+            Stage::Succeeded { .. } | Stage::RolledBack { .. } | Stage::Superseded { .. }
+        )
+    }
+
+    /// Whether its services stay as they are.
+    pub fn is_still(&self) -> bool {
+        matches!(self, Stage::Paused | Stage::Held { .. })
+    }
+
+    /// One word for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Stage::Running => "running",
+            Stage::Paused => "paused",
+            Stage::RollingBack { .. } => "rolling-back",
+            Stage::Held { .. } => "held",
+            Stage::Succeeded { .. } => "succeeded",
+            Stage::RolledBack { .. } => "rolled-back",
+            Stage::Superseded { .. } => "superseded",
+        }
+    }
+
+    /// What was wrong, if it failed.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Stage::RollingBack { reason }
+            | Stage::Held { reason }
+            | Stage::RolledBack { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+impl Deployment {
+    /// This deployment's move of `service`, while it is under way.
+    pub fn moving(&self, service: &ServiceId) -> Option<&Move> {
+        self.moves.iter().find(|m| m.service == *service && m.state == MoveState::Moving)
+    }
+}

@@ -1,0 +1,316 @@
+//! Names. Every name is checked once, when it is parsed, and cheap to clone ever after.
+//!
+//! Service paths follow Marathon's grammar (dot-separated labels in each segment), so that its
+//! clients' ids are ours; empty segments are dropped, so `//shop//web` is `/shop/web`.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Why a name was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A service needs at least one segment.
+    #[error("a service path must name a service, as in /shop/web")]
+    Root,
+    /// A segment has a character or form that is not allowed.
+    #[error(
+        "`{segment}` is not a valid name: lower-case letters, digits, hyphens inside, labels joined by dots"
+    )]
+    Segment {
+        /// The refused segment.
+        segment: String,
+    },
+    /// The last segment is taken by the API.
+    #[error("`{segment}` is reserved and cannot end a service path")]
+    Reserved {
+        /// The reserved word.
+        segment: String,
+    },
+    /// Longer than names may be.
+    #[error("a name may have at most {max} bytes, this one has {len}")]
+    TooLong {
+        /// Its length in bytes.
+        len: usize,
+        /// The most that is allowed.
+        max: usize,
+    },
+    /// An instance id that does not read `<service>~<slot>.<attempt>`.
+    #[error(
+        "`{text}` is not an instance id: expected <service>~<slot>.<attempt>, as in /shop/web~0.1"
+    )]
+    Instance {
+        /// The refused text.
+        text: String,
+    },
+}
+
+const LEN_MAX: usize = 253;
+/// Marathon's reserved last segments: they are verbs of its API.
+const RESERVED: [&str; 3] = ["restart", "tasks", "versions"];
+
+fn is_label(label: &str) -> bool {
+    let bytes = label.as_bytes();
+    let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    bytes.first().is_some_and(alphanumeric)
+        && bytes.last().is_some_and(alphanumeric)
+        && bytes.iter().all(|b| alphanumeric(b) || *b == b'-')
+}
+
+fn check_segment(segment: &str) -> Result<(), Error> {
+    if segment.split('.').all(is_label) {
+        Ok(())
+    } else {
+        Err(Error::Segment { segment: segment.into() })
+    }
+}
+
+fn check_len(text: &str) -> Result<(), Error> {
+    match text.len() {
+        len if len > LEN_MAX => Err(Error::TooLong { len, max: LEN_MAX }),
+        _ => Ok(()),
+    }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $parse:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[serde(try_from = "String", into = "String")]
+        #[schemars(with = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl FromStr for $name {
+            type Err = Error;
+            fn from_str(text: &str) -> Result<Self, Error> {
+                let parse: fn(&str) -> Result<String, Error> = $parse;
+                parse(text).map(|name| Self(name.into()))
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = Error;
+            fn try_from(text: String) -> Result<Self, Error> {
+                text.parse()
+            }
+        }
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0.as_ref().into()
+            }
+        }
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// The path of a service, such as `/shop/web`.
+    ServiceId, |text| {
+        check_len(text)?;
+        let mut path = String::with_capacity(text.len() + 1);
+        for segment in text.split('/').filter(|segment| !segment.is_empty()) {
+            check_segment(segment)?;
+            path.push('/');
+            path.push_str(segment);
+        }
+        match path.rsplit('/').next() {
+            None | Some("") => Err(Error::Root),
+            Some(last) if RESERVED.contains(&last) => Err(Error::Reserved { segment: last.into() }),
+            Some(_) => Ok(path),
+        }
+    }
+}
+
+name! {
+    /// The name of a node, by default its host name.
+    NodeId, |text| { check_len(text)?; check_segment(text)?; Ok(text.into()) }
+}
+
+name! {
+    /// The name of a gateway document.
+    GatewayId, |text| { check_len(text)?; check_segment(text)?; Ok(text.into()) }
+}
+
+impl ServiceId {
+    /// Whether this service lies at or below the path `group` (`/` holds all).
+    pub fn is_in(&self, group: &str) -> bool {
+        let group = group.trim_end_matches('/');
+        self.0.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+/// The nth version of a service's spec, counted from 1.
+pub type RevisionNumber = u32;
+
+/// The nth deployment of the cluster, counted from 1; written `d-17`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct DeploymentId(pub u64);
+
+impl fmt::Display for DeploymentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("d-{}", self.0))
+    }
+}
+
+impl FromStr for DeploymentId {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        text.strip_prefix("d-")
+            .and_then(|number| number.parse().ok())
+            .map(DeploymentId)
+            .ok_or_else(|| Error::Segment { segment: text.into() })
+    }
+}
+
+impl TryFrom<String> for DeploymentId {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<DeploymentId> for String {
+    fn from(id: DeploymentId) -> String {
+        id.to_string()
+    }
+}
+
+/// A replica number and its nth placement: what tells the instances of one service apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seat {
+    /// The replica number, from 0.
+    pub slot: u32,
+    /// The nth placement of that replica, from 1; never used twice in the life of a service.
+    pub attempt: u32,
+}
+
+/// One placed replica. Derived, never drawn: equal inputs give equal ids.
+/// Written `/shop/web~2.1`: service, slot, attempt.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct InstanceId {
+    /// The service it is a replica of.
+    pub service: ServiceId,
+    /// Which replica.
+    pub seat: Seat,
+}
+
+impl InstanceId {
+    /// The instance of `service` at `slot`, in its `attempt`th placement.
+    pub fn new(service: ServiceId, slot: u32, attempt: u32) -> Self {
+        Self { service, seat: Seat { slot, attempt } }
+    }
+
+    /// A form without slashes for file and container names: `shop_web-2.1`.
+    pub fn slug(&self) -> String {
+        let path = self.service.as_str().trim_start_matches('/').replace('/', "_");
+        format!("{path}-{}.{}", self.seat.slot, self.seat.attempt)
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}~{}.{}", self.service, self.seat.slot, self.seat.attempt))
+    }
+}
+
+impl fmt::Debug for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for InstanceId {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let parse = || {
+            let (service, seat) = text.rsplit_once('~')?;
+            let (slot, attempt) = seat.split_once('.')?;
+            Some((service, slot.parse().ok()?, attempt.parse().ok()?))
+        };
+        let (service, slot, attempt) =
+            parse().ok_or_else(|| Error::Instance { text: text.into() })?;
+        Ok(Self::new(service.parse()?, slot, attempt))
+    }
+}
+
+impl TryFrom<String> for InstanceId {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<InstanceId> for String {
+    fn from(id: InstanceId) -> String {
+        id.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_paths_are_normalised_and_checked() {
+        let check = |text: &str, expected: Result<&str, ()>| {
+            let parsed: Result<ServiceId, _> = text.parse();
+            assert_eq!(parsed.as_ref().map(ServiceId::as_str).map_err(|_| ()), expected, "{text}");
+        };
+        check("/zdd/base", Ok("/zdd/base"));
+        check("zdd//base/", Ok("/zdd/base"));
+        check("/a.b/c-d", Ok("/a.b/c-d"));
+        check("/", Err(()));
+        check("/Shop", Err(()));
+        check("/a/../b", Err(()));
+        check("/a/-b", Err(()));
+        check("/a/restart", Err(()));
+        check("/a\u{0}", Err(()));
+        check(&"a".repeat(300), Err(()));
+    }
+
+    #[test]
+    fn groups_hold_whole_segments_only() {
+        let id: ServiceId = "/shop/web".parse().unwrap();
+        assert!(id.is_in("/") && id.is_in("/shop") && id.is_in("/shop/web/"));
+        assert!(!id.is_in("/sho") && !id.is_in("/shop/web/x"));
+    }
+
+    #[test]
+    fn instance_ids_read_back() {
+        let id: InstanceId = "/shop/web~2.11".parse().unwrap();
+        assert_eq!(id.seat, Seat { slot: 2, attempt: 11 });
+        assert_eq!(id.to_string(), "/shop/web~2.11");
+        assert_eq!(id.slug(), "shop_web-2.11");
+        assert!("/shop/web~2".parse::<InstanceId>().is_err());
+        assert!("/shop/web".parse::<InstanceId>().is_err());
+    }
+}

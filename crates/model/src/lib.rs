@@ -1,0 +1,52 @@
+//! The nouns and the laws of Muster.
+//!
+//! Everything here is pure: no clock, no disk, no network, no randomness. A [`State`] is what the
+//! cluster should be; a [`Command`] changes it through [`State::apply`], which re-checks what its
+//! proposer assumed and refuses, never panics. What is *allowed* is decided here, what is *wise*
+//! in the planner. Observations ([`Observed`]) are never stored.
+//!
+//! Read `spec` for what users write, `service` for what becomes of it, `state` and `apply` for
+//! the laws.
+
+mod apply;
+mod change;
+mod command;
+mod constraint;
+mod deployment;
+mod gateway;
+pub mod graph;
+pub mod id;
+mod node;
+pub mod object;
+mod observed;
+mod reason;
+mod service;
+mod spec;
+mod state;
+mod steer;
+pub mod unit;
+mod violation;
+
+pub use command::{
+    AgentRegistration, Applied, Change, Command, Document, Event, Outcome, Refusal, Registration,
+    Steer, Step, Verdict,
+};
+pub use constraint::{Constraint, OPERATORS, Operator, Rule};
+pub use deployment::{Deployment, Move, MoveState, Stage};
+pub use gateway::{
+    Backend, GATEWAY_SILENCE_MAX, Gateway, Listen, Listener, Route, RouteTable, RouteTo, TableRoute,
+};
+pub use id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, Seat, ServiceId};
+pub use node::{Availability, Node, PORTS};
+pub use object::{Key, Meta, Object};
+pub use observed::{Agent, CheckResult, Exit, GatewayStatus, Observed, Phase, Status, not_serving};
+pub use reason::{Reason, Wait};
+pub use service::{Goal, Latch, Leave, Placement, Revision, Service, ServiceHead, Slot};
+pub use spec::{
+    CommandLine, Container, HealthCheck, HttpProbe, Network, OnFailure, Port, PortRef, Probe,
+    Problem, Process, Protocol, Pull, ReadinessCheck, Resources, Restart, Rollout, Signal, Spec,
+    Stop, TcpProbe, Volume,
+};
+pub use state::{Need, NodeUse, State};
+pub use unit::{Bytes, Cpu, Millis, Share, Timestamp};
+pub use violation::Violation;

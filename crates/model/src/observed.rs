@@ -1,0 +1,251 @@
+//! What is reported. Nothing here is stored: agents and gateways tell it all again to a server
+//! that asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{InstanceId, NodeId, Seat, ServiceId};
+use crate::service::Service;
+use crate::spec::Spec;
+use crate::state::State;
+use crate::unit::{Millis, Timestamp};
+
+/// How far an instance is, as its agent tells. Within a run, phases only go forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Wanted, with no place yet.
+    Pending,
+    /// It has a place; its agent has not said anything of it yet.
+    Placed,
+    /// Being prepared, or waiting to be started again.
+    Starting,
+    /// Started and not ended.
+    Running,
+    /// Told to stop.
+    Stopping,
+    /// Ended because it was told to.
+    Stopped,
+    /// Ended for good by itself.
+    Failed,
+    /// Its node has not been heard of for too long.
+    Lost,
+}
+
+impl Phase {
+    /// Whether it has ended and holds nothing any more.
+    pub fn is_over(self) -> bool {
+        matches!(self, Phase::Stopped | Phase::Failed)
+    }
+
+    /// One word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Phase::Pending => "pending",
+            Phase::Placed => "placed",
+            Phase::Starting => "starting",
+            Phase::Running => "running",
+            Phase::Stopping => "stopping",
+            Phase::Stopped => "stopped",
+            Phase::Failed => "failed",
+            Phase::Lost => "lost",
+        }
+    }
+}
+
+/// What an agent tells of one instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// How far it is.
+    pub phase: Phase,
+    /// Its nth start in place, from 1; 0 before the first.
+    pub run: u32,
+    /// Runs that ended by themselves in a row.
+    #[serde(default)]
+    pub failures: u32,
+    /// When the present phase began.
+    pub since: Timestamp,
+    /// When this run began, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// The verdict of the health checks: `None` until the first one counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<bool>,
+    /// Whether it passed its readiness check in this run (true at once if it has none).
+    #[serde(default)]
+    pub ready: bool,
+    /// The results of its health checks, in the order of the spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckResult>,
+    /// How the run before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<Exit>,
+    /// Why it is in this phase, when that is not plain: an image that cannot be pulled, a wait
+    /// before the next start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl Status {
+    /// An instance of which only the phase is known.
+    pub fn new(phase: Phase, since: Timestamp) -> Self {
+        Self {
+            phase,
+            run: 0,
+            failures: 0,
+            since,
+            started_at: None,
+            healthy: None,
+            ready: false,
+            checks: Vec::new(),
+            last_exit: None,
+            message: None,
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// When.
+    pub at: Timestamp,
+    /// Its exit code, if it ended by itself and that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// The signal that ended it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Said in words: `exit code 1`, `killed by signal 9`, `out of memory`.
+    pub message: String,
+}
+
+/// What a health check has seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// Failures in a row, up to now.
+    pub consecutive_failures: u32,
+    /// The first pass of this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_success: Option<Timestamp>,
+    /// The last pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<Timestamp>,
+    /// The last failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Timestamp>,
+    /// What the last failure was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure_cause: Option<String>,
+}
+
+/// All that is reported.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// When observing began: the start of the server, or of its leadership.
+    pub since: Timestamp,
+    /// The agents.
+    pub agents: BTreeMap<NodeId, Agent>,
+    /// The gateways.
+    pub gateways: BTreeMap<NodeId, GatewayStatus>,
+    /// The instances.
+    pub instances: BTreeMap<ServiceId, BTreeMap<Seat, Status>>,
+    /// How long an agent may be silent before its instances count as lost.
+    pub lost_after: Millis,
+}
+
+/// What is known of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agent {
+    /// When it was last heard of.
+    pub seen_at: Timestamp,
+    /// Whether it has told the whole truth since observing began.
+    pub told_all: bool,
+}
+
+/// What is known of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GatewayStatus {
+    /// When it was last heard of.
+    pub seen_at: Timestamp,
+    /// The generation of the table it follows.
+    pub generation: u64,
+    /// The instances that left its table and still have requests under way.
+    pub busy: BTreeSet<InstanceId>,
+}
+
+impl Observed {
+    /// What is reported of an instance.
+    pub fn status(&self, service: &ServiceId, seat: Seat) -> Option<&Status> {
+        self.instances.get(service)?.get(&seat)
+    }
+
+    /// Whether nothing has been heard of the node's agent for too long.
+    pub fn is_lost(&self, node: &NodeId, now: Timestamp) -> bool {
+        let seen_at = self.agents.get(node).map_or(self.since, |agent| agent.seen_at);
+        now.since(seen_at) >= self.lost_after
+    }
+
+    /// Whether enough is known to act: every agent with instances and every gateway has spoken
+    /// since observing began, or has been silent for too long.
+    pub fn is_settled(&self, state: &State, now: Timestamp) -> bool {
+        let told = |node: &NodeId| self.agents.get(node).is_some_and(|agent| agent.told_all);
+        state.nodes().all(|node| {
+            let agent = node.capacity.is_none()
+                || !state.is_used(&node.id)
+                || told(&node.id)
+                || self.is_lost(&node.id, now);
+            let gateway = !node.gateway
+                || self.gateways.contains_key(&node.id)
+                || now.since(self.since) >= self.lost_after;
+            agent && gateway
+        })
+    }
+}
+
+impl Status {
+    /// Whether it counts as healthy: it runs, and its health checks, if it has any, say so.
+    pub fn is_healthy(&self, spec: &Spec) -> bool {
+        self.phase == Phase::Running && (spec.health.is_empty() || self.healthy == Some(true))
+    }
+
+    /// When it counts, or will count, as ready for traffic and for the rollout to go on.
+    /// `None`: not before something else is reported.
+    pub fn ready_at(&self, spec: &Spec) -> Option<Timestamp> {
+        if !self.is_healthy(spec) || !self.ready {
+            return None;
+        }
+        let has_checks = !spec.health.is_empty() || spec.readiness.is_some();
+        match self.started_at {
+            Some(started_at) if !has_checks => Some(started_at.after(spec.rollout.settle)),
+            _ => Some(Timestamp(0)),
+        }
+    }
+}
+
+/// Why an instance gets no traffic, if it gets none.
+pub fn not_serving(service: &Service, seat: Seat, status: Option<&Status>) -> Option<String> {
+    let placement = service.placements.get(&seat)?;
+    let spec = service.running_spec(placement.revision);
+    let status = match status {
+        Some(status) => status,
+        None => return Some("its agent has not reported it yet".into()),
+    };
+    if !placement.is_wanted() {
+        return Some("it is leaving".into());
+    }
+    if status.phase != Phase::Running {
+        let message = status.message.as_deref().map(|m| format!(": {m}")).unwrap_or_default();
+        return Some(format!("it is {}{message}", status.phase.word()));
+    }
+    if !spec.health.is_empty() && status.healthy != Some(true) {
+        let cause = status.checks.iter().find_map(|check| check.last_failure_cause.as_deref());
+        return Some(match (status.healthy, cause) {
+            (None, None) => "its health is not known yet".into(),
+            (None, Some(cause)) => format!("its health is not known yet: {cause}"),
+            (_, Some(cause)) => format!("it is unhealthy: {cause}"),
+            (_, None) => "it is unhealthy".into(),
+        });
+    }
+    (!status.ready).then(|| "it is not ready yet".into())
+}

@@ -1,0 +1,162 @@
+//! Why something could not be done.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::ServiceId;
+use crate::unit::{Bytes, Cpu, Timestamp};
+
+/// Why a node cannot take one more instance of a service. The first that holds, from the most
+/// to the least lasting.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "reason")]
+pub enum Reason {
+    /// No agent has ever called from it.
+    NoAgent,
+    /// Its agent has not been heard of for too long.
+    Silent,
+    /// It takes no new instances.
+    Cordoned,
+    /// It is being drained.
+    Draining,
+    /// It lacks a capability.
+    Capability {
+        /// The one it lacks.
+        missing: String,
+    },
+    /// A constraint of the service.
+    Constraint {
+        /// The constraint, as written.
+        constraint: String,
+    },
+    /// Too little processor time left.
+    Cpu {
+        /// What is left.
+        free: Cpu,
+        /// What is needed.
+        needed: Cpu,
+    },
+    /// Too little memory left.
+    Memory {
+        /// What is left.
+        free: Bytes,
+        /// What is needed.
+        needed: Bytes,
+    },
+    /// A fixed port is taken.
+    Port {
+        /// The port.
+        port: u16,
+    },
+    /// All ports that may be assigned are taken.
+    Ports,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::NoAgent => f.write_str("no agent runs on it"),
+            Reason::Silent => f.write_str("its agent is silent"),
+            Reason::Cordoned => f.write_str("cordoned"),
+            Reason::Draining => f.write_str("being drained"),
+            Reason::Capability { missing } => write!(f, "lacks the capability {missing}"),
+            Reason::Constraint { constraint } => write!(f, "constraint {constraint}"),
+            Reason::Cpu { free, needed } => write!(f, "cpu: {needed} needed, {free} free"),
+            Reason::Memory { free, needed } => write!(f, "memory: {needed} needed, {free} free"),
+            Reason::Port { port } => write!(f, "port {port} is taken"),
+            Reason::Ports => f.write_str("no port left to assign"),
+        }
+    }
+}
+
+/// Why a service waits, for all its open slots alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "wait")]
+pub enum Wait {
+    /// No node can take it; every node with its reason.
+    NoNode {
+        /// The nodes.
+        nodes: Vec<(crate::id::NodeId, Reason)>,
+    },
+    /// Services it depends on are not there yet.
+    Dependencies {
+        /// Those.
+        on: Vec<ServiceId>,
+    },
+    /// Services that depend on it have not stopped yet.
+    Dependents {
+        /// Those.
+        on: Vec<ServiceId>,
+    },
+    /// Its rollout is paused or held.
+    Still {
+        /// `paused`, or what it is held for.
+        why: String,
+    },
+    /// As many instances run as the rollout allows.
+    Budget {
+        /// Instances that have not ended.
+        live: u32,
+        /// As many as may.
+        max: u32,
+    },
+    /// As few instances are healthy as the rollout allows.
+    Health {
+        /// Healthy instances.
+        healthy: u32,
+        /// As few as may.
+        min: u32,
+    },
+    /// The last placements failed; the next is made later.
+    BackOff {
+        /// When.
+        until: Timestamp,
+    },
+    /// New instances are not ready yet.
+    Ready {
+        /// Ready ones.
+        ready: u32,
+        /// As many as should be.
+        wanted: u32,
+        /// What the first one that is not waits for.
+        why: String,
+    },
+    /// Gateways still finish requests of leaving instances, or instances are stopping.
+    Leaving {
+        /// So many instances.
+        count: u32,
+    },
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list =
+            |ids: &[ServiceId]| ids.iter().map(ServiceId::as_str).collect::<Vec<_>>().join(", ");
+        match self {
+            Wait::NoNode { nodes } if nodes.is_empty() => {
+                f.write_str("the cluster has no nodes: start one with `muster agent`")
+            }
+            Wait::NoNode { nodes } => {
+                let count = nodes.len();
+                write!(f, "no node of {count} can take it")?;
+                for (node, reason) in nodes.iter().take(3) {
+                    write!(f, "; {node}: {reason}")?;
+                }
+                if count > 3 { write!(f, "; and {} more", count - 3) } else { Ok(()) }
+            }
+            Wait::Dependencies { on } => write!(f, "waits for {}", list(on)),
+            Wait::Dependents { on } => write!(f, "waits for {} to stop", list(on)),
+            Wait::Still { why } => f.write_str(why),
+            Wait::Budget { live, max } => write!(f, "{live} instances live of at most {max}"),
+            Wait::Health { healthy, min } => {
+                write!(f, "{healthy} instances healthy, at least {min} must stay")
+            }
+            Wait::BackOff { until } => write!(f, "repeated failures: next placement at {until}"),
+            Wait::Ready { ready, wanted, why } => {
+                write!(f, "{ready} of {wanted} ready; the next one: {why}")
+            }
+            Wait::Leaving { count } => write!(f, "{count} instances are leaving"),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! A service as it stands: its revisions, which one is aimed for, and its placed instances.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DeploymentId, NodeId, RevisionNumber, Seat, ServiceId};
+use crate::spec::Spec;
+use crate::unit::{Millis, Timestamp};
+
+/// A version of a spec. Never changed once it exists.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Its number, from 1.
+    pub number: RevisionNumber,
+    /// The first revision with the same template: instances of revisions that share it need not
+    /// be started anew to go from one to the other.
+    pub template: RevisionNumber,
+    /// When it was applied.
+    pub created_at: Timestamp,
+    /// What was applied.
+    pub spec: Arc<Spec>,
+}
+
+/// A service and everything that hangs on it. Revisions and placements are stored on their own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Service {
+    /// Its path.
+    pub id: ServiceId,
+    /// The revision it should be at.
+    pub target: RevisionNumber,
+    /// The last revision that a deployment brought to completion.
+    pub settled: Option<RevisionNumber>,
+    /// The deployment that moves it, while one does.
+    pub deployment: Option<DeploymentId>,
+    /// The revision that failed and what was wrong with it, until another one is applied.
+    pub latch: Option<Latch>,
+    /// Whether it goes away once its last instance has stopped.
+    pub removing: bool,
+    /// What is remembered of each slot, by slot number.
+    pub slots: Vec<Slot>,
+    /// Its revisions, by number.
+    pub revisions: BTreeMap<RevisionNumber, Arc<Revision>>,
+    /// Its instances.
+    pub placements: BTreeMap<Seat, Placement>,
+}
+
+/// The part of a service that is stored in its own object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceHead {
+    /// Its path.
+    pub id: ServiceId,
+    /// See [`Service::target`].
+    pub target: RevisionNumber,
+    /// See [`Service::settled`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<RevisionNumber>,
+    /// See [`Service::deployment`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<DeploymentId>,
+    /// See [`Service::latch`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latch: Option<Latch>,
+    /// See [`Service::removing`].
+    #[serde(default)]
+    pub removing: bool,
+    /// See [`Service::slots`].
+    #[serde(default)]
+    pub slots: Vec<Slot>,
+}
+
+/// Why the revision aimed for is not the newest one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latch {
+    /// The revision that failed.
+    pub revision: RevisionNumber,
+    /// What was wrong.
+    pub reason: String,
+    /// When it was given up.
+    pub at: Timestamp,
+}
+
+/// What outlives the instances of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Slot {
+    /// Placements so far: the next one is this and one.
+    pub attempts: u32,
+    /// Placements given up as unhealthy in a row.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failures: u32,
+    /// When the last one was given up.
+    #[serde(default, skip_serializing_if = "is_epoch")]
+    pub failed_at: Timestamp,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+fn is_epoch(time: &Timestamp) -> bool {
+    time.0 == 0
+}
+
+/// Where an instance was put, and what is wanted of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The revision it was started from.
+    pub revision: RevisionNumber,
+    /// Where it is.
+    pub node: NodeId,
+    /// Its ports on the node, in the order of the spec's ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u16>,
+    /// What is wanted of it.
+    pub goal: Goal,
+    /// When it was placed.
+    pub placed_at: Timestamp,
+}
+
+/// What is wanted of an instance. Goals only go forward.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "is")]
+pub enum Goal {
+    /// It should run and may get traffic.
+    Run,
+    /// It runs but gets no new requests, until those under way are done or the time has come.
+    Drain {
+        /// When it is stopped all the same.
+        until: Timestamp,
+        /// Why it leaves.
+        why: Leave,
+    },
+    /// It should stop.
+    Stop {
+        /// Why it leaves.
+        why: Leave,
+    },
+}
+
+/// Why an instance leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Leave {
+    /// Another revision takes its place.
+    Replaced,
+    /// There are more instances than wanted.
+    Surplus,
+    /// It failed its health check.
+    Unhealthy,
+    /// Its node is being drained.
+    Draining,
+    /// Its node has not been heard of for too long.
+    Lost,
+    /// Its service is being removed.
+    Removed,
+}
+
+impl std::fmt::Display for Leave {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Leave::Replaced => "replaced by another revision",
+            Leave::Surplus => "more instances than wanted",
+            Leave::Unhealthy => "unhealthy",
+            Leave::Draining => "its node is being drained",
+            Leave::Lost => "its node is lost",
+            Leave::Removed => "its service is being removed",
+        })
+    }
+}
+
+impl Placement {
+    /// Whether it should run and may get traffic.
+    pub fn is_wanted(&self) -> bool {
+        self.goal == Goal::Run
+    }
+}
+
+impl Service {
+    /// The revision aimed for.
+    pub fn target(&self) -> &Arc<Revision> {
+        &self.revisions[&self.target]
+    }
+
+    /// The spec aimed for.
+    pub fn spec(&self) -> &Arc<Spec> {
+        &self.target().spec
+    }
+
+    /// How many instances should run now.
+    pub fn wanted(&self) -> u32 {
+        if self.removing { 0 } else { self.spec().instances }
+    }
+
+    /// The template of a revision; a revision that was dropped is its own.
+    pub fn template(&self, revision: RevisionNumber) -> RevisionNumber {
+        self.revisions.get(&revision).map_or(revision, |revision| revision.template)
+    }
+
+    /// Whether instances of `revision` need not be started anew to be at the target.
+    pub fn is_current(&self, revision: RevisionNumber) -> bool {
+        self.template(revision) == self.target().template
+    }
+
+    /// The spec by which an instance of `revision` runs: the target's, where that needs no new
+    /// start, so that changed checks take effect in place.
+    pub fn running_spec(&self, revision: RevisionNumber) -> &Arc<Spec> {
+        match self.revisions.get(&revision) {
+            Some(own) if !self.is_current(revision) => &own.spec,
+            _ => self.spec(),
+        }
+    }
+
+    /// When the next placement of `slot` may be made: after repeated failures it waits.
+    pub fn placeable_at(&self, slot: u32) -> Timestamp {
+        match self.slots.get(slot as usize) {
+            Some(slot) if slot.failures > 0 => {
+                slot.failed_at.after(self.spec().restart.delay(slot.failures))
+            }
+            _ => Timestamp(0),
+        }
+    }
+
+    /// How long its instances may take to finish requests.
+    pub fn drain(&self, revision: RevisionNumber) -> Millis {
+        self.running_spec(revision).stop.drain
+    }
+
+    /// The part that is stored in the service's own object.
+    pub fn head(&self) -> ServiceHead {
+        ServiceHead {
+            id: self.id.clone(),
+            target: self.target,
+            settled: self.settled,
+            deployment: self.deployment,
+            latch: self.latch.clone(),
+            removing: self.removing,
+            slots: self.slots.clone(),
+        }
+    }
+}
+
+impl From<ServiceHead> for Service {
+    fn from(head: ServiceHead) -> Self {
+        Service {
+            id: head.id,
+            target: head.target,
+            settled: head.settled,
+            deployment: head.deployment,
+            latch: head.latch,
+            removing: head.removing,
+            slots: head.slots,
+            revisions: BTreeMap::new(),
+            placements: BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,652 @@
+//! What a user writes about a service. A [`Spec`] is the document itself: what is stored, shown
+//! and applied again has one shape. Parsers fill it; [`Spec::problems`] says what is wrong with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::constraint::Constraint;
+use crate::id::ServiceId;
+use crate::unit::{Bytes, Cpu, Millis, Share};
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// A service: what to run, how often, with what, checked how, replaced how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// The path of the service, such as `/shop/web`.
+    pub service: ServiceId,
+    /// How many instances should run.
+    #[serde(default = "one")]
+    pub instances: u32,
+    /// Run a container. Exactly one of `container` and `process` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+    /// Run a plain process. Exactly one of `container` and `process` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// What each instance needs of its node.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resources: Resources,
+    /// The ports each instance listens on, in order: `PORT0` is the first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ports: Vec<Port>,
+    /// Environment variables.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub env: BTreeMap<String, String>,
+    /// Health checks: an instance that fails one is replaced.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub health: Vec<HealthCheck>,
+    /// The readiness check: a new instance gets traffic, and a rollout goes on, once it passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness: Option<ReadinessCheck>,
+    /// How one revision is replaced by the next.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rollout: Rollout,
+    /// When an instance that ended is started again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub restart: Restart,
+    /// How an instance is told to stop.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stop: Stop,
+    /// Where instances may run, as `[attribute, OPERATOR, value]`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub constraints: Vec<Constraint>,
+    /// Capabilities the node must have.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub requires: BTreeSet<String>,
+    /// Services that must be ready before this one starts, and stop after it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub depends_on: BTreeSet<ServiceId>,
+    /// Free labels, for people and tools.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub labels: BTreeMap<String, String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// A command: a text for `/bin/sh -c`, or a list of words run as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "a command: a text for the shell, or a list of words")]
+pub enum CommandLine {
+    /// Run by `/bin/sh -c`.
+    Shell(String),
+    /// Run as it is; the first word is the program.
+    Words(Vec<String>),
+}
+
+impl CommandLine {
+    /// The words to execute.
+    pub fn words(&self) -> Vec<String> {
+        match self {
+            CommandLine::Shell(line) => vec!["/bin/sh".into(), "-c".into(), line.clone()],
+            CommandLine::Words(words) => words.clone(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            CommandLine::Shell(line) => line.trim().is_empty(),
+            CommandLine::Words(words) => words.first().is_none_or(String::is_empty),
+        }
+    }
+}
+
+/// A container of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Container {
+    /// The image, as `docker pull` takes it.
+    pub image: String,
+    /// Replaces the image's command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<CommandLine>,
+    /// Replaces the image's entrypoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// When the image is pulled.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pull: Pull,
+    /// Which network the container joins.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub network: Network,
+    /// Directories of the node that the container sees.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub volumes: Vec<Volume>,
+    /// The user to run as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Give the container all devices and rights of its node.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub privileged: bool,
+}
+
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Pull {
+    /// If the node does not have it.
+    #[default]
+    Missing,
+    /// Before every start.
+    Always,
+    /// Never: the node must have it.
+    Never,
+}
+
+/// The network of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// A network of its own behind the node's bridge; its ports are mapped.
+    #[default]
+    Bridge,
+    /// The node's network; the instance listens on the port it is given in `PORT0`.
+    Host,
+}
+
+/// A directory of the node, seen in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// An absolute path on the node.
+    pub source: String,
+    /// An absolute path in the container.
+    pub target: String,
+    /// Whether the container may not write to it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub read_only: bool,
+}
+
+/// A plain process in its own session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Process {
+    /// What to run.
+    pub command: CommandLine,
+    /// The working directory; by default the instance's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// The user to run as; by default the agent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// What an instance needs of its node, or what a node has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// Cores: a share under contention, not a ceiling.
+    #[serde(default = "Resources::default_cpu")]
+    pub cpu: Cpu,
+    /// Memory: a hard limit.
+    #[serde(default = "Resources::default_memory")]
+    pub memory: Bytes,
+}
+
+impl Resources {
+    /// Nothing at all.
+    pub const NONE: Resources = Resources { cpu: Cpu(0), memory: Bytes(0) };
+
+    fn default_cpu() -> Cpu {
+        Cpu(100)
+    }
+
+    fn default_memory() -> Bytes {
+        Bytes::mib(128)
+    }
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { cpu: Self::default_cpu(), memory: Self::default_memory() }
+    }
+}
+
+/// A port of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// Its name, by which checks and routes refer to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The port on the node; left out or 0, a free one is assigned.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub port: u16,
+    /// The port inside a container on the bridge; left out or 0, the same as on the node.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub container: u16,
+    /// Its protocol.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub protocol: Protocol,
+}
+
+/// The protocol of a port.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Which port a check or route means: by name, or by index from 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "the name of a port, or its index from 0")]
+pub enum PortRef {
+    /// The nth port of the spec, from 0.
+    Index(u32),
+    /// The port of that name.
+    Name(String),
+}
+
+impl Default for PortRef {
+    fn default() -> Self {
+        PortRef::Index(0)
+    }
+}
+
+impl std::fmt::Display for PortRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PortRef::Index(index) => index.fmt(f),
+            PortRef::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// What a check does. Exactly one is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Probe {
+    /// A GET request.
+    Http(HttpProbe),
+    /// A connection that is accepted.
+    Tcp(TcpProbe),
+    /// A command in the instance that ends with 0.
+    Command(CommandLine),
+}
+
+/// A GET request to the instance.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpProbe {
+    /// The path to get.
+    #[serde(default = "root_path")]
+    pub path: String,
+    /// The port to connect to.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub port: PortRef,
+    /// The answers that pass; left out, any from 200 to 399.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub statuses: BTreeSet<u16>,
+}
+
+fn root_path() -> String {
+    "/".into()
+}
+
+/// A connection to the instance.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TcpProbe {
+    /// The port to connect to.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub port: PortRef,
+}
+
+/// A check repeated for as long as the instance runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheck {
+    /// What is done.
+    pub probe: Probe,
+    /// From the end of one probe to the start of the next.
+    #[serde(default = "HealthCheck::default_interval")]
+    pub interval: Millis,
+    /// A probe that takes longer has failed.
+    #[serde(default = "HealthCheck::default_timeout")]
+    pub timeout: Millis,
+    /// So many failures in a row make an instance unhealthy; 0: report them, never act.
+    #[serde(default = "HealthCheck::default_failures")]
+    pub failures: u32,
+    /// Failures in this time after a start do not count, unless a probe has passed.
+    #[serde(default = "HealthCheck::default_grace")]
+    pub grace: Millis,
+}
+
+impl HealthCheck {
+    fn default_interval() -> Millis {
+        Millis::secs(5)
+    }
+    fn default_timeout() -> Millis {
+        Millis::secs(5)
+    }
+    fn default_failures() -> u32 {
+        3
+    }
+    fn default_grace() -> Millis {
+        Millis::secs(30)
+    }
+}
+
+/// A check repeated until it passes once after each start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReadinessCheck {
+    /// What is done.
+    pub probe: Probe,
+    /// From the end of one probe to the start of the next.
+    #[serde(default = "ReadinessCheck::default_interval")]
+    pub interval: Millis,
+    /// A probe that takes longer has failed.
+    #[serde(default = "HealthCheck::default_timeout")]
+    pub timeout: Millis,
+}
+
+impl ReadinessCheck {
+    fn default_interval() -> Millis {
+        Millis::secs(1)
+    }
+}
+
+/// How one revision is replaced by the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rollout {
+    /// So many stay healthy throughout, as a share of `instances` (rounded up) or a count.
+    pub min_healthy: Share,
+    /// So many more may run, as a share of `instances` (rounded down) or a count.
+    pub max_over: Share,
+    /// A rollout without progress for this long has failed. Progress is one more ready instance.
+    pub deadline: Millis,
+    /// What a failed rollout does.
+    pub on_failure: OnFailure,
+    /// A new instance without checks counts as ready after running for this long.
+    pub settle: Millis,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self {
+            min_healthy: Share::ALL,
+            max_over: Share::ALL,
+            deadline: Millis::secs(600),
+            on_failure: OnFailure::Rollback,
+            settle: Millis::secs(1),
+        }
+    }
+}
+
+/// What a failed rollout does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// Goes back to the revision before.
+    #[default]
+    Rollback,
+    /// Stays as it is, for a person to decide.
+    Hold,
+}
+
+/// When an instance that ended is started again. The first restart waits `first`; each further
+/// one in a row waits `backoff`, then `factor` times more, up to `max`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Restart {
+    /// Before the first restart.
+    pub first: Millis,
+    /// Before the second restart in a row.
+    pub backoff: Millis,
+    /// By how much each further wait grows.
+    pub factor: f64,
+    /// The longest wait.
+    pub max: Millis,
+    /// A run of this length ends the row.
+    pub reset_after: Millis,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self {
+            first: Millis(0),
+            backoff: Millis::secs(1),
+            factor: 1.15,
+            max: Millis::secs(300),
+            reset_after: Millis::secs(30),
+        }
+    }
+}
+
+impl Restart {
+    /// How long to wait before starting again after `failures` failures in a row (from 1).
+    pub fn delay(&self, failures: u32) -> Millis {
+        match failures {
+            0 | 1 => self.first,
+            _ => {
+                let exponent = i32::try_from(failures - 2).unwrap_or(i32::MAX);
+                let delay = self.backoff.0 as f64 * self.factor.powi(exponent);
+                Millis((delay.min(self.max.0 as f64)) as u64)
+            }
+        }
+    }
+}
+
+/// How an instance is told to stop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stop {
+    /// The signal it is sent.
+    pub signal: Signal,
+    /// It is killed when it has not ended after this long.
+    pub grace: Millis,
+    /// At most so long gateways may take to finish its requests before it is told to stop.
+    pub drain: Millis,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self { signal: Signal::Term, grace: Millis::secs(10), drain: Millis::secs(30) }
+    }
+}
+
+/// A signal that asks a process to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Signal {
+    /// SIGTERM.
+    #[default]
+    #[serde(rename = "SIGTERM")]
+    Term,
+    /// SIGINT.
+    #[serde(rename = "SIGINT")]
+    Int,
+    /// SIGQUIT.
+    #[serde(rename = "SIGQUIT")]
+    Quit,
+    /// SIGHUP.
+    #[serde(rename = "SIGHUP")]
+    Hup,
+    /// SIGUSR1.
+    #[serde(rename = "SIGUSR1")]
+    Usr1,
+    /// SIGUSR2.
+    #[serde(rename = "SIGUSR2")]
+    Usr2,
+}
+
+/// One thing wrong with a document: where, what, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The path of keys to the value, such as `health.0.probe.http.port`.
+    pub key: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem of the value at `key`.
+    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { key: key.into(), message: message.into() }
+    }
+}
+
+impl Spec {
+    /// The index of the port that `port` means, if the service has it.
+    pub fn port_index(&self, port: &PortRef) -> Option<usize> {
+        match port {
+            PortRef::Index(index) => Some(*index as usize).filter(|i| *i < self.ports.len()),
+            PortRef::Name(name) => {
+                self.ports.iter().position(|port| port.name.as_deref() == Some(name))
+            }
+        }
+    }
+
+    /// Whether going from `before` to this spec means starting its instances anew. The number of
+    /// instances, checks, rollout, labels and the like take effect in place.
+    pub fn needs_restart(&self, before: &Spec) -> bool {
+        self.container != before.container
+            || self.process != before.process
+            || self.resources != before.resources
+            || self.ports != before.ports
+            || self.env != before.env
+            || self.requires != before.requires
+            || self.constraints != before.constraints
+    }
+
+    /// Everything wrong with this spec taken by itself, in the order of its keys.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut refuse = |key: String, message: String| problems.push(Problem { key, message });
+        match (&self.container, &self.process) {
+            (Some(_), Some(_)) => {
+                refuse("process".into(), "give either `container` or `process`, not both".into());
+            }
+            (None, None) => {
+                refuse(
+                    "service".into(),
+                    "give one of `container` and `process`: what to run".into(),
+                );
+            }
+            (Some(container), None) => {
+                if container.image.trim().is_empty() {
+                    refuse("container.image".into(), "name an image, such as nginx:1.29".into());
+                }
+                for (i, volume) in container.volumes.iter().enumerate() {
+                    for (key, path) in [("source", &volume.source), ("target", &volume.target)] {
+                        if !path.starts_with('/') {
+                            let message = format!("`{path}` must be an absolute path");
+                            refuse(format!("container.volumes.{i}.{key}"), message);
+                        }
+                    }
+                }
+            }
+            (None, Some(process)) => {
+                if process.command.is_empty() {
+                    refuse("process.command".into(), "is empty: give a program to run".into());
+                }
+            }
+        }
+        self.port_problems(&mut problems);
+        self.check_problems(&mut problems);
+        let mut refuse = |key: &str, message: String| problems.push(Problem::new(key, message));
+        if !(self.restart.factor.is_finite() && self.restart.factor >= 1.0) {
+            refuse("restart.factor", format!("{} must be at least 1", self.restart.factor));
+        }
+        for name in self.env.keys() {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                refuse("env", format!("`{name}` cannot be the name of a variable"));
+            }
+        }
+        for (i, constraint) in self.constraints.iter().enumerate() {
+            if let Err(error) = constraint.check() {
+                refuse(&format!("constraints.{i}"), error.to_string());
+            }
+        }
+        if self.depends_on.contains(&self.service) {
+            refuse("depends_on", format!("{} depends on itself", self.service));
+        }
+        problems
+    }
+
+    fn port_problems(&self, problems: &mut Vec<Problem>) {
+        let mut names = BTreeSet::new();
+        let mut fixed = BTreeSet::new();
+        for (i, port) in self.ports.iter().enumerate() {
+            if let Some(name) = &port.name {
+                let good = !name.is_empty()
+                    && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+                if !good {
+                    let message = format!("`{name}`: use letters, digits, `-` and `_`");
+                    problems.push(Problem::new(format!("ports.{i}.name"), message));
+                } else if !names.insert(name) {
+                    let message = format!("two ports are named `{name}`");
+                    problems.push(Problem::new(format!("ports.{i}.name"), message));
+                }
+            }
+            if port.port != 0 && !fixed.insert((port.port, port.protocol)) {
+                let message = format!("port {} is listed twice", port.port);
+                problems.push(Problem::new(format!("ports.{i}.port"), message));
+            }
+            let on_bridge = self.container.as_ref().is_some_and(|c| c.network == Network::Bridge);
+            if port.container != 0 && !on_bridge {
+                let message = "only a container on the bridge network has ports of its own";
+                problems.push(Problem::new(format!("ports.{i}.container"), message));
+            }
+        }
+    }
+
+    fn check_problems(&self, problems: &mut Vec<Problem>) {
+        let health =
+            self.health.iter().enumerate().map(|(i, check)| {
+                (format!("health.{i}"), &check.probe, check.interval, check.timeout)
+            });
+        let readiness = self
+            .readiness
+            .iter()
+            .map(|check| ("readiness".to_string(), &check.probe, check.interval, check.timeout));
+        for (key, probe, interval, timeout) in health.chain(readiness) {
+            if interval.0 == 0 {
+                problems.push(Problem::new(format!("{key}.interval"), "must be more than 0"));
+            }
+            if timeout.0 == 0 {
+                problems.push(Problem::new(format!("{key}.timeout"), "must be more than 0"));
+            }
+            let (kind, port) = match probe {
+                Probe::Http(http) => {
+                    if !http.path.starts_with('/') {
+                        let message = format!("`{}` must begin with /", http.path);
+                        problems.push(Problem::new(format!("{key}.probe.http.path"), message));
+                    }
+                    ("http", &http.port)
+                }
+                Probe::Tcp(tcp) => ("tcp", &tcp.port),
+                Probe::Command(command) => {
+                    if command.is_empty() {
+                        problems.push(Problem::new(format!("{key}.probe.command"), "is empty"));
+                    }
+                    continue;
+                }
+            };
+            if self.port_index(port).is_none() {
+                let names: Vec<_> = self.ports.iter().filter_map(|p| p.name.as_deref()).collect();
+                let known = match (self.ports.len(), names.is_empty()) {
+                    (0, _) => "the service lists no ports".to_string(),
+                    (count, true) => format!("it has {count}, counted from 0"),
+                    (_, false) => format!("it has {}", names.join(", ")),
+                };
+                let message = format!("the service has no port `{port}`: {known}");
+                problems.push(Problem::new(format!("{key}.probe.{kind}.port"), message));
+            }
+        }
+    }
+}

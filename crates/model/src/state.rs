@@ -1,0 +1,314 @@
+//! The whole desired state of a cluster, and the questions everyone asks it.
+//!
+//! A `State` is a value: cloning it is cheap (persistent maps), readers keep a clone for as long
+//! as they like, and only [`State::apply`](crate::apply) changes one. What instances use of nodes
+//! is derived from the placements and kept beside them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rpds::RedBlackTreeMapSync;
+
+use crate::constraint::Rule;
+use crate::deployment::Deployment;
+use crate::gateway::Gateway;
+use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, ServiceId};
+use crate::node::{Availability, Node};
+use crate::object::{Key, Meta, Object};
+use crate::reason::Reason;
+use crate::service::{Placement, Revision, Service};
+use crate::spec::{Protocol, Resources, Spec};
+use crate::unit::{Bytes, Cpu};
+
+/// The desired state.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    pub(crate) meta: Meta,
+    pub(crate) nodes: RedBlackTreeMapSync<NodeId, Arc<NodeUse>>,
+    pub(crate) services: RedBlackTreeMapSync<ServiceId, Arc<Service>>,
+    pub(crate) deployments: RedBlackTreeMapSync<DeploymentId, Arc<Deployment>>,
+    pub(crate) gateways: RedBlackTreeMapSync<GatewayId, Arc<Gateway>>,
+}
+
+/// A node and what its instances use of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeUse {
+    /// The node.
+    pub node: Node,
+    /// What its instances use.
+    pub used: Resources,
+    /// The ports they hold.
+    pub ports: BTreeSet<(u16, Protocol)>,
+    /// The instances.
+    pub instances: BTreeSet<InstanceId>,
+}
+
+/// What one more instance needs: the question to [`NodeUse::refusal`].
+#[derive(Debug, Clone)]
+pub struct Need {
+    /// Processor time and memory.
+    pub resources: Resources,
+    /// Ports that must be these.
+    pub fixed: Vec<(u16, Protocol)>,
+    /// Ports that may be any.
+    pub assigned: usize,
+    /// Capabilities.
+    pub requires: Vec<String>,
+    /// Constraints, with the instances counted that are there already.
+    pub rules: Vec<Rule>,
+}
+
+impl Need {
+    /// What an instance of `spec` needs, but for the constraints.
+    pub fn of(spec: &Spec) -> Need {
+        let fixed = spec.ports.iter().filter(|port| port.port != 0);
+        let docker = spec.container.iter().map(|_| "docker".to_string());
+        Need {
+            resources: spec.resources,
+            fixed: fixed.map(|port| (port.port, port.protocol)).collect(),
+            assigned: spec.ports.iter().filter(|port| port.port == 0).count(),
+            requires: docker.chain(spec.requires.iter().cloned()).collect(),
+            rules: Vec::new(),
+        }
+    }
+}
+
+impl NodeUse {
+    /// A node without instances.
+    pub fn new(node: Node) -> Self {
+        Self { node, used: Resources::NONE, ports: BTreeSet::new(), instances: BTreeSet::new() }
+    }
+
+    /// Counts an instance in.
+    pub fn take(&mut self, id: InstanceId, placement: &Placement, spec: &Spec) {
+        self.used.cpu.0 += spec.resources.cpu.0;
+        self.used.memory.0 += spec.resources.memory.0;
+        self.ports.extend(held_ports(placement, spec));
+        self.instances.insert(id);
+    }
+
+    /// Counts an instance out.
+    pub fn give_back(&mut self, id: &InstanceId, placement: &Placement, spec: &Spec) {
+        self.used.cpu.0 -= spec.resources.cpu.0;
+        self.used.memory.0 -= spec.resources.memory.0;
+        for port in held_ports(placement, spec) {
+            self.ports.remove(&port);
+        }
+        self.instances.remove(id);
+    }
+
+    /// The one feasibility rule: why this node cannot take one more such instance. An exact fit
+    /// fits.
+    pub fn refusal(&self, need: &Need) -> Option<Reason> {
+        let Some(capacity) = self.node.capacity else { return Some(Reason::NoAgent) };
+        match self.node.availability {
+            Availability::Active => {}
+            Availability::Cordoned => return Some(Reason::Cordoned),
+            Availability::Draining => return Some(Reason::Draining),
+        }
+        if let Some(missing) = need.requires.iter().find(|c| !self.node.capabilities.contains(*c)) {
+            return Some(Reason::Capability { missing: missing.clone() });
+        }
+        if let Some(rule) = need.rules.iter().find(|rule| !rule.allows(&self.node)) {
+            return Some(Reason::Constraint { constraint: rule.constraint().to_string() });
+        }
+        let free = Cpu(capacity.cpu.0.saturating_sub(self.used.cpu.0));
+        if free < need.resources.cpu {
+            return Some(Reason::Cpu { free, needed: need.resources.cpu });
+        }
+        let free = Bytes(capacity.memory.0.saturating_sub(self.used.memory.0));
+        if free < need.resources.memory {
+            return Some(Reason::Memory { free, needed: need.resources.memory });
+        }
+        if let Some((port, _)) = need.fixed.iter().find(|port| self.ports.contains(port)) {
+            return Some(Reason::Port { port: *port });
+        }
+        let (first, last) = self.node.ports;
+        let all = usize::from(last - first) + 1;
+        let out_of_ports = need.assigned > 0
+            && self.ports.len() + need.assigned > all
+            && self.ports.range((first, Protocol::Tcp)..=(last, Protocol::Udp)).count()
+                + need.assigned
+                > all;
+        out_of_ports.then_some(Reason::Ports)
+    }
+}
+
+fn held_ports(placement: &Placement, spec: &Spec) -> Vec<(u16, Protocol)> {
+    let protocols = spec.ports.iter().map(|port| port.protocol);
+    placement.ports.iter().copied().zip(protocols).collect()
+}
+
+impl State {
+    /// A state of no nodes and no services.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Counters of the cluster.
+    pub fn meta(&self) -> Meta {
+        self.meta
+    }
+
+    /// The nodes, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values().map(|node| &node.node)
+    }
+
+    /// The nodes with what is used of them, by name.
+    pub fn node_uses(&self) -> impl Iterator<Item = &Arc<NodeUse>> {
+        self.nodes.values()
+    }
+
+    /// A node with what is used of it.
+    pub fn node(&self, id: &NodeId) -> Option<&Arc<NodeUse>> {
+        self.nodes.get(id)
+    }
+
+    /// Whether instances are placed on the node.
+    pub fn is_used(&self, id: &NodeId) -> bool {
+        self.nodes.get(id).is_some_and(|node| !node.instances.is_empty())
+    }
+
+    /// The services, by path.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// A service.
+    pub fn service(&self, id: &ServiceId) -> Option<&Arc<Service>> {
+        self.services.get(id)
+    }
+
+    /// The placement of an instance.
+    pub fn placement(&self, id: &InstanceId) -> Option<&Placement> {
+        self.services.get(&id.service)?.placements.get(&id.seat)
+    }
+
+    /// The deployments, oldest first.
+    pub fn deployments(&self) -> impl DoubleEndedIterator<Item = &Arc<Deployment>> {
+        self.deployments.values()
+    }
+
+    /// A deployment.
+    pub fn deployment(&self, id: DeploymentId) -> Option<&Arc<Deployment>> {
+        self.deployments.get(&id)
+    }
+
+    /// The deployment that moves a service, if one does.
+    pub fn deployment_of(&self, service: &Service) -> Option<&Arc<Deployment>> {
+        service.deployment.and_then(|id| self.deployment(id))
+    }
+
+    /// The gateway documents, by name.
+    pub fn gateways(&self) -> impl Iterator<Item = &Arc<Gateway>> {
+        self.gateways.values()
+    }
+
+    /// A gateway document.
+    pub fn gateway(&self, id: &GatewayId) -> Option<&Arc<Gateway>> {
+        self.gateways.get(id)
+    }
+
+    /// Why `node` cannot take one more instance that needs `need`; `None` if it can.
+    pub fn refusal(&self, node: &NodeId, need: &Need) -> Option<Reason> {
+        self.nodes.get(node).map_or(Some(Reason::NoAgent), |node| node.refusal(need))
+    }
+
+    /// What one more instance of the service at its target needs, constraints included.
+    pub fn need(&self, service: &Service) -> Need {
+        let spec = service.spec();
+        let mut need = Need::of(spec);
+        need.rules = spec.constraints.iter().map(|constraint| constraint.compile()).collect();
+        if need.rules.is_empty() {
+            return need;
+        }
+        for placement in service.placements.values() {
+            if placement.is_wanted() && service.is_current(placement.revision) {
+                if let Some(node) = self.nodes.get(&placement.node) {
+                    need.rules.iter_mut().for_each(|rule| rule.count(&node.node));
+                }
+            }
+        }
+        need
+    }
+
+    /// The object stored under `key`; `None` means there is none any more.
+    pub fn object(&self, key: &Key) -> Option<Object> {
+        Some(match key {
+            Key::Meta => Object::Meta(self.meta),
+            Key::Node(id) => Object::Node(self.nodes.get(id)?.node.clone()),
+            Key::Service(id) => Object::Service(self.services.get(id)?.head()),
+            Key::Revision(id, number) => {
+                Object::Revision(Revision::clone(self.services.get(id)?.revisions.get(number)?))
+            }
+            Key::Instance(id) => Object::Instance(self.placement(id)?.clone()),
+            Key::Deployment(id) => Object::Deployment(Deployment::clone(self.deployments.get(id)?)),
+            Key::Gateway(id) => Object::Gateway(Gateway::clone(self.gateways.get(id)?)),
+        })
+    }
+
+    /// Rebuilds the state from its objects, given in any order. Objects without the one they hang
+    /// on are dropped: they are left over from a state that cannot be stored in one transaction.
+    pub fn load(objects: impl IntoIterator<Item = (Key, Object)>) -> State {
+        let mut state = State::new();
+        let mut revisions = Vec::new();
+        let mut placements = Vec::new();
+        for (key, object) in objects {
+            match (key, object) {
+                (_, Object::Meta(meta)) => state.meta = meta,
+                (Key::Node(id), Object::Node(node)) => {
+                    state.nodes.insert_mut(id, Arc::new(NodeUse::new(node)));
+                }
+                (Key::Service(id), Object::Service(head)) => {
+                    state.services.insert_mut(id, Arc::new(head.into()));
+                }
+                (Key::Revision(id, _), Object::Revision(revision)) => {
+                    revisions.push((id, revision))
+                }
+                (Key::Instance(id), Object::Instance(placement)) => {
+                    placements.push((id, placement))
+                }
+                (Key::Deployment(id), Object::Deployment(deployment)) => {
+                    state.deployments.insert_mut(id, Arc::new(deployment));
+                }
+                (Key::Gateway(id), Object::Gateway(gateway)) => {
+                    state.gateways.insert_mut(id, Arc::new(gateway));
+                }
+                _ => {}
+            }
+        }
+        for (id, revision) in revisions {
+            if let Some(service) = state.services.get_mut(&id) {
+                Arc::make_mut(service).revisions.insert(revision.number, Arc::new(revision));
+            }
+        }
+        for (id, placement) in placements {
+            state.take(id, placement);
+        }
+        state
+    }
+
+    /// Puts a placement in its service and counts it in on its node.
+    pub(crate) fn take(&mut self, id: InstanceId, placement: Placement) {
+        let Some(service) = self.services.get_mut(&id.service) else { return };
+        let service = Arc::make_mut(service);
+        let Some(revision) = service.revisions.get(&placement.revision) else { return };
+        let spec = Arc::clone(&revision.spec);
+        if let Some(node) = self.nodes.get_mut(&placement.node) {
+            Arc::make_mut(node).take(id.clone(), &placement, &spec);
+        }
+        service.placements.insert(id.seat, placement);
+    }
+
+    /// Drops a placement and counts it out on its node.
+    pub(crate) fn give_back(&mut self, id: &InstanceId) -> Option<Placement> {
+        let service = Arc::make_mut(self.services.get_mut(&id.service)?);
+        let placement = service.placements.remove(&id.seat)?;
+        let spec = Arc::clone(&service.revisions.get(&placement.revision)?.spec);
+        if let Some(node) = self.nodes.get_mut(&placement.node) {
+            Arc::make_mut(node).give_back(id, &placement, &spec);
+        }
+        Some(placement)
+    }
+}

@@ -1,0 +1,157 @@
+//! What becomes of deployments on the way: paused, resumed, aborted, failed.
+
+use std::sync::Arc;
+
+use crate::apply::nearest;
+use crate::command::{Applied, Outcome, Refusal, Steer, Verdict};
+use crate::deployment::{Move, MoveState, Stage};
+use crate::id::{DeploymentId, ServiceId};
+use crate::object::Key;
+use crate::service::Latch;
+use crate::spec::OnFailure;
+use crate::state::State;
+use crate::unit::Timestamp;
+
+impl State {
+    pub(crate) fn steer(&mut self, id: DeploymentId, how: Steer, at: Timestamp) -> Outcome {
+        let Some(deployment) = self.deployments.get(&id) else {
+            let names: Vec<_> = self.deployments.keys().map(DeploymentId::to_string).collect();
+            let name = id.to_string();
+            let nearest = nearest(&name, names.iter().map(String::as_str));
+            return Err(Refusal::Unknown { kind: "deployment", name, nearest });
+        };
+        let stage = match (how, &deployment.stage) {
+            (_, stage) if stage.is_over() => {
+                let message = format!("{id} is over: it {}", stage.word());
+                return Err(Refusal::Conflict { message });
+            }
+            (Steer::Pause, Stage::Running) => Stage::Paused,
+            (Steer::Pause, Stage::Paused) | (Steer::Resume, Stage::Running) => {
+                let mut applied = Applied::default();
+                applied.change("deployment", id, Verdict::Unchanged);
+                return Ok(applied);
+            }
+            (Steer::Resume, Stage::Paused | Stage::Held { .. }) => Stage::Running,
+            (Steer::Abort, Stage::Running | Stage::Paused | Stage::Held { .. }) => {
+                let mut applied = self.go_back(id, "aborted".into(), at)?;
+                applied.change("deployment", id, Verdict::Updated);
+                return Ok(applied);
+            }
+            (_, stage) => {
+                let message = format!("{id} is {}: it can only go on", stage.word());
+                return Err(Refusal::Conflict { message });
+            }
+        };
+        let mut applied = Applied { changed: [Key::Deployment(id)].into(), ..Applied::default() };
+        let kind = if stage == Stage::Paused { "deployment-paused" } else { "deployment-resumed" };
+        applied.event(at, kind, id, None, "as a user asked");
+        applied.change("deployment", id, Verdict::Updated);
+        let deployment = self.deployments.get_mut(&id).map(Arc::make_mut);
+        let deployment = deployment.ok_or(Refusal::Overtaken("the deployment is gone"))?;
+        deployment.stage = stage;
+        let mut moving = Vec::new();
+        for m in deployment.moves.iter_mut().filter(|m| m.progressed_at.is_some()) {
+            // Time spent standing still does not count towards the deadline.
+            m.progressed_at = Some(at);
+            moving.push(m.service.clone());
+        }
+        for id in moving {
+            let service = self.service_mut(&id)?;
+            if service.latch.take().is_some() {
+                applied.changed.insert(Key::Service(id));
+            }
+        }
+        Ok(applied)
+    }
+
+    /// A service could not be moved: the deployment goes back or is held, as its spec says.
+    pub(crate) fn fail(
+        &mut self,
+        id: DeploymentId,
+        failed: &ServiceId,
+        reason: String,
+        at: Timestamp,
+    ) -> Outcome {
+        let deployment = self.deployments.get(&id);
+        let running = deployment.filter(|deployment| deployment.stage == Stage::Running);
+        let moving = running.and_then(|deployment| deployment.moving(failed));
+        let Some(from) = moving.map(|m| m.from) else {
+            return Err(Refusal::Overtaken("the deployment has gone on"));
+        };
+        let service = self.services.get(failed).ok_or(Refusal::Overtaken("the service is gone"))?;
+        match (service.spec().rollout.on_failure, from) {
+            (OnFailure::Rollback, Some(_)) => self.go_back(id, reason, at),
+            (OnFailure::Rollback, None) => {
+                self.hold(id, format!("{reason}; there is no earlier revision to go back to"), at)
+            }
+            (OnFailure::Hold, _) => self.hold(id, reason, at),
+        }
+    }
+
+    fn hold(&mut self, id: DeploymentId, reason: String, at: Timestamp) -> Outcome {
+        let mut applied = Applied { changed: [Key::Deployment(id)].into(), ..Applied::default() };
+        let deployment = self.deployments.get_mut(&id).map(Arc::make_mut);
+        let deployment = deployment.ok_or(Refusal::Overtaken("the deployment is gone"))?;
+        deployment.stage = Stage::Held { reason: reason.clone() };
+        let moves = deployment.moves.clone();
+        for m in moves.iter().filter(|m| m.state == MoveState::Moving) {
+            self.latch(m, &reason, at, &mut applied)?;
+        }
+        applied.event(at, "deployment-held", id, None, reason);
+        Ok(applied)
+    }
+
+    /// Turns every service of the deployment that has an earlier revision back to it.
+    fn go_back(&mut self, id: DeploymentId, reason: String, at: Timestamp) -> Outcome {
+        let deployment = self.deployments.get_mut(&id).map(Arc::make_mut);
+        let deployment = deployment.ok_or(Refusal::Overtaken("the deployment is gone"))?;
+        let can_go_back = |m: &Move| m.from.is_some() && m.state != MoveState::Superseded;
+        if !deployment.moves.iter().any(can_go_back) {
+            let reason = format!("{reason}; there is no earlier revision to go back to");
+            return self.hold(id, reason, at);
+        }
+        let mut applied = Applied { changed: [Key::Deployment(id)].into(), ..Applied::default() };
+        deployment.stage = Stage::RollingBack { reason: reason.clone() };
+        let moves = deployment.moves.clone();
+        for m in deployment.moves.iter_mut() {
+            if can_go_back(m) {
+                m.state = MoveState::Moving;
+                m.ready = 0;
+                m.progressed_at = Some(at);
+            } else if m.state == MoveState::Moving {
+                // A service that is new has nothing to go back to and stays.
+                m.state = MoveState::Superseded;
+            }
+        }
+        for m in moves.iter().filter(|m| m.state != MoveState::Superseded) {
+            self.latch(m, &reason, at, &mut applied)?;
+            let service = self.service_mut(&m.service)?;
+            match m.from {
+                Some(from) => {
+                    service.target = from;
+                    service.removing = false;
+                    service.deployment = Some(id);
+                }
+                None => service.deployment = None,
+            }
+            service.slots.iter_mut().for_each(|slot| slot.failures = 0);
+        }
+        applied.event(at, "deployment-rolling-back", id, None, reason);
+        Ok(applied)
+    }
+
+    fn latch(
+        &mut self,
+        m: &Move,
+        reason: &str,
+        at: Timestamp,
+        applied: &mut Applied,
+    ) -> Result<(), Refusal> {
+        let service = self.service_mut(&m.service)?;
+        if let Some(revision) = m.to {
+            service.latch = Some(Latch { revision, reason: reason.into(), at });
+        }
+        applied.changed.insert(Key::Service(m.service.clone()));
+        Ok(())
+    }
+}

@@ -1,0 +1,404 @@
+//! Quantities as people write them, held as integers so that arithmetic is exact and ordered.
+//!
+//! Each reads from and writes to one canonical text: `0.25` cores, `32MiB`, `30s`, `25%`,
+//! `2026-11-21T10:00:00.000Z`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Why a quantity was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not {expected}")]
+pub struct Error {
+    /// What was given.
+    pub text: String,
+    /// What would have been right, with examples.
+    pub expected: &'static str,
+}
+
+fn refuse<T>(text: impl ToString, expected: &'static str) -> Result<T, Error> {
+    Err(Error { text: text.to_string(), expected })
+}
+
+/// Splits `12.5MiB` into 12.5 and `MiB`.
+fn split(text: &str) -> Option<(f64, &str)> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..end].parse().ok()?;
+    Some((number, text[end..].trim()))
+}
+
+/// `number * factor` rounded to an integer, if it is finite, not negative and fits.
+fn scale(number: f64, factor: f64, max: u64) -> Option<u64> {
+    let value = (number * factor).round();
+    (value.is_finite() && (0.0..=max as f64).contains(&value)).then_some(value as u64)
+}
+
+/// A scalar of a document: a number or a text.
+enum Scalar {
+    Number(f64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ScalarVisitor;
+        impl Visitor<'_> for ScalarVisitor {
+            type Value = Scalar;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number or a text")
+            }
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Scalar, E> {
+                Ok(Scalar::Number(value as f64))
+            }
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Number(value as f64))
+            }
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Scalar, E> {
+                Ok(Scalar::Number(value))
+            }
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Text(value.into()))
+            }
+        }
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+macro_rules! quantity {
+    ($(#[$doc:meta])* $name:ident($inner:ty), schema $schema:literal, number: $number:expr) => {
+        $(#[$doc])*
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, JsonSchema,
+        )]
+        #[schemars(with = $schema)]
+        pub struct $name(pub $inner);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let from_number: fn(f64) -> Result<$name, Error> = $number;
+                match Scalar::deserialize(deserializer)? {
+                    Scalar::Number(number) => from_number(number).map_err(de::Error::custom),
+                    Scalar::Text(text) => text.parse().map_err(de::Error::custom),
+                }
+            }
+        }
+    };
+}
+
+macro_rules! serialize_as_text {
+    ($($name:ident),*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )*};
+}
+
+const CPU: &str = "a number of cores: 0.25, 2 (at least 0.001)";
+
+quantity! {
+    /// Processor time in thousandths of a core.
+    Cpu(u32), schema "f64", number: |cores| match scale(cores, 1000.0, u32::MAX.into()) {
+        Some(millicores) if cores == 0.0 || millicores > 0 => Ok(Cpu(millicores as u32)),
+        _ => refuse(cores, CPU),
+    }
+}
+
+impl FromStr for Cpu {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match split(text) {
+            Some((cores, "")) => match scale(cores, 1000.0, u32::MAX.into()) {
+                Some(millicores) => Ok(Cpu(millicores as u32)),
+                None => refuse(text, CPU),
+            },
+            _ => refuse(text, CPU),
+        }
+    }
+}
+
+impl fmt::Display for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}", f64::from(self.0) / 1000.0))
+    }
+}
+
+impl Serialize for Cpu {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 % 1000 {
+            0 => serializer.serialize_u32(self.0 / 1000),
+            _ => serializer.serialize_f64(f64::from(self.0) / 1000.0),
+        }
+    }
+}
+
+const BYTES: &str = "a size with its unit: 512KiB, 32MiB, 1.5GiB (or KB, MB, GB in thousands)";
+
+const BYTE_UNITS: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("B", 1),
+];
+
+quantity! {
+    /// A size in bytes. `KiB`, `MiB`, `GiB` count in 1024s; `KB`, `MB`, `GB` in 1000s.
+    Bytes(u64), schema "String", number: |number| refuse(number, BYTES)
+}
+
+impl Bytes {
+    /// A size given in mebibytes.
+    pub const fn mib(count: u64) -> Self {
+        Bytes(count << 20)
+    }
+}
+
+impl FromStr for Bytes {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (number, unit) = split(text).ok_or(Error { text: text.into(), expected: BYTES })?;
+        let factor = BYTE_UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit));
+        match factor.and_then(|(_, factor)| scale(number, *factor as f64, 1 << 53)) {
+            Some(bytes) => Ok(Bytes(bytes)),
+            None => refuse(text, BYTES),
+        }
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let exact = BYTE_UNITS.iter().filter(|(_, factor)| self.0.is_multiple_of(*factor));
+        let (unit, factor) = exact.max_by_key(|(_, factor)| factor).unwrap_or(&("B", 1));
+        f.pad(&match self.0 {
+            0 => "0B".to_string(),
+            bytes => format!("{}{unit}", bytes / factor),
+        })
+    }
+}
+
+const MILLIS: &str = "a duration with its unit: 500ms, 30s, 5m, 1h30m";
+
+quantity! {
+    /// A duration in milliseconds.
+    Millis(u64), schema "String", number: |number| match number {
+        0.0 => Ok(Millis(0)),
+        _ => refuse(number, MILLIS),
+    }
+}
+
+const MILLIS_UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+impl Millis {
+    /// A duration given in seconds.
+    pub const fn secs(count: u64) -> Self {
+        Millis(count * 1000)
+    }
+}
+
+impl FromStr for Millis {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let mut total = 0u64;
+        let mut rest = text.trim();
+        if rest == "0" {
+            return Ok(Millis(0));
+        }
+        let bad = || Error { text: text.into(), expected: MILLIS };
+        loop {
+            let (number, tail) = split(rest).ok_or_else(bad)?;
+            let end = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
+            let unit = MILLIS_UNITS.iter().find(|(name, _)| *name == &tail[..end]);
+            let part = unit.and_then(|(_, factor)| scale(number, *factor as f64, 1 << 53));
+            total = part.and_then(|part| total.checked_add(part)).ok_or_else(bad)?;
+            rest = &tail[end..];
+            if rest.is_empty() {
+                return Ok(Millis(total));
+            }
+        }
+    }
+}
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        let mut rest = self.0;
+        for (unit, factor) in MILLIS_UNITS {
+            if rest / factor > 0 {
+                text.push_str(&format!("{}{unit}", rest / factor));
+                rest %= factor;
+            }
+        }
+        f.pad(if text.is_empty() { "0s" } else { &text })
+    }
+}
+
+const SHARE: &str = "a share such as 25% or a count such as 1";
+
+/// A part of a number of instances: a share of it, or a count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String")]
+pub enum Share {
+    /// In millionths of the whole.
+    Millionths(u32),
+    /// So many instances.
+    Count(u32),
+}
+
+impl Share {
+    /// All of it.
+    pub const ALL: Share = Share::Millionths(1_000_000);
+
+    /// The share in instances of `whole`, rounded up; a count is never more than `whole`.
+    pub fn ceil_of(self, whole: u32) -> u32 {
+        match self {
+            Share::Millionths(part) => {
+                (u64::from(whole) * u64::from(part)).div_ceil(1_000_000) as u32
+            }
+            Share::Count(count) => count.min(whole),
+        }
+    }
+
+    /// `whole` plus the share of it, rounded down.
+    pub fn added_to(self, whole: u32) -> u32 {
+        match self {
+            Share::Millionths(part) => {
+                whole.saturating_add((u64::from(whole) * u64::from(part) / 1_000_000) as u32)
+            }
+            Share::Count(count) => whole.saturating_add(count),
+        }
+    }
+}
+
+impl FromStr for Share {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match split(text) {
+            Some((number, "%")) if number <= 100.0 => {
+                Ok(Share::Millionths((number * 10_000.0).round() as u32))
+            }
+            Some((number, "")) if number.fract() == 0.0 && number <= f64::from(u32::MAX) => {
+                Ok(Share::Count(number as u32))
+            }
+            _ => refuse(text, SHARE),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = match Scalar::deserialize(deserializer)? {
+            Scalar::Number(number) => number.to_string(),
+            Scalar::Text(text) => text,
+        };
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&match self {
+            Share::Millionths(part) => format!("{}%", f64::from(*part) / 10_000.0),
+            Share::Count(count) => count.to_string(),
+        })
+    }
+}
+
+/// Milliseconds since 1970-01-01T00:00:00Z. Written in RFC 3339 with three decimals, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, JsonSchema)]
+#[schemars(with = "String")]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// This time and `span` more.
+    pub fn after(self, span: Millis) -> Timestamp {
+        Timestamp(self.0.saturating_add(span.0))
+    }
+
+    /// How long ago `earlier` was; zero if it lies ahead.
+    pub fn since(self, earlier: Timestamp) -> Millis {
+        Millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        const EXPECTED: &str = "a time such as 2026-11-21T10:00:00.000Z";
+        match text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond) {
+            Ok(millis) if millis >= 0 => Ok(Timestamp(millis as u64)),
+            _ => refuse(text, EXPECTED),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.0 as i64) {
+            Ok(time) => write!(f, "{time:.3}"),
+            Err(_) => write!(f, "{}ms", self.0),
+        }
+    }
+}
+
+serialize_as_text!(Bytes, Millis, Share, Timestamp);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_read_back_what_they_write() {
+        fn check<T: FromStr<Err = Error> + fmt::Display>(text: &str, canonical: Option<&str>) {
+            let parsed = text.parse::<T>().ok().map(|value| value.to_string());
+            assert_eq!(parsed.as_deref(), canonical, "{text}");
+        }
+        check::<Cpu>("0.25", Some("0.25"));
+        check::<Cpu>("2", Some("2"));
+        check::<Cpu>("250m", None);
+        check::<Bytes>("32MiB", Some("32MiB"));
+        check::<Bytes>("1.5GiB", Some("1536MiB"));
+        check::<Bytes>("32mb", Some("32MB"));
+        check::<Bytes>("0B", Some("0B"));
+        check::<Bytes>("32", None);
+        check::<Bytes>("-1MiB", None);
+        check::<Millis>("1h30m", Some("1h30m"));
+        check::<Millis>("90s", Some("1m30s"));
+        check::<Millis>("1500ms", Some("1s500ms"));
+        check::<Millis>("1.5s", Some("1s500ms"));
+        check::<Millis>("5 parsecs", None);
+        check::<Millis>("", None);
+        check::<Share>("25%", Some("25%"));
+        check::<Share>("33.3%", Some("33.3%"));
+        check::<Share>("3", Some("3"));
+        check::<Share>("101%", None);
+        check::<Timestamp>("2026-11-21T10:00:00.5Z", Some("2026-11-21T10:00:00.500Z"));
+        check::<Timestamp>("1969-01-01T00:00:00Z", None);
+    }
+
+    #[test]
+    fn shares_round_as_marathon_does() {
+        let quarter: Share = "25%".parse().unwrap();
+        assert_eq!((quarter.ceil_of(4), quarter.added_to(4)), (1, 5));
+        let tenth: Share = "10%".parse().unwrap();
+        assert_eq!((tenth.ceil_of(10), tenth.added_to(4)), (1, 4));
+        assert_eq!((Share::Count(3).ceil_of(2), Share::Count(3).added_to(2)), (2, 5));
+    }
+}
