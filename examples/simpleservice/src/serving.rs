@@ -155,7 +155,9 @@ async fn stop(
             }
         }
     }
-    tokio::time::sleep(LINGER).await;
+    if connections.count() > 0 {
+        tokio::time::sleep(LINGER).await;
+    }
     let open = connections.count();
     log(format_args!("stopping, {open} connection(s) open"));
     match tokio::time::timeout(DRAIN_MAX, connections.shutdown()).await {

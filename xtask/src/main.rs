@@ -1,0 +1,79 @@
+//! The tasks of this repository, run as `cargo xtask VERB`.
+//!
+//! One language for everything: what a contributor runs and what continuous integration runs are the same words, and
+//! each failure names the command that repeats just the failing part. Nothing here is part of the product, and no crate
+//! of the product is linked into it, so that `tidy` and `test` work while the product does not compile.
+//!
+//! Read [`test`] for the steps of the whole check, [`tidy`] for the rules of the house.
+
+mod apt;
+mod bench;
+mod demo;
+mod docker;
+mod image;
+mod shell;
+mod step;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use shell::Top;
+
+const HELP: &str = "\
+The tasks of this repository.
+
+Usage: cargo xtask VERB [OPTIONS]
+
+  demo [--exit] [ARGS]   build in release mode and show a service upgraded under load; stays up unless --exit
+  test [--only STEP]     everything that must hold before a change goes in; installs what it needs (Debian)
+       [--list]          the steps, without running them
+  tidy                   the rules of the house (R1 to R5 and form), mechanically
+  image                  the container image of examples/simpleservice, unless it is there already
+  docker                 install the Docker engine if it is missing, start it if it does not answer
+  bench [--only NAME]    measure against limits and peers, and note the figures in benches/history.jsonl
+       [--list]          the benches, without running them
+  help                   this text
+";
+
+/// Wrong usage, as opposed to a task that failed.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let top = Top::find();
+    let done = match arguments.as_slice() {
+        ["demo", rest @ ..] => demo::run(&top, rest),
+        ["test"] => test::check(&top, None),
+        ["test", "--only", step] => test::check(&top, Some(step)),
+        ["test", "--list"] => {
+            step::list(test::STEPS);
+            Ok(())
+        }
+        ["tidy"] => tidy::run(&top),
+        ["image"] => docker::ensure(&top).and_then(|()| image::ensure(&top)),
+        ["docker"] => docker::ensure(&top),
+        ["bench"] => bench::run(&top, None),
+        ["bench", "--only", name] => bench::run(&top, Some(name)),
+        ["bench", "--list"] => {
+            bench::list();
+            Ok(())
+        }
+        ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! R1, R3 and R4 in the code of the crates: what their sources may name.
+
+use super::{
+    Finding, Rule,
+    edges::PURE,
+    lexer::Source,
+    uses::{self, Path},
+};
+
+const PURE_SOURCE: Rule = Rule {
+    id: "R1",
+    why: "equal inputs give equal plans, bit for bit: a pure crate reads no clock, draws nothing, touches no disk, network, process or global, and iterates nothing in random order",
+    remedy: "take time, randomness and input as parameters; use BTreeMap and BTreeSet",
+};
+const WIRE: Rule = Rule {
+    id: "R3",
+    why: "only `api` knows the paths of the native wire; a path spelled twice is changed once",
+    remedy: "use the constant or function of `api` (add it there)",
+};
+const PROCESS: Rule = Rule {
+    id: "R3",
+    why: "only the agent's drivers touch processes; another place that starts or signals them loses track of them",
+    remedy: "make it an effect of the agent's core that a driver performs",
+};
+const SURROUNDINGS: Rule = Rule {
+    id: "R3",
+    why: "only `cli` reads arguments, environment and terminal, so that a daemon does what its settings say and nothing else",
+    remedy: "add a field to the settings that `cli` passes in; for messages use `tracing`",
+};
+const DISK: Rule = Rule {
+    id: "R3",
+    why: "only `store` knows the disk (besides the agent, which keeps its instances there, and `cli`, which reads the user's files)",
+    remedy: "store it through `store`, or let `cli` read the file and pass what it says",
+};
+const FEASIBLE: Rule = Rule {
+    id: "R4",
+    why: "the feasibility rule exists once, in `model`; a second one will disagree with it at commit",
+    remedy: "call `State::refusal` of `model`",
+};
+
+/// A rule on the paths that code may name.
+struct Ban {
+    rule: &'static Rule,
+    /// Whether it holds in a file, told by crate and path below `src/`.
+    holds: fn(&str, &str) -> bool,
+    /// Path prefixes, and words that count wherever they stand in a path.
+    paths: &'static [&'static str],
+}
+
+fn is_pure(name: &str) -> bool {
+    PURE.contains(&name)
+}
+
+fn is_driver(name: &str, file: &str) -> bool {
+    name == "agent" && file.starts_with("drivers")
+}
+
+const BANS: &[Ban] = &[
+    Ban {
+        rule: &PURE_SOURCE,
+        holds: |name, _| is_pure(name),
+        paths: &[
+            "std::fs",
+            "std::net::TcpStream",
+            "std::net::TcpListener",
+            "std::net::UdpSocket",
+            "std::net::ToSocketAddrs",
+            "std::os",
+            "std::process",
+            "std::thread",
+            "std::env",
+            "std::time::Instant",
+            "std::time::SystemTime",
+            "std::io::stdin",
+            "std::io::stdout",
+            "std::io::stderr",
+            "std::collections::hash_map",
+            "std::collections::*",
+            "std::*",
+            "RandomState",
+            "Instant::now",
+            "SystemTime::now",
+            "Timestamp::now",
+            "Zoned::now",
+            "jiff::Timestamp::now",
+            "jiff::Zoned::now",
+            "HashMap",
+            "HashSet",
+            // The persistent kin of the two, with the same random order.
+            "HashTrieMap",
+            "HashTrieSet",
+            "thread_local!",
+            "println!",
+            "eprintln!",
+            "print!",
+            "eprint!",
+        ],
+    },
+    Ban {
+        rule: &PROCESS,
+        holds: |name, file| !is_pure(name) && !is_driver(name, file),
+        paths: &[
+            "bollard",
+            "std::process::Command",
+            "tokio::process",
+            "rustix::process",
+            "rustix::pty",
+            "rustix::mount",
+        ],
+    },
+    Ban {
+        rule: &SURROUNDINGS,
+        holds: |name, file| !is_pure(name) && name != "cli" && !is_driver(name, file),
+        paths: &["std::env"],
+    },
+    Ban {
+        rule: &SURROUNDINGS,
+        holds: |name, _| !is_pure(name) && name != "cli",
+        paths: &[
+            "std::io::stdin",
+            "std::io::stdout",
+            "std::env::args",
+            "std::process::exit",
+            "println!",
+            "eprintln!",
+            "print!",
+            "eprint!",
+        ],
+    },
+    Ban {
+        rule: &DISK,
+        holds: |name, _| !is_pure(name) && !["store", "agent", "cli"].contains(&name),
+        paths: &["std::fs", "tokio::fs", "rustix::fs"],
+    },
+];
+
+/// Globals by their first words; constants behind `LazyLock` and `OnceLock` compute the same every time and may stay.
+const GLOBALS: &[&str] = &["Mutex<", "RwLock<", "RefCell<", "Cell<", "Atomic"];
+
+/// Names of a second feasibility rule.
+const FEASIBILITY_NAMES: &[&str] = &["fn refusal", "fn feasible", "fn is_feasible"];
+
+/// What the code at `path` breaks. Only sources of our crates are looked at.
+pub(super) fn check(path: &str, source: &Source) -> Vec<Finding> {
+    let Some((name, file)) = path.strip_prefix("crates/").and_then(|rest| rest.split_once("/src/"))
+    else {
+        return Vec::new();
+    };
+    let mut findings = Vec::new();
+    let find = |line, rule, what| Finding { path: path.to_owned(), line, rule, what };
+
+    for Path { line, path: named, is_test } in uses::paths(source) {
+        if is_test {
+            continue;
+        }
+        for ban in BANS.iter().filter(|ban| (ban.holds)(name, file)) {
+            if let Some(banned) = ban.paths.iter().find(|banned| is_below(&named, banned)) {
+                findings.push(find(line, ban.rule, format!("`{name}` names `{banned}`")));
+            }
+        }
+    }
+    for (index, line) in source.lines.iter().enumerate().filter(|(_, line)| !line.is_test) {
+        let number = index + 1;
+        if name != "api"
+            && let Some(literal) = line.strings.iter().find(|literal| is_wire_path(literal))
+        {
+            findings.push(find(
+                number,
+                &WIRE,
+                format!("`{name}` spells the path `{}`", first_line(literal)),
+            ));
+        }
+        let code = line.code.trim_start();
+        if is_pure(name) && is_global(code) {
+            findings.push(find(number, &PURE_SOURCE, format!("`{name}` has a global: `{code}`")));
+        }
+        if name != "model"
+            && let Some(function) =
+                FEASIBILITY_NAMES.iter().find(|function| has_word(code, function))
+        {
+            findings.push(find(number, &FEASIBLE, format!("`{name}` has its own `{function}`")));
+        }
+    }
+    findings
+}
+
+/// Whether a named path is the banned one or below it. A banned single word also counts as the last of a path, since
+/// `std::collections::HashMap` and `collections::HashMap` are the same type.
+fn is_below(named: &str, banned: &str) -> bool {
+    let is_prefix =
+        named.strip_prefix(banned).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    let is_within = !banned.contains("::") && named.split("::").any(|part| part == banned);
+    is_prefix || is_within
+}
+
+/// Whether a text is a path of the native wire; keys of the store also hold `/v1/` but begin with our name.
+fn is_wire_path(literal: &str) -> bool {
+    literal
+        .match_indices("/v1/")
+        .any(|(at, _)| !literal[..at].ends_with("/muster") && !literal[..at].ends_with("/api"))
+}
+
+fn is_global(code: &str) -> bool {
+    let declaration = ["static ", "pub static ", "pub(crate) static "]
+        .iter()
+        .find_map(|start| code.strip_prefix(start));
+    declaration.is_some_and(|rest| {
+        rest.starts_with("mut ") || GLOBALS.iter().any(|kind| rest.contains(kind))
+    })
+}
+
+fn has_word(code: &str, words: &str) -> bool {
+    code.match_indices(words).any(|(at, _)| code[at + words.len()..].starts_with(['(', '<']))
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: &str, text: &str) -> Vec<String> {
+        let findings = check(path, &Source::read(text));
+        findings
+            .iter()
+            .map(|finding| format!("{} {} {}", finding.line, finding.rule.id, finding.what))
+            .collect()
+    }
+
+    #[test]
+    fn a_pure_crate_names_no_surroundings() {
+        assert_eq!(
+            found("crates/planner/src/a.rs", "use std::{fmt, fs};"),
+            ["1 R1 `planner` names `std::fs`"]
+        );
+        assert_eq!(
+            found("crates/model/src/a.rs", "\nlet now = Instant::now();"),
+            ["2 R1 `model` names `Instant::now`"]
+        );
+        assert_eq!(
+            found("crates/formats/src/a.rs", "use std::collections::{BTreeMap, HashMap};"),
+            ["1 R1 `formats` names `HashMap`"]
+        );
+        assert_eq!(
+            found("crates/model/src/a.rs", "println!(\"x\");"),
+            ["1 R1 `model` names `println!`"]
+        );
+        assert_eq!(
+            found("crates/model/src/a.rs", "static SEEN: AtomicU64 = AtomicU64::new(0);"),
+            ["1 R1 `model` has a global: `static SEEN: AtomicU64 = AtomicU64::new(0);`"]
+        );
+        let harmless =
+            "use std::{fmt, net::IpAddr, time::Duration}; // std::fs\nlet a = \"std::fs HashMap\";";
+        assert_eq!(found("crates/model/src/a.rs", harmless), [""; 0]);
+    }
+
+    #[test]
+    fn tests_are_free() {
+        let text = "#[cfg(test)]\nmod tests {\n use std::collections::HashMap;\n const P: &str = \"/v1/x\";\n}";
+        assert_eq!(found("crates/model/src/a.rs", text), [""; 0]);
+        assert_eq!(found("crates/model/tests/a.rs", "use std::fs;"), [""; 0]);
+    }
+
+    #[test]
+    fn wire_paths_are_spelled_in_api_only() {
+        let text = "let a = format!(\"{base}/v1/services\");";
+        assert_eq!(
+            found("crates/server/src/a.rs", text),
+            ["1 R3 `server` spells the path `{base}/v1/services`"]
+        );
+        assert_eq!(found("crates/api/src/a.rs", text), [""; 0]);
+        assert_eq!(found("crates/store/src/a.rs", "let key = \"/muster/v1/services\";"), [""; 0]);
+        assert_eq!(
+            found("crates/server/src/a.rs", "// GET /v1/x\nlet halti = \"/api/v1/services\";"),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn each_secret_has_its_knower() {
+        assert_eq!(
+            found("crates/gateway/src/a.rs", "let port = std::env::var(\"PORT\");"),
+            ["1 R3 `gateway` names `std::env`"]
+        );
+        assert_eq!(
+            found("crates/server/src/a.rs", "use tokio::process::Command;"),
+            ["1 R3 `server` names `tokio::process`"]
+        );
+        assert_eq!(
+            found("crates/server/src/a.rs", "use std::fs::File;"),
+            ["1 R3 `server` names `std::fs`"]
+        );
+        assert_eq!(
+            found("crates/agent/src/drivers/process.rs", "use tokio::process::Command;"),
+            [""; 0]
+        );
+        assert_eq!(
+            found("crates/agent/src/core.rs", "let docker = bollard::Docker::connect();"),
+            ["1 R3 `agent` names `bollard`"]
+        );
+        assert_eq!(found("crates/cli/src/a.rs", "let a = std::env::args();"), [""; 0]);
+        assert_eq!(found("crates/gateway/src/a.rs", "table.print(); a.env();"), [""; 0]);
+    }
+
+    #[test]
+    fn feasibility_is_decided_once() {
+        assert_eq!(found("crates/model/src/a.rs", "pub fn refusal(&self) {}"), [""; 0]);
+        assert_eq!(
+            found("crates/planner/src/a.rs", "fn feasible(node: &Node) -> bool {"),
+            ["1 R4 `planner` has its own `fn feasible`"]
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! `tidy`: the rules of the house, checked instead of remembered.
+//!
+//! | file | rules |
+//! |---|---|
+//! | [`edges`] | R1 and R3 on manifests, R2: who may depend on whom |
+//! | [`code`] | R1, R3, R4 in the code of the crates |
+//! | [`form`] | R5 and the form of files: names, headers, length, leftovers |
+//!
+//! A finding names file and line, the rule, why the rule exists and what to do. The rules are functions from text to
+//! findings; only this file reads the repository. Code under `#[cfg(test)]` and in `tests/` folders is free of R1 and R3,
+//! since a test may look at a thing from outside.
+
+mod code;
+mod edges;
+mod form;
+mod lexer;
+mod uses;
+
+use std::fmt;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::shell::{self, Top};
+
+/// A rule that is checked.
+#[derive(Debug)]
+struct Rule {
+    /// Such as `R1`.
+    id: &'static str,
+    /// Why it exists.
+    why: &'static str,
+    /// What to do about a breach.
+    remedy: &'static str,
+}
+
+/// A breach of a rule.
+#[derive(Debug)]
+struct Finding {
+    path: String,
+    line: usize,
+    rule: &'static Rule,
+    what: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, line, rule, what } = self;
+        writeln!(f, "{path}:{line}: {} {what}", rule.id)?;
+        writeln!(f, "    why: {}", rule.why)?;
+        write!(f, "    do:  {}", rule.remedy)
+    }
+}
+
+/// Checks the repository; prints every finding and fails when there is one.
+pub(crate) fn run(top: &Top) -> Result<()> {
+    let metadata = shell::output(&mut top.cargo(&["metadata", "--format-version", "1"]))?;
+    let mut findings = edges::check(&edges::Workspace::parse(&metadata, top.path())?);
+    let files = files(top)?;
+    for (path, text) in &files {
+        findings.extend(form::check_text(path, text));
+        if path.ends_with(".rs") {
+            let source = lexer::Source::read(text);
+            findings.extend(form::check_code(path, text, &source));
+            findings.extend(code::check(path, &source));
+        }
+    }
+    for finding in &findings {
+        println!("{finding}");
+    }
+    match findings.len() {
+        0 => {
+            println!("tidy: {} files keep the rules", files.len());
+            Ok(())
+        }
+        count => bail!("tidy: {count} finding(s)"),
+    }
+}
+
+/// The text files of the repository, as git sees them: neither ignored ones nor binaries nor the lock file.
+fn files(top: &Top) -> Result<Vec<(String, String)>> {
+    let list = ["ls-files", "--cached", "--others", "--exclude-standard"];
+    let names =
+        shell::output(top.command("git").args(list)).context("the files of the repository")?;
+    let mut files = Vec::new();
+    for name in names.lines().filter(|name| !form::is_generated(name)) {
+        // A file that git knows may be deleted in the tree, and one that is not text has no lines to check.
+        if let Ok(text) = std::fs::read_to_string(top.join(name)) {
+            files.push((name.to_owned(), text));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
