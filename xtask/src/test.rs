@@ -132,7 +132,7 @@ fn tests(top: &Top, packages: &[&str]) -> Result<()> {
     }
     let mut command = match is_installed("cargo-nextest") {
         true => top.cargo(&["nextest", "run", "--no-tests", "pass"]),
-        false => top.cargo(&["test", "--lib", "--bins", "--tests"]),
+        false => top.cargo(&["test", "--tests"]),
     };
     command
         .args(packages)
