@@ -137,8 +137,18 @@ const BANS: &[Ban] = &[
 /// Globals by their first words; constants behind `LazyLock` and `OnceLock` compute the same every time and may stay.
 const GLOBALS: &[&str] = &["Mutex<", "RwLock<", "RefCell<", "Cell<", "Atomic"];
 
-/// Names of a second feasibility rule.
-const FEASIBILITY_NAMES: &[&str] = &["fn refusal", "fn feasible", "fn is_feasible"];
+/// What only the feasibility rule may conclude about a node. A planner may add that a node is silent, and anyone may
+/// read a reason; whoever makes one of these has counted for himself.
+const FEASIBILITY: &[&str] = &[
+    "Reason::Cordoned",
+    "Reason::Draining",
+    "Reason::Capability",
+    "Reason::Constraint",
+    "Reason::Cpu",
+    "Reason::Memory",
+    "Reason::Port",
+    "Reason::Ports",
+];
 
 /// What the code at `path` breaks. Only sources of our crates are looked at.
 pub(super) fn check(path: &str, source: &Source) -> Vec<Finding> {
@@ -174,11 +184,11 @@ pub(super) fn check(path: &str, source: &Source) -> Vec<Finding> {
         if is_pure(name) && is_global(code) {
             findings.push(find(number, &PURE_SOURCE, format!("`{name}` has a global: `{code}`")));
         }
+        let next = source.lines.get(number).map_or("", |next| next.code.trim_start());
         if name != "model"
-            && let Some(function) =
-                FEASIBILITY_NAMES.iter().find(|function| has_word(code, function))
+            && let Some(reason) = FEASIBILITY.iter().find(|reason| is_made(code, next, reason))
         {
-            findings.push(find(number, &FEASIBLE, format!("`{name}` has its own `{function}`")));
+            findings.push(find(number, &FEASIBLE, format!("`{name}` itself concludes `{reason}`")));
         }
     }
     findings
@@ -209,8 +219,18 @@ fn is_global(code: &str) -> bool {
     })
 }
 
-fn has_word(code: &str, words: &str) -> bool {
-    code.match_indices(words).any(|(at, _)| code[at + words.len()..].starts_with(['(', '<']))
+/// Whether a line makes the value, rather than matching on it: a pattern is followed by an arrow or by another pattern,
+/// or it is part of a `let` or a `matches!`.
+fn is_made(code: &str, next: &str, value: &str) -> bool {
+    let is_pattern =
+        ["|", "if let ", "let ", "while let "].iter().any(|start| code.starts_with(start))
+            || code.contains("matches!")
+            || next.starts_with(['|', '=']);
+    !is_pattern
+        && code.match_indices(value).any(|(at, _)| {
+            let rest = &code[at + value.len()..];
+            !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_') && !rest.contains("=>")
+        })
 }
 
 fn first_line(text: &str) -> &str {
@@ -306,10 +326,19 @@ mod tests {
 
     #[test]
     fn feasibility_is_decided_once() {
-        assert_eq!(found("crates/model/src/a.rs", "pub fn refusal(&self) {}"), [""; 0]);
+        let makes = "None if full => Some(Reason::Cpu { free, needed }),";
+        assert_eq!(found("crates/model/src/a.rs", makes), [""; 0]);
         assert_eq!(
-            found("crates/planner/src/a.rs", "fn feasible(node: &Node) -> bool {"),
-            ["1 R4 `planner` has its own `fn feasible`"]
+            found("crates/planner/src/a.rs", makes),
+            ["1 R4 `planner` itself concludes `Reason::Cpu`"]
         );
+        for reads in [
+            "Some(Reason::Constraint { .. }) => aside.push(entry),",
+            "Reason::Cpu { .. }\n| Reason::Ports => {}",
+            "let is_full = matches!(reason, Reason::Ports);",
+            "_ if lost => Some(Reason::Silent),",
+        ] {
+            assert_eq!(found("crates/planner/src/a.rs", reads), [""; 0], "{reads}");
+        }
     }
 }
