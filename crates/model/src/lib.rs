@@ -39,7 +39,9 @@ pub use gateway::{
 pub use id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, Seat, ServiceId};
 pub use node::{Availability, Node, PORTS};
 pub use object::{Key, Meta, Object};
-pub use observed::{Agent, CheckResult, Exit, GatewayStatus, Observed, Phase, Status, not_serving};
+pub use observed::{
+    Agent, CheckResult, Exit, GatewayStatus, Observed, Phase, Published, Status, not_serving,
+};
 pub use reason::{Reason, Wait};
 pub use service::{Goal, Latch, Leave, Placement, Revision, Service, ServiceHead, Slot};
 pub use spec::{

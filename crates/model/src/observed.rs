@@ -152,6 +152,31 @@ pub struct Observed {
     pub instances: BTreeMap<ServiceId, BTreeMap<Seat, Status>>,
     /// How long an agent may be silent before its instances count as lost.
     pub lost_after: Millis,
+    /// What has been published to gateways since observing began.
+    pub published: Published,
+}
+
+/// Which instances are in the routes, which have left them, and when.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Published {
+    /// The generation of the first table since observing began; 0 before it.
+    pub first: u64,
+    /// The generation of the newest table.
+    pub last: u64,
+    /// The instances in the newest table.
+    pub present: BTreeSet<InstanceId>,
+    /// The generation that an instance was first missing in, for those that were in a table.
+    pub left: BTreeMap<InstanceId, u64>,
+}
+
+impl Published {
+    /// The generation from which no table has the instance; `None` while none is known to.
+    pub fn without(&self, instance: &InstanceId) -> Option<u64> {
+        if self.present.contains(instance) {
+            return None;
+        }
+        self.left.get(instance).copied().or((self.first > 0).then_some(self.first))
+    }
 }
 
 /// What is known of an agent.
@@ -184,6 +209,23 @@ impl Observed {
     pub fn is_lost(&self, node: &NodeId, now: Timestamp) -> bool {
         let seen_at = self.agents.get(node).map_or(self.since, |agent| agent.seen_at);
         now.since(seen_at) >= self.lost_after
+    }
+
+    /// Whether a gateway's word is worth waiting for: it has spoken lately, or may still do so
+    /// since observing began.
+    pub fn gateway_answers(&self, node: &NodeId, now: Timestamp) -> bool {
+        let seen_at = self.gateways.get(node).map_or(self.since, |gateway| gateway.seen_at);
+        now.since(seen_at) < crate::gateway::GATEWAY_SILENCE_MAX
+    }
+
+    /// Whether no gateway of `gateways` sends requests to the instance, or has any under way.
+    pub fn is_drained(&self, instance: &InstanceId, gateways: &[NodeId]) -> bool {
+        let Some(generation) = self.published.without(instance) else { return false };
+        gateways.iter().all(|node| {
+            self.gateways.get(node).is_some_and(|gateway| {
+                gateway.generation >= generation && !gateway.busy.contains(instance)
+            })
+        })
     }
 
     /// Whether enough is known to act: every agent with instances and every gateway has spoken

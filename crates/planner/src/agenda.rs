@@ -1,0 +1,81 @@
+//! Planning only what can have changed.
+//!
+//! A service needs planning again when something of it was applied or observed, when its time has
+//! come, or when it waits for something, which any change may have brought. Everything else would
+//! get the plan it got before: nothing. A property test holds this against planning everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{NodeId, Observed, ServiceId, State, Timestamp};
+
+use crate::{Plan, plan_for};
+
+/// The services that need planning.
+#[derive(Debug, Clone, Default)]
+pub struct Agenda {
+    dirty: BTreeSet<ServiceId>,
+    waiting: BTreeSet<ServiceId>,
+    /// When services asked to be planned again.
+    due: BTreeMap<ServiceId, Timestamp>,
+    everything: bool,
+}
+
+impl Agenda {
+    /// An agenda with everything on it.
+    pub fn everything() -> Agenda {
+        Agenda { everything: true, ..Agenda::default() }
+    }
+
+    /// Something of the service was applied or observed.
+    pub fn touch(&mut self, service: &ServiceId) {
+        if !self.dirty.contains(service) {
+            self.dirty.insert(service.clone());
+        }
+    }
+
+    /// Something of the node was applied or observed, other than its instances.
+    pub fn touch_node(&mut self, state: &State, node: &NodeId) {
+        if let Some(node) = state.node(node) {
+            node.instances.iter().for_each(|instance| self.touch(&instance.service));
+        }
+    }
+
+    /// Anything may have changed.
+    pub fn touch_all(&mut self) {
+        self.everything = true;
+    }
+
+    /// Plans for the services on the agenda and takes off it what waits for nothing.
+    pub fn plan(&mut self, state: &State, observed: &Observed, now: Timestamp) -> Plan {
+        let due = self.due.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone());
+        let mut subjects: BTreeSet<ServiceId> = due.collect();
+        subjects.append(&mut self.dirty);
+        subjects.extend(self.waiting.iter().cloned());
+        let everything = std::mem::take(&mut self.everything);
+        if everything {
+            subjects = state.services().map(|service| service.id.clone()).collect();
+            self.waiting.clear();
+            self.due.clear();
+        }
+        let mut plan = Plan::default();
+        if !observed.is_settled(state, now) {
+            plan = plan_for(state, observed, now, std::iter::empty());
+            self.everything = true;
+            return plan;
+        }
+        let services = subjects.iter().filter_map(|id| state.service(id)).map(AsRef::as_ref);
+        let own = plan_for(state, observed, now, services);
+        for id in &subjects {
+            self.waiting.remove(id);
+            self.due.remove(id);
+            if let (Some(at), Some(_)) = (own.wake_at, state.service(id)) {
+                self.due.insert(id.clone(), at);
+            }
+        }
+        self.waiting.extend(own.waits.iter().map(|(id, _)| id.clone()));
+        plan.steps = own.steps;
+        plan.waits = own.waits;
+        plan.wake_at = self.due.values().min().copied().into_iter().chain(own.wake_at).min();
+        plan
+    }
+}

@@ -1,0 +1,101 @@
+//! What would happen: a plan played through to its end, assuming that everything works.
+
+use model::{
+    Command, Goal, InstanceId, Observed, Phase, ServiceId, State, Status, Step, Timestamp, Wait,
+};
+
+use crate::plan;
+
+/// What would be done, wave after wave, and what would still be waited for at the end.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Foresight {
+    /// Steps taken together, each wave once the one before has worked.
+    pub waves: Vec<Vec<Step>>,
+    /// What services would wait for in the end.
+    pub waits: Vec<(ServiceId, Wait)>,
+}
+
+/// More waves than any rollout needs: one instance at a time takes a few waves each.
+const WAVES_MAX: usize = 10_000;
+
+/// Plays on from `state` and `observed`: what is started becomes ready, what is told to stop
+/// stops, gateways follow.
+pub fn foresee(mut state: State, mut observed: Observed, mut now: Timestamp) -> Foresight {
+    let mut foresight = Foresight::default();
+    suppose_all_have_spoken(&state, &mut observed, now);
+    while foresight.waves.len() < WAVES_MAX {
+        let plan = plan(&state, &observed, now);
+        foresight.waits = plan.waits;
+        let mut wave = Vec::new();
+        for step in plan.steps {
+            if state.apply(Command::Adopt(step.clone()), now).is_ok() {
+                wave.push(step);
+            }
+        }
+        let went_on = suppose_it_works(&state, &mut observed, now);
+        if wave.is_empty() && !went_on {
+            break;
+        }
+        // Progress is bookkeeping, not something that anyone would see.
+        wave.retain(|step| !matches!(step, Step::Progress { .. }));
+        if !wave.is_empty() {
+            foresight.waves.push(wave);
+        }
+        now.0 += 1;
+    }
+    foresight
+}
+
+/// Agents that have not spoken since observing began are taken to be well: the plan shown is for
+/// the cluster as it is meant to be.
+fn suppose_all_have_spoken(state: &State, observed: &mut Observed, now: Timestamp) {
+    for node in state.nodes().filter(|node| node.capacity.is_some()) {
+        let known = observed.agents.get(&node.id).copied();
+        if known.is_none() && !observed.is_lost(&node.id, now) {
+            let agent = model::Agent { seen_at: now, told_all: true };
+            observed.agents.insert(node.id.clone(), agent);
+        }
+    }
+}
+
+/// Lets every instance be where it should be; whether that changed anything.
+fn suppose_it_works(state: &State, observed: &mut Observed, now: Timestamp) -> bool {
+    let mut changed = false;
+    for service in state.services() {
+        for (seat, placement) in &service.placements {
+            let known = observed.status(&service.id, *seat);
+            let spec = service.running_spec(placement.revision);
+            let next = match placement.goal {
+                Goal::Run => {
+                    let is_ready =
+                        |status: &Status| status.ready_at(spec).is_some_and(|at| at <= now);
+                    let is_unhealthy = |status: &Status| status.healthy == Some(false);
+                    if known.is_some_and(|status| is_ready(status) || is_unhealthy(status)) {
+                        continue;
+                    }
+                    let mut status = Status::new(Phase::Running, now);
+                    status.started_at =
+                        Some(Timestamp(now.0.saturating_sub(spec.rollout.settle.0)));
+                    status.healthy = Some(true);
+                    status.ready = true;
+                    status
+                }
+                Goal::Drain { .. } => {
+                    let id = InstanceId { service: service.id.clone(), seat: *seat };
+                    let drained = observed.published.left.insert(id.clone(), 0) != Some(0);
+                    observed.published.present.remove(&id);
+                    observed.gateways.values_mut().for_each(|gateway| {
+                        gateway.busy.remove(&id);
+                    });
+                    changed |= drained;
+                    continue;
+                }
+                Goal::Stop { .. } if known.is_some_and(|status| status.phase.is_over()) => continue,
+                Goal::Stop { .. } => Status::new(Phase::Stopped, now),
+            };
+            observed.instances.entry(service.id.clone()).or_default().insert(*seat, next);
+            changed = true;
+        }
+    }
+    changed
+}

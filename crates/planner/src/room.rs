@@ -1,0 +1,249 @@
+//! Finding a node for an instance.
+//!
+//! Nodes that cannot take it are filtered out by the model's one feasibility rule; of the others
+//! the one with the fewest instances of the same service wins, then the least loaded, then the
+//! first by name. That spreads services over nodes and is the same every time.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
+
+use model::{
+    InstanceId, Leave, Need, Node, NodeId, NodeUse, Placement, Protocol, Reason, Resources,
+    Service, Spec, State,
+};
+
+/// A load: the larger of the used shares of processor and memory, in 2^-20.
+type Load = u32;
+
+/// The nodes of a cluster while a plan is made: what steps of the plan take of them is taken.
+pub struct Room {
+    nodes: Vec<Arc<NodeUse>>,
+    lost: Vec<bool>,
+    index: BTreeMap<NodeId, usize>,
+    /// Node indices by load; made when first asked for.
+    by_load: BTreeSet<(Load, usize)>,
+    built: bool,
+    source: State,
+    lost_nodes: BTreeSet<NodeId>,
+}
+
+fn load(node: &Node, used: &Resources) -> Load {
+    let share = |used: u64, all: u64| ((used << 20) / all.max(1)).min(u64::from(u32::MAX)) as u32;
+    let capacity = node.capacity.unwrap_or(Resources::NONE);
+    share(used.cpu.0.into(), capacity.cpu.0.into()).max(share(used.memory.0, capacity.memory.0))
+}
+
+/// FNV-1a: where the search for a free port starts. Ports of successive instances lie apart, so
+/// that one that has just been given up is not given out again at once.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+impl Room {
+    /// The room in `state`, without the lost nodes. Costs nothing until something is placed.
+    pub fn new(state: &State, lost: &BTreeSet<NodeId>) -> Room {
+        Room {
+            nodes: Vec::new(),
+            lost: Vec::new(),
+            index: BTreeMap::new(),
+            by_load: BTreeSet::new(),
+            built: false,
+            source: state.clone(),
+            lost_nodes: lost.clone(),
+        }
+    }
+
+    fn build(&mut self) {
+        if self.built {
+            return;
+        }
+        self.built = true;
+        self.nodes = self.source.node_uses().cloned().collect();
+        self.lost = self.nodes.iter().map(|n| self.lost_nodes.contains(&n.node.id)).collect();
+        self.index = self.nodes.iter().enumerate().map(|(i, n)| (n.node.id.clone(), i)).collect();
+        self.by_load =
+            self.nodes.iter().enumerate().map(|(i, n)| (load(&n.node, &n.used), i)).collect();
+    }
+
+    /// What an instance that is forgotten in this plan held is free again.
+    pub(crate) fn give_back(&mut self, id: &InstanceId, placement: &Placement, spec: &Spec) {
+        self.build();
+        if let Some(&i) = self.index.get(&placement.node) {
+            let before = load(&self.nodes[i].node, &self.nodes[i].used);
+            Arc::make_mut(&mut self.nodes[i]).give_back(id, placement, spec);
+            self.moved(i, before);
+        }
+    }
+
+    fn moved(&mut self, i: usize, before: Load) {
+        let after = load(&self.nodes[i].node, &self.nodes[i].used);
+        if after != before {
+            self.by_load.remove(&(before, i));
+            self.by_load.insert((after, i));
+        }
+    }
+
+    fn refusal(&self, i: usize, need: &Need) -> Option<Reason> {
+        let reason = self.nodes[i].refusal(need);
+        match reason {
+            Some(Reason::NoAgent) => reason,
+            _ if self.lost[i] => Some(Reason::Silent),
+            _ => reason,
+        }
+    }
+
+    /// Finds places for new instances of `service` at its target in the slots `slots`, in order.
+    /// Returns those that found one; if not all did, why each node refused the next.
+    pub(crate) fn place(
+        &mut self,
+        service: &Service,
+        slots: &[u32],
+    ) -> (Vec<(InstanceId, Placement)>, Option<Vec<(NodeId, Reason)>>) {
+        self.build();
+        let mut need = self.source.need(service);
+        let mut own = BTreeMap::<usize, u32>::new();
+        for placement in service.placements.values() {
+            if placement.is_wanted() && service.is_current(placement.revision) {
+                if let Some(&i) = self.index.get(&placement.node) {
+                    *own.entry(i).or_insert(0) += 1;
+                }
+            }
+        }
+        // A heap over all nodes pays off only for many instances.
+        const HEAP_FROM: usize = 16;
+        let mut heap = BinaryHeap::new();
+        if slots.len() >= HEAP_FROM {
+            heap = self
+                .by_load
+                .iter()
+                .map(|(load, i)| Reverse((own.get(i).copied().unwrap_or(0), *load, *i)))
+                .collect();
+        }
+        let mut placed = Vec::with_capacity(slots.len());
+        for slot in slots {
+            let found = match slots.len() >= HEAP_FROM {
+                true => self.pop(&mut heap, &need),
+                false => self.walk(&own, &need),
+            };
+            let Some(i) = found else {
+                let refusals = (0..self.nodes.len())
+                    .filter_map(|i| Some((self.nodes[i].node.id.clone(), self.refusal(i, &need)?)));
+                return (placed, Some(refusals.collect()));
+            };
+            let attempts = service.slots.get(*slot as usize).map_or(0, |slot| slot.attempts);
+            let id = InstanceId::new(service.id.clone(), *slot, attempts + 1);
+            let placement = self.take(i, &id, service);
+            need.rules.iter_mut().for_each(|rule| rule.count(&self.nodes[i].node));
+            let count = own.entry(i).or_insert(0);
+            *count += 1;
+            if slots.len() >= HEAP_FROM {
+                heap.push(Reverse((*count, load(&self.nodes[i].node, &self.nodes[i].used), i)));
+            }
+            placed.push((id, placement));
+        }
+        (placed, None)
+    }
+
+    /// The best node by walking from the least loaded one.
+    fn walk(&self, own: &BTreeMap<usize, u32>, need: &Need) -> Option<usize> {
+        let mut best: Option<(u32, usize)> = None;
+        for (_, i) in &self.by_load {
+            let count = own.get(i).copied().unwrap_or(0);
+            if best.is_some_and(|(least, _)| least <= count) || self.refusal(*i, need).is_some() {
+                continue;
+            }
+            best = Some((count, *i));
+            if count == 0 {
+                break;
+            }
+        }
+        best.map(|(_, i)| i)
+    }
+
+    /// The best node by taking from the heap. A node that refuses is done with, unless placing
+    /// elsewhere can make it acceptable again, as counting constraints can.
+    fn pop(
+        &self,
+        heap: &mut BinaryHeap<Reverse<(u32, Load, usize)>>,
+        need: &Need,
+    ) -> Option<usize> {
+        let mut aside = Vec::new();
+        let found = loop {
+            let Some(Reverse(entry)) = heap.pop() else { break None };
+            match self.refusal(entry.2, need) {
+                None => break Some(entry.2),
+                Some(Reason::Constraint { .. }) => aside.push(Reverse(entry)),
+                Some(_) => {}
+            }
+        };
+        heap.extend(aside);
+        found
+    }
+
+    fn take(&mut self, i: usize, id: &InstanceId, service: &Service) -> Placement {
+        let spec = service.spec();
+        let before = load(&self.nodes[i].node, &self.nodes[i].used);
+        let ports = free_ports(&self.nodes[i], id, spec);
+        let placement = Placement {
+            revision: service.target,
+            node: self.nodes[i].node.id.clone(),
+            ports,
+            goal: model::Goal::Run,
+            placed_at: model::Timestamp(0),
+        };
+        Arc::make_mut(&mut self.nodes[i]).take(id.clone(), &placement, spec);
+        self.moved(i, before);
+        placement
+    }
+}
+
+/// The ports for an instance on a node that does not refuse it: fixed ones as they are, the
+/// others from the node's range.
+fn free_ports(node: &NodeUse, id: &InstanceId, spec: &Spec) -> Vec<u16> {
+    if spec.ports.is_empty() {
+        return Vec::new();
+    }
+    let (first, last) = node.node.ports;
+    let count = u64::from(last - first) + 1;
+    let mut next = hash(&id.to_string()) % count;
+    let mut taken: BTreeSet<u16> =
+        spec.ports.iter().map(|port| port.port).filter(|port| *port != 0).collect();
+    let mut ports = Vec::with_capacity(spec.ports.len());
+    for wanted in &spec.ports {
+        if wanted.port != 0 {
+            ports.push(wanted.port);
+            continue;
+        }
+        // At most once around: `refusal` has counted that enough are free.
+        for _ in 0..count {
+            let port = first + next as u16;
+            next = (next + 1) % count;
+            let held = |protocol| node.ports.contains(&(port, protocol));
+            if !held(Protocol::Tcp) && !held(Protocol::Udp) && taken.insert(port) {
+                ports.push(port);
+                break;
+            }
+        }
+    }
+    ports
+}
+
+/// Of instances that are too many, the ones to leave first: not ready ones, then the youngest.
+pub(crate) fn leaves_first(
+    ready: bool,
+    placement: &Placement,
+    seat: model::Seat,
+) -> (bool, Reverse<model::Timestamp>, Reverse<model::Seat>) {
+    (ready, Reverse(placement.placed_at), Reverse(seat))
+}
+
+/// Why an instance that is observed to have ended is forgotten.
+pub(crate) fn left_because(placement: &Placement) -> Leave {
+    match placement.goal {
+        model::Goal::Drain { why, .. } | model::Goal::Stop { why } => why,
+        model::Goal::Run => Leave::Unhealthy,
+    }
+}

@@ -1,0 +1,76 @@
+//! Who gets traffic: the route table, from what is wanted and what is observed.
+
+use model::{
+    Backend, InstanceId, Listener, Observed, Route, Seat, Service, State, TableRoute, Timestamp,
+    not_serving,
+};
+
+/// The listeners of the route table. An instance is in it while it is wanted and ready.
+pub fn routes(state: &State, observed: &Observed, now: Timestamp) -> Vec<Listener> {
+    let listeners = state.gateways().map(|gateway| Listener {
+        gateway: gateway.gateway.clone(),
+        listen: gateway.listen,
+        routes: gateway
+            .routes
+            .iter()
+            .map(|route| table_route(state, observed, now, route))
+            .collect(),
+    });
+    listeners.collect()
+}
+
+fn table_route(state: &State, observed: &Observed, now: Timestamp, route: &Route) -> TableRoute {
+    let id = &route.to.service;
+    let mut backends = Vec::new();
+    let mut empty_because = None;
+    match state.service(id) {
+        None => empty_because = Some(format!("there is no service {id}")),
+        Some(service) => {
+            let mut why = None;
+            for seat in service.placements.keys() {
+                match backend(state, observed, now, service, *seat, route) {
+                    Ok(backend) => backends.push(backend),
+                    Err(reason) => {
+                        let instance = InstanceId { service: id.clone(), seat: *seat };
+                        why.get_or_insert_with(|| format!("{instance}: {reason}"));
+                    }
+                }
+            }
+            if backends.is_empty() {
+                let nothing = || format!("no instance of {id} has been placed");
+                empty_because = Some(why.unwrap_or_else(nothing));
+            }
+        }
+    }
+    let hosts = route.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+    TableRoute { hosts, path: route.path.clone(), service: id.clone(), backends, empty_because }
+}
+
+fn backend(
+    state: &State,
+    observed: &Observed,
+    now: Timestamp,
+    service: &Service,
+    seat: Seat,
+    route: &Route,
+) -> Result<Backend, String> {
+    let status = observed.status(&service.id, seat);
+    if let Some(reason) = not_serving(service, seat, status) {
+        return Err(reason);
+    }
+    let placement = &service.placements[&seat];
+    let spec = service.running_spec(placement.revision);
+    if !status.and_then(|status| status.ready_at(spec)).is_some_and(|at| at <= now) {
+        return Err("it has just started".into());
+    }
+    // The ports are those of the spec it was placed with, which may not be the newest.
+    let port = spec.port_index(&route.to.port).and_then(|index| placement.ports.get(index));
+    let node = state.node(&placement.node);
+    match (port, node) {
+        (Some(port), Some(node)) => Ok(Backend {
+            instance: InstanceId { service: service.id.clone(), seat },
+            address: format!("{}:{port}", node.node.address),
+        }),
+        _ => Err(format!("its revision has no port `{}`", route.to.port)),
+    }
+}

@@ -1,0 +1,449 @@
+//! What one service needs done now.
+//!
+//! Reads from top to bottom as the life of its instances: those that are over are forgotten, those
+//! whose requests are done are stopped, then the rest is sorted into instances that stay and
+//! outgoing ones, and the budget says how many of these may go and how many may come. Nothing here
+//! remembers anything: what a rollout has done so far is seen in the instances.
+
+use std::collections::BTreeSet;
+
+use model::{
+    Deployment, Goal, InstanceId, Leave, Move, Observed, Phase, Placement, Seat, Service, Spec,
+    Stage, Status, Step, Timestamp, Wait, not_serving,
+};
+
+use crate::rolling::{self, Budget};
+use crate::room::{Room, leaves_first, left_because};
+use crate::{Plan, View, order};
+
+/// An instance that is wanted, and what is known of it.
+struct Instance<'a> {
+    seat: Seat,
+    placement: &'a Placement,
+    status: Option<&'a Status>,
+    /// It counts for the budget's floor.
+    healthy: bool,
+    /// It counts as having arrived.
+    ready: bool,
+}
+
+/// The instances of a service, sorted by what should become of them.
+#[derive(Default)]
+struct Sorted<'a> {
+    stay: Vec<Instance<'a>>,
+    outgoing: Vec<(Leave, Instance<'a>)>,
+    /// Those that were told to leave and have not ended.
+    leaving: u32,
+}
+
+impl Sorted<'_> {
+    fn live(&self) -> u32 {
+        (self.stay.len() + self.outgoing.len()) as u32 + self.leaving
+    }
+
+    fn healthy(&self) -> u32 {
+        let outgoing = self.outgoing.iter().map(|(_, instance)| instance);
+        self.stay.iter().chain(outgoing).filter(|instance| instance.healthy).count() as u32
+    }
+
+    fn ready(&self) -> u32 {
+        self.stay.iter().filter(|instance| instance.ready).count() as u32
+    }
+}
+
+/// Appends to `plan` what `service` needs done now, and what it waits for.
+pub(crate) fn plan(view: &View<'_>, service: &Service, room: &mut Room, plan: &mut Plan) {
+    Planning { view, service, deployment: deployment(view, service), room, plan }.run();
+}
+
+fn deployment<'a>(view: &View<'a>, service: &Service) -> Option<(&'a Deployment, &'a Move)> {
+    let deployment = view.state.deployment_of(service)?;
+    Some((deployment, deployment.moving(&service.id)?))
+}
+
+struct Planning<'a, 'p> {
+    view: &'a View<'a>,
+    service: &'a Service,
+    /// The deployment that moves the service, if one does, and the service's part in it.
+    deployment: Option<(&'a Deployment, &'a Move)>,
+    room: &'p mut Room,
+    plan: &'p mut Plan,
+}
+
+impl<'a> Planning<'a, '_> {
+    fn run(mut self) {
+        let sorted = self.sort();
+        if sorted.leaving > 0 {
+            self.plan.wait(&self.service.id, Wait::Leaving { count: sorted.leaving });
+        }
+        if let Some((deployment, _)) = self.deployment.filter(|(d, _)| d.stage.is_still()) {
+            let why = match &deployment.stage {
+                Stage::Held { reason } => format!("{} is held: {reason}", deployment.id),
+                _ => format!("{} is paused", deployment.id),
+            };
+            self.plan.wait(&self.service.id, Wait::Still { why });
+            return;
+        }
+        if self.service.removing {
+            self.remove(sorted);
+        } else {
+            self.move_on(sorted);
+        }
+    }
+
+    fn id(&self, seat: Seat) -> InstanceId {
+        InstanceId { service: self.service.id.clone(), seat }
+    }
+
+    fn observed(&self) -> &'a Observed {
+        self.view.observed
+    }
+
+    /// Forgets what is over, stops what is drained, and sorts the rest.
+    fn sort(&mut self) -> Sorted<'a> {
+        let mut sorted = Sorted::default();
+        let statuses = self.observed().instances.get(&self.service.id);
+        let target = self.service.target().template;
+        for (seat, placement) in &self.service.placements {
+            let status = statuses.and_then(|statuses| statuses.get(seat));
+            if self.view.lost.contains(&placement.node)
+                || self.view.state.node(&placement.node).is_none()
+            {
+                self.forget(*seat, placement, Leave::Lost);
+                continue;
+            }
+            if status.is_some_and(|status| status.phase.is_over()) {
+                if placement.is_wanted() {
+                    let why = Leave::Unhealthy;
+                    self.plan.steps.push(Step::Stop { instance: self.id(*seat), why });
+                }
+                self.forget(*seat, placement, left_because(placement));
+                continue;
+            }
+            match &placement.goal {
+                Goal::Run => {}
+                Goal::Drain { until, why } => {
+                    self.stop_once_drained(*seat, status, *until, *why);
+                    sorted.leaving += 1;
+                    continue;
+                }
+                Goal::Stop { .. } => {
+                    sorted.leaving += 1;
+                    continue;
+                }
+            }
+            let spec = self.service.running_spec(placement.revision);
+            let healthy = status.is_some_and(|status| status.is_healthy(spec));
+            let current = self.service.template(placement.revision) == target;
+            let ready = healthy && self.is_ready(status, spec);
+            // A new instance counts once it is ready; one of an earlier revision as long as it is
+            // healthy.
+            let counts = if current { ready } else { healthy };
+            let instance = Instance { seat: *seat, placement, status, healthy: counts, ready };
+            let unhealthy =
+                |status: &Status| status.phase == Phase::Running && status.healthy == Some(false);
+            let why = if self.service.removing {
+                Some(Leave::Removed)
+            } else if !current {
+                Some(Leave::Replaced)
+            } else if self.view.draining.contains(&placement.node) {
+                Some(Leave::Draining)
+            } else if status.is_some_and(unhealthy) {
+                Some(Leave::Unhealthy)
+            } else {
+                None
+            };
+            match why {
+                Some(why) => sorted.outgoing.push((why, instance)),
+                None => sorted.stay.push(instance),
+            }
+        }
+        self.sort_out_surplus(&mut sorted);
+        sorted
+    }
+
+    /// Whether a healthy instance is ready by now; if it only has to settle, plans for then.
+    fn is_ready(&mut self, status: Option<&Status>, spec: &Spec) -> bool {
+        match status.and_then(|status| status.ready_at(spec)) {
+            Some(at) if at <= self.view.now => true,
+            Some(at) => {
+                self.plan.wake(at);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn forget(&mut self, seat: Seat, placement: &Placement, why: Leave) {
+        if let Some(revision) = self.service.revisions.get(&placement.revision) {
+            self.room.give_back(&self.id(seat), placement, &revision.spec);
+        }
+        self.plan.steps.push(Step::Forget { instance: self.id(seat), why });
+    }
+
+    fn stop_once_drained(
+        &mut self,
+        seat: Seat,
+        status: Option<&Status>,
+        until: Timestamp,
+        why: Leave,
+    ) {
+        let instance = self.id(seat);
+        let runs = status.is_some_and(|status| status.phase == Phase::Running);
+        let drained = self.observed().is_drained(&instance, &self.view.gateways);
+        if !runs || drained || self.view.now >= until {
+            self.plan.steps.push(Step::Stop { instance, why });
+        } else {
+            self.plan.wake(until);
+        }
+    }
+
+    /// Moves those that are too many to the outgoing ones: those not ready and the youngest first,
+    /// from the most crowded place where a constraint wants them spread evenly.
+    fn sort_out_surplus(&self, sorted: &mut Sorted<'a>) {
+        let wanted = self.service.wanted() as usize;
+        if sorted.stay.len() <= wanted {
+            return;
+        }
+        sorted.stay.sort_by_key(|i| leaves_first(i.ready, i.placement, i.seat));
+        let constraints = &self.service.spec().constraints;
+        let spread = constraints.iter().find(|c| c.operator == model::Operator::GroupBy);
+        let value = |instance: &Instance<'_>| {
+            let node = self.view.state.node(&instance.placement.node)?;
+            node.node.attribute(&spread?.attribute).map(String::from)
+        };
+        while sorted.stay.len() > wanted {
+            let crowd = |instance: &Instance<'_>| {
+                let own = value(instance);
+                sorted.stay.iter().filter(|other| value(other) == own).count()
+            };
+            let next = match spread {
+                None => 0,
+                Some(_) => {
+                    let crowds: Vec<_> = sorted.stay.iter().map(crowd).collect();
+                    let most = crowds.iter().max().copied().unwrap_or(0);
+                    crowds.iter().position(|count| *count == most).unwrap_or(0)
+                }
+            };
+            let instance = sorted.stay.remove(next);
+            sorted.outgoing.push((Leave::Surplus, instance));
+        }
+        sorted.stay.sort_by_key(|instance| instance.seat);
+    }
+
+    /// A service that goes away: everything stops, after the services that depend on it.
+    fn remove(&mut self, sorted: Sorted<'a>) {
+        let on = order::dependents(self.view, self.service);
+        if !on.is_empty() {
+            self.plan.wait(&self.service.id, Wait::Dependents { on });
+            return;
+        }
+        let forgotten = self.plan.steps.iter().filter(|step| {
+            matches!(step, Step::Forget { instance, .. } if instance.service == self.service.id)
+        });
+        if forgotten.count() == self.service.placements.len() {
+            self.plan.steps.push(Step::Arrive { service: self.service.id.clone() });
+        }
+        for (why, instance) in sorted.outgoing {
+            self.let_go(&instance, why);
+        }
+    }
+
+    /// A service that stays: outgoing instances are replaced within the budget.
+    fn move_on(&mut self, sorted: Sorted<'a>) {
+        if self.deployment.is_some() {
+            let on = order::dependencies(self.view, self.service);
+            if !on.is_empty() {
+                self.plan.wait(&self.service.id, Wait::Dependencies { on });
+                return;
+            }
+        }
+        let wanted = self.service.wanted();
+        let healthy = sorted.healthy();
+        let budget = rolling::budget(&self.service.spec().rollout, wanted, healthy);
+        self.track(&sorted);
+        if self.has_failed() {
+            self.fail(&sorted);
+            return;
+        }
+        let come = budget.may_come(wanted.saturating_sub(sorted.stay.len() as u32), sorted.live());
+        self.bring(&sorted, budget, come);
+        self.release(&sorted, budget, healthy);
+        self.explain(&sorted);
+        self.arrive(&sorted);
+    }
+
+    /// Records that the service has begun to move, or that more of it is ready than ever before.
+    fn track(&mut self, sorted: &Sorted<'_>) {
+        let Some((_, m)) = self.deployment else { return };
+        let ready = sorted.ready();
+        if m.progressed_at.is_none() || ready > m.ready {
+            self.plan.steps.push(Step::Progress { service: self.service.id.clone(), ready });
+        }
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        let (deployment, m) = self.deployment?;
+        let running = deployment.stage == Stage::Running;
+        Some(m.progressed_at.filter(|_| running)?.after(self.service.spec().rollout.deadline))
+    }
+
+    /// Whether the service has made no progress for so long that its deployment has failed.
+    fn has_failed(&mut self) -> bool {
+        let progressing = self.plan.steps.last().is_some_and(
+            |step| matches!(step, Step::Progress { service, .. } if *service == self.service.id),
+        );
+        match self.deadline() {
+            None => false,
+            Some(_) if progressing => {
+                self.plan.wake(self.view.now.after(self.service.spec().rollout.deadline));
+                false
+            }
+            Some(deadline) if deadline > self.view.now => {
+                self.plan.wake(deadline);
+                false
+            }
+            Some(_) => true,
+        }
+    }
+
+    fn fail(&mut self, sorted: &Sorted<'_>) {
+        let Some((deployment, m)) = self.deployment else { return };
+        if sorted.ready() == self.service.wanted() && sorted.outgoing.is_empty() {
+            // Everything is there; it only waits for leaving instances to end.
+            self.arrive(sorted);
+            return;
+        }
+        let span = self.service.spec().rollout.deadline;
+        let why = match self.laggard(sorted) {
+            Some(why) => why,
+            None => format!("{} of {} placed", sorted.stay.len(), self.service.wanted()),
+        };
+        let revision = m.to.unwrap_or(self.service.target);
+        let id = &self.service.id;
+        let reason = format!("revision {revision} of {id} made no progress for {span}: {why}");
+        let service = id.clone();
+        self.plan.steps.push(Step::Fail { deployment: deployment.id, service, reason });
+    }
+
+    /// What the first instance that should be ready and is not waits for.
+    fn laggard(&self, sorted: &Sorted<'_>) -> Option<String> {
+        let lagging = sorted.stay.iter().find(|instance| !instance.ready)?;
+        let id = self.id(lagging.seat);
+        let node = &lagging.placement.node;
+        let why = not_serving(self.service, lagging.seat, lagging.status);
+        let why = why.unwrap_or_else(|| "it has just started".into());
+        Some(format!("{id} on {node}: {why}"))
+    }
+
+    /// Places new instances in open slots.
+    fn bring(&mut self, sorted: &Sorted<'_>, budget: Budget, come: u32) {
+        let missing = self.service.wanted().saturating_sub(sorted.stay.len() as u32);
+        if missing == 0 {
+            return;
+        }
+        if come == 0 {
+            let (live, max) = (sorted.live(), budget.live_max);
+            self.plan.wait(&self.service.id, Wait::Budget { live, max });
+            return;
+        }
+        let taken: BTreeSet<u32> = sorted.stay.iter().map(|instance| instance.seat.slot).collect();
+        let open = (0u32..).filter(|slot| !taken.contains(slot)).take(missing as usize);
+        let mut slots = Vec::new();
+        let mut later: Option<Timestamp> = None;
+        for slot in open {
+            match self.service.placeable_at(slot) {
+                at if at <= self.view.now => slots.push(slot),
+                at => later = Some(later.map_or(at, |known| known.min(at))),
+            }
+        }
+        slots.truncate(come as usize);
+        if let Some(until) = later {
+            self.plan.wake(until);
+            self.plan.wait(&self.service.id, Wait::BackOff { until });
+        }
+        let (placed, refusals) = self.room.place(self.service, &slots);
+        for (instance, placement) in placed {
+            let Placement { revision, node, ports, .. } = placement;
+            self.plan.steps.push(Step::Place { instance, revision, node, ports });
+        }
+        if let Some(nodes) = refusals {
+            self.plan.wait(&self.service.id, Wait::NoNode { nodes });
+        } else if come < missing && later.is_none() {
+            let (live, max) = (sorted.live() + come, budget.live_max);
+            self.plan.wait(&self.service.id, Wait::Budget { live, max });
+        }
+    }
+
+    /// Lets outgoing instances go: healthy ones as far as the floor allows, unhealthy ones when
+    /// that makes nothing worse.
+    fn release(&mut self, sorted: &Sorted<'a>, budget: Budget, healthy: u32) {
+        let wanted = self.service.wanted();
+        let ready_slots: BTreeSet<u32> =
+            sorted.stay.iter().filter(|i| i.ready).map(|i| i.seat.slot).collect();
+        let all_ready = sorted.ready() >= wanted;
+        let mut may_leave = budget.may_leave(healthy);
+        // Where the ceiling leaves no room to bring what is missing, unhealthy ones make room.
+        let missing = wanted.saturating_sub(sorted.stay.len() as u32);
+        let free = budget.live_max.saturating_sub(sorted.live()) + sorted.leaving;
+        let mut make_room = missing.saturating_sub(free);
+        for (why, instance) in &sorted.outgoing {
+            let goes = if instance.healthy {
+                let goes = may_leave > 0;
+                may_leave -= u32::from(goes);
+                goes
+            } else if all_ready
+                || *why == Leave::Surplus
+                || ready_slots.contains(&instance.seat.slot)
+                || (*why != Leave::Unhealthy && healthy >= budget.healthy_min)
+            {
+                true
+            } else {
+                let goes = make_room > 0;
+                make_room -= u32::from(goes);
+                goes
+            };
+            if goes {
+                self.let_go(instance, *why);
+            } else if instance.healthy {
+                let min = budget.healthy_min;
+                self.plan.wait(&self.service.id, Wait::Health { healthy, min });
+            }
+        }
+    }
+
+    /// Tells one instance to leave: first its requests are finished, if it may have any.
+    fn let_go(&mut self, instance: &Instance<'_>, why: Leave) {
+        let id = self.id(instance.seat);
+        let runs = instance.status.is_some_and(|status| status.phase == Phase::Running);
+        let drain = self.service.drain(instance.placement.revision);
+        let routed = self.view.routed.contains(&self.service.id);
+        let step = if runs && routed && drain.0 > 0 {
+            let until = self.view.now.after(drain);
+            self.plan.wake(until);
+            Step::Drain { instance: id, until, why }
+        } else {
+            Step::Stop { instance: id, why }
+        };
+        self.plan.steps.push(step);
+    }
+
+    fn explain(&mut self, sorted: &Sorted<'_>) {
+        let (ready, wanted) = (sorted.ready(), self.service.wanted());
+        if ready < wanted {
+            if let Some(why) = self.laggard(sorted) {
+                self.plan.wait(&self.service.id, Wait::Ready { ready, wanted, why });
+            }
+        }
+    }
+
+    /// The service is where it should be once all its instances are ready and the others gone.
+    fn arrive(&mut self, sorted: &Sorted<'_>) {
+        let there = sorted.ready() == self.service.wanted()
+            && sorted.outgoing.is_empty()
+            && sorted.leaving == 0;
+        if self.deployment.is_some() && there {
+            self.plan.steps.push(Step::Arrive { service: self.service.id.clone() });
+        }
+    }
+}
