@@ -2,6 +2,7 @@
 //! that asks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -148,8 +149,8 @@ pub struct Observed {
     pub agents: BTreeMap<NodeId, Agent>,
     /// The gateways.
     pub gateways: BTreeMap<NodeId, GatewayStatus>,
-    /// The instances.
-    pub instances: BTreeMap<ServiceId, BTreeMap<Seat, Status>>,
+    /// The instances. Shared by service, so that a copy for readers costs little.
+    pub instances: BTreeMap<ServiceId, Arc<BTreeMap<Seat, Status>>>,
     /// How long an agent may be silent before its instances count as lost.
     pub lost_after: Millis,
     /// What has been published to gateways since observing began.
@@ -203,6 +204,21 @@ impl Observed {
     /// What is reported of an instance.
     pub fn status(&self, service: &ServiceId, seat: Seat) -> Option<&Status> {
         self.instances.get(service)?.get(&seat)
+    }
+
+    /// Takes in what is reported of an instance.
+    pub fn set_status(&mut self, instance: &InstanceId, status: Status) {
+        let service = self.instances.entry(instance.service.clone()).or_default();
+        Arc::make_mut(service).insert(instance.seat, status);
+    }
+
+    /// Drops what was reported of an instance.
+    pub fn remove_status(&mut self, instance: &InstanceId) {
+        let Some(service) = self.instances.get_mut(&instance.service) else { return };
+        Arc::make_mut(service).remove(&instance.seat);
+        if service.is_empty() {
+            self.instances.remove(&instance.service);
+        }
     }
 
     /// Whether nothing has been heard of the node's agent for too long.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{NodeId, Observed, ServiceId, State, Timestamp};
+use model::{NodeId, Observed, ServiceId, State, Timestamp, Wait};
 
 use crate::{Plan, plan_for};
 
@@ -14,7 +14,7 @@ use crate::{Plan, plan_for};
 #[derive(Debug, Clone, Default)]
 pub struct Agenda {
     dirty: BTreeSet<ServiceId>,
-    waiting: BTreeSet<ServiceId>,
+    waiting: BTreeMap<ServiceId, Vec<Wait>>,
     /// When services asked to be planned again.
     due: BTreeMap<ServiceId, Timestamp>,
     everything: bool,
@@ -45,12 +45,17 @@ impl Agenda {
         self.everything = true;
     }
 
+    /// What services wait for, as of their last plans.
+    pub fn waits(&self) -> &BTreeMap<ServiceId, Vec<Wait>> {
+        &self.waiting
+    }
+
     /// Plans for the services on the agenda and takes off it what waits for nothing.
     pub fn plan(&mut self, state: &State, observed: &Observed, now: Timestamp) -> Plan {
         let due = self.due.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone());
         let mut subjects: BTreeSet<ServiceId> = due.collect();
         subjects.append(&mut self.dirty);
-        subjects.extend(self.waiting.iter().cloned());
+        subjects.extend(self.waiting.keys().cloned());
         let everything = std::mem::take(&mut self.everything);
         if everything {
             subjects = state.services().map(|service| service.id.clone()).collect();
@@ -72,7 +77,9 @@ impl Agenda {
                 self.due.insert(id.clone(), at);
             }
         }
-        self.waiting.extend(own.waits.iter().map(|(id, _)| id.clone()));
+        for (id, wait) in &own.waits {
+            self.waiting.entry(id.clone()).or_default().push(wait.clone());
+        }
         plan.steps = own.steps;
         plan.waits = own.waits;
         plan.wake_at = self.due.values().min().copied().into_iter().chain(own.wake_at).min();

@@ -93,7 +93,7 @@ fn suppose_it_works(state: &State, observed: &mut Observed, now: Timestamp) -> b
                 Goal::Stop { .. } if known.is_some_and(|status| status.phase.is_over()) => continue,
                 Goal::Stop { .. } => Status::new(Phase::Stopped, now),
             };
-            observed.instances.entry(service.id.clone()).or_default().insert(*seat, next);
+            observed.set_status(&InstanceId { service: service.id.clone(), seat: *seat }, next);
             changed = true;
         }
     }
