@@ -14,6 +14,24 @@
 //! [`Embedded`] is the default backend: one process, one SQLite file, no other moving part. It is the only code that
 //! touches the data directory.
 //!
+//! ```
+//! # use muster_store as store;
+//! use store::{Compare, Embedded, Op, Revision, Store, Txn, TxnResult};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! let store = Embedded::open(directory.path())?;
+//! let first = Txn { compares: vec![Compare::absent("/a")], ops: vec![Op::put("/a", "1")] };
+//! assert_eq!(store.commit(first.clone()).await?, TxnResult::Committed(Revision(1)));
+//! assert_eq!(store.commit(first).await?, TxnResult::Conflict { key: "/a".to_owned() });
+//!
+//! let mut watch = store.watch("/", Revision(1)).await?;
+//! assert_eq!(watch.next().await?.key, "/a");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Read next: [`Txn`] for the words, then `embedded/mod.rs`.
 
 mod embedded;

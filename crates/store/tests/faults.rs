@@ -1,0 +1,144 @@
+//! A disk that is full, and one that cannot flush. The disk is played by `faults.c`, preloaded into a child process
+//! (this test binary again), so that SQLite meets the failures where it would meet real ones.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use muster_store::{Embedded, Error, Op, Revision, Store, Txn, TxnResult};
+
+/// Runs the test `name` of this binary in a child process with the bad disk, and checks that it passed.
+fn in_child(name: &str) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults.c");
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{name}.so"));
+    let compiler = env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let compiled = Command::new(compiler)
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .arg("-ldl")
+        .status();
+    assert!(compiled.expect("a C compiler, which SQLite needs as well").success());
+    let faults = tempfile::tempdir().unwrap();
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--include-ignored"])
+        .env("FAULTS", faults.path())
+        .env("LD_PRELOAD", library)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+fn a_full_disk_fails_only_what_does_not_fit() {
+    in_child("child_full_disk");
+}
+
+#[test]
+fn a_failed_flush_ends_the_writing() {
+    in_child("child_failed_flush");
+}
+
+/// The files that make faults happen while they are there; none when this process has a good disk.
+fn faults() -> Option<PathBuf> {
+    env::var_os("FAULTS").map(PathBuf::from)
+}
+
+fn bulk(name: &str, count: usize) -> Txn {
+    Txn::of(
+        (0..count).map(|number| Op::put(format!("/{name}/{number}"), vec![b'x'; 1_000])).collect(),
+    )
+}
+
+async fn count(store: &dyn Store, prefix: &str) -> usize {
+    store.range(prefix, None, usize::MAX).await.unwrap().items.len()
+}
+
+#[tokio::test]
+#[ignore = "runs in a child process"]
+async fn child_full_disk() {
+    let Some(faults) = faults() else { return };
+    // Every way of running out of space in the middle: at once, in a page, between pages, late.
+    for extra in (0..100).map(|step| step * 1_500) {
+        run_out_of_space(&faults.join("room"), extra).await;
+    }
+}
+
+/// Commits with `extra` bytes left for the log to grow.
+async fn run_out_of_space(room: &Path, extra: u64) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Embedded::open(directory.path()).unwrap();
+    store.commit(bulk("before", 50)).await.unwrap();
+    let mut watch = store.watch("", Revision(2)).await.unwrap();
+    let log = fs::metadata(directory.path().join("state.db-wal")).unwrap().len();
+    fs::write(room, (log + extra).to_string()).unwrap();
+
+    // Sent together; the large one must not take the small ones along while there is room for those.
+    let (first, large, last) =
+        (store.commit(bulk("a", 1)), store.commit(bulk("large", 200)), store.commit(bulk("b", 1)));
+    let (first, large, last) = (first.await, large.await, last.await);
+    assert!(matches!(&large, Err(Error::Storage { .. })), "{large:?}");
+    if extra > 100_000 {
+        first.as_ref().unwrap();
+        last.as_ref().unwrap();
+    }
+    let expected = [50, usize::from(first.is_ok()), usize::from(last.is_ok()), 0];
+    assert_eq!(counts(&store).await, expected);
+
+    fs::remove_file(room).unwrap();
+    let TxnResult::Committed(revision) = store.commit(bulk("after", 1)).await.unwrap() else {
+        panic!("no conflict")
+    };
+    assert_eq!(revision.0 as usize, 2 + expected[1] + expected[2]);
+    // The watch sees what happened, and nothing of what did not.
+    let happened = [("/a/0", first.is_ok()), ("/b/0", last.is_ok()), ("/after/0", true)];
+    for (key, _) in happened.iter().filter(|(_, happened)| *happened) {
+        assert_eq!(watch.next().await.unwrap().key, *key);
+    }
+    drop(store);
+    assert_eq!(counts(&Embedded::open(directory.path()).unwrap()).await, expected);
+}
+
+async fn counts(store: &dyn Store) -> [usize; 4] {
+    [
+        count(store, "/before/").await,
+        count(store, "/a/").await,
+        count(store, "/b/").await,
+        count(store, "/large/").await,
+    ]
+}
+
+#[tokio::test]
+#[ignore = "runs in a child process"]
+async fn child_failed_flush() {
+    let Some(flush) = faults().map(|faults| faults.join("flush")) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let store = Embedded::open(directory.path()).unwrap();
+    assert_eq!(store.commit(bulk("before", 50)).await.unwrap(), TxnResult::Committed(Revision(1)));
+    fs::write(&flush, "").unwrap();
+    let failed = store.commit(bulk("doubtful", 50)).await;
+    assert!(matches!(&failed, Err(Error::Poisoned { .. })), "{failed:?}");
+    fs::remove_file(&flush).unwrap();
+    // The disk says that all is well again, but what it dropped will not come back.
+    assert!(matches!(store.commit(bulk("later", 1)).await, Err(Error::Poisoned { .. })));
+    assert!(matches!(store.compact(Revision(2)).await, Err(Error::Poisoned { .. })));
+    assert_eq!((count(&store, "/before/").await, count(&store, "/doubtful/").await), (50, 0));
+    drop(store);
+    let store = Embedded::open(directory.path()).unwrap();
+    assert_eq!(count(&store, "/before/").await, 50);
+    let doubtful = count(&store, "/doubtful/").await;
+    assert!(doubtful == 0 || doubtful == 50, "half of it is there: {doubtful}");
+    store.commit(bulk("later", 1)).await.unwrap();
+
+    // A disk that cannot flush while a store is being made leaves nothing that looks like one.
+    let other = tempfile::tempdir().unwrap();
+    fs::write(&flush, "").unwrap();
+    assert!(matches!(Embedded::open(other.path()).map(drop), Err(Error::Storage { .. })));
+    assert!(!other.path().join("state.db").exists());
+    fs::remove_file(&flush).unwrap();
+    Embedded::open(other.path()).unwrap();
+}

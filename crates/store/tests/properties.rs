@@ -1,0 +1,250 @@
+//! The embedded store against a model of a dozen lines: any transactions, listings, watches, compactions and restarts
+//! give what a plain map and a list of changes give.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use muster_store::{
+    Compare, Embedded, Error, Event, Expect, KeyValue, Op, Revision, Store, Txn, TxnResult,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// What a store is, without durability.
+#[derive(Default)]
+struct Model {
+    keys: BTreeMap<String, KeyValue>,
+    events: Vec<Event>,
+    revision: Revision,
+    oldest: Revision,
+}
+
+impl Model {
+    fn commit(&mut self, txn: &Txn) -> TxnResult {
+        for Compare { key, expect } in &txn.compares {
+            let holds = match (self.keys.get(key), expect) {
+                (None, Expect::Absent) => true,
+                (Some(found), Expect::Modified(revision)) => found.modified == *revision,
+                _ => false,
+            };
+            if !holds {
+                return TxnResult::Conflict { key: key.clone() };
+            }
+        }
+        let revision = self.revision.next();
+        for op in &txn.ops {
+            let value = match op {
+                Op::Put { key, value } => {
+                    let old = self.keys.get(key);
+                    let created = old.map_or(revision, |old| old.created);
+                    let version = old.map_or(0, |old| old.version) + 1;
+                    let new = KeyValue {
+                        key: key.clone(),
+                        value: value.clone(),
+                        modified: revision,
+                        created,
+                        version,
+                    };
+                    self.keys.insert(key.clone(), new);
+                    Some(value.clone())
+                }
+                Op::Delete { key } if self.keys.remove(key).is_some() => None,
+                Op::Delete { .. } => continue,
+            };
+            self.events.push(Event { revision, key: op.key().to_owned(), value });
+            self.revision = revision;
+        }
+        TxnResult::Committed(self.revision)
+    }
+
+    fn range(&self, prefix: &str) -> Vec<KeyValue> {
+        self.keys.values().filter(|item| item.key.starts_with(prefix)).cloned().collect()
+    }
+
+    fn events(&self, prefix: &str, from: Revision) -> Vec<Event> {
+        self.events
+            .iter()
+            .filter(|event| event.revision >= from && event.key.starts_with(prefix))
+            .cloned()
+            .collect()
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Queued together, so that they may share a group.
+    Commit(Vec<Txn>),
+    List {
+        prefix: String,
+        limit: usize,
+    },
+    /// From so many revisions ago.
+    Watch {
+        prefix: String,
+        back: u64,
+    },
+    /// Up to so many revisions ago.
+    Compact {
+        back: u64,
+    },
+    Reopen,
+}
+
+fn key() -> impl Strategy<Value = String> {
+    prop::sample::select(vec![
+        "/",
+        "/a",
+        "/a/b",
+        "/a/c",
+        "/ab",
+        "/b",
+        "/a\0",
+        "/ä",
+        "/\u{10ffff}",
+        "/\u{10ffff}x",
+    ])
+    .prop_map(str::to_owned)
+}
+
+fn prefix() -> impl Strategy<Value = String> {
+    prop_oneof![Just(String::new()), key()]
+}
+
+fn txn() -> impl Strategy<Value = Txn> {
+    let expect = prop_oneof![
+        Just(Expect::Absent),
+        (0..20_u64).prop_map(|number| Expect::Modified(Revision(number)))
+    ];
+    let compare = (key(), expect).prop_map(|(key, expect)| Compare { key, expect });
+    let value = prop_oneof![8 => vec(any::<u8>(), 0..20), 1 => Just(vec![7; 10_000])];
+    let change = prop_oneof![3 => value.prop_map(Some), 1 => Just(None)];
+    let ops = prop::collection::btree_map(key(), change, 0..5).prop_map(|changes| {
+        let op = |(key, change): (String, Option<Vec<u8>>)| match change {
+            Some(value) => Op::put(key, value),
+            None => Op::delete(key),
+        };
+        changes.into_iter().map(op).collect::<Vec<_>>()
+    });
+    let shuffled = ops.prop_shuffle();
+    (prop_oneof![3 => Just(Vec::new()), 1 => vec(compare, 1..3)], shuffled)
+        .prop_map(|(compares, ops)| Txn { compares, ops })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => vec(txn(), 1..6).prop_map(Step::Commit),
+        2 => (prefix(), 1..5_usize).prop_map(|(prefix, limit)| Step::List { prefix, limit }),
+        2 => (prefix(), 0..20_u64).prop_map(|(prefix, back)| Step::Watch { prefix, back }),
+        1 => (0..10_u64).prop_map(|back| Step::Compact { back }),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+async fn list(store: &dyn Store, prefix: &str, limit: usize) -> (Vec<KeyValue>, Revision) {
+    let (mut items, mut start_after) = (Vec::new(), None);
+    loop {
+        let page = store.range(prefix, start_after.as_deref(), limit).await.unwrap();
+        assert!(page.items.len() <= limit);
+        items.extend(page.items);
+        start_after = page.next;
+        if start_after.is_none() {
+            return (items, page.revision);
+        }
+    }
+}
+
+async fn watched(
+    store: &dyn Store,
+    prefix: &str,
+    from: Revision,
+    count: usize,
+) -> Result<Vec<Event>, Error> {
+    let mut watch = store.watch(prefix, from).await?;
+    let mut events = Vec::new();
+    for _ in 0..count {
+        events.push(watch.next().await?);
+    }
+    Ok(events)
+}
+
+async fn run(steps: Vec<Step>) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Embedded::open(directory.path()).unwrap();
+    let mut model = Model { oldest: Revision(1), ..Model::default() };
+    // Begun before anything happened, and read only now and then.
+    let mut follower = store.watch("/a", Revision(1)).await.unwrap();
+    let mut followed = 0;
+    for step in steps {
+        match step {
+            Step::Commit(txns) => {
+                let expected: Vec<_> = txns.iter().map(|txn| model.commit(txn)).collect();
+                let pending: Vec<_> = txns.into_iter().map(|txn| store.commit(txn)).collect();
+                for (pending, expected) in pending.into_iter().zip(expected) {
+                    assert_eq!(pending.await.unwrap(), expected);
+                }
+            }
+            Step::List { prefix, limit } => {
+                assert_eq!(
+                    list(&store, &prefix, limit).await,
+                    (model.range(&prefix), model.revision)
+                );
+                let found = store.get("/a").await.unwrap();
+                assert_eq!(found.as_ref(), model.keys.get("/a"));
+            }
+            Step::Watch { prefix, back } => {
+                let from = Revision(model.revision.0.saturating_sub(back).max(1));
+                let expected = model.events(&prefix, from);
+                let found = watched(&store, &prefix, from, expected.len()).await;
+                if from < model.oldest {
+                    assert!(
+                        matches!(found, Err(Error::Compacted { oldest }) if oldest == model.oldest)
+                    );
+                } else {
+                    assert_eq!(found.unwrap(), expected);
+                }
+                let expected = model.events("/a", Revision(1));
+                while followed < expected.len() {
+                    match follower.next().await {
+                        Ok(event) => assert_eq!(event, expected[followed]),
+                        Err(Error::Compacted { .. }) => {
+                            let from = model.oldest;
+                            follower = store.watch("/a", from).await.unwrap();
+                            followed =
+                                expected.iter().filter(|event| event.revision < from).count();
+                            continue;
+                        }
+                        Err(error) => panic!("{error}"),
+                    }
+                    followed += 1;
+                }
+            }
+            Step::Compact { back } => {
+                let before = Revision((model.revision.0 + 1).saturating_sub(back));
+                store.compact(before).await.unwrap();
+                model.oldest = model.oldest.max(before);
+            }
+            Step::Reopen => {
+                drop(store);
+                assert!(
+                    matches!(follower.next().await, Err(Error::Closed))
+                        || followed < model.events.len()
+                );
+                store = Embedded::open(directory.path()).unwrap();
+                follower = store.watch("/a", model.revision.next()).await.unwrap();
+                followed = model.events("/a", Revision(1)).len();
+            }
+        }
+    }
+    assert_eq!(list(&store, "", 3).await, (model.range(""), model.revision));
+}
+
+proptest! {
+    // Each case flushes some dozens of times; PROPTEST_CASES still scales it.
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.div_ceil(4), ..ProptestConfig::default() })]
+
+    #[test]
+    fn does_what_the_model_does(steps in vec(step(), 0..25)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(run(steps));
+    }
+}

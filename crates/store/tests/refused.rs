@@ -1,0 +1,202 @@
+//! Files that the embedded store does not take: each is refused with a message that helps, and stays as it was.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use muster_store::{Embedded, Error, Op, Revision, Store, Txn};
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use tempfile::TempDir;
+
+/// A store with some keys, closed properly.
+async fn filled() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Embedded::open(directory.path()).unwrap();
+    for number in 0..200 {
+        store
+            .commit(Txn::of(vec![Op::put(format!("/key/{number}"), vec![b'v'; 500])]))
+            .await
+            .unwrap();
+    }
+    drop(store);
+    let path = directory.path().join("state.db");
+    assert!(!directory.path().join("state.db-wal").exists());
+    (directory, path)
+}
+
+/// The same, but as after a crash: the last changes are only in the log.
+async fn crashed() -> (TempDir, PathBuf) {
+    let (directory, path) = filled().await;
+    let connection = Connection::open(&path).unwrap();
+    connection.execute("UPDATE kv SET value = x'6e6577' WHERE key = '/key/7'", ()).unwrap();
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    drop(connection);
+    let _ = fs::remove_file(directory.path().join("state.db-shm"));
+    assert!(fs::metadata(directory.path().join("state.db-wal")).unwrap().len() > 0);
+    (directory, path)
+}
+
+fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    // The lock is for the next one to take, and says nothing.
+    entries
+        .filter(|path| !path.ends_with("state.lock"))
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect()
+}
+
+/// Refused with this message (`PATH` stands for the file), and nothing in the directory changed.
+#[track_caller]
+fn refused(directory: &Path, expected: &str) {
+    let before = files(directory);
+    let message = Embedded::open(directory).map(drop).unwrap_err().to_string();
+    let path = directory.join("state.db").display().to_string();
+    assert!(message.starts_with(&expected.replace("PATH", &path)), "{message}");
+    assert!(message.contains("it was left untouched: "), "{message}");
+    let after = files(directory);
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    assert!(before == after, "the files were changed");
+}
+
+fn patch(path: &Path, at: usize, bytes: &[u8]) {
+    let mut content = fs::read(path).unwrap();
+    content[at..at + bytes.len()].copy_from_slice(bytes);
+    fs::write(path, content).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_not_ours() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.db");
+    fs::write(&path, "some notes of mine\n".repeat(20)).unwrap();
+    refused(
+        directory.path(),
+        "PATH is not a Muster state file (it does not begin as an SQLite database does)",
+    );
+    fs::remove_file(&path).unwrap();
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE mine (note TEXT)").unwrap();
+    refused(
+        directory.path(),
+        "PATH is not a Muster state file (an SQLite database with application id 0x00000000)",
+    );
+}
+
+#[tokio::test]
+async fn what_is_newer() {
+    for (directory, path) in [filled().await, crashed().await] {
+        patch(&path, 60, &99_u32.to_be_bytes());
+        refused(directory.path(), "PATH has format 99, and this Muster knows formats up to 1");
+    }
+}
+
+#[tokio::test]
+async fn what_is_damaged() {
+    let (directory, path) = filled().await;
+    let whole = fs::read(&path).unwrap();
+
+    fs::write(&path, "").unwrap();
+    refused(directory.path(), "PATH is damaged (it is too short to be one)");
+
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    refused(directory.path(), "PATH is damaged (");
+
+    fs::write(&path, &whole[..4096 + 100]).unwrap();
+    refused(directory.path(), "PATH is damaged (");
+
+    // Any page but the first, of which only the header is certain to be in use.
+    for page in 1..whole.len() / 4096 {
+        fs::write(&path, &whole).unwrap();
+        patch(&path, page * 4096, &[0x55; 64]);
+        refused(directory.path(), "PATH is damaged (");
+    }
+
+    fs::write(&path, &whole).unwrap();
+    let store = Embedded::open(directory.path()).unwrap();
+    assert_eq!(store.range("/key/", None, 1_000).await.unwrap().items.len(), 200);
+}
+
+#[tokio::test]
+async fn what_is_damaged_with_a_log_beside_it() {
+    let (directory, path) = crashed().await;
+    let whole = fs::read(&path).unwrap();
+    patch(&path, whole.len() - 4096, &[0x55; 4096]);
+    refused(directory.path(), "PATH is damaged (");
+
+    // Repaired, the log counts again.
+    fs::write(&path, &whole).unwrap();
+    let store = Embedded::open(directory.path()).unwrap();
+    assert_eq!(store.get("/key/7").await.unwrap().unwrap().value, b"new");
+}
+
+#[tokio::test]
+async fn what_lost_a_table() {
+    let (directory, path) = filled().await;
+    Connection::open(&path).unwrap().execute_batch("DROP TABLE event").unwrap();
+    refused(directory.path(), "PATH is damaged (no such table: event");
+}
+
+#[tokio::test]
+async fn a_log_without_its_file() {
+    let (directory, path) = crashed().await;
+    fs::remove_file(&path).unwrap();
+    refused(
+        directory.path(),
+        "PATH is damaged (it is gone, but its write-ahead log state.db-wal is there)",
+    );
+}
+
+#[tokio::test]
+async fn a_directory_in_use() {
+    let (directory, _) = filled().await;
+    let store = Embedded::open(directory.path()).unwrap();
+    let error = Embedded::open(directory.path()).map(drop).unwrap_err();
+    assert!(
+        matches!(&error, Error::Locked { holder: Some(pid), .. } if *pid == std::process::id()),
+        "{error:?}"
+    );
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{} is in use by another process (pid {}): stop it, or choose another data directory",
+            directory.path().display(),
+            std::process::id()
+        )
+    );
+    drop(store);
+    Embedded::open(directory.path()).unwrap();
+}
+
+/// Format 1 as it was released. If this test fails, old files cannot be opened any more: add a migration instead.
+#[tokio::test]
+async fn a_file_of_format_1_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.db");
+    let by_hand = "
+        PRAGMA application_id = 0x4d757374;
+        PRAGMA user_version = 1;
+        CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) STRICT;
+        CREATE TABLE kv (key TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL, created INTEGER NOT NULL,
+            modified INTEGER NOT NULL, version INTEGER NOT NULL) STRICT;
+        CREATE TABLE event (id INTEGER PRIMARY KEY NOT NULL, key TEXT NOT NULL, value BLOB,
+            revision INTEGER NOT NULL GENERATED ALWAYS AS (id >> 20) VIRTUAL) STRICT;
+        INSERT INTO meta VALUES ('revision', 5), ('oldest', 4);
+        INSERT INTO kv VALUES ('/a', x'3161', 2, 5, 3);
+        INSERT INTO event (id, key, value) VALUES (4 << 20, '/b', NULL), ((5 << 20) + 1, '/a', x'3161');
+    ";
+    Connection::open(&path).unwrap().execute_batch(by_hand).unwrap();
+    let store = Embedded::open(directory.path()).unwrap();
+    let found = store.get("/a").await.unwrap().unwrap();
+    assert_eq!(
+        (found.value.as_slice(), found.created, found.modified),
+        (b"1a".as_slice(), Revision(2), Revision(5))
+    );
+    let mut watch = store.watch("", Revision(4)).await.unwrap();
+    assert_eq!(watch.next().await.unwrap().value, None);
+    assert_eq!(watch.next().await.unwrap().value.as_deref(), Some(b"1a".as_slice()));
+    assert!(matches!(
+        store.watch("", Revision(3)).await,
+        Err(Error::Compacted { oldest: Revision(4) })
+    ));
+}
