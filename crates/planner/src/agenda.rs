@@ -18,6 +18,8 @@ pub struct Agenda {
     /// When services asked to be planned again.
     due: BTreeMap<ServiceId, Timestamp>,
     everything: bool,
+    /// Planned for since last asked.
+    planned: BTreeSet<ServiceId>,
 }
 
 impl Agenda {
@@ -50,6 +52,12 @@ impl Agenda {
         &self.waiting
     }
 
+    /// The services that were planned for since this was last asked: only of these can anything
+    /// that follows from the state, from what is observed or from the time have changed.
+    pub fn take_planned(&mut self) -> BTreeSet<ServiceId> {
+        std::mem::take(&mut self.planned)
+    }
+
     /// Plans for the services on the agenda and takes off it what waits for nothing.
     pub fn plan(&mut self, state: &State, observed: &Observed, now: Timestamp) -> Plan {
         let due = self.due.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone());
@@ -80,6 +88,7 @@ impl Agenda {
         for (id, wait) in &own.waits {
             self.waiting.entry(id.clone()).or_default().push(wait.clone());
         }
+        self.planned.append(&mut subjects);
         plan.steps = own.steps;
         plan.waits = own.waits;
         plan.wake_at = self.due.values().min().copied().into_iter().chain(own.wake_at).min();

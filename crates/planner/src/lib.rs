@@ -27,7 +27,7 @@ use model::{NodeId, Observed, Service, ServiceId, State, Step, Timestamp, Wait};
 pub use agenda::Agenda;
 pub use foresight::{Foresight, foresee};
 pub use room::Room;
-pub use routes::routes;
+pub use routes::{routes, table_route};
 
 /// What to do now, and what is waited for.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -19,7 +19,8 @@ pub fn routes(state: &State, observed: &Observed, now: Timestamp) -> Vec<Listene
     listeners.collect()
 }
 
-fn table_route(state: &State, observed: &Observed, now: Timestamp, route: &Route) -> TableRoute {
+/// One route of the table.
+pub fn table_route(state: &State, observed: &Observed, now: Timestamp, route: &Route) -> TableRoute {
     let id = &route.to.service;
     let mut backends = Vec::new();
     let mut empty_because = None;
