@@ -60,7 +60,10 @@ impl Serialize for Listen {
 impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a port such as 8080 or an address such as 127.0.0.1:8080")]
+        #[serde(
+            untagged,
+            expecting = "expected a port such as 8080 or an address such as 127.0.0.1:8080"
+        )]
         enum Form {
             Port(u16),
             Text(String),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
+use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::constraint::Constraint;
@@ -72,13 +73,37 @@ fn one() -> u32 {
 }
 
 /// A command: a text for `/bin/sh -c`, or a list of words run as they are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "a command: a text for the shell, or a list of words")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
 pub enum CommandLine {
     /// Run by `/bin/sh -c`.
     Shell(String),
     /// Run as it is; the first word is the program.
     Words(Vec<String>),
+}
+
+/// By hand, because an untagged enum forgets where in the list a wrong word stood.
+impl<'de> Deserialize<'de> for CommandLine {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CommandVisitor;
+        impl<'de> Visitor<'de> for CommandVisitor {
+            type Value = CommandLine;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a command: a text for the shell, or a list of words")
+            }
+            fn visit_str<E: de::Error>(self, line: &str) -> Result<CommandLine, E> {
+                Ok(CommandLine::Shell(line.into()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<CommandLine, A::Error> {
+                let mut words = Vec::new();
+                while let Some(word) = seq.next_element()? {
+                    words.push(word);
+                }
+                Ok(CommandLine::Words(words))
+            }
+        }
+        deserializer.deserialize_any(CommandVisitor)
+    }
 }
 
 impl CommandLine {
@@ -242,7 +267,7 @@ pub enum Protocol {
 
 /// Which port a check or route means: by name, or by index from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "the name of a port, or its index from 0")]
+#[serde(untagged, expecting = "expected the name of a port, or its index from 0")]
 pub enum PortRef {
     /// The nth port of the spec, from 0.
     Index(u32),
