@@ -1,0 +1,465 @@
+//! From a tree to a type, by serde, with every fault and its position.
+//!
+//! Serde stops at the first error. Here a failed value is marked in the tree as refused and the
+//! whole is decoded again without it, until nothing new is wrong: the types need no cooperation
+//! and one run still reports all of a document's faults. What fails only because something was
+//! refused before is not reported.
+//!
+//! In YAML the wanted type decides what a plain scalar is: where a text is wanted, `1.10` is the
+//! text `1.10`. In JSON a text has quotes.
+
+use std::fmt::Display;
+
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected, IntoDeserializer,
+    MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
+};
+use serde::forward_to_deserialize_any;
+
+use crate::fault::{Faults, hint, nearest};
+use crate::tree::{Entry, Node, Plain, Position, Step, Value, dotted, plain};
+
+/// Decodes a document; what is wrong with it is added to `faults`, and marked in the tree.
+pub(crate) fn decode<T: DeserializeOwned>(
+    node: &mut Node,
+    is_json: bool,
+    faults: &mut Faults<'_>,
+) -> Option<T> {
+    let before = faults.len();
+    // Keys that were probably meant by unknown ones: those are not missing.
+    let mut meant: Vec<Vec<Step>> = Vec::new();
+    loop {
+        let failure = match T::deserialize(Reader { node, is_json }) {
+            Ok(value) => return (faults.len() == before).then_some(value),
+            Err(failure) => *failure.0,
+        };
+        let mut path: Vec<Step> = failure.path.into_iter().rev().collect();
+        let Some(failed) = node.find_mut(&path) else { return None };
+        if !failure.trouble.follows_from_refusals(failed) {
+            let at = match failure.key_at {
+                Some(at) => at,
+                None if failed.is_collection() => node.locate(&dotted(&path)).0,
+                None => failed.at,
+            };
+            match failure.trouble {
+                Trouble::Missing(field) => {
+                    let mut field_path = path.clone();
+                    field_path.push(Step::Key(field.into()));
+                    if !meant.contains(&field_path) {
+                        faults.add(at, dotted(&path), format!("the key `{field}` is missing"));
+                    }
+                }
+                Trouble::Unknown { message, nearest } => {
+                    if let (Some(nearest), Some((_, parent))) = (nearest, path.split_last()) {
+                        meant.push(parent.iter().cloned().chain([Step::Key(nearest)]).collect());
+                    }
+                    faults.add(at, dotted(&path), message);
+                }
+                Trouble::Other(message) => faults.add(at, dotted(&path), message),
+            }
+        }
+        if faults.is_full() {
+            return None;
+        }
+        // A node that is refused already fails again where nothing can stand in for it: then it
+        // is the collection around it that cannot be decoded.
+        loop {
+            if path.is_empty() {
+                return None;
+            }
+            let Some(failed) = node.find_mut(&path) else { return None };
+            if !matches!(failed.value, Value::Refused) {
+                failed.value = Value::Refused;
+                break;
+            }
+            path.pop();
+        }
+    }
+}
+
+/// Why a value cannot be decoded, and where it stands below the node that was asked for it.
+#[derive(Debug)]
+pub(crate) struct Failure(Box<FailureParts>);
+
+#[derive(Debug)]
+struct FailureParts {
+    trouble: Trouble,
+    /// From the inside out.
+    path: Vec<Step>,
+    /// Set if not the value but its key is wrong.
+    key_at: Option<Position>,
+}
+
+#[derive(Debug)]
+enum Trouble {
+    Missing(&'static str),
+    Unknown { message: String, nearest: Option<String> },
+    Other(String),
+}
+
+impl Trouble {
+    /// Whether a node fails only because a part of it was refused, and reported, before.
+    fn follows_from_refusals(&self, node: &Node) -> bool {
+        let refused = |node: &Node| matches!(node.value, Value::Refused);
+        match (self, &node.value) {
+            (Trouble::Unknown { .. }, _) => false,
+            (Trouble::Missing(field), _) => node.get(field).is_some_and(refused),
+            (Trouble::Other(_), Value::List(items)) => items.iter().any(refused),
+            (Trouble::Other(_), Value::Map(entries)) => entries.iter().any(|e| refused(&e.node)),
+            (Trouble::Other(_), _) => refused(node),
+        }
+    }
+}
+
+impl Failure {
+    fn new(trouble: Trouble) -> Self {
+        Failure(Box::new(FailureParts { trouble, path: Vec::new(), key_at: None }))
+    }
+
+    fn other(message: impl Into<String>) -> Self {
+        Self::new(Trouble::Other(message.into()))
+    }
+
+    fn inside(mut self, step: Step) -> Self {
+        self.0.path.push(step);
+        self
+    }
+
+    fn at_key(mut self, key: &str, at: Position) -> Self {
+        self.0.key_at = Some(at);
+        self.inside(Step::Key(key.into()))
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0.trouble {
+            Trouble::Missing(field) => write!(f, "the key `{field}` is missing"),
+            Trouble::Unknown { message, .. } | Trouble::Other(message) => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+fn listed(names: &[&str]) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    match names.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => "nothing".into(),
+    }
+}
+
+impl de::Error for Failure {
+    fn custom<T: Display>(message: T) -> Self {
+        Self::other(message.to_string())
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let expected = expected.to_string();
+        let advice = match (&found, expected.as_str()) {
+            (
+                Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_),
+                "a string",
+            )
+            | (Unexpected::Bool(_), "a string") => ": put it in quotes",
+            (Unexpected::Str(text), "u8" | "u16" | "u32" | "u64" | "f64")
+                if !matches!(plain(text), Plain::Text(_)) =>
+            {
+                ": leave the quotes out"
+            }
+            _ => "",
+        };
+        Self::other(format!("expected {}, found {}{advice}", ours(&expected), found_words(found)))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let expected = expected.to_string();
+        Self::other(format!("expected {}, found {}", ours(&expected), found_words(found)))
+    }
+
+    fn invalid_length(len: usize, expected: &dyn Expected) -> Self {
+        Self::other(format!("expected {expected}, found {len}"))
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        let nearest = nearest(variant, expected.iter().copied());
+        let message = format!("`{variant}` is not {}{}", listed(expected), hint(nearest));
+        Self::other(message)
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        let nearest = nearest(field, expected.iter().copied());
+        let message = match nearest {
+            Some(_) => format!("unknown key `{field}`{}", hint(nearest)),
+            None => format!("unknown key `{field}`: here may stand {}", listed(expected)),
+        };
+        Self::new(Trouble::Unknown { message, nearest: nearest.map(String::from) })
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::new(Trouble::Missing(field))
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        Self::other(format!("the key `{field}` is given twice"))
+    }
+}
+
+/// Serde's words for what it expected, in those of a person who writes documents.
+fn ours(expected: &str) -> String {
+    match expected {
+        "u8" => "a whole number from 0 to 255".into(),
+        "u16" => "a whole number from 0 to 65535".into(),
+        "u32" | "u64" => "a whole number, 0 or more".into(),
+        "f64" => "a number".into(),
+        "a string" => "a text".into(),
+        "a boolean" => "true or false".into(),
+        "a sequence" => "a list".into(),
+        "a map" => "keys and values".into(),
+        words if words.starts_with("struct ") => "keys and values".into(),
+        words => words.into(),
+    }
+}
+
+fn found_words(found: Unexpected<'_>) -> String {
+    match found {
+        Unexpected::Bool(value) => value.to_string(),
+        Unexpected::Unsigned(number) => number.to_string(),
+        Unexpected::Signed(number) => number.to_string(),
+        Unexpected::Float(number) => number.to_string(),
+        Unexpected::Str(text) => format!("the text `{}`", shortened(text)),
+        Unexpected::Unit | Unexpected::Option => "nothing".into(),
+        Unexpected::Seq => "a list".into(),
+        Unexpected::Map => "keys and values".into(),
+        other => other.to_string(),
+    }
+}
+
+/// Enough of a text to recognise it by.
+fn shortened(text: &str) -> String {
+    let mut chars = text.chars();
+    let mut short: String = chars.by_ref().take(60).collect();
+    if chars.next().is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// Decodes from a node.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    node: &'a Node,
+    is_json: bool,
+}
+
+impl Reader<'_> {
+    fn of<'b>(&self, node: &'b Node) -> Reader<'b> {
+        Reader { node, is_json: self.is_json }
+    }
+
+    fn unexpected(&self) -> Unexpected<'_> {
+        match &self.node.value {
+            Value::Plain(text) => match plain(text) {
+                Plain::Null => Unexpected::Unit,
+                Plain::Bool(value) => Unexpected::Bool(value),
+                Plain::Unsigned(number) => Unexpected::Unsigned(number),
+                Plain::Signed(number) => Unexpected::Signed(number),
+                Plain::Float(number) => Unexpected::Float(number),
+                Plain::Text(text) => Unexpected::Str(text),
+            },
+            Value::Text(text) => Unexpected::Str(text),
+            Value::List(_) => Unexpected::Seq,
+            Value::Map(_) => Unexpected::Map,
+            Value::Refused => Unexpected::Other("a refused value"),
+        }
+    }
+}
+
+impl<'de> Deserializer<'de> for Reader<'_> {
+    type Error = Failure;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        match &self.node.value {
+            Value::Plain(text) => match plain(text) {
+                Plain::Null => visitor.visit_unit(),
+                Plain::Bool(value) => visitor.visit_bool(value),
+                Plain::Unsigned(number) => visitor.visit_u64(number),
+                Plain::Signed(number) => visitor.visit_i64(number),
+                Plain::Float(number) => visitor.visit_f64(number),
+                Plain::Text(text) => visitor.visit_str(text),
+            },
+            Value::Text(text) => visitor.visit_str(text),
+            Value::List(items) => {
+                visitor.visit_seq(Items { reader: self, items: items.iter().enumerate() })
+            }
+            Value::Map(entries) => {
+                visitor.visit_map(Entries { reader: self, entries: entries.iter(), value: None })
+            }
+            Value::Refused => Err(Failure::other("refused before")),
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        match &self.node.value {
+            Value::Plain(text) if !self.is_json && !self.node.is_null() => visitor.visit_str(text),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        if self.node.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    /// A variant without content is a text; one with content is its name with the content.
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        match &self.node.value {
+            Value::Plain(name) if !self.node.is_null() => {
+                visitor.visit_enum(Variant { name, content: None })
+            }
+            Value::Text(name) => visitor.visit_enum(Variant { name, content: None }),
+            Value::Map(entries) => match entries.as_slice() {
+                [entry] => {
+                    let content = Some(self.of(&entry.node));
+                    let value = visitor.visit_enum(Variant { name: &entry.key, content });
+                    value.map_err(|failure| match failure.0.path.is_empty() {
+                        true => failure.at_key(&entry.key, entry.key_at),
+                        false => failure,
+                    })
+                }
+                _ => Err(Failure::other(format!("give exactly one of {}", listed(variants)))),
+            },
+            _ => {
+                let found = found_words(self.unexpected());
+                Err(Failure::other(format!("expected {}, found {found}", listed(variants))))
+            }
+        }
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf
+        unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+struct Items<'a> {
+    reader: Reader<'a>,
+    items: std::iter::Enumerate<std::slice::Iter<'a, Node>>,
+}
+
+impl<'de> SeqAccess<'de> for Items<'_> {
+    type Error = Failure;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Failure> {
+        let kept = self.items.by_ref().find(|(_, item)| !matches!(item.value, Value::Refused));
+        let Some((index, item)) = kept else { return Ok(None) };
+        let element = seed.deserialize(self.reader.of(item));
+        element.map(Some).map_err(|failure| failure.inside(Step::Index(index)))
+    }
+}
+
+struct Entries<'a> {
+    reader: Reader<'a>,
+    entries: std::slice::Iter<'a, Entry>,
+    /// The entry whose key was given out last.
+    value: Option<&'a Entry>,
+}
+
+impl<'de> MapAccess<'de> for Entries<'_> {
+    type Error = Failure;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Failure> {
+        let kept = self.entries.by_ref().find(|e| !matches!(e.node.value, Value::Refused));
+        let Some(entry) = kept else { return Ok(None) };
+        self.value = Some(entry);
+        let key = seed.deserialize(IntoDeserializer::<Failure>::into_deserializer(&*entry.key));
+        key.map(Some).map_err(|failure| failure.at_key(&entry.key, entry.key_at))
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Failure> {
+        let entry = self.value.take().expect("serde asks for a value after its key");
+        let value = seed.deserialize(self.reader.of(&entry.node));
+        value.map_err(|failure| failure.inside(Step::Key(entry.key.clone())))
+    }
+}
+
+/// A variant by its name, with its content if it has any.
+struct Variant<'a> {
+    name: &'a str,
+    content: Option<Reader<'a>>,
+}
+
+impl<'de> EnumAccess<'de> for Variant<'_> {
+    type Error = Failure;
+    type Variant = Self;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Failure> {
+        let name = seed.deserialize(IntoDeserializer::<Failure>::into_deserializer(self.name))?;
+        Ok((name, self))
+    }
+}
+
+impl Variant<'_> {
+    /// Decodes the content, which stands under the name.
+    fn content<T>(
+        &self,
+        decode: impl FnOnce(Reader<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let Some(reader) = self.content else {
+            let message = format!("`{}` needs keys or a value of its own", self.name);
+            return Err(Failure::other(message));
+        };
+        decode(reader).map_err(|failure| failure.inside(Step::Key(self.name.into())))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Variant<'_> {
+    type Error = Failure;
+
+    fn unit_variant(self) -> Result<(), Failure> {
+        match self.content {
+            None => Ok(()),
+            Some(_) => Err(Failure::other(format!("`{}` stands alone", self.name))),
+        }
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Failure> {
+        self.content(|reader| seed.deserialize(reader))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, Failure> {
+        self.content(|reader| reader.deserialize_any(visitor))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        self.content(|reader| reader.deserialize_any(visitor))
+    }
+}

@@ -1,0 +1,144 @@
+//! What a source holds: native documents and those of other systems, told apart by their keys.
+
+use model::{Document, Problem};
+
+use crate::fault::{Fault, Faults, hint, nearest};
+use crate::marathon;
+use crate::native;
+use crate::read::{self, Source};
+use crate::tree::{Node, Position, Value};
+
+/// The documents of one source, in their order.
+#[derive(Debug, Clone)]
+pub struct Parsed {
+    /// Each with the means to find its keys in the source.
+    pub documents: Vec<Located>,
+}
+
+/// A document and where its keys stand in its source.
+#[derive(Debug, Clone)]
+pub struct Located {
+    /// The document.
+    pub document: Document,
+    source: String,
+    tree: Node,
+    door: Door,
+}
+
+/// Whose document it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Native,
+    Marathon,
+}
+
+impl Located {
+    /// The line and column of a key of the document, such as `health.0.probe.http.port`; of the
+    /// nearest key around it if it does not stand in the source.
+    pub fn locate(&self, key: &str) -> (usize, usize) {
+        let (at, _) = self.find(key);
+        (at.line, at.column)
+    }
+
+    /// A problem of the document as a fault of its source: with its position, and its key in the
+    /// words of the source.
+    pub fn fault(&self, problem: &Problem) -> Fault {
+        let (at, key) = self.find(&problem.key);
+        let (source, message) = (self.source.clone(), problem.message.clone());
+        Fault { source, line: at.line, column: at.column, key, message }
+    }
+
+    /// Adds what is wrong with the document taken by itself.
+    fn check(&self, faults: &mut Faults<'_>) {
+        let problems = match &self.document {
+            Document::Service(spec) => spec.problems(),
+            Document::Gateway(gateway) => gateway.problems(),
+        };
+        for problem in problems {
+            let (at, key) = self.find(&problem.key);
+            faults.add(at, key, problem.message);
+        }
+    }
+
+    fn find(&self, key: &str) -> (Position, String) {
+        match self.door {
+            Door::Native => (self.tree.locate(key).0, key.into()),
+            Door::Marathon => marathon::locate(&self.tree, key),
+        }
+    }
+}
+
+/// Reads all documents of a source, of which `name` is only used in what is said of it.
+///
+/// # Errors
+///
+/// Everything that is wrong with it, in the order of its lines; never an empty list.
+pub fn parse(name: &str, text: &str) -> Result<Parsed, Vec<Fault>> {
+    let mut faults = Faults::new(name);
+    let Source { is_json, documents } = read::read(text, &mut faults);
+    if documents.is_empty() && faults.len() == 0 {
+        let message = "there is no document here: a service begins with `service: /path`";
+        faults.add(Position::START, "", message);
+    }
+    // Where a part could not even be read, what seems missing may stand in it.
+    let is_sound = faults.len() == 0;
+    let mut parsed = Vec::new();
+    for tree in documents {
+        // A list at the top is as good as a stream.
+        let items = match tree.value {
+            Value::List(items) => items,
+            _ => vec![tree],
+        };
+        for tree in items {
+            let Some(located) = one(name, tree, is_json, &mut faults) else { continue };
+            if is_sound {
+                located.check(&mut faults);
+            }
+            parsed.push(located);
+        }
+    }
+    match faults.into_list() {
+        faults if faults.is_empty() => Ok(Parsed { documents: parsed }),
+        faults => Err(faults),
+    }
+}
+
+fn one(source: &str, tree: Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Located> {
+    let has = |key| tree.get(key).is_some();
+    let (door, document) = if has("service") {
+        (
+            Door::Native,
+            native::service(tree.clone(), is_json, faults).map(Box::new).map(Document::Service),
+        )
+    } else if has("gateway") {
+        (Door::Native, native::gateway(tree.clone(), is_json, faults).map(Document::Gateway))
+    } else if has("id") {
+        let spec = marathon::app(tree.clone(), is_json, faults);
+        (Door::Marathon, spec.map(Box::new).map(Document::Service))
+    } else {
+        unknown(&tree, faults);
+        return None;
+    };
+    Some(Located { document: document?, source: source.into(), tree, door })
+}
+
+/// Says of a document that is none what it might have been.
+fn unknown(tree: &Node, faults: &mut Faults<'_>) {
+    const KINDS: &str = "a service has the key `service`, a gateway `gateway`, a Marathon app `id`";
+    let Value::Map(entries) = &tree.value else {
+        if !matches!(tree.value, Value::Refused) {
+            faults.add(tree.at, "", format!("expected keys and values: {KINDS}"));
+        }
+        return;
+    };
+    let near = entries
+        .iter()
+        .find_map(|entry| nearest(&entry.key, ["service", "gateway"]).map(|near| (entry, near)));
+    match near {
+        Some((entry, near)) => {
+            let message = format!("unknown key `{}`{}", entry.key, hint(Some(near)));
+            faults.add(entry.key_at, entry.key.clone(), message);
+        }
+        None => faults.add(tree.at, "", format!("this is no document Muster knows: {KINDS}")),
+    }
+}

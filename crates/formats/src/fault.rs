@@ -1,0 +1,95 @@
+//! What is wrong with a source, and where.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::tree::Position;
+
+/// One thing wrong with a source: where, what, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The name of the source, as it was given.
+    pub source: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// The path of keys, such as `health.0.probe.http.port`; empty for the document itself.
+    pub key: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: ", self.source, self.line, self.column)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for Fault {}
+
+/// The faults of one source, gathered in the order in which they are found.
+#[derive(Debug)]
+pub(crate) struct Faults<'a> {
+    source: &'a str,
+    list: Vec<Fault>,
+}
+
+impl<'a> Faults<'a> {
+    /// More than a person reads at once: a source that is wrong all over names these.
+    const MAX: usize = 100;
+
+    pub(crate) fn new(source: &'a str) -> Self {
+        Self { source, list: Vec::new() }
+    }
+
+    /// None yet, of the same source.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(self.source)
+    }
+
+    pub(crate) fn append(&mut self, other: Self) {
+        self.list.extend(other.list);
+        self.list.truncate(Self::MAX);
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() >= Self::MAX
+    }
+
+    pub(crate) fn add(&mut self, at: Position, key: impl Into<String>, message: impl Into<String>) {
+        if !self.is_full() {
+            let (key, message) = (key.into(), message.into());
+            let source = self.source.into();
+            self.list.push(Fault { source, line: at.line, column: at.column, key, message });
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// All of them, in the order of the source.
+    pub(crate) fn into_list(mut self) -> Vec<Fault> {
+        self.list.sort_by_key(|fault| (fault.line, fault.column));
+        self.list
+    }
+}
+
+/// The known name that a word was probably meant to be.
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_ascii_lowercase();
+    let distance = |name: &str| strsim::damerau_levenshtein(&word, &name.to_ascii_lowercase());
+    let near = known.into_iter().map(|name| (distance(name), name));
+    let (distance, name) = near.min_by_key(|(distance, _)| *distance)?;
+    (distance <= 1 + word.len().min(name.len()) / 4).then_some(name)
+}
+
+/// `; did you mean `x`?`, or nothing.
+pub(crate) fn hint(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}

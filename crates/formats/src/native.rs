@@ -1,0 +1,39 @@
+//! Muster's own documents: the types of the model are their shape.
+
+use model::{Document, Gateway, Spec};
+use schemars::JsonSchema;
+
+use crate::decode::decode;
+use crate::fault::Faults;
+use crate::tree::Node;
+
+pub(crate) fn service(mut tree: Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Spec> {
+    decode(&mut tree, is_json, faults)
+}
+
+pub(crate) fn gateway(mut tree: Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Gateway> {
+    decode(&mut tree, is_json, faults)
+}
+
+/// A Muster document: a service, or a gateway.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Native {
+    Service(Box<Spec>),
+    Gateway(Gateway),
+}
+
+/// The JSON Schema of native documents, with descriptions, for editors and people.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Native).to_value()
+}
+
+/// Writes a document as native YAML, such as [`parse`](crate::parse) reads it.
+pub fn to_yaml(document: &Document) -> String {
+    let text = match document {
+        Document::Service(spec) => serde_saphyr::to_string(spec),
+        Document::Gateway(gateway) => serde_saphyr::to_string(gateway),
+    };
+    text.expect("documents consist of nothing but texts, numbers, lists and mappings")
+}

@@ -1,0 +1,359 @@
+//! From a text to trees: YAML streams and JSON, by one event parser.
+//!
+//! JSON is YAML, so one reader serves both; what JSON forbids and YAML allows (a trailing comma,
+//! a comment) is refused by `json` afterwards. The promise is bounded work: at most
+//! [`SIZE_MAX`] bytes are looked at, at most [`DEPTH_MAX`] collections are open at a time, and
+//! aliases may repeat at most [`REPEATED_MAX`] bytes, so no source can ask for more memory than
+//! a small multiple of its length. A syntax error ends its document, not the source: the
+//! documents behind it are checked all the same.
+
+use std::collections::BTreeMap;
+
+use serde_saphyr::granit_parser::{
+    ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag, options,
+};
+
+use crate::fault::Faults;
+use crate::json;
+use crate::tree::{Entry, Node, Position, Step, Value, dotted};
+
+/// The longest source, in bytes.
+pub(crate) const SIZE_MAX: usize = 4 << 20;
+/// The most collections inside each other.
+pub(crate) const DEPTH_MAX: usize = 64;
+/// The most bytes that aliases may add to a source, counting some for each node.
+const REPEATED_MAX: usize = 16 << 20;
+
+/// What a source turned out to hold.
+pub(crate) struct Source {
+    /// Whether it is JSON, where texts have quotes and nothing else does.
+    pub(crate) is_json: bool,
+    /// The documents that could be read.
+    pub(crate) documents: Vec<Node>,
+}
+
+/// Reads all documents of a source. What is wrong is added to `faults`; only if nothing was, is
+/// the result the whole source.
+pub(crate) fn read(text: &str, faults: &mut Faults<'_>) -> Source {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let is_json = text.trim_start().starts_with(['{', '[']);
+    if text.len() > SIZE_MAX {
+        let message = format!(
+            "the source has {} bytes; at most {SIZE_MAX} are read: split it into several files",
+            text.len()
+        );
+        faults.add(Position::START, "", message);
+        return Source { is_json, documents: Vec::new() };
+    }
+    let options = options! {
+        flow_nesting_limit: DEPTH_MAX,
+        block_nesting_limit: DEPTH_MAX,
+        emit_comments: false,
+        emit_unresolved_aliases: true,
+    };
+    // JSON that is not JSON is better explained by a reader of JSON; what this one says of it is
+    // kept apart until that is known.
+    let mut found = faults.another();
+    let mut builder = Builder::new(&mut found);
+    let mut parser = Parser::new_from_str_with_options(text, options);
+    builder.follow(&mut parser, is_json);
+    let Builder { documents, too_much, .. } = builder;
+    let verdict = if is_json && !too_much { json::verdict(text) } else { None };
+    match verdict {
+        Some((at, message)) => {
+            let key = documents.last().map(|node| node.key_at(at)).unwrap_or_default();
+            faults.add(at, key, message);
+            return Source { is_json, documents: Vec::new() };
+        }
+        None => faults.append(found),
+    }
+    Source { is_json, documents }
+}
+
+fn position(marker: Marker) -> Position {
+    Position { line: marker.line(), column: marker.col() + 1 }
+}
+
+/// A collection whose end has not come yet.
+struct Open {
+    at: Position,
+    anchor: usize,
+    parts: Parts,
+}
+
+enum Parts {
+    List(Vec<Node>),
+    Map {
+        entries: Vec<Entry>,
+        /// Where each key was first given.
+        seen: BTreeMap<String, Position>,
+        /// A key whose value has not come yet; `None` inside for a key that was refused.
+        key: Option<(Option<String>, Position)>,
+    },
+}
+
+/// Puts events together. A stack of its own instead of recursion: depth is data here.
+struct Builder<'f, 's> {
+    faults: &'f mut Faults<'s>,
+    documents: Vec<Node>,
+    stack: Vec<Open>,
+    anchors: BTreeMap<usize, Node>,
+    repeated: usize,
+    /// A limit was passed: nothing more of the source is read.
+    too_much: bool,
+}
+
+impl<'f, 's> Builder<'f, 's> {
+    fn new(faults: &'f mut Faults<'s>) -> Self {
+        Self {
+            faults,
+            documents: Vec::new(),
+            stack: Vec::new(),
+            anchors: BTreeMap::new(),
+            repeated: 0,
+            too_much: false,
+        }
+    }
+
+    fn follow<'a>(&mut self, parser: &mut Parser<'a, StrInput<'a>>, is_json: bool) {
+        while !self.too_much && !self.faults.is_full() {
+            match parser.next_event() {
+                None => return,
+                Some(Ok((event, span))) => self.event(event, position(span.start)),
+                Some(Err(error)) => {
+                    self.syntax(&error);
+                    self.stack.clear();
+                    self.anchors.clear();
+                    let goes_on = parser.proceed_next_document();
+                    if is_json || self.too_much || !matches!(goes_on, Ok(true)) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event<'_>, at: Position) {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let is_text = tag.as_ref().is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
+                if !is_text {
+                    self.refuse_tag(tag.as_deref(), at);
+                }
+                let value = match style {
+                    ScalarStyle::Plain if !is_text => Value::Plain(text.into_owned()),
+                    _ => Value::Text(text.into_owned()),
+                };
+                self.place(Node { at, value }, anchor);
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                self.refuse_tag(tag.as_deref(), at);
+                self.open(Open { at, anchor, parts: Parts::List(Vec::new()) });
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                self.refuse_tag(tag.as_deref(), at);
+                let parts = Parts::Map { entries: Vec::new(), seen: BTreeMap::new(), key: None };
+                self.open(Open { at, anchor, parts });
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                if let Some(Open { at, anchor, parts }) = self.stack.pop() {
+                    let value = match parts {
+                        Parts::List(items) => Value::List(items),
+                        Parts::Map { entries, .. } => Value::Map(entries),
+                    };
+                    self.place(Node { at, value }, anchor);
+                }
+            }
+            Event::Alias(anchor) => self.repeat(anchor, at),
+            Event::UnresolvedAlias(name) => {
+                self.fault(at, format!("nothing above is anchored as `&{name}`"));
+                self.place(Node { at, value: Value::Refused }, 0);
+            }
+            Event::DocumentEnd => self.anchors.clear(),
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, open: Open) {
+        // A list or mapping cannot be a key; it is read as one so that its end is found.
+        if self.stack.len() >= DEPTH_MAX {
+            return self.too_deep(open.at);
+        }
+        self.stack.push(open);
+    }
+
+    /// Puts a complete node where it belongs.
+    fn place(&mut self, node: Node, anchor: usize) {
+        if anchor != 0 && self.spend(&node) {
+            self.anchors.insert(anchor, node.clone());
+        }
+        let Some(Open { parts, .. }) = self.stack.last_mut() else {
+            if !node.is_null() {
+                self.documents.push(node);
+            }
+            return;
+        };
+        match parts {
+            Parts::List(items) => items.push(node),
+            Parts::Map { entries, key, .. } => match key.take() {
+                Some((Some(key), key_at)) => entries.push(Entry { key, key_at, node }),
+                Some((None, _)) => {}
+                None => self.key(node),
+            },
+        }
+    }
+
+    /// Takes a node as the key of the innermost mapping.
+    fn key(&mut self, node: Node) {
+        let at = node.at;
+        let Some(Open { parts: Parts::Map { seen, key, .. }, .. }) = self.stack.last_mut() else {
+            return;
+        };
+        let name = match node.value {
+            Value::Plain(name) if name == "<<" => {
+                Err("`<<` is not part of YAML 1.2: write the keys out".into())
+            }
+            Value::Plain(name) | Value::Text(name) => match seen.get(&name) {
+                Some(first) => Err(format!(
+                    "the key `{name}` is given twice, first at line {}, column {}",
+                    first.line, first.column
+                )),
+                None => Ok(name),
+            },
+            _ => Err("a key must be a text".to_string()),
+        };
+        match name {
+            Ok(name) => {
+                seen.insert(name.clone(), at);
+                *key = Some((Some(name), at));
+            }
+            Err(problem) => {
+                *key = Some((None, at));
+                self.fault(at, problem);
+            }
+        }
+    }
+
+    fn repeat(&mut self, anchor: usize, at: Position) {
+        let Some(node) = self.anchors.get(&anchor) else {
+            self.fault(at, "an alias cannot stand inside what it repeats");
+            return self.place(Node { at, value: Value::Refused }, 0);
+        };
+        let node = node.clone();
+        if self.stack.len() + height(&node) > DEPTH_MAX {
+            return self.too_deep(at);
+        }
+        if self.spend(&node) {
+            self.place(node, 0);
+        } else {
+            self.fault(at, "aliases make this source too large: write less of it by `*`");
+        }
+    }
+
+    /// Counts a copy of a node; false once that is more than aliases may add.
+    fn spend(&mut self, node: &Node) -> bool {
+        self.repeated = self.repeated.saturating_add(weight(node));
+        self.too_much |= self.repeated > REPEATED_MAX;
+        !self.too_much
+    }
+
+    fn refuse_tag(&mut self, tag: Option<&Tag>, at: Position) {
+        if let Some(tag) = tag {
+            let message =
+                format!("tags such as `{}` are not used here: leave it out", tag.original());
+            self.fault(at, message);
+        }
+    }
+
+    fn syntax(&mut self, error: &ScanError) {
+        let at = position(*error.marker());
+        if *error.kind() == ErrorKind::RecursionLimitExceeded {
+            return self.too_deep(at);
+        }
+        let message = explain(error.kind());
+        self.fault(at, message);
+    }
+
+    fn too_deep(&mut self, at: Position) {
+        self.too_much = true;
+        self.fault(at, format!("more than {DEPTH_MAX} lists and mappings inside each other"));
+    }
+
+    fn fault(&mut self, at: Position, message: impl Into<String>) {
+        let steps = self.stack.iter().filter_map(|open| match &open.parts {
+            Parts::List(items) => Some(Step::Index(items.len())),
+            Parts::Map { key: Some((Some(key), _)), .. } => Some(Step::Key(key.clone())),
+            Parts::Map { .. } => None,
+        });
+        let key = dotted(&steps.collect::<Vec<_>>());
+        self.faults.add(at, key, message);
+    }
+}
+
+/// How many collections are inside each other in a node.
+fn height(node: &Node) -> usize {
+    match &node.value {
+        Value::List(items) => 1 + items.iter().map(height).max().unwrap_or(0),
+        Value::Map(entries) => 1 + entries.iter().map(|e| height(&e.node)).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// About how much memory a copy of a node takes.
+fn weight(node: &Node) -> usize {
+    const NODE: usize = size_of::<Node>();
+    match &node.value {
+        Value::Plain(text) | Value::Text(text) => NODE + text.len(),
+        Value::List(items) => NODE + items.iter().map(weight).sum::<usize>(),
+        Value::Map(entries) => {
+            NODE + entries.iter().map(|e| NODE + e.key.len() + weight(&e.node)).sum::<usize>()
+        }
+        Value::Refused => NODE,
+    }
+}
+
+/// The parser's words for a syntax error in ours, where people meet it; else its own.
+fn explain(kind: &ErrorKind) -> String {
+    let words = match kind {
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabAtBlockScalarStart
+        | ErrorKind::TabInPlainScalar => "a tab cannot indent YAML: use spaces",
+        ErrorKind::InvalidIndentation
+        | ErrorKind::ExpectedBlockMappingKey
+        | ErrorKind::ExpectedBlockSequenceEntry
+        | ErrorKind::BlockSequenceEntryNotAllowed => {
+            "this line does not line up with those above it: indent it as they are"
+        }
+        ErrorKind::MappingValueNotAllowed => {
+            "a `:` is not expected here: indent the line as those above it, or put the text in quotes"
+        }
+        ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
+            "a `:` and a value are missing after this key, or it is not indented as those above it"
+        }
+        ErrorKind::UnclosedQuotedScalar => "this quote is never closed",
+        ErrorKind::InvalidQuotedScalarIndent => {
+            "the quoted text above goes on here without indentation: is its closing quote missing?"
+        }
+        ErrorKind::InvalidColonPlacement => {
+            "a `:` is not expected here: is a closing bracket missing above?"
+        }
+        ErrorKind::UnclosedFlowCollection { open } => {
+            return format!("the `{open}` is never closed");
+        }
+        ErrorKind::MismatchedFlowCollectionEnd { open, close } => {
+            return format!("`{close}` cannot close the `{open}`");
+        }
+        ErrorKind::ExpectedFlowMappingSeparator => "expected `,` or `}`",
+        ErrorKind::ExpectedFlowSequenceSeparator => "expected `,` or `]`",
+        ErrorKind::UnknownQuotedScalarEscape => {
+            "there is no such escape: write `\\\\` for a backslash, or use single quotes"
+        }
+        ErrorKind::UnexpectedCharacter { character } => {
+            return format!("a value cannot begin with `{character}`: put it in quotes");
+        }
+        other => return format!("not valid YAML: {other}"),
+    };
+    words.into()
+}

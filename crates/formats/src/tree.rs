@@ -1,0 +1,207 @@
+//! A document as it stands in its source: texts, lists and mappings, each with its position.
+//!
+//! Nothing is interpreted here beyond that: a plain scalar keeps its letters, so that `1.10` is
+//! still `1.10` where a text is wanted. Positions survive everything, which is why every message
+//! of this crate can point at a line. Read `read` for how a tree comes to be, `decode` for what
+//! becomes of it.
+
+use std::fmt::{self, Write};
+
+/// Where something begins in its source, both counted from 1, columns in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+impl Position {
+    pub(crate) const START: Position = Position { line: 1, column: 1 };
+}
+
+/// A value and where it stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) at: Position,
+    pub(crate) value: Value,
+}
+
+/// What a document is made of.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    /// A scalar without quotes, as it was written; its meaning depends on what is wanted.
+    Plain(String),
+    /// A scalar in quotes, or a block of text.
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+    /// Found wrong and reported; passed over from then on.
+    Refused,
+}
+
+/// One key of a mapping with its value.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) key_at: Position,
+    pub(crate) node: Node,
+}
+
+/// One step from a node to a part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    Key(String),
+    Index(usize),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Key(key) => f.write_str(key),
+            Step::Index(index) => index.fmt(f),
+        }
+    }
+}
+
+/// `health.0.probe`, as problems name keys.
+pub(crate) fn dotted<'a>(steps: impl IntoIterator<Item = &'a Step>) -> String {
+    let mut text = String::new();
+    for step in steps {
+        let dot = if text.is_empty() { "" } else { "." };
+        // Writing to a `String` cannot fail.
+        let _ = write!(text, "{dot}{step}");
+    }
+    text
+}
+
+/// What a plain scalar means where any value may stand (the core schema of YAML 1.2).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Plain<'a> {
+    Null,
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Text(&'a str),
+}
+
+/// Reads a plain scalar.
+pub(crate) fn plain(text: &str) -> Plain<'_> {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Plain::Null,
+        "true" | "True" | "TRUE" => return Plain::Bool(true),
+        "false" | "False" | "FALSE" => return Plain::Bool(false),
+        _ => {}
+    }
+    let radix = |prefix, radix| {
+        text.strip_prefix(prefix).and_then(|digits| u64::from_str_radix(digits, radix).ok())
+    };
+    if let Some(number) = radix("0x", 16).or_else(|| radix("0o", 8)) {
+        return Plain::Unsigned(number);
+    }
+    // Rust also reads `inf`, `nan` and `infinity`, which are words in a document.
+    let is_number = text.bytes().any(|b| b.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+    if !is_number {
+        return Plain::Text(text);
+    }
+    if let Ok(number) = text.parse() {
+        return Plain::Unsigned(number);
+    }
+    if let Ok(number) = text.parse() {
+        return Plain::Signed(number);
+    }
+    text.parse().map_or(Plain::Text(text), Plain::Float)
+}
+
+impl Node {
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Plain(text) if plain(text) == Plain::Null)
+    }
+
+    pub(crate) fn is_collection(&self) -> bool {
+        matches!(self.value, Value::List(_) | Value::Map(_))
+    }
+
+    /// The value of a key of this mapping.
+    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+        match &self.value {
+            Value::Map(entries) => {
+                entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
+            }
+            _ => None,
+        }
+    }
+
+    /// The part of this node that a dotted key names, or the longest beginning of the key that
+    /// there is: where it stands, and how many bytes of the key were found.
+    ///
+    /// A scalar found in full is pointed at itself, everything else at its key.
+    pub(crate) fn locate(&self, key: &str) -> (Position, usize) {
+        let mut node = self;
+        let mut here = self.at;
+        let mut found = 0;
+        loop {
+            let rest = key[found..].strip_prefix('.').unwrap_or(&key[found..]);
+            let begin = key.len() - rest.len();
+            if rest.is_empty() {
+                let at = if node.is_collection() { here } else { node.at };
+                return (at, found);
+            }
+            // A key of the document may hold dots itself: the longest that fits is meant.
+            let next = match &node.value {
+                Value::Map(entries) => entries
+                    .iter()
+                    .filter(|entry| begins(rest, &entry.key))
+                    .max_by_key(|entry| entry.key.len())
+                    .map(|entry| (&entry.node, entry.key_at, entry.key.len())),
+                Value::List(items) => {
+                    let word = rest.split('.').next().unwrap_or(rest);
+                    let item = word.parse().ok().and_then(|index: usize| items.get(index));
+                    item.map(|item| (item, item.at, word.len()))
+                }
+                _ => None,
+            };
+            let Some((inner, at, len)) = next else { return (here, found) };
+            (node, here, found) = (inner, at, begin + len);
+        }
+    }
+
+    /// The node at the end of a path.
+    pub(crate) fn find_mut(&mut self, steps: &[Step]) -> Option<&mut Node> {
+        steps.iter().try_fold(self, |node, step| match (step, &mut node.value) {
+            (Step::Key(key), Value::Map(entries)) => {
+                // The last of several equal keys is as good as any: duplicates are refused.
+                entries.iter_mut().find(|entry| entry.key == *key).map(|entry| &mut entry.node)
+            }
+            (Step::Index(index), Value::List(items)) => items.get_mut(*index),
+            _ => None,
+        })
+    }
+
+    /// The dotted key of the part in which a position lies.
+    pub(crate) fn key_at(&self, at: Position) -> String {
+        let mut steps = Vec::new();
+        let mut node = self;
+        loop {
+            let step = match &node.value {
+                Value::Map(entries) => entries
+                    .iter()
+                    .rev()
+                    .find(|entry| entry.key_at <= at)
+                    .map(|entry| (Step::Key(entry.key.clone()), &entry.node)),
+                Value::List(items) => (items.iter().enumerate().rev())
+                    .find(|(_, item)| item.at <= at)
+                    .map(|(index, item)| (Step::Index(index), item)),
+                _ => None,
+            };
+            let Some((step, inner)) = step else { return dotted(&steps) };
+            steps.push(step);
+            node = inner;
+        }
+    }
+}
+
+/// Whether a dotted key begins with a key of a mapping, in whole steps.
+fn begins(dotted: &str, key: &str) -> bool {
+    dotted.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
