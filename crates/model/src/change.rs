@@ -49,13 +49,13 @@ impl State {
     }
 
     pub(crate) fn scale(&mut self, id: ServiceId, instances: u32, at: Timestamp) -> Outcome {
-        let service = self.known(&id)?;
+        let service = self.known_service(&id)?;
         let spec = Spec { instances, ..Spec::clone(service.spec()) };
         self.deploy_one("scale", id, To::Spec(Arc::new(spec)), at)
     }
 
     pub(crate) fn restart(&mut self, id: ServiceId, at: Timestamp) -> Outcome {
-        self.known(&id)?;
+        self.known_service(&id)?;
         self.deploy_one("restart", id, To::Again, at)
     }
 
@@ -65,7 +65,7 @@ impl State {
         to: Option<RevisionNumber>,
         at: Timestamp,
     ) -> Outcome {
-        let service = self.known(&id)?;
+        let service = self.known_service(&id)?;
         let target = service.target();
         let earlier = match to {
             Some(number) => service.revisions.get(&number),
@@ -94,7 +94,7 @@ impl State {
     pub(crate) fn remove_services(&mut self, ids: Vec<ServiceId>, at: Timestamp) -> Outcome {
         let going: BTreeSet<_> = ids.iter().collect();
         for id in &ids {
-            self.known(id)?;
+            self.known_service(id)?;
             let stays = |service: &&Arc<Service>| !service.removing && !going.contains(&service.id);
             let mut others = self.services().filter(stays);
             if let Some(other) = others.find(|other| other.spec().depends_on.contains(id)) {
@@ -109,7 +109,8 @@ impl State {
         Ok(applied)
     }
 
-    fn known(&self, id: &ServiceId) -> Result<&Arc<Service>, Refusal> {
+    /// A service, or a refusal that names the most similar one.
+    pub fn known_service(&self, id: &ServiceId) -> Result<&Arc<Service>, Refusal> {
         self.service(id).ok_or_else(|| self.unknown_service(id))
     }
 

@@ -20,7 +20,12 @@ pub fn routes(state: &State, observed: &Observed, now: Timestamp) -> Vec<Listene
 }
 
 /// One route of the table.
-pub fn table_route(state: &State, observed: &Observed, now: Timestamp, route: &Route) -> TableRoute {
+pub fn table_route(
+    state: &State,
+    observed: &Observed,
+    now: Timestamp,
+    route: &Route,
+) -> TableRoute {
     let id = &route.to.service;
     let mut backends = Vec::new();
     let mut empty_because = None;

@@ -1,0 +1,133 @@
+//! Taking in reports. What changed is noticed as events, and its services are planned again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::{EventView, GatewayReport, Report, ReportReply};
+use model::{Agent, Event, GatewayStatus, InstanceId, Phase, Status, Timestamp};
+
+use super::{Core, Effect};
+
+impl Core {
+    pub(super) fn notice(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        self.event_number += 1;
+        let event = EventView { number: self.event_number, event };
+        self.events.push(event.clone());
+        effects.push(Effect::Noticed(event));
+    }
+
+    pub(super) fn take_report(
+        &mut self,
+        report: Report,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) -> ReportReply {
+        let node = report.node;
+        let known = self.observed.agents.get(&node).copied();
+        let was_lost = known.is_some() && self.observed.is_lost(&node, now);
+        let told_all = report.whole || known.is_some_and(|agent| agent.told_all);
+        self.observed.agents.insert(node.clone(), Agent { seen_at: now, told_all });
+        if was_lost || known.is_none_or(|agent| agent.told_all != told_all) {
+            // Everything that was planned without knowing this node may look different now.
+            self.agenda.touch_all();
+            self.observed_due = true;
+        }
+        if report.whole {
+            let placed = self.state.node(&node).map(Arc::clone);
+            let told: std::collections::BTreeSet<&InstanceId> =
+                report.instances.iter().map(|(instance, _)| instance).collect();
+            let placed = placed.iter().flat_map(|node| &node.instances);
+            for instance in placed.filter(|instance| !told.contains(instance)) {
+                if self.observed.status(&instance.service, instance.seat).is_some() {
+                    self.observed.remove_status(instance);
+                    self.agenda.touch(&instance.service);
+                    self.observed_due = true;
+                }
+            }
+        }
+        for (instance, status) in report.instances {
+            // What is not placed there is not ours to follow: its agent will be told to stop it.
+            if self.state.placement(&instance).is_none_or(|placement| placement.node != node) {
+                continue;
+            }
+            let before = self.observed.status(&instance.service, instance.seat);
+            if before == Some(&status) {
+                continue;
+            }
+            for (kind, message) in differences(before, &status) {
+                let service = Some(instance.service.clone());
+                let subject = instance.to_string();
+                self.notice(
+                    Event { at: now, kind: kind.into(), subject, service, message },
+                    effects,
+                );
+            }
+            self.agenda.touch(&instance.service);
+            self.observed.set_status(&instance, status);
+            self.observed_due = true;
+        }
+        ReportReply { tell_all: !told_all }
+    }
+
+    pub(super) fn take_gateway_report(&mut self, report: GatewayReport, now: Timestamp) {
+        let node = report.node;
+        let known = self.observed.gateways.get(&node);
+        let changed = known
+            .is_none_or(|known| known.generation != report.generation || known.busy != report.busy);
+        if changed {
+            // Whoever waits for a gateway's word is waiting, and so on the agenda; unless this
+            // is a gateway's first word, for which everything may have waited.
+            if known.is_none() {
+                self.agenda.touch_all();
+            }
+            self.observed_due = true;
+        }
+        let status =
+            GatewayStatus { seen_at: now, generation: report.generation, busy: report.busy };
+        self.observed.gateways.insert(node.clone(), status);
+        let mut failed: BTreeMap<_, _> =
+            self.failed.iter().filter(|((_, at), _)| *at != node).map(clone_pair).collect();
+        failed.extend(report.failed.into_iter().map(|(listen, why)| ((listen, node.clone()), why)));
+        if failed != *self.failed {
+            self.failed = Arc::new(failed);
+            self.observed_due = true;
+        }
+    }
+}
+
+fn clone_pair<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
+    (key.clone(), value.clone())
+}
+
+/// What one would tell about the step from one status to the next.
+fn differences(before: Option<&Status>, after: &Status) -> Vec<(&'static str, String)> {
+    let mut told = Vec::new();
+    let new_exit = before.and_then(|before| before.last_exit.as_ref()) != after.last_exit.as_ref();
+    if let (true, Some(exit)) = (new_exit, &after.last_exit) {
+        told.push(("exited", exit.message.clone()));
+    }
+    let same_run = before.is_some_and(|b| b.run == after.run && b.phase == after.phase);
+    match after.phase {
+        Phase::Starting if before.and_then(|b| b.message.as_ref()) != after.message.as_ref() => {
+            if let Some(message) = &after.message {
+                told.push(("starting", message.clone()));
+            }
+        }
+        Phase::Running if !same_run => told.push(("running", format!("run {}", after.run))),
+        _ => {}
+    }
+    let healthy = before.filter(|b| b.run == after.run).and_then(|b| b.healthy);
+    match (healthy, after.healthy) {
+        (Some(true), Some(true)) | (Some(false), Some(false)) | (_, None) => {}
+        (_, Some(true)) => told.push(("healthy", "its health checks pass".into())),
+        (_, Some(false)) => {
+            let cause = after.checks.iter().find_map(|check| check.last_failure_cause.clone());
+            told.push(("unhealthy", cause.unwrap_or_else(|| "its health checks fail".into())));
+        }
+    }
+    let ready = before.is_some_and(|b| b.run == after.run && b.ready);
+    if after.ready && !ready && after.phase == Phase::Running {
+        told.push(("ready", "it is ready for traffic".into()));
+    }
+    told
+}

@@ -1,0 +1,95 @@
+//! Documents in: read, checked, and carried out or played through.
+
+use api::{ApplyReply, ApplyRequest, Detail, ErrorBody, ErrorCode, Wave};
+use axum::Json;
+use axum::extract::State;
+use formats::{Fault, Located};
+use model::{Applied, Command, Refusal};
+
+use super::Server;
+use super::answer::{Bad, Body};
+use crate::control::{Snapshot, Trouble};
+use crate::shell::{Failure, now};
+use crate::view;
+
+pub(super) async fn apply(
+    State(server): State<Server>,
+    Body(request): Body<ApplyRequest>,
+) -> Result<Json<ApplyReply>, Bad> {
+    let plan = request.plan;
+    let parsed = blocking(move || parse(request)).await??;
+    let documents = || parsed.iter().map(|located| located.document.clone()).collect();
+    if plan {
+        let snapshot = server.handle.snapshot();
+        let command = Command::Apply(documents());
+        let foreseen = blocking(move || foresee(&snapshot, command)).await?;
+        return foreseen.map(Json).map_err(|refusal| located_refusal(refusal, &parsed));
+    }
+    match server.handle.command(Command::Apply(documents())).await {
+        Ok(applied) => Ok(Json(reply(applied))),
+        Err(Failure::Trouble(Trouble::Refused(refusal))) => Err(located_refusal(refusal, &parsed)),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+/// What a command has brought, for people.
+pub(super) fn reply(applied: Applied) -> ApplyReply {
+    let deployment = applied.changes.iter().find_map(|change| change.deployment);
+    ApplyReply { changes: applied.changes, deployment, waves: Vec::new(), waits: Vec::new() }
+}
+
+/// Work that takes longer than others should wait.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Bad> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "a request could not be worked on to its end");
+        Bad::new(ErrorCode::Internal, "the server could not work on this request to its end")
+    })
+}
+
+fn parse(request: ApplyRequest) -> Result<Vec<Located>, Bad> {
+    let mut documents = Vec::new();
+    let mut faults = Vec::new();
+    for source in &request.sources {
+        match formats::parse(&source.name, &source.text) {
+            Ok(parsed) => documents.extend(parsed.documents),
+            Err(found) => faults.extend(found),
+        }
+    }
+    if faults.is_empty() { Ok(documents) } else { Err(wrong(faults)) }
+}
+
+/// What came of a command, with what is wrong pointed at in its source.
+fn located_refusal(refusal: Refusal, documents: &[Located]) -> Bad {
+    let Refusal::Invalid { problems } = refusal else { return refusal.into() };
+    let located =
+        problems.iter().filter_map(|(i, problem)| Some(documents.get(*i)?.fault(problem)));
+    wrong(located.collect())
+}
+
+fn wrong(faults: Vec<Fault>) -> Bad {
+    let count = faults.len();
+    let plural = if count == 1 { "" } else { "s" };
+    let message = format!("{count} fault{plural} in the documents; nothing was changed");
+    let mut body = ErrorBody::new(ErrorCode::Invalid, message);
+    let details = faults.into_iter().map(|fault| Detail {
+        source: Some(fault.source),
+        line: Some(fault.line),
+        column: Some(fault.column),
+        key: Some(fault.key).filter(|key| !key.is_empty()),
+        message: fault.message,
+    });
+    body.details = details.collect();
+    Bad(body)
+}
+
+/// Applies to a copy and plays it through.
+fn foresee(snapshot: &Snapshot, command: Command) -> Result<ApplyReply, Refusal> {
+    let now = now();
+    let mut state = snapshot.state.clone();
+    let applied = state.apply(command, now)?;
+    let foresight = planner::foresee(state, (*snapshot.observed).clone(), now);
+    let mut reply = reply(applied);
+    reply.waves = foresight.waves.into_iter().map(|steps| Wave { steps }).collect();
+    reply.waits = foresight.waits.into_iter().map(|(id, wait)| view::wait(&id, &wait)).collect();
+    Ok(reply)
+}

@@ -1,0 +1,158 @@
+//! What agents and gateways call. Their streams are level-triggered: a line says what should be,
+//! not what has changed, and a reader that is slow gets the newest line next, not every one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use api::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
+use axum::Json;
+use axum::body::Body as HttpBody;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt};
+use model::{Command, Goal, InstanceId, NodeId, Registration, Service};
+use serde::Serialize;
+
+use super::Server;
+use super::answer::{Bad, Body, name};
+use crate::control::Snapshot;
+
+/// An empty line is sent when there was nothing to say for so long.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+pub(super) async fn register(
+    State(server): State<Server>,
+    Body(registration): Body<Registration>,
+) -> Result<Json<ReportReply>, Bad> {
+    server.handle.command(Command::Register(registration)).await?;
+    Ok(Json(ReportReply::default()))
+}
+
+pub(super) async fn report(
+    State(server): State<Server>,
+    Body(report): Body<Report>,
+) -> Result<Json<ReportReply>, Bad> {
+    Ok(Json(server.handle.report(report).await?))
+}
+
+pub(super) async fn gateway_report(
+    State(server): State<Server>,
+    Body(report): Body<GatewayReport>,
+) -> Result<Json<ReportReply>, Bad> {
+    Ok(Json(server.handle.gateway_report(report).await?))
+}
+
+/// The routes, a line for each new table.
+pub(super) async fn routes(State(server): State<Server>) -> Response {
+    let mut tables = server.handle.routes.subscribe();
+    tables.mark_changed();
+    let lines = stream::unfold(tables, |mut tables| async move {
+        loop {
+            match tokio::time::timeout(SIGN_OF_LIFE, tables.changed()).await {
+                Err(_) => return Some((Bytes::from_static(b"\n"), tables)),
+                Ok(Err(_)) => return None,
+                Ok(Ok(())) => {}
+            }
+            let table = tables.borrow_and_update().clone();
+            // Generation 0 is no table: until it is known what runs, gateways keep what they have.
+            if table.generation > 0 {
+                return Some((line(&*table), tables));
+            }
+        }
+    });
+    ndjson(&server, lines)
+}
+
+/// What a node should run, a line for each change; the first one is whole.
+pub(super) async fn assignments(
+    State(server): State<Server>,
+    Path(node): Path<String>,
+) -> Result<Response, Bad> {
+    let node: NodeId = name("node", &node)?;
+    let mut changes = server.handle.follow_assignments(&node);
+    changes.mark_changed();
+    let told: Option<BTreeMap<InstanceId, Assignment>> = None;
+    let state = (server.clone(), node, changes, told);
+    let lines = stream::unfold(state, |(server, node, mut changes, told)| async move {
+        loop {
+            match tokio::time::timeout(SIGN_OF_LIFE, changes.changed()).await {
+                Err(_) => {
+                    let sign = Bytes::from_static(b"\n");
+                    return Some((sign, (server, node, changes, told)));
+                }
+                Ok(Err(_)) => return None,
+                Ok(Ok(())) => {}
+            }
+            let generation = *changes.borrow_and_update();
+            let now = assigned(&server.handle.snapshot(), &node);
+            if let Some(document) = difference(told.as_ref(), &now, generation) {
+                return Some((line(&document), (server, node, changes, Some(now))));
+            }
+        }
+    });
+    Ok(ndjson(&server, lines))
+}
+
+/// What `node` should run.
+fn assigned(snapshot: &Snapshot, node: &NodeId) -> BTreeMap<InstanceId, Assignment> {
+    let node = snapshot.state.node(node);
+    let instances = node.iter().flat_map(|node| &node.instances);
+    let assigned = instances.filter_map(|id| {
+        let service = snapshot.state.service(&id.service)?;
+        Some((id.clone(), assignment(service, id)?))
+    });
+    assigned.collect()
+}
+
+fn assignment(service: &Service, id: &InstanceId) -> Option<Assignment> {
+    let placement = service.placements.get(&id.seat)?;
+    Some(Assignment {
+        instance: id.clone(),
+        revision: placement.revision,
+        goal: match placement.goal {
+            Goal::Run | Goal::Drain { .. } => Assigned::Run,
+            Goal::Stop { .. } => Assigned::Stop,
+        },
+        ports: placement.ports.clone(),
+        spec: service.running_spec(placement.revision).clone(),
+    })
+}
+
+/// The line that brings an agent from what it was told to what it should be told; `None` if that
+/// is the same.
+fn difference(
+    told: Option<&BTreeMap<InstanceId, Assignment>>,
+    now: &BTreeMap<InstanceId, Assignment>,
+    generation: u64,
+) -> Option<Assignments> {
+    let Some(told) = told else {
+        let set = now.values().cloned().collect();
+        return Some(Assignments { generation, whole: true, set, removed: Vec::new() });
+    };
+    let set: Vec<_> = now
+        .iter()
+        .filter(|(id, assignment)| told.get(*id) != Some(*assignment))
+        .map(|(_, assignment)| assignment.clone())
+        .collect();
+    let removed: Vec<_> = told.keys().filter(|id| !now.contains_key(*id)).cloned().collect();
+    let changed = !set.is_empty() || !removed.is_empty();
+    changed.then_some(Assignments { generation, whole: false, set, removed })
+}
+
+fn line(document: &impl Serialize) -> Bytes {
+    // Plain data with text keys always serializes.
+    let mut line = serde_json::to_vec(document).expect("wire documents serialize");
+    line.push(b'\n');
+    line.into()
+}
+
+fn ndjson(server: &Server, lines: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    let mut stopping = server.handle.stopping.subscribe();
+    let ends = async move {
+        // An error means that the server has stopped.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    };
+    let lines = lines.take_until(ends).map(Ok::<_, std::convert::Infallible>);
+    ([("content-type", "application/x-ndjson")], HttpBody::from_stream(lines)).into_response()
+}

@@ -1,0 +1,86 @@
+//! What is asked and changes nothing.
+
+use api::{DeploymentView, GatewayView, Health, InstanceView, NodeView, ServiceView};
+use axum::Json;
+use axum::extract::{Path, State};
+use model::ServiceId;
+use serde::Deserialize;
+
+use super::Server;
+use super::answer::{Bad, Query, name};
+use crate::shell::now;
+use crate::view;
+
+pub(super) async fn health() -> Json<Health> {
+    Json(Health { status: "ok".into(), version: env!("CARGO_PKG_VERSION").into() })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Group {
+    #[serde(default)]
+    group: String,
+}
+
+pub(super) async fn services(
+    State(server): State<Server>,
+    Query(query): Query<Group>,
+) -> Json<Vec<ServiceView>> {
+    let snapshot = server.handle.snapshot();
+    let now = now();
+    let chosen = snapshot.state.services().filter(|service| service.id.is_in(&query.group));
+    Json(chosen.map(|service| view::service(&snapshot, service, now)).collect())
+}
+
+pub(super) async fn service(
+    State(server): State<Server>,
+    Path(path): Path<String>,
+) -> Result<Json<ServiceView>, Bad> {
+    let id: ServiceId = name("service", &path)?;
+    let snapshot = server.handle.snapshot();
+    let service = snapshot.state.known_service(&id)?;
+    let mut view = view::service(&snapshot, service, now());
+    view.revisions = service.revisions.values().rev().cloned().collect();
+    Ok(Json(view))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OfService {
+    service: Option<ServiceId>,
+}
+
+pub(super) async fn instances(
+    State(server): State<Server>,
+    Query(query): Query<OfService>,
+) -> Result<Json<Vec<InstanceView>>, Bad> {
+    let snapshot = server.handle.snapshot();
+    let now = now();
+    Ok(Json(match query.service {
+        Some(id) => view::instances(&snapshot, snapshot.state.known_service(&id)?, now).collect(),
+        None => snapshot
+            .state
+            .services()
+            .flat_map(|service| view::instances(&snapshot, service, now))
+            .collect(),
+    }))
+}
+
+pub(super) async fn nodes(State(server): State<Server>) -> Json<Vec<NodeView>> {
+    let snapshot = server.handle.snapshot();
+    let now = now();
+    Json(snapshot.state.node_uses().map(|node| view::node(&snapshot, node, now)).collect())
+}
+
+pub(super) async fn deployments(State(server): State<Server>) -> Json<Vec<DeploymentView>> {
+    let snapshot = server.handle.snapshot();
+    let now = now();
+    let deployments = snapshot.state.deployments();
+    Json(deployments.map(|deployment| view::deployment(&snapshot, deployment, now)).collect())
+}
+
+pub(super) async fn gateways(State(server): State<Server>) -> Json<Vec<GatewayView>> {
+    let snapshot = server.handle.snapshot();
+    let now = now();
+    Json(snapshot.state.gateways().map(|gateway| view::gateway(&snapshot, gateway, now)).collect())
+}

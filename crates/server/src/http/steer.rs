@@ -1,0 +1,90 @@
+//! Everything people ask for that is not a document.
+
+use api::{ApplyReply, ErrorCode, RolloutRequest, ScaleRequest, UndoRequest};
+use axum::Json;
+use axum::extract::{Path, State};
+use model::{Availability, Command, DeploymentId, ServiceId};
+
+use super::Server;
+use super::answer::{Bad, Body, name};
+use super::apply::reply;
+
+type Reply = Result<Json<ApplyReply>, Bad>;
+
+async fn carry_out(server: &Server, command: Command) -> Reply {
+    Ok(Json(reply(server.handle.command(command).await?)))
+}
+
+pub(super) async fn scale(State(server): State<Server>, Body(body): Body<ScaleRequest>) -> Reply {
+    let ScaleRequest { service, instances } = body;
+    carry_out(&server, Command::Scale { service, instances }).await
+}
+
+pub(super) async fn restart(
+    State(server): State<Server>,
+    Body(body): Body<RolloutRequest>,
+) -> Reply {
+    let service = body.service.ok_or_else(|| missing("name the service to restart"))?;
+    carry_out(&server, Command::Restart { service }).await
+}
+
+pub(super) async fn undo(State(server): State<Server>, Body(body): Body<UndoRequest>) -> Reply {
+    let UndoRequest { service, to } = body;
+    carry_out(&server, Command::Undo { service, to }).await
+}
+
+pub(super) async fn rollout(
+    State(server): State<Server>,
+    Body(body): Body<RolloutRequest>,
+) -> Reply {
+    let how = body.how.ok_or_else(|| missing("say how: pause, resume or abort"))?;
+    let deployment = match (body.deployment, &body.service) {
+        (Some(deployment), _) => deployment,
+        (None, Some(service)) => deployment_of(&server, service)?,
+        (None, None) => return Err(missing("name a service or a deployment")),
+    };
+    carry_out(&server, Command::Steer { deployment, how }).await
+}
+
+fn missing(message: &str) -> Bad {
+    Bad::new(ErrorCode::BadRequest, message)
+}
+
+fn deployment_of(server: &Server, id: &ServiceId) -> Result<DeploymentId, Bad> {
+    let snapshot = server.handle.snapshot();
+    match snapshot.state.service(id) {
+        None => Err(Bad::new(ErrorCode::NotFound, format!("there is no service `{id}`"))),
+        Some(service) => service.deployment.ok_or_else(|| {
+            Bad::new(ErrorCode::Conflict, format!("{id} is not being deployed"))
+                .hint("`muster rollout undo` goes back to the revision before")
+        }),
+    }
+}
+
+/// `DELETE` of a service.
+pub(super) async fn remove_service(
+    State(server): State<Server>,
+    Path(service): Path<String>,
+) -> Reply {
+    carry_out(&server, Command::RemoveServices(vec![name("service", &service)?])).await
+}
+
+pub(super) async fn remove_gateway(
+    State(server): State<Server>,
+    Path(gateway): Path<String>,
+) -> Reply {
+    carry_out(&server, Command::RemoveGateway(name("gateway", &gateway)?)).await
+}
+
+pub(super) async fn remove_node(State(server): State<Server>, Path(node): Path<String>) -> Reply {
+    carry_out(&server, Command::RemoveNode(name("node", &node)?)).await
+}
+
+pub(super) async fn availability(
+    State(server): State<Server>,
+    Path(node): Path<String>,
+    Body(availability): Body<Availability>,
+) -> Reply {
+    let node = name("node", &node)?;
+    carry_out(&server, Command::SetAvailability { node, availability }).await
+}

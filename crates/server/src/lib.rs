@@ -1,0 +1,124 @@
+//! The control plane: requests in, assignments and routes out.
+//!
+//! `control` is the core: it decides, purely. `shell` is the loop around it: it stores, answers
+//! and tells. `http` is the way in, `view` what readers are shown, `persist` how the state lies in
+//! the store. One request's way: `http` -> [`shell::Handle`] -> `control` (apply, plan) -> store
+//! (one fsync) -> answer, assignments, routes.
+
+mod control;
+mod event_log;
+mod http;
+mod persist;
+mod shell;
+mod view;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::serve::ListenerExt;
+use model::{Command, Millis};
+use store::{Embedded, Store};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::control::{Batch, Core};
+use crate::shell::{Shell, in_full, now};
+
+pub use persist::Error as PersistError;
+
+/// How a server is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The directory of the embedded store.
+    pub data_dir: PathBuf,
+    /// How long an agent may be silent before its instances count as lost.
+    pub lost_after: Millis,
+}
+
+impl Options {
+    /// The silence after which instances count as lost, unless an option says otherwise.
+    pub const LOST_AFTER: Millis = Millis::secs(30);
+}
+
+/// Why a server did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store cannot be opened, or stopped working.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// What the store holds cannot be used.
+    #[error("cannot load the state")]
+    Load(#[from] PersistError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The first write failed.
+    #[error("cannot take the lead: {0}")]
+    Lead(String),
+}
+
+/// Runs a server until `shutdown` ends or it cannot go on. Tells `bound` where it listens once it
+/// answers.
+pub async fn run(
+    options: Options,
+    bound: oneshot::Sender<SocketAddr>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    let directory = options.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(&directory)).await;
+    let store: Arc<dyn Store> = Arc::new(opened.map_err(|error| Error::Lead(error.to_string()))??);
+    let persist::Loaded { mut state, events } = persist::load(store.as_ref()).await?;
+    let lead = state.apply(Command::Lead, now()).map_err(|error| Error::Lead(error.to_string()))?;
+    let objects = lead.changed.iter().map(|key| (key.clone(), state.object(key))).collect();
+    let txn = persist::txn(Batch { objects, events: Vec::new() });
+    store.commit(txn.map_err(|error| Error::Lead(in_full(&error)))?).await?;
+
+    let newest = events.last().map_or(0, |event| event.number);
+    let core = Core::new(state, options.lost_after, newest, now());
+    let (shell, handle) = Shell::new(core, events, store);
+    let address = options.listen;
+    let listen = |source| Error::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let local = listener.local_addr().map_err(listen)?;
+    // Every message is written whole: waiting for more to send would only delay it.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let mut stopping = handle.stopping.subscribe();
+    let serve = axum::serve(listener, http::router(Arc::clone(&handle)))
+        .with_graceful_shutdown(async move {
+            // The handle lives as long as the loop: an error means that it has ended.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        })
+        .into_future();
+    let looping = tokio::spawn(shell.run());
+    tracing::info!(address = %local, "the server answers");
+    // Nobody may want to know.
+    let _ = bound.send(local);
+    let stop = || handle.stopping.send_replace(true);
+    tokio::pin!(serve, looping, shutdown);
+    let outcome = tokio::select! {
+        () = &mut shutdown => Ok(()),
+        ended = &mut looping => match ended {
+            Ok(ended) => ended.map_err(Error::Store),
+            Err(panic) => Err(Error::Lead(panic.to_string())),
+        },
+        served = &mut serve => served.map_err(listen),
+    };
+    stop();
+    if outcome.is_ok() && !looping.is_finished() {
+        // Requests that were accepted are answered; streams end by themselves.
+        let grace = std::time::Duration::from_secs(5);
+        let _ = tokio::time::timeout(grace, serve).await;
+        let _ = tokio::time::timeout(grace, looping).await;
+    }
+    outcome
+}

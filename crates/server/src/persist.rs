@@ -1,0 +1,78 @@
+//! The state in the store: one object for each key, readable with sqlite3 or etcdctl.
+
+use api::EventView;
+use model::{Key, Object, State};
+use store::{Op, Store, Txn};
+
+use crate::control::Batch;
+
+const PREFIX: &str = "/muster/v1/";
+const EVENTS: &str = "events/";
+const PAGE: usize = 10_000;
+/// So many events are kept.
+pub(crate) const EVENTS_KEPT: u64 = 10_000;
+
+/// Why the state cannot be had from the store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store cannot be read.
+    #[error("the store cannot be read")]
+    Store(#[from] store::Error),
+    /// Something in it cannot be understood.
+    #[error("the store holds something that this version cannot read; nothing was changed")]
+    Object(#[from] model::object::Error),
+    /// An event in it cannot be understood.
+    #[error("the store holds an event that this version cannot read; nothing was changed")]
+    Event(#[from] serde_json::Error),
+}
+
+/// Everything that is stored.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    pub(crate) state: State,
+    pub(crate) events: Vec<EventView>,
+}
+
+/// Reads everything that is stored.
+pub(crate) async fn load(store: &dyn Store) -> Result<Loaded, Error> {
+    let mut objects = Vec::new();
+    let mut events = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = store.range(PREFIX, after.as_deref(), PAGE).await?;
+        for item in page.items {
+            let name = &item.key[PREFIX.len()..];
+            if name.starts_with(EVENTS) {
+                events.push(serde_json::from_slice(&item.value)?);
+                continue;
+            }
+            let key: Key = name.parse()?;
+            let object = Object::read(&key, &item.value)?;
+            objects.push((key, object));
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(Loaded { state: State::load(objects), events });
+        }
+    }
+}
+
+/// The transaction that makes a batch durable.
+pub(crate) fn txn(batch: Batch) -> Result<Txn, serde_json::Error> {
+    let mut ops = Vec::with_capacity(batch.objects.len() + 2 * batch.events.len());
+    for (key, object) in batch.objects {
+        let key = format!("{PREFIX}{key}");
+        ops.push(match object {
+            Some(object) => Op::put(key, serde_json::to_vec(&object)?),
+            None => Op::delete(key),
+        });
+    }
+    let event_key = |number: u64| format!("{PREFIX}{EVENTS}{number:020}");
+    for event in batch.events {
+        if let Some(old) = event.number.checked_sub(EVENTS_KEPT) {
+            ops.push(Op::delete(event_key(old)));
+        }
+        ops.push(Op::put(event_key(event.number), serde_json::to_vec(&event)?));
+    }
+    Ok(Txn::of(ops))
+}

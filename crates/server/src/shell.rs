@@ -1,0 +1,298 @@
+//! The loop around the core: takes in what arrives, performs effects. One task owns the core;
+//! everyone else speaks to it through a [`Handle`].
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use model::{Command, NodeId, RouteTable, Timestamp};
+use store::Store;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::control::{Answer, Core, Effect, Event, Snapshot, Ticket, Trouble};
+use crate::event_log::EventLog;
+use crate::persist;
+
+/// So many messages may wait for the loop; beyond that, requests are told to come back later.
+const INBOX: usize = 8192;
+/// The loop takes in at most so many messages before it takes a turn.
+const TURN_MAX: usize = 4096;
+/// Signs of life are shown to readers at least this often.
+const REFRESH: Duration = Duration::from_secs(1);
+/// The store forgets its change log this often: nobody follows it, readers are told directly.
+const COMPACT_EVERY: u32 = 4096;
+
+/// The time, as commands are stamped with it.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(since.as_millis() as u64)
+}
+
+/// What somebody wants of the loop.
+enum Ask {
+    Command(Command),
+    Report(api::Report),
+    GatewayReport(api::GatewayReport),
+}
+
+/// Why the loop did not do what was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Not as asked.
+    Trouble(Trouble),
+    /// The loop has more to do than it can, or has ended.
+    Busy,
+}
+
+/// The way to the loop, and what it publishes.
+pub(crate) struct Handle {
+    inbox: mpsc::Sender<(Ask, oneshot::Sender<Answer>)>,
+    snapshot: ArcSwap<Snapshot>,
+    pub(crate) routes: watch::Sender<Arc<RouteTable>>,
+    assignments: Mutex<BTreeMap<NodeId, watch::Sender<u64>>>,
+    pub(crate) events: EventLog,
+    /// Ends streams when the server stops.
+    pub(crate) stopping: watch::Sender<bool>,
+    first_generation: u64,
+}
+
+impl Handle {
+    /// What is durable and observed now.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Answer, Failure> {
+        let (answer, answered) = oneshot::channel();
+        self.inbox.try_send((ask, answer)).map_err(|_| Failure::Busy)?;
+        answered.await.map_err(|_| Failure::Busy)
+    }
+
+    /// Carries out a command; the answer is durable.
+    pub(crate) async fn command(&self, command: Command) -> Result<model::Applied, Failure> {
+        match self.ask(Ask::Command(command)).await? {
+            Answer::Outcome(outcome) => outcome.map_err(Failure::Trouble),
+            Answer::Report(_) => Err(Failure::Busy),
+        }
+    }
+
+    async fn tell(&self, ask: Ask) -> Result<api::ReportReply, Failure> {
+        match self.ask(ask).await? {
+            Answer::Report(reply) => Ok(reply),
+            Answer::Outcome(_) => Err(Failure::Busy),
+        }
+    }
+
+    /// Takes in an agent's report.
+    pub(crate) async fn report(&self, report: api::Report) -> Result<api::ReportReply, Failure> {
+        self.tell(Ask::Report(report)).await
+    }
+
+    /// Takes in a gateway's report.
+    pub(crate) async fn gateway_report(
+        &self,
+        report: api::GatewayReport,
+    ) -> Result<api::ReportReply, Failure> {
+        self.tell(Ask::GatewayReport(report)).await
+    }
+
+    /// Tells the generation of a node's assignments whenever they change.
+    pub(crate) fn follow_assignments(&self, node: &NodeId) -> watch::Receiver<u64> {
+        let mut assignments = self.assignments.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = || watch::Sender::new(self.first_generation);
+        assignments.entry(node.clone()).or_insert_with(first).subscribe()
+    }
+}
+
+/// The loop, ready to run.
+pub(crate) struct Shell {
+    core: Core,
+    handle: Arc<Handle>,
+    store: Arc<dyn Store>,
+    inbox: mpsc::Receiver<(Ask, oneshot::Sender<Answer>)>,
+    waiting: BTreeMap<Ticket, oneshot::Sender<Answer>>,
+    next_ticket: Ticket,
+    wake_at: Option<Timestamp>,
+    commits: u32,
+}
+
+impl Shell {
+    pub(crate) fn new(
+        core: Core,
+        events: Vec<api::EventView>,
+        store: Arc<dyn Store>,
+    ) -> (Shell, Arc<Handle>) {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let snapshot = core.snapshot();
+        let handle = Arc::new(Handle {
+            inbox: sender,
+            first_generation: snapshot.state.meta().epoch << 32,
+            snapshot: ArcSwap::from_pointee(snapshot),
+            routes: watch::Sender::new(Arc::default()),
+            assignments: Mutex::default(),
+            events: EventLog::new(events),
+            stopping: watch::Sender::new(false),
+        });
+        let shell = Shell {
+            core,
+            handle: Arc::clone(&handle),
+            store,
+            inbox,
+            waiting: BTreeMap::new(),
+            next_ticket: 0,
+            wake_at: None,
+            commits: 0,
+        };
+        (shell, handle)
+    }
+
+    /// Runs until the store cannot be trusted any more, or the server stops.
+    pub(crate) async fn run(mut self) -> Result<(), store::Error> {
+        let mut stopping = self.handle.stopping.subscribe();
+        let mut storing: Option<store::Pending<'static, store::TxnResult>> = None;
+        let mut refresh = tokio::time::interval(REFRESH);
+        let mut turn = true;
+        loop {
+            if turn {
+                self.perform(Event::Turn, &mut storing)?;
+            }
+            turn = true;
+            let sleep = self
+                .wake_at
+                .map_or(Duration::from_secs(3600), |at| Duration::from_millis(at.since(now()).0));
+            tokio::select! {
+                stored = async { storing.as_mut().expect("checked by the branch's condition").await },
+                    if storing.is_some() =>
+                {
+                    storing = None;
+                    self.perform(stored_event(stored)?, &mut storing)?;
+                }
+                Some((ask, answer)) = self.inbox.recv() => {
+                    self.take_in(ask, answer, &mut storing)?;
+                    for _ in 0..TURN_MAX {
+                        let Ok((ask, answer)) = self.inbox.try_recv() else { break };
+                        self.take_in(ask, answer, &mut storing)?;
+                    }
+                }
+                () = tokio::time::sleep(sleep) => self.wake_at = None,
+                _ = refresh.tick() => {
+                    self.handle.snapshot.store(Arc::new(self.core.snapshot()));
+                    turn = false;
+                }
+                _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+            }
+        }
+    }
+
+    fn take_in(
+        &mut self,
+        ask: Ask,
+        answer: oneshot::Sender<Answer>,
+        storing: &mut Option<store::Pending<'static, store::TxnResult>>,
+    ) -> Result<(), store::Error> {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.waiting.insert(ticket, answer);
+        let event = match ask {
+            Ask::Command(command) => Event::Request { ticket, command },
+            Ask::Report(report) => Event::Report { ticket, report },
+            Ask::GatewayReport(report) => Event::GatewayReport { ticket, report },
+        };
+        self.perform(event, storing)
+    }
+
+    fn perform(
+        &mut self,
+        event: Event,
+        storing: &mut Option<store::Pending<'static, store::TxnResult>>,
+    ) -> Result<(), store::Error> {
+        let is_turn = matches!(event, Event::Turn);
+        if is_turn {
+            self.wake_at = None;
+        }
+        for effect in self.core.handle(event, now()) {
+            match effect {
+                Effect::Store(batch) => {
+                    self.commits += 1;
+                    let compact = self.commits.is_multiple_of(COMPACT_EVERY);
+                    *storing = Some(commit(Arc::clone(&self.store), batch, compact));
+                }
+                Effect::Answer { ticket, answer } => {
+                    // Who has stopped waiting need not be told.
+                    let _ = self.waiting.remove(&ticket).map(|waiting| waiting.send(answer));
+                }
+                Effect::Routes(table) => {
+                    self.handle.routes.send_replace(table);
+                }
+                Effect::Assignments { generation, nodes } => {
+                    let assignments = &self.handle.assignments;
+                    let assignments = assignments.lock().unwrap_or_else(PoisonError::into_inner);
+                    for node in nodes {
+                        if let Some(sender) = assignments.get(&node) {
+                            sender.send_replace(generation);
+                        }
+                    }
+                }
+                Effect::Publish(snapshot) => self.handle.snapshot.store(Arc::new(snapshot)),
+                Effect::Noticed(event) => {
+                    tracing::debug!(kind = %event.event.kind, subject = %event.event.subject,
+                        "{}", event.event.message);
+                    self.handle.events.push(event);
+                }
+                Effect::WakeAt(at) => self.wake_at = Some(at),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn stored_event(stored: Result<store::TxnResult, store::Error>) -> Result<Event, store::Error> {
+    match stored {
+        Ok(store::TxnResult::Committed(_)) => Ok(Event::Stored),
+        Ok(store::TxnResult::Conflict { key }) => {
+            Ok(Event::StoreFailed { message: format!("another server has changed {key}") })
+        }
+        // What a failed flush has written is unknown: only a new start can tell.
+        Err(error @ (store::Error::Poisoned { .. } | store::Error::Closed)) => Err(error),
+        Err(error) => {
+            let message = in_full(&error);
+            tracing::error!(
+                error = message,
+                "the store refused a batch; nothing of it has happened"
+            );
+            Ok(Event::StoreFailed { message })
+        }
+    }
+}
+
+/// An error with its causes.
+pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message.push_str(": ");
+        message.push_str(&error.to_string());
+        cause = error.source();
+    }
+    message
+}
+
+fn commit(
+    store: Arc<dyn Store>,
+    batch: crate::control::Batch,
+    compact: bool,
+) -> store::Pending<'static, store::TxnResult> {
+    let txn = persist::txn(batch);
+    Box::pin(async move {
+        let txn = txn.map_err(|error| store::Error::Invalid { reason: error.to_string() })?;
+        let result = store.commit(txn).await?;
+        if let (true, store::TxnResult::Committed(revision)) = (compact, &result) {
+            // Failing to forget is no failure of the commit, and is tried again.
+            if let Err(error) = store.compact(*revision).await {
+                tracing::warn!(error = %error, "the store's change log was not shortened");
+            }
+        }
+        Ok(result)
+    })
+}

@@ -1,0 +1,194 @@
+//! What readers are shown, from one snapshot.
+
+use api::{
+    DeploymentView, GatewayView, InstanceView, MoveView, NodeState, NodeView, ServiceState,
+    ServiceView, WaitView,
+};
+use model::{
+    Deployment, Gateway, Goal, InstanceId, Millis, Move, MoveState, NodeUse, Phase, Service,
+    ServiceId, Spec, Stage, Timestamp, Wait, not_serving,
+};
+
+use crate::control::Snapshot;
+
+/// An agent that was silent for this long is shown as silent: three reports are missing.
+const SILENT_AFTER: Millis = Millis::secs(10);
+
+/// How many instances of a service are how far.
+#[derive(Default)]
+struct Counts {
+    running: u32,
+    healthy: u32,
+    ready: u32,
+    outgoing: u32,
+}
+
+fn count(snapshot: &Snapshot, service: &Service, now: Timestamp) -> Counts {
+    let mut counts = Counts::default();
+    for (seat, placement) in &service.placements {
+        if !placement.is_wanted() || !service.is_current(placement.revision) {
+            counts.outgoing += 1;
+            continue;
+        }
+        let Some(status) = snapshot.observed.status(&service.id, *seat) else { continue };
+        let spec = service.running_spec(placement.revision);
+        counts.running += u32::from(status.phase == Phase::Running);
+        counts.healthy += u32::from(status.is_healthy(spec));
+        counts.ready += u32::from(status.ready_at(spec).is_some_and(|at| at <= now));
+    }
+    counts
+}
+
+/// What something waits for.
+pub(crate) fn wait(service: &ServiceId, wait: &Wait) -> WaitView {
+    WaitView { service: service.clone(), message: wait.to_string(), wait: wait.clone() }
+}
+
+fn waits(snapshot: &Snapshot, service: &ServiceId) -> Vec<WaitView> {
+    let waits = snapshot.waits.get(service);
+    waits.into_iter().flatten().map(|known| wait(service, known)).collect()
+}
+
+fn runs(spec: &Spec) -> String {
+    match (&spec.container, &spec.process) {
+        (Some(container), _) => container.image.clone(),
+        (None, Some(process)) => match &process.command {
+            model::CommandLine::Shell(line) => line.clone(),
+            model::CommandLine::Words(words) => words.join(" "),
+        },
+        (None, None) => String::new(),
+    }
+}
+
+/// A service.
+pub(crate) fn service(snapshot: &Snapshot, service: &Service, now: Timestamp) -> ServiceView {
+    let counts = count(snapshot, service, now);
+    let state = match service.deployment {
+        _ if service.removing => ServiceState::Removing,
+        Some(_) => ServiceState::Deploying,
+        None if counts.ready < service.wanted() => ServiceState::Degraded,
+        None => ServiceState::Running,
+    };
+    ServiceView {
+        service: service.id.clone(),
+        state,
+        instances: service.wanted(),
+        running: counts.running,
+        healthy: counts.healthy,
+        ready: counts.ready,
+        outgoing: counts.outgoing,
+        revision: service.target,
+        runs: runs(service.spec()),
+        applied_at: service.target().created_at,
+        deployment: service.deployment,
+        latch: service.latch.clone(),
+        waits: waits(snapshot, &service.id),
+        spec: service.spec().clone(),
+        revisions: Vec::new(),
+    }
+}
+
+/// The instances of a service.
+pub(crate) fn instances<'a>(
+    snapshot: &'a Snapshot,
+    service: &'a Service,
+    now: Timestamp,
+) -> impl Iterator<Item = InstanceView> + 'a {
+    service.placements.iter().map(move |(seat, placement)| {
+        let status = snapshot.observed.status(&service.id, *seat);
+        let node = snapshot.state.node(&placement.node);
+        let lost = snapshot.observed.is_lost(&placement.node, now);
+        let phase = match status {
+            _ if lost => Phase::Lost,
+            Some(status) if placement.goal == Goal::Run || status.phase.is_over() => status.phase,
+            Some(status) if matches!(placement.goal, Goal::Drain { .. }) => status.phase,
+            Some(_) => Phase::Stopping,
+            None => Phase::Placed,
+        };
+        InstanceView {
+            instance: InstanceId { service: service.id.clone(), seat: *seat },
+            service: service.id.clone(),
+            node: placement.node.clone(),
+            address: node.map(|node| node.node.address.clone()).unwrap_or_default(),
+            ports: placement.ports.clone(),
+            revision: placement.revision,
+            current: service.is_current(placement.revision),
+            goal: placement.goal.clone(),
+            placed_at: placement.placed_at,
+            phase,
+            status: status.cloned(),
+            not_serving: not_serving(service, *seat, status),
+        }
+    })
+}
+
+/// A node.
+pub(crate) fn node(snapshot: &Snapshot, node: &NodeUse, now: Timestamp) -> NodeView {
+    let id = &node.node.id;
+    let agent = snapshot.observed.agents.get(id).map(|agent| agent.seen_at);
+    let gateway = snapshot.observed.gateways.get(id).map(|gateway| gateway.seen_at);
+    let seen_at = if node.node.capacity.is_some() { agent } else { gateway };
+    let state = match seen_at.unwrap_or(snapshot.observed.since) {
+        at if now.since(at) >= snapshot.observed.lost_after => NodeState::Lost,
+        at if seen_at.is_none() || now.since(at) >= SILENT_AFTER => NodeState::Silent,
+        _ => NodeState::Ready,
+    };
+    NodeView {
+        node: node.node.clone(),
+        state,
+        seen_at,
+        used: node.used,
+        instances: node.instances.len() as u32,
+    }
+}
+
+/// A deployment.
+pub(crate) fn deployment(
+    snapshot: &Snapshot,
+    deployment: &Deployment,
+    now: Timestamp,
+) -> DeploymentView {
+    let moves = deployment.moves.iter().map(|m| moving(snapshot, deployment, m, now)).collect();
+    DeploymentView { deployment: deployment.clone(), moves }
+}
+
+fn moving(snapshot: &Snapshot, deployment: &Deployment, m: &Move, now: Timestamp) -> MoveView {
+    let id = &m.service;
+    let service = snapshot.state.service(id).filter(|_| m.state == MoveState::Moving);
+    let Some(service) = service else {
+        // It is over for this service: what was reached is what is told.
+        let (wanted, ready) = (m.ready, m.ready);
+        let (deadline_in, waits) = (None, Vec::new());
+        return MoveView { service: id.clone(), wanted, ready, outgoing: 0, deadline_in, waits };
+    };
+    let counts = count(snapshot, service, now);
+    let deadline = m
+        .progressed_at
+        .filter(|_| deployment.stage == Stage::Running)
+        .map(|at| at.after(service.spec().rollout.deadline).since(now));
+    MoveView {
+        service: id.clone(),
+        wanted: service.wanted(),
+        ready: counts.ready,
+        outgoing: counts.outgoing,
+        deadline_in: deadline,
+        waits: waits(snapshot, id),
+    }
+}
+
+/// A gateway document.
+pub(crate) fn gateway(snapshot: &Snapshot, gateway: &Gateway, now: Timestamp) -> GatewayView {
+    let listeners = &snapshot.routes.listeners;
+    let listener = listeners.iter().find(|listener| listener.gateway == gateway.gateway);
+    let follows = snapshot.observed.gateways.iter().filter(|(id, status)| {
+        status.generation == snapshot.routes.generation
+            && snapshot.observed.gateway_answers(id, now)
+    });
+    let failed = snapshot.failed.iter().filter(|((listen, _), _)| *listen == gateway.listen);
+    GatewayView {
+        gateway: gateway.clone(),
+        routes: listener.map(|listener| listener.routes.clone()).unwrap_or_default(),
+        followed_by: follows.map(|(id, _)| id.clone()).collect(),
+        failed: failed.map(|((_, node), why)| (node.clone(), why.clone())).collect(),
+    }
+}
