@@ -34,6 +34,9 @@ struct Sorted<'a> {
     outgoing: Vec<(Leave, Instance<'a>)>,
     /// Those that were told to leave and have not ended.
     leaving: u32,
+    /// Those that would stay, on nodes that have been silent for too long. They do not count; but
+    /// they are given up only for a replacement, since a node that calls again still runs them.
+    lost: Vec<Seat>,
 }
 
 impl Sorted<'_> {
@@ -106,10 +109,13 @@ impl<'a> Planning<'a, '_> {
         let target = self.service.target().template;
         for (seat, placement) in &self.service.placements {
             let status = statuses.and_then(|statuses| statuses.get(seat));
-            if self.view.lost.contains(&placement.node)
-                || self.view.state.node(&placement.node).is_none()
-            {
-                self.forget(*seat, placement, Leave::Lost);
+            if self.view.lost.contains(&placement.node) {
+                let current = self.service.template(placement.revision) == target;
+                if placement.is_wanted() && current && !self.service.removing {
+                    sorted.lost.push(*seat);
+                } else {
+                    self.forget(*seat, placement, Leave::Lost);
+                }
                 continue;
             }
             if status.is_some_and(|status| status.phase.is_over()) {
@@ -267,7 +273,8 @@ impl<'a> Planning<'a, '_> {
             return;
         }
         let come = budget.may_come(wanted.saturating_sub(sorted.stay.len() as u32), sorted.live());
-        self.bring(&sorted, budget, come);
+        let placed = self.bring(&sorted, budget, come);
+        self.give_up_lost(&sorted, &placed);
         self.release(&sorted, budget, healthy);
         self.explain(&sorted);
         self.arrive(&sorted);
@@ -336,16 +343,16 @@ impl<'a> Planning<'a, '_> {
         Some(format!("{id} on {node}: {why}"))
     }
 
-    /// Places new instances in open slots.
-    fn bring(&mut self, sorted: &Sorted<'_>, budget: Budget, come: u32) {
+    /// Places new instances in open slots; returns the slots that were filled.
+    fn bring(&mut self, sorted: &Sorted<'_>, budget: Budget, come: u32) -> BTreeSet<u32> {
         let missing = self.service.wanted().saturating_sub(sorted.stay.len() as u32);
         if missing == 0 {
-            return;
+            return BTreeSet::new();
         }
         if come == 0 {
             let (live, max) = (sorted.live(), budget.live_max);
             self.plan.wait(&self.service.id, Wait::Budget { live, max });
-            return;
+            return BTreeSet::new();
         }
         let taken: BTreeSet<u32> = sorted.stay.iter().map(|instance| instance.seat.slot).collect();
         let open = (0u32..).filter(|slot| !taken.contains(slot)).take(missing as usize);
@@ -363,6 +370,7 @@ impl<'a> Planning<'a, '_> {
             self.plan.wait(&self.service.id, Wait::BackOff { until });
         }
         let (placed, refusals) = self.room.place(self.service, &slots);
+        let filled = placed.iter().map(|(instance, _)| instance.seat.slot).collect();
         for (instance, placement) in placed {
             let Placement { revision, node, ports, .. } = placement;
             self.plan.steps.push(Step::Place { instance, revision, node, ports });
@@ -372,6 +380,20 @@ impl<'a> Planning<'a, '_> {
         } else if come < missing && later.is_none() {
             let (live, max) = (sorted.live() + come, budget.live_max);
             self.plan.wait(&self.service.id, Wait::Budget { live, max });
+        }
+        filled
+    }
+
+    /// Forgets lost instances that have been replaced, and those beyond what is still missing.
+    fn give_up_lost(&mut self, sorted: &Sorted<'_>, placed: &BTreeSet<u32>) {
+        let missing = self.service.wanted() as usize;
+        let mut kept = missing.saturating_sub(sorted.stay.len() + placed.len());
+        for seat in &sorted.lost {
+            if kept > 0 && !placed.contains(&seat.slot) {
+                kept -= 1;
+            } else {
+                self.forget(*seat, &self.service.placements[seat], Leave::Lost);
+            }
         }
     }
 
