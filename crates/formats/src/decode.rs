@@ -8,7 +8,7 @@
 //! In YAML the wanted type decides what a plain scalar is: where a text is wanted, `1.10` is the
 //! text `1.10`. In JSON a text has quotes.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected, IntoDeserializer,
@@ -34,28 +34,26 @@ pub(crate) fn decode<T: DeserializeOwned>(
             Err(failure) => *failure.0,
         };
         let mut path: Vec<Step> = failure.path.into_iter().rev().collect();
-        let Some(failed) = node.find_mut(&path) else { return None };
+        let Some(failed) = node.find_mut(&path) else {
+            faults.add(node.at, dotted(&path), failure.trouble.to_string());
+            return None;
+        };
         if !failure.trouble.follows_from_refusals(failed) {
             let at = match failure.key_at {
                 Some(at) => at,
                 None if failed.is_collection() => node.locate(&dotted(&path)).0,
                 None => failed.at,
             };
-            match failure.trouble {
-                Trouble::Missing(field) => {
-                    let mut field_path = path.clone();
-                    field_path.push(Step::Key(field.into()));
-                    if !meant.contains(&field_path) {
-                        faults.add(at, dotted(&path), format!("the key `{field}` is missing"));
-                    }
-                }
-                Trouble::Unknown { message, nearest } => {
-                    if let (Some(nearest), Some((_, parent))) = (nearest, path.split_last()) {
-                        meant.push(parent.iter().cloned().chain([Step::Key(nearest)]).collect());
-                    }
-                    faults.add(at, dotted(&path), message);
-                }
-                Trouble::Other(message) => faults.add(at, dotted(&path), message),
+            let key_of = |path: &[Step], key: &str| [path, &[Step::Key(key.into())]].concat();
+            let was_meant = match &failure.trouble {
+                Trouble::Missing(field) => meant.contains(&key_of(&path, field)),
+                _ => false,
+            };
+            if !was_meant {
+                faults.add(at, dotted(&path), failure.trouble.to_string());
+            }
+            if let Trouble::Unknown { nearest: Some(nearest), .. } = &failure.trouble {
+                meant.push(key_of(&path[..path.len().saturating_sub(1)], nearest));
             }
         }
         if faults.is_full() {
@@ -67,7 +65,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
             if path.is_empty() {
                 return None;
             }
-            let Some(failed) = node.find_mut(&path) else { return None };
+            let failed = node.find_mut(&path)?;
             if !matches!(failed.value, Value::Refused) {
                 failed.value = Value::Refused;
                 break;
@@ -95,6 +93,15 @@ enum Trouble {
     Missing(&'static str),
     Unknown { message: String, nearest: Option<String> },
     Other(String),
+}
+
+impl Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Missing(field) => write!(f, "the key `{field}` is missing"),
+            Trouble::Unknown { message, .. } | Trouble::Other(message) => f.write_str(message),
+        }
+    }
 }
 
 impl Trouble {
@@ -132,11 +139,8 @@ impl Failure {
 }
 
 impl Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.0.trouble {
-            Trouble::Missing(field) => write!(f, "the key `{field}` is missing"),
-            Trouble::Unknown { message, .. } | Trouble::Other(message) => f.write_str(message),
-        }
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.trouble.fmt(f)
     }
 }
 

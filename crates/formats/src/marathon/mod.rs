@@ -1,10 +1,52 @@
-//! stub
-use crate::fault::Faults;
-use crate::tree::{Node, Position};
+//! Marathon's app definitions (v2 API, 1.11 and before) as services.
+//!
+//! An app becomes one service of one container, or of one process if it has no image. Defaults
+//! are Marathon's where a key is one of Marathon's (an interval of 60 s, an upgrade that keeps
+//! all and doubles), and Muster's where Marathon has no such thing (a rollout's deadline). What
+//! an app asks for that Muster cannot do is refused by name.
+//!
+//! `app` is what people write, `refused` what cannot be done, `service` and its siblings the
+//! translation, `key` the way back from the model's keys to Marathon's.
+
+mod app;
+mod checks;
+mod environment;
+mod key;
+mod ports;
+mod refused;
+mod service;
+
 use model::Spec;
-pub(crate) fn app(_tree: Node, _is_json: bool, _faults: &mut Faults<'_>) -> Option<Spec> {
+
+use crate::decode::decode;
+use crate::fault::Faults;
+use crate::tree::Node;
+
+use app::App;
+pub(crate) use key::locate;
+
+/// Reads an app as a service. What is wrong is added to `faults`.
+pub(crate) fn app(tree: &Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Spec> {
+    for (key, what) in [
+        ("apps", "groups are not supported yet: list the apps as documents of their own"),
+        ("groups", "groups are not supported yet: list the apps as documents of their own"),
+        ("containers", "pods are not supported yet"),
+    ] {
+        if tree.get(key).is_some() {
+            faults.add(tree.locate(key).0, key, what);
+            return None;
+        }
+    }
+    let mut readable = tree.clone();
+    let refused = refused::take_out(&mut readable);
+    let app: Option<App> = decode(&mut readable, is_json, faults);
+    let problems = match app.map(|app| service::translate(&app)) {
+        Some(Ok(spec)) if refused.is_empty() => return Some(spec),
+        Some(Err(problems)) => problems,
+        _ => Vec::new(),
+    };
+    for problem in refused.into_iter().chain(problems) {
+        faults.add(tree.locate(&problem.key).0, problem.key, problem.message);
+    }
     None
-}
-pub(crate) fn locate(tree: &Node, key: &str) -> (Position, String) {
-    (tree.locate(key).0, key.into())
 }
