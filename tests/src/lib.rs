@@ -1,0 +1,36 @@
+//! Acceptance: the real binary, several processes, real engines. The tests are in `tests/`; here
+//! is what they share: a [`Cluster`] of real daemons in a directory of its own, and a [`Load`]
+//! that hammers a gateway and counts everything that is not a good answer.
+//!
+//! Nothing here sleeps to let something happen: tests wait for conditions, with a deadline that
+//! is only reached when something is broken.
+
+mod cluster;
+mod load;
+
+pub use cluster::{Cluster, Daemon, Run, free_port, wait_for};
+pub use load::{Load, Seen, get};
+
+use anyhow::Result;
+
+/// The example service as a document: a health check every 200 ms, a gateway on `port`.
+pub fn documents(version: &str, instances: u32, port: u16, more: &str) -> Result<String> {
+    let program = Cluster::simpleservice()?;
+    let program = program.display();
+    Ok(format!(
+        "service: /shop/web\n\
+         instances: {instances}\n\
+         process: {{ command: [\"{program}\"] }}\n\
+         resources: {{ cpu: 0.1, memory: 64MiB }}\n\
+         ports: [{{ name: http }}]\n\
+         env: {{ SIMPLE_SERVICE_VERSION: \"{version}\", LOG_REQUESTS: \"0\" }}\n\
+         health:\n\
+         - probe: {{ http: {{ path: /health, port: http }} }}\n  \
+           interval: 200ms\n\
+         {more}\n\
+         ---\n\
+         gateway: public\n\
+         listen: 127.0.0.1:{port}\n\
+         routes: [{{ to: \"/shop/web:http\" }}]\n"
+    ))
+}
