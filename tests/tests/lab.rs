@@ -1,0 +1,164 @@
+//! The modes of a classic zero-downtime lab, as Marathon apps on Docker: default behaviour, with
+//! health checks, with readiness checks, and with minimal overcapacity. Each is upgraded under
+//! load by changing one variable; kills and starts must come in the order the budget says.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::Result;
+use muster_tests::{Cluster, Load, free_port, wait_for};
+use serde_json::{Value, json};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn app(id: &str, version: &str, more: Value) -> Value {
+    let mut app = json!({
+        "id": id,
+        "instances": 4,
+        "cpus": 0.1,
+        "mem": 32,
+        "container": {
+            "type": "DOCKER",
+            "docker": { "image": "mhausenblas/simpleservice:0.4.0", "network": "HOST" }
+        },
+        "env": {
+            "HEALTH_MIN": "1000",
+            "HEALTH_MAX": "5000",
+            "SIMPLE_SERVICE_VERSION": version
+        }
+    });
+    app.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    app
+}
+
+fn health() -> Value {
+    json!([{
+        "protocol": "HTTP",
+        "path": "/health",
+        "gracePeriodSeconds": 300,
+        "intervalSeconds": 60,
+        "timeoutSeconds": 20,
+        "maxConsecutiveFailures": 3,
+        "ignoreHttp1xx": false
+    }])
+}
+
+/// The largest number of instances that were live, and the smallest that were in traffic, from
+/// the events of an upgrade of four instances.
+struct Course {
+    most_live: i64,
+    least_serving: i64,
+    /// Starts and departures of the first batch.
+    first: (usize, usize),
+}
+
+fn course(events: &[Value]) -> Course {
+    let kind = |event: &Value| event["kind"].as_str().unwrap_or_default().to_string();
+    let (mut live, mut serving) = (4i64, 4i64);
+    let mut course = Course { most_live: live, least_serving: serving, first: (0, 0) };
+    let mut left = BTreeSet::new();
+    let first_at = events.iter().find(|event| kind(event) == "placed").map(|event| &event["at"]);
+    for event in events {
+        let subject = event["subject"].to_string();
+        match kind(event).as_str() {
+            "placed" => live += 1,
+            "stopped" => live -= 1,
+            "ready" => serving += 1,
+            "draining" | "stopping" if left.insert(subject) => serving -= 1,
+            _ => {}
+        }
+        if Some(&event["at"]) == first_at {
+            course.first.0 += usize::from(kind(event) == "placed");
+            course.first.1 += usize::from(kind(event) == "draining");
+        }
+        course.most_live = course.most_live.max(live);
+        course.least_serving = course.least_serving.min(serving);
+    }
+    course
+}
+
+/// Applies version 0.9, upgrades to 1.0 under load, and returns what happened.
+fn upgraded(id: &str, more: Value) -> Result<Course> {
+    let cluster = Cluster::start(1)?;
+    let port = free_port()?;
+    let file = cluster.write("app.json", &app(id, "0.9", more.clone()).to_string())?;
+    cluster.ok(&["apply", "-f", &file, "--wait", "--timeout", "120s"])?;
+    let gateway = format!("gateway: lab\nlisten: 127.0.0.1:{port}\nroutes: [{{ to: {id} }}]\n");
+    let gateway = cluster.write("gateway.yaml", &gateway)?;
+    cluster.ok(&["apply", "-f", &gateway])?;
+    let answers = || Ok(muster_tests::get(port, "/endpoint0").ok());
+    wait_for("the gateway to answer", LIMIT, answers)?;
+    let load = Load::start(port, "/endpoint0", 4);
+    wait_for("load", LIMIT, || Ok((load.requests() > 200).then_some(())))?;
+
+    let mark = last_event(&cluster)?;
+    let file = cluster.write("app.json", &app(id, "1.0", more).to_string())?;
+    cluster.ok(&["apply", "-f", &file, "--wait", "--timeout", "120s"])?;
+    let so_far = load.requests();
+    wait_for("more load", LIMIT, || Ok((load.requests() > so_far + 200).then_some(())))?;
+    let seen = load.finish();
+    assert!(seen.failed.is_empty(), "{:#?}", seen.failed);
+    assert!(seen.versions["0.9"] > 0 && seen.versions["1.0"] > 0, "{:?}", seen.versions);
+
+    let events = cluster.json(&["get", "events"])?;
+    let later = |event: &&Value| event["number"].as_u64() > Some(mark);
+    let ours = |event: &&Value| event["service"] == id;
+    let events: Vec<Value> =
+        events.as_array().unwrap().iter().filter(later).filter(ours).cloned().collect();
+    cluster.ok(&["rm", id, "--wait"])?;
+    Ok(course(&events))
+}
+
+fn last_event(cluster: &Cluster) -> Result<u64> {
+    let events = cluster.json(&["get", "events"])?;
+    Ok(events.as_array().and_then(|events| events.last()?["number"].as_u64()).unwrap_or(0))
+}
+
+#[test]
+fn without_checks_all_new_instances_start_before_an_old_one_leaves() -> Result<()> {
+    let course = upgraded("/zdd/base", json!({}))?;
+    assert_eq!(course.first, (4, 0));
+    assert!(course.most_live <= 8 && course.least_serving >= 4);
+    Ok(())
+}
+
+#[test]
+fn with_health_checks_old_instances_leave_as_new_ones_become_healthy() -> Result<()> {
+    let course = upgraded("/zdd/base-health", json!({ "healthChecks": health() }))?;
+    assert_eq!(course.first, (4, 0));
+    assert!(course.most_live <= 8 && course.least_serving >= 4);
+    Ok(())
+}
+
+#[test]
+fn with_a_readiness_check_old_instances_leave_as_new_ones_become_ready() -> Result<()> {
+    let more = json!({
+        "portDefinitions": [{ "protocol": "tcp", "name": "main-api", "port": 0 }],
+        "readinessChecks": [{
+            "protocol": "HTTP",
+            "path": "/health",
+            "portName": "main-api",
+            "intervalSeconds": 30,
+            "timeoutSeconds": 10,
+            "httpStatusCodesForReady": [200]
+        }]
+    });
+    let course = upgraded("/zdd/base-ready", more)?;
+    assert_eq!(course.first, (4, 0));
+    assert!(course.most_live <= 8 && course.least_serving >= 4);
+    Ok(())
+}
+
+#[test]
+fn with_minimal_overcapacity_three_leave_and_one_starts_at_once() -> Result<()> {
+    let more = json!({
+        "healthChecks": health(),
+        "upgradeStrategy": { "minimumHealthCapacity": 0.25, "maximumOverCapacity": 0.25 }
+    });
+    let course = upgraded("/zdd/base-min-over", more)?;
+    assert_eq!(course.first, (1, 3), "one starts and three leave in the first batch");
+    assert!(course.most_live <= 5, "{} live", course.most_live);
+    assert!(course.least_serving >= 1, "{} in traffic", course.least_serving);
+    Ok(())
+}
