@@ -65,7 +65,7 @@ fn course(events: &[Value]) -> Course {
             "placed" => live += 1,
             "stopped" => live -= 1,
             "ready" => serving += 1,
-            "draining" | "stopping" if left.insert(subject) => serving -= 1,
+            "draining" | "stopping" if left.insert(subject.clone()) => serving -= 1,
             _ => {}
         }
         if Some(&event["at"]) == first_at {
