@@ -76,10 +76,6 @@ impl Located {
 pub fn parse(name: &str, text: &str) -> Result<Parsed, Vec<Fault>> {
     let mut faults = Faults::new(name);
     let Source { is_json, documents } = read::read(text, &mut faults);
-    if documents.is_empty() && faults.len() == 0 {
-        let message = "there is no document here: a service begins with `service: /path`";
-        faults.add(Position::START, "", message);
-    }
     // Where a part could not even be read, what seems missing may stand in it.
     let is_sound = faults.len() == 0;
     let mut parsed = Vec::new();
@@ -96,6 +92,10 @@ pub fn parse(name: &str, text: &str) -> Result<Parsed, Vec<Fault>> {
             }
             parsed.push(located);
         }
+    }
+    if parsed.is_empty() && faults.len() == 0 {
+        let message = "there is no document here: a service begins with `service: /path`";
+        faults.add(Position::START, "", message);
     }
     match faults.into_list() {
         faults if faults.is_empty() => Ok(Parsed { documents: parsed }),

@@ -4,21 +4,33 @@ use serde::de::IgnoredAny;
 
 use crate::tree::Position;
 
-const TRAILING_COMMA: &str = "JSON allows no comma before a closing bracket";
+/// What is wrong with a text as JSON.
+pub(crate) struct Verdict {
+    pub(crate) at: Position,
+    pub(crate) message: String,
+    /// Whether it stands behind the end of the document.
+    pub(crate) is_behind: bool,
+}
 
-/// What is wrong with a text as JSON and where, if anything is. Takes no memory by depth beyond
-/// a byte a level.
-pub(crate) fn verdict(text: &str) -> Option<(Position, String)> {
+/// What is wrong with a text as JSON, if anything is. Takes no memory by depth beyond a byte a
+/// level.
+pub(crate) fn verdict(text: &str) -> Option<Verdict> {
     let error = serde_json::from_str::<IgnoredAny>(text).err()?;
-    let line = text.split('\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
-    // Its column counts bytes, up to and with the culprit.
-    let (before, rest) = line.split_at(line.floor_char_boundary(error.column().saturating_sub(1)));
-    let at = Position { line: error.line().max(1), column: before.chars().count() + 1 };
+    // Both its line and its column count up to and with the culprit, the column in bytes.
+    let line_begin = match error.line().checked_sub(2) {
+        Some(breaks) => text.match_indices('\n').nth(breaks).map_or(text.len(), |(at, _)| at + 1),
+        None => 0,
+    };
+    let end = (line_begin + error.column().saturating_sub(1)).min(text.len());
+    let (before, rest) = text.split_at(text.floor_char_boundary(end));
+    let column = before.get(line_begin..).unwrap_or_default().chars().count() + 1;
+    let at = Position { line: error.line().max(1), column };
     let words = error.to_string();
     let words = words.split(" at line ").next().unwrap_or(&words);
+    let is_behind = words == "trailing characters";
+    let after_comma = rest.starts_with([']', '}']) && before.trim_end().ends_with(',');
     let message = match words {
-        "key must be a string" if rest.starts_with('}') => TRAILING_COMMA.into(),
-        "trailing comma" => TRAILING_COMMA.into(),
+        _ if after_comma => "JSON allows no comma before a closing bracket".into(),
         "key must be a string" => "a key must be a text in double quotes".into(),
         "trailing characters" => {
             "nothing may follow the end of a JSON document: put several into a list".into()
@@ -31,5 +43,5 @@ pub(crate) fn verdict(text: &str) -> Option<(Position, String)> {
         }
         words => format!("not valid JSON: {words}"),
     };
-    Some((at, message))
+    Some(Verdict { at, message, is_behind })
 }

@@ -14,7 +14,7 @@ use serde_saphyr::granit_parser::{
 };
 
 use crate::fault::Faults;
-use crate::json;
+use crate::json::{self, Verdict};
 use crate::tree::{Entry, Node, Position, Step, Value, dotted};
 
 /// The longest source, in bytes.
@@ -60,8 +60,9 @@ pub(crate) fn read(text: &str, faults: &mut Faults<'_>) -> Source {
     let Builder { documents, too_much, .. } = builder;
     let verdict = if is_json && !too_much { json::verdict(text) } else { None };
     match verdict {
-        Some((at, message)) => {
-            let key = documents.last().map(|node| node.key_at(at)).unwrap_or_default();
+        Some(Verdict { at, message, is_behind }) => {
+            let document = documents.last().filter(|_| !is_behind);
+            let key = document.map(|document| document.key_at(at)).unwrap_or_default();
             faults.add(at, key, message);
             return Source { is_json, documents: Vec::new() };
         }
@@ -184,7 +185,7 @@ impl<'f, 's> Builder<'f, 's> {
 
     /// Puts a complete node where it belongs.
     fn place(&mut self, node: Node, anchor: usize) {
-        if anchor != 0 && self.spend(&node) {
+        if anchor != 0 && self.spend(&node, node.at) {
             self.anchors.insert(anchor, node.clone());
         }
         let Some(Open { parts, .. }) = self.stack.last_mut() else {
@@ -243,17 +244,18 @@ impl<'f, 's> Builder<'f, 's> {
         if self.stack.len() + height(&node) > DEPTH_MAX {
             return self.too_deep(at);
         }
-        if self.spend(&node) {
+        if self.spend(&node, at) {
             self.place(node, 0);
-        } else {
-            self.fault(at, "aliases make this source too large: write less of it by `*`");
         }
     }
 
     /// Counts a copy of a node; false once that is more than aliases may add.
-    fn spend(&mut self, node: &Node) -> bool {
+    fn spend(&mut self, node: &Node, at: Position) -> bool {
         self.repeated = self.repeated.saturating_add(weight(node));
-        self.too_much |= self.repeated > REPEATED_MAX;
+        if self.repeated > REPEATED_MAX {
+            self.too_much = true;
+            self.fault(at, "what the aliases repeat is too large: write out what is needed");
+        }
         !self.too_much
     }
 
@@ -280,7 +282,9 @@ impl<'f, 's> Builder<'f, 's> {
     }
 
     fn fault(&mut self, at: Position, message: impl Into<String>) {
-        let steps = self.stack.iter().filter_map(|open| match &open.parts {
+        // The way into an abyss says no more than its beginning.
+        const STEPS_MAX: usize = 16;
+        let steps = self.stack.iter().take(STEPS_MAX).filter_map(|open| match &open.parts {
             Parts::List(items) => Some(Step::Index(items.len())),
             Parts::Map { key: Some((Some(key), _)), .. } => Some(Step::Key(key.clone())),
             Parts::Map { .. } => None,

@@ -16,7 +16,7 @@ mod ports;
 mod refused;
 mod service;
 
-use model::Spec;
+use model::{Problem, Spec};
 
 use crate::decode::decode;
 use crate::fault::Faults;
@@ -45,6 +45,10 @@ pub(crate) fn app(tree: &Node, is_json: bool, faults: &mut Faults<'_>) -> Option
         Some(Err(problems)) => problems,
         _ => Vec::new(),
     };
+    // What is missing beside something refused may be missing because of it.
+    let stands_alone =
+        |problem: &Problem| !refused.iter().any(|refused| refused.key.starts_with(&problem.key));
+    let problems: Vec<_> = problems.into_iter().filter(stands_alone).collect();
     for problem in refused.into_iter().chain(problems) {
         faults.add(tree.locate(&problem.key).0, problem.key, problem.message);
     }
