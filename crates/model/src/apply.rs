@@ -121,7 +121,9 @@ impl State {
                 next.node.agent_port = agent.port;
                 next.node.labels = agent.labels;
                 next.node.capabilities = agent.capabilities;
-                next.node.ports = agent.ports;
+                // Port 0 cannot be listened on, and a range reads the same from both ends.
+                let (first, last) = agent.ports;
+                next.node.ports = (first.min(last).max(1), first.max(last).max(1));
                 // A node may have shrunk below what its instances hold; they keep what they were
                 // promised, and nothing new comes until enough of them have left.
                 let mut capacity = agent.capacity;
@@ -217,7 +219,10 @@ impl State {
         let Some(service) = self.services.get(&id.service) else {
             return Err(Refusal::Overtaken("the service is gone"));
         };
-        let slot = service.slots.get(id.seat.slot as usize).copied().unwrap_or_default();
+        let slot = service.slot(id.seat.slot);
+        if id.seat.slot >= service.spec().instances {
+            return Err(Refusal::Overtaken("the service wants fewer instances"));
+        }
         if service.target != revision || service.removing {
             return Err(Refusal::Overtaken("the service aims for another revision"));
         }
@@ -259,6 +264,7 @@ impl State {
 
     fn leave(&mut self, id: InstanceId, goal: Goal, why: Leave, at: Timestamp) -> Outcome {
         let service = self.service_mut(&id.service)?;
+        let restart = service.spec().restart.clone();
         let current = service.target().template;
         let Some(placement) = service.placements.get_mut(&id.seat) else {
             return Err(Refusal::Overtaken("the instance is gone"));
@@ -271,15 +277,14 @@ impl State {
             return Err(Refusal::Overtaken("the instance is leaving already"));
         }
         let was_wanted = placement.is_wanted();
-        let revision = placement.revision;
+        let (revision, placed_at) = (placement.revision, placement.placed_at);
         placement.goal = goal;
         let mut applied = Applied::default();
         applied.changed.insert(Key::Instance(id.clone()));
         if was_wanted && why == Leave::Unhealthy && service.template(revision) == current {
             // Repeated failures delay the next placement of this slot.
             if let Some(slot) = service.slots.get_mut(id.seat.slot as usize) {
-                slot.failures += 1;
-                slot.failed_at = at;
+                slot.fail(placed_at, at, &restart);
                 applied.changed.insert(Key::Service(id.service.clone()));
             }
         }
@@ -316,18 +321,22 @@ impl State {
         }
         moving.ready = moving.ready.max(ready);
         moving.progressed_at = Some(at);
-        let service = self.service_mut(&id)?;
-        let mut applied =
-            Applied { changed: [Key::Deployment(number)].into(), ..Applied::default() };
-        if ready > 0 && service.slots.iter().any(|slot| slot.failures > 0) {
-            service.slots.iter_mut().for_each(|slot| slot.failures = 0);
-            applied.changed.insert(Key::Service(id));
-        }
-        Ok(applied)
+        Ok(Applied { changed: [Key::Deployment(number)].into(), ..Applied::default() })
     }
 
     fn arrive(&mut self, id: ServiceId, at: Timestamp) -> Outcome {
-        let deployment = Arc::make_mut(self.deployment_moving(&id)?);
+        let service = self.services.get(&id).ok_or(Refusal::Overtaken("the service is gone"))?;
+        let is_there = |p: &Placement| p.is_wanted() && service.is_current(p.revision);
+        if service.placements.len() != service.wanted() as usize
+            || !service.placements.values().all(is_there)
+        {
+            return Err(Refusal::Overtaken("the service has further to go"));
+        }
+        let deployment = self.deployment_moving(&id)?;
+        if deployment.stage.is_still() {
+            return Err(Refusal::Overtaken("the deployment stands still"));
+        }
+        let deployment = Arc::make_mut(deployment);
         let number = deployment.id;
         let mut applied =
             Applied { changed: [Key::Deployment(number)].into(), ..Applied::default() };
@@ -382,9 +391,13 @@ impl State {
         }
         let recent = service.revisions.keys().rev().take(KEPT).copied();
         let placed = service.placements.values().map(|placement| placement.revision);
-        let from = self.deployment_of(service).and_then(|d| d.moving(id)).and_then(|m| m.from);
-        let mut kept: std::collections::BTreeSet<RevisionNumber> = recent.chain(placed).collect();
-        kept.extend([Some(service.target), service.settled, from].into_iter().flatten());
+        // A deployment that is not over may go back, also with services that have arrived.
+        let going = self.deployments.values().filter(|deployment| !deployment.stage.is_over());
+        let moves = going.flat_map(|deployment| &deployment.moves).filter(|m| m.service == *id);
+        let from = moves.filter_map(|m| m.from);
+        let mut kept: std::collections::BTreeSet<RevisionNumber> =
+            recent.chain(placed).chain(from).collect();
+        kept.extend([Some(service.target), service.settled].into_iter().flatten());
         // A template is the number of the first revision that has it: it stays with its users.
         kept.extend(kept.clone().iter().map(|number| service.template(*number)));
         let dropped: Vec<_> =

@@ -12,7 +12,7 @@ use crate::graph;
 use crate::id::{DeploymentId, RevisionNumber, ServiceId};
 use crate::object::Key;
 use crate::service::{Revision, Service};
-use crate::spec::{Problem, Spec};
+use crate::spec::{INSTANCES_MAX, Problem, Spec};
 use crate::state::State;
 use crate::unit::Timestamp;
 
@@ -50,6 +50,10 @@ impl State {
 
     pub(crate) fn scale(&mut self, id: ServiceId, instances: u32, at: Timestamp) -> Outcome {
         let service = self.known_service(&id)?;
+        if instances > INSTANCES_MAX {
+            let message = format!("{id} can have at most {INSTANCES_MAX} instances");
+            return Err(Refusal::Conflict { message });
+        }
         let spec = Spec { instances, ..Spec::clone(service.spec()) };
         self.deploy_one("scale", id, To::Spec(Arc::new(spec)), at)
     }
@@ -345,8 +349,10 @@ impl State {
                 Document::Service(spec) => cycle.contains(&spec.service),
                 Document::Gateway(_) => false,
             };
-            let i = documents.iter().position(in_cycle).unwrap_or(0);
-            problems.push((i, Problem::new("depends_on", message)));
+            // A circle that rollbacks have left behind is not the fault of these documents.
+            if let Some(i) = documents.iter().position(in_cycle) {
+                problems.push((i, Problem::new("depends_on", message)));
+            }
         }
         problems
     }

@@ -63,6 +63,13 @@ impl fmt::Display for Operator {
     }
 }
 
+impl Operator {
+    /// Whether it looks at where other instances of the service are.
+    pub fn counts(self) -> bool {
+        matches!(self, Operator::Unique | Operator::Cluster | Operator::GroupBy | Operator::MaxPer)
+    }
+}
+
 /// Why a constraint was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -126,10 +133,15 @@ impl fmt::Display for Constraint {
 }
 
 fn full_match(pattern: &str) -> Result<regex::Regex, Error> {
-    regex::RegexBuilder::new(&format!("^(?:{pattern})$"))
-        .size_limit(1 << 20)
-        .build()
-        .map_err(|error| Error::Pattern { pattern: pattern.into(), message: error.to_string() })
+    regex::RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(1 << 20).build().map_err(
+        |error| {
+            // The lines before the last draw the pattern, which a message of one line repeats.
+            let error = error.to_string();
+            let reason = error.lines().last().unwrap_or_default();
+            let message = reason.trim_start_matches("error: ").into();
+            Error::Pattern { pattern: pattern.into(), message }
+        },
+    )
 }
 
 /// Numbers are told apart at three decimals, as Marathon rounds scalars.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{InstanceId, NodeId, Seat, ServiceId};
 use crate::service::Service;
 use crate::spec::Spec;
-use crate::state::State;
+use crate::state::{NodeUse, State};
 use crate::unit::{Millis, Timestamp};
 
 /// How far an instance is, as its agent tells. Within a run, phases only go forward.
@@ -223,8 +223,12 @@ impl Observed {
 
     /// Whether nothing has been heard of the node's agent for too long.
     pub fn is_lost(&self, node: &NodeId, now: Timestamp) -> bool {
-        let seen_at = self.agents.get(node).map_or(self.since, |agent| agent.seen_at);
-        now.since(seen_at) >= self.lost_after
+        self.lost_at(self.agents.get(node)) <= now
+    }
+
+    /// When an agent counts as lost if it is not heard of until then.
+    pub fn lost_at(&self, agent: Option<&Agent>) -> Timestamp {
+        agent.map_or(self.since, |agent| agent.seen_at).after(self.lost_after)
     }
 
     /// Whether a gateway's word is worth waiting for: it has spoken lately, or may still do so
@@ -247,17 +251,19 @@ impl Observed {
     /// Whether enough is known to act: every agent with instances and every gateway has spoken
     /// since observing began, or has been silent for too long.
     pub fn is_settled(&self, state: &State, now: Timestamp) -> bool {
-        let told = |node: &NodeId| self.agents.get(node).is_some_and(|agent| agent.told_all);
-        state.nodes().all(|node| {
-            let agent = node.capacity.is_none()
-                || !state.is_used(&node.id)
-                || told(&node.id)
-                || self.is_lost(&node.id, now);
-            let gateway = !node.gateway
-                || self.gateways.contains_key(&node.id)
-                || now.since(self.since) >= self.lost_after;
-            agent && gateway
+        state.node_uses().all(|node| {
+            self.awaited_until(node, self.agents.get(&node.node.id)).is_none_or(|at| at <= now)
         })
+    }
+
+    /// Until when a node's word is waited for before anything is done; `None` once it has told
+    /// all. `agent` is what is known of its agent.
+    pub fn awaited_until(&self, node: &NodeUse, agent: Option<&Agent>) -> Option<Timestamp> {
+        let told = agent.is_some_and(|agent| agent.told_all);
+        let of_agent = node.node.capacity.is_some() && !node.instances.is_empty() && !told;
+        let of_gateway = node.node.gateway && !self.gateways.contains_key(&node.node.id);
+        let agent = of_agent.then(|| self.lost_at(agent));
+        agent.max(of_gateway.then(|| self.since.after(self.lost_after)))
     }
 }
 

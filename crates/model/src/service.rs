@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DeploymentId, NodeId, RevisionNumber, Seat, ServiceId};
-use crate::spec::Spec;
+use crate::spec::{Restart, Spec};
 use crate::unit::{Millis, Timestamp};
 
 /// A version of a spec. Never changed once it exists.
@@ -92,6 +92,24 @@ pub struct Slot {
     /// When the last one was given up.
     #[serde(default, skip_serializing_if = "is_epoch")]
     pub failed_at: Timestamp,
+}
+
+impl Slot {
+    /// Counts a placement, made at `placed_at`, that is given up as unhealthy. One that lasted as
+    /// long as ends a row of failed runs begins a new row.
+    pub fn fail(&mut self, placed_at: Timestamp, at: Timestamp, restart: &Restart) {
+        let row_has_ended = at.since(placed_at) >= restart.reset_after;
+        self.failures = if row_has_ended { 1 } else { self.failures.saturating_add(1) };
+        self.failed_at = at;
+    }
+
+    /// When the next placement may be made: after repeated failures it waits.
+    pub fn placeable_at(&self, restart: &Restart) -> Timestamp {
+        match self.failures {
+            0 => Timestamp(0),
+            failures => self.failed_at.after(restart.delay(failures)),
+        }
+    }
 }
 
 fn is_zero(count: &u32) -> bool {
@@ -211,14 +229,9 @@ impl Service {
         }
     }
 
-    /// When the next placement of `slot` may be made: after repeated failures it waits.
-    pub fn placeable_at(&self, slot: u32) -> Timestamp {
-        match self.slots.get(slot as usize) {
-            Some(slot) if slot.failures > 0 => {
-                slot.failed_at.after(self.spec().restart.delay(slot.failures))
-            }
-            _ => Timestamp(0),
-        }
+    /// What is remembered of a slot.
+    pub fn slot(&self, slot: u32) -> Slot {
+        self.slots.get(slot as usize).copied().unwrap_or_default()
     }
 
     /// How long its instances may take to finish requests.

@@ -68,6 +68,9 @@ pub struct Spec {
     pub labels: BTreeMap<String, String>,
 }
 
+/// The most instances of one service: a number mistyped must not bring a cluster down.
+pub(crate) const INSTANCES_MAX: u32 = 100_000;
+
 fn one() -> u32 {
     1
 }
@@ -580,6 +583,9 @@ impl Spec {
                     refuse("process.command".into(), "is empty: give a program to run".into());
                 }
             }
+        }
+        if self.instances > INSTANCES_MAX {
+            refuse("instances".into(), format!("at most {INSTANCES_MAX} instances"));
         }
         self.port_problems(&mut problems);
         self.check_problems(&mut problems);

@@ -12,7 +12,7 @@ use rpds::RedBlackTreeMapSync;
 use crate::constraint::Rule;
 use crate::deployment::Deployment;
 use crate::gateway::Gateway;
-use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, ServiceId};
+use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, Seat, ServiceId};
 use crate::node::{Availability, Node};
 use crate::object::{Key, Meta, Object};
 use crate::reason::Reason;
@@ -123,14 +123,20 @@ impl NodeUse {
         if let Some((port, _)) = need.fixed.iter().find(|port| self.ports.contains(port)) {
             return Some(Reason::Port { port: *port });
         }
+        self.lacks_ports(need).then_some(Reason::Ports)
+    }
+
+    /// Whether the node's range has fewer free ports than are to be assigned. A port held for one
+    /// protocol is not assigned for the other.
+    fn lacks_ports(&self, need: &Need) -> bool {
         let (first, last) = self.node.ports;
-        let all = usize::from(last - first) + 1;
-        let out_of_ports = need.assigned > 0
-            && self.ports.len() + need.assigned > all
-            && self.ports.range((first, Protocol::Tcp)..=(last, Protocol::Udp)).count()
-                + need.assigned
-                > all;
-        out_of_ports.then_some(Reason::Ports)
+        let all = usize::from(last.saturating_sub(first)) + 1;
+        if need.assigned == 0 || self.ports.len() + need.fixed.len() + need.assigned <= all {
+            return false;
+        }
+        let held = self.ports.iter().chain(&need.fixed).map(|(port, _)| *port);
+        let held: BTreeSet<u16> = held.filter(|port| (first..=last).contains(port)).collect();
+        held.len() + need.assigned > all
     }
 }
 
@@ -217,17 +223,28 @@ impl State {
 
     /// What one more instance of the service at its target needs, constraints included.
     pub fn need(&self, service: &Service) -> Need {
+        self.need_without(service, &BTreeSet::new())
+    }
+
+    /// The same once the instances at `gone` are forgotten. Instances that have to leave their
+    /// node, as it is being drained, do not count: their replacements stand where they stood.
+    pub fn need_without(&self, service: &Service, gone: &BTreeSet<Seat>) -> Need {
         let spec = service.spec();
         let mut need = Need::of(spec);
         need.rules = spec.constraints.iter().map(|constraint| constraint.compile()).collect();
         if need.rules.is_empty() {
             return need;
         }
-        for placement in service.placements.values() {
-            if placement.is_wanted() && service.is_current(placement.revision) {
-                if let Some(node) = self.nodes.get(&placement.node) {
-                    need.rules.iter_mut().for_each(|rule| rule.count(&node.node));
-                }
+        for (seat, placement) in &service.placements {
+            if !placement.is_wanted()
+                || !service.is_current(placement.revision)
+                || gone.contains(seat)
+            {
+                continue;
+            }
+            let node = self.nodes.get(&placement.node).map(|node| &node.node);
+            if let Some(node) = node.filter(|n| n.availability != Availability::Draining) {
+                need.rules.iter_mut().for_each(|rule| rule.count(node));
             }
         }
         need
@@ -295,9 +312,8 @@ impl State {
         let service = Arc::make_mut(service);
         let Some(revision) = service.revisions.get(&placement.revision) else { return };
         let spec = Arc::clone(&revision.spec);
-        if let Some(node) = self.nodes.get_mut(&placement.node) {
-            Arc::make_mut(node).take(id.clone(), &placement, &spec);
-        }
+        let Some(node) = self.nodes.get_mut(&placement.node) else { return };
+        Arc::make_mut(node).take(id.clone(), &placement, &spec);
         service.placements.insert(id.seat, placement);
     }
 

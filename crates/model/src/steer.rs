@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::apply::nearest;
 use crate::command::{Applied, Outcome, Refusal, Steer, Verdict};
 use crate::deployment::{Move, MoveState, Stage};
-use crate::id::{DeploymentId, ServiceId};
+use crate::id::{DeploymentId, RevisionNumber, ServiceId};
 use crate::object::Key;
 use crate::service::Latch;
 use crate::spec::OnFailure;
@@ -50,9 +50,9 @@ impl State {
         let deployment = deployment.ok_or(Refusal::Overtaken("the deployment is gone"))?;
         deployment.stage = stage;
         let mut moving = Vec::new();
-        for m in deployment.moves.iter_mut().filter(|m| m.progressed_at.is_some()) {
+        for m in deployment.moves.iter_mut().filter(|m| m.state == MoveState::Moving) {
             // Time spent standing still does not count towards the deadline.
-            m.progressed_at = Some(at);
+            m.progressed_at = m.progressed_at.map(|_| at);
             moving.push(m.service.clone());
         }
         for id in moving {
@@ -103,41 +103,60 @@ impl State {
 
     /// Turns every service of the deployment that has an earlier revision back to it.
     fn go_back(&mut self, id: DeploymentId, reason: String, at: Timestamp) -> Outcome {
-        let deployment = self.deployments.get_mut(&id).map(Arc::make_mut);
-        let deployment = deployment.ok_or(Refusal::Overtaken("the deployment is gone"))?;
-        let can_go_back = |m: &Move| m.from.is_some() && m.state != MoveState::Superseded;
-        if !deployment.moves.iter().any(can_go_back) {
+        let deployment = self.deployments.get(&id).ok_or(Refusal::Overtaken("it is gone"))?;
+        let mut moves = deployment.moves.clone();
+        let back: Vec<_> = moves.iter().map(|m| self.way_back(id, m)).collect();
+        if back.iter().all(Option::is_none) {
             let reason = format!("{reason}; there is no earlier revision to go back to");
             return self.hold(id, reason, at);
         }
         let mut applied = Applied { changed: [Key::Deployment(id)].into(), ..Applied::default() };
-        deployment.stage = Stage::RollingBack { reason: reason.clone() };
-        let moves = deployment.moves.clone();
-        for m in deployment.moves.iter_mut() {
-            if can_go_back(m) {
-                m.state = MoveState::Moving;
-                m.ready = 0;
-                m.progressed_at = Some(at);
-            } else if m.state == MoveState::Moving {
-                // A service that is new has nothing to go back to and stays.
-                m.state = MoveState::Superseded;
-            }
-        }
-        for m in moves.iter().filter(|m| m.state != MoveState::Superseded) {
-            self.latch(m, &reason, at, &mut applied)?;
-            let service = self.service_mut(&m.service)?;
-            match m.from {
-                Some(from) => {
-                    service.target = from;
+        for (m, back) in moves.iter_mut().zip(back) {
+            match back {
+                Some(target) => {
+                    m.state = MoveState::Moving;
+                    m.ready = 0;
+                    m.progressed_at = Some(at);
+                    let service = self.service_mut(&m.service)?;
+                    service.target = target;
                     service.removing = false;
                     service.deployment = Some(id);
+                    service.slots.iter_mut().for_each(|slot| slot.failures = 0);
                 }
-                None => service.deployment = None,
+                // A service that is new has nothing to go back to and stays.
+                None if m.state == MoveState::Moving => {
+                    m.state = MoveState::Superseded;
+                    self.service_mut(&m.service)?.deployment = None;
+                }
+                None => continue,
             }
-            service.slots.iter_mut().for_each(|slot| slot.failures = 0);
+            self.latch(m, &reason, at, &mut applied)?;
+        }
+        if let Some(deployment) = self.deployments.get_mut(&id).map(Arc::make_mut) {
+            deployment.moves = moves;
+            deployment.stage = Stage::RollingBack { reason: reason.clone() };
         }
         applied.event(at, "deployment-rolling-back", id, None, reason);
         Ok(applied)
+    }
+
+    /// The revision that a deployment that goes back brings a service to. `None` if the service
+    /// has none, or is another deployment's by now.
+    fn way_back(&self, id: DeploymentId, m: &Move) -> Option<RevisionNumber> {
+        let service = self.services.get(&m.service)?;
+        let is_ours = match m.state {
+            MoveState::Moving => true,
+            // It arrived, and nothing has moved it since.
+            MoveState::Done => {
+                service.deployment.is_none_or(|moved_by| moved_by == id)
+                    && service.settled == m.to
+                    && service.target == service.settled?
+            }
+            MoveState::Superseded => false,
+        };
+        // What was to be removed goes back to what it aims for, if it never got anywhere.
+        let back = m.from.or(m.to.is_none().then_some(service.target));
+        back.filter(|number| is_ours && service.revisions.contains_key(number))
     }
 
     fn latch(
