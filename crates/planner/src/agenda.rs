@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{NodeId, Observed, ServiceId, State, Timestamp, Wait};
 
+use crate::view::View;
 use crate::{Plan, plan_for};
 
 /// The services that need planning.
@@ -18,6 +19,8 @@ pub struct Agenda {
     /// When services asked to be planned again.
     due: BTreeMap<ServiceId, Timestamp>,
     everything: bool,
+    /// The nodes that were lost when last planned.
+    lost: BTreeSet<NodeId>,
     /// Planned for since last asked.
     planned: BTreeSet<ServiceId>,
 }
@@ -60,38 +63,47 @@ impl Agenda {
 
     /// Plans for the services on the agenda and takes off it what waits for nothing.
     pub fn plan(&mut self, state: &State, observed: &Observed, now: Timestamp) -> Plan {
-        let due = self.due.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone());
-        let mut subjects: BTreeSet<ServiceId> = due.collect();
-        subjects.append(&mut self.dirty);
-        subjects.extend(self.waiting.keys().cloned());
+        let view = View::new(state, observed, now);
+        if view.awaited_until.is_some() {
+            self.everything = true;
+            return plan_for(&view, std::iter::empty(), |_, _| {});
+        }
+        self.touch_lost(&view);
+        let mut subjects = std::mem::take(&mut self.dirty);
         let everything = std::mem::take(&mut self.everything);
         if everything {
             subjects = state.services().map(|service| service.id.clone()).collect();
             self.waiting.clear();
             self.due.clear();
+        } else {
+            let due = self.due.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone());
+            subjects.extend(due);
+            subjects.extend(self.waiting.keys().cloned());
         }
-        let mut plan = Plan::default();
-        if !observed.is_settled(state, now) {
-            plan = plan_for(state, observed, now, std::iter::empty());
-            self.everything = true;
-            return plan;
-        }
-        let services = subjects.iter().filter_map(|id| state.service(id)).map(AsRef::as_ref);
-        let own = plan_for(state, observed, now, services);
         for id in &subjects {
             self.waiting.remove(id);
             self.due.remove(id);
-            if let (Some(at), Some(_)) = (own.wake_at, state.service(id)) {
-                self.due.insert(id.clone(), at);
-            }
         }
-        for (id, wait) in &own.waits {
+        let services = subjects.iter().filter_map(|id| state.service(id)).map(AsRef::as_ref);
+        let mut plan = plan_for(&view, services, |service, at| {
+            self.due.insert(service.id.clone(), at);
+        });
+        for (id, wait) in &plan.waits {
             self.waiting.entry(id.clone()).or_default().push(wait.clone());
         }
         self.planned.append(&mut subjects);
-        plan.steps = own.steps;
-        plan.waits = own.waits;
-        plan.wake_at = self.due.values().min().copied().into_iter().chain(own.wake_at).min();
+        plan.wake_at = self.due.values().copied().chain(plan.wake_at).min();
         plan
+    }
+
+    /// Silence is not an event: nodes that have become lost, or are lost no more, are seen here.
+    fn touch_lost(&mut self, view: &View<'_>) {
+        if view.lost == self.lost {
+            return;
+        }
+        let known = std::mem::replace(&mut self.lost, view.lost.clone());
+        for node in known.symmetric_difference(&view.lost) {
+            self.touch_node(view.state, node);
+        }
     }
 }

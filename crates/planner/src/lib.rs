@@ -4,30 +4,36 @@
 //! steps, all of which may be taken at once, and with what every service that is not where it
 //! should be waits for. It is pure and total: it never fails, it explains. It is level-triggered:
 //! it does not ask what happened, so planning twice changes nothing, and adopting a plan leaves
-//! nothing to plan until something else is observed.
+//! nothing to plan until something else is observed, but for what an adopted step has opened up:
+//! a service that arrives lets others start, a deployment that fails turns back. So whoever adopts
+//! a plan plans again, until there are no steps; that takes a few rounds, and ends.
 //!
 //! One mechanism moves instances, whatever the cause. An instance that should not stay (another
 //! revision is wanted, it is unhealthy, its node is being drained, there are too many) is
 //! *outgoing*; `service` replaces outgoing instances within the budget that `rolling` computes.
-//! `room` finds nodes, `order` lets services wait for each other, `routes` says who gets traffic,
+//! `view` is what all of it looks at, `room` finds nodes, `order` lets services wait for each other, `routes` says who gets traffic,
 //! `foresight` plays a plan through to its end, `agenda` plans only what can have changed.
 
 mod agenda;
+mod ended;
 mod foresight;
+mod instance;
 mod order;
 pub mod rolling;
 mod room;
 mod routes;
 mod service;
+mod surplus;
+mod view;
 
-use std::collections::BTreeSet;
-
-use model::{NodeId, Observed, Service, ServiceId, State, Step, Timestamp, Wait};
+use model::{Observed, Service, ServiceId, State, Step, Timestamp, Wait};
 
 pub use agenda::Agenda;
 pub use foresight::{Foresight, foresee};
 pub use room::Room;
 pub use routes::{routes, table_route};
+
+use view::View;
 
 /// What to do now, and what is waited for.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -50,86 +56,39 @@ impl Plan {
     }
 }
 
-/// What a plan is made from, with what every service would otherwise work out again.
-pub(crate) struct View<'a> {
-    pub(crate) state: &'a State,
-    pub(crate) observed: &'a Observed,
-    pub(crate) now: Timestamp,
-    /// Nodes that have been silent for too long.
-    pub(crate) lost: BTreeSet<NodeId>,
-    /// Nodes that are being drained.
-    pub(crate) draining: BTreeSet<NodeId>,
-    /// Services that gateways send requests to, if any gateway is there to send them.
-    pub(crate) routed: BTreeSet<ServiceId>,
-    /// The gateways whose word is waited for before an instance is stopped.
-    pub(crate) gateways: Vec<NodeId>,
-}
-
-impl<'a> View<'a> {
-    pub(crate) fn new(state: &'a State, observed: &'a Observed, now: Timestamp) -> Self {
-        let mut view = View {
-            state,
-            observed,
-            now,
-            lost: BTreeSet::new(),
-            draining: BTreeSet::new(),
-            routed: BTreeSet::new(),
-            gateways: Vec::new(),
-        };
-        for node in state.nodes() {
-            if node.capacity.is_some() && observed.is_lost(&node.id, now) {
-                view.lost.insert(node.id.clone());
-            }
-            if node.availability == model::Availability::Draining {
-                view.draining.insert(node.id.clone());
-            }
-            if node.gateway && observed.gateway_answers(&node.id, now) {
-                view.gateways.push(node.id.clone());
-            }
-        }
-        if !view.gateways.is_empty() {
-            let routes = state.gateways().flat_map(|gateway| &gateway.routes);
-            view.routed = routes.map(|route| route.to.service.clone()).collect();
-        }
-        view
-    }
-}
-
 /// Plans for every service.
 pub fn plan(state: &State, observed: &Observed, now: Timestamp) -> Plan {
-    plan_for(state, observed, now, state.services().map(AsRef::as_ref))
+    let view = View::new(state, observed, now);
+    plan_for(&view, state.services().map(AsRef::as_ref), |_, _| {})
 }
 
-/// Plans for some services, given in the order of their paths.
+/// Plans for some services, given in the order of their paths. Tells each time at which one of
+/// them needs planning again.
 pub(crate) fn plan_for<'a>(
-    state: &State,
-    observed: &Observed,
-    now: Timestamp,
+    view: &View<'a>,
     services: impl Iterator<Item = &'a Service>,
+    mut due: impl FnMut(&'a Service, Timestamp),
 ) -> Plan {
     let mut plan = Plan::default();
-    if !observed.is_settled(state, now) {
+    if let Some(at) = view.awaited_until {
         // Acting on half the truth would replace what runs well. Until every agent has spoken or
         // is overdue, instances and routes stay as they are.
-        plan.wake(observed.since.after(observed.lost_after));
+        plan.wake(at);
         return plan;
     }
-    let view = View::new(state, observed, now);
-    let mut room = Room::new(state, &view.lost);
-    for service in services {
-        service::plan(&view, service, &mut room, &mut plan);
-    }
-    plan.wake_before_loss(&view);
-    plan
-}
-
-impl Plan {
-    /// The next time a node that runs instances would count as lost.
-    fn wake_before_loss(&mut self, view: &View<'_>) {
-        for (node, agent) in &view.observed.agents {
-            if !view.lost.contains(node) && view.state.is_used(node) {
-                self.wake(agent.seen_at.after(view.observed.lost_after));
-            }
+    let restless: Vec<_> = services.filter(|service| !instance::rests(view, service)).collect();
+    let mut room = Room::new(view.state, &view.lost);
+    // What has ended makes room for all the others, wherever they stand in the order.
+    let ended: Vec<_> =
+        restless.iter().map(|service| ended::forget(view, service, &mut room, &mut plan)).collect();
+    let mut wake_at = view.loss_at;
+    for (service, ended) in restless.into_iter().zip(ended) {
+        service::plan(view, service, ended, &mut room, &mut plan);
+        if let Some(at) = plan.wake_at.take() {
+            due(service, at);
+            wake_at = Some(wake_at.map_or(at, |known| known.min(at)));
         }
     }
+    plan.wake_at = wake_at;
+    plan
 }

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use model::{
-    InstanceId, Leave, Need, Node, NodeId, NodeUse, Placement, Protocol, Reason, Resources,
-    Service, Spec, State,
+    InstanceId, Need, Node, NodeId, NodeUse, Placement, Protocol, Reason, Resources, Seat, Service,
+    Spec, State,
 };
 
 /// A load: the larger of the used shares of processor and memory, in 2^-20.
@@ -31,7 +31,17 @@ pub struct Room {
 fn load(node: &Node, used: &Resources) -> Load {
     let share = |used: u64, all: u64| ((used << 20) / all.max(1)).min(u64::from(u32::MAX)) as u32;
     let capacity = node.capacity.unwrap_or(Resources::NONE);
-    share(used.cpu.0.into(), capacity.cpu.0.into()).max(share(used.memory.0, capacity.memory.0))
+    // Memory in KiB, so that no amount of it is shifted out of the word.
+    share(used.cpu.0.into(), capacity.cpu.0.into())
+        .max(share(used.memory.0 >> 10, capacity.memory.0 >> 10))
+}
+
+/// Where new instances of a service can go.
+pub(crate) struct Places {
+    /// Those that found a node.
+    pub(crate) placed: Vec<(InstanceId, Placement)>,
+    /// If not all did, why each node refused the next.
+    pub(crate) refusals: Option<Vec<(NodeId, Reason)>>,
 }
 
 /// FNV-1a: where the search for a free port starts. Ports of successive instances lie apart, so
@@ -95,21 +105,24 @@ impl Room {
         }
     }
 
-    /// Finds places for new instances of `service` at its target in the slots `slots`, in order.
-    /// Returns those that found one; if not all did, why each node refused the next.
+    /// Finds places for new instances of `service` at its target in the slots `slots`, in order,
+    /// once those at `gone` are forgotten.
     pub(crate) fn place(
         &mut self,
         service: &Service,
         slots: &[u32],
-    ) -> (Vec<(InstanceId, Placement)>, Option<Vec<(NodeId, Reason)>>) {
+        gone: &BTreeSet<Seat>,
+    ) -> Places {
         self.build();
-        let mut need = self.source.need(service);
+        let mut need = self.source.need_without(service, gone);
         let mut own = BTreeMap::<usize, u32>::new();
-        for placement in service.placements.values() {
-            if placement.is_wanted() && service.is_current(placement.revision) {
-                if let Some(&i) = self.index.get(&placement.node) {
-                    *own.entry(i).or_insert(0) += 1;
-                }
+        for (seat, placement) in &service.placements {
+            let is_own = placement.is_wanted() && service.is_current(placement.revision);
+            if is_own
+                && !gone.contains(seat)
+                && let Some(&i) = self.index.get(&placement.node)
+            {
+                *own.entry(i).or_insert(0) += 1;
             }
         }
         // A heap over all nodes pays off only for many instances.
@@ -131,10 +144,10 @@ impl Room {
             let Some(i) = found else {
                 let refusals = (0..self.nodes.len())
                     .filter_map(|i| Some((self.nodes[i].node.id.clone(), self.refusal(i, &need)?)));
-                return (placed, Some(refusals.collect()));
+                return Places { placed, refusals: Some(refusals.collect()) };
             };
-            let attempts = service.slots.get(*slot as usize).map_or(0, |slot| slot.attempts);
-            let id = InstanceId::new(service.id.clone(), *slot, attempts + 1);
+            let attempt = service.slot(*slot).attempts + 1;
+            let id = InstanceId::new(service.id.clone(), *slot, attempt);
             let placement = self.take(i, &id, service);
             need.rules.iter_mut().for_each(|rule| rule.count(&self.nodes[i].node));
             let count = own.entry(i).or_insert(0);
@@ -144,7 +157,7 @@ impl Room {
             }
             placed.push((id, placement));
         }
-        (placed, None)
+        Places { placed, refusals: None }
     }
 
     /// The best node by walking from the least loaded one.
@@ -229,21 +242,4 @@ fn free_ports(node: &NodeUse, id: &InstanceId, spec: &Spec) -> Vec<u16> {
         }
     }
     ports
-}
-
-/// Of instances that are too many, the ones to leave first: not ready ones, then the youngest.
-pub(crate) fn leaves_first(
-    ready: bool,
-    placement: &Placement,
-    seat: model::Seat,
-) -> (bool, Reverse<model::Timestamp>, Reverse<model::Seat>) {
-    (ready, Reverse(placement.placed_at), Reverse(seat))
-}
-
-/// Why an instance that is observed to have ended is forgotten.
-pub(crate) fn left_because(placement: &Placement) -> Leave {
-    match placement.goal {
-        model::Goal::Drain { why, .. } | model::Goal::Stop { why } => why,
-        model::Goal::Run => Leave::Unhealthy,
-    }
 }

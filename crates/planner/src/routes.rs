@@ -66,7 +66,7 @@ fn backend(
     }
     let placement = &service.placements[&seat];
     let spec = service.running_spec(placement.revision);
-    if !status.and_then(|status| status.ready_at(spec)).is_some_and(|at| at <= now) {
+    if status.and_then(|status| status.ready_at(spec)).is_none_or(|at| at > now) {
         return Err("it has just started".into());
     }
     // The ports are those of the spec it was placed with, which may not be the newest.

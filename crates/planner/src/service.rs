@@ -5,27 +5,20 @@
 //! outgoing ones, and the budget says how many of these may go and how many may come. Nothing here
 //! remembers anything: what a rollout has done so far is seen in the instances.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     Deployment, Goal, InstanceId, Leave, Move, Observed, Phase, Placement, Seat, Service, Spec,
     Stage, Status, Step, Timestamp, Wait, not_serving,
 };
 
+use crate::ended::Ended;
+use crate::instance::{Instance, instances};
 use crate::rolling::{self, Budget};
-use crate::room::{Room, leaves_first, left_because};
-use crate::{Plan, View, order};
-
-/// An instance that is wanted, and what is known of it.
-struct Instance<'a> {
-    seat: Seat,
-    placement: &'a Placement,
-    status: Option<&'a Status>,
-    /// It counts for the budget's floor.
-    healthy: bool,
-    /// It counts as having arrived.
-    ready: bool,
-}
+use crate::room::{Places, Room};
+use crate::surplus;
+use crate::view::View;
+use crate::{Plan, order};
 
 /// The instances of a service, sorted by what should become of them.
 #[derive(Default)]
@@ -37,6 +30,15 @@ struct Sorted<'a> {
     /// Those that would stay, on nodes that have been silent for too long. They do not count; but
     /// they are given up only for a replacement, since a node that calls again still runs them.
     lost: Vec<Seat>,
+}
+
+/// The new instances of a plan.
+#[derive(Default)]
+struct Brought {
+    /// The slots that were filled.
+    slots: BTreeSet<u32>,
+    /// How many found no node.
+    unplaced: u32,
 }
 
 impl Sorted<'_> {
@@ -54,9 +56,16 @@ impl Sorted<'_> {
     }
 }
 
-/// Appends to `plan` what `service` needs done now, and what it waits for.
-pub(crate) fn plan(view: &View<'_>, service: &Service, room: &mut Room, plan: &mut Plan) {
-    Planning { view, service, deployment: deployment(view, service), room, plan }.run();
+/// Appends to `plan` what `service` needs done now, and what it waits for, once what has ended of
+/// it is forgotten.
+pub(crate) fn plan(
+    view: &View<'_>,
+    service: &Service,
+    ended: Ended,
+    room: &mut Room,
+    plan: &mut Plan,
+) {
+    Planning { view, service, deployment: deployment(view, service), ended, room, plan }.run();
 }
 
 fn deployment<'a>(view: &View<'a>, service: &Service) -> Option<(&'a Deployment, &'a Move)> {
@@ -69,6 +78,7 @@ struct Planning<'a, 'p> {
     service: &'a Service,
     /// The deployment that moves the service, if one does, and the service's part in it.
     deployment: Option<(&'a Deployment, &'a Move)>,
+    ended: Ended,
     room: &'p mut Room,
     plan: &'p mut Plan,
 }
@@ -102,34 +112,22 @@ impl<'a> Planning<'a, '_> {
         self.view.observed
     }
 
-    /// Forgets what is over, stops what is drained, and sorts the rest.
+    /// Stops what is drained, and sorts what is wanted.
     fn sort(&mut self) -> Sorted<'a> {
         let mut sorted = Sorted::default();
-        let statuses = self.observed().instances.get(&self.service.id);
         let target = self.service.target().template;
-        for (seat, placement) in &self.service.placements {
-            let status = statuses.and_then(|statuses| statuses.get(seat));
-            if self.view.lost.contains(&placement.node) {
-                let current = self.service.template(placement.revision) == target;
-                if placement.is_wanted() && current && !self.service.removing {
-                    sorted.lost.push(*seat);
-                } else {
-                    self.forget(*seat, placement, Leave::Lost);
-                }
+        for (seat, placement, status) in instances(self.view, self.service) {
+            if self.ended.gone.contains(&seat) {
                 continue;
             }
-            if status.is_some_and(|status| status.phase.is_over()) {
-                if placement.is_wanted() {
-                    let why = Leave::Unhealthy;
-                    self.plan.steps.push(Step::Stop { instance: self.id(*seat), why });
-                }
-                self.forget(*seat, placement, left_because(placement));
+            if self.view.lost.contains(&placement.node) {
+                sorted.lost.push(seat);
                 continue;
             }
             match &placement.goal {
                 Goal::Run => {}
                 Goal::Drain { until, why } => {
-                    self.stop_once_drained(*seat, status, *until, *why);
+                    self.stop_once_drained(seat, status, *until, *why);
                     sorted.leaving += 1;
                     continue;
                 }
@@ -145,7 +143,7 @@ impl<'a> Planning<'a, '_> {
             // A new instance counts once it is ready; one of an earlier revision as long as it is
             // healthy.
             let counts = if current { ready } else { healthy };
-            let instance = Instance { seat: *seat, placement, status, healthy: counts, ready };
+            let instance = Instance { seat, placement, status, healthy: counts, ready };
             let unhealthy =
                 |status: &Status| status.phase == Phase::Running && status.healthy == Some(false);
             let why = if self.service.removing {
@@ -168,6 +166,25 @@ impl<'a> Planning<'a, '_> {
         sorted
     }
 
+    /// Of several unhealthy instances in one slot all but the newest go: their replacement has
+    /// come and is no better, and the next one is to wait until the slot may be placed again.
+    fn give_up_unhealthy(&mut self, sorted: &mut Sorted<'a>) {
+        let unhealthy = |(why, _): &(Leave, Instance<'_>)| *why == Leave::Unhealthy;
+        let mut newest = BTreeMap::new();
+        for (_, instance) in sorted.outgoing.iter().filter(|entry| unhealthy(entry)) {
+            newest.insert(instance.seat.slot, instance.seat);
+        }
+        let no_use = |entry: &mut (Leave, Instance<'_>)| {
+            unhealthy(entry) && newest[&entry.1.seat.slot] != entry.1.seat
+        };
+        let given_up: Vec<_> = sorted.outgoing.extract_if(.., no_use).collect();
+        for (why, instance) in given_up {
+            self.ended.fail(self.service, instance.seat, instance.placement, self.view.now);
+            self.let_go(&instance, why);
+            sorted.leaving += 1;
+        }
+    }
+
     /// Whether a healthy instance is ready by now; if it only has to settle, plans for then.
     fn is_ready(&mut self, status: Option<&Status>, spec: &Spec) -> bool {
         match status.and_then(|status| status.ready_at(spec)) {
@@ -178,13 +195,6 @@ impl<'a> Planning<'a, '_> {
             }
             None => false,
         }
-    }
-
-    fn forget(&mut self, seat: Seat, placement: &Placement, why: Leave) {
-        if let Some(revision) = self.service.revisions.get(&placement.revision) {
-            self.room.give_back(&self.id(seat), placement, &revision.spec);
-        }
-        self.plan.steps.push(Step::Forget { instance: self.id(seat), why });
     }
 
     fn stop_once_drained(
@@ -200,41 +210,21 @@ impl<'a> Planning<'a, '_> {
         if !runs || drained || self.view.now >= until {
             self.plan.steps.push(Step::Stop { instance, why });
         } else {
-            self.plan.wake(until);
+            // A gateway that falls silent is not waited for any longer.
+            let silent_at = self.view.gateway_silent_at;
+            self.plan.wake(silent_at.map_or(until, |at| at.min(until)));
         }
     }
 
-    /// Moves those that are too many to the outgoing ones: those not ready and the youngest first,
-    /// from the most crowded place where a constraint wants them spread evenly.
+    /// Moves those that are too many to the outgoing ones.
     fn sort_out_surplus(&self, sorted: &mut Sorted<'a>) {
         let wanted = self.service.wanted() as usize;
-        if sorted.stay.len() <= wanted {
-            return;
+        if sorted.stay.len() > wanted {
+            let stay = std::mem::take(&mut sorted.stay);
+            let (stay, surplus) = surplus::split(self.view.state, self.service, stay, wanted);
+            sorted.stay = stay;
+            sorted.outgoing.extend(surplus.into_iter().map(|instance| (Leave::Surplus, instance)));
         }
-        sorted.stay.sort_by_key(|i| leaves_first(i.ready, i.placement, i.seat));
-        let constraints = &self.service.spec().constraints;
-        let spread = constraints.iter().find(|c| c.operator == model::Operator::GroupBy);
-        let value = |instance: &Instance<'_>| {
-            let node = self.view.state.node(&instance.placement.node)?;
-            node.node.attribute(&spread?.attribute).map(String::from)
-        };
-        while sorted.stay.len() > wanted {
-            let crowd = |instance: &Instance<'_>| {
-                let own = value(instance);
-                sorted.stay.iter().filter(|other| value(other) == own).count()
-            };
-            let next = match spread {
-                None => 0,
-                Some(_) => {
-                    let crowds: Vec<_> = sorted.stay.iter().map(crowd).collect();
-                    let most = crowds.iter().max().copied().unwrap_or(0);
-                    crowds.iter().position(|count| *count == most).unwrap_or(0)
-                }
-            };
-            let instance = sorted.stay.remove(next);
-            sorted.outgoing.push((Leave::Surplus, instance));
-        }
-        sorted.stay.sort_by_key(|instance| instance.seat);
     }
 
     /// A service that goes away: everything stops, after the services that depend on it.
@@ -244,10 +234,7 @@ impl<'a> Planning<'a, '_> {
             self.plan.wait(&self.service.id, Wait::Dependents { on });
             return;
         }
-        let forgotten = self.plan.steps.iter().filter(|step| {
-            matches!(step, Step::Forget { instance, .. } if instance.service == self.service.id)
-        });
-        if forgotten.count() == self.service.placements.len() {
+        if self.ended.gone.len() == self.service.placements.len() {
             self.plan.steps.push(Step::Arrive { service: self.service.id.clone() });
         }
         for (why, instance) in sorted.outgoing {
@@ -256,7 +243,7 @@ impl<'a> Planning<'a, '_> {
     }
 
     /// A service that stays: outgoing instances are replaced within the budget.
-    fn move_on(&mut self, sorted: Sorted<'a>) {
+    fn move_on(&mut self, mut sorted: Sorted<'a>) {
         if self.deployment.is_some() {
             let on = order::dependencies(self.view, self.service);
             if !on.is_empty() {
@@ -272,10 +259,10 @@ impl<'a> Planning<'a, '_> {
             self.fail(&sorted);
             return;
         }
-        let come = budget.may_come(wanted.saturating_sub(sorted.stay.len() as u32), sorted.live());
-        let placed = self.bring(&sorted, budget, come);
-        self.give_up_lost(&sorted, &placed);
-        self.release(&sorted, budget, healthy);
+        self.give_up_unhealthy(&mut sorted);
+        let brought = self.bring(&sorted, budget);
+        self.give_up_lost(&sorted, &brought.slots);
+        self.release(&sorted, budget, healthy, brought.unplaced);
         self.explain(&sorted);
         self.arrive(&sorted);
     }
@@ -343,45 +330,46 @@ impl<'a> Planning<'a, '_> {
         Some(format!("{id} on {node}: {why}"))
     }
 
-    /// Places new instances in open slots; returns the slots that were filled.
-    fn bring(&mut self, sorted: &Sorted<'_>, budget: Budget, come: u32) -> BTreeSet<u32> {
+    /// Places new instances in open slots.
+    fn bring(&mut self, sorted: &Sorted<'_>, budget: Budget) -> Brought {
         let missing = self.service.wanted().saturating_sub(sorted.stay.len() as u32);
         if missing == 0 {
-            return BTreeSet::new();
+            return Brought::default();
         }
-        if come == 0 {
-            let (live, max) = (sorted.live(), budget.live_max);
-            self.plan.wait(&self.service.id, Wait::Budget { live, max });
-            return BTreeSet::new();
-        }
+        let come = budget.may_come(missing, sorted.live()) as usize;
         let taken: BTreeSet<u32> = sorted.stay.iter().map(|instance| instance.seat.slot).collect();
         let open = (0u32..).filter(|slot| !taken.contains(slot)).take(missing as usize);
         let mut slots = Vec::new();
         let mut later: Option<Timestamp> = None;
         for slot in open {
-            match self.service.placeable_at(slot) {
+            if slots.len() == come {
+                break;
+            }
+            match self.ended.placeable_at(self.service, slot) {
                 at if at <= self.view.now => slots.push(slot),
                 at => later = Some(later.map_or(at, |known| known.min(at))),
             }
         }
-        slots.truncate(come as usize);
         if let Some(until) = later {
             self.plan.wake(until);
             self.plan.wait(&self.service.id, Wait::BackOff { until });
         }
-        let (placed, refusals) = self.room.place(self.service, &slots);
-        let filled = placed.iter().map(|(instance, _)| instance.seat.slot).collect();
+        let Places { placed, refusals } = self.room.place(self.service, &slots, &self.ended.gone);
+        let mut brought =
+            Brought { unplaced: (slots.len() - placed.len()) as u32, ..Brought::default() };
         for (instance, placement) in placed {
             let Placement { revision, node, ports, .. } = placement;
+            brought.slots.insert(instance.seat.slot);
             self.plan.steps.push(Step::Place { instance, revision, node, ports });
         }
         if let Some(nodes) = refusals {
             self.plan.wait(&self.service.id, Wait::NoNode { nodes });
-        } else if come < missing && later.is_none() {
-            let (live, max) = (sorted.live() + come, budget.live_max);
+        }
+        if come < missing as usize && slots.len() == come {
+            let (live, max) = (sorted.live() + come as u32, budget.live_max);
             self.plan.wait(&self.service.id, Wait::Budget { live, max });
         }
-        filled
+        brought
     }
 
     /// Forgets lost instances that have been replaced, and those beyond what is still missing.
@@ -392,23 +380,25 @@ impl<'a> Planning<'a, '_> {
             if kept > 0 && !placed.contains(&seat.slot) {
                 kept -= 1;
             } else {
-                self.forget(*seat, &self.service.placements[seat], Leave::Lost);
+                let (instance, why) = (self.id(*seat), Leave::Lost);
+                self.plan.steps.push(Step::Forget { instance, why });
             }
         }
     }
 
     /// Lets outgoing instances go: healthy ones as far as the floor allows, unhealthy ones when
-    /// that makes nothing worse.
-    fn release(&mut self, sorted: &Sorted<'a>, budget: Budget, healthy: u32) {
+    /// that makes nothing worse. `unplaced` new ones found no node.
+    fn release(&mut self, sorted: &Sorted<'a>, budget: Budget, healthy: u32, unplaced: u32) {
         let wanted = self.service.wanted();
         let ready_slots: BTreeSet<u32> =
             sorted.stay.iter().filter(|i| i.ready).map(|i| i.seat.slot).collect();
         let all_ready = sorted.ready() >= wanted;
         let mut may_leave = budget.may_leave(healthy);
-        // Where the ceiling leaves no room to bring what is missing, unhealthy ones make room.
+        // Where the ceiling or the nodes leave no room for what is missing, unhealthy ones make it.
         let missing = wanted.saturating_sub(sorted.stay.len() as u32);
         let free = budget.live_max.saturating_sub(sorted.live()) + sorted.leaving;
-        let mut make_room = missing.saturating_sub(free);
+        let mut make_room =
+            missing.saturating_sub(free).max(unplaced.saturating_sub(sorted.leaving));
         for (why, instance) in &sorted.outgoing {
             let goes = if instance.healthy {
                 let goes = may_leave > 0;
@@ -440,7 +430,9 @@ impl<'a> Planning<'a, '_> {
         let runs = instance.status.is_some_and(|status| status.phase == Phase::Running);
         let drain = self.service.drain(instance.placement.revision);
         let routed = self.view.routed.contains(&self.service.id);
-        let step = if runs && routed && drain.0 > 0 {
+        // Draining is over at once where no gateway sends it requests or has any under way.
+        let busy = routed && !self.observed().is_drained(&id, &self.view.gateways);
+        let step = if runs && busy && drain.0 > 0 {
             let until = self.view.now.after(drain);
             self.plan.wake(until);
             Step::Drain { instance: id, until, why }
@@ -452,10 +444,10 @@ impl<'a> Planning<'a, '_> {
 
     fn explain(&mut self, sorted: &Sorted<'_>) {
         let (ready, wanted) = (sorted.ready(), self.service.wanted());
-        if ready < wanted {
-            if let Some(why) = self.laggard(sorted) {
-                self.plan.wait(&self.service.id, Wait::Ready { ready, wanted, why });
-            }
+        if ready < wanted
+            && let Some(why) = self.laggard(sorted)
+        {
+            self.plan.wait(&self.service.id, Wait::Ready { ready, wanted, why });
         }
     }
 

@@ -1,0 +1,97 @@
+//! What a plan is made from, with what every service would otherwise work out again.
+//!
+//! Made anew for each plan in one walk over the nodes; what only a few services ask for is made
+//! when it is first asked for.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{Availability, GATEWAY_SILENCE_MAX, NodeId, Observed, ServiceId, State, Timestamp};
+
+pub(crate) struct View<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) observed: &'a Observed,
+    pub(crate) now: Timestamp,
+    /// Set while too little is known to act: when that may be over, if no one speaks.
+    pub(crate) awaited_until: Option<Timestamp>,
+    /// Nodes that have been silent for too long.
+    pub(crate) lost: BTreeSet<NodeId>,
+    /// When the next node that runs instances will have been silent for too long.
+    pub(crate) loss_at: Option<Timestamp>,
+    /// Nodes that are being drained.
+    pub(crate) draining: BTreeSet<NodeId>,
+    /// Services that gateways send requests to, if any gateway is there to send them.
+    pub(crate) routed: BTreeSet<ServiceId>,
+    /// The gateways whose word is waited for before an instance is stopped.
+    pub(crate) gateways: Vec<NodeId>,
+    /// When the next of these will have been silent for too long.
+    pub(crate) gateway_silent_at: Option<Timestamp>,
+    dependents: OnceCell<BTreeMap<ServiceId, Vec<ServiceId>>>,
+}
+
+fn earlier(known: &mut Option<Timestamp>, at: Timestamp) {
+    *known = Some(known.map_or(at, |known| known.min(at)));
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(state: &'a State, observed: &'a Observed, now: Timestamp) -> Self {
+        let mut view = View {
+            state,
+            observed,
+            now,
+            awaited_until: None,
+            lost: BTreeSet::new(),
+            loss_at: None,
+            draining: BTreeSet::new(),
+            routed: BTreeSet::new(),
+            gateways: Vec::new(),
+            gateway_silent_at: None,
+            dependents: OnceCell::new(),
+        };
+        // Nodes and agents are both in the order of their names: one walk along both.
+        let mut agents = observed.agents.iter().peekable();
+        for node in state.node_uses() {
+            let id = &node.node.id;
+            while agents.next_if(|(other, _)| *other < id).is_some() {}
+            let agent = agents.next_if(|(other, _)| *other == id).map(|(_, agent)| agent);
+            if let Some(at) = observed.awaited_until(node, agent).filter(|at| *at > now) {
+                earlier(&mut view.awaited_until, at);
+            }
+            if node.node.capacity.is_some() {
+                match observed.lost_at(agent) {
+                    at if at <= now => drop(view.lost.insert(id.clone())),
+                    at if !node.instances.is_empty() => earlier(&mut view.loss_at, at),
+                    _ => {}
+                }
+            }
+            if node.node.availability == Availability::Draining {
+                view.draining.insert(id.clone());
+            }
+            if node.node.gateway && observed.gateway_answers(id, now) {
+                let seen_at = observed.gateways.get(id).map_or(observed.since, |g| g.seen_at);
+                earlier(&mut view.gateway_silent_at, seen_at.after(GATEWAY_SILENCE_MAX));
+                view.gateways.push(id.clone());
+            }
+        }
+        if !view.gateways.is_empty() {
+            let routes = state.gateways().flat_map(|gateway| &gateway.routes);
+            view.routed = routes.map(|route| route.to.service.clone()).collect();
+        }
+        view
+    }
+
+    /// The services that depend on `service`.
+    pub(crate) fn dependents(&self, service: &ServiceId) -> &[ServiceId] {
+        let dependents = self.dependents.get_or_init(|| {
+            let mut dependents = BTreeMap::<_, Vec<_>>::new();
+            for service in self.state.services() {
+                for dependency in &service.spec().depends_on {
+                    let of_one = dependents.entry(dependency.clone()).or_default();
+                    of_one.push(service.id.clone());
+                }
+            }
+            dependents
+        });
+        dependents.get(service).map_or(&[], Vec::as_slice)
+    }
+}
