@@ -10,6 +10,7 @@ mod apt;
 mod bench;
 mod demo;
 mod docker;
+mod docs;
 mod image;
 mod shell;
 mod step;
@@ -28,6 +29,7 @@ Usage: cargo xtask VERB [OPTIONS]
   demo [--exit] [ARGS]   build in release mode and show a service upgraded under load; stays up unless --exit
   test [--only STEP]     everything that must hold before a change goes in; installs what it needs (Debian)
        [--list]          the steps, without running them
+  docs [--check]         write the generated pages of the book; with --check, say what in the documentation is not true
   tidy                   the rules of the house (R1 to R5 and form), mechanically
   image                  the container image of examples/simpleservice, unless it is there already
   docker                 install the Docker engine if it is missing, start it if it does not answer
@@ -51,6 +53,8 @@ fn main() -> ExitCode {
             step::list(test::STEPS);
             Ok(())
         }
+        ["docs"] => docs::write(&top),
+        ["docs", "--check"] => docs::check(&top),
         ["tidy"] => tidy::run(&top),
         ["image"] => docker::ensure(&top).and_then(|()| image::ensure(&top)),
         ["docker"] => docker::ensure(&top),

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     apt::{self, Package},
-    docker, image,
+    docker, docs, image,
     shell::{Top, is_installed, output, run},
     step::{self, Step},
     tidy,
@@ -42,9 +42,9 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "docs",
-        what: "examples in the documentation compile and run",
-        needs: &[],
-        run: docs,
+        what: "examples in the documentation compile and run; the book is up to date",
+        needs: &["build"],
+        run: documentation,
     },
     Step {
         name: "engine",
@@ -109,8 +109,9 @@ fn unit(top: &Top) -> Result<()> {
     tests(top, &["--workspace", "--exclude", ACCEPTANCE])
 }
 
-fn docs(top: &Top) -> Result<()> {
-    run(&mut top.cargo(&["test", "--workspace", "--doc"]))
+fn documentation(top: &Top) -> Result<()> {
+    run(&mut top.cargo(&["test", "--workspace", "--doc"]))?;
+    docs::check(top)
 }
 
 fn engine(top: &Top) -> Result<()> {
