@@ -1,0 +1,114 @@
+//! A whole cluster in this process: server, agent and gateway, which speak to each other as they
+//! would across machines. `dev` runs one until it is told to stop, `demo` for as long as it shows.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::node::{Identity, Supply};
+use super::{ended, gateway, stopped};
+use crate::exit::Exit;
+use crate::output::Failure;
+
+/// What to start.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// Where the server listens; port 0 takes a free one.
+    pub(crate) listen: SocketAddr,
+    /// Where everything is kept; `None` for a directory that goes away at the end, with all
+    /// instances.
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Which node this is.
+    pub(crate) identity: Identity,
+    /// What the node gives to instances.
+    pub(crate) supply: Supply,
+}
+
+/// A running cluster. Stopped with [`Cluster::stop`]; dropping it does not wait for anything.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    /// The server's address.
+    pub(crate) url: String,
+    daemons: JoinSet<Result<(), Failure>>,
+    server: JoinSet<Result<(), Failure>>,
+    stop_daemons: watch::Sender<bool>,
+    stop_server: watch::Sender<bool>,
+    temporary: Option<TempDir>,
+}
+
+impl Cluster {
+    /// Starts all parts; the server answers once this is done.
+    pub(crate) async fn start(setup: Setup) -> Result<Cluster, Failure> {
+        let no_dir = |error: std::io::Error| {
+            Failure::new(Exit::Failure, "there is no place for temporary files").because(&error)
+        };
+        let ephemeral = setup.data_dir.is_none();
+        let (data_dir, temporary) = match setup.data_dir {
+            Some(dir) => (dir, None),
+            None => {
+                let dir = tempfile::Builder::new().prefix("muster-").tempdir().map_err(no_dir)?;
+                (dir.path().to_path_buf(), Some(dir))
+            }
+        };
+        let (stop_daemons, _) = watch::channel(false);
+        let (stop_server, _) = watch::channel(false);
+
+        let options = server::Options {
+            listen: setup.listen,
+            data_dir: data_dir.join("server"),
+            lost_after: server::Options::LOST_AFTER,
+        };
+        let (bound, is_bound) = oneshot::channel::<SocketAddr>();
+        let mut server = JoinSet::new();
+        let stop = stopped(stop_server.subscribe());
+        server.spawn(async move { ended("server", server::run(options, bound, stop).await) });
+        let Ok(address) = is_bound.await else {
+            // It has ended without answering, and knows why.
+            return Err(first_end(&mut server).await);
+        };
+        let url = format!("http://{address}");
+
+        let mut daemons = JoinSet::new();
+        let agent =
+            setup.supply.options(&setup.identity, &url, data_dir.join("agent"), ephemeral)?;
+        let stop = stopped(stop_daemons.subscribe());
+        daemons.spawn(async move { ended("agent", agent::run(agent, stop).await) });
+        let gateway = gateway::options(&setup.identity, &url, None)?;
+        let stop = stopped(stop_daemons.subscribe());
+        daemons.spawn(async move { ended("gateway", ::gateway::run(gateway, stop).await) });
+        Ok(Cluster { url, daemons, server, stop_daemons, stop_server, temporary })
+    }
+
+    /// Waits until a part ends by itself, which none should.
+    pub(crate) async fn failed(&mut self) -> Failure {
+        tokio::select! {
+            failure = first_end(&mut self.daemons) => failure,
+            failure = first_end(&mut self.server) => failure,
+        }
+    }
+
+    /// Stops agent and gateway, then the server, which hears their last words.
+    pub(crate) async fn stop(mut self) -> Result<(), Failure> {
+        self.stop_daemons.send_replace(true);
+        let daemons = self.daemons.join_all().await;
+        self.stop_server.send_replace(true);
+        let server = self.server.join_all().await;
+        if let Some(dir) = self.temporary.take() {
+            // What is left in a temporary directory is the system's to clear.
+            drop(dir.close());
+        }
+        daemons.into_iter().chain(server).collect()
+    }
+}
+
+/// Why the first of these ended.
+async fn first_end(parts: &mut JoinSet<Result<(), Failure>>) -> Failure {
+    match parts.join_next().await {
+        Some(Ok(Err(failure))) => failure,
+        Some(Err(panic)) => Failure::new(Exit::Failure, "a part has crashed").because(&panic),
+        Some(Ok(Ok(()))) | None => Failure::new(Exit::Failure, "a part has ended by itself"),
+    }
+}

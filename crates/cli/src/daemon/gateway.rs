@@ -1,0 +1,49 @@
+//! `muster gateway`: lets traffic in on this node.
+
+use super::node::Identity;
+use super::{Log, ended, stop_signal, stopped};
+use crate::exit::Exit;
+use crate::output::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  muster gateway --server http://10.0.0.1:4040
+  muster gateway --node edge1 --address 192.0.2.10";
+
+/// Let traffic in on this node, as gateway documents say
+///
+/// Every gateway of the cluster listens as every gateway document says. While no server answers
+/// it keeps the routes it has.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// How many threads serve; by default one for each core
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    #[command(flatten)]
+    identity: Identity,
+    #[command(flatten)]
+    pub(crate) log: Log,
+}
+
+/// The options of a gateway on a node.
+pub(super) fn options(
+    identity: &Identity,
+    server: &str,
+    threads: Option<u16>,
+) -> Result<gateway::Options, Failure> {
+    Ok(gateway::Options {
+        server: server.into(),
+        node: identity.name()?,
+        address: identity.address(server).to_string(),
+        threads: threads.map(usize::from),
+    })
+}
+
+/// Runs the verb.
+pub(crate) async fn run(args: Args, server: &str) -> Result<Exit, Failure> {
+    let stop = stop_signal()?;
+    let options = options(&args.identity, server, args.threads)?;
+    ended("gateway", gateway::run(options, stopped(stop)).await)?;
+    Ok(Exit::Ok)
+}

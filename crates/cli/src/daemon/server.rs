@@ -1,0 +1,51 @@
+//! `muster server`: the control plane by itself.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use model::Millis;
+use tokio::sync::oneshot;
+
+use super::{Log, data_dir, ended, stop_signal, stopped};
+use crate::exit::Exit;
+use crate::output::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  muster server                                   on this machine only
+  muster server --listen 0.0.0.0:4040             for agents and gateways on others
+  muster server --data-dir /srv/muster --log-format json";
+
+/// Run the control plane: keeps what is wanted, tells agents and gateways what to do
+///
+/// What it was told is kept in one file in its data directory and outlives it. Instances and
+/// traffic go on while it is away.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4040")]
+    listen: SocketAddr,
+    /// Where to keep the state; by default /var/lib/muster/server, or below
+    /// ~/.local/share for other users than root
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// How long an agent may be silent before its instances are replaced
+    #[arg(long, value_name = "DURATION", default_value_t = server::Options::LOST_AFTER)]
+    lost_after: Millis,
+    #[command(flatten)]
+    pub(crate) log: Log,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
+    let stop = stop_signal()?;
+    let options = server::Options {
+        listen: args.listen,
+        data_dir: args.data_dir.unwrap_or_else(|| data_dir("server")),
+        lost_after: args.lost_after,
+    };
+    let (bound, _) = oneshot::channel::<SocketAddr>();
+    ended("server", server::run(options, bound, stopped(stop)).await)?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,170 @@
+//! The hammer: clients that send request after request and forgive nothing. There is no retry:
+//! an answer other than 200, a broken connection or a long silence is a failed request.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::report::{Mark, Tally};
+
+const PATH: &str = "/endpoint0";
+/// An answer that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two requests of one client: users, not a benchmark.
+const PAUSE: Duration = Duration::from_millis(4);
+
+/// How many clients of which kind.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clients {
+    /// Those that keep their connection for as long as the gateway does.
+    pub(super) keeping: usize,
+    /// Those that open a connection for each request.
+    pub(super) opening: usize,
+}
+
+/// Clients at work.
+pub(super) struct Load {
+    shared: Arc<Shared>,
+    clients: JoinSet<Tally>,
+    marks: Mutex<Vec<Mark>>,
+}
+
+struct Shared {
+    to: SocketAddr,
+    began: Instant,
+    count: AtomicU64,
+    enough: AtomicBool,
+}
+
+impl Load {
+    /// Starts clients that send to `to`.
+    pub(super) fn start(to: SocketAddr, clients: Clients) -> Load {
+        let shared = Arc::new(Shared {
+            to,
+            began: Instant::now(),
+            count: AtomicU64::new(0),
+            enough: AtomicBool::new(false),
+        });
+        let mut tasks = JoinSet::new();
+        for _ in 0..clients.keeping {
+            tasks.spawn(client(Arc::clone(&shared), true));
+        }
+        for _ in 0..clients.opening {
+            tasks.spawn(client(Arc::clone(&shared), false));
+        }
+        Load { shared, clients: tasks, marks: Mutex::default() }
+    }
+
+    /// Requests that have ended so far.
+    pub(super) fn count(&self) -> u64 {
+        self.shared.count.load(Ordering::Relaxed)
+    }
+
+    /// Notes that something happens now.
+    pub(super) fn mark(&self, what: &'static str) {
+        let mark = Mark { at: self.shared.began.elapsed(), what };
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner).push(mark);
+    }
+
+    /// Waits until `count` requests have ended, and at least for `at_least`.
+    pub(super) async fn reach(&self, count: u64, at_least: Duration) {
+        tokio::time::sleep(at_least).await;
+        while self.count() < count {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Lets every client finish its request and counts.
+    pub(super) async fn stop(self) -> Tally {
+        self.shared.enough.store(true, Ordering::Relaxed);
+        let marks = self.marks.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Tally::default();
+        all.marks = marks;
+        for tally in self.clients.join_all().await {
+            all.add(tally);
+        }
+        all
+    }
+}
+
+/// Whether a request is answered well.
+pub(super) async fn probe(to: SocketAddr) -> bool {
+    let asked = async {
+        let mut sender = connect(to).await?;
+        ask(&mut sender, to).await
+    };
+    matches!(tokio::time::timeout(PATIENCE, asked).await, Ok(Ok(_)))
+}
+
+async fn client(shared: Arc<Shared>, keeps: bool) -> Tally {
+    let mut tally = Tally::default();
+    let mut kept: Option<SendRequest<Empty<Bytes>>> = None;
+    while !shared.enough.load(Ordering::Relaxed) {
+        let asked = async {
+            // The gateway may close a connection between two requests; that is seen before the
+            // next one is sent, or it counts.
+            let is_open = match kept.as_mut() {
+                Some(sender) => sender.ready().await.is_ok(),
+                None => false,
+            };
+            if !is_open {
+                kept = None;
+            }
+            let sender = match kept.as_mut() {
+                Some(sender) => sender,
+                None => kept.insert(connect(shared.to).await?),
+            };
+            ask(sender, shared.to).await
+        };
+        let answer = match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("no answer for {}s", PATIENCE.as_secs())),
+        };
+        if answer.is_err() || !keeps {
+            kept = None;
+        }
+        tally.count(shared.began.elapsed(), answer);
+        shared.count.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(PAUSE).await;
+    }
+    tally
+}
+
+async fn connect(to: SocketAddr) -> Result<SendRequest<Empty<Bytes>>, String> {
+    let failed = |error: &dyn std::error::Error| format!("cannot connect: {error}");
+    let stream = TcpStream::connect(to).await.map_err(|error| failed(&error))?;
+    stream.set_nodelay(true).map_err(|error| failed(&error))?;
+    let shaken = http1::handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = shaken.map_err(|error| failed(&error))?;
+    // Its errors reach the request that is under way.
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+/// Sends one request and answers the version that answered it.
+async fn ask(sender: &mut SendRequest<Empty<Bytes>>, to: SocketAddr) -> Result<String, String> {
+    let request = Request::get(PATH).header(header::HOST, to.to_string()).body(Empty::new());
+    let request = request.map_err(|error| error.to_string())?;
+    let failed = |error: hyper::Error| format!("broken connection: {error}");
+    let response = sender.send_request(request).await.map_err(failed)?;
+    let status = response.status();
+    let body = response.into_body().collect().await.map_err(failed)?.to_bytes();
+    if status != StatusCode::OK {
+        let text: String = String::from_utf8_lossy(&body).trim().chars().take(80).collect();
+        return Err(format!("answered {status}: {text}"));
+    }
+    let body: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(&body).map_err(|error| format!("unreadable answer: {error}"))?;
+    let version = body.get("version").and_then(|version| version.as_str());
+    version.map(str::to_string).ok_or_else(|| "an answer without a version".to_string())
+}

@@ -1,0 +1,286 @@
+//! `muster demo`: the main job, for real, on this machine, with nothing to prepare: a service of
+//! four instances behind a gateway is upgraded while clients hammer it, and none notices.
+//!
+//! Tells the story and drives it through the same verbs a reader would type. `load` hammers,
+//! `report` counts. The verdict is the load's alone: one failed request fails the demo.
+
+mod load;
+mod report;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use api::{Client, NodeState, NodeView, Source, path};
+use model::Millis;
+
+use crate::daemon::cluster::{Cluster, Setup};
+use crate::daemon::node::{Identity, Supply};
+use crate::daemon::{stop_signal, stopped};
+use crate::exit::Exit;
+use crate::output::screen::Tone;
+use crate::output::{Failure, Screen};
+use crate::verbs::follow::Wait;
+use crate::verbs::{Session, apply, outcome};
+
+const EXAMPLES: &str = "\
+Examples:
+  muster demo                         then look around, until Ctrl-C
+  muster demo --exit                  come back when it is over; exit code 0 if no request failed
+  muster demo --exit --requests 50000";
+
+const SERVICE: &str = "/demo/simple";
+/// From one port on: the gateway's, then those for instances.
+const PORTS: u16 = 64;
+/// How long a part of the story may take before something is wrong with the machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Upgrade a service under load and lose nothing: the whole of Muster in half a minute
+///
+/// Everything is real: a server, an agent and a gateway, four processes of a small example
+/// service, and clients whose every request must be answered with 200. It needs no Docker and
+/// leaves nothing behind.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// End when it is over instead of staying up to be explored
+    #[arg(long)]
+    exit: bool,
+    /// Send at least so many requests
+    #[arg(long, value_name = "NUMBER", default_value_t = 6000)]
+    requests: u64,
+    /// The example service; by default the `simpleservice` beside this program
+    #[arg(long, value_name = "PROGRAM", env = "MUSTER_SIMPLESERVICE", hide_env_values = true)]
+    simpleservice: Option<PathBuf>,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(args: Args, screen: Screen) -> Result<Exit, Failure> {
+    let program = simpleservice(args.simpleservice)?;
+    let stop = stop_signal()?;
+    let first_port = free_ports()?;
+    let supply = Supply {
+        no_docker: true,
+        ports: Some((first_port + 1, first_port + PORTS - 1)),
+        ..Supply::default()
+    };
+    let mut cluster = Cluster::start(Setup {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        data_dir: None,
+        identity: Identity::default(),
+        supply,
+    })
+    .await?;
+    let session = Session { client: Client::new(&cluster.url)?, screen };
+    let stage = Stage { session, program, listen: (Ipv4Addr::LOCALHOST, first_port).into() };
+    let played = tokio::select! {
+        played = Box::pin(stage.play(args.requests)) => played,
+        failure = cluster.failed() => Err(failure),
+        () = stopped(stop.clone()) => {
+            Err(Failure::new(Exit::Failure, "stopped before the demo was over"))
+        }
+    };
+    if played.is_ok() && !args.exit {
+        stage.leave_open(&cluster.url)?;
+        tokio::select! {
+            failure = cluster.failed() => return Err(failure),
+            () = stopped(stop) => {}
+        }
+    }
+    let cleared = cluster.stop().await;
+    let exit = played?;
+    cleared.map(|()| exit)
+}
+
+/// The program to run as the service.
+fn simpleservice(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let beside = || std::env::current_exe().ok().map(|own| own.with_file_name("simpleservice"));
+    let program = given.or_else(beside).unwrap_or_default();
+    // The agent runs it from another directory.
+    std::fs::canonicalize(&program).map_err(|error| {
+        let message = format!("the example service is missing: {}", program.display());
+        Failure::new(Exit::Usage, message).because(&error).hint(
+            "build both with `cargo build --bin muster --bin simpleservice`, or name it with \
+             --simpleservice or MUSTER_SIMPLESERVICE",
+        )
+    })
+}
+
+/// The first of a row of free ports. Instances get fixed ones, and something else, maybe another
+/// demo, may have those that Muster gives by default.
+fn free_ports() -> Result<u16, Failure> {
+    let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    let rows = 180;
+    let begin = std::process::id() % rows;
+    (0..rows)
+        .map(|index| 20_000 + u16::try_from((begin + index) % rows).unwrap_or(0) * PORTS)
+        .find(|first| (*first..first + PORTS).all(free))
+        .ok_or_else(|| Failure::new(Exit::Failure, "no free ports between 20000 and 31999"))
+}
+
+/// What the story needs.
+struct Stage {
+    session: Session,
+    program: PathBuf,
+    listen: SocketAddr,
+}
+
+impl Stage {
+    async fn play(&self, requests: u64) -> Result<Exit, Failure> {
+        let screen = &self.session.screen;
+        self.node_is_ready().await?;
+        self.title("A service in a file: four instances of version 0.9, behind a gateway")?;
+        for line in self.document("0.9").lines() {
+            screen.line(screen.paint(Tone::Dim, &format!("  {line}")))?;
+        }
+        self.command("muster apply -f demo.yaml --wait")?;
+        if self.apply("0.9").await? != Exit::Ok {
+            return Err(self.not_up());
+        }
+        self.gateway_answers().await?;
+
+        self.title("Clients: some keep their connection, some open one for each request")?;
+        let load = load::Load::start(self.listen, load::Clients { keeping: 6, opening: 4 });
+        load.reach(requests / 4, Duration::from_millis(1500)).await;
+        screen.line(format!("{} requests answered so far", load.count()))?;
+
+        self.title("The upgrade to 1.0, under load")?;
+        screen.line(self.difference())?;
+        self.command("muster apply -f demo.yaml --wait")?;
+        load.mark("upgrade begins");
+        let upgraded = self.apply("1.0").await?;
+        load.mark("upgrade ends");
+        load.reach(requests, Duration::from_millis(1500)).await;
+        let tally = load.stop().await;
+
+        self.title("What the clients saw")?;
+        screen.line(report::render(screen, &tally))?;
+        let is_good = upgraded == Exit::Ok && tally.failed() == 0 && tally.saw("1.0");
+        Ok(if is_good { Exit::Ok } else { Exit::Failure })
+    }
+
+    fn title(&self, text: &str) -> Result<(), Failure> {
+        let screen = &self.session.screen;
+        screen.line(format!("\n{}\n", screen.paint(Tone::Strong, &format!("== {text}"))))
+    }
+
+    fn command(&self, text: &str) -> Result<(), Failure> {
+        let screen = &self.session.screen;
+        screen.line(format!("\n{}", screen.paint(Tone::Good, &format!("$ {text}"))))
+    }
+
+    fn document(&self, version: &str) -> String {
+        let program = serde_json::json!([self.program]);
+        let listen = self.listen;
+        format!(
+            "\
+service: {SERVICE}
+instances: 4
+process:
+  command: {program}
+env:
+  SIMPLE_SERVICE_VERSION: \"{version}\"
+resources: {{ cpu: 0.05, memory: 64MiB }}
+ports:
+  - name: http
+health:
+  - probe: {{ http: {{ path: /health, port: http }} }}
+    interval: 1s
+readiness:
+  probe: {{ http: {{ path: /health, port: http }} }}
+  interval: 100ms
+rollout:
+  min_healthy: 100%   # never fewer than four
+  max_over: 25%       # never more than five
+  deadline: 1m        # without progress for so long, it goes back by itself
+---
+gateway: demo
+listen: {listen}
+routes:
+  - to: {SERVICE}:http
+"
+        )
+    }
+
+    /// The two lines that an upgrade is made of.
+    fn difference(&self) -> String {
+        let screen = &self.session.screen;
+        let (before, after) = (self.document("0.9"), self.document("1.0"));
+        let changed = before.lines().zip(after.lines()).filter(|(before, after)| before != after);
+        let lines = changed.flat_map(|(before, after)| {
+            [
+                screen.paint(Tone::Bad, &format!("- {before}")),
+                screen.paint(Tone::Good, &format!("+ {after}")),
+            ]
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    async fn apply(&self, version: &str) -> Result<Exit, Failure> {
+        let source = Source { name: "demo.yaml".into(), text: self.document(version) };
+        let reply = apply::send(&self.session.client, vec![source], false).await?;
+        let deployments: Vec<_> = reply.deployment.into_iter().collect();
+        let wait = Wait::until(Some(Millis(PATIENCE.as_millis() as u64)));
+        outcome::show(&self.session, &reply, &deployments, &wait).await
+    }
+
+    /// The agent and the gateway have called at the server.
+    async fn node_is_ready(&self) -> Result<(), Failure> {
+        let called = until(|| async {
+            let nodes: Vec<NodeView> = self.session.client.get(path::NODES).await.ok()?;
+            let ready = |view: &NodeView| {
+                view.state == NodeState::Ready && view.node.capacity.is_some() && view.node.gateway
+            };
+            nodes.iter().any(ready).then_some(())
+        });
+        called.await.ok_or_else(|| {
+            Failure::new(Exit::Failure, "agent and gateway did not call at the server")
+                .hint("run it again with -v to see what they say")
+        })
+    }
+
+    /// The gateway sends requests to the service: it learns that a moment after the deployment
+    /// has ended, and nothing was promised to clients before.
+    async fn gateway_answers(&self) -> Result<(), Failure> {
+        let answered = until(|| async { load::probe(self.listen).await.then_some(()) }).await;
+        answered.ok_or_else(|| {
+            Failure::new(Exit::Failure, format!("the gateway does not answer at {}", self.listen))
+        })
+    }
+
+    fn not_up(&self) -> Failure {
+        Failure::new(Exit::Failure, "version 0.9 did not come up")
+            .hint("run it again with -v to see what the agent says")
+    }
+
+    /// What a reader may try next.
+    fn leave_open(&self, url: &str) -> Result<(), Failure> {
+        self.title("It stays up until Ctrl-C. In another terminal:")?;
+        self.session.screen.line(format!(
+            "export MUSTER_SERVER={url}\n\
+             curl http://{listen}/endpoint0\n\
+             muster get instances -o wide\n\
+             muster describe service {SERVICE}\n\
+             muster logs -f {SERVICE}\n\
+             muster events -f\n\
+             muster scale {SERVICE} 6 --wait\n\
+             muster restart {SERVICE} --wait\n\
+             muster rollout undo {SERVICE} --wait\n\
+             kill -9 one of the simpleservice processes, and see it come back",
+            listen = self.listen
+        ))
+    }
+}
+
+/// Asks until there is an answer, or patience ends.
+async fn until<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut() -> F) -> Option<T> {
+    let answered = async {
+        loop {
+            match ask().await {
+                Some(answer) => return answer,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, answered).await.ok()
+}

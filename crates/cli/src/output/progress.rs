@@ -1,0 +1,172 @@
+//! Deployments as they go: a bar for each service on a terminal, else a line whenever something
+//! has changed. Written to standard error, so that standard output stays for answers.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use api::{DeploymentView, MoveView};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use model::{DeploymentId, MoveState, ServiceId, Stage};
+
+use super::age;
+
+/// Shows how far deployments are.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    look: Look,
+}
+
+#[derive(Debug)]
+enum Look {
+    Bars { all: MultiProgress, bars: BTreeMap<(DeploymentId, ServiceId), ProgressBar> },
+    Lines { told: BTreeMap<(DeploymentId, ServiceId), String> },
+    Nothing,
+}
+
+impl Progress {
+    /// Bars on a terminal, lines elsewhere.
+    pub(crate) fn new() -> Progress {
+        let look = match io::stderr().is_terminal() {
+            true => Look::Bars { all: MultiProgress::new(), bars: BTreeMap::new() },
+            false => Look::Lines { told: BTreeMap::new() },
+        };
+        Progress { look }
+    }
+
+    /// Shows nothing, for programs.
+    pub(crate) fn hidden() -> Progress {
+        Progress { look: Look::Nothing }
+    }
+
+    /// Shows the present state.
+    pub(crate) fn show(&mut self, view: &DeploymentView) {
+        let deployment = &view.deployment;
+        for (index, progress) in view.moves.iter().enumerate() {
+            let key = (deployment.id, progress.service.clone());
+            let state = deployment.moves.get(index).map(|one| one.state);
+            let text = words(progress, state, &deployment.stage);
+            match &mut self.look {
+                Look::Nothing => {}
+                Look::Lines { told } => {
+                    if told.get(&key) != Some(&text) {
+                        // Nobody to tell is no reason to stop following.
+                        let _ = writeln!(io::stderr(), "{} {}: {text}", key.0, key.1);
+                        told.insert(key, text);
+                    }
+                }
+                Look::Bars { all, bars } => {
+                    let bar = bars.entry(key).or_insert_with(|| add_bar(all, progress));
+                    bar.set_length(progress.wanted.max(1).into());
+                    bar.set_position(position(progress).into());
+                    bar.set_message(tail(progress, state, &deployment.stage));
+                }
+            }
+        }
+    }
+
+    /// Says something that concerns no single service, above the bars.
+    pub(crate) fn say(&self, text: &str) {
+        match &self.look {
+            Look::Bars { all, .. } => drop(all.println(text)),
+            Look::Lines { .. } => drop(writeln!(io::stderr(), "{text}")),
+            Look::Nothing => {}
+        }
+    }
+
+    /// Leaves the bars as they are; what is written next goes below.
+    pub(crate) fn finish(self) {
+        if let Look::Bars { bars, .. } = self.look {
+            bars.into_values().for_each(|bar| bar.abandon());
+        }
+    }
+}
+
+fn add_bar(all: &MultiProgress, progress: &MoveView) -> ProgressBar {
+    let bar = all.add(ProgressBar::new(progress.wanted.into()));
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}  {bar:24}  {msg}") {
+        bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏░").tick_chars("⠁⠂⠄⡀⢀⠠⠐⠈ "));
+    }
+    bar.set_prefix(progress.service.to_string());
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+/// How many of its places are filled; a service that goes away fills none and is full when gone.
+fn position(progress: &MoveView) -> u32 {
+    match progress.wanted {
+        0 => u32::from(progress.outgoing == 0),
+        wanted => progress.ready.min(wanted),
+    }
+}
+
+/// A move in one line.
+fn words(progress: &MoveView, state: Option<MoveState>, stage: &Stage) -> String {
+    let tail = tail(progress, state, stage);
+    match stage {
+        Stage::Running => tail,
+        _ => format!("{}: {tail}", stage.word()),
+    }
+}
+
+fn tail(progress: &MoveView, state: Option<MoveState>, stage: &Stage) -> String {
+    let mut parts = vec![match progress.wanted {
+        0 => "removing".into(),
+        wanted => format!("{}/{wanted} ready", progress.ready),
+    }];
+    if progress.outgoing > 0 {
+        parts.push(format!("{} old", progress.outgoing));
+    }
+    match state {
+        Some(MoveState::Superseded) => parts.push("taken over by a newer deployment".into()),
+        Some(MoveState::Done) => parts.push("done".into()),
+        _ if stage.is_over() => {}
+        _ => {
+            parts.extend(progress.waits.iter().map(|wait| wait.message.clone()));
+            // The last minute is told, so that nobody is surprised by a rollback.
+            let left = progress.deadline_in.filter(|left| left.0 < 60_000);
+            parts.extend(left.map(|left| format!("fails in {}", age::span(left))));
+        }
+    }
+    parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::WaitView;
+    use model::{Millis, Wait};
+
+    fn progress(wanted: u32, ready: u32, outgoing: u32) -> MoveView {
+        let service: ServiceId = "/shop/web".parse().unwrap();
+        let wait = Wait::Budget { live: 5, max: 5 };
+        let waits = vec![WaitView { service: service.clone(), message: wait.to_string(), wait }];
+        MoveView { service, wanted, ready, outgoing, deadline_in: Some(Millis::secs(42)), waits }
+    }
+
+    #[test]
+    fn a_move_is_told_in_a_line() {
+        let check = |progress: MoveView, state, stage, expected: &str| {
+            assert_eq!(words(&progress, Some(state), &stage), expected);
+        };
+        check(
+            progress(4, 1, 4),
+            MoveState::Moving,
+            Stage::Running,
+            "1/4 ready, 4 old, 5 instances live of at most 5, fails in 42s",
+        );
+        check(progress(4, 4, 0), MoveState::Done, Stage::Running, "4/4 ready, done");
+        check(
+            progress(0, 0, 2),
+            MoveState::Moving,
+            Stage::Paused,
+            "paused: removing, 2 old, 5 instances live of at most 5, fails in 42s",
+        );
+    }
+
+    #[test]
+    fn a_service_that_goes_away_is_full_when_gone() {
+        assert_eq!((position(&progress(0, 0, 2)), position(&progress(0, 0, 0))), (0, 1));
+        assert_eq!(position(&progress(2, 4, 0)), 2);
+    }
+}

@@ -1,0 +1,165 @@
+//! Where output goes. Knows whether colour is wanted and which form was asked for; a closed pipe
+//! is an error like any other here, and made quiet by [`Failure`](super::Failure).
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::table::{self, Row};
+use super::{Failure, age};
+use crate::exit::Exit;
+
+/// The form of what is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned columns, for people.
+    #[default]
+    Table,
+    /// The same with more columns.
+    Wide,
+    /// The documents of the API, for programs.
+    Json,
+    /// The same as YAML.
+    Yaml,
+    /// One name a line, for shell loops.
+    Name,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Even into a pipe.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+impl ColorWhen {
+    /// Whether to colour what goes to a stream.
+    fn for_stream(self, is_terminal: bool) -> bool {
+        match self {
+            ColorWhen::Always => true,
+            ColorWhen::Never => false,
+            ColorWhen::Auto => {
+                let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+                is_terminal && !refused && !dumb
+            }
+        }
+    }
+
+    /// Whether to colour standard error.
+    pub(crate) fn for_stderr(self) -> bool {
+        self.for_stream(io::stderr().is_terminal())
+    }
+}
+
+/// A role in which text is shown, whatever its colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// As it is.
+    Plain,
+    /// All is well.
+    Good,
+    /// Under way, or worth a look.
+    Warn,
+    /// Wrong.
+    Bad,
+    /// Beside the point.
+    Dim,
+    /// A heading.
+    Strong,
+}
+
+impl Tone {
+    fn code(self) -> &'static str {
+        match self {
+            Tone::Plain => "",
+            Tone::Good => "32",
+            Tone::Warn => "33",
+            Tone::Bad => "31",
+            Tone::Dim => "2",
+            Tone::Strong => "1",
+        }
+    }
+}
+
+/// Standard output, and how to write to it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Screen {
+    /// The form asked for.
+    pub(crate) format: Format,
+    color: bool,
+    terminal: bool,
+}
+
+impl Screen {
+    /// Standard output as asked for.
+    pub(crate) fn new(format: Format, color: ColorWhen) -> Screen {
+        let terminal = io::stdout().is_terminal();
+        Screen { format, color: color.for_stream(terminal), terminal }
+    }
+
+    /// Whether a person watches.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Whether programs read: no words beside the documents then.
+    pub(crate) fn is_for_programs(&self) -> bool {
+        !matches!(self.format, Format::Table | Format::Wide)
+    }
+
+    /// `text` in its tone.
+    pub(crate) fn paint(&self, tone: Tone, text: &str) -> String {
+        match (self.color, tone.code()) {
+            (false, _) | (_, "") => text.to_string(),
+            (true, code) => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+        }
+    }
+
+    /// Writes a line.
+    pub(crate) fn line(&self, text: impl std::fmt::Display) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Failure::from)
+    }
+
+    /// Writes bytes as they are.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(Failure::from)
+    }
+
+    /// Writes a document of the API, as YAML or (whatever else was asked for) JSON.
+    pub(crate) fn document<T: Serialize>(&self, document: &T) -> Result<(), Failure> {
+        let text = match self.format {
+            Format::Yaml => serde_saphyr::to_string(document).map_err(|error| error.to_string()),
+            _ => serde_json::to_string_pretty(document).map_err(|error| error.to_string()),
+        };
+        match text {
+            Ok(text) => self.line(text.trim_end()),
+            Err(cause) => {
+                Err(Failure::new(Exit::Failure, "the answer cannot be written").because_of(cause))
+            }
+        }
+    }
+
+    /// Writes things in the form asked for.
+    pub(crate) fn list<T: Row + Serialize>(&self, items: &[T]) -> Result<(), Failure> {
+        match self.format {
+            Format::Json | Format::Yaml => self.document(&items),
+            Format::Name => items.iter().try_for_each(|item| self.line(item.name())),
+            Format::Table | Format::Wide if items.is_empty() => self.line("none"),
+            Format::Table | Format::Wide => self.line(self.table(items)),
+        }
+    }
+
+    /// Things as a table.
+    pub(crate) fn table<T: Row>(&self, items: &[T]) -> String {
+        table::render(items, self.format == Format::Wide, self.color, age::now())
+    }
+}

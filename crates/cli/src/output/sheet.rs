@@ -1,0 +1,56 @@
+//! A description of one thing: labelled lines, then sections.
+
+use super::screen::{Screen, Tone};
+
+/// A description being written.
+#[derive(Debug)]
+pub(crate) struct Sheet<'a> {
+    screen: &'a Screen,
+    label_len: usize,
+    text: String,
+}
+
+impl<'a> Sheet<'a> {
+    /// An empty description whose labels are at most `label_len` characters long.
+    pub(crate) fn new(screen: &'a Screen, label_len: usize) -> Sheet<'a> {
+        Sheet { screen, label_len, text: String::new() }
+    }
+
+    /// A labelled line; left out if there is nothing to say.
+    pub(crate) fn line(&mut self, label: &str, value: impl ToString) -> &mut Self {
+        self.toned(label, Tone::Plain, value)
+    }
+
+    /// A labelled line in a tone.
+    pub(crate) fn toned(&mut self, label: &str, tone: Tone, value: impl ToString) -> &mut Self {
+        let value = value.to_string();
+        if !value.is_empty() {
+            let pad = " ".repeat(self.label_len.saturating_sub(label.chars().count()) + 2);
+            self.text.push_str(&self.screen.paint(Tone::Strong, label));
+            self.text.push_str(&pad);
+            self.text.push_str(&self.screen.paint(tone, &value));
+            self.text.push('\n');
+        }
+        self
+    }
+
+    /// A section with its lines indented; left out if it is empty.
+    pub(crate) fn section(&mut self, title: &str, body: &str) -> &mut Self {
+        if !body.trim().is_empty() {
+            self.text.push('\n');
+            self.text.push_str(&self.screen.paint(Tone::Strong, title));
+            self.text.push('\n');
+            for line in body.lines() {
+                self.text.push_str("  ");
+                self.text.push_str(line);
+                self.text.push('\n');
+            }
+        }
+        self
+    }
+
+    /// All of it, without the last line end.
+    pub(crate) fn finish(&self) -> &str {
+        self.text.trim_end()
+    }
+}

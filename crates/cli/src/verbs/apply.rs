@@ -1,0 +1,98 @@
+//! `muster apply`: make services and gateways as documents say.
+
+use api::{ApplyReply, ApplyRequest, Client, Detail, Source, path};
+use model::DeploymentId;
+
+use super::documents::Files;
+use super::follow::Wait;
+use super::{Session, get, outcome};
+use crate::exit::Exit;
+use crate::output::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  muster apply -f web.yaml                     start it, and go on with other things
+  muster apply -f web.yaml --wait              come back when it runs; exit code 6 if it fails
+  muster apply -f shop/ -f gateway.yaml        several, as one deployment
+  cat web.yaml | muster apply -f -             from standard input
+  muster apply -f marathon-app.json            an app definition of Marathon";
+
+/// Make services and gateways as documents say
+///
+/// All documents of one call are one deployment: either all are accepted or nothing changes.
+/// What is as it should be already is left alone.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
+    let sources = args.files.read()?;
+    let reply = send(&session.client, sources, false).await?;
+    let follow = match args.wait.is_wanted() {
+        true => followed(session, &reply).await?,
+        false => reply.deployment.into_iter().collect(),
+    };
+    outcome::show(session, &reply, &follow, &args.wait).await
+}
+
+/// Sends documents to the server. If none answers, wrong documents are reported all the same:
+/// that is the error to mend first.
+pub(crate) async fn send(
+    client: &Client,
+    sources: Vec<Source>,
+    plan: bool,
+) -> Result<ApplyReply, Failure> {
+    let request = ApplyRequest { sources, plan };
+    match client.post(path::APPLY, &request).await {
+        Ok(reply) => Ok(reply),
+        Err(error) => {
+            if let api::Error::Unreachable { .. } = error {
+                check(&request.sources)?;
+            }
+            Err(Failure::from(error).with_sources(&request.sources))
+        }
+    }
+}
+
+fn check(sources: &[Source]) -> Result<(), Failure> {
+    let mut faults = Vec::new();
+    for source in sources {
+        faults.extend(formats::parse(&source.name, &source.text).err().unwrap_or_default());
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let details = faults.into_iter().map(|fault| Detail {
+        source: Some(fault.source),
+        line: Some(fault.line),
+        column: Some(fault.column),
+        key: Some(fault.key).filter(|key| !key.is_empty()),
+        message: fault.message,
+    });
+    Err(Failure::new(Exit::Documents, "the documents are wrong; and no server answers")
+        .with_details(details.collect())
+        .with_sources(sources))
+}
+
+/// The deployments to wait for: the one that was started, or, if nothing had to change, those
+/// under way. Whoever applies again after an interruption still wants to know how it ends.
+async fn followed(session: &Session, reply: &ApplyReply) -> Result<Vec<DeploymentId>, Failure> {
+    if let Some(deployment) = reply.deployment {
+        return Ok(vec![deployment]);
+    }
+    let mut deployments = Vec::new();
+    for change in reply.changes.iter().filter(|change| change.kind == "service") {
+        if let Ok(service) = change.name.parse() {
+            deployments.extend(get::service(&session.client, &service).await?.deployment);
+        }
+    }
+    deployments.sort();
+    deployments.dedup();
+    Ok(deployments)
+}

@@ -1,0 +1,97 @@
+//! An instance in full.
+
+use api::InstanceView;
+use model::{Goal, InstanceId, Status, Timestamp};
+
+use super::Session;
+use crate::exit::Exit;
+use crate::output::rows::instance_state;
+use crate::output::screen::Tone;
+use crate::output::sheet::Sheet;
+use crate::output::{Failure, age};
+use crate::verbs::get;
+
+pub(super) async fn show(session: &Session, id: &InstanceId) -> Result<Exit, Failure> {
+    let Some(view) = get::instance(&session.client, id).await? else {
+        return Err(get::not_found("instance", &id.to_string()));
+    };
+    if session.screen.is_for_programs() {
+        session.screen.document(&view)?;
+        return Ok(Exit::Ok);
+    }
+    let now = age::now();
+    let mut sheet = Sheet::new(&session.screen, 11);
+    head(&mut sheet, &view, now);
+    if let Some(status) = &view.status {
+        runs(&mut sheet, status, now);
+        sheet.section("Health checks", &checks(status, now));
+    }
+    sheet.section("What it prints", &format!("muster logs {id}"));
+    session.screen.line(sheet.finish())?;
+    Ok(Exit::Ok)
+}
+
+fn head(sheet: &mut Sheet<'_>, view: &InstanceView, now: Timestamp) {
+    let (state, tone) = instance_state(view);
+    let ports: Vec<_> = view.ports.iter().map(u16::to_string).collect();
+    let goal = match &view.goal {
+        Goal::Run => String::from("should run"),
+        Goal::Drain { until, why } => {
+            let left = age::span(until.since(now));
+            format!("finishes its requests, for at most {left} more: {why}")
+        }
+        Goal::Stop { why } => format!("should stop: {why}"),
+    };
+    let current = if view.current { "" } else { " (another one is wanted)" };
+    sheet
+        .line("Instance", &view.instance)
+        .toned("State", tone, state)
+        .toned("No traffic", Tone::Warn, view.not_serving.clone().unwrap_or_default())
+        .line("Goal", goal)
+        .line("Service", &view.service)
+        .line("Revision", format!("{}{current}", view.revision))
+        .line("Node", format!("{} ({})", view.node, view.address))
+        .line("Ports", ports.join(", "))
+        .line("Placed", format!("{} ago", age::since(view.placed_at, now)));
+}
+
+fn runs(sheet: &mut Sheet<'_>, status: &Status, now: Timestamp) {
+    let run = match status.started_at {
+        Some(at) => format!("{}, started {} ago", status.run, age::since(at, now)),
+        None => status.run.to_string(),
+    };
+    let verdict = match status.healthy {
+        Some(true) => "healthy",
+        Some(false) => "unhealthy",
+        None => "health not known",
+    };
+    let ready = if status.ready { "ready" } else { "not ready" };
+    sheet.line("Run", run).line("Condition", format!("{verdict}, {ready}"));
+    sheet.toned("Because", Tone::Warn, status.message.clone().unwrap_or_default());
+    if let Some(exit) = &status.last_exit {
+        let text = format!("{}, {} ago", exit.message, age::since(exit.at, now));
+        sheet.toned("Last exit", Tone::Bad, text);
+    }
+    if status.failures > 0 {
+        sheet.toned("Failures", Tone::Bad, format!("{} in a row", status.failures));
+    }
+}
+
+fn checks(status: &Status, now: Timestamp) -> String {
+    let mut text = String::new();
+    for (index, check) in status.checks.iter().enumerate() {
+        let ago = |at: Option<Timestamp>| match at {
+            Some(at) => format!("{} ago", age::since(at, now)),
+            None => "never".into(),
+        };
+        text.push_str(&format!(
+            "{index}: last passed {}, {} failures in a row\n",
+            ago(check.last_success),
+            check.consecutive_failures
+        ));
+        if let Some(cause) = &check.last_failure_cause {
+            text.push_str(&format!("   last failed {}: {cause}\n", ago(check.last_failure)));
+        }
+    }
+    text
+}

@@ -1,0 +1,129 @@
+//! A service in full.
+
+use api::{InstanceView, ServiceView};
+use model::{OnFailure, Probe, Revision, ServiceId, Spec, Timestamp};
+
+use super::{Session, events, waits};
+use crate::exit::Exit;
+use crate::output::rows::service_state;
+use crate::output::screen::{Screen, Tone};
+use crate::output::sheet::Sheet;
+use crate::output::{Failure, age};
+use crate::verbs::get;
+
+pub(super) async fn show(session: &Session, id: &ServiceId) -> Result<Exit, Failure> {
+    let view = get::service(&session.client, id).await?;
+    if session.screen.is_for_programs() {
+        session.screen.document(&view)?;
+        return Ok(Exit::Ok);
+    }
+    let instances = get::instances_of(&session.client, id).await?;
+    let mut sheet = Sheet::new(&session.screen, 12);
+    head(&mut sheet, &session.screen, &view, age::now());
+    sheet.section("Why it is not as wanted", &why(&session.screen, &view, &instances));
+    spec(&mut sheet, &view.spec);
+    sheet.section("Instances", &session.screen.table(&instances));
+    let revisions: Vec<Revision> = view.revisions.iter().map(|r| r.as_ref().clone()).collect();
+    sheet.section("Revisions", &session.screen.table(&revisions));
+    let events = events(&session.client, id).await?;
+    if !events.is_empty() {
+        sheet.section("Events", &session.screen.table(&events));
+    }
+    session.screen.line(sheet.finish())?;
+    Ok(Exit::Ok)
+}
+
+fn head(sheet: &mut Sheet<'_>, screen: &Screen, view: &ServiceView, now: Timestamp) {
+    let (word, tone) = service_state(view.state);
+    let mut state = format!("{word}, {} of {} ready", view.ready, view.instances);
+    if view.outgoing > 0 {
+        state.push_str(&format!(", {} old ones leaving", view.outgoing));
+    }
+    sheet.line("Service", &view.service).toned("State", tone, state).line("Runs", &view.runs);
+    let applied = age::since(view.applied_at, now);
+    sheet.line("Revision", format!("{}, applied {applied} ago", view.revision));
+    if let Some(id) = view.deployment {
+        let text = format!("{id} (follow it with: muster rollout status {id})");
+        sheet.line("Deployment", text);
+    }
+    if let Some(latch) = &view.latch {
+        let text = format!(
+            "revision {} failed {} ago: {}",
+            latch.revision,
+            age::since(latch.at, now),
+            latch.reason
+        );
+        let rest = "it stays at the revision before until another one is applied";
+        sheet.toned("Latched", Tone::Bad, text).line("", screen.paint(Tone::Dim, rest));
+    }
+}
+
+/// What it waits for, and each instance that is in trouble.
+fn why(screen: &Screen, view: &ServiceView, instances: &[InstanceView]) -> String {
+    let mut text = waits(screen, &view.waits);
+    for instance in instances {
+        if instance.goal != model::Goal::Run {
+            continue;
+        }
+        if let Some(reason) = &instance.not_serving {
+            text.push_str(&format!("{} on {}: {reason}\n", instance.instance, instance.node));
+            let exit = instance.status.as_ref().and_then(|status| status.last_exit.as_ref());
+            if let Some(exit) = exit {
+                let line = format!("  it ended before: {}", exit.message);
+                text.push_str(&format!("{line}; see: muster logs {}\n", instance.instance));
+            }
+        }
+    }
+    text
+}
+
+fn spec(sheet: &mut Sheet<'_>, spec: &Spec) {
+    let join = |parts: Vec<String>| parts.join(", ");
+    let resources = format!("{} cores, {} memory", spec.resources.cpu, spec.resources.memory);
+    let ports = spec.ports.iter().enumerate().map(|(index, port)| {
+        let name = port.name.clone().unwrap_or_else(|| index.to_string());
+        match port.port {
+            0 => name,
+            fixed => format!("{name}={fixed}"),
+        }
+    });
+    let mut checks: Vec<_> = spec
+        .health
+        .iter()
+        .map(|check| {
+            let probe = probe(&check.probe);
+            format!("health: {probe} every {}, {} failures", check.interval, check.failures)
+        })
+        .collect();
+    checks.extend(
+        spec.readiness
+            .iter()
+            .map(|check| format!("readiness: {} every {}", probe(&check.probe), check.interval)),
+    );
+    let rollout = &spec.rollout;
+    let failed = match rollout.on_failure {
+        OnFailure::Rollback => "rolls back",
+        OnFailure::Hold => "is held",
+    };
+    let rollout = format!(
+        "at least {} healthy, at most {} over; {failed} after {} without progress",
+        rollout.min_healthy, rollout.max_over, rollout.deadline
+    );
+    sheet
+        .line("Resources", resources)
+        .line("Ports", join(ports.collect()))
+        .line("Checks", join(checks))
+        .line("Rollout", rollout)
+        .line("Depends on", join(spec.depends_on.iter().map(ToString::to_string).collect()))
+        .line("Requires", join(spec.requires.iter().cloned().collect()))
+        .line("Constraints", join(spec.constraints.iter().map(ToString::to_string).collect()))
+        .line("Labels", join(spec.labels.iter().map(|(k, v)| format!("{k}={v}")).collect()));
+}
+
+fn probe(probe: &Probe) -> String {
+    match probe {
+        Probe::Http(http) => format!("GET {} at port {}", http.path, http.port),
+        Probe::Tcp(tcp) => format!("connects to port {}", tcp.port),
+        Probe::Command(command) => format!("`{}`", command.words().join(" ")),
+    }
+}

@@ -1,0 +1,229 @@
+//! Following deployments to their end: shared by `rollout status` and everything with `--wait`.
+//!
+//! Asks the server again and again instead of listening to events: a deployment as it stands is
+//! the truth, whatever was missed, and a server that restarts meanwhile does not end the wait.
+
+use std::time::{Duration, Instant};
+
+use api::{Client, DeploymentView, ErrorCode, path};
+use model::{DeploymentId, Millis, Stage};
+
+use super::Session;
+use crate::exit::Exit;
+use crate::output::progress::Progress;
+use crate::output::screen::Format;
+use crate::output::{Failure, age, rows};
+
+const POLL: Duration = Duration::from_millis(200);
+/// For so long no server needs to answer while one waits: a restart takes seconds.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Whether to wait for the end, and for how long.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Wait {
+    /// Wait until the deployment has ended; the exit code tells how
+    #[arg(long)]
+    wait: bool,
+    /// Wait for at most so long, such as 90s or 5m; what is under way goes on
+    #[arg(long, value_name = "DURATION", requires = "wait")]
+    timeout: Option<Millis>,
+}
+
+impl Wait {
+    /// To wait as long as it takes, or for `timeout`.
+    pub(crate) fn until(timeout: Option<Millis>) -> Wait {
+        Wait { wait: true, timeout }
+    }
+
+    /// Whether to wait at all.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wait
+    }
+
+    /// When waiting ends, whatever has happened by then.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.timeout.map(|timeout| Instant::now() + Duration::from_millis(timeout.0))
+    }
+}
+
+/// Shows deployments until all have ended, then how.
+pub(crate) async fn follow(
+    session: &Session,
+    ids: &[DeploymentId],
+    wait: &Wait,
+) -> Result<Exit, Failure> {
+    let mut progress = match session.screen.is_for_programs() {
+        true => Progress::hidden(),
+        false => Progress::new(),
+    };
+    let ended = ended(&session.client, ids, wait.deadline(), &mut progress).await;
+    progress.finish();
+    let ended = ended?;
+    let mut exit = Exit::Ok;
+    for view in &ended {
+        match session.screen.format {
+            Format::Json | Format::Yaml => session.screen.document(view)?,
+            Format::Name => {}
+            Format::Table | Format::Wide => {
+                let tone = rows::stage_tone(&view.deployment.stage);
+                session.screen.line(session.screen.paint(tone, &verdict(view)))?;
+            }
+        }
+        if exit == Exit::Ok {
+            exit = exit_of(&view.deployment.stage);
+        }
+    }
+    Ok(exit)
+}
+
+/// Waits until every one of `ids` has ended or is held.
+async fn ended(
+    client: &Client,
+    ids: &[DeploymentId],
+    deadline: Option<Instant>,
+    progress: &mut Progress,
+) -> Result<Vec<DeploymentView>, Failure> {
+    let mut heard = Instant::now();
+    let mut silent = false;
+    loop {
+        match some(client, ids).await {
+            Ok(views) => {
+                if std::mem::take(&mut silent) {
+                    progress.say("the server answers again");
+                }
+                heard = Instant::now();
+                views.iter().for_each(|view| progress.show(view));
+                if views.iter().all(|view| is_settled(&view.deployment.stage)) {
+                    return Ok(views);
+                }
+                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    return Err(timed_out(&views));
+                }
+            }
+            Err(error) => {
+                let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+                if !is_passing(&error) || over || heard.elapsed() > SILENCE_MAX {
+                    return Err(error.into());
+                }
+                if !std::mem::replace(&mut silent, true) {
+                    progress.say("the server does not answer; waiting for it");
+                }
+            }
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Whether asking again may help.
+pub(crate) fn is_passing(error: &api::Error) -> bool {
+    match error {
+        api::Error::Unreachable { .. } => true,
+        api::Error::Refused(body) => body.code == ErrorCode::Unavailable,
+        api::Error::Address { .. } | api::Error::Answer { .. } => false,
+    }
+}
+
+async fn some(client: &Client, ids: &[DeploymentId]) -> Result<Vec<DeploymentView>, api::Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all: Vec<DeploymentView> = client.get(path::DEPLOYMENTS).await?;
+    ids.iter()
+        .map(|id| {
+            let found = all.iter().find(|view| view.deployment.id == *id);
+            found.cloned().ok_or_else(|| {
+                let message = format!("there is no deployment `{id}` (any more)");
+                api::Error::Refused(api::ErrorBody::new(ErrorCode::NotFound, message))
+            })
+        })
+        .collect()
+}
+
+/// Whether waiting longer is pointless: it is over, or only a person can go on.
+fn is_settled(stage: &Stage) -> bool {
+    stage.is_over() || matches!(stage, Stage::Held { .. })
+}
+
+fn exit_of(stage: &Stage) -> Exit {
+    match stage {
+        Stage::Succeeded { .. } => Exit::Ok,
+        _ => Exit::Deployment,
+    }
+}
+
+/// How a deployment has ended, in a sentence.
+pub(crate) fn verdict(view: &DeploymentView) -> String {
+    let deployment = &view.deployment;
+    let id = deployment.id;
+    let took = |at: &model::Timestamp| age::exact(at.since(deployment.created_at));
+    match &deployment.stage {
+        Stage::Succeeded { at } => format!("{id} succeeded in {}", took(at)),
+        Stage::RolledBack { reason, at } => {
+            format!("{id} was rolled back after {}: {reason}", took(at))
+        }
+        Stage::Superseded { by, .. } => {
+            format!("{id} was superseded by {by}; follow that with: muster rollout status {by}")
+        }
+        Stage::Held { reason } => format!(
+            "{id} is held: {reason}\n\
+             go on with: muster rollout resume {id}; go back with: muster rollout abort {id}"
+        ),
+        stage => format!("{id} is {}", stage.word()),
+    }
+}
+
+fn timed_out(views: &[DeploymentView]) -> Failure {
+    let open: Vec<_> = views.iter().filter(|v| !is_settled(&v.deployment.stage)).collect();
+    let names: Vec<_> = open.iter().map(|view| view.deployment.id.to_string()).collect();
+    let names = names.join(", ");
+    let mut failure = Failure::new(Exit::TimedOut, format!("{names} has not ended in time"))
+        .hint(format!("it goes on; follow it with: muster rollout status {names}"));
+    for one in open.iter().flat_map(|view| &view.moves) {
+        let waits: Vec<_> = one.waits.iter().map(|wait| wait.message.as_str()).collect();
+        if !waits.is_empty() {
+            failure = failure.because_of(format!("{}: {}", one.service, waits.join("; ")));
+        }
+    }
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Deployment, Timestamp};
+
+    fn view(stage: Stage) -> DeploymentView {
+        DeploymentView {
+            deployment: Deployment {
+                id: DeploymentId(7),
+                created_at: Timestamp(10_000),
+                cause: "apply".into(),
+                moves: Vec::new(),
+                stage,
+            },
+            moves: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn ends_are_told_with_their_exit_code() {
+        let at = Timestamp(12_400);
+        let check = |stage: Stage, text: &str, exit: Exit| {
+            assert!(is_settled(&stage));
+            assert_eq!(exit_of(&stage), exit);
+            assert_eq!(verdict(&view(stage)).lines().next(), Some(text));
+        };
+        check(Stage::Succeeded { at }, "d-7 succeeded in 2.4s", Exit::Ok);
+        check(
+            Stage::RolledBack { reason: "no progress for 5s".into(), at },
+            "d-7 was rolled back after 2.4s: no progress for 5s",
+            Exit::Deployment,
+        );
+        check(
+            Stage::Held { reason: "no progress".into() },
+            "d-7 is held: no progress",
+            Exit::Deployment,
+        );
+        assert!(!is_settled(&Stage::Paused) && !is_settled(&Stage::Running));
+    }
+}

@@ -1,0 +1,120 @@
+//! `muster node`: take nodes out of use and back.
+
+use std::time::{Duration, Instant};
+
+use api::{ApplyReply, InstanceView, path};
+use clap::Subcommand;
+use model::{Availability, NodeId};
+
+use super::follow::Wait;
+use super::{Session, follow, outcome};
+use crate::exit::Exit;
+use crate::output::Failure;
+use crate::output::progress::Progress;
+
+const EXAMPLES: &str = "\
+Examples:
+  muster node cordon n1               nothing new comes to it; what runs there stays
+  muster node drain n1 --wait         what runs there moves elsewhere first
+  muster node uncordon n1             back in use
+  muster node rm n1                   forget it, once nothing runs there";
+
+/// Take nodes out of use and back
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Let nothing new come to a node; what runs there stays
+    Cordon {
+        /// The node
+        node: NodeId,
+    },
+    /// Take a node back into use
+    Uncordon {
+        /// The node
+        node: NodeId,
+    },
+    /// Move what runs on a node elsewhere, and let nothing new come to it
+    Drain {
+        /// The node
+        node: NodeId,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Forget a node that runs nothing
+    Rm {
+        /// The node
+        node: NodeId,
+    },
+}
+
+/// Runs the verb.
+pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
+    let at_once = Wait::default();
+    match args.what {
+        What::Cordon { node } => set(&node, Availability::Cordoned, session).await,
+        What::Uncordon { node } => set(&node, Availability::Active, session).await,
+        What::Drain { node, wait } => {
+            set(&node, Availability::Draining, session).await?;
+            match wait.is_wanted() {
+                true => emptied(&node, &wait, session).await,
+                false => Ok(Exit::Ok),
+            }
+        }
+        What::Rm { node } => {
+            let reply = outcome::delete(session, path::NODE, node.as_str()).await?;
+            outcome::show(session, &reply, &[], &at_once).await
+        }
+    }
+}
+
+async fn set(
+    node: &NodeId,
+    availability: Availability,
+    session: &Session,
+) -> Result<Exit, Failure> {
+    let path = path::with(path::NODE_AVAILABILITY, node.as_str());
+    let reply: ApplyReply = session.client.post(&path, &availability).await?;
+    outcome::show(session, &reply, &[], &Wait::default()).await
+}
+
+/// Waits until nothing is left on the node.
+async fn emptied(node: &NodeId, wait: &Wait, session: &Session) -> Result<Exit, Failure> {
+    const POLL: Duration = Duration::from_millis(200);
+    let deadline = wait.deadline();
+    let progress =
+        if session.screen.is_for_programs() { Progress::hidden() } else { Progress::new() };
+    let mut told = None;
+    loop {
+        match session.client.get::<Vec<InstanceView>>(path::INSTANCES).await {
+            Ok(all) => {
+                let left: Vec<_> = all.iter().filter(|view| view.node == *node).collect();
+                if left.is_empty() {
+                    progress.say(&format!("{node} is empty"));
+                    return Ok(Exit::Ok);
+                }
+                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    let message = format!("{} instances are still on {node}", left.len());
+                    return Err(Failure::new(Exit::TimedOut, message).hint(format!(
+                        "they go on leaving; `muster describe service {}` says what it waits for",
+                        left[0].service
+                    )));
+                }
+                if told.replace(left.len()) != Some(left.len()) {
+                    progress.say(&format!("{node}: {} instances left", left.len()));
+                }
+            }
+            Err(error) if !follow::is_passing(&error) => return Err(error.into()),
+            Err(error) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+                return Err(error.into());
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

@@ -1,0 +1,106 @@
+//! What came of a request that changes things: the changes, then either how to follow the
+//! deployment or the deployment followed to its end.
+
+use std::fmt::Write as _;
+
+use api::{ApplyReply, path};
+use model::{DeploymentId, Verdict};
+
+use super::Session;
+use super::follow::{self, Wait};
+use crate::exit::Exit;
+use crate::output::screen::{Format, Screen, Tone};
+use crate::output::{Failure, rows};
+
+/// Shows the reply, and follows `deployments` if that is wanted.
+pub(crate) async fn show(
+    session: &Session,
+    reply: &ApplyReply,
+    deployments: &[DeploymentId],
+    wait: &Wait,
+) -> Result<Exit, Failure> {
+    let screen = &session.screen;
+    match screen.format {
+        Format::Json | Format::Yaml if !wait.is_wanted() || deployments.is_empty() => {
+            screen.document(reply)?;
+        }
+        // The document that follows is the deployment as it ended: one document, one output.
+        Format::Json | Format::Yaml => {}
+        Format::Name => {
+            for change in &reply.changes {
+                screen.line(format!("{}/{}", change.kind, change.name.trim_start_matches('/')))?;
+            }
+        }
+        Format::Table | Format::Wide => {
+            if !reply.changes.is_empty() {
+                screen.line(changes(screen, reply))?;
+            }
+            if !wait.is_wanted() {
+                for deployment in deployments {
+                    screen.line(format!(
+                        "\n{deployment} carries it out; follow it with: \
+                         muster rollout status {deployment}"
+                    ))?;
+                }
+            }
+        }
+    }
+    match wait.is_wanted() {
+        true => follow::follow(session, deployments, wait).await,
+        false => Ok(Exit::Ok),
+    }
+}
+
+/// The changes, a line each.
+pub(crate) fn changes(screen: &Screen, reply: &ApplyReply) -> String {
+    let name_len = |change: &model::Change| change.kind.len() + change.name.chars().count() + 1;
+    let column = reply.changes.iter().map(name_len).max().unwrap_or_default();
+    let mut text = String::new();
+    for change in &reply.changes {
+        let (word, tone) = rows::verdict(change.verdict);
+        let sign = match change.verdict {
+            Verdict::Created => "+",
+            Verdict::Updated => "~",
+            Verdict::Unchanged => "=",
+            Verdict::Removed => "-",
+        };
+        let pad = " ".repeat(column - name_len(change) + 2);
+        let _ = write!(
+            text,
+            "{} {} {}{pad}{}",
+            screen.paint(tone, sign),
+            change.kind,
+            change.name,
+            screen.paint(tone, word)
+        );
+        if let Some(revision) = change.revision {
+            let _ = write!(text, ", revision {revision}");
+        }
+        if let Some(note) = &change.note {
+            let _ = write!(text, " {}", screen.paint(Tone::Dim, &format!("({note})")));
+        }
+        text.push('\n');
+    }
+    text.trim_end().to_string()
+}
+
+/// `POST`s a request that changes things and shows what came of it.
+pub(crate) async fn post(
+    session: &Session,
+    path: &str,
+    body: &impl serde::Serialize,
+    wait: &Wait,
+) -> Result<Exit, Failure> {
+    let reply: ApplyReply = session.client.post(path, body).await?;
+    let deployments: Vec<_> = reply.deployment.into_iter().collect();
+    show(session, &reply, &deployments, wait).await
+}
+
+/// `DELETE`s something and answers what came of it.
+pub(crate) async fn delete(
+    session: &Session,
+    path: &str,
+    name: &str,
+) -> Result<ApplyReply, Failure> {
+    Ok(session.client.delete(&path::with(path, name)).await?)
+}

@@ -1,0 +1,163 @@
+//! `muster plan`: what an apply would do, step by step, before anything is done.
+
+use std::fmt::Write as _;
+
+use api::ApplyReply;
+use model::Step;
+
+use super::documents::Files;
+use super::{Session, apply, outcome};
+use crate::exit::Exit;
+use crate::output::screen::{Format, Screen, Tone};
+use crate::output::{Failure, table};
+
+const EXAMPLES: &str = "\
+Examples:
+  muster plan -f web.yaml             what would change, and every step of it
+  muster plan -f shop/ -o json        the same for programs";
+
+/// Show what an apply would change, and every step it would take; change nothing
+///
+/// The steps come in waves: each is taken once the one before has worked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    files: Files,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
+    let reply = apply::send(&session.client, args.files.read()?, true).await?;
+    match session.screen.format {
+        Format::Json | Format::Yaml => session.screen.document(&reply)?,
+        Format::Name => {
+            for change in &reply.changes {
+                session.screen.line(&change.name)?;
+            }
+        }
+        Format::Table | Format::Wide => session.screen.line(render(&session.screen, &reply))?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn render(screen: &Screen, reply: &ApplyReply) -> String {
+    let mut text = outcome::changes(screen, reply);
+    text.push('\n');
+    for (index, wave) in reply.waves.iter().enumerate() {
+        let heading = screen.paint(Tone::Strong, &format!("Wave {}", index + 1));
+        let _ = write!(text, "\n{heading}\n");
+        let steps = wave.steps.iter().filter_map(step).map(|(word, tone, what, how)| {
+            vec![(word.into(), tone), table::plain(what), table::plain(how)]
+        });
+        for line in table::align(&[], steps, false).lines() {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
+    if reply.waves.is_empty() {
+        text.push_str("\nNothing to do.\n");
+    }
+    if !reply.waits.is_empty() {
+        let heading = screen.paint(Tone::Bad, "Would still wait at the end");
+        let _ = write!(text, "\n{heading}\n");
+        for wait in &reply.waits {
+            let _ = writeln!(text, "  {}: {}", wait.service, wait.message);
+        }
+    }
+    text.trim_end().to_string()
+}
+
+/// A step in words; bookkeeping is not shown.
+pub(crate) fn step(step: &Step) -> Option<(&'static str, Tone, String, String)> {
+    let (word, tone, what, how) = match step {
+        Step::Place { instance, revision, node, ports } => {
+            let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+            let ports = match ports.is_empty() {
+                true => String::new(),
+                false => format!(", port {}", ports.join(", ")),
+            };
+            let how = format!("on {node}{ports}, revision {revision}");
+            ("start", Tone::Good, instance.to_string(), how)
+        }
+        Step::Drain { instance, why, .. } => {
+            ("drain", Tone::Warn, instance.to_string(), why.to_string())
+        }
+        Step::Stop { instance, why } => ("stop", Tone::Bad, instance.to_string(), why.to_string()),
+        Step::Arrive { service } => {
+            ("done", Tone::Good, service.to_string(), "all instances are ready".into())
+        }
+        Step::Fail { deployment, reason, .. } => {
+            ("fail", Tone::Bad, deployment.to_string(), reason.clone())
+        }
+        Step::Forget { .. } | Step::Progress { .. } => return None,
+    };
+    Some((word, tone, what, how))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::screen::ColorWhen;
+    use api::Wave;
+    use model::{Change, Leave, Timestamp, Verdict};
+
+    #[test]
+    fn a_plan_reads_wave_by_wave() {
+        let place = |slot, attempt| Step::Place {
+            instance: model::InstanceId::new("/shop/web".parse().unwrap(), slot, attempt),
+            revision: 2,
+            node: "n1".parse().unwrap(),
+            ports: vec![20_000 + slot as u16],
+        };
+        let old = model::InstanceId::new("/shop/web".parse().unwrap(), 0, 1);
+        let reply = ApplyReply {
+            changes: vec![
+                Change {
+                    kind: "service".into(),
+                    name: "/shop/web".into(),
+                    verdict: Verdict::Updated,
+                    revision: Some(2),
+                    deployment: None,
+                    note: None,
+                },
+                Change {
+                    kind: "gateway".into(),
+                    name: "public".into(),
+                    verdict: Verdict::Unchanged,
+                    revision: None,
+                    deployment: None,
+                    note: Some("its port is privileged".into()),
+                },
+            ],
+            deployment: None,
+            waves: vec![
+                Wave { steps: vec![place(0, 2), place(1, 2)] },
+                Wave {
+                    steps: vec![
+                        Step::Progress { service: "/shop/web".parse().unwrap(), ready: 2 },
+                        Step::Drain {
+                            instance: old.clone(),
+                            until: Timestamp(0),
+                            why: Leave::Replaced,
+                        },
+                        Step::Stop { instance: old, why: Leave::Replaced },
+                    ],
+                },
+            ],
+            waits: Vec::new(),
+        };
+        let screen = Screen::new(Format::Table, ColorWhen::Never);
+        insta::assert_snapshot!(render(&screen, &reply), @r"
+        ~ service /shop/web  updated, revision 2
+        = gateway public     unchanged (its port is privileged)
+
+        Wave 1
+          start  /shop/web~0.2  on n1, port 20000, revision 2
+          start  /shop/web~1.2  on n1, port 20001, revision 2
+
+        Wave 2
+          drain  /shop/web~0.1  replaced by another revision
+          stop   /shop/web~0.1  replaced by another revision
+        ");
+    }
+}

@@ -1,0 +1,29 @@
+//! `muster restart`: start all instances of a service anew.
+
+use api::{RolloutRequest, path};
+use model::ServiceId;
+
+use super::follow::Wait;
+use super::{Session, outcome};
+use crate::exit::Exit;
+use crate::output::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  muster restart /shop/web --wait     replace all instances, as gently as an upgrade";
+
+/// Start all instances of a service anew, within its rollout budget
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The service
+    service: ServiceId,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
+    let request = RolloutRequest { service: Some(args.service), deployment: None, how: None };
+    outcome::post(session, path::RESTART, &request, &args.wait).await
+}

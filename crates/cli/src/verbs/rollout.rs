@@ -1,0 +1,165 @@
+//! `muster rollout`: follow and steer deployments.
+
+use std::str::FromStr;
+
+use api::{DeploymentView, RolloutRequest, UndoRequest, path};
+use clap::Subcommand;
+use model::{DeploymentId, Millis, RevisionNumber, ServiceId, Steer};
+
+use super::follow::{self, Wait};
+use super::{Session, get, outcome};
+use crate::exit::Exit;
+use crate::output::{Failure, screen::Tone};
+
+const EXAMPLES: &str = "\
+Examples:
+  muster rollout status /shop/web         follow its deployment; exit code 6 if it fails
+  muster rollout status d-7               follow one by its number
+  muster rollout pause /shop/web          leave everything as it is
+  muster rollout resume /shop/web         go on
+  muster rollout abort /shop/web          go back to the revision before
+  muster rollout undo /shop/web           after the end: back to the revision before
+  muster rollout undo /shop/web --to 3    back to a certain one";
+
+/// Follow and steer deployments
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Follow a deployment until it has ended; the exit code tells how
+    Status {
+        /// A service, or a deployment such as d-7
+        #[arg(value_name = "SERVICE|DEPLOYMENT")]
+        of: Subject,
+        /// Follow for at most so long, such as 90s or 5m
+        #[arg(long, value_name = "DURATION")]
+        timeout: Option<Millis>,
+    },
+    /// Leave a deployment's services as they are until it is resumed
+    Pause {
+        /// A service, or a deployment such as d-7
+        #[arg(value_name = "SERVICE|DEPLOYMENT")]
+        of: Subject,
+    },
+    /// Go on with a paused deployment, or try a held one again
+    Resume {
+        /// A service, or a deployment such as d-7
+        #[arg(value_name = "SERVICE|DEPLOYMENT")]
+        of: Subject,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Stop a deployment and go back to where its services came from
+    Abort {
+        /// A service, or a deployment such as d-7
+        #[arg(value_name = "SERVICE|DEPLOYMENT")]
+        of: Subject,
+    },
+    /// Go back to an earlier revision, with as many instances as now
+    Undo {
+        /// A service, or a deployment such as d-7: all that it moved
+        #[arg(value_name = "SERVICE|DEPLOYMENT")]
+        of: Subject,
+        /// The revision; left out, the one before
+        #[arg(long, value_name = "REVISION")]
+        to: Option<RevisionNumber>,
+        #[command(flatten)]
+        wait: Wait,
+    },
+}
+
+/// A deployment by its number, or by a service that it moves. A service that is called `/d-7` is
+/// meant with its first slash.
+#[derive(Debug, Clone, PartialEq)]
+enum Subject {
+    Deployment(DeploymentId),
+    Service(ServiceId),
+}
+
+impl FromStr for Subject {
+    type Err = model::id::Error;
+    fn from_str(text: &str) -> Result<Subject, Self::Err> {
+        match text.parse() {
+            Ok(id) => Ok(Subject::Deployment(id)),
+            Err(_) => text.parse().map(Subject::Service),
+        }
+    }
+}
+
+/// Runs the verb.
+pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
+    match args.what {
+        What::Status { of, timeout } => status(of, timeout, session).await,
+        What::Pause { of } => steer(of, Steer::Pause, Wait::default(), session).await,
+        What::Resume { of, wait } => steer(of, Steer::Resume, wait, session).await,
+        What::Abort { of } => steer(of, Steer::Abort, Wait::default(), session).await,
+        What::Undo { of: Subject::Service(service), to, wait } => {
+            outcome::post(session, path::UNDO, &UndoRequest { service, to }, &wait).await
+        }
+        What::Undo { of: Subject::Deployment(id), to, wait } => {
+            undo_all(id, to, &wait, session).await
+        }
+    }
+}
+
+async fn status(of: Subject, timeout: Option<Millis>, session: &Session) -> Result<Exit, Failure> {
+    let wait = Wait::until(timeout);
+    let service = match of {
+        Subject::Deployment(id) => return follow::follow(session, &[id], &wait).await,
+        Subject::Service(service) => service,
+    };
+    let view = get::service(&session.client, &service).await?;
+    if let Some(id) = view.deployment {
+        return follow::follow(session, &[id], &wait).await;
+    }
+    // Nothing moves it: how its last deployment ended is the answer.
+    let all: Vec<DeploymentView> = session.client.get(path::DEPLOYMENTS).await?;
+    let concerns = |v: &&DeploymentView| v.deployment.moves.iter().any(|m| m.service == service);
+    match all.iter().filter(concerns).max_by_key(|view| view.deployment.id) {
+        Some(last) => follow::follow(session, &[last.deployment.id], &wait).await,
+        None => {
+            let text = format!("{service} is at revision {}; nothing moves it", view.revision);
+            session.screen.line(session.screen.paint(Tone::Dim, &text))?;
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+async fn steer(of: Subject, how: Steer, wait: Wait, session: &Session) -> Result<Exit, Failure> {
+    let (service, deployment) = match of {
+        Subject::Service(service) => (Some(service), None),
+        Subject::Deployment(id) => (None, Some(id)),
+    };
+    let request = RolloutRequest { service, deployment, how: Some(how) };
+    outcome::post(session, path::ROLLOUT, &request, &wait).await
+}
+
+/// Undoes each move of a deployment.
+async fn undo_all(
+    id: DeploymentId,
+    to: Option<RevisionNumber>,
+    wait: &Wait,
+    session: &Session,
+) -> Result<Exit, Failure> {
+    let all: Vec<DeploymentView> = session.client.get(path::DEPLOYMENTS).await?;
+    let Some(view) = all.into_iter().find(|view| view.deployment.id == id) else {
+        return Err(get::not_found("deployment", &id.to_string()));
+    };
+    if let Some(one) = view.deployment.moves.iter().find(|one| one.from.is_none()) {
+        let message = format!("{} was new in {id}: there is nothing to go back to", one.service);
+        return Err(Failure::new(Exit::Failure, message)
+            .hint(format!("remove it with: muster rm {}", one.service)));
+    }
+    let mut exit = Exit::Ok;
+    for one in view.deployment.moves {
+        let request = UndoRequest { service: one.service, to: to.or(one.from) };
+        let ended = outcome::post(session, path::UNDO, &request, wait).await?;
+        exit = if exit == Exit::Ok { ended } else { exit };
+    }
+    Ok(exit)
+}
