@@ -1,0 +1,400 @@
+//! When an instance is probed, and what follows from the outcomes.
+//!
+//! A health check is probed right after the start and then `interval` after the end of each probe.
+//! Until it has passed once, failures within `grace` of the start do not count; in that time, and
+//! for a readiness check until it passes, a probe is repeated sooner than `interval` says (after
+//! 50 ms, then twice that, and so on), so that a quick service does not wait for a slow clock.
+//! A probe that could not be made says nothing: it is never counted.
+
+use model::{CheckResult, Millis, Probe, Spec, Timestamp};
+
+/// The first wait between probes of what has not passed yet; each further one is twice as long.
+const EAGER: Millis = Millis(50);
+
+/// One check of one instance, as long as the checks of its spec stay the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckId {
+    edition: u32,
+    which: Which,
+}
+
+/// Which check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// The health check at this index of the spec.
+    Health(usize),
+    /// The readiness check.
+    Readiness,
+}
+
+/// What came of a probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The instance did what it should.
+    Pass,
+    /// It did not, and how.
+    Fail(String),
+    /// The probe itself could not be made, and why: this says nothing of the instance.
+    CannotRun(String),
+}
+
+/// A probe to make now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) check: CheckId,
+    pub(super) probe: Probe,
+    pub(super) timeout: Millis,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Never,
+    Due(Timestamp),
+    UnderWay,
+}
+
+/// A health check of this run.
+#[derive(Debug, Clone)]
+struct Watch {
+    result: CheckResult,
+    verdict: Option<bool>,
+    next: Next,
+    /// Probes so far that did not pass, in a row, counted or not.
+    misses: u32,
+}
+
+/// The checks of one run of an instance.
+#[derive(Debug, Clone)]
+pub(super) struct Checks {
+    edition: u32,
+    health: Vec<Watch>,
+    readiness: Next,
+    readiness_misses: u32,
+    /// From when grace counts: the start, or a later change of the checks.
+    begun_at: Timestamp,
+    ready: bool,
+}
+
+impl Watch {
+    fn new(now: Timestamp) -> Self {
+        Self { result: CheckResult::default(), verdict: None, next: Next::Due(now), misses: 0 }
+    }
+
+    /// A check that goes on from a result of before.
+    fn resumed(result: CheckResult, failures: u32, now: Timestamp) -> Self {
+        let verdict = match result.consecutive_failures {
+            count if failures > 0 && count >= failures => Some(false),
+            _ => result.first_success.map(|_| true),
+        };
+        Self { result, verdict, next: Next::Due(now), misses: 0 }
+    }
+}
+
+impl Checks {
+    /// Nothing to probe: no run has begun.
+    pub(super) fn idle() -> Self {
+        Self {
+            edition: 0,
+            health: Vec::new(),
+            readiness: Next::Never,
+            readiness_misses: 0,
+            begun_at: Timestamp(0),
+            ready: false,
+        }
+    }
+
+    /// A run has begun.
+    pub(super) fn begin(&mut self, spec: &Spec, now: Timestamp) {
+        self.edition += 1;
+        self.begun_at = now;
+        self.health = spec.health.iter().map(|_| Watch::new(now)).collect();
+        self.ready = spec.readiness.is_none();
+        self.readiness = if self.ready { Next::Never } else { Next::Due(now) };
+        self.readiness_misses = 0;
+    }
+
+    /// A run goes on of which `results` and `ready` were known before.
+    pub(super) fn resume(
+        &mut self,
+        spec: &Spec,
+        started_at: Timestamp,
+        results: &[CheckResult],
+        ready: bool,
+        now: Timestamp,
+    ) {
+        self.begin(spec, now);
+        self.begun_at = started_at;
+        if results.len() == spec.health.len() {
+            let both = results.iter().zip(&spec.health);
+            self.health = both
+                .map(|(result, check)| Watch::resumed(result.clone(), check.failures, now))
+                .collect();
+        }
+        if ready {
+            self.ready = true;
+            self.readiness = Next::Never;
+        }
+    }
+
+    /// No more probes: the run is about to end. What is known stays known.
+    pub(super) fn pause(&mut self) {
+        self.edition += 1;
+        self.readiness = Next::Never;
+        for watch in &mut self.health {
+            watch.next = Next::Never;
+        }
+    }
+
+    /// The run has ended: nothing is known of the next one.
+    pub(super) fn end(&mut self) {
+        self.pause();
+        self.health.clear();
+        self.ready = false;
+    }
+
+    /// The checks have changed under a run that goes on. What is known of a check with the same
+    /// probe stays known; what was healthy or ready stays so until a new check says otherwise.
+    pub(super) fn change(&mut self, before: &Spec, spec: &Spec, now: Timestamp) {
+        if before.health == spec.health && before.readiness == spec.readiness {
+            return;
+        }
+        let was_healthy = before.health.is_empty() || self.healthy() == Some(true);
+        self.edition += 1;
+        let known = std::mem::take(&mut self.health);
+        self.health = spec
+            .health
+            .iter()
+            .map(|check| {
+                let same = before.health.iter().position(|other| other.probe == check.probe);
+                match same.and_then(|index| known.get(index)) {
+                    Some(watch) => Watch::resumed(watch.result.clone(), check.failures, now),
+                    None => Watch { verdict: was_healthy.then_some(true), ..Watch::new(now) },
+                }
+            })
+            .collect();
+        self.begun_at = if was_healthy { self.begun_at } else { now };
+        self.ready |= spec.readiness.is_none();
+        self.readiness = if self.ready { Next::Never } else { Next::Due(now) };
+    }
+
+    /// The probes that are due, which from now count as under way.
+    pub(super) fn due(&mut self, spec: &Spec, now: Timestamp) -> Vec<Request> {
+        let mut requests = Vec::new();
+        let edition = self.edition;
+        let mut take = |next: &mut Next, which, probe: &Probe, timeout| {
+            if matches!(next, Next::Due(at) if *at <= now) {
+                *next = Next::UnderWay;
+                let check = CheckId { edition, which };
+                requests.push(Request { check, probe: probe.clone(), timeout });
+            }
+        };
+        for (index, (watch, check)) in self.health.iter_mut().zip(&spec.health).enumerate() {
+            take(&mut watch.next, Which::Health(index), &check.probe, check.timeout);
+        }
+        if let Some(check) = &spec.readiness {
+            take(&mut self.readiness, Which::Readiness, &check.probe, check.timeout);
+        }
+        requests
+    }
+
+    /// A probe has been made.
+    pub(super) fn probed(&mut self, check: CheckId, outcome: Outcome, spec: &Spec, now: Timestamp) {
+        if check.edition != self.edition {
+            return;
+        }
+        match check.which {
+            Which::Health(index) => self.health_probed(index, outcome, spec, now),
+            Which::Readiness => self.readiness_probed(&outcome, spec, now),
+        }
+    }
+
+    fn readiness_probed(&mut self, outcome: &Outcome, spec: &Spec, now: Timestamp) {
+        let Some(check) = &spec.readiness else { return };
+        if *outcome == Outcome::Pass {
+            self.ready = true;
+            self.readiness = Next::Never;
+            return;
+        }
+        self.readiness = Next::Due(now.after(eager(self.readiness_misses).min(check.interval)));
+        self.readiness_misses = self.readiness_misses.saturating_add(1);
+    }
+
+    fn health_probed(&mut self, index: usize, outcome: Outcome, spec: &Spec, now: Timestamp) {
+        let (Some(watch), Some(check)) = (self.health.get_mut(index), spec.health.get(index))
+        else {
+            return;
+        };
+        let in_grace = watch.verdict.is_none() && now.since(self.begun_at).0 < check.grace.0;
+        watch.next = Next::Due(now.after(match outcome {
+            Outcome::Pass => check.interval,
+            _ if in_grace => eager(watch.misses).min(check.interval),
+            _ => check.interval,
+        }));
+        match outcome {
+            Outcome::Pass => {
+                watch.misses = 0;
+                watch.verdict = Some(true);
+                watch.result.consecutive_failures = 0;
+                watch.result.first_success.get_or_insert(now);
+                watch.result.last_success = Some(now);
+            }
+            Outcome::CannotRun(_) => watch.misses = watch.misses.saturating_add(1),
+            Outcome::Fail(cause) => {
+                watch.misses = watch.misses.saturating_add(1);
+                watch.result.last_failure = Some(now);
+                watch.result.last_failure_cause = Some(cause);
+                if in_grace {
+                    return;
+                }
+                let count = watch.result.consecutive_failures.saturating_add(1);
+                watch.result.consecutive_failures = count;
+                if check.failures > 0 && count >= check.failures {
+                    watch.verdict = Some(false);
+                }
+            }
+        }
+    }
+
+    /// When the next probe is due, unless one is under way.
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        let all = self.health.iter().map(|watch| watch.next).chain([self.readiness]);
+        all.filter_map(|next| match next {
+            Next::Due(at) => Some(at),
+            Next::Never | Next::UnderWay => None,
+        })
+        .min()
+    }
+
+    /// The verdict of all health checks together.
+    pub(super) fn healthy(&self) -> Option<bool> {
+        let verdicts = || self.health.iter().map(|watch| watch.verdict);
+        if self.health.is_empty() {
+            None
+        } else if verdicts().any(|verdict| verdict == Some(false)) {
+            Some(false)
+        } else {
+            verdicts().all(|verdict| verdict == Some(true)).then_some(true)
+        }
+    }
+
+    /// Whether the readiness check has passed in this run, or there is none.
+    pub(super) fn ready(&self) -> bool {
+        self.ready
+    }
+
+    /// What each health check has seen, in the order of the spec.
+    pub(super) fn results(&self) -> Vec<CheckResult> {
+        self.health.iter().map(|watch| watch.result.clone()).collect()
+    }
+}
+
+/// The wait after so many probes in a row that did not pass.
+fn eager(misses: u32) -> Millis {
+    Millis(EAGER.0 << misses.min(16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(document: serde_json::Value) -> Spec {
+        serde_json::from_value(document).unwrap()
+    }
+
+    fn with_health(checks: serde_json::Value) -> Spec {
+        spec(serde_json::json!({
+            "service": "/a", "process": {"command": "x"}, "ports": [{}], "health": checks,
+        }))
+    }
+
+    /// Plays outcomes, `(check, ms since start, outcome)`, and prints the verdict after each:
+    /// `+` healthy, `-` unhealthy, `?` unknown.
+    fn check(checks: serde_json::Value, outcomes: &str, expected: &str) {
+        let spec = with_health(checks);
+        let mut checks = Checks::idle();
+        checks.begin(&spec, Timestamp(0));
+        let edition = checks.edition;
+        let mut verdicts = String::new();
+        for step in outcomes.split_whitespace() {
+            let parts: Vec<_> = step.split(':').collect();
+            let id = CheckId { edition, which: Which::Health(parts[0].parse().unwrap()) };
+            let outcome = match parts[2] {
+                "pass" => Outcome::Pass,
+                "fail" => Outcome::Fail("no".into()),
+                _ => Outcome::CannotRun("too many open files".into()),
+            };
+            checks.probed(id, outcome, &spec, Timestamp(parts[1].parse().unwrap()));
+            verdicts.push(match checks.healthy() {
+                Some(true) => '+',
+                Some(false) => '-',
+                None => '?',
+            });
+        }
+        assert_eq!(verdicts, expected, "{outcomes}");
+    }
+
+    #[test]
+    fn verdicts_follow_failures_grace_and_passes() {
+        let one = serde_json::json!([{"probe": {"tcp": {}}, "failures": 2, "grace": "10s"}]);
+        // A pass is enough; after it, grace is over.
+        check(one.clone(), "0:1:pass 0:2:fail 0:3:fail 0:4:pass", "++-+");
+        // Within grace failures do not count, from its end they do.
+        check(one.clone(), "0:1:fail 0:2:fail 0:9999:fail 0:10000:fail 0:10001:fail", "????-");
+        // What could not be probed never counts, and breaks no row.
+        check(one, "0:1:pass 0:2:fail 0:3:cannot 0:4:cannot 0:5:fail", "++++-");
+        let report = serde_json::json!([{"probe": {"tcp": {}}, "failures": 0, "grace": "0s"}]);
+        check(report, "0:1:fail 0:2:fail 0:3:pass 0:4:fail 0:5:fail", "??+++");
+    }
+
+    #[test]
+    fn all_checks_must_pass_and_one_is_enough_to_fail() {
+        let two = serde_json::json!([
+            {"probe": {"tcp": {}}, "failures": 1, "grace": "0s"},
+            {"probe": {"command": "true"}, "failures": 2, "grace": "0s"},
+        ]);
+        check(two.clone(), "0:1:pass 1:1:pass 1:2:fail 1:3:fail 1:4:pass", "?++-+");
+        check(two, "1:1:fail 0:1:fail 0:2:pass 1:2:pass", "?-?+");
+    }
+
+    #[test]
+    fn probes_are_eager_until_the_first_pass_and_then_regular() {
+        let spec = with_health(
+            serde_json::json!([{"probe": {"tcp": {}}, "interval": "1s", "grace": "300ms"}]),
+        );
+        let mut checks = Checks::idle();
+        checks.begin(&spec, Timestamp(0));
+        let mut at = 0;
+        let mut times = Vec::new();
+        for n in 0..8 {
+            assert_eq!(checks.wake_at(), Some(Timestamp(at)));
+            let due = checks.due(&spec, Timestamp(at));
+            assert_eq!((due.len(), checks.wake_at()), (1, None));
+            let outcome = if n < 6 { Outcome::Fail("no".into()) } else { Outcome::Pass };
+            checks.probed(due[0].check, outcome, &spec, Timestamp(at));
+            times.push(at);
+            at = checks.wake_at().unwrap().0;
+        }
+        assert_eq!(times, [0, 50, 150, 350, 1350, 2350, 3350, 4350]);
+    }
+
+    #[test]
+    fn a_change_of_checks_in_place_makes_nothing_unhealthy() {
+        let before = with_health(serde_json::json!([{"probe": {"tcp": {}}}]));
+        let after = with_health(serde_json::json!([
+            {"probe": {"http": {"path": "/new"}}, "failures": 1, "grace": "0s"},
+            {"probe": {"tcp": {}}, "interval": "1s"},
+        ]));
+        let mut checks = Checks::idle();
+        checks.begin(&before, Timestamp(0));
+        let old = checks.due(&before, Timestamp(0))[0].check;
+        checks.probed(old, Outcome::Pass, &before, Timestamp(1));
+        let stale = checks.due(&before, Timestamp(5001))[0].check;
+        checks.change(&before, &after, Timestamp(5002));
+        assert_eq!(checks.healthy(), Some(true));
+        checks.probed(stale, Outcome::Fail("old".into()), &after, Timestamp(5003));
+        assert_eq!(checks.healthy(), Some(true), "an outcome of an old check says nothing");
+        let due = checks.due(&after, Timestamp(5003));
+        checks.probed(due[0].check, Outcome::Fail("404".into()), &after, Timestamp(5004));
+        assert_eq!(checks.healthy(), Some(false));
+    }
+}

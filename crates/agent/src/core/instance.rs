@@ -1,0 +1,423 @@
+//! The life of one instance on its node: facts come in, and [`Instance::step`] says what follows
+//! from them. Stepping twice does nothing more than stepping once.
+//!
+//! Phases go forward within a run. A run that ends by itself makes way for the next one; an
+//! instance that was once told to stop is never started again.
+
+use api::{Assigned, Assignment};
+use model::{Exit, InstanceId, Millis, Phase, Signal, Spec, Status, Stop, Timestamp};
+
+use super::checks::{CheckId, Checks, Outcome};
+use super::{Effect, Seed};
+use crate::drivers::{Found, Kind};
+
+/// How long after the grace of a stop it is asked for again, if nothing has come of it.
+const STOP_AGAIN: Millis = Millis::secs(5);
+/// How long after its driver was away a start is tried again.
+const AWAY_RETRY: Millis = Millis::secs(1);
+
+/// Where an instance is between two facts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Its driver has not said yet whether it runs.
+    Unknown,
+    /// To be started at that time.
+    Waiting(Timestamp),
+    /// Its start is under way.
+    Starting,
+    /// It runs.
+    Running,
+    /// Its stop is under way; asked for again at that time.
+    Stopping(Timestamp),
+    /// It has ended because it was told to.
+    Over,
+}
+
+/// What became of an instance in a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stepped {
+    /// It stays, and wants to be looked at again at that time.
+    Stays(Option<Timestamp>),
+    /// Nothing is left of it and nobody wants it.
+    Gone,
+}
+
+/// One instance on this node.
+#[derive(Debug, Clone)]
+pub(super) struct Instance {
+    id: InstanceId,
+    driver: Kind,
+    /// What is wanted; `None` for what was found but never assigned.
+    assignment: Option<Assignment>,
+    /// It was told to stop. Never taken back.
+    leaving: bool,
+    /// No assignment names it any more: forgotten once it has ended.
+    unassigned: bool,
+    /// Its driver has been away since it was last heard of.
+    unsure: bool,
+    stage: Stage,
+    status: Status,
+    checks: Checks,
+}
+
+impl Instance {
+    /// A newly assigned instance; `known` is what was known of it before the agent was restarted.
+    pub(super) fn new(assignment: Assignment, known: Option<Status>, now: Timestamp) -> Self {
+        let stage = if known.is_some() { Stage::Unknown } else { Stage::Waiting(now) };
+        let fresh = || Status { run: 1, ..Status::new(Phase::Starting, now) };
+        Self {
+            id: assignment.instance.clone(),
+            driver: Kind::of(&assignment.spec),
+            leaving: assignment.goal == Assigned::Stop,
+            assignment: Some(assignment),
+            unassigned: false,
+            unsure: false,
+            stage,
+            status: known.unwrap_or_else(fresh),
+            checks: Checks::idle(),
+        }
+    }
+
+    /// An instance that a driver found and no assignment names.
+    pub(super) fn found(driver: Kind, found: &Found, now: Timestamp) -> Self {
+        let mut instance = Self {
+            id: found.instance.clone(),
+            driver,
+            assignment: None,
+            leaving: false,
+            unassigned: true,
+            unsure: false,
+            stage: Stage::Running,
+            status: Status { run: found.run, ..Status::new(Phase::Running, now) },
+            checks: Checks::idle(),
+        };
+        instance.status.started_at = Some(found.started_at);
+        if let Some(exit) = &found.exit {
+            instance.status.last_exit = Some(exit.clone());
+            instance.over(now);
+        }
+        instance
+    }
+
+    pub(super) fn id(&self) -> &InstanceId {
+        &self.id
+    }
+
+    pub(super) fn driver(&self) -> Kind {
+        self.driver
+    }
+
+    pub(super) fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// What is wanted, while an assignment names it.
+    pub(super) fn assignment(&self) -> Option<&Assignment> {
+        self.assignment.as_ref().filter(|_| !self.unassigned)
+    }
+
+    fn spec(&self) -> Option<&Spec> {
+        self.assignment.as_ref().map(|assignment| assignment.spec.as_ref())
+    }
+
+    /// An assignment names it (again).
+    pub(super) fn assign(&mut self, assignment: Assignment, now: Timestamp) {
+        if Kind::of(&assignment.spec) != self.driver {
+            // Not the instance that runs here: the server never reuses an id, so this is no
+            // wish that can be carried out. It is left to end.
+            self.unassign();
+            return;
+        }
+        self.leaving |= assignment.goal == Assigned::Stop;
+        self.unassigned = false;
+        match &self.assignment {
+            Some(before) => self.checks.change(&before.spec, &assignment.spec, now),
+            None if self.stage == Stage::Running => {
+                let started_at = self.status.started_at.unwrap_or(now);
+                self.checks.resume(&assignment.spec, started_at, &[], false, now);
+            }
+            None => {}
+        }
+        let was_unknown = self.assignment.replace(assignment).is_none();
+        self.copy_verdicts();
+        if was_unknown && self.stage == Stage::Over && !self.leaving {
+            // Its run had ended before it was known that it should go on.
+            let exit = self.status.last_exit.as_ref().map(|exit| exit.message.clone());
+            let delay = self.failed();
+            let message = exit.map(|exit| waits(&exit, delay));
+            self.next_run(self.status.run.saturating_add(1), now, now.after(delay), message);
+        }
+    }
+
+    /// No assignment names it any more.
+    pub(super) fn unassign(&mut self) {
+        self.leaving = true;
+        self.unassigned = true;
+    }
+
+    /// Its driver cannot work: what it knows of this instance may be old.
+    pub(super) fn driver_went_away(&mut self) {
+        self.unsure = matches!(self.stage, Stage::Running | Stage::Stopping(_));
+    }
+
+    /// Its driver has looked, and found this of it, or nothing.
+    pub(super) fn looked_for(&mut self, found: Option<&Found>, now: Timestamp) {
+        match (self.stage, found) {
+            (Stage::Unknown, Some(found)) if found.exit.is_none() => self.adopt(found, now),
+            (Stage::Unknown | Stage::Waiting(_), Some(found)) if found.run >= self.status.run => {
+                self.adopt(found, now);
+            }
+            (Stage::Unknown, _) => {
+                // Whatever ran has left no trace: the number of a run is never used twice.
+                let run = self.status.run.saturating_add(1);
+                self.next_run(run, now, now, None);
+            }
+            (Stage::Running | Stage::Stopping(_), Some(found)) if found.run == self.status.run => {
+                self.unsure = false;
+                if let Some(exit) = &found.exit {
+                    self.exited(found.run, exit.clone(), now);
+                }
+            }
+            (Stage::Running | Stage::Stopping(_), None) if self.unsure => {
+                let message = format!("ended while {} was away", self.driver.capability());
+                let exit = Exit { at: now, code: None, signal: None, message };
+                self.exited(self.status.run, exit, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Goes on with a run that was there before the agent.
+    fn adopt(&mut self, found: &Found, now: Timestamp) {
+        let known = (self.status.run == found.run).then(|| self.status.clone());
+        self.stage = Stage::Running;
+        self.status.run = found.run;
+        self.status.started_at = Some(found.started_at);
+        self.enter(Phase::Running, found.started_at, None);
+        if let Some(assignment) = &self.assignment {
+            let (results, ready) = match &known {
+                Some(known) => (known.checks.as_slice(), known.ready),
+                None => (&[][..], false),
+            };
+            self.checks.resume(&assignment.spec, found.started_at, results, ready, now);
+        }
+        self.copy_verdicts();
+        if let Some(exit) = &found.exit {
+            self.exited(found.run, exit.clone(), now);
+        }
+    }
+
+    /// A run has begun.
+    pub(super) fn started(&mut self, run: u32, at: Timestamp, now: Timestamp) {
+        if run != self.status.run {
+            return;
+        }
+        self.unsure = false;
+        match self.stage {
+            Stage::Starting => {
+                self.stage = Stage::Running;
+                self.enter(Phase::Running, now, None);
+                self.status.started_at = Some(at);
+                if let Some(assignment) = &self.assignment {
+                    self.checks.begin(&assignment.spec, now);
+                }
+                self.copy_verdicts();
+            }
+            Stage::Stopping(_) => self.status.started_at = Some(at),
+            Stage::Unknown | Stage::Waiting(_) | Stage::Running | Stage::Over => {}
+        }
+    }
+
+    /// What is done before the start.
+    pub(super) fn preparing(&mut self, run: u32, message: String) {
+        if self.stage == Stage::Starting && run == self.status.run {
+            self.status.message = Some(message);
+        }
+    }
+
+    /// A run could not begin.
+    pub(super) fn not_started(&mut self, run: u32, message: String, away: bool, now: Timestamp) {
+        if run != self.status.run {
+            return;
+        }
+        match self.stage {
+            Stage::Starting if away => {
+                self.stage = Stage::Waiting(now.after(AWAY_RETRY));
+                self.status.message = Some(message);
+            }
+            Stage::Starting => {
+                let delay = self.failed();
+                let message = waits(&message, delay);
+                self.next_run(run.saturating_add(1), now, now.after(delay), Some(message));
+            }
+            Stage::Stopping(_) => self.over(now),
+            Stage::Unknown | Stage::Waiting(_) | Stage::Running | Stage::Over => {}
+        }
+    }
+
+    /// A run has ended.
+    pub(super) fn exited(&mut self, run: u32, exit: Exit, now: Timestamp) {
+        if run != self.status.run {
+            return;
+        }
+        match self.stage {
+            Stage::Starting | Stage::Running if !self.leaving && self.assignment.is_some() => {
+                let ran = self.status.started_at.map_or(Millis(0), |at| exit.at.since(at));
+                let reset_after = self.spec().map(|spec| spec.restart.reset_after);
+                if reset_after.is_some_and(|reset_after| ran >= reset_after) {
+                    self.status.failures = 0;
+                }
+                let delay = self.failed();
+                let message = waits(&exit.message, delay);
+                let until = exit.at.min(now).after(delay);
+                self.status.last_exit = Some(exit);
+                self.next_run(run.saturating_add(1), now, until, Some(message));
+            }
+            Stage::Starting | Stage::Running | Stage::Stopping(_) => {
+                self.status.last_exit = Some(exit);
+                self.over(now);
+            }
+            Stage::Unknown | Stage::Waiting(_) | Stage::Over => {}
+        }
+    }
+
+    /// A probe has been made.
+    pub(super) fn probed(&mut self, run: u32, check: CheckId, outcome: Outcome, now: Timestamp) {
+        if run != self.status.run || self.stage != Stage::Running {
+            return;
+        }
+        if let Some(assignment) = &self.assignment {
+            self.checks.probed(check, outcome, &assignment.spec, now);
+        }
+        self.copy_verdicts();
+    }
+
+    /// Does what is due by now. `away` is why its driver cannot be asked, if it cannot.
+    pub(super) fn step(
+        &mut self,
+        away: Option<&str>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) -> Stepped {
+        match self.stage {
+            Stage::Unknown => {}
+            Stage::Waiting(_) if self.leaving => self.over(now),
+            Stage::Waiting(until) => match away {
+                Some(why) => self.status.message = Some(why.into()),
+                None if now < until => return Stepped::Stays(Some(until)),
+                None => self.start(effects),
+            },
+            Stage::Starting | Stage::Running if self.leaving => {
+                self.checks.pause();
+                self.enter(Phase::Stopping, now, None);
+                return Stepped::Stays(Some(self.stop(now, effects)));
+            }
+            Stage::Starting => {}
+            Stage::Running => return Stepped::Stays(self.watch(now, effects)),
+            Stage::Stopping(again_at) if now < again_at => return Stepped::Stays(Some(again_at)),
+            Stage::Stopping(_) => return Stepped::Stays(Some(self.stop(now, effects))),
+            Stage::Over => {}
+        }
+        if self.stage == Stage::Over && self.unassigned && self.leaving {
+            effects.push(Effect::Forget { instance: self.id.clone(), driver: self.driver });
+            return Stepped::Gone;
+        }
+        Stepped::Stays(None)
+    }
+
+    fn start(&mut self, effects: &mut Vec<Effect>) {
+        if let Some(seed) = self.seed() {
+            self.stage = Stage::Starting;
+            self.status.message = None;
+            effects.push(Effect::Start(seed));
+        }
+    }
+
+    fn stop(&mut self, now: Timestamp, effects: &mut Vec<Effect>) -> Timestamp {
+        let default = Stop::default();
+        let stop = self.spec().map_or(&default, |spec| &spec.stop);
+        let (signal, grace): (Signal, Millis) = (stop.signal, stop.grace);
+        effects.push(Effect::Stop {
+            instance: self.id.clone(),
+            driver: self.driver,
+            run: self.status.run,
+            signal,
+            grace,
+        });
+        let again_at = now.after(grace).after(STOP_AGAIN);
+        self.stage = Stage::Stopping(again_at);
+        again_at
+    }
+
+    /// Asks for the probes that are due, ends a row of failures; says when to look again.
+    fn watch(&mut self, now: Timestamp, effects: &mut Vec<Effect>) -> Option<Timestamp> {
+        let seed = self.seed()?;
+        for request in self.checks.due(&seed.spec, now) {
+            effects.push(Effect::Probe {
+                seed: seed.clone(),
+                check: request.check,
+                probe: request.probe,
+                timeout: request.timeout,
+            });
+        }
+        let started_at = self.status.started_at.unwrap_or(now);
+        let reset_at = started_at.after(seed.spec.restart.reset_after);
+        if now >= reset_at {
+            self.status.failures = 0;
+        }
+        let reset_at = (self.status.failures > 0).then_some(reset_at);
+        [self.checks.wake_at(), reset_at].into_iter().flatten().min()
+    }
+
+    fn seed(&self) -> Option<Seed> {
+        let assignment = self.assignment.as_ref()?;
+        Some(Seed {
+            instance: self.id.clone(),
+            run: self.status.run,
+            revision: assignment.revision,
+            spec: assignment.spec.clone(),
+            ports: assignment.ports.clone(),
+        })
+    }
+
+    /// One more failure in a row: how long to wait.
+    fn failed(&mut self) -> Millis {
+        self.status.failures = self.status.failures.saturating_add(1);
+        self.spec().map_or(Millis(0), |spec| spec.restart.delay(self.status.failures))
+    }
+
+    fn next_run(&mut self, run: u32, now: Timestamp, until: Timestamp, message: Option<String>) {
+        self.checks.end();
+        self.stage = Stage::Waiting(until);
+        self.status.run = run;
+        self.status.started_at = None;
+        self.enter(Phase::Starting, now, message);
+        self.copy_verdicts();
+    }
+
+    fn over(&mut self, now: Timestamp) {
+        self.checks.end();
+        self.stage = Stage::Over;
+        self.enter(Phase::Stopped, now, None);
+        self.copy_verdicts();
+    }
+
+    fn enter(&mut self, phase: Phase, now: Timestamp, message: Option<String>) {
+        self.status.phase = phase;
+        self.status.since = now;
+        self.status.message = message;
+    }
+
+    fn copy_verdicts(&mut self) {
+        self.status.healthy = self.checks.healthy();
+        self.status.ready = self.checks.ready();
+        self.status.checks = self.checks.results();
+    }
+}
+
+fn waits(cause: &str, delay: Millis) -> String {
+    match delay {
+        Millis(0) => cause.into(),
+        delay => format!("{cause}; waits {delay} before it is started again"),
+    }
+}

@@ -1,0 +1,417 @@
+//! What the agent decides. [`Core::handle`] takes what has happened and says what to do; it does
+//! nothing itself, never fails, reads no clock and draws nothing at random. The shell performs
+//! the effects in their order and brings back what comes of them as events; the simulator does
+//! the same without a machine.
+//!
+//! `instance` has the life of one instance, `checks` its probes and verdicts, `report` what the
+//! server is told and when.
+
+mod checks;
+mod instance;
+mod report;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use api::{Assignment, Assignments, Report};
+use model::{
+    InstanceId, Millis, NodeId, Phase, Probe, RevisionNumber, Signal, Spec, Status, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::drivers::{Found, Kind, Told};
+use instance::{Instance, Stepped};
+use report::{Due, Reporter};
+
+pub use checks::{CheckId, Outcome};
+
+/// Something that has happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A server has been reached; its assignments follow.
+    Connected,
+    /// A server says what this node should run.
+    Assignments(Assignments),
+    /// A driver has looked for runs of this agent. Before this, nothing of its kind is started.
+    Adopted {
+        /// The driver.
+        driver: Kind,
+        /// All that it found.
+        found: Vec<Found>,
+    },
+    /// A driver cannot work; once it can, it looks again.
+    Away {
+        /// The driver.
+        driver: Kind,
+        /// Why, in words.
+        message: String,
+    },
+    /// A driver tells something.
+    Told(Told),
+    /// A probe has been made. Every [`Effect::Probe`] is answered by one of these.
+    Probed {
+        /// The instance.
+        instance: InstanceId,
+        /// The run that was probed.
+        run: u32,
+        /// The check it was made for.
+        check: CheckId,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// The time of the last [`Effect::WakeAt`] has come.
+    Tick,
+    /// The report under way has arrived.
+    ReportSent {
+        /// The server wants to be told everything.
+        tell_all: bool,
+    },
+    /// The report under way has not arrived, or that is not known.
+    ReportFailed,
+    /// The agent ends and shall leave nothing behind: everything is stopped and forgotten.
+    End,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Begin a run.
+    Start(Seed),
+    /// Stop a run. May come again for the same one if nothing is heard of it.
+    Stop {
+        /// The instance.
+        instance: InstanceId,
+        /// Its driver.
+        driver: Kind,
+        /// Its run.
+        run: u32,
+        /// What to send it.
+        signal: Signal,
+        /// How long to wait before it is killed.
+        grace: Millis,
+    },
+    /// Probe a run, and tell what came of it.
+    Probe {
+        /// What is probed.
+        seed: Seed,
+        /// The check it is for.
+        check: CheckId,
+        /// What to do.
+        probe: Probe,
+        /// How long it may take.
+        timeout: Millis,
+    },
+    /// Remove what is left of an instance, its directory included.
+    Forget {
+        /// The instance.
+        instance: InstanceId,
+        /// Its driver.
+        driver: Kind,
+    },
+    /// Keep this for the next start of the agent; only the newest matters.
+    Persist(Memory),
+    /// Tell the server.
+    Report(Report),
+    /// Wake the core at that time; replaces the one before.
+    WakeAt(Timestamp),
+}
+
+/// All that is needed to start or probe a run, but for what the node adds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seed {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its nth start in place.
+    pub run: u32,
+    /// The revision it was placed at.
+    pub revision: RevisionNumber,
+    /// What to run.
+    pub spec: Arc<Spec>,
+    /// Its ports on the node.
+    pub ports: Vec<u16>,
+}
+
+/// What the agent remembers over its own restart, so that it needs no server to go on, and so
+/// that what was healthy stays healthy until a probe says otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The generation of the assignments.
+    pub generation: u64,
+    /// The last assignments.
+    pub assignments: Vec<Assignment>,
+    /// What was known of the instances.
+    pub statuses: BTreeMap<InstanceId, Status>,
+}
+
+/// The part of a status that is worth writing to disk when it changes.
+type Kept = (u32, Phase, Option<bool>, bool);
+
+/// The agent's decisions. See the module.
+#[derive(Debug)]
+pub struct Core {
+    node: NodeId,
+    generation: u64,
+    instances: BTreeMap<InstanceId, Instance>,
+    /// Drivers that have looked for their runs and can be asked.
+    adopted: BTreeSet<Kind>,
+    /// Why the others cannot.
+    away: BTreeMap<Kind, String>,
+    /// A server has said everything that should run: what else is found should not.
+    told_whole: bool,
+    ending: bool,
+    reporter: Reporter,
+    /// When instances want to be looked at, in order, and for each.
+    wakes: BTreeSet<(Timestamp, InstanceId)>,
+    wake_of: BTreeMap<InstanceId, Timestamp>,
+    woken_at: Option<Timestamp>,
+    memory_changed: bool,
+}
+
+impl Core {
+    /// The core of the agent on `node`, with what it remembers.
+    pub fn new(node: NodeId, memory: Memory, now: Timestamp) -> Self {
+        let mut statuses = memory.statuses;
+        let mut instances = BTreeMap::new();
+        for assignment in memory.assignments {
+            let id = assignment.instance.clone();
+            let known = statuses.remove(&id);
+            instances.insert(id, Instance::new(assignment, known, now));
+        }
+        Self {
+            node,
+            generation: memory.generation,
+            instances,
+            adopted: BTreeSet::new(),
+            away: BTreeMap::new(),
+            told_whole: false,
+            ending: false,
+            reporter: Reporter::default(),
+            wakes: BTreeSet::new(),
+            wake_of: BTreeMap::new(),
+            woken_at: None,
+            memory_changed: false,
+        }
+    }
+
+    /// Takes in what has happened; says what to do now, in order.
+    pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Connected => self.reporter.connected(now),
+            Event::Assignments(assignments) => self.assign(assignments, now, &mut effects),
+            Event::Adopted { driver, found } => self.adopt(driver, &found, now, &mut effects),
+            Event::Away { driver, message } => {
+                self.adopted.remove(&driver);
+                self.away.insert(driver, message);
+                self.change_all(Some(driver), now, &mut effects, Instance::driver_went_away);
+            }
+            Event::Told(told) => self.told(told, now, &mut effects),
+            Event::Probed { instance, run, check, outcome } => {
+                self.change(&instance, now, &mut effects, |instance| {
+                    instance.probed(run, check, outcome, now);
+                });
+            }
+            Event::Tick => {
+                self.woken_at = None;
+                while let Some((_, id)) = self.wakes.first().filter(|(at, _)| *at <= now).cloned() {
+                    self.change(&id, now, &mut effects, |_| {});
+                }
+            }
+            Event::ReportSent { tell_all } => self.reporter.sent(tell_all),
+            Event::ReportFailed => self.reporter.failed(now),
+            Event::End => {
+                self.ending = true;
+                self.change_all(None, now, &mut effects, Instance::unassign);
+            }
+        }
+        self.conclude(now, &mut effects);
+        effects
+    }
+
+    /// Whether there is nothing on this node that this agent knows of.
+    pub fn is_empty(&self) -> bool {
+        self.instances.is_empty()
+    }
+
+    /// The driver of an instance, if it is on this node.
+    pub fn driver(&self, instance: &InstanceId) -> Option<Kind> {
+        self.instances.get(instance).map(Instance::driver)
+    }
+
+    /// The instances on this node as they stand.
+    pub fn statuses(&self) -> impl Iterator<Item = (&InstanceId, &Status)> {
+        self.instances.iter().map(|(id, instance)| (id, instance.status()))
+    }
+
+    fn assign(&mut self, assignments: Assignments, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.ending || (!assignments.whole && assignments.generation <= self.generation) {
+            return;
+        }
+        self.generation = assignments.generation;
+        self.memory_changed = true;
+        let mut removed: BTreeSet<_> = assignments.removed.into_iter().collect();
+        if assignments.whole {
+            self.told_whole = true;
+            self.reporter.assigned();
+            removed.extend(self.instances.keys().cloned());
+        }
+        for assignment in assignments.set {
+            let id = assignment.instance.clone();
+            removed.remove(&id);
+            if !self.instances.contains_key(&id) {
+                let instance = Instance::new(assignment, None, now);
+                self.reporter.compare(&id, None, instance.status());
+                self.instances.insert(id.clone(), instance);
+                self.change(&id, now, effects, |_| {});
+            } else {
+                self.change(&id, now, effects, |instance| instance.assign(assignment, now));
+            }
+        }
+        for id in removed {
+            self.change(&id, now, effects, Instance::unassign);
+        }
+    }
+
+    fn adopt(&mut self, driver: Kind, found: &[Found], now: Timestamp, effects: &mut Vec<Effect>) {
+        self.adopted.insert(driver);
+        self.away.remove(&driver);
+        let found: BTreeMap<_, _> = found.iter().map(|found| (&found.instance, found)).collect();
+        for (id, found) in &found {
+            if !self.instances.contains_key(*id) {
+                let mut instance = Instance::found(driver, found, now);
+                if self.told_whole || self.ending {
+                    instance.unassign();
+                }
+                self.reporter.compare(id, None, instance.status());
+                self.instances.insert((*id).clone(), instance);
+            }
+        }
+        self.change_all(Some(driver), now, effects, |instance| {
+            let id = instance.id().clone();
+            instance.looked_for(found.get(&id).copied(), now);
+        });
+    }
+
+    fn told(&mut self, told: Told, now: Timestamp, effects: &mut Vec<Effect>) {
+        match told {
+            Told::Started { instance, run, at } => {
+                self.change(&instance, now, effects, |instance| instance.started(run, at, now));
+            }
+            Told::NotStarted { instance, run, message, driver_away } => {
+                self.change(&instance, now, effects, |instance| {
+                    instance.not_started(run, message, driver_away, now);
+                });
+            }
+            Told::Exited { instance, run, exit } => {
+                self.change(&instance, now, effects, |instance| instance.exited(run, exit, now));
+            }
+            Told::Preparing { instance, run, message } => {
+                self.change(&instance, now, effects, |instance| instance.preparing(run, message));
+            }
+        }
+    }
+
+    fn change_all(
+        &mut self,
+        driver: Option<Kind>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+        mut how: impl FnMut(&mut Instance),
+    ) {
+        let of_driver = |instance: &Instance| driver.is_none_or(|kind| kind == instance.driver());
+        let ids: Vec<_> =
+            self.instances.iter().filter(|(_, i)| of_driver(i)).map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            self.change(&id, now, effects, &mut how);
+        }
+    }
+
+    /// Changes one instance and lets follow what follows. The only way an instance is changed.
+    fn change(
+        &mut self,
+        id: &InstanceId,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+        how: impl FnOnce(&mut Instance),
+    ) {
+        if let Some(at) = self.wake_of.remove(id) {
+            self.wakes.remove(&(at, id.clone()));
+        }
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let before = instance.status().clone();
+        how(instance);
+        let driver = instance.driver();
+        let away = match (self.adopted.contains(&driver), self.away.get(&driver)) {
+            (true, _) => None,
+            (false, Some(why)) => Some(why.as_str()),
+            (false, None) => Some("waits for its driver to look for what runs already"),
+        };
+        let stepped = instance.step(away, now, effects);
+        let after = instance.status();
+        self.reporter.compare(id, Some(&before), after);
+        self.memory_changed |= kept(&before) != kept(after);
+        match stepped {
+            Stepped::Stays(None) => {}
+            Stepped::Stays(Some(at)) => {
+                // What is due now has been done in this step: it is never woken in a circle.
+                let at = at.max(Timestamp(now.0.saturating_add(1)));
+                self.wakes.insert((at, id.clone()));
+                self.wake_of.insert(id.clone(), at);
+            }
+            Stepped::Gone => {
+                self.instances.remove(id);
+                self.memory_changed = true;
+            }
+        }
+    }
+
+    /// What follows from any event: reports, the memory, the next wake.
+    fn conclude(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if let Some(due) = self.reporter.due(now) {
+            effects.push(Effect::Report(self.report(&due)));
+        }
+        if std::mem::take(&mut self.memory_changed) {
+            effects.push(Effect::Persist(self.memory()));
+        }
+        let first = self.wakes.first().map(|(at, _)| *at);
+        let wake_at = first.into_iter().chain(self.reporter.wake_at()).min();
+        if wake_at != self.woken_at {
+            self.woken_at = wake_at;
+            effects.extend(wake_at.map(Effect::WakeAt));
+        }
+    }
+
+    fn report(&self, due: &Due) -> Report {
+        let status =
+            |(id, instance): (&InstanceId, &Instance)| (id.clone(), instance.status().clone());
+        let instances = match due {
+            Due::Whole => self.instances.iter().map(status).collect(),
+            Due::Changed(ids) => {
+                ids.iter().filter_map(|id| self.instances.get_key_value(id)).map(status).collect()
+            }
+        };
+        Report {
+            node: self.node.clone(),
+            generation: self.generation,
+            whole: *due == Due::Whole,
+            instances,
+        }
+    }
+
+    fn memory(&self) -> Memory {
+        let assigned = || self.instances.values().filter_map(Instance::assignment);
+        let statuses = assigned().filter_map(|assignment| {
+            let instance = self.instances.get(&assignment.instance)?;
+            Some((assignment.instance.clone(), instance.status().clone()))
+        });
+        Memory {
+            generation: self.generation,
+            assignments: assigned().cloned().collect(),
+            statuses: statuses.collect(),
+        }
+    }
+}
+
+fn kept(status: &Status) -> Kept {
+    (status.run, status.phase, status.healthy, status.ready)
+}

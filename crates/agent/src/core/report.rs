@@ -1,0 +1,121 @@
+//! When the server is told what: what has changed at once (one report is under way at a time, so
+//! what happens meanwhile goes together in the next), everything when a connection is new or the
+//! server asks for it, and a sign of life otherwise.
+
+use std::collections::BTreeSet;
+
+use model::{CheckResult, InstanceId, Millis, Status, Timestamp};
+
+/// A sign of life is sent this long after the report before.
+pub(super) const HEARTBEAT: Millis = Millis::secs(2);
+/// A report that failed is followed by the next one after this long.
+const RETRY: Millis = Millis(250);
+/// So long a new connection may take to bring assignments before everything is reported anyway.
+const FIRST_ASSIGNMENTS: Millis = Millis::secs(1);
+
+/// What to report now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Everything.
+    Whole,
+    /// These instances.
+    Changed(BTreeSet<InstanceId>),
+}
+
+/// What the server has been told, and is still to be told.
+#[derive(Debug, Default)]
+pub(super) struct Reporter {
+    connected: bool,
+    whole: bool,
+    changed: BTreeSet<InstanceId>,
+    /// Changes that can wait for the next report.
+    aged: BTreeSet<InstanceId>,
+    under_way: Option<Due>,
+    /// Nothing is sent before.
+    not_before: Timestamp,
+    heartbeat_at: Timestamp,
+}
+
+impl Reporter {
+    /// A server has been reached, anew or for the first time. Its assignments come first: what
+    /// they make of the instances here is part of the whole truth.
+    pub(super) fn connected(&mut self, now: Timestamp) {
+        self.connected = true;
+        self.whole = true;
+        self.under_way = None;
+        self.not_before = now.after(FIRST_ASSIGNMENTS);
+    }
+
+    /// The assignments of this connection are known.
+    pub(super) fn assigned(&mut self) {
+        self.not_before = Timestamp(0);
+    }
+
+    /// The status of an instance may have changed.
+    pub(super) fn compare(&mut self, id: &InstanceId, before: Option<&Status>, after: &Status) {
+        match before {
+            Some(before) if before == after => {}
+            Some(before) if essence(before) == essence(after) => {
+                self.aged.insert(id.clone());
+            }
+            _ => {
+                self.changed.insert(id.clone());
+            }
+        }
+    }
+
+    /// The report under way has arrived.
+    pub(super) fn sent(&mut self, tell_all: bool) {
+        self.under_way = None;
+        self.whole |= tell_all;
+    }
+
+    /// The report under way has failed: what was in it is still to be told.
+    pub(super) fn failed(&mut self, now: Timestamp) {
+        match self.under_way.take() {
+            Some(Due::Whole) => self.whole = true,
+            Some(Due::Changed(ids)) => self.changed.extend(ids),
+            None => {}
+        }
+        self.not_before = self.not_before.max(now.after(RETRY));
+    }
+
+    /// What to report now; it counts as under way until it is said to be sent or failed.
+    pub(super) fn due(&mut self, now: Timestamp) -> Option<Due> {
+        if !self.connected || self.under_way.is_some() || now < self.not_before {
+            return None;
+        }
+        let due = if self.whole {
+            self.changed.clear();
+            self.aged.clear();
+            Due::Whole
+        } else if !self.changed.is_empty() || now >= self.heartbeat_at {
+            let mut ids = std::mem::take(&mut self.changed);
+            ids.append(&mut self.aged);
+            Due::Changed(ids)
+        } else {
+            return None;
+        };
+        self.whole = false;
+        self.heartbeat_at = now.after(HEARTBEAT);
+        self.under_way = Some(due.clone());
+        Some(due)
+    }
+
+    /// When something will be due, if nothing happens before.
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        if !self.connected || self.under_way.is_some() {
+            return None;
+        }
+        let now = self.whole || !self.changed.is_empty();
+        Some(if now { self.not_before } else { self.not_before.max(self.heartbeat_at) })
+    }
+}
+
+/// A status without what changes with every probe that passes: that is told with the next report
+/// but asks for none.
+fn essence(status: &Status) -> Status {
+    let checks =
+        status.checks.iter().map(|check| CheckResult { last_success: None, ..check.clone() });
+    Status { checks: checks.collect(), ..status.clone() }
+}

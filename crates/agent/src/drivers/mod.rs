@@ -1,0 +1,181 @@
+//! What touches processes, containers, disks and addresses. Nothing else in Muster does.
+//!
+//! A driver runs instances of one kind. Its methods return at once; what comes of them is told as
+//! a [`Told`] on the agent's channel, so a slow or absent daemon never blocks the agent. A driver
+//! keeps no wishes: it starts, stops and tells; the core decides.
+
+pub mod docker;
+pub mod process;
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use model::{CommandLine, Exit, InstanceId, Signal, Spec, Timestamp};
+
+/// The drivers there are. An instance belongs to one of them all its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Plain processes.
+    Process,
+    /// Containers of the Docker daemon.
+    Docker,
+}
+
+impl Kind {
+    /// The driver that runs instances of `spec`.
+    pub fn of(spec: &Spec) -> Kind {
+        if spec.container.is_some() { Kind::Docker } else { Kind::Process }
+    }
+
+    /// The capability by which a node says that it has this driver.
+    pub fn capability(self) -> &'static str {
+        match self {
+            Kind::Process => "process",
+            Kind::Docker => "docker",
+        }
+    }
+}
+
+/// One start of one instance.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its nth start in place, from 1.
+    pub run: u32,
+    /// What to run.
+    pub spec: Arc<Spec>,
+    /// Its ports on the node, in the order of the spec's ports.
+    pub ports: Vec<u16>,
+    /// The whole environment of the instance, Muster's own variables included.
+    pub env: Vec<(String, String)>,
+    /// The instance's own directory: exists, survives restarts in place, holds its logs.
+    pub dir: PathBuf,
+}
+
+/// A run that a driver found when the agent started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its nth start in place.
+    pub run: u32,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// How it ended, if it has ended since.
+    pub exit: Option<Exit>,
+}
+
+/// What a driver tells the agent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told {
+    /// A run has begun.
+    Started {
+        /// The instance.
+        instance: InstanceId,
+        /// Its run.
+        run: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// A run could not begin; nothing of it is left.
+    NotStarted {
+        /// The instance.
+        instance: InstanceId,
+        /// Its run.
+        run: u32,
+        /// Why, and what to do.
+        message: String,
+        /// Whether the driver itself cannot work now (its daemon is away), so that this is no
+        /// failure of the instance.
+        driver_away: bool,
+    },
+    /// A run has ended.
+    Exited {
+        /// The instance.
+        instance: InstanceId,
+        /// Its run.
+        run: u32,
+        /// How.
+        exit: Exit,
+    },
+    /// What is being done before the start, such as pulling an image.
+    Preparing {
+        /// The instance.
+        instance: InstanceId,
+        /// Its run.
+        run: u32,
+        /// In words.
+        message: String,
+    },
+}
+
+/// How a command in an instance ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandOutcome {
+    /// It ended with this code and, at most a few hundred bytes of, this output.
+    Ended {
+        /// Its exit code.
+        code: i32,
+        /// The end of what it wrote.
+        output: String,
+    },
+    /// It was killed after the time it was given.
+    TimedOut,
+    /// It could not be run at all: this says nothing of the instance.
+    CannotRun(String),
+}
+
+/// What comes of a driver's longer work.
+pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Lines of output, with their line ends.
+pub type Output = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
+
+/// Which output is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputQuery {
+    /// Which streams.
+    pub stream: api::LogStream,
+    /// Only so many of the last lines.
+    pub tail: Option<u32>,
+    /// Go on with what is written from now, over restarts in place.
+    pub follow: bool,
+}
+
+/// Runs instances of one kind. Shared by reference; every method returns at once.
+pub trait Driver: Send + Sync + 'static {
+    /// Looks for runs of this agent that are there already and follows them from now on. Called
+    /// once, before anything else; called again by the agent after the driver was away.
+    fn adopt(&self) -> Later<Result<Vec<Found>, String>>;
+
+    /// Begins a run: tells `Started` or `NotStarted`, and `Exited` once it ends.
+    fn start(&self, launch: Launch);
+
+    /// Sends `signal` to a run and, if it has not ended after `grace`, kills it with all its
+    /// children. A start under way is given up. Tells `Exited` (or `NotStarted`).
+    fn stop(&self, instance: &InstanceId, run: u32, signal: Signal, grace: Duration);
+
+    /// Runs a command in the instance, beside what runs there.
+    fn command(
+        &self,
+        launch: &Launch,
+        command: &CommandLine,
+        timeout: Duration,
+    ) -> Later<CommandOutcome>;
+
+    /// What the instance has written, over all its runs that are still known.
+    fn output(
+        &self,
+        instance: &InstanceId,
+        dir: PathBuf,
+        query: OutputQuery,
+    ) -> Later<std::io::Result<Output>>;
+
+    /// Removes what is left of an instance that has ended, but for its directory.
+    fn forget(&self, instance: &InstanceId);
+}

@@ -1,0 +1,258 @@
+//! Limits by control groups, as plain files: version 2 where it has the controllers, version 1
+//! (each controller mounted by itself) otherwise. Every run gets the group
+//! `muster/<keeper>/<instance>`; it is removed when the run has ended.
+//!
+//! Where groups cannot be made, processes run without limits, and that is said once.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use model::{Bytes, Cpu};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
+
+const CLEAR_TRIES: u32 = 200;
+const CLEAR_WAIT: Duration = Duration::from_millis(5);
+
+/// The control groups of one keeper.
+#[derive(Debug)]
+pub(super) enum Cgroups {
+    /// One tree with all controllers.
+    V2 { base: PathBuf },
+    /// A tree for each controller.
+    V1 { cpu: Option<PathBuf>, memory: Option<PathBuf> },
+    /// None can be made.
+    None,
+}
+
+/// The control group of one run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Cgroup {
+    /// Version 2, or the one with the memory controller of version 1, or the one with the cpu
+    /// controller: where its processes are listed.
+    main: Option<PathBuf>,
+    others: Vec<PathBuf>,
+    v2: bool,
+}
+
+impl Cgroups {
+    /// Finds out what this machine has; `id` tells the groups of this keeper from those of others.
+    /// Says what limits cannot be set, and why.
+    pub(super) fn detect(id: &str) -> (Cgroups, Option<String>) {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounts: Vec<_> = mounts.lines().filter_map(mount).collect();
+        let below = |root: &Path| root.join("muster").join(id);
+        let unified = mounts.iter().find(|mount| {
+            let controllers = mount.point.join("cgroup.controllers");
+            let controllers = fs::read_to_string(controllers).unwrap_or_default();
+            mount.kind == "cgroup2" && controllers.split_whitespace().any(|c| c == "memory")
+        });
+        if let Some(root) = unified {
+            let base = below(&root.point);
+            return match make_v2(&root.point, &base) {
+                Ok(()) => (Cgroups::V2 { base }, None),
+                Err(error) => (Cgroups::None, Some(unlimited(&error))),
+            };
+        }
+        let mut trouble = None;
+        let mut controller = |name: &str| {
+            let of = |mount: &&Mount| {
+                mount.kind == "cgroup" && mount.options.split(',').any(|option| option == name)
+            };
+            let base = below(&mounts.iter().find(of)?.point);
+            match fs::create_dir_all(&base) {
+                Ok(()) => Some(base),
+                Err(error) => {
+                    trouble = Some(unlimited(&error));
+                    None
+                }
+            }
+        };
+        match (controller("cpu"), controller("memory")) {
+            (None, None) => {
+                let none = || "no control groups are mounted: processes run without limits".into();
+                (Cgroups::None, Some(trouble.unwrap_or_else(none)))
+            }
+            (cpu, memory) => (Cgroups::V1 { cpu, memory }, trouble),
+        }
+    }
+
+    /// The group of an instance, whether it exists or not.
+    pub(super) fn of(&self, slug: &str) -> Cgroup {
+        match self {
+            Cgroups::None => Cgroup::default(),
+            Cgroups::V2 { base } => {
+                Cgroup { main: Some(base.join(slug)), others: Vec::new(), v2: true }
+            }
+            Cgroups::V1 { cpu, memory } => {
+                let mut dirs = [memory, cpu].into_iter().flatten().map(|base| base.join(slug));
+                Cgroup { main: dirs.next(), others: dirs.collect(), v2: false }
+            }
+        }
+    }
+
+    /// Removes the groups above those of the runs, if none is left in them.
+    pub(super) fn remove(&self) {
+        let bases = match self {
+            Cgroups::None => Vec::new(),
+            Cgroups::V2 { base } => vec![base],
+            Cgroups::V1 { cpu, memory } => [cpu, memory].into_iter().flatten().collect(),
+        };
+        for base in bases {
+            let removed = fs::remove_dir(base);
+            if let (Ok(()), Some(parent)) = (removed, base.parent()) {
+                // Fails as long as another keeper has groups in it.
+                let _ = fs::remove_dir(parent);
+            }
+        }
+    }
+}
+
+impl Cgroup {
+    /// Makes the group with its limits, empty; opens the files by which a process joins it.
+    pub(super) fn make(&self, cpu: Cpu, memory: Bytes) -> io::Result<Vec<File>> {
+        let mut files = Vec::new();
+        for dir in self.dirs() {
+            if dir.exists() {
+                self.clear(dir)?;
+            }
+            fs::create_dir(dir)?;
+            let shares = (u64::from(cpu.0) * 1024 / 1000).clamp(2, 262_144);
+            // The conversion that all container runtimes use, from 2..262144 to 1..10000.
+            let weight = 1 + (shares - 2) * 9999 / 262_142;
+            set(dir, "cpu.shares", shares)?;
+            set(dir, "cpu.weight", weight)?;
+            if memory.0 > 0 {
+                set(dir, "memory.limit_in_bytes", memory.0)?;
+                set(dir, "memory.memsw.limit_in_bytes", memory.0)?;
+                set(dir, "memory.max", memory.0)?;
+                set(dir, "memory.swap.max", 0)?;
+                set(dir, "memory.oom.group", 1)?;
+            }
+            files.push(OpenOptions::new().write(true).open(dir.join("cgroup.procs"))?);
+        }
+        Ok(files)
+    }
+
+    /// Kills every process in the group. `false` if some may still be there.
+    pub(super) fn kill(&self) -> bool {
+        let Some(main) = &self.main else { return true };
+        if self.v2 && fs::write(main.join("cgroup.kill"), "1").is_ok() {
+            return self.pids().is_empty();
+        }
+        let pids = self.pids();
+        for pid in &pids {
+            // One that has ended since is what was wanted.
+            let _ = kill_process(*pid, Signal::KILL);
+        }
+        pids.is_empty()
+    }
+
+    /// Removes what a run of before has left. Processes that are killed take a moment to go.
+    fn clear(&self, dir: &Path) -> io::Result<()> {
+        let mut tries = 0;
+        loop {
+            self.kill();
+            match fs::remove_dir(dir) {
+                Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
+                    tries += 1;
+                    if tries > CLEAR_TRIES {
+                        return Err(error);
+                    }
+                    std::thread::sleep(CLEAR_WAIT);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// How many of its processes were killed because there was no memory left under its limit.
+    pub(super) fn out_of_memory(&self) -> u64 {
+        let files = self
+            .dirs()
+            .flat_map(|dir| ["memory.events", "memory.oom_control"].map(|name| dir.join(name)));
+        let texts = files.filter_map(|path| fs::read_to_string(path).ok());
+        texts.filter_map(|text| count(&text, "oom_kill")).sum()
+    }
+
+    /// Removes the group once it is empty.
+    pub(super) fn remove(&self) -> bool {
+        let remains = |dir: &&PathBuf| match fs::remove_dir(dir) {
+            Ok(()) => false,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
+        self.dirs().filter(remains).count() == 0
+    }
+
+    fn dirs(&self) -> impl Iterator<Item = &PathBuf> {
+        self.main.iter().chain(&self.others)
+    }
+
+    fn pids(&self) -> Vec<Pid> {
+        let Some(main) = &self.main else { return Vec::new() };
+        let text = fs::read_to_string(main.join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok().and_then(Pid::from_raw)).collect()
+    }
+}
+
+struct Mount {
+    point: PathBuf,
+    kind: String,
+    options: String,
+}
+
+/// A line of proc_pid_mountinfo(5): the 5th field, and after `-` the 1st and 3rd.
+fn mount(line: &str) -> Option<Mount> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut after = after.split(' ');
+    let kind = after.next()?.to_string();
+    let options = after.nth(1).unwrap_or_default().to_string();
+    let point = before.split(' ').nth(4)?.into();
+    kind.starts_with("cgroup").then_some(Mount { point, kind, options })
+}
+
+/// Makes the groups down to `base` with the controllers handed down.
+fn make_v2(root: &Path, base: &Path) -> io::Result<()> {
+    fs::create_dir_all(base)?;
+    let mut dirs: Vec<_> = base.ancestors().take_while(|dir| dir.starts_with(root)).collect();
+    dirs.reverse();
+    for dir in dirs {
+        fs::write(dir.join("cgroup.subtree_control"), "+cpu +memory")?;
+    }
+    Ok(())
+}
+
+/// Sets a limit, if the group has it.
+fn set(dir: &Path, name: &str, value: u64) -> io::Result<()> {
+    let path = dir.join(name);
+    match OpenOptions::new().write(true).open(path) {
+        Ok(mut file) => io::Write::write_all(&mut file, value.to_string().as_bytes()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn count(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+fn unlimited(error: &io::Error) -> String {
+    format!("control groups cannot be made ({error}): processes run without some of their limits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_and_counts_are_read() {
+        let line = "36 25 0:31 / /sys/fs/cgroup/memory rw,nosuid - cgroup cgroup rw,memory";
+        let mount = mount(line).unwrap();
+        assert_eq!(mount.point, Path::new("/sys/fs/cgroup/memory"));
+        assert_eq!((mount.kind.as_str(), mount.options.as_str()), ("cgroup", "rw,memory"));
+        assert_eq!(count("low 0\noom 3\noom_kill 2\noom_group_kill 1\n", "oom_kill"), Some(2));
+        assert_eq!(count("oom_kill_disable 0\n", "oom_kill"), None);
+    }
+}

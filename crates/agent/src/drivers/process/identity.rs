@@ -1,0 +1,75 @@
+//! Which process is meant. A process id is used again once its process is gone; together with the
+//! time the process started, in clock ticks since this boot of the machine, it is not.
+//!
+//! A run's identity is kept as the first bytes of its `/proc/self/stat`, written by the process
+//! itself before it becomes what it shall run (see `spawn`), so no moment is left in which it
+//! runs and nobody could know.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::Pid;
+
+/// A process that may have ended by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) pid: Pid,
+    started_at_ticks: u64,
+}
+
+impl Identity {
+    /// Reads what a process has written of itself.
+    pub(super) fn read(path: &Path) -> Option<Identity> {
+        parse(&fs::read_to_string(path).ok()?).map(|(identity, _)| identity)
+    }
+
+    /// Whether that process is still there and has not ended.
+    pub(super) fn is_alive(self) -> bool {
+        let path = format!("/proc/{}/stat", self.pid.as_raw_nonzero());
+        let stat = fs::read_to_string(path).ok();
+        match stat.as_deref().and_then(parse) {
+            Some((identity, state)) => identity == self && !matches!(state, 'Z' | 'X'),
+            None => false,
+        }
+    }
+}
+
+/// Process id, state and start time, the 1st, 3rd and 22nd field (proc_pid_stat(5)). The 2nd is
+/// a name in parentheses that may contain anything, so fields are counted from its end.
+fn parse(stat: &str) -> Option<(Identity, char)> {
+    let pid = stat.split(' ').next()?.parse().ok().and_then(Pid::from_raw)?;
+    let mut fields = stat.rsplit_once(") ")?.1.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let started_at_ticks = fields.nth(18)?.parse().ok()?;
+    Some((Identity { pid, started_at_ticks }, state))
+}
+
+/// What tells this boot of the machine from any other.
+pub(super) fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_itself_and_nobody_else() {
+        let own = fs::read_to_string("/proc/self/stat").unwrap();
+        let (own, state) = parse(&own).unwrap();
+        assert!(own.is_alive() && state == 'R');
+        let other = Identity { started_at_ticks: own.started_at_ticks + 1, ..own };
+        assert!(!other.is_alive());
+    }
+
+    #[test]
+    fn names_with_parentheses_are_read() {
+        let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20";
+        let (identity, state) = parse(&format!("42 (a) b (c)) {rest}")).unwrap();
+        assert_eq!(
+            (identity.pid.as_raw_nonzero().get(), identity.started_at_ticks, state),
+            (42, 777, 'S')
+        );
+        assert_eq!(parse("42 (half"), None);
+    }
+}

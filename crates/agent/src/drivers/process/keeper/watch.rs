@@ -1,0 +1,169 @@
+//! The process of a run, from its start until nothing of it is left.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Exit, Signal};
+use rustix::process::{
+    Pid, PidfdFlags, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal,
+    test_kill_process_group, waitid,
+};
+
+use super::super::cgroup::Cgroup;
+use super::super::{now, spawn};
+
+/// How long children of a process that has ended may take to be gone once they are killed.
+const REST_GONE: Duration = Duration::from_secs(5);
+/// The same where no control group says who is left: a process group also counts those that
+/// have ended and that nobody has waited for yet.
+const GROUP_GONE: Duration = Duration::from_millis(100);
+
+/// A process that is followed.
+#[derive(Debug, Clone)]
+pub(super) struct Process {
+    pid: Pid,
+    pidfd: Arc<OwnedFd>,
+    cgroup: Cgroup,
+}
+
+/// How a process has ended, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Code(i32),
+    Signal(i32),
+    /// It was started by a keeper that is gone, so only that it has ended is known.
+    Unknown,
+}
+
+impl Process {
+    /// Follows a process, which must not have been waited for.
+    pub(super) fn open(pid: Pid, cgroup: Cgroup) -> io::Result<Process> {
+        let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+        Ok(Process { pid, pidfd: Arc::new(pidfd), cgroup })
+    }
+
+    /// Sends a signal to it and its children, if it has not ended.
+    pub(super) fn signal(&self, signal: Signal) {
+        let signal = match signal {
+            Signal::Term => rustix::process::Signal::TERM,
+            Signal::Int => rustix::process::Signal::INT,
+            Signal::Quit => rustix::process::Signal::QUIT,
+            Signal::Hup => rustix::process::Signal::HUP,
+            Signal::Usr1 => rustix::process::Signal::USR1,
+            Signal::Usr2 => rustix::process::Signal::USR2,
+        };
+        // A group that is gone needs no signal: its end is told by the pidfd.
+        let _ = kill_process_group(self.pid, signal);
+    }
+
+    /// Kills it with all its children.
+    pub(super) fn kill(&self) {
+        let _ = pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+        let _ = kill_process_group(self.pid, rustix::process::Signal::KILL);
+        self.cgroup.kill();
+    }
+
+    /// Waits until it has ended, kills what is left of its children, and removes its group.
+    pub(super) async fn ended(&self) -> (End, u64) {
+        if let Ok(pidfd) = spawn::end_of(self.pidfd.clone()) {
+            // A pidfd becomes readable once its process has ended, and stays so.
+            let _ = pidfd.readable().await;
+        } else {
+            self.ended_without_events().await;
+        }
+        // Before it is waited for, its id cannot be used again: the group is still its own.
+        let _ = kill_process_group(self.pid, rustix::process::Signal::KILL);
+        let end = self.reap();
+        self.rest_gone().await;
+        let out_of_memory = self.cgroup.out_of_memory();
+        self.cgroup.remove();
+        (end, out_of_memory)
+    }
+
+    /// There is no room for one more event source: looks now and then.
+    async fn ended_without_events(&self) {
+        while rustix::process::test_kill_process(self.pid).is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn reap(&self) -> End {
+        use std::os::fd::AsFd;
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => End::Code(code),
+                (None, Some(signal)) => End::Signal(signal),
+                (None, None) => End::Unknown,
+            },
+            Ok(None) | Err(_) => End::Unknown,
+        }
+    }
+
+    /// Waits until its children are gone, so that they hold no port that the next run needs.
+    async fn rest_gone(&self) {
+        let begun = tokio::time::Instant::now();
+        let mut pause = Duration::from_micros(200);
+        loop {
+            let grouped = self.cgroup != Cgroup::default();
+            let gone = if grouped {
+                self.cgroup.kill()
+            } else {
+                test_kill_process_group(self.pid).is_err()
+            };
+            let limit = if grouped { REST_GONE } else { GROUP_GONE };
+            if gone || begun.elapsed() >= limit {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+}
+
+/// An end in words. `killed` says that the keeper killed it, and why.
+pub(super) fn exit(end: End, out_of_memory: u64, memory: &str, killed: Option<&str>) -> Exit {
+    let (code, signal) = match end {
+        End::Code(code) => (Some(code), None),
+        End::Signal(signal) => (None, Some(signal)),
+        End::Unknown => (None, None),
+    };
+    // 137 is how a shell reports a child that was killed by signal 9.
+    let by_kill = matches!(end, End::Signal(9) | End::Code(137) | End::Unknown);
+    let message = match (killed, end) {
+        (None, _) if out_of_memory > 0 && by_kill => format!("out of memory: limit {memory}"),
+        (Some(why), End::Signal(9)) => format!("killed by signal 9: {why}"),
+        (_, End::Code(code)) => format!("exit code {code}"),
+        (_, End::Signal(signal)) => format!("killed by signal {signal}"),
+        (_, End::Unknown) => "ended while nobody watched: its exit code is not known".into(),
+    };
+    Exit { at: now(), code, signal, message }
+}
+
+/// An end that was found, not seen.
+pub(super) fn unseen(cgroup: &Cgroup, memory: &str) -> Exit {
+    let out_of_memory = cgroup.out_of_memory();
+    cgroup.kill();
+    cgroup.remove();
+    exit(End::Unknown, out_of_memory, memory, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_said_in_words() {
+        let check = |end, out_of_memory, killed, expected: &str| {
+            assert_eq!(exit(end, out_of_memory, "64MiB", killed).message, expected);
+        };
+        check(End::Code(3), 0, None, "exit code 3");
+        check(End::Code(3), 1, None, "exit code 3");
+        check(End::Signal(11), 0, None, "killed by signal 11");
+        check(End::Signal(9), 1, None, "out of memory: limit 64MiB");
+        check(End::Code(137), 1, None, "out of memory: limit 64MiB");
+        check(End::Signal(9), 0, Some("grace over"), "killed by signal 9: grace over");
+    }
+}

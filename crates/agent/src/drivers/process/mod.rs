@@ -1,0 +1,173 @@
+//! The process driver: plain processes, each in a session and control group of its own.
+//!
+//! The agent does not start them itself: a [`keeper`] does, which outlives it, so that neither
+//! the death of the agent nor its return disturbs an instance, and the exit code of one that ends
+//! meanwhile is known. If the keeper is killed, the next one goes on by process id and start
+//! time; only exit codes are lost then.
+//!
+//! | file | topic |
+//! |---|---|
+//! | [`link`] | the agent's side: finding or starting the keeper, asking and being told |
+//! | [`keeper`] | the keeper's side |
+//! | [`wire`] | what they say to each other |
+//! | [`spawn`], [`cgroup`], [`user`], [`identity`] | starting a process, and what it takes |
+//! | [`command`] | commands of health checks, run beside the instance |
+//! | [`output`], [`rotate`] | reading what instances write, and keeping it small |
+
+mod cgroup;
+mod command;
+mod identity;
+pub mod keeper;
+mod link;
+mod output;
+mod rotate;
+mod spawn;
+mod user;
+mod wire;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use model::{CommandLine, InstanceId, Millis, Signal, Spec, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use self::wire::{Request, Start};
+use super::{CommandOutcome, Driver, Found, Later, Launch, Output, OutputQuery, Told};
+
+/// The longest path a Unix socket can have (unix(7)).
+const SOCKET_PATH_MAX: usize = 107;
+
+/// How a process driver is set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The keeper's directory; absolute.
+    pub keeper_dir: PathBuf,
+    /// The directory that holds the directories of instances; absolute.
+    pub instances_dir: PathBuf,
+    /// The program to run as keeper: `<exe> keeper --dir DIR [--ephemeral]`.
+    pub keeper_exe: PathBuf,
+    /// Whether the keeper stops everything once the agent is gone.
+    pub ephemeral: bool,
+    /// What an instance has written to one stream is cut to this many bytes, and as much twice
+    /// more in files beside it.
+    pub log_bytes_max: u64,
+}
+
+impl Settings {
+    /// The limit of a log file unless something else is wanted.
+    pub const LOG_BYTES_MAX: u64 = 10 << 20;
+}
+
+/// Runs instances as plain processes. Dropped, it lets go of the keeper, which stays.
+#[derive(Debug)]
+pub struct Processes {
+    asks: mpsc::UnboundedSender<link::Ask>,
+    _work: DropGuard,
+}
+
+impl Processes {
+    /// A driver that tells what happens to `told`. Must be called within a tokio runtime.
+    pub fn new(settings: Settings, told: mpsc::UnboundedSender<Told>) -> Processes {
+        let (asks, inbox) = mpsc::unbounded_channel();
+        let dropped = CancellationToken::new();
+        let logs = rotate::keep_small(settings.instances_dir.clone(), settings.log_bytes_max);
+        tokio::spawn(dropped.clone().run_until_cancelled_owned(logs));
+        let link = link::Link::new(settings, told);
+        tokio::spawn(dropped.clone().run_until_cancelled_owned(link.follow(inbox)));
+        Processes { asks, _work: dropped.drop_guard() }
+    }
+
+    fn ask(&self, ask: link::Ask) {
+        // Only fails while the agent is being torn down.
+        let _ = self.asks.send(ask);
+    }
+}
+
+impl Driver for Processes {
+    fn adopt(&self) -> Later<Result<Vec<Found>, String>> {
+        let (answer, found) = oneshot::channel();
+        self.ask(link::Ask::Adopt(answer));
+        Box::pin(async move {
+            found.await.unwrap_or_else(|_| Err("the process driver has ended".into()))
+        })
+    }
+
+    fn start(&self, launch: Launch) {
+        let start = start_of(&launch);
+        self.ask(link::Ask::Keeper(Request::Start(Box::new(start))));
+    }
+
+    fn stop(&self, instance: &InstanceId, run: u32, signal: Signal, grace: Duration) {
+        let grace = Millis(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+        let instance = instance.clone();
+        self.ask(link::Ask::Keeper(Request::Stop { instance, run, signal, grace }));
+    }
+
+    fn command(
+        &self,
+        launch: &Launch,
+        command: &CommandLine,
+        timeout: Duration,
+    ) -> Later<CommandOutcome> {
+        Box::pin(command::run(start_of(launch), command.words(), timeout))
+    }
+
+    fn output(
+        &self,
+        _instance: &InstanceId,
+        dir: PathBuf,
+        query: OutputQuery,
+    ) -> Later<io::Result<Output>> {
+        Box::pin(output::read(dir, query))
+    }
+
+    fn forget(&self, instance: &InstanceId) {
+        let instance = instance.clone();
+        self.ask(link::Ask::Keeper(Request::Forget { instance }));
+    }
+}
+
+fn start_of(launch: &Launch) -> Start {
+    let Spec { process, resources, stop, .. } = launch.spec.as_ref();
+    let workdir = process.as_ref().and_then(|process| process.workdir.as_deref());
+    Start {
+        instance: launch.instance.clone(),
+        run: launch.run,
+        dir: launch.dir.clone(),
+        words: process.as_ref().map(|process| process.command.words()).unwrap_or_default(),
+        env: launch.env.clone(),
+        workdir: workdir.map_or_else(|| launch.dir.clone(), PathBuf::from),
+        user: process.as_ref().and_then(|process| process.user.clone()),
+        cpu: resources.cpu,
+        memory: resources.memory,
+        stop: (stop.signal, stop.grace),
+    }
+}
+
+/// The path by which to bind or connect to the socket in `dir`, and what must stay open for that:
+/// a directory whose path is too long for a socket is reached by a descriptor.
+fn socket_path(dir: &Path) -> io::Result<(PathBuf, Option<File>)> {
+    let path = dir.join("socket");
+    if path.as_os_str().len() <= SOCKET_PATH_MAX {
+        return Ok((path, None));
+    }
+    let dir = File::open(dir)?;
+    Ok((format!("/proc/self/fd/{}/socket", dir.as_raw_fd()).into(), Some(dir)))
+}
+
+/// The wall clock, which is all that the keeper and its successors have in common.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A short name for a directory, the same in every process (FNV-1a).
+pub(crate) fn digest(dir: &Path) -> String {
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let bytes = dir.as_os_str().as_encoded_bytes();
+    format!("{:016x}", bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold))
+}

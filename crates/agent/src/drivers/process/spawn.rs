@@ -1,0 +1,119 @@
+//! Starting a process, and an event for its end: the one place of this crate that needs `unsafe`.
+//! What a child does between fork and exec (a session of its own, its control group, its
+//! identity, its user) can only be said by `CommandExt::pre_exec`, which is unsafe because the
+//! child may then only make calls that are safe after a fork of a process with threads. All that
+//! is done there is system calls on what was opened and allocated before. `AsyncFd` is unsafe to
+//! make because a descriptor might be closed under it; the one given here is owned by it.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::cgroup::Cgroup;
+use super::user::{self, User};
+use super::wire::Start;
+
+/// Where a process can read of itself which process it is.
+const OWN_STAT: &CStr = c"/proc/self/stat";
+/// What a child reports if it cannot join its control group; exec never fails like this.
+const NOT_JOINED: Errno = Errno::PROTO;
+
+/// Starts a process as asked, in its group, its identity written to `identity`.
+/// The process is to be waited for by whoever gets its id; says why there is none.
+pub(super) fn spawn(start: &Start, cgroup: &Cgroup, identity: &Path) -> Result<Pid, String> {
+    let user = start.user.as_deref().map(user::look_up).transpose()?;
+    let open = |name: &str| {
+        let path = start.dir.join(name);
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(|error| format!("{} cannot be opened: {error}", path.display()))
+    };
+    let (stdout, stderr) = (open("stdout")?, open("stderr")?);
+    let identity = File::create(identity)
+        .map_err(|error| format!("{} cannot be made: {error}", identity.display()))?;
+    if let Some(user) = &user {
+        let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+        std::os::unix::fs::chown(&start.dir, Some(uid), Some(gid))
+            .map_err(|error| format!("cannot act for user {uid}: {error}"))?;
+    }
+    if !start.workdir.is_dir() {
+        return Err(format!("there is no directory {}", start.workdir.display()));
+    }
+    let joins = cgroup
+        .make(start.cpu, start.memory)
+        .map_err(|error| format!("its control group cannot be made: {error}"))?;
+    let (program, arguments) = start.words.split_first().ok_or("there is no program to run")?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(start.env.iter().map(|(name, value)| (name, value)))
+        .current_dir(&start.workdir)
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(stderr);
+    // SAFETY: `become_instance` makes system calls only: it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(move || become_instance(&joins, &identity, user.as_ref())) };
+    match command.spawn() {
+        Ok(child) => Ok(Pid::from_child(&child)),
+        Err(error) => {
+            cgroup.remove();
+            Err(explain(start, program, &error))
+        }
+    }
+}
+
+fn become_instance(joins: &[File], identity: &File, user: Option<&User>) -> io::Result<()> {
+    rustix::process::setsid()?;
+    for join in joins {
+        rustix::io::write(join, b"0").map_err(|_| NOT_JOINED)?;
+    }
+    let stat = rustix::fs::open(OWN_STAT, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut buffer = [0; 1024];
+    let len = rustix::io::read(&stat, &mut buffer)?;
+    rustix::io::write(identity, &buffer[..len])?;
+    if let Some(user) = user {
+        rustix::thread::set_thread_groups(&user.groups)?;
+        rustix::thread::set_thread_gid(user.gid)?;
+        rustix::thread::set_thread_uid(user.uid)?;
+    }
+    Ok(())
+}
+
+/// Becomes readable once the process has ended.
+pub(super) fn end_of(pidfd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    // SAFETY: the descriptor stays open for as long as the result, which shares its ownership.
+    unsafe { Ok(AsyncFd::register_with_interest(pidfd, Interest::READABLE)?) }
+}
+
+fn explain(start: &Start, program: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound if program.contains('/') => {
+            format!("there is no program {program}, or what should interpret it")
+        }
+        io::ErrorKind::NotFound => {
+            let path = start.env.iter().find(|(name, _)| name == "PATH");
+            let path = path.map_or("", |(_, path)| path.as_str());
+            format!("there is no program `{program}` in {path}")
+        }
+        io::ErrorKind::PermissionDenied => format!("{program} may not be executed: {error}"),
+        _ if error.raw_os_error() == Some(NOT_JOINED.raw_os_error()) => {
+            "it could not join its control group".into()
+        }
+        _ => format!("{program} cannot be executed: {error}"),
+    }
+}

@@ -1,0 +1,140 @@
+//! The environment of an instance, in one place:
+//!
+//! | variable | value |
+//! |---|---|
+//! | `MUSTER_SERVICE` | the path of the service |
+//! | `MUSTER_INSTANCE` | the id of the instance |
+//! | `MUSTER_SLOT` | its replica number, from 0 |
+//! | `MUSTER_REVISION` | the revision it was placed at |
+//! | `MUSTER_NODE` | the name of its node |
+//! | `HOST` | the address of its node |
+//! | `PORT0`, `PORT1`, … | the ports to listen on, in the order of the spec |
+//! | `PORT` | the same as `PORT0` |
+//! | `PORTS` | all of them, with commas between |
+//! | `PORT_<NAME>` | the port of that name, in upper case, `-` as `_` |
+//! | `PATH`, `HOME` | for processes: the usual directories of programs, the instance's own directory |
+//!
+//! In a container on the bridge network the ports are those inside the container. What the
+//! user's document sets wins over all of these. Nothing of the agent's own environment is passed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use model::{InstanceId, Network, NodeId, RevisionNumber, Spec};
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The place that an instance has on a node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// The node.
+    pub(crate) node: &'a NodeId,
+    /// Its address.
+    pub(crate) address: &'a str,
+    /// The instance's own directory there.
+    pub(crate) dir: &'a Path,
+}
+
+/// The whole environment of an instance, ordered by name.
+pub(crate) fn environment(
+    instance: &InstanceId,
+    revision: RevisionNumber,
+    spec: &Spec,
+    ports: &[u16],
+    place: Place<'_>,
+) -> Vec<(String, String)> {
+    let mut env = BTreeMap::new();
+    let mut set = |name: String, value: String| env.insert(name, value);
+    set("MUSTER_SERVICE".into(), instance.service.to_string());
+    set("MUSTER_INSTANCE".into(), instance.to_string());
+    set("MUSTER_SLOT".into(), instance.seat.slot.to_string());
+    set("MUSTER_REVISION".into(), revision.to_string());
+    set("MUSTER_NODE".into(), place.node.to_string());
+    set("HOST".into(), place.address.into());
+    if spec.process.is_some() {
+        set("PATH".into(), PATH.into());
+        set("HOME".into(), place.dir.display().to_string());
+    }
+    let inner = inner_ports(spec, ports);
+    for (index, port) in inner.iter().enumerate() {
+        set(format!("PORT{index}"), port.to_string());
+        if let Some(name) = spec.ports.get(index).and_then(|port| port.name.as_deref()) {
+            let name = name.to_ascii_uppercase().replace('-', "_");
+            set(format!("PORT_{name}"), port.to_string());
+        }
+    }
+    if let Some(first) = inner.first() {
+        set("PORT".into(), first.to_string());
+        let all: Vec<_> = inner.iter().map(u16::to_string).collect();
+        set("PORTS".into(), all.join(","));
+    }
+    env.extend(spec.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+    env.into_iter().collect()
+}
+
+/// The ports as the instance itself sees them.
+fn inner_ports(spec: &Spec, ports: &[u16]) -> Vec<u16> {
+    let on_bridge = spec.container.as_ref().is_some_and(|c| c.network == Network::Bridge);
+    let inner = |(index, port): (usize, &u16)| match spec.ports.get(index) {
+        Some(wanted) if on_bridge && wanted.container != 0 => wanted.container,
+        _ => *port,
+    };
+    ports.iter().enumerate().map(inner).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(document: serde_json::Value, expected: &[(&str, Option<&str>)]) {
+        let spec: Spec = serde_json::from_value(document).unwrap();
+        let instance = "/shop/web~2.1".parse().unwrap();
+        let node = "n1".parse().unwrap();
+        let place = Place { node: &node, address: "10.0.0.1", dir: Path::new("/data/x") };
+        let env = environment(&instance, 7, &spec, &[20001, 20002], place);
+        let env: BTreeMap<_, _> = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        for (name, value) in expected {
+            assert_eq!(env.get(name).copied(), *value, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_process_sees_its_ports_and_who_it_is() {
+        check(
+            serde_json::json!({
+                "service": "/shop/web", "process": {"command": "serve"},
+                "ports": [{"name": "http"}, {"name": "admin-ui"}],
+                "env": {"HOME": "/home/web", "COLOR": "red"},
+            }),
+            &[
+                ("PORT", Some("20001")),
+                ("PORT0", Some("20001")),
+                ("PORT1", Some("20002")),
+                ("PORTS", Some("20001,20002")),
+                ("PORT_HTTP", Some("20001")),
+                ("PORT_ADMIN_UI", Some("20002")),
+                ("HOST", Some("10.0.0.1")),
+                ("HOME", Some("/home/web")),
+                ("COLOR", Some("red")),
+                ("PATH", Some(PATH)),
+                ("MUSTER_SERVICE", Some("/shop/web")),
+                ("MUSTER_INSTANCE", Some("/shop/web~2.1")),
+                ("MUSTER_SLOT", Some("2")),
+                ("MUSTER_REVISION", Some("7")),
+                ("MUSTER_NODE", Some("n1")),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_container_on_the_bridge_sees_the_ports_inside() {
+        let document = |network: &str| {
+            serde_json::json!({
+                "service": "/shop/web", "container": {"image": "web", "network": network},
+                "ports": [{"container": 80}, {}],
+            })
+        };
+        check(document("bridge"), &[("PORT0", Some("80")), ("PORT1", Some("20002"))]);
+        check(document("host"), &[("PORT0", Some("20001")), ("PATH", None), ("HOME", None)]);
+    }
+}

@@ -1,0 +1,124 @@
+//! What the agent keeps on disk: its memory in `agent.json`, a lock so that one agent at a time
+//! uses the directory, and the directories of instances.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::watch;
+
+use crate::core::Memory;
+
+/// Why the data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another agent uses it.
+    #[error("another agent uses {}", dir.display())]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// What the agent remembers cannot be read. It is left as it is.
+    #[error("{} is damaged, or of a newer version; move it away to start without it", path.display())]
+    Memory {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The disk does not do what it should.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was being tried.
+        doing: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What happened.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The agent's directory, held by this agent alone.
+#[derive(Debug)]
+pub(super) struct Disk {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Disk {
+    /// Makes the directory if need be, and takes it.
+    pub(super) fn open(dir: &Path) -> Result<Disk, Error> {
+        let failed = |doing| move |source| Error::Io { doing, path: dir.into(), source };
+        fs::create_dir_all(dir).map_err(failed("make"))?;
+        // The keeper and its instances are told paths, and have another working directory.
+        let dir = fs::canonicalize(dir).map_err(failed("find"))?;
+        let lock = File::create(dir.join("agent.lock")).map_err(failed("lock"))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::InUse { dir }),
+            Err(error) => return Err(failed("lock")(error.into())),
+        }
+        let disk = Disk { dir, _lock: lock };
+        fs::create_dir_all(disk.instances_dir()).map_err(failed("make directories in"))?;
+        Ok(disk)
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn instances_dir(&self) -> PathBuf {
+        self.dir.join("instances")
+    }
+
+    pub(super) fn keeper_dir(&self) -> PathBuf {
+        self.dir.join("keeper")
+    }
+
+    fn memory_path(&self) -> PathBuf {
+        self.dir.join("agent.json")
+    }
+
+    /// What the agent remembers; nothing if it is new here.
+    pub(super) fn memory(&self) -> Result<Memory, Error> {
+        let path = self.memory_path();
+        match fs::read(&path) {
+            Ok(text) => {
+                serde_json::from_slice(&text).map_err(|source| Error::Memory { path, source })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Memory::default()),
+            Err(source) => Err(Error::Io { doing: "read", path, source }),
+        }
+    }
+
+    /// Writes each memory that it is given, the newest only if several have come meanwhile, for
+    /// as long as the other side lives.
+    pub(super) async fn remember(path: PathBuf, mut memories: watch::Receiver<Memory>) {
+        while memories.changed().await.is_ok() {
+            let memory = memories.borrow_and_update().clone();
+            let path = path.clone();
+            let written = tokio::task::spawn_blocking(move || write(&path, &memory)).await;
+            if let Ok(Err(error)) = written {
+                tracing::error!("the assignments cannot be kept for a restart: {error}");
+            }
+        }
+    }
+
+    /// Where [`Self::remember`] writes.
+    pub(super) fn memories(&self) -> PathBuf {
+        self.memory_path()
+    }
+}
+
+/// Whole or not at all, and there after a loss of power.
+fn write(path: &Path, memory: &Memory) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(&serde_json::to_vec(memory)?)?;
+    file.sync_all()?;
+    fs::rename(new, path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}

@@ -1,0 +1,126 @@
+//! The agent's side of the server: registers the node, follows its assignments, brings reports.
+//! When the connection is lost, the instances go on as they are, and it is tried again for ever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Assignments, Client, Report, ReportReply, path};
+use model::Registration;
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::Input;
+use crate::core::Event;
+
+/// The first wait before connecting again; each further one is twice as long.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// The longest wait.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// A report that takes longer has failed.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Follows the server until the other side of `events` is gone. `reconnect` says that the
+/// connection is no good any more, though it has not been closed.
+pub(super) async fn follow(
+    client: Client,
+    mut registration: watch::Receiver<Registration>,
+    events: mpsc::UnboundedSender<Input>,
+    reconnect: Arc<Notify>,
+) {
+    let mut retry = RETRY_MIN;
+    let mut was_reached = true;
+    while !events.is_closed() {
+        let error = match connection(&client, &mut registration, &events, &reconnect).await {
+            Ended::Reached(error) => {
+                retry = RETRY_MIN;
+                was_reached = true;
+                error
+            }
+            Ended::NotReached(error) => error,
+        };
+        if was_reached {
+            // Once for each loss, not for each attempt.
+            tracing::warn!("no connection to {}: {error}; instances go on", client.url());
+            was_reached = false;
+        }
+        tokio::time::sleep(retry).await;
+        retry = (retry * 2).min(RETRY_MAX);
+    }
+}
+
+/// How a connection has ended.
+enum Ended {
+    /// After assignments had come.
+    Reached(String),
+    /// Before.
+    NotReached(String),
+}
+
+async fn connection(
+    client: &Client,
+    registration: &mut watch::Receiver<Registration>,
+    events: &mpsc::UnboundedSender<Input>,
+    reconnect: &Notify,
+) -> Ended {
+    let current = registration.borrow_and_update().clone();
+    if let Err(error) = client.post::<serde_json::Value>(path::REGISTER, &current).await {
+        return Ended::NotReached(explain(&error));
+    }
+    let stream = path::with(path::NODE_ASSIGNMENTS, current.node.as_str());
+    let mut lines = match client.lines(&stream).await {
+        Ok(lines) => lines,
+        Err(error) => return Ended::NotReached(explain(&error)),
+    };
+    tracing::info!("connected to {}", client.url());
+    let _ = events.send(Input::Event(Event::Connected));
+    let mut reached = false;
+    let error = loop {
+        let line = tokio::select! {
+            line = lines.next_document::<Assignments>() => line,
+            () = reconnect.notified() => break "reports do not arrive".into(),
+            changed = registration.changed() => {
+                if changed.is_err() {
+                    break "the agent ends".into();
+                }
+                let current = registration.borrow_and_update().clone();
+                if let Err(error) = client.post::<serde_json::Value>(path::REGISTER, &current).await {
+                    break explain(&error);
+                }
+                continue;
+            }
+        };
+        match line {
+            Ok(Some(assignments)) => {
+                reached = true;
+                let _ = events.send(Input::Event(Event::Assignments(assignments)));
+            }
+            Ok(None) => break "the server has ended the stream of assignments".into(),
+            Err(error) => break explain(&error),
+        }
+    };
+    if reached { Ended::Reached(error) } else { Ended::NotReached(error) }
+}
+
+/// Brings a report to the server; says what came of it.
+pub(super) async fn report(client: Client, report: Report) -> Event {
+    let path = path::with(path::NODE_REPORT, report.node.as_str());
+    let sent = tokio::time::timeout(REPORT_TIMEOUT, client.post::<ReportReply>(&path, &report));
+    match sent.await {
+        Ok(Ok(reply)) => Event::ReportSent { tell_all: reply.tell_all },
+        Ok(Err(error)) => {
+            tracing::debug!("a report was not delivered: {}", explain(&error));
+            Event::ReportFailed
+        }
+        Err(_) => Event::ReportFailed,
+    }
+}
+
+/// An error with its causes.
+pub(super) fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,320 @@
+//! The shell around the core: performs its effects and brings back what comes of them.
+//!
+//! One loop owns the core. Everything that takes time (the server, drivers, probes, the disk) is
+//! done beside it and comes back as an [`Input`], so nothing slow ever holds up an instance.
+
+mod clock;
+mod disk;
+mod drivers;
+mod link;
+mod logs;
+mod machine;
+mod probe;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use api::Client;
+use model::{AgentRegistration, InstanceId, Registration, Timestamp};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::clock::Clock;
+use self::disk::Disk;
+pub use self::disk::Error as DiskError;
+use self::drivers::Drivers;
+use crate::core::{Core, Effect, Event, Memory, Seed};
+use crate::drivers::{Kind, Launch, Told};
+use crate::environment::{Place, environment};
+use crate::options::Options;
+
+/// So long the agent looks for what runs already before it calls a server.
+const ADOPTION_WAIT: Duration = Duration::from_secs(2);
+/// So long an agent that leaves nothing behind waits, beyond what instances are given to stop.
+const END_WAIT: Duration = Duration::from_secs(60);
+/// So many reports in a row fail before the connection is made anew.
+const FAILED_REPORTS_MAX: u32 = 3;
+
+/// Why an agent cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its data directory cannot be used.
+    #[error("the data directory cannot be used")]
+    Disk(#[from] disk::Error),
+    /// Its API cannot listen.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// What happened.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The address of the server is none.
+    #[error("the server cannot be followed")]
+    Server(#[from] api::Error),
+}
+
+/// What comes to the main loop.
+#[derive(Debug)]
+enum Input {
+    /// Something for the core.
+    Event(Event),
+    /// The API for logs asks where an instance is.
+    Where(logs::Where),
+}
+
+/// Runs an agent until `shutdown` is done. Its instances go on afterwards, unless it is ephemeral:
+/// then they are stopped and removed first.
+pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    let disk = Disk::open(&options.data_dir)?;
+    let memory = disk.memory()?;
+    let client = Client::new(&options.server)?;
+    let failed = |source| Error::Listen { address: options.listen, source };
+    let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
+    let port = listener.local_addr().map_err(failed)?.port();
+
+    let (inputs, inbox) = mpsc::unbounded_channel();
+    let (memories, remembered) = watch::channel(memory.clone());
+    let remember = tokio::spawn(Disk::remember(disk.memories(), remembered));
+    // Everything beside the main loop ends with it.
+    let work = CancellationToken::new();
+    let _ends = work.clone().drop_guard();
+
+    let (registration, registered) = watch::channel(registration(&options, port));
+    let (drivers, adoption) = Drivers::open(&options, &disk, &inputs, registration);
+    let router = logs::router(logs::Logs { drivers: drivers.clone(), asks: inputs.clone() });
+    tokio::spawn(work.clone().run_until_cancelled_owned(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!("the API for logs has ended: {error}");
+        }
+    }));
+    let reconnect = std::sync::Arc::new(tokio::sync::Notify::new());
+    let follow = link::follow(client.clone(), registered, inputs.clone(), reconnect.clone());
+    tokio::spawn(work.clone().run_until_cancelled_owned(async move {
+        // What runs already is part of the first thing that a server is told.
+        let _ = tokio::time::timeout(ADOPTION_WAIT, adoption.wait()).await;
+        follow.await;
+    }));
+
+    let mut clock = Clock::new();
+    let core = Core::new(options.node.clone(), memory, clock.now());
+    let shell = Shell { options, disk, client, drivers, inputs, memories, reconnect, work };
+    Loop { core, clock, shell, wake_at: None, failed_reports: 0 }.turn(inbox, shutdown).await;
+    // The loop's side of the channel is gone: this ends once the newest memory is written.
+    let _ = remember.await;
+    Ok(())
+}
+
+fn registration(options: &Options, port: u16) -> Registration {
+    let mut capabilities = options.capabilities.clone();
+    capabilities.insert(Kind::Process.capability().into());
+    Registration {
+        node: options.node.clone(),
+        address: options.address.clone(),
+        agent: Some(AgentRegistration {
+            port,
+            capacity: options.capacity.unwrap_or_else(machine::capacity),
+            labels: options.labels.clone(),
+            capabilities,
+            ports: options.ports,
+        }),
+    }
+}
+
+/// The core, its clock, and what performs its effects.
+struct Loop {
+    core: Core,
+    clock: Clock,
+    shell: Shell,
+    wake_at: Option<Timestamp>,
+    failed_reports: u32,
+}
+
+/// What performs effects.
+struct Shell {
+    options: Options,
+    disk: Disk,
+    client: Client,
+    drivers: Drivers,
+    inputs: mpsc::UnboundedSender<Input>,
+    memories: watch::Sender<Memory>,
+    reconnect: std::sync::Arc<tokio::sync::Notify>,
+    work: CancellationToken,
+}
+
+impl Loop {
+    async fn turn(
+        mut self,
+        mut inbox: mpsc::UnboundedReceiver<Input>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut give_up = None;
+        loop {
+            let span = self.wake_at.map(|at| Duration::from_millis(at.since(self.clock.now()).0));
+            let input = tokio::select! {
+                biased;
+                () = &mut shutdown, if give_up.is_none() => {
+                    if !self.shell.options.ephemeral {
+                        return;
+                    }
+                    give_up = Some(tokio::time::Instant::now() + self.end_wait());
+                    Input::Event(Event::End)
+                }
+                input = inbox.recv() => match input {
+                    Some(input) => input,
+                    None => return,
+                },
+                () = sleep(span) => Input::Event(Event::Tick),
+                () = until(give_up) => {
+                    tracing::warn!("not all instances have ended in time; they are left to the keeper");
+                    return;
+                }
+            };
+            match input {
+                Input::Event(event) => self.handle(event),
+                Input::Where(ask) => {
+                    let driver = self.core.driver(&ask.instance);
+                    let dir = self.shell.dir(&ask.instance);
+                    // The asker may have gone away meanwhile.
+                    let _ = ask.answer.send(driver.map(|driver| (driver, dir)));
+                }
+            }
+            if give_up.is_some() && self.core.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// The longest time that an instance here is given to stop, and some more.
+    fn end_wait(&self) -> Duration {
+        let memory = self.shell.memories.borrow();
+        let graces = memory.assignments.iter().map(|assignment| assignment.spec.stop.grace.0);
+        END_WAIT + Duration::from_millis(graces.max().unwrap_or(0))
+    }
+
+    fn handle(&mut self, event: Event) {
+        match &event {
+            Event::Tick => self.wake_at = None,
+            Event::ReportSent { .. } => self.failed_reports = 0,
+            Event::ReportFailed => {
+                self.failed_reports += 1;
+                if self.failed_reports.is_multiple_of(FAILED_REPORTS_MAX) {
+                    self.shell.reconnect.notify_one();
+                }
+            }
+            _ => {}
+        }
+        tracing::trace!(?event);
+        for effect in self.core.handle(event, self.clock.now()) {
+            tracing::trace!(?effect);
+            match effect {
+                Effect::WakeAt(at) => self.wake_at = Some(at),
+                effect => self.shell.perform(effect),
+            }
+        }
+    }
+}
+
+impl Shell {
+    fn perform(&self, effect: Effect) {
+        match effect {
+            Effect::Start(seed) => self.start(seed),
+            Effect::Stop { instance, driver, run, signal, grace } => {
+                if let Some(driver) = self.drivers.get(driver) {
+                    driver.stop(&instance, run, signal, Duration::from_millis(grace.0));
+                }
+            }
+            Effect::Probe { seed, check, probe, timeout } => {
+                let Seed { instance, run, .. } = seed.clone();
+                let driver = self.drivers.get(Kind::of(&seed.spec));
+                let (launch, address) = (self.launch(seed), self.options.address.clone());
+                let timeout = Duration::from_millis(timeout.0);
+                self.beside(async move {
+                    let probed = match driver {
+                        Some(driver) => {
+                            let probing = probe::probe(driver, launch, address, probe, timeout);
+                            tokio::spawn(probing).await
+                        }
+                        None => Ok(crate::core::Outcome::CannotRun("it has no driver".into())),
+                    };
+                    let outcome = probed.unwrap_or_else(|error| {
+                        crate::core::Outcome::CannotRun(format!("the probe broke: {error}"))
+                    });
+                    Event::Probed { instance, run, check, outcome }
+                });
+            }
+            Effect::Forget { instance, driver } => self.forget(&instance, driver),
+            Effect::Persist(memory) => {
+                self.memories.send_replace(memory);
+            }
+            Effect::Report(report) => self.beside(link::report(self.client.clone(), report)),
+            Effect::WakeAt(_) => {}
+        }
+    }
+
+    fn start(&self, seed: Seed) {
+        let (instance, run) = (seed.instance.clone(), seed.run);
+        let driver = self.drivers.get(Kind::of(&seed.spec));
+        let launch = self.launch(seed);
+        let made = std::fs::create_dir_all(&launch.dir);
+        let message = match (driver, made) {
+            (Some(driver), Ok(())) => return driver.start(launch),
+            (None, _) => "its driver is missing on this node".to_string(),
+            (_, Err(error)) => format!("its directory cannot be made: {error}"),
+        };
+        let told = Told::NotStarted { instance, run, message, driver_away: false };
+        // Only fails while the agent is being torn down.
+        let _ = self.inputs.send(Input::Event(Event::Told(told)));
+    }
+
+    fn forget(&self, instance: &InstanceId, driver: Kind) {
+        if let Some(driver) = self.drivers.get(driver) {
+            driver.forget(instance);
+        }
+        let dir = self.dir(instance);
+        tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!("{} cannot be removed: {error}", dir.display());
+            }
+            _ => {}
+        });
+    }
+
+    fn launch(&self, seed: Seed) -> Launch {
+        let dir = self.dir(&seed.instance);
+        let (node, address) = (&self.options.node, self.options.address.as_str());
+        let place = Place { node, address, dir: &dir };
+        let env = environment(&seed.instance, seed.revision, &seed.spec, &seed.ports, place);
+        let Seed { instance, run, spec, ports, .. } = seed;
+        Launch { instance, run, spec, ports, env, dir }
+    }
+
+    fn dir(&self, instance: &InstanceId) -> PathBuf {
+        self.disk.instances_dir().join(instance.slug())
+    }
+
+    /// Does something that takes time; what comes of it goes to the core.
+    fn beside(&self, work: impl Future<Output = Event> + Send + 'static) {
+        let inputs = self.inputs.clone();
+        tokio::spawn(self.work.clone().run_until_cancelled_owned(async move {
+            let _ = inputs.send(Input::Event(work.await));
+        }));
+    }
+}
+
+async fn sleep(span: Option<Duration>) {
+    match span {
+        Some(span) => tokio::time::sleep(span).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

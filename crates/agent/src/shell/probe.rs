@@ -1,0 +1,150 @@
+//! One probe of one instance: a GET request, a connection, or a command. Each is made anew, with
+//! no connection of before, and with one limit of time over all of it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Uri};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use model::{HttpProbe, PortRef, Probe};
+use tokio::net::TcpStream;
+
+use crate::core::Outcome;
+use crate::drivers::{CommandOutcome, Driver, Launch};
+
+/// If a limit of time is noticed so much too late, the agent itself had no time to look.
+const LATE_MAX: Duration = Duration::from_millis(500);
+/// More of an answer than this is not read: only its status matters.
+const BODY_BYTES_MAX: usize = 256 << 10;
+
+/// Makes a probe.
+pub(super) async fn probe(
+    driver: Arc<dyn Driver>,
+    launch: Launch,
+    address: String,
+    probe: Probe,
+    timeout: Duration,
+) -> Outcome {
+    let begun = Instant::now();
+    let outcome = match &probe {
+        Probe::Command(command) => {
+            let outcome = driver.command(&launch, command, timeout).await;
+            command_outcome(outcome, timeout)
+        }
+        Probe::Tcp(tcp) => {
+            limited(timeout, async { connect(&launch, &address, &tcp.port).await.map(|_| ()) })
+                .await
+        }
+        Probe::Http(http) => limited(timeout, get(&launch, &address, http)).await,
+    };
+    let late = begun.elapsed().saturating_sub(timeout);
+    match outcome {
+        Outcome::Fail(cause) if late > LATE_MAX + timeout / 2 => {
+            Outcome::CannotRun(format!("the agent had no time to look: {cause}"))
+        }
+        outcome => outcome,
+    }
+}
+
+fn command_outcome(outcome: CommandOutcome, timeout: Duration) -> Outcome {
+    match outcome {
+        CommandOutcome::Ended { code: 0, .. } => Outcome::Pass,
+        CommandOutcome::Ended { code, output } if output.is_empty() => {
+            Outcome::Fail(format!("exit code {code}"))
+        }
+        CommandOutcome::Ended { code, output } => {
+            Outcome::Fail(format!("exit code {code}: {output}"))
+        }
+        CommandOutcome::TimedOut => Outcome::Fail(format!("not done within {timeout:?}")),
+        CommandOutcome::CannotRun(why) => Outcome::CannotRun(why),
+    }
+}
+
+async fn limited(timeout: Duration, work: impl Future<Output = Result<(), Outcome>>) -> Outcome {
+    match tokio::time::timeout(timeout, work).await {
+        Ok(Ok(())) => Outcome::Pass,
+        Ok(Err(outcome)) => outcome,
+        Err(_) => Outcome::Fail(format!("no answer within {timeout:?}")),
+    }
+}
+
+async fn connect(launch: &Launch, address: &str, port: &PortRef) -> Result<TcpStream, Outcome> {
+    let index = launch.spec.port_index(port);
+    let Some(port) = index.and_then(|index| launch.ports.get(index)) else {
+        return Err(Outcome::CannotRun(format!("it has no port `{port}`")));
+    };
+    let failed = |error: io::Error| {
+        let cause = format!("{address}:{port}: {error}");
+        if is_own(&error) { Outcome::CannotRun(cause) } else { Outcome::Fail(cause) }
+    };
+    let stream = TcpStream::connect((address, *port)).await.map_err(failed)?;
+    // Answered and not read to its end, a connection would linger on the instance's side.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// Whether an error is of the agent's own machine and says nothing of the instance.
+fn is_own(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let own = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    own.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+async fn get(launch: &Launch, address: &str, probe: &HttpProbe) -> Result<(), Outcome> {
+    let path: Uri = probe
+        .path
+        .parse()
+        .map_err(|error| Outcome::Fail(format!("`{}` is not a path: {error}", probe.path)))?;
+    let stream = connect(launch, address, &probe.port).await?;
+    let host = match stream.peer_addr() {
+        Ok(peer) => format!("{address}:{}", peer.port()),
+        Err(_) => address.to_string(),
+    };
+    let broken = |error: hyper::Error| {
+        let mut causes: Vec<String> = vec![error.to_string()];
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(source) = cause.source() {
+            causes.push(source.to_string());
+            cause = source;
+        }
+        Outcome::Fail(causes.join(": "))
+    };
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let request = Request::get(path)
+        .header(http::header::HOST, host)
+        .header(http::header::USER_AGENT, concat!("muster/", env!("CARGO_PKG_VERSION")))
+        .header(http::header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| Outcome::Fail(error.to_string()))?;
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(broken)?;
+        let status = response.status().as_u16();
+        let mut body = response.into_body();
+        let mut bytes = 0;
+        while let Some(frame) = body.frame().await {
+            bytes += frame.map_err(broken)?.data_ref().map_or(0, Bytes::len);
+            if bytes > BODY_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(status)
+    };
+    // The connection ends with this future, whatever has come of the exchange.
+    let status = tokio::select! {
+        biased;
+        status = exchange => status?,
+        ended = connection => {
+            let error = ended.err().map_or("the connection was closed".into(), |e| e.to_string());
+            return Err(Outcome::Fail(error));
+        }
+    };
+    let passes = match probe.statuses.is_empty() {
+        true => (200..400).contains(&status),
+        false => probe.statuses.contains(&status),
+    };
+    if passes { Ok(()) } else { Err(Outcome::Fail(format!("answered {status}"))) }
+}
