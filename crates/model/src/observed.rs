@@ -268,6 +268,13 @@ impl Observed {
 }
 
 impl Status {
+    /// This without what changes with every probe that passes.
+    pub fn essence(&self) -> Status {
+        let checks = self.checks.iter();
+        let checks = checks.map(|check| CheckResult { last_success: None, ..check.clone() });
+        Status { checks: checks.collect(), ..self.clone() }
+    }
+
     /// Whether it counts as healthy: it runs, and its health checks, if it has any, say so.
     pub fn is_healthy(&self, spec: &Spec) -> bool {
         self.phase == Phase::Running && (spec.health.is_empty() || self.healthy == Some(true))

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use api::EventView;
 use tokio::sync::watch;
 
-use crate::persist::EVENTS_KEPT;
+use crate::control::EVENTS_KEPT;
 
 /// The newest events.
 #[derive(Debug)]
@@ -17,15 +17,15 @@ pub(crate) struct EventLog {
 }
 
 impl EventLog {
-    pub(crate) fn new(events: Vec<EventView>) -> EventLog {
-        let newest = events.last().map_or(0, |event| event.number);
+    /// The log of `events`; `newest` is the newest number that anyone may have been told.
+    pub(crate) fn new(events: Vec<EventView>, newest: u64) -> EventLog {
         EventLog { events: Mutex::new(events.into()), newest: watch::Sender::new(newest) }
     }
 
     pub(crate) fn push(&self, event: EventView) {
         let number = event.number;
         let mut events = self.lock();
-        if events.len() as u64 >= EVENTS_KEPT {
+        if events.len() >= EVENTS_KEPT {
             events.pop_front();
         }
         events.push_back(event);
@@ -33,9 +33,11 @@ impl EventLog {
         self.newest.send_replace(number);
     }
 
-    /// The events after number `after`, at most `limit`, oldest first.
+    /// The events after number `after`, at most `limit`, oldest first. A number that was never
+    /// given out is another cluster's, and says nothing of what its reader has seen of this one.
     pub(crate) fn after(&self, after: u64, limit: usize) -> Vec<EventView> {
         let events = self.lock();
+        let after = if after > *self.newest.borrow() { 0 } else { after };
         let from = events.partition_point(|event| event.number <= after);
         events.range(from..).take(limit).cloned().collect()
     }

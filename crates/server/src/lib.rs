@@ -22,6 +22,7 @@ use model::{Command, Millis};
 use store::{Embedded, Store};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::control::{Batch, Core};
 use crate::shell::{Shell, in_full, now};
@@ -80,11 +81,11 @@ pub async fn run(
     let persist::Loaded { mut state, events } = persist::load(store.as_ref()).await?;
     let lead = state.apply(Command::Lead, now()).map_err(|error| Error::Lead(error.to_string()))?;
     let objects = lead.changed.iter().map(|key| (key.clone(), state.object(key))).collect();
-    let txn = persist::txn(Batch { objects, events: Vec::new() });
+    let txn = persist::txn(Batch { objects, ..Batch::default() });
     store.commit(txn.map_err(|error| Error::Lead(in_full(&error)))?).await?;
 
-    let newest = events.last().map_or(0, |event| event.number);
-    let core = Core::new(state, options.lost_after, newest, now());
+    let numbers: Vec<u64> = events.iter().map(|event| event.number).collect();
+    let core = Core::new(state, options.lost_after, numbers, now());
     let (shell, handle) = Shell::new(core, events, store);
     let address = options.listen;
     let listen = |source| Error::Listen { address, source };
@@ -99,7 +100,8 @@ pub async fn run(
             let _ = stopping.wait_for(|stopping| *stopping).await;
         })
         .into_future();
-    let looping = tokio::spawn(shell.run());
+    // Nothing of a server goes on once nobody runs it any more.
+    let looping = AbortOnDropHandle::new(tokio::spawn(shell.run()));
     tracing::info!(address = %local, "the server answers");
     // Nobody may want to know.
     let _ = bound.send(local);

@@ -9,8 +9,6 @@ use crate::control::Batch;
 const PREFIX: &str = "/muster/v1/";
 const EVENTS: &str = "events/";
 const PAGE: usize = 10_000;
-/// So many events are kept.
-pub(crate) const EVENTS_KEPT: u64 = 10_000;
 
 /// Why the state cannot be had from the store.
 #[derive(Debug, thiserror::Error)]
@@ -68,10 +66,8 @@ pub(crate) fn txn(batch: Batch) -> Result<Txn, serde_json::Error> {
         });
     }
     let event_key = |number: u64| format!("{PREFIX}{EVENTS}{number:020}");
+    ops.extend(batch.forgotten.into_iter().map(|number| Op::delete(event_key(number))));
     for event in batch.events {
-        if let Some(old) = event.number.checked_sub(EVENTS_KEPT) {
-            ops.push(Op::delete(event_key(old)));
-        }
         ops.push(Op::put(event_key(event.number), serde_json::to_vec(&event)?));
     }
     Ok(Txn::of(ops))

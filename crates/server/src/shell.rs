@@ -41,8 +41,10 @@ enum Ask {
 pub(crate) enum Failure {
     /// Not as asked.
     Trouble(Trouble),
-    /// The loop has more to do than it can, or has ended.
+    /// The loop has more to do than it can.
     Busy,
+    /// The server stops; whether it was done is not known.
+    Stopping,
 }
 
 /// The way to the loop, and what it publishes.
@@ -65,22 +67,25 @@ impl Handle {
 
     async fn ask(&self, ask: Ask) -> Result<Answer, Failure> {
         let (answer, answered) = oneshot::channel();
-        self.inbox.try_send((ask, answer)).map_err(|_| Failure::Busy)?;
-        answered.await.map_err(|_| Failure::Busy)
+        self.inbox.try_send((ask, answer)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Failure::Busy,
+            mpsc::error::TrySendError::Closed(_) => Failure::Stopping,
+        })?;
+        answered.await.map_err(|_| Failure::Stopping)
     }
 
     /// Carries out a command; the answer is durable.
     pub(crate) async fn command(&self, command: Command) -> Result<model::Applied, Failure> {
         match self.ask(Ask::Command(command)).await? {
             Answer::Outcome(outcome) => outcome.map_err(Failure::Trouble),
-            Answer::Report(_) => Err(Failure::Busy),
+            Answer::Report(_) => unreachable!("a command is answered with its outcome"),
         }
     }
 
     async fn tell(&self, ask: Ask) -> Result<api::ReportReply, Failure> {
         match self.ask(ask).await? {
-            Answer::Report(reply) => Ok(reply),
-            Answer::Outcome(_) => Err(Failure::Busy),
+            Answer::Report(reply) => reply.map_err(Failure::Trouble),
+            Answer::Outcome(_) => unreachable!("a report is answered with a reply"),
         }
     }
 
@@ -95,6 +100,15 @@ impl Handle {
         report: api::GatewayReport,
     ) -> Result<api::ReportReply, Failure> {
         self.tell(Ask::GatewayReport(report)).await
+    }
+
+    /// Ends when the server stops.
+    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopping = self.stopping.subscribe();
+        async move {
+            // An error means that the server has stopped.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        }
     }
 
     /// Tells the generation of a node's assignments whenever they change.
@@ -114,6 +128,8 @@ pub(crate) struct Shell {
     waiting: BTreeMap<Ticket, oneshot::Sender<Answer>>,
     next_ticket: Ticket,
     wake_at: Option<Timestamp>,
+    /// The batch under way.
+    storing: Option<store::Pending<'static, store::TxnResult>>,
     commits: u32,
 }
 
@@ -131,7 +147,7 @@ impl Shell {
             snapshot: ArcSwap::from_pointee(snapshot),
             routes: watch::Sender::new(Arc::default()),
             assignments: Mutex::default(),
-            events: EventLog::new(events),
+            events: EventLog::new(events, core.newest_event()),
             stopping: watch::Sender::new(false),
         });
         let shell = Shell {
@@ -142,55 +158,67 @@ impl Shell {
             waiting: BTreeMap::new(),
             next_ticket: 0,
             wake_at: None,
+            storing: None,
             commits: 0,
         };
         (shell, handle)
     }
 
-    /// Runs until the store cannot be trusted any more, or the server stops.
+    /// Runs until the store cannot be trusted any more, or the server stops. Then everybody who
+    /// has asked already is still answered.
     pub(crate) async fn run(mut self) -> Result<(), store::Error> {
-        let mut stopping = self.handle.stopping.subscribe();
-        let mut storing: Option<store::Pending<'static, store::TxnResult>> = None;
+        let stopped = self.handle.stopped();
+        tokio::pin!(stopped);
         let mut refresh = tokio::time::interval(REFRESH);
         let mut turn = true;
         loop {
             if turn {
-                self.perform(Event::Turn, &mut storing)?;
+                self.perform(Event::Turn);
             }
             turn = true;
             let sleep = self
                 .wake_at
                 .map_or(Duration::from_secs(3600), |at| Duration::from_millis(at.since(now()).0));
             tokio::select! {
-                stored = async { storing.as_mut().expect("checked by the branch's condition").await },
-                    if storing.is_some() =>
-                {
-                    storing = None;
-                    self.perform(stored_event(stored)?, &mut storing)?;
+                stored = stored(&mut self.storing) => {
+                    let event = stored_event(stored)?;
+                    self.perform(event);
                 }
                 Some((ask, answer)) = self.inbox.recv() => {
-                    self.take_in(ask, answer, &mut storing)?;
+                    self.take_in(ask, answer);
                     for _ in 0..TURN_MAX {
                         let Ok((ask, answer)) = self.inbox.try_recv() else { break };
-                        self.take_in(ask, answer, &mut storing)?;
+                        self.take_in(ask, answer);
                     }
                 }
-                () = tokio::time::sleep(sleep) => self.wake_at = None,
+                () = tokio::time::sleep(sleep) => {}
                 _ = refresh.tick() => {
                     self.handle.snapshot.store(Arc::new(self.core.snapshot()));
                     turn = false;
                 }
-                _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+                () = &mut stopped => break,
             }
+        }
+        self.finish().await
+    }
+
+    /// Answers everybody who has asked.
+    async fn finish(mut self) -> Result<(), store::Error> {
+        self.inbox.close();
+        while let Ok((ask, answer)) = self.inbox.try_recv() {
+            self.take_in(ask, answer);
+        }
+        loop {
+            self.perform(Event::Turn);
+            if self.waiting.is_empty() || self.storing.is_none() {
+                return Ok(());
+            }
+            let event = stored_event(stored(&mut self.storing).await)?;
+            self.perform(event);
         }
     }
 
-    fn take_in(
-        &mut self,
-        ask: Ask,
-        answer: oneshot::Sender<Answer>,
-        storing: &mut Option<store::Pending<'static, store::TxnResult>>,
-    ) -> Result<(), store::Error> {
+    fn take_in(&mut self, ask: Ask, answer: oneshot::Sender<Answer>) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.waiting.insert(ticket, answer);
@@ -199,14 +227,10 @@ impl Shell {
             Ask::Report(report) => Event::Report { ticket, report },
             Ask::GatewayReport(report) => Event::GatewayReport { ticket, report },
         };
-        self.perform(event, storing)
+        self.perform(event);
     }
 
-    fn perform(
-        &mut self,
-        event: Event,
-        storing: &mut Option<store::Pending<'static, store::TxnResult>>,
-    ) -> Result<(), store::Error> {
+    fn perform(&mut self, event: Event) {
         let is_turn = matches!(event, Event::Turn);
         if is_turn {
             self.wake_at = None;
@@ -216,7 +240,7 @@ impl Shell {
                 Effect::Store(batch) => {
                     self.commits += 1;
                     let compact = self.commits.is_multiple_of(COMPACT_EVERY);
-                    *storing = Some(commit(Arc::clone(&self.store), batch, compact));
+                    self.storing = Some(commit(Arc::clone(&self.store), batch, compact));
                 }
                 Effect::Answer { ticket, answer } => {
                     // Who has stopped waiting need not be told.
@@ -235,7 +259,7 @@ impl Shell {
                     }
                 }
                 Effect::Publish(snapshot) => self.handle.snapshot.store(Arc::new(snapshot)),
-                Effect::Noticed(event) => {
+                Effect::Tell(event) => {
                     tracing::debug!(kind = %event.event.kind, subject = %event.event.subject,
                         "{}", event.event.message);
                     self.handle.events.push(event);
@@ -243,7 +267,20 @@ impl Shell {
                 Effect::WakeAt(at) => self.wake_at = Some(at),
             }
         }
-        Ok(())
+    }
+}
+
+/// What became of the batch under way; waits for ever while there is none.
+async fn stored(
+    storing: &mut Option<store::Pending<'static, store::TxnResult>>,
+) -> Result<store::TxnResult, store::Error> {
+    match storing {
+        None => std::future::pending().await,
+        Some(pending) => {
+            let result = pending.await;
+            *storing = None;
+            result
+        }
     }
 }
 

@@ -2,24 +2,29 @@
 //!
 //! One batch is under way at a time. While it is being stored, requests queue up; the next turn
 //! applies them all, plans on top of them, and stores the requests' changes and the adopted steps
-//! together, with one fsync. Only then are requests answered and daemons told: what anyone was
-//! ever told is durable. If storing fails, the state goes back to what is durable and nobody was
-//! told anything but that.
+//! together, with one fsync. Only then are requests answered and daemons told, daemons and readers
+//! first: who has an answer sees what it speaks of, and what anyone was ever told is durable. If
+//! storing fails, the state goes back to what is durable and nobody was told anything but that.
 //!
-//! `observe` takes in reports, `publish` works out what daemons and readers are told.
+//! What is observed changes routes at once, whatever is being stored. `observe` takes in reports,
+//! `publish` works out what daemons and readers are told, `record` keeps the events.
 
 mod observe;
 mod publish;
+mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::{EventView, GatewayReport, Report, ReportReply};
 use model::{
-    Applied, Command, Key, Listen, Millis, NodeId, Object, Observed, Refusal, RouteTable,
-    ServiceId, State, Timestamp, Wait,
+    Applied, Command, Event as Told, Key, Listen, Millis, NodeId, Object, Observed, Refusal,
+    RouteTable, ServiceId, State, Timestamp, Wait,
 };
 use planner::Agenda;
+
+pub(crate) use record::KEPT as EVENTS_KEPT;
+use record::Record;
 
 /// Tells apart those who wait for an answer.
 pub(crate) type Ticket = u64;
@@ -54,8 +59,8 @@ pub(crate) enum Effect {
     Assignments { generation: u64, nodes: BTreeSet<NodeId> },
     /// Readers should see this.
     Publish(Snapshot),
-    /// Something was noticed; it is stored with the next batch.
-    Noticed(EventView),
+    /// Readers of events should see this one.
+    Tell(EventView),
     /// Take a turn at this time, if none is taken before.
     WakeAt(Timestamp),
 }
@@ -67,13 +72,15 @@ pub(crate) struct Batch {
     pub(crate) objects: Vec<(Key, Option<Object>)>,
     /// Events.
     pub(crate) events: Vec<EventView>,
+    /// The numbers of events that are old enough to be forgotten.
+    pub(crate) forgotten: Vec<u64>,
 }
 
 /// An answer to somebody.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Outcome(Result<Applied, Trouble>),
-    Report(ReportReply),
+    Report(Result<ReportReply, Trouble>),
 }
 
 /// Why a request was not carried out.
@@ -98,6 +105,8 @@ pub(crate) struct Snapshot {
 
 /// After a batch could not be stored, nothing is proposed by ourselves for this long.
 const STORE_RETRY: Millis = Millis(1000);
+/// After none of its steps could be adopted, planning is tried again after this long.
+const PLAN_RETRY: Millis = Millis(1000);
 /// Rounds of planning in a turn: adopting a step of one service may let another one go on.
 const ROUNDS_MAX: usize = 64;
 
@@ -109,16 +118,20 @@ pub(crate) struct Core {
     state: State,
     observed: Observed,
     agenda: Agenda,
+    /// Something has happened since the last planning.
+    due: bool,
+    /// When to plan even if nothing happens.
+    wake_at: Option<Timestamp>,
     queue: Vec<(Ticket, Command)>,
     /// The batch under way: who waits for it, and what it changes.
     storing: Option<Storing>,
-    /// Changes that are durable and have not been published.
-    published_due: BTreeSet<Key>,
+    record: Record,
+    /// Services whose routes may have changed.
+    routes_due: BTreeSet<ServiceId>,
     /// Something that readers see has been observed.
-    observed_due: bool,
-    /// Events that are not stored yet.
-    events: Vec<EventView>,
-    event_number: u64,
+    readers_due: bool,
+    /// What services waited for when last planned.
+    waits: Arc<BTreeMap<ServiceId, Vec<Wait>>>,
     /// Rises with each publication; begins with the epoch.
     generation: u64,
     routes: Arc<RouteTable>,
@@ -129,34 +142,50 @@ pub(crate) struct Core {
 struct Storing {
     answers: Vec<(Ticket, Result<Applied, Trouble>)>,
     changed: BTreeSet<Key>,
+    /// What it brings about; told once it is durable.
     events: Vec<EventView>,
 }
 
+/// What a turn has changed so far.
+#[derive(Default)]
+struct Changed {
+    keys: BTreeSet<Key>,
+    events: Vec<Told>,
+}
+
 impl Core {
-    /// A core that has just taken the lead with what is durable.
+    /// A core that has just taken the lead with what is durable; `events` are the numbers of the
+    /// stored events, oldest first.
     pub(crate) fn new(
         durable: State,
         lost_after: Millis,
-        event_number: u64,
+        events: impl IntoIterator<Item = u64>,
         now: Timestamp,
     ) -> Core {
-        let generation = durable.meta().epoch << 32;
+        let epoch = durable.meta().epoch;
         Core {
             state: durable.clone(),
             durable,
             observed: Observed { since: now, lost_after, ..Observed::default() },
             agenda: Agenda::everything(),
+            due: true,
+            wake_at: None,
             queue: Vec::new(),
             storing: None,
-            published_due: BTreeSet::new(),
-            observed_due: true,
-            events: Vec::new(),
-            event_number,
-            generation,
+            record: Record::new(events, epoch),
+            routes_due: BTreeSet::new(),
+            readers_due: true,
+            waits: Arc::default(),
+            generation: epoch << 32,
             routes: Arc::default(),
             failed: Arc::default(),
             stalled_until: Timestamp(0),
         }
+    }
+
+    /// The number of the newest event that anyone may have been told.
+    pub(crate) fn newest_event(&self) -> u64 {
+        self.record.told()
     }
 
     /// What readers see now.
@@ -164,7 +193,7 @@ impl Core {
         Snapshot {
             state: self.durable.clone(),
             observed: Arc::new(self.observed.clone()),
-            waits: Arc::new(self.agenda.waits().clone()),
+            waits: Arc::clone(&self.waits),
             routes: Arc::clone(&self.routes),
             failed: Arc::clone(&self.failed),
         }
@@ -176,27 +205,29 @@ impl Core {
         match event {
             Event::Request { ticket, command } => self.queue.push((ticket, command)),
             Event::Report { ticket, report } => {
-                let reply = self.take_report(report, now, &mut effects);
-                effects.push(Effect::Answer { ticket, answer: Answer::Report(reply) });
-            }
-            Event::GatewayReport { ticket, report } => {
-                self.take_gateway_report(report, now);
-                let answer = Answer::Report(ReportReply::default());
+                let answer = Answer::Report(self.take_report(report, now, &mut effects));
                 effects.push(Effect::Answer { ticket, answer });
             }
-            Event::Stored => self.stored(&mut effects),
+            Event::GatewayReport { ticket, report } => {
+                let answer = Answer::Report(self.take_gateway_report(report, now));
+                effects.push(Effect::Answer { ticket, answer });
+            }
+            Event::Stored => self.stored(now, &mut effects),
             Event::StoreFailed { message } => self.store_failed(&message, now, &mut effects),
             Event::Turn => self.turn(now, &mut effects),
         }
         effects
     }
 
-    fn stored(&mut self, effects: &mut Vec<Effect>) {
-        let Some(storing) = self.storing.take() else { return };
-        self.note_moved_nodes(&storing.changed);
+    fn stored(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Some(Storing { answers, mut changed, events }) = self.storing.take() else { return };
+        self.note_departures(&mut changed);
         self.durable = self.state.clone();
-        self.published_due.extend(storing.changed);
-        for (ticket, outcome) in storing.answers {
+        self.stalled_until = Timestamp(0);
+        self.due = true;
+        self.publish(&changed, now, effects);
+        self.record.stored(events, now, effects);
+        for (ticket, outcome) in answers {
             effects.push(Effect::Answer { ticket, answer: Answer::Outcome(outcome) });
         }
     }
@@ -205,8 +236,9 @@ impl Core {
         let Some(storing) = self.storing.take() else { return };
         self.state = self.durable.clone();
         self.agenda.touch_all();
+        self.due = true;
         self.stalled_until = now.after(STORE_RETRY);
-        self.events.splice(0..0, storing.events);
+        self.record.not_stored(now, effects);
         for (ticket, _) in storing.answers {
             let answer = Answer::Outcome(Err(Trouble::Storage(message.into())));
             effects.push(Effect::Answer { ticket, answer });
@@ -214,49 +246,64 @@ impl Core {
     }
 
     fn turn(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        if self.storing.is_some() {
+        if self.storing.is_none() {
+            self.go_on(now, effects);
+        }
+        let had_table = self.observed.published.first > 0;
+        self.publish(&BTreeSet::new(), now, effects);
+        if !had_table && self.observed.published.first > 0 {
+            // What is being drained has waited for this.
+            self.due = true;
+            self.wake_at = Some(now);
+        }
+        if self.storing.is_none() {
+            // A wake that is due already is a turn soon, not a turn without end.
+            let soon = Timestamp(now.0 + 1);
+            effects.extend(self.wake_at.map(|at| Effect::WakeAt(at.max(soon))));
+        }
+    }
+
+    /// Applies what is asked for, plans, and sees that what came of it is stored.
+    fn go_on(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let woken = self.wake_at.is_some_and(|at| at <= now);
+        if !self.due && !woken && self.queue.is_empty() {
             return;
         }
-        // What the batch before made durable is told before anything is built on it.
-        self.publish(now, effects);
-        let mut changed = BTreeSet::new();
+        let mut changed = Changed::default();
         let mut answers = Vec::new();
         for (ticket, command) in std::mem::take(&mut self.queue) {
-            let outcome = self.apply(command, now, &mut changed, effects);
+            let outcome = self.apply(command, now, &mut changed);
             answers.push((ticket, outcome.map_err(Trouble::Refused)));
         }
-        let wake_at = match self.stalled_until {
-            until if until > now => Some(until),
-            _ => self.plan(now, &mut changed, effects),
-        };
-        effects.extend(wake_at.map(Effect::WakeAt));
-        if changed.is_empty() {
+        let stalled = self.stalled_until > now;
+        self.wake_at =
+            if stalled { Some(self.stalled_until) } else { self.plan(now, &mut changed) };
+        let flush_at = self.record.flush_at().filter(|_| !stalled);
+        if changed.keys.is_empty() && flush_at.is_none_or(|at| at > now) {
             // Nothing to store: answers are true already.
             for (ticket, outcome) in answers {
                 effects.push(Effect::Answer { ticket, answer: Answer::Outcome(outcome) });
             }
-            self.publish(now, effects);
+            self.wake_at = self.wake_at.into_iter().chain(flush_at).min();
             return;
         }
-        let events = std::mem::take(&mut self.events);
-        let objects = changed.iter().map(|key| (key.clone(), self.state.object(key))).collect();
-        effects.push(Effect::Store(Batch { objects, events: events.clone() }));
-        self.storing = Some(Storing { answers, changed, events });
+        let Changed { keys, events } = changed;
+        let objects = keys.iter().map(|key| (key.clone(), self.state.object(key))).collect();
+        let (events, batched, forgotten) = self.record.store(events);
+        effects.push(Effect::Store(Batch { objects, events: batched, forgotten }));
+        self.storing = Some(Storing { answers, changed: keys, events });
     }
 
     fn apply(
         &mut self,
         command: Command,
         now: Timestamp,
-        changed: &mut BTreeSet<Key>,
-        effects: &mut Vec<Effect>,
+        changed: &mut Changed,
     ) -> Result<Applied, Refusal> {
         let applied = self.state.apply(command, now)?;
-        for event in &applied.events {
-            self.notice(event.clone(), effects);
-        }
         self.touch(&applied.changed);
-        changed.extend(applied.changed.iter().cloned());
+        changed.events.extend(applied.events.iter().cloned());
+        changed.keys.extend(applied.changed.iter().cloned());
         Ok(applied)
     }
 
@@ -280,25 +327,34 @@ impl Core {
     }
 
     /// Plans and adopts until there is nothing more to do now. Returns when to plan again.
-    fn plan(
-        &mut self,
-        now: Timestamp,
-        changed: &mut BTreeSet<Key>,
-        effects: &mut Vec<Effect>,
-    ) -> Option<Timestamp> {
+    fn plan(&mut self, now: Timestamp, changed: &mut Changed) -> Option<Timestamp> {
+        self.due = false;
+        let mut wake_at = Some(now);
         for _ in 0..ROUNDS_MAX {
             let plan = self.agenda.plan(&self.state, &self.observed, now);
             if plan.steps.is_empty() {
-                return plan.wake_at;
+                wake_at = plan.wake_at;
+                break;
             }
+            let mut went_on = false;
             for step in plan.steps {
                 let service = step.service().clone();
                 // A refused step was overtaken by one before it: its service is planned again.
-                if self.apply(Command::Adopt(step), now, changed, effects).is_err() {
-                    self.agenda.touch(&service);
+                match self.apply(Command::Adopt(step), now, changed) {
+                    Ok(_) => went_on = true,
+                    Err(_) => self.agenda.touch(&service),
                 }
             }
+            if !went_on {
+                // Nothing overtook these: planning them again now would be planning for ever.
+                wake_at = Some(now.after(PLAN_RETRY));
+                break;
+            }
         }
-        Some(now)
+        if *self.waits != *self.agenda.waits() {
+            self.waits = Arc::new(self.agenda.waits().clone());
+            self.readers_due = true;
+        }
+        wake_at
     }
 }

@@ -1,19 +1,28 @@
 //! Taking in reports. What changed is noticed as events, and its services are planned again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::{EventView, GatewayReport, Report, ReportReply};
-use model::{Agent, Event, GatewayStatus, InstanceId, Phase, Status, Timestamp};
+use api::{GatewayReport, Report, ReportReply};
+use model::{
+    Agent, Event, GatewayStatus, InstanceId, NodeId, NodeUse, Phase, Refusal, Status, Timestamp,
+};
 
-use super::{Core, Effect};
+use super::{Core, Effect, Trouble};
 
 impl Core {
-    pub(super) fn notice(&mut self, event: Event, effects: &mut Vec<Effect>) {
-        self.event_number += 1;
-        let event = EventView { number: self.event_number, event };
-        self.events.push(event.clone());
-        effects.push(Effect::Noticed(event));
+    /// The node that a daemon calls from. What is only about to be stored is not known to daemons,
+    /// and what is about to be forgotten may yet stay: the durable state is what they speak of.
+    fn calling(&self, node: &NodeId, daemon: &'static str) -> Result<Arc<NodeUse>, Trouble> {
+        let has_called = |known: &&Arc<NodeUse>| match daemon {
+            "gateway" => known.node.gateway,
+            _ => known.node.capacity.is_some(),
+        };
+        let unknown = || Refusal::Conflict {
+            message: format!("no {daemon} on node {node} is known: it must register first"),
+        };
+        let known = self.durable.node(node).filter(has_called).map(Arc::clone);
+        known.ok_or_else(|| Trouble::Refused(unknown()))
     }
 
     pub(super) fn take_report(
@@ -21,8 +30,9 @@ impl Core {
         report: Report,
         now: Timestamp,
         effects: &mut Vec<Effect>,
-    ) -> ReportReply {
+    ) -> Result<ReportReply, Trouble> {
         let node = report.node;
+        let placed = self.calling(&node, "agent")?;
         let known = self.observed.agents.get(&node).copied();
         let was_lost = known.is_some() && self.observed.is_lost(&node, now);
         let told_all = report.whole || known.is_some_and(|agent| agent.told_all);
@@ -30,47 +40,58 @@ impl Core {
         if was_lost || known.is_none_or(|agent| agent.told_all != told_all) {
             // Everything that was planned without knowing this node may look different now.
             self.agenda.touch_all();
-            self.observed_due = true;
+            self.due = true;
+            self.readers_due = true;
         }
         if report.whole {
-            let placed = self.state.node(&node).map(Arc::clone);
-            let told: std::collections::BTreeSet<&InstanceId> =
+            let told: BTreeSet<&InstanceId> =
                 report.instances.iter().map(|(instance, _)| instance).collect();
-            let placed = placed.iter().flat_map(|node| &node.instances);
-            for instance in placed.filter(|instance| !told.contains(instance)) {
+            for instance in placed.instances.iter().filter(|instance| !told.contains(instance)) {
                 if self.observed.status(&instance.service, instance.seat).is_some() {
                     self.observed.remove_status(instance);
-                    self.agenda.touch(&instance.service);
-                    self.observed_due = true;
+                    self.has_changed(instance);
                 }
             }
         }
         for (instance, status) in report.instances {
             // What is not placed there is not ours to follow: its agent will be told to stop it.
-            if self.state.placement(&instance).is_none_or(|placement| placement.node != node) {
+            if !placed.instances.contains(&instance) {
                 continue;
             }
             let before = self.observed.status(&instance.service, instance.seat);
             if before == Some(&status) {
                 continue;
             }
+            let is_news = before.is_none_or(|before| before.essence() != status.essence());
             for (kind, message) in differences(before, &status) {
                 let service = Some(instance.service.clone());
                 let subject = instance.to_string();
-                self.notice(
-                    Event { at: now, kind: kind.into(), subject, service, message },
-                    effects,
-                );
+                let event = Event { at: now, kind: kind.into(), subject, service, message };
+                self.record.notice(event, now, effects);
             }
-            self.agenda.touch(&instance.service);
+            if is_news {
+                self.has_changed(&instance);
+            }
             self.observed.set_status(&instance, status);
-            self.observed_due = true;
         }
-        ReportReply { tell_all: !told_all }
+        Ok(ReportReply { tell_all: !told_all })
     }
 
-    pub(super) fn take_gateway_report(&mut self, report: GatewayReport, now: Timestamp) {
+    /// Something of an instance is observed to be different.
+    fn has_changed(&mut self, instance: &InstanceId) {
+        self.agenda.touch(&instance.service);
+        self.routes_due.insert(instance.service.clone());
+        self.due = true;
+        self.readers_due = true;
+    }
+
+    pub(super) fn take_gateway_report(
+        &mut self,
+        report: GatewayReport,
+        now: Timestamp,
+    ) -> Result<ReportReply, Trouble> {
         let node = report.node;
+        self.calling(&node, "gateway")?;
         let known = self.observed.gateways.get(&node);
         let changed = known
             .is_none_or(|known| known.generation != report.generation || known.busy != report.busy);
@@ -80,7 +101,8 @@ impl Core {
             if known.is_none() {
                 self.agenda.touch_all();
             }
-            self.observed_due = true;
+            self.due = true;
+            self.readers_due = true;
         }
         let status =
             GatewayStatus { seen_at: now, generation: report.generation, busy: report.busy };
@@ -90,8 +112,9 @@ impl Core {
         failed.extend(report.failed.into_iter().map(|(listen, why)| ((listen, node.clone()), why)));
         if failed != *self.failed {
             self.failed = Arc::new(failed);
-            self.observed_due = true;
+            self.readers_due = true;
         }
+        Ok(ReportReply::default())
     }
 }
 

@@ -9,29 +9,42 @@ use planner::table_route;
 use super::{Core, Effect};
 
 impl Core {
-    /// Before the durable state is replaced: what has left a node is not in the new one any more,
-    /// so it is noted under its node's key.
-    pub(super) fn note_moved_nodes(&mut self, changed: &BTreeSet<Key>) {
-        for key in changed {
-            let Key::Instance(id) = key else { continue };
-            if self.state.placement(id).is_some() {
-                continue;
-            }
-            self.observed.remove_status(id);
-            if let Some(placement) = self.durable.placement(id) {
-                self.published_due.insert(Key::Node(placement.node.clone()));
+    /// Before the durable state is replaced: forgets what was observed of what is gone, and adds
+    /// the nodes that instances have left, which the new state does not tell any more.
+    pub(super) fn note_departures(&mut self, changed: &mut BTreeSet<Key>) {
+        let mut left = Vec::new();
+        for key in &*changed {
+            match key {
+                Key::Instance(id) if self.state.placement(id).is_none() => {
+                    self.observed.remove_status(id);
+                    left.extend(self.durable.placement(id).map(|placement| &placement.node));
+                }
+                Key::Node(id) if self.state.node(id).is_none() => {
+                    self.observed.agents.remove(id);
+                    self.observed.gateways.remove(id);
+                    if self.failed.keys().any(|(_, at)| at == id) {
+                        Arc::make_mut(&mut self.failed).retain(|(_, at), _| at != id);
+                    }
+                }
+                _ => {}
             }
         }
+        changed.extend(left.into_iter().cloned().map(Key::Node));
     }
 
-    pub(super) fn publish(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let changed = std::mem::take(&mut self.published_due);
-        let nodes = self.concerned_nodes(&changed);
-        let routes_changed = self.publish_routes(&changed, now, effects);
-        let observed_changed = std::mem::take(&mut self.observed_due);
-        if !changed.is_empty() || observed_changed || routes_changed {
+    /// Tells what follows from changes that are durable now, and from what has been observed.
+    pub(super) fn publish(
+        &mut self,
+        changed: &BTreeSet<Key>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        let routes_changed = self.publish_routes(changed, now, effects);
+        let readers_due = std::mem::take(&mut self.readers_due);
+        if !changed.is_empty() || readers_due || routes_changed {
             effects.push(Effect::Publish(self.snapshot()));
         }
+        let nodes = self.concerned_nodes(changed);
         if !nodes.is_empty() {
             self.generation += 1;
             effects.push(Effect::Assignments { generation: self.generation, nodes });
@@ -70,27 +83,25 @@ impl Core {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let is_first = self.observed.published.first == 0;
-        let planned = self.agenda.take_planned();
+        let mut due = std::mem::take(&mut self.routes_due);
+        due.append(&mut self.agenda.take_planned());
         if is_first && !self.observed.is_settled(&self.durable, now) {
             // Gateways keep the table they have until it is known what runs.
             return false;
         }
+        due.extend(changed.iter().filter_map(|key| match key {
+            Key::Service(id) | Key::Revision(id, _) => Some(id.clone()),
+            Key::Instance(id) => Some(id.service.clone()),
+            _ => None,
+        }));
         let documents = changed.iter().any(|key| matches!(key, Key::Gateway(_)));
-        let listeners = match is_first || documents {
-            true => planner::routes(&self.durable, &self.observed, now),
-            false => {
-                let services = changed.iter().filter_map(|key| match key {
-                    Key::Service(id) | Key::Revision(id, _) => Some(id),
-                    Key::Instance(id) => Some(&id.service),
-                    _ => None,
-                });
-                let mut dirty: BTreeSet<_> = services.cloned().collect();
-                dirty.extend(planned);
-                let nodes = changed.iter().any(|key| matches!(key, Key::Node(_)));
-                match self.renewed(|service| nodes || dirty.contains(service), now) {
-                    Some(listeners) => listeners,
-                    None => return false,
-                }
+        let nodes = changed.iter().any(|key| matches!(key, Key::Node(_)));
+        let listeners = if is_first || documents {
+            planner::routes(&self.durable, &self.observed, now)
+        } else {
+            match self.renewed(|service| nodes || due.contains(service), now) {
+                Some(listeners) => listeners,
+                None => return false,
             }
         };
         if !is_first && listeners == self.routes.listeners {

@@ -66,6 +66,11 @@ impl From<Failure> for Bad {
             }
             Failure::Busy => Bad::new(ErrorCode::Unavailable, "the server has too much to do")
                 .hint("ask again in a moment"),
+            Failure::Stopping => Bad::new(
+                ErrorCode::Unavailable,
+                "the server stops; whether this was carried out is not known",
+            )
+            .hint("look at what there is once it runs again, then ask again"),
         }
     }
 }
@@ -102,15 +107,25 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// A name in a path, read into a type.
-pub(crate) fn name<T>(kind: &str, text: &str) -> Result<T, Bad>
+/// The name in a path, read into a type.
+pub(crate) struct Named<T>(pub(crate) T);
+
+impl<T, S> FromRequestParts<S> for Named<T>
 where
     T: std::str::FromStr,
     T::Err: std::fmt::Display,
+    S: Send + Sync,
 {
-    text.parse().map_err(|error: T::Err| {
-        Bad::new(ErrorCode::BadRequest, format!("`{text}` is not the name of a {kind}: {error}"))
-    })
+    type Rejection = Bad;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Bad> {
+        let bad = |message: String| Bad::new(ErrorCode::BadRequest, message);
+        let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
+        let axum::extract::Path(text) = path.map_err(|error| bad(error.body_text()))?;
+        let name = text.parse().map_err(|error: T::Err| {
+            bad(format!("`{text}` is not a name that can be used here: {error}"))
+        });
+        name.map(Named)
+    }
 }
 
 pub(crate) async fn not_found(uri: Uri) -> Bad {

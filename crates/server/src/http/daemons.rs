@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
+use api::{Assigned, Assignment, Assignments, ErrorCode, GatewayReport, Report, ReportReply};
 use axum::Json;
 use axum::body::Body as HttpBody;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
@@ -15,7 +15,7 @@ use model::{Command, Goal, InstanceId, NodeId, Registration, Service};
 use serde::Serialize;
 
 use super::Server;
-use super::answer::{Bad, Body, name};
+use super::answer::{Bad, Body, Named};
 use crate::control::Snapshot;
 
 /// An empty line is sent when there was nothing to say for so long.
@@ -67,9 +67,12 @@ pub(super) async fn routes(State(server): State<Server>) -> Response {
 /// What a node should run, a line for each change; the first one is whole.
 pub(super) async fn assignments(
     State(server): State<Server>,
-    Path(node): Path<String>,
+    Named(node): Named<NodeId>,
 ) -> Result<Response, Bad> {
-    let node: NodeId = name("node", &node)?;
+    if server.handle.snapshot().state.node(&node).is_none() {
+        let message = format!("node {node} is not known: its agent must register first");
+        return Err(Bad::new(ErrorCode::NotFound, message));
+    }
     let mut changes = server.handle.follow_assignments(&node);
     changes.mark_changed();
     let told: Option<BTreeMap<InstanceId, Assignment>> = None;
@@ -85,7 +88,11 @@ pub(super) async fn assignments(
                 Ok(Ok(())) => {}
             }
             let generation = *changes.borrow_and_update();
-            let now = assigned(&server.handle.snapshot(), &node);
+            let snapshot = server.handle.snapshot();
+            // A node that was removed has nothing to follow; an agent that is still there will
+            // register it anew.
+            snapshot.state.node(&node)?;
+            let now = assigned(&snapshot, &node);
             if let Some(document) = difference(told.as_ref(), &now, generation) {
                 return Some((line(&document), (server, node, changes, Some(now))));
             }
@@ -148,11 +155,6 @@ fn line(document: &impl Serialize) -> Bytes {
 }
 
 fn ndjson(server: &Server, lines: impl Stream<Item = Bytes> + Send + 'static) -> Response {
-    let mut stopping = server.handle.stopping.subscribe();
-    let ends = async move {
-        // An error means that the server has stopped.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
-    };
-    let lines = lines.take_until(ends).map(Ok::<_, std::convert::Infallible>);
+    let lines = lines.take_until(server.handle.stopped()).map(Ok::<_, std::convert::Infallible>);
     ([("content-type", "application/x-ndjson")], HttpBody::from_stream(lines)).into_response()
 }

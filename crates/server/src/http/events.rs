@@ -34,11 +34,7 @@ pub(super) async fn events(
     let last_seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let after = last_seen.or(query.after).unwrap_or(0);
     let newest = server.handle.events.follow();
-    let mut stopping = server.handle.stopping.subscribe();
-    let ends = async move {
-        // An error means that the server has stopped.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
-    };
+    let stopped = server.handle.stopped();
     let follow = stream::unfold(
         (server, newest, after, Vec::new().into_iter(), query),
         |(server, mut newest, mut after, mut chunk, query)| async move {
@@ -65,6 +61,6 @@ pub(super) async fn events(
             }
         },
     );
-    let ended = futures_util::StreamExt::take_until(follow, ends);
+    let ended = futures_util::StreamExt::take_until(follow, stopped);
     Ok(Sse::new(ended).keep_alive(KeepAlive::new().interval(Duration::from_secs(10))))
 }

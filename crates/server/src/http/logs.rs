@@ -7,6 +7,7 @@ use api::{Client, ErrorCode, LogQuery, path};
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 
 use super::Server;
 use super::answer::{Bad, Query};
@@ -48,7 +49,13 @@ pub(super) async fn logs(
     let path = format!("{}?{}", path::LOGS, raw.unwrap_or_default());
     let client = server.agents.client(&url).map_err(|error| away(error.to_string()))?;
     match client.raw(&path).await {
-        Ok(response) => Ok(response.map(Body::new).into_response()),
+        Ok(response) => {
+            // A relay ends with the server, however long the agent would go on.
+            let stopped = server.handle.stopped();
+            let relay =
+                |body| Body::from_stream(Body::new(body).into_data_stream().take_until(stopped));
+            Ok(response.map(relay).into_response())
+        }
         Err(api::Error::Refused(body)) => Err(Bad(body)),
         Err(error) => Err(away(format!("the agent of {}: {}", placement.node, in_full(&error)))),
     }

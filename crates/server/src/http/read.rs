@@ -2,12 +2,12 @@
 
 use api::{DeploymentView, GatewayView, Health, InstanceView, NodeView, ServiceView};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use model::ServiceId;
 use serde::Deserialize;
 
 use super::Server;
-use super::answer::{Bad, Query, name};
+use super::answer::{Bad, Named, Query};
 use crate::shell::now;
 use crate::view;
 
@@ -34,9 +34,8 @@ pub(super) async fn services(
 
 pub(super) async fn service(
     State(server): State<Server>,
-    Path(path): Path<String>,
+    Named(id): Named<ServiceId>,
 ) -> Result<Json<ServiceView>, Bad> {
-    let id: ServiceId = name("service", &path)?;
     let snapshot = server.handle.snapshot();
     let service = snapshot.state.known_service(&id)?;
     let mut view = view::service(&snapshot, service, now());

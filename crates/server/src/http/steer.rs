@@ -2,11 +2,11 @@
 
 use api::{ApplyReply, ErrorCode, RolloutRequest, ScaleRequest, UndoRequest};
 use axum::Json;
-use axum::extract::{Path, State};
-use model::{Availability, Command, DeploymentId, ServiceId};
+use axum::extract::State;
+use model::{Availability, Command, DeploymentId, GatewayId, NodeId, ServiceId};
 
 use super::Server;
-use super::answer::{Bad, Body, name};
+use super::answer::{Bad, Body, Named};
 use super::apply::reply;
 
 type Reply = Result<Json<ApplyReply>, Bad>;
@@ -52,39 +52,37 @@ fn missing(message: &str) -> Bad {
 
 fn deployment_of(server: &Server, id: &ServiceId) -> Result<DeploymentId, Bad> {
     let snapshot = server.handle.snapshot();
-    match snapshot.state.service(id) {
-        None => Err(Bad::new(ErrorCode::NotFound, format!("there is no service `{id}`"))),
-        Some(service) => service.deployment.ok_or_else(|| {
-            Bad::new(ErrorCode::Conflict, format!("{id} is not being deployed"))
-                .hint("`muster rollout undo` goes back to the revision before")
-        }),
-    }
+    snapshot.state.known_service(id)?.deployment.ok_or_else(|| {
+        Bad::new(ErrorCode::Conflict, format!("{id} is not being deployed"))
+            .hint("`muster rollout undo` goes back to the revision before")
+    })
 }
 
 /// `DELETE` of a service.
 pub(super) async fn remove_service(
     State(server): State<Server>,
-    Path(service): Path<String>,
+    Named(service): Named<ServiceId>,
 ) -> Reply {
-    carry_out(&server, Command::RemoveServices(vec![name("service", &service)?])).await
+    carry_out(&server, Command::RemoveServices(vec![service])).await
 }
 
+/// `DELETE` of a gateway document.
 pub(super) async fn remove_gateway(
     State(server): State<Server>,
-    Path(gateway): Path<String>,
+    Named(gateway): Named<GatewayId>,
 ) -> Reply {
-    carry_out(&server, Command::RemoveGateway(name("gateway", &gateway)?)).await
+    carry_out(&server, Command::RemoveGateway(gateway)).await
 }
 
-pub(super) async fn remove_node(State(server): State<Server>, Path(node): Path<String>) -> Reply {
-    carry_out(&server, Command::RemoveNode(name("node", &node)?)).await
+/// `DELETE` of a node.
+pub(super) async fn remove_node(State(server): State<Server>, Named(node): Named<NodeId>) -> Reply {
+    carry_out(&server, Command::RemoveNode(node)).await
 }
 
 pub(super) async fn availability(
     State(server): State<Server>,
-    Path(node): Path<String>,
+    Named(node): Named<NodeId>,
     Body(availability): Body<Availability>,
 ) -> Reply {
-    let node = name("node", &node)?;
     carry_out(&server, Command::SetAvailability { node, availability }).await
 }
