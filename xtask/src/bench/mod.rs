@@ -5,7 +5,9 @@
 //! it likes, and answers [`Figure`]s. It measures release builds. Every figure is appended to `benches/history.jsonl`
 //! with the commit, so that a figure that creeps can be traced.
 
+mod dev;
 mod history;
+mod life;
 mod table;
 
 use anyhow::{Result, bail};
@@ -73,7 +75,12 @@ impl Figure {
 }
 
 /// All benches, in the order they run.
-pub(crate) const BENCHES: &[Bench] = &[];
+pub(crate) const BENCHES: &[Bench] = &[
+    Bench { name: "processes", what: "processes, accepted to running", run: life::processes },
+    Bench { name: "containers", what: "containers, beside bare dockerd", run: life::containers },
+    Bench { name: "restart", what: "a killed process, running again", run: life::restart },
+    Bench { name: "route", what: "a changed route, live", run: life::route },
+];
 
 /// Prints the benches.
 pub(crate) fn list() {
