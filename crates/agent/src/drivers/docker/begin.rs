@@ -1,0 +1,197 @@
+//! Starting a run: its image, its container, its process.
+//!
+//! The container is made without asking first whether the image is there: the daemon says so if
+//! it is not, and one round trip less for each of many containers is worth more than a tidy
+//! order. The image is then pulled once for all that wait for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::query_parameters::CreateContainerOptionsBuilder;
+use model::{Container, Pull};
+use tokio_util::sync::CancellationToken;
+
+use super::super::{Launch, Told};
+use super::daemon::{ASK_LIMIT, Client, Error, WORK_LIMIT};
+use super::runs::Key;
+use super::{Core, advice, container, end, now};
+
+/// A name may be taken by what is left of an earlier try, then by another agent.
+const NAMES_MAX: usize = 5;
+/// Before a name is tried again that was taken: a removal under way frees it soon.
+const NAME_WAIT: Duration = Duration::from_millis(100);
+
+/// Why a run could not begin.
+enum Failure {
+    /// It is to be stopped before it has begun.
+    GivenUp,
+    Daemon(Error),
+    /// The image could not be had.
+    Image(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Daemon(error)
+    }
+}
+
+/// Starts a run, and tells what came of it.
+pub(super) async fn begin(core: Arc<Core>, launch: Launch, key: Key, given_up: CancellationToken) {
+    let Some(container) = launch.spec.container.clone() else {
+        let message = "the service has no `container`: nothing for Docker to run".into();
+        return core.runs().not_started(&key, message, false);
+    };
+    let failure = match start(&core, &launch, &container, &key, &given_up).await {
+        Ok(id) => {
+            let superfluous = core.runs().started(&key, &id, now());
+            match superfluous {
+                Some(old) => {
+                    for container in old {
+                        core.spawn(end::bury(core.clone(), container));
+                    }
+                    return;
+                }
+                None => {
+                    end::remove(&core, id).await;
+                    Failure::GivenUp
+                }
+            }
+        }
+        Err(failure) => failure,
+    };
+    let (message, driver_away) = match &failure {
+        Failure::GivenUp => ("stopped before it had begun".to_string(), false),
+        Failure::Daemon(error) => (advice::start(error, &container), error.is_away()),
+        Failure::Image(error) => (advice::pull(error, &container.image), error.is_away()),
+    };
+    core.runs().not_started(&key, message, driver_away);
+}
+
+async fn start(
+    core: &Arc<Core>,
+    launch: &Launch,
+    container: &Container,
+    key: &Key,
+    given_up: &CancellationToken,
+) -> Result<String, Failure> {
+    let client = core.daemon.client().await?;
+    let mut is_pulled = container.pull == Pull::Always;
+    if is_pulled {
+        pull(core, &client, container, key, given_up).await?;
+    }
+    loop {
+        let turn = given_up.run_until_cancelled(core.starts.acquire()).await;
+        let _turn = turn.ok_or(Failure::GivenUp)?;
+        match make(core, &client, launch, container, key).await {
+            Ok(id) => return run(core, &client, id, given_up).await,
+            Err(error) if advice::is_image_missing(&error) => {
+                if is_pulled || container.pull == Pull::Never {
+                    return Err(Failure::Image(error));
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // Others may start theirs while this one's image is pulled.
+        drop(_turn);
+        pull(core, &client, container, key, given_up).await?;
+        is_pulled = true;
+    }
+}
+
+async fn pull(
+    core: &Arc<Core>,
+    client: &Client,
+    container: &Container,
+    key: &Key,
+    given_up: &CancellationToken,
+) -> Result<(), Failure> {
+    let tell = |message: String| {
+        let Key { instance, run } = key.clone();
+        core.tell(Told::Preparing { instance, run, message });
+    };
+    let pulled = core.images.pull(core, client, &container.image, tell);
+    match given_up.run_until_cancelled(pulled).await {
+        Some(pulled) => pulled.map_err(Failure::Image),
+        None => Err(Failure::GivenUp),
+    }
+}
+
+/// Makes the container; gives its id.
+async fn make(
+    core: &Arc<Core>,
+    client: &Client,
+    launch: &Launch,
+    container: &Container,
+    key: &Key,
+) -> Result<String, Error> {
+    let body = container::body(launch, container, &core.settings);
+    let mut name = container::name(key);
+    for _ in 1..NAMES_MAX {
+        let error = match create(client, &name, body.clone()).await {
+            Err(error) if error.is_conflict() => error,
+            made => return made,
+        };
+        match owner(core, client, &name).await? {
+            // It is the container of a try that was given up, or was cut off.
+            Some(Owner::Us(id)) => end::remove(core, id).await,
+            Some(Owner::Other) if name == container::name(key) => {
+                name = container::other_name(key, &core.settings);
+            }
+            Some(Owner::Other) => return Err(error),
+            None => {}
+        }
+        tokio::time::sleep(NAME_WAIT).await;
+    }
+    create(client, &name, body).await
+}
+
+async fn create(
+    client: &Client,
+    name: &str,
+    body: bollard::models::ContainerCreateBody,
+) -> Result<String, Error> {
+    let options = CreateContainerOptionsBuilder::default().name(name).build();
+    let created = client.docker().create_container(Some(options), body);
+    client.call(WORK_LIMIT, created).await.map(|created| created.id)
+}
+
+enum Owner {
+    /// A container of this agent, with its id.
+    Us(String),
+    Other,
+}
+
+async fn owner(core: &Core, client: &Client, name: &str) -> Result<Option<Owner>, Error> {
+    let inspected = client.call(ASK_LIMIT, client.docker().inspect_container(name, None)).await;
+    let found = match inspected {
+        Ok(found) => found,
+        Err(error) if error.is_unknown() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+    let is_ours = container::key(&labels, &core.settings).is_some();
+    Ok(match found.id {
+        Some(id) if is_ours => Some(Owner::Us(id)),
+        _ => Some(Owner::Other),
+    })
+}
+
+/// Starts a container that was made; removes it if that does not work.
+async fn run(
+    core: &Arc<Core>,
+    client: &Client,
+    id: String,
+    given_up: &CancellationToken,
+) -> Result<String, Failure> {
+    let failure = if given_up.is_cancelled() {
+        Failure::GivenUp
+    } else {
+        match client.call(WORK_LIMIT, client.docker().start_container(&id, None)).await {
+            Ok(()) => return Ok(id),
+            Err(error) => Failure::Daemon(error),
+        }
+    };
+    end::remove(core, id).await;
+    Err(failure)
+}

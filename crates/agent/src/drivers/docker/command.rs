@@ -1,0 +1,128 @@
+//! Commands in a running container: probes, for the most part.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::exec::StartExecResults;
+use bollard::models::ExecConfig;
+use futures_util::StreamExt as _;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::{Instant, timeout_at};
+
+use super::super::CommandOutcome;
+use super::Core;
+use super::daemon::{Client, Error};
+use super::runs::Key;
+
+/// So much of the end of what a command writes is kept.
+const OUTPUT_BYTES_MAX: usize = 400;
+/// What is asked around a command may take so long beside its own time.
+const AROUND_LIMIT: Duration = Duration::from_secs(5);
+
+/// Runs a command in the container of a run.
+pub(super) async fn command(
+    core: Arc<Core>,
+    key: Key,
+    words: Vec<String>,
+    limit: Duration,
+) -> CommandOutcome {
+    let Some(container) = core.runs().running(&key) else {
+        return CommandOutcome::CannotRun("the instance is not running".into());
+    };
+    match run(&core, &container, words, limit).await {
+        Ok(outcome) => outcome,
+        Err(error) => CommandOutcome::CannotRun(error.to_string()),
+    }
+}
+
+async fn run(
+    core: &Core,
+    container: &str,
+    words: Vec<String>,
+    limit: Duration,
+) -> Result<CommandOutcome, Error> {
+    let client = core.daemon.client().await?;
+    let config = ExecConfig {
+        cmd: Some(words),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        ..ExecConfig::default()
+    };
+    let made = client.docker().create_exec(container, config);
+    let id = client.call(AROUND_LIMIT, made).await?.id;
+    let deadline = Instant::now() + limit;
+    let mut tail = Vec::new();
+    // The answer to the start comes before the command has begun, so a slow one is the daemon's.
+    let started = client.call(AROUND_LIMIT.max(limit), client.docker().start_exec(&id, None)).await;
+    if let StartExecResults::Attached { mut output, input: _input } = started? {
+        loop {
+            let next = tokio::select! {
+                next = timeout_at(deadline, output.next()) => next,
+                () = client.given_up() => return Err(client.away("the connection was lost".into())),
+            };
+            match next {
+                Ok(Some(Ok(part))) => keep_end(&mut tail, &part.into_bytes()),
+                Ok(Some(Err(error))) => return Err(client.understand(error)),
+                Ok(None) => break,
+                Err(_) => {
+                    kill(&client, container, &id).await;
+                    return Ok(CommandOutcome::TimedOut);
+                }
+            }
+        }
+    }
+    let ended = client.call(AROUND_LIMIT, client.docker().inspect_exec(&id)).await?;
+    let Some(code) = ended.exit_code.and_then(|code| i32::try_from(code).ok()) else {
+        // Its output is closed and it goes on: nothing will be known of it.
+        kill(&client, container, &id).await;
+        return Ok(CommandOutcome::TimedOut);
+    };
+    let output = String::from_utf8_lossy(&tail).trim_end().to_string();
+    Ok(CommandOutcome::Ended { code, output })
+}
+
+fn keep_end(tail: &mut Vec<u8>, part: &[u8]) {
+    tail.extend_from_slice(part);
+    let surplus = tail.len().saturating_sub(OUTPUT_BYTES_MAX);
+    tail.drain(..surplus);
+}
+
+/// Kills a command that took too long. Docker has no call for that, but it tells the process id;
+/// which is believed only if that process is in the container, since the agent may live in
+/// another world of process ids than the daemon.
+async fn kill(client: &Client, container: &str, id: &str) {
+    let inspected = client.call(AROUND_LIMIT, client.docker().inspect_exec(id)).await;
+    let pid = match inspected {
+        Ok(found) if found.running == Some(true) => found.pid,
+        Ok(_) => None,
+        Err(error) => return tracing::debug!(container, "cannot find a command: {error}"),
+    };
+    let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) else { return };
+    let groups = tokio::fs::read_to_string(format!("/proc/{pid}/cgroup")).await;
+    if !groups.is_ok_and(|groups| groups.contains(container)) {
+        return tracing::warn!(
+            container,
+            pid,
+            "a command that took too long goes on: it is not visible here"
+        );
+    }
+    if let Some(pid) = Pid::from_raw(pid)
+        && let Err(error) = kill_process(pid, Signal::KILL)
+    {
+        tracing::debug!(container, "cannot kill a command: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_end_of_the_output_is_kept() {
+        let mut tail = Vec::new();
+        keep_end(&mut tail, &[b'a'; OUTPUT_BYTES_MAX]);
+        keep_end(&mut tail, b"end");
+        assert_eq!(tail.len(), OUTPUT_BYTES_MAX);
+        assert!(tail.ends_with(b"aend"));
+    }
+}

@@ -1,0 +1,277 @@
+//! The connection to the daemon: calls that always end, and the one place that knows whether the
+//! daemon answers.
+//!
+//! A [`Client`] is one connection's worth of calls. Each call has a limit, and ends at once when
+//! the connection is given up, so nobody waits for a daemon that is known to be away. Who gives a
+//! connection up, and makes the next, is [`super::follow`].
+
+use std::error::Error as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Questions that the daemon answers from memory.
+pub(super) const ASK_LIMIT: Duration = Duration::from_secs(30);
+/// Work that the daemon does one piece after the other, such as starts: a busy one takes long.
+pub(super) const WORK_LIMIT: Duration = Duration::from_secs(120);
+/// A daemon that does not answer the simplest question for so long counts as away.
+pub(super) const PING_LIMIT: Duration = Duration::from_secs(8);
+
+const SOCKET: &str = "/var/run/docker.sock";
+/// The client's own limit, to the beginning of an answer. Pulls are the longest: their answer
+/// begins with the first word of a registry.
+const ANSWER_LIMIT_S: u64 = 300;
+
+/// Why a call has failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum Error {
+    /// The daemon does not answer: this says nothing of what was asked.
+    #[error("the Docker daemon at {address} does not answer: {reason}")]
+    Away { address: String, reason: String },
+    /// The daemon has said no.
+    #[error("{message}")]
+    Refused { status: u16, message: String },
+    /// The daemon has said something else than the client understands.
+    #[error("the answer of the Docker daemon could not be read")]
+    Unclear(#[source] Arc<bollard::errors::Error>),
+}
+
+impl Error {
+    /// Whether the daemon does not know what was asked for.
+    pub(super) fn is_unknown(&self) -> bool {
+        matches!(self, Error::Refused { status: 404, .. })
+    }
+
+    /// Whether what was asked does not go with the present state of a thing.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, Error::Refused { status: 409, .. })
+    }
+
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self, Error::Away { .. })
+    }
+}
+
+/// Whether the daemon answers.
+#[derive(Debug, Clone)]
+enum State {
+    /// It is being tried for the first time.
+    Trying,
+    Up(Client),
+    Away(Error),
+}
+
+/// The daemon, there or not.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    address: String,
+    state: watch::Sender<State>,
+    answers: watch::Sender<bool>,
+}
+
+impl Daemon {
+    /// The daemon at `host`: an address as in `DOCKER_HOST`, or the path of a socket.
+    pub(super) fn new(host: Option<&str>) -> Daemon {
+        let host = host.map(str::trim).filter(|host| !host.is_empty()).unwrap_or(SOCKET);
+        Daemon {
+            address: host.strip_prefix("unix://").unwrap_or(host).to_string(),
+            state: watch::channel(State::Trying).0,
+            answers: watch::channel(false).0,
+        }
+    }
+
+    pub(super) fn answers(&self) -> watch::Receiver<bool> {
+        self.answers.subscribe()
+    }
+
+    /// That the daemon does not answer, and why.
+    pub(super) fn away(&self, reason: String) -> Error {
+        Error::Away { address: self.address.clone(), reason }
+    }
+
+    /// Tries to reach the daemon, and agrees on a version of its API. Changes nothing yet.
+    pub(super) async fn connect(&self) -> Result<Client, Error> {
+        let away = |reason: String| self.away(reason);
+        if self.address.contains("://") {
+            let reason = "only Unix sockets are supported: give unix:///path/to/docker.sock";
+            return Err(away(reason.into()));
+        }
+        let path = PathBuf::from(&self.address);
+        let docker = bollard::Docker::connect_with_unix(
+            &path.to_string_lossy(),
+            ANSWER_LIMIT_S,
+            bollard::API_DEFAULT_VERSION,
+        );
+        let client = |docker| Client {
+            docker,
+            address: self.address.clone().into(),
+            given_up: CancellationToken::new(),
+        };
+        let first = client(docker.map_err(|error| away(advise(root(&error))))?);
+        let negotiated = first.docker.clone().negotiate_version();
+        Ok(client(first.call(PING_LIMIT, negotiated).await?))
+    }
+
+    /// From now on, calls go through `client`.
+    pub(super) fn is_up(&self, client: &Client) {
+        self.state.send_replace(State::Up(client.clone()));
+        if !self.answers.send_replace(true) {
+            tracing::info!(address = self.address, "the Docker daemon answers");
+        }
+    }
+
+    /// The daemon does not answer: calls under way end, and further ones fail at once.
+    pub(super) fn is_away(&self, error: Error) {
+        let told_before = matches!(*self.state.borrow(), State::Away(_));
+        if !told_before {
+            tracing::warn!("{error}");
+        }
+        if let State::Up(client) = self.state.send_replace(State::Away(error)) {
+            client.given_up.cancel();
+        }
+        self.answers.send_replace(false);
+    }
+
+    /// A client, if the daemon answers. Waits for the very first attempt only.
+    pub(super) async fn client(&self) -> Result<Client, Error> {
+        let mut state = self.state.subscribe();
+        let state = state.wait_for(|state| !matches!(state, State::Trying)).await;
+        match state.as_deref() {
+            Ok(State::Up(client)) => Ok(client.clone()),
+            Ok(State::Away(error)) => Err(error.clone()),
+            Ok(State::Trying) | Err(_) => Err(self.away("it has not been reached yet".into())),
+        }
+    }
+
+    /// A client, as soon as the daemon answers.
+    pub(super) async fn client_in_time(&self) -> Client {
+        let mut state = self.state.subscribe();
+        loop {
+            if let State::Up(client) = &*state.borrow_and_update() {
+                return client.clone();
+            }
+            if state.changed().await.is_err() {
+                // The driver is being dropped, and whoever waits here with it.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// Calls over one connection to the daemon.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    docker: bollard::Docker,
+    address: Arc<str>,
+    given_up: CancellationToken,
+}
+
+impl Client {
+    /// What calls are made of, see [`Client::call`].
+    pub(super) fn docker(&self) -> &bollard::Docker {
+        &self.docker
+    }
+
+    /// Ends when this connection is given up.
+    pub(super) async fn given_up(&self) {
+        self.given_up.cancelled().await;
+    }
+
+    /// Waits for an answer, for `limit` at most.
+    pub(super) async fn call<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            answer = tokio::time::timeout(limit, call) => match answer {
+                Ok(answer) => answer.map_err(|error| self.understand(error)),
+                Err(_) => Err(self.away(format!("no answer within {} s", limit.as_secs()))),
+            },
+            () = self.given_up.cancelled() => Err(self.away("the connection was lost".into())),
+        }
+    }
+
+    pub(super) fn away(&self, reason: String) -> Error {
+        Error::Away { address: self.address.to_string(), reason }
+    }
+
+    /// What an error of the library says of the daemon.
+    pub(super) fn understand(&self, error: bollard::errors::Error) -> Error {
+        use bollard::errors::Error as Library;
+        match error {
+            Library::DockerResponseServerError { status_code, message } => {
+                Error::Refused { status: status_code, message: message.trim().to_string() }
+            }
+            // Pulls fail in the middle of an answer that began well.
+            Library::DockerStreamError { error } => Error::Refused { status: 500, message: error },
+            Library::RequestTimeoutError => {
+                self.away(format!("no answer within {ANSWER_LIMIT_S} s"))
+            }
+            Library::HyperLegacyError { .. }
+            | Library::HyperResponseError { .. }
+            | Library::IOError { .. }
+            | Library::SocketNotFoundError(_) => self.away(advise(root(&error))),
+            other => Error::Unclear(Arc::new(other)),
+        }
+    }
+}
+
+/// The words of the innermost cause: the outer ones only say that there is one.
+fn root(error: &bollard::errors::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        words = inner.to_string();
+        cause = inner.source();
+    }
+    words
+}
+
+fn advise(reason: String) -> String {
+    let hint = if reason.contains("Permission denied") {
+        "run the agent as root or as a member of the group `docker`"
+    } else if reason.contains("No such file") || reason.contains("Socket not found") {
+        "is it installed and started?"
+    } else if reason.contains("Connection refused") {
+        "is it started?"
+    } else {
+        return reason;
+    };
+    format!("{reason}; {hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_absent_daemon_is_away_and_says_what_to_do() {
+        let check = |host: Option<&str>, address: &str| {
+            assert_eq!(Daemon::new(host).address, address);
+        };
+        check(None, SOCKET);
+        check(Some(""), SOCKET);
+        check(Some("unix:///run/d.sock"), "/run/d.sock");
+        check(Some("/run/d.sock"), "/run/d.sock");
+
+        let error = Daemon::new(Some("tcp://10.0.0.1:2375")).connect().await.unwrap_err();
+        assert!(error.is_away() && error.to_string().contains("only Unix sockets"), "{error}");
+        let error = Daemon::new(Some("/nonexistent/d.sock")).connect().await.unwrap_err();
+        assert!(error.is_away() && error.to_string().contains("is it installed"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_daemon_that_is_known_to_be_away() {
+        let daemon = Daemon::new(Some("/nonexistent/d.sock"));
+        let error = daemon.connect().await.unwrap_err();
+        let mut answers = daemon.answers();
+        daemon.is_away(error);
+        assert!(daemon.client().await.unwrap_err().is_away());
+        assert!(!*answers.borrow_and_update());
+    }
+}

@@ -1,0 +1,111 @@
+//! Stopping a run, and removing containers. Both go on until they have succeeded, however often
+//! the daemon is away meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::query_parameters::{KillContainerOptionsBuilder, RemoveContainerOptionsBuilder};
+use model::Signal;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::Core;
+use super::container::signal_name;
+use super::daemon::{ASK_LIMIT, Client, Error, WORK_LIMIT};
+use super::follow::Ask;
+
+/// A killed container that has not ended after so long is looked at, and killed again.
+const KILL_WAIT: Duration = Duration::from_secs(10);
+/// Before the same is tried again with a daemon that answers.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
+/// A removal that the daemon refuses so often is left to the next comparison.
+const REFUSALS_MAX: u32 = 5;
+
+/// Sends `signal` to a container, and kills it if it has not ended after `grace`. That it has
+/// ended is known, and told, from the daemon's events.
+pub(super) async fn stop(
+    core: Arc<Core>,
+    container: String,
+    ended: CancellationToken,
+    signal: Signal,
+    grace: Duration,
+) {
+    let killed = async {
+        deliver(&core, &container, signal_name(signal)).await;
+        sleep(grace).await;
+        loop {
+            deliver(&core, &container, "SIGKILL").await;
+            sleep(KILL_WAIT).await;
+            // The event may have been lost, or the end be one that cannot be seen from inside.
+            let _ = core.asks.send(Ask::Look);
+        }
+    };
+    ended.run_until_cancelled(killed).await;
+}
+
+/// Sends a signal, as soon as the daemon answers.
+async fn deliver(core: &Core, container: &str, signal: &str) {
+    loop {
+        let client = core.daemon.client_in_time().await;
+        let options = KillContainerOptionsBuilder::default().signal(signal).build();
+        let sent = client.docker().kill_container(container, Some(options));
+        match client.call(WORK_LIMIT, sent).await {
+            Ok(()) => return,
+            Err(Error::Refused { message, .. }) if message.contains("is paused") => {
+                let resumed = client.docker().unpause_container(container);
+                if let Err(error) = client.call(ASK_LIMIT, resumed).await {
+                    tracing::warn!(container, "cannot resume a paused container: {error}");
+                }
+            }
+            Err(error) if error.is_unknown() || error.is_conflict() => {
+                // It is not there, or does not run: the comparison finds out, if no event has.
+                let _ = core.asks.send(Ask::Look);
+                return;
+            }
+            Err(Error::Refused { message, .. }) => {
+                tracing::warn!(container, signal, "cannot send a signal: {message}");
+                return;
+            }
+            Err(error) => tracing::debug!(container, signal, "cannot send a signal: {error}"),
+        }
+        sleep(RETRY_WAIT).await;
+    }
+}
+
+/// Removes a container now if that can be, else later; whatever runs in it is killed.
+pub(super) async fn remove(core: &Arc<Core>, container: String) {
+    let removed = async {
+        let client = core.daemon.client().await?;
+        remove_with(&client, &container).await
+    };
+    if removed.await.is_err() {
+        core.spawn(bury(core.clone(), container));
+    }
+}
+
+/// Removes a container, as soon as the daemon answers; whatever runs in it is killed.
+pub(super) async fn bury(core: Arc<Core>, container: String) {
+    let mut refusals = 0;
+    while refusals < REFUSALS_MAX {
+        let client = core.daemon.client_in_time().await;
+        match remove_with(&client, &container).await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::debug!(container, "cannot remove a container: {error}");
+                refusals += u32::from(!error.is_away());
+            }
+        }
+        sleep(RETRY_WAIT).await;
+    }
+    tracing::warn!(container, "the Docker daemon does not remove a container");
+}
+
+async fn remove_with(client: &Client, container: &str) -> Result<(), Error> {
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    let removed = client.docker().remove_container(container, Some(options));
+    match client.call(WORK_LIMIT, removed).await {
+        // Another removal is under way, or was before.
+        Err(error) if error.is_unknown() || error.is_conflict() => Ok(()),
+        removed => removed,
+    }
+}

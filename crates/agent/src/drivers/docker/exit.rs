@@ -1,0 +1,65 @@
+//! How a container has ended, in the terms of the model.
+
+use model::{Bytes, Exit, Timestamp};
+
+/// The code of a process that was killed with SIGKILL, as by the kernel for want of memory.
+pub(super) const KILLED: i32 = 128 + 9;
+
+/// The highest number of a signal; codes above `128 +` this are just codes.
+const SIGNAL_MAX: i32 = 64;
+
+/// A process killed for want of memory is why a container ends soon afterwards, not later.
+const CAUSE_MS_MAX: u64 = 10_000;
+
+/// Whether a want of memory at `oom` explains an end at `end`. The two events come in any order.
+pub(super) fn is_cause(oom: Timestamp, end: Timestamp) -> bool {
+    end.since(oom).0 <= CAUSE_MS_MAX
+}
+
+/// The end of a container with `code`. `out_of_memory` is its limit, if it ran into that.
+///
+/// Docker gives the signal that ended a process as 128 + its number, as shells do.
+pub(super) fn exit(code: i32, at: Timestamp, out_of_memory: Option<Bytes>) -> Exit {
+    let signal = Some(code - 128).filter(|signal| (1..=SIGNAL_MAX).contains(signal));
+    let words = match signal {
+        Some(signal) => format!("killed by signal {signal}"),
+        None => format!("exit code {code}"),
+    };
+    let message = match out_of_memory {
+        Some(limit) if code == KILLED => format!("out of memory: limit {limit}"),
+        Some(limit) => format!("{words} after running out of memory: limit {limit}"),
+        None => words,
+    };
+    Exit { at, code: signal.is_none().then_some(code), signal, message }
+}
+
+/// The end of a container that somebody has removed.
+pub(super) fn vanished(at: Timestamp) -> Exit {
+    Exit {
+        at,
+        code: None,
+        signal: None,
+        message: "its container was removed by someone else".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_said_in_words() {
+        let check = |code, limit: Option<u64>, expected: (Option<i32>, Option<i32>, &str)| {
+            let exit = exit(code, Timestamp(5), limit.map(Bytes::mib));
+            assert_eq!((exit.code, exit.signal, exit.message.as_str()), expected);
+        };
+        check(0, None, (Some(0), None, "exit code 0"));
+        check(3, None, (Some(3), None, "exit code 3"));
+        check(137, None, (None, Some(9), "killed by signal 9"));
+        check(137, Some(128), (None, Some(9), "out of memory: limit 128MiB"));
+        check(143, None, (None, Some(15), "killed by signal 15"));
+        check(1, Some(64), (Some(1), None, "exit code 1 after running out of memory: limit 64MiB"));
+        check(128, None, (Some(128), None, "exit code 128"));
+        check(255, None, (Some(255), None, "exit code 255"));
+    }
+}

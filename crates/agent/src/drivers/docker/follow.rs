@@ -1,0 +1,313 @@
+//! Following the containers: one loop that owns the connection, and with it the knowledge of
+//! what runs.
+//!
+//! Events tell of each end when it happens. The daemon keeps only the last few of them, and none
+//! over a restart of its own; so each new connection subscribes from the last event seen, and
+//! then lists all containers of the agent once and compares: what has ended is told, what is not
+//! there any more is told as removed, what nobody knows is removed. A connection that says
+//! nothing for a while is asked for a sign of life, so that a hanging daemon is found out.
+//!
+//! Adoption is the same comparison, made once for containers that nobody knows yet.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::models::{
+    ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EventMessage,
+};
+use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder};
+use futures_util::{StreamExt as _, stream};
+use model::{Bytes, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::super::Found;
+use super::daemon::{ASK_LIMIT, Client, Error, PING_LIMIT};
+use super::runs::{Adopted, Key};
+use super::{Core, container, end, exit, now};
+
+/// Between two tries to reach the daemon: at first, and at most.
+const RETRY_WAIT_MIN: Duration = Duration::from_millis(100);
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(3);
+/// A connection that has lasted this long was a good one: the next is tried soon.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+/// How often a sign of life is asked for.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// So many containers are looked at in detail at once.
+const INSPECTS_MAX: usize = 8;
+
+/// What the loop can be asked for.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// All runs, once they have been compared with what the daemon knows.
+    Adopt(oneshot::Sender<Result<Vec<Found>, String>>),
+    /// A comparison, as something does not fit.
+    Look,
+}
+
+/// Keeps up the connection and follows the containers, for as long as the driver lives.
+pub(super) async fn follow(core: Arc<Core>, mut asked: mpsc::UnboundedReceiver<Ask>) {
+    let mut wait = RETRY_WAIT_MIN;
+    let mut since = now().0 * 1_000_000;
+    loop {
+        let began = Instant::now();
+        let error = match core.daemon.connect().await {
+            Ok(client) => follow_one(&core, &client, &mut asked, &mut since).await,
+            Err(error) => error,
+        };
+        if began.elapsed() >= GOOD_AFTER {
+            wait = RETRY_WAIT_MIN;
+        }
+        // Whatever it was, there is no daemon to work with until the next connection.
+        let error = match error {
+            error @ Error::Away { .. } => error,
+            error => core.daemon.away(error.to_string()),
+        };
+        let message = error.to_string();
+        core.daemon.is_away(error);
+        let retry_at = Instant::now() + wait;
+        wait = (wait * 2).min(RETRY_WAIT_MAX);
+        loop {
+            tokio::select! {
+                () = sleep_until(retry_at) => break,
+                ask = asked.recv() => match ask {
+                    Some(Ask::Adopt(reply)) => drop(reply.send(Err(message.clone()))),
+                    Some(Ask::Look) => {}
+                    None => return,
+                },
+            }
+        }
+    }
+}
+
+/// Follows the containers over one connection; gives why that has ended.
+async fn follow_one(
+    core: &Arc<Core>,
+    client: &Client,
+    asked: &mut mpsc::UnboundedReceiver<Ask>,
+    since: &mut u64,
+) -> Error {
+    let filters = HashMap::from([
+        ("type", vec!["container".to_string()]),
+        ("event", ["start", "die", "oom"].map(String::from).into()),
+        ("label", vec![container::of_agent(&core.settings)]),
+    ]);
+    let from = format!("{}.{:09}", *since / 1_000_000_000, *since % 1_000_000_000);
+    let options = EventsOptionsBuilder::default().since(&from).filters(&filters).build();
+    let mut events = client.docker().events(Some(options));
+    if let Err(error) = compare(core, client).await {
+        return error;
+    }
+    core.daemon.is_up(client);
+
+    let mut ping = interval(PING_INTERVAL);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let done = tokio::select! {
+            event = events.next() => match event {
+                Some(Ok(event)) => {
+                    *since = event_time(&event).map_or(*since, |at| at.max(*since));
+                    handle(core, client, event);
+                    Ok(())
+                }
+                Some(Err(error)) => Err(client.understand(error)),
+                None => Err(client.away("it has closed the connection".into())),
+            },
+            ask = asked.recv() => match ask {
+                Some(Ask::Adopt(reply)) => {
+                    let adopted = adopt(core, client).await;
+                    let found = adopted.map(|()| core.runs().found());
+                    let failed = found.as_ref().err().cloned().filter(Error::is_away);
+                    let _ = reply.send(found.map_err(|error| error.to_string()));
+                    failed.map_or(Ok(()), Err)
+                }
+                Some(Ask::Look) => compare(core, client).await,
+                None => Err(client.away("the driver has ended".into())),
+            },
+            _ = ping.tick() => {
+                client.call(PING_LIMIT, client.docker().ping()).await.map(|_| ())
+            }
+        };
+        if let Err(error) = done {
+            return error;
+        }
+    }
+}
+
+/// When an event happened, in nanoseconds.
+fn event_time(event: &EventMessage) -> Option<u64> {
+    let seconds = || event.time.map(|seconds| seconds.saturating_mul(1_000_000_000));
+    event.time_nano.or_else(seconds).and_then(|nanos| u64::try_from(nanos).ok())
+}
+
+fn handle(core: &Arc<Core>, client: &Client, event: EventMessage) {
+    let at = event_time(&event).map_or_else(now, |nanos| Timestamp(nanos / 1_000_000));
+    let Some(actor) = event.actor else { return };
+    let attributes = actor.attributes.unwrap_or_default();
+    let key = container::key(&attributes, &core.settings);
+    let (Some(key), Some(id)) = (key, actor.id) else { return };
+    match event.action.as_deref() {
+        Some("oom") => core.runs().ran_out_of_memory(&key, &id, at),
+        Some("die") => {
+            let code = attributes.get("exitCode").and_then(|code| code.parse().ok());
+            let Some(code) = code.filter(|code| !core.runs().may_be_out_of_memory(&key, *code))
+            else {
+                // The event for a want of memory may come later than the end, or not at all.
+                let work = died(core.clone(), client.clone(), key, id, code, at);
+                return core.spawn(work);
+            };
+            core.runs().died(&key, &id, code, at);
+        }
+        Some("start") => {
+            let is_again = core
+                .runs()
+                .ended_at(&key)
+                .is_some_and(|(ended, ended_at)| ended == id && ended_at < at);
+            if is_again {
+                tracing::warn!(container = id, "someone has started an ended container again");
+                core.spawn(end::bury(core.clone(), id));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// An end that the event does not explain: the daemon is asked about the container.
+async fn died(
+    core: Arc<Core>,
+    client: Client,
+    key: Key,
+    id: String,
+    code: Option<i32>,
+    at: Timestamp,
+) {
+    let inspected = client.call(ASK_LIMIT, client.docker().inspect_container(&id, None)).await;
+    let state = inspected.ok().and_then(|found| found.state).unwrap_or_default();
+    if state.oom_killed == Some(true) {
+        core.runs().ran_out_of_memory(&key, &id, at);
+    }
+    let known = code.or_else(|| i32::try_from(state.exit_code?).ok());
+    core.runs().died(&key, &id, known.unwrap_or(exit::KILLED), at);
+}
+
+async fn list(core: &Core, client: &Client) -> Result<Vec<(Key, String, bool)>, Error> {
+    let filters = HashMap::from([("label", vec![container::of_agent(&core.settings)])]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let listed = client.call(ASK_LIMIT, client.docker().list_containers(Some(options))).await?;
+    let known = |summary: ContainerSummary| {
+        use ContainerSummaryStateEnum::{PAUSED, RESTARTING, RUNNING, STOPPING};
+        let key = container::key(&summary.labels?, &core.settings)?;
+        let runs = matches!(summary.state?, RUNNING | PAUSED | RESTARTING | STOPPING);
+        Some((key, summary.id?, runs))
+    };
+    Ok(listed.into_iter().filter_map(known).collect())
+}
+
+/// Compares what is known with what the daemon knows, and sets right what differs.
+async fn compare(core: &Arc<Core>, client: &Client) -> Result<(), Error> {
+    // What begins after this is not in the list, and not missing from it either.
+    let running = core.runs().all_running();
+    let listed = list(core, client).await?;
+    let runs: HashMap<&str, bool> =
+        listed.iter().map(|(_, id, runs)| (id.as_str(), *runs)).collect();
+    for (key, id) in &running {
+        match runs.get(id.as_str()) {
+            Some(true) => {}
+            Some(false) => {
+                let found = inspect(client, id).await?;
+                match found.and_then(|found| ended(found.state.as_ref()?)) {
+                    Some((code, at, is_oom)) => {
+                        let mut runs = core.runs();
+                        if is_oom {
+                            runs.ran_out_of_memory(key, id, at);
+                        }
+                        runs.died(key, id, code, at);
+                    }
+                    None => core.runs().vanished(key, now()),
+                }
+            }
+            None => core.runs().vanished(key, now()),
+        }
+    }
+    if !core.runs().is_adopted() {
+        return Ok(());
+    }
+    for (key, id, runs) in listed {
+        let is_again = runs && core.runs().ended_at(&key).is_some_and(|(ended, _)| ended == id);
+        if is_again || !core.runs().is_known(&key, &id) {
+            core.spawn(end::bury(core.clone(), id));
+        }
+    }
+    Ok(())
+}
+
+async fn inspect(client: &Client, id: &str) -> Result<Option<ContainerInspectResponse>, Error> {
+    match client.call(ASK_LIMIT, client.docker().inspect_container(id, None)).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_unknown() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// With which code and when a container has ended, and whether for want of memory.
+fn ended(state: &bollard::models::ContainerState) -> Option<(i32, Timestamp, bool)> {
+    if state.running == Some(true) {
+        return None;
+    }
+    let code = i32::try_from(state.exit_code?).ok()?;
+    let at = time(state.finished_at.as_deref()).unwrap_or_else(now);
+    Some((code, at, state.oom_killed == Some(true)))
+}
+
+/// A time as the daemon writes it; the year 1 stands for none.
+fn time(text: Option<&str>) -> Option<Timestamp> {
+    text?.parse().ok()
+}
+
+/// Takes over the containers that were there before this agent started, unless that has been
+/// done; what is known is compared in any case.
+async fn adopt(core: &Arc<Core>, client: &Client) -> Result<(), Error> {
+    if core.runs().is_adopted() {
+        return compare(core, client).await;
+    }
+    let listed = list(core, client).await?;
+    let looked_at = stream::iter(listed)
+        .map(|(key, id, _)| async move {
+            let found = inspect(client, &id).await?;
+            Ok::<_, Error>(found.map(|found| (adopted(key, &id, found), id)))
+        })
+        .buffer_unordered(INSPECTS_MAX)
+        .collect::<Vec<_>>()
+        .await;
+    let mut found = Vec::new();
+    let mut never_started = Vec::new();
+    for one in looked_at {
+        match one? {
+            Some((Some(adopted), _)) => found.push(adopted),
+            Some((None, id)) => never_started.push(id),
+            None => {}
+        }
+    }
+    let (superfluous, early_stops) = core.runs().adopt(found);
+    let own: Vec<_> = core.runs().all_containers();
+    let never_started = never_started.into_iter().filter(|id| !own.contains(id));
+    for id in never_started.chain(superfluous) {
+        core.spawn(end::bury(core.clone(), id));
+    }
+    for stop in early_stops {
+        core.stop(&stop.key, stop.signal, stop.grace);
+    }
+    Ok(())
+}
+
+/// What there is to know of a found container; nothing if it has never run.
+fn adopted(key: Key, id: &str, found: ContainerInspectResponse) -> Option<Adopted> {
+    let state = found.state?;
+    let started_at = time(state.started_at.as_deref())?;
+    let limit = found.host_config.and_then(|config| config.memory).unwrap_or_default();
+    let memory = Bytes(u64::try_from(limit).unwrap_or_default());
+    let exit =
+        ended(&state).map(|(code, at, is_oom)| exit::exit(code, at, is_oom.then_some(memory)));
+    Some(Adopted { key, container: id.to_string(), memory, started_at, exit })
+}
