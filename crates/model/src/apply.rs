@@ -72,7 +72,14 @@ impl State {
     pub fn apply(&mut self, command: Command, at: Timestamp) -> Outcome {
         match command {
             Command::Adopt(step) => self.adopt(step, at),
-            Command::Register(registration) => Ok(self.register(registration, at)),
+            Command::Register(registration) => {
+                let problems = registration.problems();
+                if !problems.is_empty() {
+                    let problems = problems.into_iter().map(|problem| (0, problem)).collect();
+                    return Err(Refusal::Invalid { problems });
+                }
+                Ok(self.register(registration, at))
+            }
             Command::SetAvailability { node, availability } => {
                 self.set_availability(node, availability, at)
             }

@@ -96,6 +96,25 @@ pub struct Registration {
     pub agent: Option<AgentRegistration>,
 }
 
+impl Registration {
+    /// Everything wrong with it: what it says is put into routes and counted with.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+        if self.address.is_empty() || !self.address.chars().all(is_part) {
+            let message = format!("`{}` is not an address or a host name", self.address);
+            problems.push(Problem::new("address", message));
+        }
+        if let Some((first, last)) = self.agent.as_ref().map(|agent| agent.ports) {
+            if first == 0 || first > last {
+                let message = format!("{first} to {last} is not a range of ports");
+                problems.push(Problem::new("agent.ports", message));
+            }
+        }
+        problems
+    }
+}
+
 /// What an agent tells of its node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentRegistration {
@@ -264,8 +283,8 @@ pub enum Refusal {
         /// The most similar name there is.
         nearest: Option<String>,
     },
-    /// Documents are wrong.
-    #[error("the documents cannot be applied")]
+    /// What was handed in is wrong.
+    #[error("{}", in_words(.problems))]
     Invalid {
         /// What is wrong, with the index of the document.
         problems: Vec<(usize, Problem)>,
@@ -279,6 +298,15 @@ pub enum Refusal {
     /// What the planner assumed no longer holds. Never shown: it plans again.
     #[error("overtaken: {0}")]
     Overtaken(&'static str),
+}
+
+fn in_words(problems: &[(usize, Problem)]) -> String {
+    let mut lines =
+        problems.iter().map(|(_, problem)| format!("{}: {}", problem.key, problem.message));
+    lines.next().map_or_else(String::new, |first| match lines.count() {
+        0 => first,
+        more => format!("{first} (and {more} more)"),
+    })
 }
 
 fn hint(nearest: &Option<String>) -> String {
