@@ -148,14 +148,15 @@ impl fmt::Display for Wait {
             Wait::Dependencies { on } => write!(f, "waits for {}", list(on)),
             Wait::Dependents { on } => write!(f, "waits for {} to stop", list(on)),
             Wait::Still { why } => f.write_str(why),
-            Wait::Budget { live, max } => write!(f, "{live} instances live of at most {max}"),
+            Wait::Budget { live, max } => write!(f, "{live} live of at most {max}"),
             Wait::Health { healthy, min } => {
-                write!(f, "{healthy} instances healthy, at least {min} must stay")
+                write!(f, "{healthy} healthy, at least {min} must stay")
             }
             Wait::BackOff { until } => write!(f, "repeated failures: next placement at {until}"),
             Wait::Ready { ready, wanted, why } => {
                 write!(f, "{ready} of {wanted} ready; the next one: {why}")
             }
+            Wait::Leaving { count: 1 } => f.write_str("1 instance is leaving"),
             Wait::Leaving { count } => write!(f, "{count} instances are leaving"),
         }
     }

@@ -22,7 +22,7 @@ impl State {
         };
         let stage = match (how, &deployment.stage) {
             (_, stage) if stage.is_over() => {
-                let message = format!("{id} is over: it {}", stage.word());
+                let message = format!("{id} is over: {}", stage.word());
                 return Err(Refusal::Conflict { message });
             }
             (Steer::Pause, Stage::Running) => Stage::Paused,

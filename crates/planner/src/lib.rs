@@ -22,6 +22,7 @@ mod order;
 pub mod rolling;
 mod room;
 mod routes;
+pub mod scenario;
 mod service;
 mod surplus;
 mod view;

@@ -394,6 +394,7 @@ impl<'a> Planning<'a, '_> {
             sorted.stay.iter().filter(|i| i.ready).map(|i| i.seat.slot).collect();
         let all_ready = sorted.ready() >= wanted;
         let mut may_leave = budget.may_leave(healthy);
+        let mut some_stay = false;
         // Where the ceiling or the nodes leave no room for what is missing, unhealthy ones make it.
         let missing = wanted.saturating_sub(sorted.stay.len() as u32);
         let free = budget.live_max.saturating_sub(sorted.live()) + sorted.leaving;
@@ -417,10 +418,13 @@ impl<'a> Planning<'a, '_> {
             };
             if goes {
                 self.let_go(instance, *why);
-            } else if instance.healthy {
-                let min = budget.healthy_min;
-                self.plan.wait(&self.service.id, Wait::Health { healthy, min });
+            } else {
+                some_stay |= instance.healthy;
             }
+        }
+        if some_stay {
+            let min = budget.healthy_min;
+            self.plan.wait(&self.service.id, Wait::Health { healthy, min });
         }
     }
 

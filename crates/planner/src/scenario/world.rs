@@ -1,0 +1,246 @@
+//! A made-up cluster: what is wanted, what runs in truth, and what the server knows of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{
+    Agent, AgentRegistration, Command, GatewayStatus, Goal, InstanceId, Millis, NodeId, Observed,
+    Outcome, Phase, Registration, RevisionNumber, ServiceId, State, Status, Timestamp,
+};
+
+use crate::{Plan, plan, routes};
+
+/// A cluster in which time passes when it is told to.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// What is wanted.
+    pub state: State,
+    /// What the server knows.
+    pub observed: Observed,
+    /// The time.
+    pub now: Timestamp,
+    /// What runs.
+    truth: BTreeMap<InstanceId, Status>,
+    /// Nodes whose daemons do not speak.
+    silent: BTreeSet<NodeId>,
+    /// Revisions whose instances never become healthy.
+    sick: BTreeSet<(ServiceId, RevisionNumber)>,
+}
+
+/// 2026-01-01T00:00:00Z: as good a beginning as any.
+const BEGINNING: Timestamp = Timestamp(1_767_225_600_000);
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl World {
+    /// A cluster without nodes.
+    pub fn new() -> World {
+        let lost_after = Millis::secs(30);
+        World {
+            state: State::new(),
+            observed: Observed { since: BEGINNING, lost_after, ..Observed::default() },
+            now: BEGINNING,
+            truth: BTreeMap::new(),
+            silent: BTreeSet::new(),
+            sick: BTreeSet::new(),
+        }
+    }
+
+    /// Applies a command now.
+    pub fn apply(&mut self, command: Command) -> Outcome {
+        self.state.apply(command, self.now)
+    }
+
+    /// What is to be done now.
+    pub fn plan(&self) -> Plan {
+        plan(&self.state, &self.observed, self.now)
+    }
+
+    /// An agent calls for the first time, and tells that nothing runs.
+    pub fn join(&mut self, node: &NodeId, agent: AgentRegistration) -> Outcome {
+        let told = Agent { seen_at: self.now, told_all: true };
+        self.observed.agents.insert(node.clone(), told);
+        let address = format!("{node}.example");
+        let registration = Registration { node: node.clone(), address, agent: Some(agent) };
+        self.apply(Command::Register(registration))
+    }
+
+    /// A gateway calls for the first time.
+    pub fn join_gateway(&mut self, node: &NodeId) -> Outcome {
+        let address = format!("{node}.example");
+        let registration = Registration { node: node.clone(), address, agent: None };
+        let outcome = self.apply(Command::Register(registration));
+        let told = GatewayStatus { seen_at: self.now, ..GatewayStatus::default() };
+        self.observed.gateways.insert(node.clone(), told);
+        self.publish();
+        outcome
+    }
+
+    /// Lets time pass; the daemons that are not silent say that they are there.
+    pub fn tick(&mut self, span: Millis) {
+        self.now = self.now.after(span);
+        for (node, agent) in &mut self.observed.agents {
+            if !self.silent.contains(node) {
+                agent.seen_at = self.now;
+            }
+        }
+        for (node, gateway) in &mut self.observed.gateways {
+            if !self.silent.contains(node) {
+                gateway.seen_at = self.now;
+            }
+        }
+        self.publish();
+    }
+
+    /// The daemons of a node fall silent. Its instances run on.
+    pub fn lose(&mut self, node: &NodeId) {
+        self.silent.insert(node.clone());
+    }
+
+    /// The daemons of a node speak again.
+    pub fn find(&mut self, node: &NodeId) {
+        self.silent.remove(node);
+        self.tell(node);
+    }
+
+    /// Whether the daemons of a node speak.
+    pub fn speaks(&self, node: &NodeId) -> bool {
+        !self.silent.contains(node)
+    }
+
+    /// A server starts: it knows nothing of what runs until it is told.
+    pub fn forget_all(&mut self) {
+        let lost_after = self.observed.lost_after;
+        self.observed = Observed { since: self.now, lost_after, ..Observed::default() };
+    }
+
+    /// The daemons of a node tell everything.
+    pub fn tell(&mut self, node: &NodeId) {
+        let Some(host) = self.state.node(node).cloned() else { return };
+        if host.node.capacity.is_some() {
+            let told = Agent { seen_at: self.now, told_all: true };
+            self.observed.agents.insert(node.clone(), told);
+            for instance in &host.instances {
+                match self.truth.get(instance) {
+                    Some(status) => self.observed.set_status(instance, status.clone()),
+                    None => self.observed.remove_status(instance),
+                }
+            }
+        }
+        if host.node.gateway {
+            let told = GatewayStatus { seen_at: self.now, ..GatewayStatus::default() };
+            self.observed.gateways.insert(node.clone(), told);
+        }
+        self.publish();
+    }
+
+    /// What runs of an instance; before its agent has taken note of it, that it was placed.
+    pub fn status(&self, instance: &InstanceId) -> Status {
+        let known = self.truth.get(instance).cloned();
+        known.unwrap_or_else(|| Status::new(Phase::Placed, self.now))
+    }
+
+    /// Something becomes of an instance, and its agent tells it unless it is silent.
+    pub fn report(&mut self, instance: &InstanceId, status: Status) {
+        let Some(placement) = self.state.placement(instance) else { return };
+        let known = self.observed.agents.get(&placement.node);
+        if known.is_some_and(|agent| agent.told_all) && self.speaks(&placement.node) {
+            self.observed.set_status(instance, status.clone());
+        }
+        self.truth.insert(instance.clone(), status);
+        self.publish();
+    }
+
+    /// Instances of a revision never become healthy from now on.
+    pub fn sicken(&mut self, service: ServiceId, revision: RevisionNumber) {
+        self.sick.insert((service, revision));
+    }
+
+    /// Adopts a plan; the steps that were refused.
+    pub fn adopt(&mut self, plan: &Plan) -> Vec<(model::Step, model::Refusal)> {
+        let mut refused = Vec::new();
+        for step in &plan.steps {
+            if let Err(refusal) = self.apply(Command::Adopt(step.clone())) {
+                refused.push((step.clone(), refusal));
+            }
+        }
+        self.publish();
+        refused
+    }
+
+    /// Lets every instance be where it should be by now; whether that moved anything.
+    pub fn work(&mut self) -> bool {
+        let mut told = Vec::new();
+        for service in self.state.services() {
+            for (seat, placement) in &service.placements {
+                let instance = InstanceId { service: service.id.clone(), seat: *seat };
+                let status = self.truth.get(&instance);
+                let runs = status.is_some_and(|status| status.phase == Phase::Running);
+                let is_well = !self.sick.contains(&(service.id.clone(), placement.revision));
+                let is_judged = status.is_some_and(|s| s.healthy == Some(false) || s.ready);
+                let mut next = Status::new(Phase::Running, self.now);
+                match placement.goal {
+                    Goal::Run if !runs || (is_well && !is_judged) => {
+                        next.started_at = status.and_then(|s| s.started_at).or(Some(self.now));
+                        next.healthy = is_well.then_some(true);
+                        next.ready = is_well;
+                    }
+                    Goal::Stop { .. } if status.is_none_or(|status| !status.phase.is_over()) => {
+                        next.phase = Phase::Stopped;
+                    }
+                    _ => continue,
+                }
+                if self.speaks(&placement.node) {
+                    told.push((instance, next));
+                }
+            }
+        }
+        let moved = !told.is_empty();
+        for (instance, status) in told {
+            self.report(&instance, status);
+        }
+        moved
+    }
+
+    /// Publishes the routes as they are now; the gateways that speak follow at once.
+    fn publish(&mut self) {
+        let state = &self.state;
+        let truth = |instance: &InstanceId, _: &mut Status| state.placement(instance).is_some();
+        self.truth.retain(truth);
+        for instance in self.forgotten() {
+            self.observed.remove_status(&instance);
+        }
+        if !self.observed.is_settled(&self.state, self.now) {
+            return;
+        }
+        let listeners = routes(&self.state, &self.observed, self.now);
+        let routes = listeners.iter().flat_map(|listener| &listener.routes);
+        let backends = routes.flat_map(|route| &route.backends);
+        let present: BTreeSet<_> = backends.map(|backend| backend.instance.clone()).collect();
+        let published = &mut self.observed.published;
+        if published.first == 0 || present != published.present {
+            published.last += 1;
+            published.first = published.first.max(1);
+            for gone in published.present.difference(&present) {
+                published.left.insert(gone.clone(), published.last);
+            }
+            published.present = present;
+        }
+        for (node, gateway) in &mut self.observed.gateways {
+            if !self.silent.contains(node) {
+                gateway.generation = published.last;
+            }
+        }
+    }
+
+    fn forgotten(&self) -> Vec<InstanceId> {
+        let known = self.observed.instances.iter();
+        let known = known.flat_map(|(service, statuses)| {
+            statuses.keys().map(|seat| InstanceId { service: service.clone(), seat: *seat })
+        });
+        known.filter(|instance| self.state.placement(instance).is_none()).collect()
+    }
+}
