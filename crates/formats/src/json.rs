@@ -1,5 +1,8 @@
 //! Whether a text is JSON, said as one who wrote it needs to hear it.
 
+use std::borrow::Cow;
+use std::fmt::Write;
+
 use serde::de::IgnoredAny;
 
 use crate::tree::Position;
@@ -44,4 +47,23 @@ pub(crate) fn verdict(text: &str) -> Option<Verdict> {
         words => format!("not valid JSON: {words}"),
     };
     Some(Verdict { at, message, is_behind })
+}
+
+/// A JSON text as YAML takes it: the few characters that JSON allows in texts as they are, and
+/// YAML only as escapes, are escaped. What stands behind one on its line moves to the right.
+pub(crate) fn as_yaml(text: &str) -> Cow<'_, str> {
+    let is_foreign = |c: char| matches!(c, '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+    if !text.contains(is_foreign) {
+        return Cow::Borrowed(text);
+    }
+    let mut yaml = String::with_capacity(text.len() + 64);
+    for c in text.chars() {
+        if is_foreign(c) {
+            // Writing to a `String` cannot fail.
+            let _ = write!(yaml, "\\u{:04x}", u32::from(c));
+        } else {
+            yaml.push(c);
+        }
+    }
+    Cow::Owned(yaml)
 }

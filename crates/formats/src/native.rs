@@ -18,6 +18,7 @@ pub(crate) fn gateway(mut tree: Node, is_json: bool, faults: &mut Faults<'_>) ->
 /// A Muster document: a service, or a gateway.
 #[derive(JsonSchema)]
 #[serde(untagged)]
+#[schemars(title = "Muster document")]
 #[expect(dead_code, reason = "only its schema is used")]
 enum Native {
     Service(Box<Spec>),
@@ -36,4 +37,43 @@ pub fn to_yaml(document: &Document) -> String {
         Document::Gateway(gateway) => serde_saphyr::to_string(gateway),
     };
     text.expect("documents consist of nothing but texts, numbers, lists and mappings")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::schema;
+
+    /// Calls `visit` with each named property.
+    fn properties(schema: &Value, visit: &mut dyn FnMut(&str, &Value)) {
+        match schema {
+            Value::Object(keys) => {
+                for (key, inner) in keys {
+                    if let ("properties", Value::Object(named)) = (key.as_str(), inner) {
+                        named.iter().for_each(|(name, property)| visit(name, property));
+                    }
+                    properties(inner, visit);
+                }
+            }
+            Value::Array(items) => {
+                items.iter().for_each(|item| properties(item, visit));
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_schema_describes_every_key() {
+        let schema = schema();
+        let mut names = Vec::new();
+        properties(&schema, &mut |name, property| {
+            names.push(name.to_string());
+            let is_variant = ["http", "tcp", "command"].contains(&name);
+            assert!(is_variant || property.get("description").is_some(), "{name}: {property}");
+        });
+        for name in ["service", "gateway", "listen", "probe", "min_healthy", "depends_on"] {
+            assert!(names.iter().any(|known| known == name), "{name} is missing");
+        }
+    }
 }

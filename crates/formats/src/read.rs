@@ -7,6 +7,7 @@
 //! a small multiple of its length. A syntax error ends its document, not the source: the
 //! documents behind it are checked all the same.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_saphyr::granit_parser::{
@@ -55,7 +56,8 @@ pub(crate) fn read(text: &str, faults: &mut Faults<'_>) -> Source {
     // kept apart until that is known.
     let mut found = faults.another();
     let mut builder = Builder::new(&mut found);
-    let mut parser = Parser::new_from_str_with_options(text, options);
+    let yaml = if is_json { json::as_yaml(text) } else { Cow::Borrowed(text) };
+    let mut parser = Parser::new_from_str_with_options(&yaml, options);
     builder.follow(&mut parser, is_json);
     let Builder { documents, too_much, .. } = builder;
     let verdict = if is_json && !too_much { json::verdict(text) } else { None };
@@ -353,6 +355,10 @@ fn explain(kind: &ErrorKind) -> String {
         ErrorKind::ExpectedFlowSequenceSeparator => "expected `,` or `]`",
         ErrorKind::UnknownQuotedScalarEscape => {
             "there is no such escape: write `\\\\` for a backslash, or use single quotes"
+        }
+        ErrorKind::UnexpectedCharacter { character } if character.is_control() => {
+            let character = character.escape_default();
+            return format!("the character `{character}` may only stand as an escape in quotes");
         }
         ErrorKind::UnexpectedCharacter { character } => {
             return format!("a value cannot begin with `{character}`: put it in quotes");

@@ -1,0 +1,101 @@
+//! Native documents: what is read without a word, and where their keys are found again.
+
+use model::{Document, Problem, Spec};
+use muster_formats::{Located, parse};
+
+fn all(text: &str) -> Vec<Located> {
+    parse("shop.yaml", text).unwrap_or_else(|faults| panic!("{faults:#?}\n{text}")).documents
+}
+
+fn spec(text: &str) -> Spec {
+    match all(text).remove(0).document {
+        Document::Service(spec) => *spec,
+        Document::Gateway(_) => panic!("not a service: {text}"),
+    }
+}
+
+#[test]
+fn a_plain_scalar_is_the_text_that_was_written_where_a_text_is_wanted() {
+    let spec = spec(
+        "service: /a\n\
+         process: {command: [sleep, 10, true, 1.50]}\n\
+         env: {VERSION: 1.10, DEBUG: true, MODE: 0o755, EMPTY: '', NO: no}\n\
+         constraints: [[rack, MAX_PER, 3]]\n",
+    );
+    let words = spec.process.map(|process| process.command.words());
+    assert_eq!(words, Some(["sleep", "10", "true", "1.50"].map(String::from).to_vec()));
+    let env: Vec<_> = spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(env, ["DEBUG=true", "EMPTY=", "MODE=0o755", "NO=no", "VERSION=1.10"]);
+    assert_eq!(spec.constraints[0].value.as_deref(), Some("3"));
+}
+
+#[test]
+fn one_source_may_hold_streams_and_lists_of_documents() {
+    let text = "\
+# The shop.
+service: /web
+process: {command: x}
+---
+- service: /api
+  process: &process {command: x}
+- {service: /db, process: *process}
+---
+---
+gateway: public
+listen: 127.0.0.1:8080
+routes: [{to: /web:0}]
+...
+";
+    let names = |documents: Vec<Located>| -> Vec<String> {
+        let name = |located: &Located| match &located.document {
+            Document::Service(spec) => spec.service.to_string(),
+            Document::Gateway(gateway) => gateway.gateway.to_string(),
+        };
+        documents.iter().map(name).collect()
+    };
+    assert_eq!(names(all(text)), ["/web", "/api", "/db", "public"]);
+    let json = r#"[{"service": "a", "process": {"command": "x"}}, {"id": "b", "cmd": "x"}]"#;
+    assert_eq!(names(all(json)), ["/a", "/b"]);
+    assert_eq!(names(all("\u{feff}service: a\r\nprocess:\r\n  command: x\r\n")), ["/a"]);
+}
+
+#[test]
+fn problems_found_later_point_at_the_key_or_at_what_is_around_it() {
+    let text = "\
+service: /web
+process:
+  command: x
+ports:
+- name: http
+- name: admin
+  port: 8080
+health:
+- probe:
+    http:
+      port: admin
+labels: {a.b: x, a: y}
+depends_on:
+- /db
+";
+    let located = all(text).remove(0);
+    let check = |key: &str, at: (usize, usize)| {
+        let fault = located.fault(&Problem::new(key, "is wrong"));
+        assert_eq!(located.locate(key), at, "{key}");
+        assert_eq!((fault.line, fault.column), at, "{key}");
+        assert_eq!(fault.to_string(), format!("shop.yaml:{}:{}: {key}: is wrong", at.0, at.1));
+    };
+    check("service", (1, 10));
+    check("process", (2, 1));
+    check("process.command", (3, 12));
+    check("ports.1.port", (7, 9));
+    check("ports.1.protocol", (6, 3));
+    check("ports.7", (4, 1));
+    check("health.0.probe.http.port", (11, 13));
+    check("health.0.probe.http.path", (10, 5));
+    check("health.0.interval", (9, 3));
+    check("labels.a.b", (12, 15));
+    check("labels.a", (12, 21));
+    check("labels.a.c", (12, 18));
+    check("depends_on.0", (14, 3));
+    check("rollout.deadline", (1, 1));
+}

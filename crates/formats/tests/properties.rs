@@ -1,0 +1,375 @@
+//! What holds for every document and every text: what is written reads back as it was, and no
+//! text, however strange, does more than be refused.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{
+    Bytes, CommandLine, Constraint, Container, Cpu, Document, Gateway, HealthCheck, HttpProbe,
+    Millis, Network, OnFailure, Operator, Port, PortRef, Probe, Process, Protocol, Pull,
+    ReadinessCheck, Resources, Restart, Rollout, Route, RouteTo, ServiceId, Share, Signal, Spec,
+    Stop, TcpProbe, Volume,
+};
+use muster_formats::{parse, to_yaml};
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// Texts of all kinds, and those that look like something else in YAML.
+fn text() -> BoxedStrategy<String> {
+    const TRAPS: &[&str] = &[
+        "",
+        " ",
+        "null",
+        "~",
+        "true",
+        "no",
+        "1.10",
+        "0x1F",
+        "1e3",
+        "-",
+        "- a",
+        "a: b",
+        "# a",
+        "@a",
+        "a #b",
+        "'",
+        "\"",
+        "\\",
+        "\n",
+        "a\n",
+        "\na\n\n",
+        " a",
+        "a ",
+        "\t",
+        "a\tb",
+        "\r\n",
+        "\u{0}",
+        "\u{7f}",
+        "\u{85}",
+        "\u{2028}",
+        "\u{feff}",
+        "<<",
+        "*a",
+        "&a",
+        "!a",
+        "|",
+        ">",
+        "---",
+        "...",
+        "{",
+        "[",
+        "{}",
+        "[a]",
+        "%a",
+        "=",
+        "2026-11-21",
+        "ä\u{1f980}",
+        "a\u{1b}[0m",
+    ];
+    prop_oneof![
+        "[a-z0-9.-]{0,12}",
+        "\\PC{0,24}",
+        vec(any::<char>(), 0..12).prop_map(String::from_iter),
+        select(TRAPS).prop_map(String::from),
+        (select(TRAPS), select(TRAPS)).prop_map(|(a, b)| format!("{a}{b}")),
+        "[ a-z]{90,200}",
+    ]
+    .boxed()
+}
+
+fn word() -> impl Strategy<Value = String> {
+    "[a-z][a-z0-9]{0,8}"
+}
+
+fn path() -> impl Strategy<Value = String> {
+    text().prop_map(|text| format!("/{text}"))
+}
+
+fn service() -> impl Strategy<Value = ServiceId> {
+    vec(word(), 1..4)
+        .prop_map(|words| words.join("/").parse())
+        .prop_filter_map("a reserved word at the end", Result::ok)
+}
+
+fn millis() -> impl Strategy<Value = Millis> {
+    prop_oneof![0u64..100_000, 0u64..1 << 40].prop_map(Millis)
+}
+
+fn some_millis() -> impl Strategy<Value = Millis> {
+    millis().prop_map(|millis| Millis(millis.0 + 1))
+}
+
+fn share() -> impl Strategy<Value = Share> {
+    prop_oneof![(0u32..=1_000_000).prop_map(Share::Millionths), any::<u32>().prop_map(Share::Count)]
+}
+
+fn command() -> impl Strategy<Value = CommandLine> {
+    prop_oneof![
+        (text(), word()).prop_map(|(before, word)| CommandLine::Shell(before + &word)),
+        (word(), text()).prop_map(|(word, after)| CommandLine::Shell(word + &after)),
+        (word(), vec(text(), 0..4))
+            .prop_map(|(program, rest)| CommandLine::Words([vec![program], rest].concat())),
+    ]
+}
+
+fn container() -> BoxedStrategy<Container> {
+    let volume = (path(), path(), any::<bool>()).prop_map(|(source, target, read_only)| Volume {
+        source,
+        target,
+        read_only,
+    });
+    (
+        word(),
+        option::of(command()),
+        option::of(vec(text(), 0..3)),
+        select(&[Pull::Missing, Pull::Always, Pull::Never][..]),
+        select(&[Network::Bridge, Network::Host][..]),
+        vec(volume, 0..3),
+        option::of(text()),
+        any::<bool>(),
+    )
+        .prop_map(|(image, command, entrypoint, pull, network, volumes, user, privileged)| {
+            Container { image, command, entrypoint, pull, network, volumes, user, privileged }
+        })
+        .boxed()
+}
+
+fn ports(on_bridge: bool) -> impl Strategy<Value = Vec<Port>> {
+    let protocol = select(&[Protocol::Tcp, Protocol::Udp][..]);
+    let port = (option::of(word()), any::<u16>(), any::<u16>(), protocol);
+    vec(port, 1..4).prop_map(move |ports| {
+        let (mut names, mut numbers) = (BTreeSet::new(), BTreeSet::new());
+        let ports = ports.into_iter().map(|(name, port, container, protocol)| Port {
+            name: name.filter(|name| names.insert(name.clone())),
+            port: if numbers.insert((port, protocol)) { port } else { 0 },
+            container: if on_bridge { container } else { 0 },
+            protocol,
+        });
+        ports.collect()
+    })
+}
+
+/// A probe of one of the ports, of which there is at least one.
+fn probe(ports: &[Port]) -> impl Strategy<Value = Probe> + use<> {
+    let refs: Vec<PortRef> = (0..ports.len() as u32)
+        .map(PortRef::Index)
+        .chain(ports.iter().filter_map(|port| port.name.clone()).map(PortRef::Name))
+        .collect();
+    prop_oneof![
+        (path(), select(refs.clone()), btree_set(100u16..600, 0..3))
+            .prop_map(|(path, port, statuses)| Probe::Http(HttpProbe { path, port, statuses })),
+        select(refs).prop_map(|port| Probe::Tcp(TcpProbe { port })),
+        command().prop_map(Probe::Command),
+    ]
+}
+
+fn health(ports: &[Port]) -> impl Strategy<Value = HealthCheck> + use<> {
+    (probe(ports), some_millis(), some_millis(), any::<u32>(), millis()).prop_map(
+        |(probe, interval, timeout, failures, grace)| HealthCheck {
+            probe,
+            interval,
+            timeout,
+            failures,
+            grace,
+        },
+    )
+}
+
+fn readiness(ports: &[Port]) -> impl Strategy<Value = ReadinessCheck> + use<> {
+    (probe(ports), some_millis(), some_millis())
+        .prop_map(|(probe, interval, timeout)| ReadinessCheck { probe, interval, timeout })
+}
+
+fn constraint() -> impl Strategy<Value = Constraint> {
+    let of = |operator| move |(attribute, value)| Constraint { attribute, operator, value };
+    prop_oneof![
+        (text(), Just(None)).prop_map(of(Operator::Unique)),
+        (text(), option::of(text())).prop_map(of(Operator::Cluster)),
+        (text(), "[0-9]{1,3}".prop_map(Some)).prop_map(of(Operator::MaxPer)),
+        (text(), "a([a-z]|[.][*]|[|])*".prop_map(Some)).prop_map(of(Operator::Like)),
+        (text(), "[a-z0-9_/.-]{0,5}".prop_map(Some)).prop_map(of(Operator::Is)),
+    ]
+}
+
+fn resources() -> impl Strategy<Value = Resources> {
+    (any::<u32>(), prop_oneof![0u64..1 << 50, (0u64..1 << 20).prop_map(|mib| mib << 20)])
+        .prop_map(|(cpu, memory)| Resources { cpu: Cpu(cpu), memory: Bytes(memory) })
+}
+
+fn texts() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let name = text().prop_map(|name| match name.replace(['=', '\0'], "") {
+        name if name.is_empty() => "A".to_string(),
+        name => name,
+    });
+    btree_map(name, text(), 0..5)
+}
+
+prop_compose! {
+    fn rollout()(
+        min_healthy in share(), max_over in share(), deadline in millis(), settle in millis(),
+        on_failure in select(&[OnFailure::Rollback, OnFailure::Hold][..]),
+    ) -> Rollout {
+        Rollout { min_healthy, max_over, deadline, on_failure, settle }
+    }
+}
+
+prop_compose! {
+    fn restart()(
+        first in millis(), backoff in millis(), factor in 1.0..1e9f64, max in millis(),
+        reset_after in millis(),
+    ) -> Restart {
+        Restart { first, backoff, factor, max, reset_after }
+    }
+}
+
+prop_compose! {
+    fn stop()(
+        grace in millis(), drain in millis(),
+        signal in select(&[Signal::Term, Signal::Int, Signal::Quit, Signal::Usr2][..]),
+    ) -> Stop {
+        Stop { signal, grace, drain }
+    }
+}
+
+/// What is run, with ports that go with it.
+fn workload() -> impl Strategy<Value = (Option<Container>, Option<Process>, Vec<Port>)> {
+    let process = (command(), option::of(text()), option::of(text()))
+        .prop_map(|(command, workdir, user)| Process { command, workdir, user });
+    prop_oneof![
+        container().prop_flat_map(|container| {
+            let ports = ports(container.network == Network::Bridge);
+            (Just(Some(container)), Just(None), ports)
+        }),
+        (Just(None), process.prop_map(Some), ports(false)),
+    ]
+}
+
+/// Boxed, as are its parts: whole, it takes more stack than a test has.
+fn spec() -> BoxedStrategy<Spec> {
+    let parts = workload().prop_flat_map(|(container, process, ports)| {
+        let checks = (vec(health(&ports), 0..3), option::of(readiness(&ports)));
+        (Just((container, process, ports)), checks).boxed()
+    });
+    let parts = parts.boxed();
+    let lists =
+        (vec(constraint(), 0..3), btree_set(text(), 0..3), btree_set(service(), 0..3), texts())
+            .boxed();
+    let steering = (rollout(), restart(), stop()).boxed();
+    (service(), 0u32..=100_000, parts, resources(), texts(), steering, lists)
+        .prop_map(|(service, instances, parts, resources, env, (rollout, restart, stop), lists)| {
+            let ((container, process, ports), (health, readiness)) = parts;
+            let (constraints, requires, depends_on, labels) = lists;
+            Spec {
+                service,
+                instances,
+                container,
+                process,
+                resources,
+                ports,
+                env,
+                health,
+                readiness,
+                rollout,
+                restart,
+                stop,
+                constraints,
+                requires,
+                depends_on,
+                labels,
+            }
+        })
+        .prop_filter("a good spec", |spec| spec.problems().is_empty())
+        .boxed()
+}
+
+fn gateway() -> impl Strategy<Value = Gateway> {
+    let port = prop_oneof![any::<u32>().prop_map(PortRef::Index), word().prop_map(PortRef::Name)];
+    let to = (service(), port).prop_map(|(service, port)| RouteTo { service, port });
+    let route = (btree_set(word(), 0..3), path(), to).prop_map(|(hosts, path, to)| Route {
+        hosts,
+        path,
+        to,
+    });
+    let listen = prop_oneof!["[1-9][0-9]{0,3}", Just("127.0.0.1:8080".into())];
+    (word(), listen, vec(route, 1..4))
+        .prop_map(|(gateway, listen, routes)| Gateway {
+            gateway: gateway.parse().unwrap(),
+            listen: listen.parse().unwrap(),
+            routes,
+        })
+        .prop_filter("a good gateway", |gateway| gateway.problems().is_empty())
+}
+
+fn documents(text: &str) -> Vec<Document> {
+    let parsed = parse("text", text).unwrap_or_else(|faults| panic!("{faults:#?}\n{text}"));
+    parsed.documents.into_iter().map(|located| located.document).collect()
+}
+
+/// JSON with tabs, which YAML does not indent with.
+fn to_json(value: &impl serde::Serialize) -> String {
+    let mut out = Vec::new();
+    let format = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, format)).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn services_read_back_as_they_were_written(spec in spec()) {
+        let document = Document::Service(Box::new(spec.clone()));
+        let yaml = to_yaml(&document);
+        prop_assert_eq!(documents(&yaml), vec![document.clone()], "{}", yaml);
+        let json = to_json(&spec);
+        prop_assert_eq!(documents(&json), vec![document.clone()], "{}", json);
+        let lines = serde_json::to_string(&[&spec, &spec]).unwrap();
+        prop_assert_eq!(documents(&lines), vec![document.clone(), document], "{}", lines);
+    }
+
+    #[test]
+    fn gateways_read_back_as_they_were_written(gateway in gateway()) {
+        let document = Document::Gateway(gateway.clone());
+        let yaml = to_yaml(&document);
+        prop_assert_eq!(documents(&yaml), vec![document.clone()], "{}", yaml);
+        prop_assert_eq!(documents(&to_json(&gateway)), vec![document]);
+    }
+
+    #[test]
+    fn no_text_does_more_than_be_refused(bytes: Vec<u8>, texts in vec(text(), 0..20)) {
+        for text in [String::from_utf8_lossy(&bytes).into_owned(), texts.concat(), texts.join("\n")] {
+            let said = parse("text", &text).map(|parsed| parsed.documents.len());
+            prop_assert!(said.is_err_and(|faults| !faults.is_empty()), "{:?}", text);
+        }
+    }
+
+    /// Good documents with a piece cut out, doubled or replaced.
+    #[test]
+    fn damaged_documents_are_read_or_refused_at_a_line_they_have(
+        spec in spec(), as_json: bool, at in any::<prop::sample::Index>(),
+        len in 0usize..40, with in text(),
+    ) {
+        let good = if as_json { to_json(&spec) } else { to_yaml(&Document::Service(Box::new(spec))) };
+        let chars: Vec<char> = good.chars().collect();
+        let begin = at.index(chars.len() + 1);
+        let end = (begin + len).min(chars.len());
+        let damaged: String =
+            chars[..begin].iter().copied().chain(with.chars()).chain(chars[end..].iter().copied()).collect();
+        match parse("text", &damaged) {
+            Ok(parsed) => for located in parsed.documents {
+                prop_assert!(located.locate("health.0.probe.http.port").0 >= 1);
+            }
+            Err(faults) => {
+                prop_assert!(!faults.is_empty());
+                let breaks = damaged.matches(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
+                for fault in faults {
+                    prop_assert!((1..=breaks + 1).contains(&fault.line), "{:?}\n{}", fault, damaged);
+                    prop_assert!(fault.column >= 1, "{:?}", fault);
+                }
+            }
+        }
+    }
+}
