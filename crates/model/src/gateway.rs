@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{GatewayId, InstanceId, ServiceId};
 use crate::spec::{PortRef, Problem};
-use crate::unit::Millis;
+use crate::unit::{Millis, NumberOrText};
 
 /// A gateway document: a port on every gateway, and where its requests go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,7 +26,7 @@ pub struct Gateway {
 
 /// Where a gateway listens: `8080` (all addresses) or `127.0.0.1:8080`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
-#[schemars(with = "String")]
+#[schemars(with = "NumberOrText")]
 pub struct Listen(pub SocketAddr);
 
 impl FromStr for Listen {

@@ -69,6 +69,15 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
+/// The schema of what is written as a whole number or as a text.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) enum NumberOrText {
+    Number(u32),
+    Text(String),
+}
+
 macro_rules! quantity {
     ($(#[$doc:meta])* $name:ident($inner:ty), schema $schema:literal, number: $number:expr) => {
         $(#[$doc])*
@@ -248,7 +257,7 @@ const SHARE: &str = "a share such as 25% or a count such as 1";
 
 /// A part of a number of instances: a share of it, or a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
-#[schemars(with = "String")]
+#[schemars(with = "NumberOrText")]
 pub enum Share {
     /// In millionths of the whole.
     Millionths(u32),
