@@ -1,7 +1,7 @@
 //! A cluster of real daemons in a directory of its own. Dropping it kills all that it started.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::ports::{self, free_port};
 
 /// A daemon of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,20 +49,8 @@ pub struct Cluster {
     daemons: Vec<(Daemon, Child)>,
     /// Further arguments of all agents.
     agent_args: Vec<String>,
-}
-
-/// A port that nobody listens on right now, outside the range from which the kernel draws.
-pub fn free_port() -> Result<u16> {
-    use std::sync::atomic::{AtomicU16, Ordering};
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = 10_000 + (std::process::id() % 100) as u16 * 90;
-    for _ in 0..9_000 {
-        let port = 10_000 + (start - 10_000 + NEXT.fetch_add(1, Ordering::Relaxed)) % 9_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no port is free")
+    /// The ports that each agent may assign, by its number.
+    ports: BTreeMap<usize, (u16, u16)>,
 }
 
 /// Waits until `condition` gives a value; fails with what it gave last after `limit`.
@@ -106,6 +96,7 @@ impl Cluster {
             server_port: free_port()?,
             daemons: Vec::new(),
             agent_args: agent_args.iter().map(|arg| arg.to_string()).collect(),
+            ports: BTreeMap::new(),
         };
         cluster.launch(Daemon::Server)?;
         (1..=agents).try_for_each(|n| cluster.launch(Daemon::Agent(n)))?;
@@ -140,8 +131,10 @@ impl Cluster {
             }
             Daemon::Agent(n) => {
                 let args = ["agent", "--server", &server, "--node", &format!("n{n}")];
-                let args = args.map(String::from).into_iter().chain(self.agent_args.clone());
-                (format!("n{n}"), args.collect())
+                let (first, last) = self.ports_of(n)?;
+                let ports = ["--ports".to_string(), format!("{first}-{last}")];
+                let args = args.map(String::from).into_iter().chain(ports);
+                (format!("n{n}"), args.chain(self.agent_args.clone()).collect())
             }
             Daemon::Gateway => {
                 let args = ["gateway", "--server", &server, "--node", "gw"];
@@ -164,6 +157,15 @@ impl Cluster {
             wait_for("the server to answer", Duration::from_secs(20), answers)?;
         }
         Ok(())
+    }
+
+    fn ports_of(&mut self, agent: usize) -> Result<(u16, u16)> {
+        if let Some(ports) = self.ports.get(&agent) {
+            return Ok(*ports);
+        }
+        let ports = ports::claim()?;
+        self.ports.insert(agent, ports);
+        Ok(ports)
     }
 
     /// Kills a daemon as if its machine had lost power, and waits until it is gone.

@@ -7,9 +7,11 @@
 
 mod cluster;
 mod load;
+mod ports;
 
-pub use cluster::{Cluster, Daemon, Run, free_port, wait_for};
+pub use cluster::{Cluster, Daemon, Run, wait_for};
 pub use load::{Load, Seen, get};
+pub use ports::free_port;
 
 use anyhow::Result;
 
