@@ -19,6 +19,10 @@ use serde::forward_to_deserialize_any;
 use crate::fault::{Faults, hint, nearest};
 use crate::tree::{Entry, Node, Plain, Position, Step, Value, dotted, plain};
 
+/// The most nodes that are decoded to find all faults of a document: of a very large one only
+/// the first few are told.
+const WORK_MAX: usize = 2_000_000;
+
 /// Decodes a document; what is wrong with it is added to `faults`, and marked in the tree.
 pub(crate) fn decode<T: DeserializeOwned>(
     node: &mut Node,
@@ -26,6 +30,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
     faults: &mut Faults<'_>,
 ) -> Option<T> {
     let before = faults.len();
+    let mut passes_left = (WORK_MAX / node.size()).max(1);
     // Keys that were probably meant by unknown ones: those are not missing.
     let mut meant: Vec<Vec<Step>> = Vec::new();
     loop {
@@ -56,7 +61,8 @@ pub(crate) fn decode<T: DeserializeOwned>(
                 meant.push(key_of(&path[..path.len().saturating_sub(1)], nearest));
             }
         }
-        if faults.is_full() {
+        passes_left -= 1;
+        if passes_left == 0 || faults.is_full() {
             return None;
         }
         // A node that is refused already fails again where nothing can stand in for it: then it

@@ -86,7 +86,10 @@ pub fn parse(name: &str, text: &str) -> Result<Parsed, Vec<Fault>> {
             _ => vec![tree],
         };
         for tree in items {
-            let Some(located) = one(name, tree, is_json, &mut faults) else { continue };
+            let Some(located) = one(name, tree, is_json, &mut faults) else {
+                debug_assert!(faults.len() > 0, "no document is dropped in silence");
+                continue;
+            };
             if is_sound {
                 located.check(&mut faults);
             }

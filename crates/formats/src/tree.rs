@@ -122,6 +122,15 @@ impl Node {
         matches!(self.value, Value::List(_) | Value::Map(_))
     }
 
+    /// How many nodes there are in this one, with itself.
+    pub(crate) fn size(&self) -> usize {
+        match &self.value {
+            Value::List(items) => 1 + items.iter().map(Node::size).sum::<usize>(),
+            Value::Map(entries) => 1 + entries.iter().map(|e| e.node.size()).sum::<usize>(),
+            _ => 1,
+        }
+    }
+
     /// The value of a key of this mapping.
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         match &self.value {

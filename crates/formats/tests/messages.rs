@@ -180,6 +180,15 @@ fn every_fault_is_said_once_up_to_a_limit() {
     assert_eq!(parse("many", &format!("service: /a\n{many}")).unwrap_err().len(), 100);
 }
 
+/// Finding all faults takes a pass for each: of a document that is wrong a hundred thousand times
+/// only as many are told as bounded work finds.
+#[test]
+fn a_huge_document_tells_its_first_faults() {
+    let keys: String = (0..200_000).map(|i| format!("k{i}: {{}}\n")).collect();
+    let faults = parse("huge", &format!("service: /a\n{keys}")).unwrap_err();
+    assert!((1..=10).contains(&faults.len()), "{}", faults.len());
+}
+
 /// As deep as a source may be, through the decoders that recurse, on a quarter of the stack that
 /// a thread has.
 #[test]
