@@ -1,0 +1,175 @@
+//! A connection to a backend: a socket, what was read and not yet used, what is to be written.
+//! Knows nothing of HTTP.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+use crate::alarm::{Alarm, Alarms};
+
+/// The input buffer starts like this and grows while reads fill it.
+const INPUT_MIN: usize = 8 * 1024;
+const INPUT_MAX: usize = 256 * 1024;
+/// Pieces up to this size are copied behind the head, so that both leave in one write.
+const COPY_MAX: usize = 4 * 1024;
+/// With so much waiting to be written, nothing is added.
+const OUTPUT_MAX: usize = 16 * 1024;
+
+/// A connection to a backend.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    /// What was read and not yet used.
+    pub(crate) input: BytesMut,
+    /// How much to read at once.
+    reads: usize,
+    output: Vec<u8>,
+    /// How much of `output` is written.
+    written: usize,
+    /// To be written after `output`, not copied.
+    piece: Bytes,
+    /// To be written after `piece`.
+    tail: &'static [u8],
+    /// Whether anything of this request has been taken by the kernel.
+    pub(crate) sent: bool,
+    /// Whether it has carried a request before.
+    pub(crate) used: bool,
+    /// Since when it has not been used, in ticks.
+    pub(crate) idle_since: u32,
+    pub(crate) alarm: Alarm,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, alarms: &Rc<Alarms>) -> io::Result<Box<Self>> {
+        stream.set_nodelay(true)?;
+        keep_alive(&stream)?;
+        Ok(Box::new(Self {
+            stream,
+            input: BytesMut::new(),
+            reads: INPUT_MIN,
+            output: Vec::with_capacity(1024),
+            written: 0,
+            piece: Bytes::new(),
+            tail: b"",
+            sent: false,
+            used: false,
+            idle_since: 0,
+            alarm: alarms.alarm(),
+        }))
+    }
+
+    /// Makes it ready for the next request.
+    pub(crate) fn reset(&mut self) {
+        self.discard_output();
+        self.sent = false;
+    }
+
+    /// Forgets what is not written: it cannot be any more.
+    pub(crate) fn discard_output(&mut self) {
+        self.output.clear();
+        self.written = 0;
+        self.piece = Bytes::new();
+        self.tail = b"";
+    }
+
+    /// Whether so much waits to be written that nothing should be added.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.piece.is_empty() || !self.tail.is_empty() || self.output.len() > OUTPUT_MAX
+    }
+
+    /// Whether an unused connection can still be used: nothing was said and it is not closed.
+    /// Asks the kernel only if it has something to tell.
+    pub(crate) fn is_fresh(&mut self, cx: &mut Context<'_>) -> bool {
+        self.input.is_empty() && self.poll_read(cx).is_pending()
+    }
+
+    /// The same, but always asks the kernel: for requests that cannot be repeated.
+    pub(crate) fn is_surely_fresh(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let peeked = SockRef::from(&self.stream).peek(&mut byte);
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Where the next bytes to send go.
+    pub(crate) fn output(&mut self) -> &mut Vec<u8> {
+        debug_assert!(self.piece.is_empty() && self.tail.is_empty(), "a piece is on its way");
+        if self.written == self.output.len() {
+            self.output.clear();
+            self.written = 0;
+        }
+        &mut self.output
+    }
+
+    /// Appends a piece of a body, and what ends it.
+    pub(crate) fn send(&mut self, piece: Bytes, tail: &'static [u8]) {
+        let output = self.output();
+        if piece.len() <= COPY_MAX {
+            output.extend_from_slice(&piece);
+            output.extend_from_slice(tail);
+        } else {
+            self.piece = piece;
+            self.tail = tail;
+        }
+    }
+
+    /// Ready once all is with the kernel.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let output = &self.output[self.written..];
+            let stream = Pin::new(&mut self.stream);
+            let count = if self.piece.is_empty() && self.tail.is_empty() {
+                if output.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                ready!(stream.poll_write(cx, output))?
+            } else {
+                let slices = [output, &self.piece, self.tail].map(IoSlice::new);
+                ready!(stream.poll_write_vectored(cx, &slices))?
+            };
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent = true;
+            let of_output = count.min(self.output.len() - self.written);
+            self.written += of_output;
+            let of_piece = (count - of_output).min(self.piece.len());
+            self.piece.advance(of_piece);
+            self.tail = &self.tail[count - of_output - of_piece..];
+        }
+    }
+
+    /// Reads more into `input`; zero is the end.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.input.capacity() - self.input.len() < self.reads / 2 {
+            self.input.reserve(self.reads);
+        }
+        let room = self.input.capacity() - self.input.len();
+        let count =
+            ready!(tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input))?;
+        if count == room {
+            self.reads = (self.reads * 2).min(INPUT_MAX);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Takes the socket, and what was read from it, for another protocol.
+    pub(crate) fn into_stream(self) -> (TcpStream, BytesMut) {
+        (self.stream, self.input)
+    }
+}
+
+/// Lets the kernel find out that the other side is gone without a word.
+pub(crate) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    let probes = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
+}

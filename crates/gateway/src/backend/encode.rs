@@ -1,0 +1,265 @@
+//! Writes the head of a request for a backend straight from what the client sent.
+//!
+//! Nothing is removed from or inserted into the client's headers: they stay as they are, so that
+//! the request can be written again for another backend. Left out are the fields of the client's
+//! connection (RFC 9110 §7.6.1), framing, and the forwarding fields that only this side may set.
+
+use std::io::Write as _;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Version};
+
+use super::head::{is_of_the_connection, tokens};
+use crate::client::Client;
+
+/// How the body of a request is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// There is none.
+    None,
+    /// It has this many bytes.
+    Sized(u64),
+    /// Nobody knows yet.
+    Chunked,
+}
+
+/// Writes the head. `host` is the name that the client asked for, `upgrade` whether it wants to
+/// switch protocols.
+pub(crate) fn request(
+    out: &mut Vec<u8>,
+    parts: &Parts,
+    client: &Client,
+    host: &str,
+    framing: Framing,
+    upgrade: bool,
+) {
+    let named = named_by_connection(&parts.headers);
+    put(out, &[parts.method.as_str().as_bytes(), b" "]);
+    match parts.uri.path_and_query() {
+        Some(target) if target.as_str().starts_with(['/', '*']) => {
+            out.extend_from_slice(target.as_str().as_bytes());
+        }
+        Some(target) => put(out, &[b"/", target.as_str().as_bytes()]),
+        None => out.push(b'/'),
+    }
+    put(out, &[b" HTTP/1.1\r\nhost: ", host.as_bytes(), b"\r\n"]);
+    let (mut forwarded, mut cookies) = (false, 0);
+    for (name, value) in &parts.headers {
+        match *name {
+            header::HOST
+            | header::CONNECTION
+            | header::CONTENT_LENGTH
+            | header::TRANSFER_ENCODING
+            | header::TE
+            | header::UPGRADE
+            | header::EXPECT
+            | header::PROXY_AUTHORIZATION => continue,
+            header::COOKIE if parts.version == Version::HTTP_2 => {
+                cookies += 1;
+                continue;
+            }
+            _ => {}
+        }
+        match name.as_str() {
+            "x-forwarded-for" => forwarded = true,
+            "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => {}
+            _ if is_of_the_connection(name) || named.contains(name) => {}
+            name => put(out, &[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]),
+        }
+    }
+    if cookies > 0 {
+        // HTTP/2 may split what HTTP/1.1 has in one field (RFC 9113 §8.2.3).
+        out.extend_from_slice(b"cookie: ");
+        joined(out, &parts.headers, &header::COOKIE, b"; ");
+        out.extend_from_slice(b"\r\n");
+    }
+    match framing {
+        Framing::None if expects_length(&parts.method) => {
+            out.extend_from_slice(b"content-length: 0\r\n");
+        }
+        Framing::None => {}
+        // Writing into a vector cannot fail.
+        Framing::Sized(length) => drop(write!(out, "content-length: {length}\r\n")),
+        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    if upgrade {
+        out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
+        joined(out, &parts.headers, &header::UPGRADE, b", ");
+        out.extend_from_slice(b"\r\n");
+    } else if wants_trailers(&parts.headers) {
+        out.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
+    }
+    out.extend_from_slice(b"x-forwarded-for: ");
+    if forwarded {
+        joined(out, &parts.headers, &FORWARDED_FOR, b", ");
+        out.extend_from_slice(b", ");
+    }
+    put(out, &[client.address.as_bytes(), b"\r\nx-forwarded-proto: http\r\nx-forwarded-host: "]);
+    put(out, &[host.as_bytes(), b"\r\nx-forwarded-port: ", client.port.as_bytes(), b"\r\n\r\n"]);
+}
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Writes the size that goes before a chunk.
+pub(crate) fn chunk(out: &mut Vec<u8>, length: usize) {
+    // Writing into a vector cannot fail.
+    drop(write!(out, "{length:x}\r\n"));
+}
+
+/// Writes what ends a chunked body. Trailers that would change how the request is read or where
+/// it seems to come from are left out (RFC 9110 §6.5.1).
+pub(crate) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers.into_iter().flatten() {
+        let text = name.as_str();
+        let refused = matches!(
+            *name,
+            header::HOST
+                | header::CONNECTION
+                | header::CONTENT_LENGTH
+                | header::TRANSFER_ENCODING
+                | header::TE
+                | header::TRAILER
+                | header::UPGRADE
+                | header::AUTHORIZATION
+                | header::COOKIE
+        ) || text.starts_with("x-forwarded-")
+            || text.starts_with("content-");
+        if !refused {
+            put(out, &[text.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn put(out: &mut Vec<u8>, pieces: &[&[u8]]) {
+    for piece in pieces {
+        out.extend_from_slice(piece);
+    }
+}
+
+fn joined(out: &mut Vec<u8>, headers: &HeaderMap, name: &HeaderName, separator: &[u8]) {
+    for (index, value) in headers.get_all(name).iter().enumerate() {
+        if index > 0 {
+            out.extend_from_slice(separator);
+        }
+        out.extend_from_slice(value.as_bytes());
+    }
+}
+
+/// The fields that `Connection` names; almost always none, and then nothing is allocated.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(header::CONNECTION).iter();
+    values
+        .flat_map(|value| tokens(value.as_bytes()))
+        .filter(|token| {
+            !token.eq_ignore_ascii_case(b"keep-alive")
+                && !token.eq_ignore_ascii_case(b"close")
+                && !token.eq_ignore_ascii_case(b"upgrade")
+        })
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        .collect()
+}
+
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    let trailers = |value: &HeaderValue| {
+        tokens(value.as_bytes()).any(|token| token.eq_ignore_ascii_case(b"trailers"))
+    };
+    headers.get_all(header::TE).iter().any(trailers)
+}
+
+/// Whether servers expect these to have a length even when it is zero (RFC 9110 §8.6).
+fn expects_length(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(request: http::Request<()>, framing: Framing, upgrade: bool, expected: &str) {
+        let (parts, ()) = request.into_parts();
+        let client = Client::for_tests("10.0.0.9:5000", "10.0.0.1:8080");
+        let mut out = Vec::new();
+        super::request(&mut out, &parts, &client, "shop.example", framing, upgrade);
+        assert_eq!(String::from_utf8(out).unwrap().replace("\r\n", "\n"), expected);
+    }
+
+    const FORWARDED: &str = "x-forwarded-proto: http\nx-forwarded-host: shop.example\n\
+                             x-forwarded-port: 8080\n\n";
+
+    #[test]
+    fn leaves_out_what_is_of_the_connection_or_only_ours_to_say() {
+        let request = http::Request::get("http://other/a?b=1")
+            .header("host", "other")
+            .header("connection", "close, x-secret")
+            .header("keep-alive", "5")
+            .header("proxy-connection", "close")
+            .header("x-secret", "1")
+            .header("te", "gzip")
+            .header("upgrade", "h2c")
+            .header("expect", "100-continue")
+            .header("content-length", "7")
+            .header("transfer-encoding", "chunked")
+            .header("x-forwarded-proto", "https")
+            .header("x-forwarded-host", "evil")
+            .header("x-forwarded-port", "1")
+            .header("x-forwarded-for", "1.1.1.1")
+            .header("x-forwarded-for", "2.2.2.2")
+            .header("x-kept", "1")
+            .header("x-kept", "2")
+            .body(())
+            .unwrap();
+        let expected = format!(
+            "GET /a?b=1 HTTP/1.1\nhost: shop.example\nx-kept: 1\nx-kept: 2\n\
+             x-forwarded-for: 1.1.1.1, 2.2.2.2, 10.0.0.9\n{FORWARDED}"
+        );
+        check(request, Framing::None, false, &expected);
+    }
+
+    #[test]
+    fn frames_and_switches() {
+        let post = |uri: &str| http::Request::post(uri).body(()).unwrap();
+        let rest = format!("x-forwarded-for: 10.0.0.9\n{FORWARDED}");
+        let head = "POST / HTTP/1.1\nhost: shop.example\n";
+        let check_framing = |framing, field: &str| {
+            check(post("/"), framing, false, &format!("{head}{field}\n{rest}"));
+        };
+        check_framing(Framing::None, "content-length: 0");
+        check_framing(Framing::Sized(12), "content-length: 12");
+        check_framing(Framing::Chunked, "transfer-encoding: chunked");
+        let request = http::Request::get("/chat").header("upgrade", "websocket").body(()).unwrap();
+        let expected = format!(
+            "GET /chat HTTP/1.1\nhost: shop.example\nconnection: upgrade\nupgrade: websocket\n{rest}"
+        );
+        check(request, Framing::None, true, &expected);
+    }
+
+    #[test]
+    fn joins_the_cookies_of_http_2() {
+        let request = http::Request::get("http://shop.example")
+            .version(Version::HTTP_2)
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
+            .header("te", "trailers")
+            .body(())
+            .unwrap();
+        let expected = format!(
+            "GET / HTTP/1.1\nhost: shop.example\ncookie: a=1; b=2\nconnection: te\nte: trailers\n\
+             x-forwarded-for: 10.0.0.9\n{FORWARDED}"
+        );
+        check(request, Framing::None, false, &expected);
+    }
+
+    #[test]
+    fn trailers_cannot_smuggle() {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", HeaderValue::from_static("1"));
+        trailers.insert("content-length", HeaderValue::from_static("9"));
+        trailers.insert("x-forwarded-for", HeaderValue::from_static("1.1.1.1"));
+        let mut out = Vec::new();
+        last_chunk(&mut out, Some(&trailers));
+        assert_eq!(out, b"0\r\nx-sum: 1\r\n\r\n");
+    }
+}

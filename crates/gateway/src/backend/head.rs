@@ -1,0 +1,260 @@
+//! Reads the head of an answer, and decides how its body is framed (RFC 9112 §6.3).
+
+use std::mem::MaybeUninit;
+
+use bytes::BytesMut;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+
+use super::chunked::Decoder;
+
+/// As many header fields may be in an answer.
+const FIELDS_MAX: usize = 100;
+/// The head of an answer may be this long.
+pub(crate) const HEAD_MAX: usize = 64 * 1024;
+
+/// Why an answer cannot be passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Garbage {
+    #[error("its answer is not HTTP")]
+    NotHttp,
+    #[error("the head of its answer is too large")]
+    TooLarge,
+    #[error("its answer has contradictory lengths")]
+    Length,
+    #[error("its answer has a transfer coding that is not understood")]
+    Coding,
+    #[error("it switched to a protocol nobody asked for")]
+    Switched,
+}
+
+/// The head of an answer.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) status: StatusCode,
+    pub(crate) framing: Framing,
+    /// Whether the connection may be used again.
+    pub(crate) keep: bool,
+}
+
+/// How the end of a body is known.
+#[derive(Debug)]
+pub(crate) enum Framing {
+    /// This much is still to come.
+    Sized(u64),
+    Chunked(Decoder),
+    /// It ends when the connection does.
+    ToEnd,
+}
+
+/// Takes the head of an answer to a `method` request out of `input`, if it is there; its fields
+/// replace those in `headers` (which keeps its memory), without those that concern only this
+/// connection. While the head is not there, `headers` stays as it is.
+pub(crate) fn parse(
+    input: &mut BytesMut,
+    method: &Method,
+    headers: &mut HeaderMap,
+) -> Result<Option<Head>, Garbage> {
+    let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut places = [(0u32, 0u32, 0u32, 0u32); FIELDS_MAX];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        input,
+        &mut slots,
+    );
+    let len = match parsed {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) if input.len() < HEAD_MAX => return Ok(None),
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+            return Err(Garbage::TooLarge);
+        }
+        Err(_) => return Err(Garbage::NotHttp),
+    };
+    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.ok_or(Garbage::NotHttp)?;
+    let is_http_11 = response.version == Some(1);
+    // The fields are slices of `input`; kept as places, so that it can be split without a copy.
+    let base = input.as_ptr() as usize;
+    let place = |bytes: &[u8]| {
+        let start = (bytes.as_ptr() as usize).wrapping_sub(base);
+        // At most HEAD_MAX and a read, so it always fits.
+        (start as u32, (start + bytes.len()) as u32)
+    };
+    let count = response.headers.len();
+    for (field, to) in response.headers.iter().zip(&mut places) {
+        let (name, value) = (place(field.name.as_bytes()), place(field.value));
+        *to = (name.0, name.1, value.0, value.1);
+    }
+    let head = input.split_to(len).freeze();
+    headers.clear();
+    read_fields(&head, &places[..count], status, is_http_11, method, headers)
+}
+
+fn read_fields(
+    head: &bytes::Bytes,
+    places: &[(u32, u32, u32, u32)],
+    status: StatusCode,
+    is_http_11: bool,
+    method: &Method,
+    headers: &mut HeaderMap,
+) -> Result<Option<Head>, Garbage> {
+    let mut keep = is_http_11;
+    let mut length: Option<u64> = None;
+    let mut chunked = false;
+    let mut connection_names = false;
+    headers.reserve(places.len());
+    for (name_start, name_end, start, end) in places {
+        let name = &head[*name_start as usize..*name_end as usize];
+        let name = HeaderName::from_bytes(name).map_err(|_| Garbage::NotHttp)?;
+        let value = head.slice(*start as usize..*end as usize);
+        match name {
+            header::CONTENT_LENGTH => {
+                let this = content_length(&value)?;
+                if length.replace(this).is_some_and(|before| before != this) {
+                    return Err(Garbage::Length);
+                }
+                if headers.contains_key(header::CONTENT_LENGTH) {
+                    continue;
+                }
+            }
+            header::TRANSFER_ENCODING => {
+                if chunked || !value.eq_ignore_ascii_case(b"chunked") || !is_http_11 {
+                    return Err(Garbage::Coding);
+                }
+                chunked = true;
+                continue;
+            }
+            header::CONNECTION => {
+                for token in tokens(&value) {
+                    if token.eq_ignore_ascii_case(b"close") {
+                        keep = false;
+                    } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                        keep |= !is_http_11;
+                    } else {
+                        connection_names = true;
+                    }
+                }
+            }
+            header::UPGRADE if status != StatusCode::SWITCHING_PROTOCOLS => continue,
+            _ if is_of_the_connection(&name) => continue,
+            _ => {}
+        }
+        let value = HeaderValue::from_maybe_shared(value).map_err(|_| Garbage::NotHttp)?;
+        headers.append(name, value);
+    }
+    if connection_names {
+        remove_named(headers);
+    }
+    headers.remove(header::CONNECTION);
+    let without_body = method == Method::HEAD
+        || status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED;
+    let framing = if without_body {
+        Framing::Sized(0)
+    } else if chunked {
+        // The coding wins, and an answer with both is not trusted any further (RFC 9112 §6.3).
+        keep &= length.is_none();
+        headers.remove(header::CONTENT_LENGTH);
+        Framing::Chunked(Decoder::Size)
+    } else if let Some(length) = length {
+        Framing::Sized(length)
+    } else {
+        keep = false;
+        Framing::ToEnd
+    };
+    Ok(Some(Head { status, framing, keep }))
+}
+
+fn content_length(value: &[u8]) -> Result<u64, Garbage> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(Garbage::Length);
+    }
+    let text = str::from_utf8(value).map_err(|_| Garbage::Length)?;
+    text.parse().map_err(|_| Garbage::Length)
+}
+
+/// The tokens of a field such as `Connection: close, x-mine`.
+pub(crate) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+/// Whether a field without a name in the standard concerns only one connection.
+pub(crate) fn is_of_the_connection(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+/// Removes the fields that `Connection` names.
+fn remove_named(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| tokens(value.as_bytes()))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        // The framing and the switch are ours to decide, not the backend's to take away.
+        .filter(|name| *name != header::CONTENT_LENGTH && *name != header::UPGRADE)
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Option<(Head, HeaderMap, BytesMut)>, Garbage> {
+        let mut input = BytesMut::from(text);
+        let mut headers = HeaderMap::new();
+        let head = parse(&mut input, &Method::GET, &mut headers)?;
+        Ok(head.map(|head| (head, headers, input)))
+    }
+
+    #[test]
+    fn keeps_the_fields_and_leaves_the_body() {
+        let text = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: 1\r\nx-a: 2\r\n\r\nhello";
+        let (head, headers, rest) = read(text).unwrap().unwrap();
+        assert_eq!((head.status, head.keep), (StatusCode::OK, true));
+        assert!(matches!(head.framing, Framing::Sized(5)));
+        assert_eq!(headers.get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(&rest[..], b"hello");
+        assert!(read(&text[..40]).unwrap().is_none());
+    }
+
+    #[test]
+    fn drops_what_concerns_the_connection() {
+        let text = "HTTP/1.1 200 OK\r\nConnection: close, X-Mine\r\nKeep-Alive: 5\r\nX-Mine: 1\r\n\
+                    Transfer-Encoding: chunked\r\nUpgrade: h2c\r\nTrailer: x-sum\r\n\r\n";
+        let (head, headers, _) = read(text).unwrap().unwrap();
+        assert!(!head.keep && matches!(head.framing, Framing::Chunked(_)));
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["trailer"]);
+    }
+
+    #[test]
+    fn frames_as_the_standard_says() {
+        let framing = |fields: &str| {
+            let (head, ..) = read(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).unwrap().unwrap();
+            (format!("{:?}", head.framing), head.keep)
+        };
+        assert_eq!(framing(""), ("ToEnd".into(), false));
+        assert_eq!(framing("content-length: 0\r\n"), ("Sized(0)".into(), true));
+        let both = "content-length: 5\r\ntransfer-encoding: chunked\r\n";
+        assert_eq!(framing(both), ("Chunked(Size)".into(), false));
+        let (head, ..) = read("HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\n").unwrap().unwrap();
+        assert!(!head.keep);
+        let (head, ..) = read("HTTP/1.1 304 \r\ncontent-length: 9\r\n\r\n").unwrap().unwrap();
+        assert!(matches!(head.framing, Framing::Sized(0)) && head.keep);
+    }
+
+    #[test]
+    fn refuses_garbage() {
+        let check = |text: &str, garbage| assert_eq!(read(text).err(), Some(garbage), "{text}");
+        check("SSH-2.0-OpenSSH\r\n\r\n", Garbage::NotHttp);
+        check("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", Garbage::Length);
+        check("HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\n", Garbage::Length);
+        check("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n", Garbage::Coding);
+        check("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", Garbage::Coding);
+        check(&format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(HEAD_MAX)), Garbage::TooLarge);
+    }
+}

@@ -1,0 +1,49 @@
+//! The numbers a gateway works by. The defaults are for a gateway of a small cluster; each says
+//! what goes wrong without it.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// The numbers a gateway works by.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How many threads serve, each with its own connections; by default one per core.
+    pub threads: usize,
+    /// After this long a backend that does not accept a connection counts as unreachable.
+    pub connect_timeout: Duration,
+    /// After this long without the first byte of an answer to a request that was sent, or
+    /// without a further piece of a request that is being sent, the request has failed.
+    pub answer_timeout: Duration,
+    /// Client connections without a request are closed after this long.
+    pub client_idle: Duration,
+    /// A client that takes longer to send the head of a request is cut off (slowloris).
+    pub head_timeout: Duration,
+    /// Connections to backends that are not used for this long are closed. Shorter than what
+    /// common servers grant (Node.js: 5 s), so that they rarely close one while it is being used.
+    pub backend_idle: Duration,
+    /// So many unused connections are kept for each backend and thread.
+    pub backend_idle_max: usize,
+    /// So many client connections are accepted at a time; further ones wait in the kernel.
+    pub clients_max: usize,
+    /// When told to stop, requests under way have this long to finish.
+    pub stop_grace: Duration,
+    /// Where the choice among equal backends starts; equal seeds choose equally.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            threads: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            connect_timeout: Duration::from_secs(2),
+            answer_timeout: Duration::from_secs(60),
+            client_idle: Duration::from_secs(60),
+            head_timeout: Duration::from_secs(10),
+            backend_idle: Duration::from_secs(4),
+            backend_idle_max: 512,
+            clients_max: 50_000,
+            stop_grace: Duration::from_secs(10),
+            seed: 1,
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! What the tests of the gateway share: backends that behave in a given way, tables, raw clients.
+#![allow(clippy::unwrap_used, reason = "an error here fails the test")]
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(missing_docs, unreachable_pub, reason = "names say it, and nobody else can use them")]
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use model::{Backend, InstanceId, Listen, Listener, RouteTable, TableRoute};
+use muster_gateway::{Proxy, Settings, Standing};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Fails a test that hangs, instead of waiting for ever.
+pub async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("the test hangs")
+}
+
+/// A port that nobody listens at.
+pub fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+pub fn settings() -> Settings {
+    Settings { threads: 2, stop_grace: Duration::from_secs(5), ..Settings::default() }
+}
+
+pub fn instance(slot: usize) -> InstanceId {
+    InstanceId::new("/shop/web".parse().unwrap(), slot.try_into().unwrap(), 1)
+}
+
+/// A route for `path` to backends `(slot, address)`.
+pub fn route(path: &str, backends: &[(usize, SocketAddr)]) -> TableRoute {
+    let backends = backends
+        .iter()
+        .map(|(slot, address)| Backend { instance: instance(*slot), address: address.to_string() });
+    TableRoute {
+        hosts: Default::default(),
+        path: path.into(),
+        service: "/shop/web".parse().unwrap(),
+        backends: backends.collect(),
+        empty_because: None,
+    }
+}
+
+pub fn table(generation: u64, listen: SocketAddr, routes: Vec<TableRoute>) -> RouteTable {
+    let gateway = "shop".parse().unwrap();
+    RouteTable { generation, listeners: vec![Listener { gateway, listen: Listen(listen), routes }] }
+}
+
+/// A proxy with one listener.
+pub struct Gateway {
+    pub proxy: Proxy,
+    pub address: SocketAddr,
+    generation: AtomicUsize,
+}
+
+impl Gateway {
+    pub async fn start(settings: Settings, routes: Vec<TableRoute>) -> Gateway {
+        let proxy = Proxy::start(settings).unwrap();
+        let gateway = Gateway { proxy, address: free_address(), generation: AtomicUsize::new(0) };
+        let standing = gateway.switch(routes).await;
+        assert!(standing.failed.is_empty(), "{standing:?}");
+        gateway
+    }
+
+    /// In front of these backends, with one route.
+    pub async fn before(backends: &[SocketAddr]) -> Gateway {
+        Self::start(settings(), vec![all(backends)]).await
+    }
+
+    /// Switches to these routes and waits until every new request follows them.
+    pub async fn switch(&self, routes: Vec<TableRoute>) -> Standing {
+        let generation = self.generation.fetch_add(1, Ordering::SeqCst) as u64 + 1;
+        self.proxy.switch(table(generation, self.address, routes));
+        self.standing(|standing| standing.generation >= generation).await
+    }
+
+    pub async fn standing(&self, ready: impl FnMut(&Standing) -> bool) -> Standing {
+        within(self.proxy.standing().wait_for(ready)).await.unwrap().clone()
+    }
+}
+
+/// One route for everything to these backends.
+pub fn all(backends: &[SocketAddr]) -> TableRoute {
+    let backends: Vec<_> = backends.iter().copied().enumerate().collect();
+    route("/", &backends)
+}
+
+/// A backend; gone, with all of its connections, when dropped.
+pub struct Service {
+    pub address: SocketAddr,
+    pub requests: Arc<AtomicUsize>,
+    pub connections: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Service {
+    /// Each connection is handled by `handle`.
+    pub async fn raw<F>(
+        handle: impl Fn(TcpStream, Arc<AtomicUsize>) -> F + Send + 'static,
+    ) -> Service
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (requests, connections) = (Arc::new(AtomicUsize::new(0)), Arc::default());
+        let counters = (requests.clone(), Arc::<AtomicUsize>::clone(&connections));
+        let task = tokio::spawn(async move {
+            let mut served = tokio::task::JoinSet::new();
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => {
+                        let (stream, _) = accepted.unwrap();
+                        counters.1.fetch_add(1, Ordering::SeqCst);
+                        served.spawn(handle(stream, counters.0.clone()));
+                    }
+                    Some(_) = served.join_next() => {}
+                }
+            }
+        });
+        Service { address, requests, connections, task }
+    }
+
+    /// Each request is answered by `answer`.
+    pub async fn http<F, B>(
+        answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    ) -> Service
+    where
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        Self::raw(move |stream, requests| {
+            let answer = answer.clone();
+            let service = service_fn(move |request| {
+                requests.fetch_add(1, Ordering::SeqCst);
+                let answered = answer(request);
+                async { Ok::<_, Infallible>(answered.await) }
+            });
+            async move {
+                let server = hyper::server::conn::http1::Builder::new();
+                let connection = server.serve_connection(TokioIo::new(stream), service);
+                drop(connection.with_upgrades().await);
+            }
+        })
+        .await
+    }
+
+    /// Answers with its name, the request line and the headers.
+    pub async fn mirror(name: &'static str) -> Service {
+        Self::http(move |request| async move {
+            let mut text = format!("{name} {} {}\n", request.method(), request.uri());
+            for (name, value) in request.headers() {
+                text.push_str(&format!("{name}: {}\n", value.to_str().unwrap()));
+            }
+            Response::new(Full::new(Bytes::from(text)))
+        })
+        .await
+    }
+
+    /// Answers the `nth` request of each connection as `answer` says and closes it afterwards
+    /// without a word; earlier ones are answered with 200.
+    pub async fn scripted(nth: usize, answer: &'static str) -> Service {
+        Self::raw(move |mut stream, requests| async move {
+            for number in 1..=nth {
+                if read_head(&mut stream).await.is_empty() {
+                    return;
+                }
+                requests.fetch_add(1, Ordering::SeqCst);
+                let good = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                let text = if number == nth { answer } else { good };
+                stream.write_all(text.as_bytes()).await.unwrap();
+            }
+        })
+        .await
+    }
+
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Reads until the empty line; what was read, or less at the end of the connection.
+pub async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte).await {
+            Ok(1) => head.push(byte[0]),
+            _ => break,
+        }
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Sends text and reads everything until the other side closes.
+pub async fn exchange(address: SocketAddr, text: &str) -> String {
+    within(async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset after the answer is as good as an end.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    })
+    .await
+}
+
+/// `GET` over a new connection, with more header lines.
+pub async fn get(address: SocketAddr, path: &str, more: &str) -> String {
+    let text =
+        format!("GET {path} HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n{more}\r\n");
+    exchange(address, &text).await
+}
+
+/// A client that keeps its connection.
+pub struct Client {
+    sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Client { sender }
+    }
+
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<(u16, Bytes)> {
+        self.sender.ready().await?;
+        let response = self.sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        Ok((status, response.into_body().collect().await?.to_bytes()))
+    }
+
+    pub async fn get(&mut self, path: &str) -> hyper::Result<(u16, Bytes)> {
+        let request = Request::get(path).header("host", "shop.example");
+        self.send(request.body(Full::default()).unwrap()).await
+    }
+
+    pub async fn post(&mut self, path: &str, body: &'static str) -> hyper::Result<(u16, Bytes)> {
+        let request = Request::post(path).header("host", "shop.example");
+        self.send(request.body(Full::from(body)).unwrap()).await
+    }
+}

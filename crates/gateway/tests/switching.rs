@@ -1,0 +1,253 @@
+//! Tables that change while requests come in: nothing is dropped, and the word that nothing is
+//! under way at an instance is true.
+#![allow(clippy::unwrap_used, reason = "an error here fails the test")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use model::{Listen, Listener};
+use muster_gateway::{Proxy, Settings};
+use support::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// A service that takes a moment, now and then a long one.
+async fn worker_service() -> Service {
+    let turn = Arc::new(AtomicUsize::new(0));
+    Service::http(move |_| {
+        let turn = turn.fetch_add(1, Ordering::Relaxed);
+        async move {
+            if turn % 50 == 0 {
+                tokio::time::sleep(Duration::from_millis(15)).await;
+            }
+            Response::new(Full::<Bytes>::from("done"))
+        }
+    })
+    .await
+}
+
+/// The promise the whole system rests on: a backend that is killed as soon as the gateway says
+/// that nothing is under way there costs no request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_is_lost_when_backends_are_killed_after_the_word() {
+    const CLIENTS: usize = 32;
+    const REQUESTS: usize = 24_000;
+    let first = worker_service().await;
+    let second = worker_service().await;
+    let mut backends = vec![(0, first), (1, second)];
+    let addresses = |backends: &[(usize, Service)]| {
+        let backends: Vec<_> = backends.iter().map(|(slot, s)| (*slot, s.address)).collect();
+        vec![route("/", &backends)]
+    };
+    let gateway = Gateway::start(settings(), addresses(&backends)).await;
+    let left = Arc::new(AtomicUsize::new(REQUESTS));
+    let failed = Arc::new(AtomicUsize::new(0));
+    let over = Arc::new(AtomicBool::new(false));
+    let mut clients = tokio::task::JoinSet::new();
+    for number in 0..CLIENTS {
+        let (left, failed, address) = (left.clone(), failed.clone(), gateway.address);
+        clients.spawn(async move {
+            let mut client = Client::connect(address).await;
+            let mut sent = 0;
+            while left
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+                .is_ok()
+            {
+                sent += 1;
+                // Neither a POST nor a GET may fail; some come by new connections.
+                let answer = match (sent + number) % 3 {
+                    0 => client.post("/", "precious").await,
+                    _ => client.get("/").await,
+                };
+                if !matches!(answer, Ok((200, _))) {
+                    failed.fetch_add(1, Ordering::SeqCst);
+                    eprintln!("{answer:?}");
+                    client = Client::connect(address).await;
+                } else if sent % 100 == 0 {
+                    client = Client::connect(address).await;
+                }
+            }
+        });
+    }
+    let all_sent = tokio::spawn({
+        let over = over.clone();
+        async move {
+            while let Some(joined) = clients.join_next().await {
+                joined.unwrap();
+            }
+            over.store(true, Ordering::SeqCst);
+        }
+    });
+    let mut swaps = 0u32;
+    let mut latency = Duration::ZERO;
+    let mut slot = 2;
+    while !over.load(Ordering::SeqCst) {
+        let fresh = worker_service().await;
+        let (old, leaving) = backends.remove(0);
+        backends.push((slot, fresh));
+        slot += 1;
+        let begun = Instant::now();
+        gateway.switch(addresses(&backends)).await;
+        latency += begun.elapsed();
+        swaps += 1;
+        gateway.standing(|standing| !standing.busy.contains(&instance(old))).await;
+        // Killed: its connections break and its port refuses.
+        drop(leaving);
+    }
+    within(all_sent).await.unwrap();
+    let counts = gateway.proxy.counts().into_values().next().unwrap();
+    println!("{swaps} swaps, {:?} each on average, {counts:?}", latency / swaps.max(1));
+    assert_eq!(failed.load(Ordering::SeqCst), 0, "after {swaps} swaps");
+    assert!(swaps >= 5, "only {swaps} swaps");
+    assert_eq!((counts.requests, counts.failures, counts.retries), (REQUESTS as u64, 0, 0));
+    gateway.proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_leaving_instance_is_busy_until_its_last_request_is_done() {
+    let release = Arc::new(tokio::sync::Notify::new());
+    let waits = release.clone();
+    let service = Service::http(move |_| {
+        let waits = waits.clone();
+        async move {
+            waits.notified().await;
+            Response::new(Full::<Bytes>::from("late"))
+        }
+    })
+    .await;
+    let other = Service::mirror("other").await;
+    let gateway = Gateway::before(&[service.address]).await;
+    let mut client = Client::connect(gateway.address).await;
+    let asked = tokio::spawn(async move { client.get("/").await });
+    within(async {
+        while service.requests() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let standing = gateway.switch(vec![route("/", &[(1, other.address)])]).await;
+    assert_eq!(standing.busy, [instance(0)].into());
+    // Back in the table it is not leaving; gone again, it is.
+    let both = route("/", &[(1, other.address), (0, service.address)]);
+    assert!(gateway.switch(vec![both]).await.busy.is_empty());
+    let standing = gateway.switch(vec![route("/", &[(1, other.address)])]).await;
+    assert_eq!(standing.busy, [instance(0)].into());
+    let answer = get(gateway.address, "/", "").await;
+    assert!(answer.contains("other GET /"), "{answer}");
+    release.notify_one();
+    gateway.standing(|standing| standing.busy.is_empty()).await;
+    assert_eq!(within(asked).await.unwrap().unwrap(), (200, Bytes::from("late")));
+}
+
+#[tokio::test]
+async fn a_listener_that_cannot_be_opened_is_told_and_opened_later() {
+    let mirror = Service::mirror("m").await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (taken_address, good) = (taken.local_addr().unwrap(), free_address());
+    let proxy = Proxy::start(settings()).unwrap();
+    let mut both = table(1, good, vec![all(&[mirror.address])]);
+    both.listeners.push(Listener {
+        gateway: "other".parse().unwrap(),
+        listen: Listen(taken_address),
+        routes: vec![all(&[mirror.address])],
+    });
+    proxy.switch(both);
+    let mut standing = proxy.standing();
+    let now = within(standing.wait_for(|s| s.generation == 1)).await.unwrap().clone();
+    assert!(now.failed[&taken_address].contains("in use"), "{now:?}");
+    assert!(get(good, "/", "").await.contains("m GET /"));
+    drop(taken);
+    within(standing.wait_for(|s| s.failed.is_empty())).await.unwrap();
+    assert!(get(taken_address, "/", "").await.contains("m GET /"));
+}
+
+#[tokio::test]
+async fn two_gateways_do_not_share_a_port() {
+    let mirror = Service::mirror("m").await;
+    let one = Gateway::before(&[mirror.address]).await;
+    let two = Proxy::start(settings()).unwrap();
+    two.switch(table(1, one.address, vec![all(&[mirror.address])]));
+    let mut standing = two.standing();
+    let now = within(standing.wait_for(|s| s.generation == 1)).await.unwrap().clone();
+    assert!(now.failed.contains_key(&one.address), "{now:?}");
+    // When the first one goes, the second one takes over.
+    one.proxy.stop().await;
+    within(standing.wait_for(|s| s.failed.is_empty())).await.unwrap();
+    assert!(get(one.address, "/", "").await.contains("m GET /"));
+}
+
+#[tokio::test]
+async fn a_listener_that_leaves_finishes_what_it_has() {
+    let release = Arc::new(tokio::sync::Notify::new());
+    let waits = release.clone();
+    let service = Service::http(move |_| {
+        let waits = waits.clone();
+        async move {
+            waits.notified().await;
+            Response::new(Full::<Bytes>::from("late"))
+        }
+    })
+    .await;
+    let gateway = Gateway::before(&[service.address]).await;
+    within(async {
+        let mut idle = TcpStream::connect(gateway.address).await.unwrap();
+        let mut busy = TcpStream::connect(gateway.address).await.unwrap();
+        busy.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        while service.requests() == 0 {
+            tokio::task::yield_now().await;
+        }
+        gateway.proxy.switch(model::RouteTable { generation: 9, listeners: Vec::new() });
+        gateway.standing(|standing| standing.generation == 9).await;
+        assert_eq!(idle.read(&mut [0]).await.unwrap(), 0, "the idle connection closes");
+        release.notify_one();
+        let mut answer = String::new();
+        busy.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("late"), "{answer}");
+        while TcpStream::connect(gateway.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn stopping_finishes_requests_but_not_for_ever() {
+    let service = Service::http(|request: http::Request<hyper::body::Incoming>| async move {
+        let forever = request.uri().path() == "/forever";
+        let span = if forever { PATIENCE * 10 } else { Duration::from_millis(200) };
+        tokio::time::sleep(span).await;
+        Response::new(Full::<Bytes>::from("done"))
+    })
+    .await;
+    let settings = Settings { stop_grace: Duration::from_secs(1), ..settings() };
+    let gateway = Gateway::start(settings, vec![all(&[service.address])]).await;
+    let ask = async |path: &str| {
+        let mut client = Client::connect(gateway.address).await;
+        client.get(path).await
+    };
+    let stop = async {
+        while service.requests() < 2 {
+            tokio::task::yield_now().await;
+        }
+        gateway.proxy.stop().await;
+    };
+    let (soon, forever, ()) = within(async { tokio::join!(ask("/"), ask("/forever"), stop) }).await;
+    assert_eq!(soon.unwrap().0, 200);
+    assert!(forever.is_err());
+}
+
+#[tokio::test]
+async fn older_tables_are_ignored() {
+    let (one, two) = tokio::join!(Service::mirror("one"), Service::mirror("two"));
+    let gateway = Gateway::before(&[one.address]).await;
+    gateway.proxy.switch(table(5, gateway.address, vec![all(&[two.address])]));
+    gateway.proxy.switch(table(4, gateway.address, vec![all(&[one.address])]));
+    gateway.standing(|standing| standing.generation == 5).await;
+    assert!(get(gateway.address, "/", "").await.contains("two GET /"));
+}
