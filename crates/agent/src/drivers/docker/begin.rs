@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 use model::{Container, Pull};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{Launch, Told};
@@ -78,23 +79,23 @@ async fn start(
     let client = core.daemon.client().await?;
     let mut is_pulled = container.pull == Pull::Always;
     if is_pulled {
-        pull(core, &client, container, key, given_up).await?;
+        pull(core, &client, container, key, given_up, Instant::now()).await?;
     }
     loop {
         let turn = given_up.run_until_cancelled(core.starts.acquire()).await;
-        let _turn = turn.ok_or(Failure::GivenUp)?;
+        let turn = turn.ok_or(Failure::GivenUp)?;
+        let tried_at = Instant::now();
         match make(core, &client, launch, container, key).await {
             Ok(id) => return run(core, &client, id, given_up).await,
-            Err(error) if advice::is_image_missing(&error) => {
-                if is_pulled || container.pull == Pull::Never {
-                    return Err(Failure::Image(error));
-                }
+            Err(error) if !advice::is_image_missing(&error) || is_pulled => {
+                return Err(error.into());
             }
-            Err(error) => return Err(error.into()),
+            Err(error) if container.pull == Pull::Never => return Err(Failure::Image(error)),
+            Err(_) => {}
         }
         // Others may start theirs while this one's image is pulled.
-        drop(_turn);
-        pull(core, &client, container, key, given_up).await?;
+        drop(turn);
+        pull(core, &client, container, key, given_up, tried_at).await?;
         is_pulled = true;
     }
 }
@@ -105,12 +106,13 @@ async fn pull(
     container: &Container,
     key: &Key,
     given_up: &CancellationToken,
+    missed_at: Instant,
 ) -> Result<(), Failure> {
     let tell = |message: String| {
         let Key { instance, run } = key.clone();
         core.tell(Told::Preparing { instance, run, message });
     };
-    let pulled = core.images.pull(core, client, &container.image, tell);
+    let pulled = core.images.pull(core, client, &container.image, missed_at, tell);
     match given_up.run_until_cancelled(pulled).await {
         Some(pulled) => pulled.map_err(Failure::Image),
         None => Err(Failure::GivenUp),

@@ -88,7 +88,10 @@ pub(super) async fn bury(core: Arc<Core>, container: String) {
     let mut refusals = 0;
     while refusals < REFUSALS_MAX {
         let client = core.daemon.client_in_time().await;
-        match remove_with(&client, &container).await {
+        let turn = core.burials.acquire().await;
+        let removed = remove_with(&client, &container).await;
+        drop(turn);
+        match removed {
             Ok(()) => return,
             Err(error) => {
                 tracing::debug!(container, "cannot remove a container: {error}");

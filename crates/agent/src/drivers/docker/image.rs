@@ -30,11 +30,18 @@ enum Progress {
     Failed(Error),
 }
 
-/// The pulls under way.
+/// The pulls of this agent.
 #[derive(Debug)]
 pub(super) struct Images {
     config_dir: Option<PathBuf>,
-    pulls: Mutex<BTreeMap<String, watch::Sender<Progress>>>,
+    pulls: Mutex<BTreeMap<String, Pull>>,
+}
+
+#[derive(Debug)]
+enum Pull {
+    UnderWay(watch::Sender<Progress>),
+    /// The last one has succeeded, at this time.
+    Done(Instant),
 }
 
 impl Images {
@@ -42,20 +49,22 @@ impl Images {
         Images { config_dir, pulls: Mutex::default() }
     }
 
-    fn pulls(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<Progress>>> {
+    fn pulls(&self) -> MutexGuard<'_, BTreeMap<String, Pull>> {
         self.pulls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Pulls an image, together with all others who want it now. `tell` is called with words for
-    /// how far it is.
+    /// Pulls an image, together with all others who want it now, unless that has been done since
+    /// `missed_at`. `tell` is called with words for how far it is.
     pub(super) async fn pull(
         &self,
         core: &Arc<Core>,
         client: &Client,
         image: &str,
+        missed_at: Instant,
         tell: impl Fn(String),
     ) -> Result<(), Error> {
-        let mut progress = self.join(core, client, image.trim());
+        let joined = self.join(core, client, image.trim(), missed_at);
+        let Some(mut progress) = joined else { return Ok(()) };
         loop {
             match progress.borrow_and_update().clone() {
                 Progress::UnderWay(words) => tell(words),
@@ -68,31 +77,45 @@ impl Images {
         }
     }
 
-    /// Joins the pull of an image that is under way, or begins one.
-    fn join(&self, core: &Arc<Core>, client: &Client, image: &str) -> watch::Receiver<Progress> {
+    /// Joins the pull of an image that is under way, or begins one; nothing if there is no need.
+    fn join(
+        &self,
+        core: &Arc<Core>,
+        client: &Client,
+        image: &str,
+        missed_at: Instant,
+    ) -> Option<watch::Receiver<Progress>> {
         let mut pulls = self.pulls();
-        if let Some(under_way) = pulls.get(image) {
-            return under_way.subscribe();
+        match pulls.get(image) {
+            Some(Pull::UnderWay(progress)) => return Some(progress.subscribe()),
+            Some(Pull::Done(at)) if *at > missed_at => return None,
+            Some(Pull::Done(_)) | None => {}
         }
         let words = format!("pulling the image {image}");
         let (progress, receiver) = watch::channel(Progress::UnderWay(words));
-        pulls.insert(image.to_string(), progress.clone());
+        pulls.insert(image.to_string(), Pull::UnderWay(progress.clone()));
         let (core, client, image) = (core.clone(), client.clone(), image.to_string());
         core.clone().spawn(async move {
             let images = &core.images;
             let pulled = pull(&client, &image, images.config_dir.clone(), &progress);
             tokio::select! {
                 pulled = pulled => {
-                    images.pulls().remove(&image);
-                    progress.send_replace(match pulled {
-                        Ok(()) => Progress::Done,
-                        Err(error) => Progress::Failed(error),
-                    });
+                    let end = match pulled {
+                        Ok(()) => {
+                            images.pulls().insert(image, Pull::Done(Instant::now()));
+                            Progress::Done
+                        }
+                        Err(error) => {
+                            images.pulls().remove(&image);
+                            Progress::Failed(error)
+                        }
+                    };
+                    progress.send_replace(end);
                 }
                 () = images.nobody_waits(&image, &progress) => {}
             }
         });
-        receiver
+        Some(receiver)
     }
 
     /// Ends, and takes the pull from the list, when nobody waits for it any more.

@@ -8,19 +8,19 @@
 //!
 //! Exits are learnt from the daemon's events, never by asking again and again. Events can be lost
 //! while nobody listens, so after each connection the containers are listed once and compared
-//! with what is known; see [`follow`]. The labels of a container say which run it is, so an agent
+//! with what is known; see `follow`. The labels of a container say which run it is, so an agent
 //! that starts anew finds its containers by them. Nothing is kept on disk.
 //!
 //! | file | topic |
 //! |---|---|
-//! | [`daemon`] | the connection: calls with limits, whether it answers |
-//! | [`follow`] | events, the comparison after each connection, adoption |
-//! | [`runs`] | what is known of each run |
-//! | [`container`] | what the container of a run looks like |
-//! | [`begin`], [`end`] | starting a run; stopping and removing one |
-//! | [`image`], [`auth`] | pulls, and the logins for them |
-//! | [`exit`], [`advice`] | ends and errors in words |
-//! | [`command`], [`output`] | commands in a run; what it has written |
+//! | `daemon` | the connection: calls with limits, whether it answers |
+//! | `follow` | events, the comparison after each connection, adoption |
+//! | `runs` | what is known of each run |
+//! | `container` | what the container of a run looks like |
+//! | `begin`, `end` | starting a run; stopping and removing one |
+//! | `image`, `auth` | pulls, and the logins for them |
+//! | `exit`, `advice` | ends and errors in words |
+//! | `command`, `output` | commands in a run; what it has written |
 
 mod advice;
 mod auth;
@@ -52,6 +52,9 @@ use super::{CommandOutcome, Driver, Found, Later, Launch, Output, OutputQuery, T
 /// more at once only make each of them, and everything else asked of it, slower.
 const STARTS_MAX: usize = 4;
 
+/// So many containers that nobody waits for are removed at once, for the same reason.
+const BURIALS_MAX: usize = 2;
+
 /// How a Docker driver is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -82,6 +85,7 @@ struct Core {
     daemon: Daemon,
     images: Images,
     starts: Semaphore,
+    burials: Semaphore,
     runs: Mutex<Runs>,
     told: mpsc::UnboundedSender<Told>,
     asks: mpsc::UnboundedSender<follow::Ask>,
@@ -96,6 +100,7 @@ impl Docker {
             daemon: Daemon::new(settings.host.as_deref()),
             images: Images::new(settings.config_dir.clone()),
             starts: Semaphore::new(STARTS_MAX),
+            burials: Semaphore::new(BURIALS_MAX),
             runs: Mutex::new(Runs::new(told.clone())),
             told,
             asks,

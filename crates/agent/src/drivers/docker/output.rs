@@ -58,7 +58,10 @@ impl Reader {
             let tail = self.read_older(older, newest).await?;
             self.pass_on(newest, self.query.follow, tail).await?;
         }
-        while self.query.follow {
+        if !self.query.follow {
+            return Ok(());
+        }
+        loop {
             changes.borrow_and_update();
             let containers = self.core.runs().containers(&self.instance);
             if let Some((run, next)) = containers.into_iter().find(|(run, _)| *run > last_run) {
@@ -67,10 +70,9 @@ impl Reader {
             } else if !self.core.runs().knows_instance(&self.instance)
                 || changes.changed().await.is_err()
             {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Passes on what earlier containers wrote, as far as it is wanted; gives how many of the

@@ -365,3 +365,108 @@ impl Runs {
         found.into_values().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(run: u32) -> Key {
+        Key { instance: "/shop/web~0.1".parse().unwrap(), run }
+    }
+
+    fn runs() -> (Runs, mpsc::UnboundedReceiver<Told>) {
+        let (sender, told) = mpsc::unbounded_channel();
+        (Runs::new(sender), told)
+    }
+
+    /// What has been told, in short.
+    fn words(told: &mut mpsc::UnboundedReceiver<Told>) -> Vec<String> {
+        let mut words = Vec::new();
+        while let Ok(told) = told.try_recv() {
+            words.push(match told {
+                Told::Started { run, .. } => format!("{run} started"),
+                Told::NotStarted { run, .. } => format!("{run} not started"),
+                Told::Exited { run, exit, .. } => format!("{run} {}", exit.message),
+                Told::Preparing { run, .. } => format!("{run} preparing"),
+            });
+        }
+        words
+    }
+
+    fn adopted(run: u32, code: Option<i32>) -> Adopted {
+        Adopted {
+            key: key(run),
+            container: format!("c{run}"),
+            memory: Bytes::mib(16),
+            started_at: Timestamp(1),
+            exit: code.map(|code| exit::exit(code, Timestamp(2), None)),
+        }
+    }
+
+    #[test]
+    fn an_end_that_is_known_before_the_start_is_told_after_it_and_once() {
+        let (mut runs, mut told) = runs();
+        runs.begin(key(1), Bytes::mib(16)).unwrap();
+        assert!(runs.begin(key(1), Bytes::mib(16)).is_none());
+        runs.died(&key(1), "c1", 3, Timestamp(5));
+        assert_eq!(words(&mut told), [""; 0]);
+        runs.started(&key(1), "c1", Timestamp(4)).unwrap();
+        runs.died(&key(1), "c1", 3, Timestamp(5));
+        runs.vanished(&key(1), Timestamp(6));
+        assert_eq!(words(&mut told), ["1 started", "1 exit code 3"]);
+    }
+
+    #[test]
+    fn the_end_of_another_container_is_not_the_end_of_the_run() {
+        let (mut runs, mut told) = runs();
+        runs.begin(key(1), Bytes::mib(16)).unwrap();
+        runs.died(&key(1), "left over", 137, Timestamp(3));
+        runs.started(&key(1), "c1", Timestamp(4)).unwrap();
+        runs.died(&key(1), "left over", 137, Timestamp(5));
+        assert_eq!(words(&mut told), ["1 started"]);
+        assert_eq!(runs.running(&key(1)).as_deref(), Some("c1"));
+    }
+
+    #[test]
+    fn a_want_of_memory_explains_the_end_that_follows_it() {
+        let (mut runs, mut told) = runs();
+        runs.begin(key(1), Bytes::mib(16)).unwrap();
+        runs.started(&key(1), "c1", Timestamp(4)).unwrap();
+        assert!(runs.may_be_out_of_memory(&key(1), 137));
+        runs.ran_out_of_memory(&key(1), "c1", Timestamp(1000));
+        assert!(!runs.may_be_out_of_memory(&key(1), 137));
+        runs.died(&key(1), "c1", 137, Timestamp(2000));
+        assert_eq!(words(&mut told), ["1 started", "1 out of memory: limit 16MiB"]);
+    }
+
+    #[test]
+    fn a_start_that_was_given_up_does_not_become_a_run() {
+        let (mut runs, mut told) = runs();
+        let given_up = runs.begin(key(1), Bytes::mib(16)).unwrap();
+        let answer = runs.stop(&key(1), Signal::Term, Duration::ZERO);
+        assert!(matches!(answer, StopAnswer::WillBe) && given_up.is_cancelled());
+        assert!(runs.started(&key(1), "c1", Timestamp(4)).is_none());
+        runs.not_started(&key(1), "given up".into(), false);
+        assert_eq!(words(&mut told), ["1 not started"]);
+    }
+
+    #[test]
+    fn of_what_was_there_the_newest_run_goes_on_and_the_one_before_is_kept() {
+        let (mut runs, mut told) = runs();
+        let early = runs.stop(&key(4), Signal::Int, Duration::ZERO);
+        assert!(matches!(early, StopAnswer::WillBe));
+        let found = [(1, Some(0)), (2, None), (3, Some(3)), (4, None)];
+        let found = found.into_iter().map(|(run, code)| adopted(run, code)).collect();
+        let (superfluous, stops) = runs.adopt(found);
+        assert_eq!(superfluous, ["c1", "c2"]);
+        assert_eq!(stops.len(), 1);
+        let found: Vec<_> = runs.found().iter().map(|f| (f.run, f.exit.is_some())).collect();
+        assert_eq!(found, [(4, false)]);
+        let instance = key(0).instance;
+        assert_eq!(runs.containers(&instance), [(3, "c3".into()), (4, "c4".into())]);
+        let answer = runs.stop(&key(9), Signal::Term, Duration::ZERO);
+        assert!(matches!(answer, StopAnswer::Unknown));
+        assert_eq!(runs.forget(&instance), ["c3", "c4"]);
+        assert_eq!(words(&mut told), [""; 0]);
+    }
+}

@@ -1,0 +1,192 @@
+//! Starts: what a container gets, and what is said when it cannot be.
+
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use agent::drivers::{Driver as _, Told};
+use serde_json::json;
+
+use crate::engine::{Engine, IMAGE};
+use crate::rig::{PATIENCE, Rig};
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What is answered on a port, once something is.
+fn read_port(port: u16) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut text = String::new();
+        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port))
+            && stream.read_to_string(&mut text).is_ok()
+            && !text.is_empty()
+        {
+            return text;
+        }
+        assert!(Instant::now() < deadline, "nobody answers on {port}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[tokio::test]
+async fn a_run_starts_and_its_exit_code_is_told() {
+    let Some(engine) = Engine::of_machine() else { return };
+    let mut rig = Rig::new(engine).await;
+    let instance = rig.run(0, 1, "echo hi; exit 3").await;
+    let exit = rig.exit(&instance, 1).await;
+    assert_eq!((exit.code, exit.signal, exit.message.as_str()), (Some(3), None, "exit code 3"));
+    assert!(exit.at.0.abs_diff(now_ms()) < 30_000);
+
+    let instance = rig.run(1, 1, "echo hi").await;
+    assert_eq!(rig.exit(&instance, 1).await.code, Some(0));
+    assert_eq!(rig.told(), []);
+}
+
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    since.as_millis() as u64
+}
+
+#[tokio::test]
+async fn many_that_end_at_once_are_each_told_once_and_in_order() {
+    let Some(engine) = Engine::of_machine() else { return };
+    let mut rig = Rig::new(engine).await;
+    for slot in 0..12 {
+        rig.start(slot, 1, &format!("exit {slot}"));
+    }
+    for slot in 0..12 {
+        let instance = rig.instance(slot);
+        rig.started(&instance, 1).await;
+        assert_eq!(rig.exit(&instance, 1).await.code, Some(slot as i32));
+    }
+    assert_eq!(rig.told(), []);
+}
+
+#[tokio::test]
+async fn a_container_on_the_bridge_is_reached_through_its_mapped_port() {
+    let Some(engine) = Engine::of_machine() else { return };
+    let mut rig = Rig::new(engine).await;
+    let more = json!({
+        "container": {"network": "bridge"}, "ports": [{"container": 8080}],
+        "env": {},
+    });
+    let mut launch = rig.launch(0, 1, "serve over the bridge", more.clone());
+    launch.ports = vec![free_port()];
+    launch.env = vec![("PORT0".into(), "8080".into())];
+    rig.driver.start(launch.clone());
+    rig.started(&launch.instance, 1).await;
+    assert_eq!(read_port(launch.ports[0]), "over the bridge");
+
+    // Nobody else gets that port, and it is said what to do.
+    let mut other = rig.launch(1, 1, "serve x", more);
+    other.ports = launch.ports.clone();
+    rig.driver.start(other.clone());
+    let (message, away) = rig.failure(&other.instance, 1).await;
+    assert!(message.contains("already") && message.contains("leave `port` out"), "{message}");
+    assert!(!away);
+    rig.containers_are(&["0.1-r1 running"]).await;
+}
+
+#[tokio::test]
+async fn a_container_on_the_nodes_network_listens_on_its_port() {
+    let Some(engine) = Engine::of_machine() else { return };
+    let mut rig = Rig::new(engine).await;
+    let port = free_port();
+    let mut launch = rig.launch(0, 1, "serve on the node", json!({"ports": [{}]}));
+    launch.ports = vec![port];
+    launch.env = vec![("PORT0".into(), port.to_string())];
+    rig.driver.start(launch.clone());
+    rig.started(&launch.instance, 1).await;
+    assert_eq!(read_port(port), "on the node");
+}
+
+#[tokio::test]
+async fn what_the_spec_says_is_what_the_program_sees() {
+    let Some(engine) = Engine::of_machine() else { return };
+    let mut rig = Rig::new(engine).await;
+    let dir = tempfile::TempDir::new().unwrap();
+    let source = dir.path().to_str().unwrap();
+    let more = json!({
+        "container": {
+            "command": "env COLOR; uid; can-write /out; can-write /in; wait",
+            "user": "65534",
+            "volumes": [
+                {"source": source, "target": "/out"},
+                {"source": source, "target": "/in", "read_only": true},
+            ],
+        },
+        "resources": {"cpu": 0.25, "memory": "32MiB"},
+    });
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(dir.path(), permissions).unwrap();
+    let mut launch = rig.launch(0, 1, "", more);
+    launch.env = vec![("COLOR".into(), "dark red".into()), ("MUSTER_REVISION".into(), "7".into())];
+    rig.driver.start(launch.clone());
+    rig.started(&launch.instance, 1).await;
+
+    let format = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.CpuShares}} \
+                  {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.LogConfig.Type}} \
+                  {{index .Config.Labels \"muster.revision\"}} \
+                  {{index .Config.Labels \"muster.instance\"}}";
+    let filter = format!("label=muster.instance={}", launch.instance);
+    let id = rig.engine.docker(&["ps", "-q", "--filter", &filter]);
+    let seen = rig.engine.docker(&["inspect", "--format", format, &id]);
+    let memory = 32 << 20;
+    assert_eq!(seen, format!("{memory} {memory} 256 no json-file 7 {}", launch.instance));
+
+    rig.stop(&launch.instance, 1, PATIENCE);
+    assert_eq!(rig.exit(&launch.instance, 1).await.code, Some(0));
+    let expected = "COLOR=dark red\nuid 65534\nyes\nno\ntold by 15\n";
+    assert_eq!(rig.output(0, None).await, expected);
+}
+
+#[tokio::test]
+async fn what_cannot_start_says_why_and_leaves_nothing() {
+    let Some(engine) = Engine::of_machine() else { return };
+    let mut rig = Rig::new(engine).await;
+    let cases = [
+        (json!({"container": {"image": "muster-absent:1", "pull": "never"}}), "`pull: never`"),
+        (json!({"container": {"image": "127.0.0.1:1/absent:1"}}), "cannot be reached"),
+        (json!({"container": {"image": "Not An Image"}}), "not the name of an image"),
+        (json!({"container": {"entrypoint": ["/nope"]}}), "no such program"),
+        (json!({"container": {"user": "nobody-here"}}), "`container.user`"),
+        (json!({"resources": {"memory": "1MiB"}}), "`resources.memory`"),
+    ];
+    for (slot, (more, expected)) in (0..).zip(cases) {
+        let launch = rig.launch(slot, 1, "wait", more);
+        rig.driver.start(launch.clone());
+        let (message, away) = rig.failure(&launch.instance, 1).await;
+        assert!(message.contains(expected) && !away, "{message}");
+    }
+    let rest: Vec<_> =
+        rig.told().into_iter().filter(|told| !matches!(told, Told::Preparing { .. })).collect();
+    assert_eq!(rest, []);
+    rig.containers_are(&[]).await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_stops_nobody() {
+    let Some(engine) = Engine::of_machine() else { return };
+    let mut rig = Rig::new(engine).await;
+    // What was left of a try of this agent is removed; what belongs to others is left alone.
+    for (slot, agent) in [(0, rig_label(&rig)), (1, "muster.agent=other".to_string())] {
+        let instance = rig.instance(slot);
+        let name = format!("muster-{}-r1", instance.slug());
+        let [instance, run] = [format!("muster.instance={instance}"), "muster.run=1".to_string()];
+        let labels = ["-l", &agent, "-l", &instance, "-l", &run];
+        let create = ["create", "--name", &name].into_iter().chain(labels);
+        rig.engine.docker(&create.chain([IMAGE, "wait"]).collect::<Vec<_>>());
+        rig.run(slot, 1, "wait").await;
+    }
+    let taken = format!("muster-{}-r1", rig.instance(1).slug());
+    assert_eq!(rig.engine.docker(&["inspect", "--format", "{{.State.Status}}", &taken]), "created");
+    rig.engine.docker(&["rm", "-f", &taken]);
+    assert_eq!(rig.containers().len(), 2);
+}
+
+fn rig_label(rig: &Rig) -> String {
+    let name = rig.instance(0).service.to_string();
+    format!("muster.agent={}", name.trim_start_matches('/').trim_end_matches("/web"))
+}

@@ -1,0 +1,197 @@
+//! The daemons of the tests, and the image that they need.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use tempfile::TempDir;
+
+/// The image with the program of `probe.c`.
+pub(crate) const IMAGE: &str = "muster-probe:1";
+
+/// A daemon, by its address.
+#[derive(Debug, Clone)]
+pub(crate) struct Engine {
+    pub(crate) host: Option<String>,
+}
+
+impl Engine {
+    /// The daemon of the machine, with the image.
+    pub(crate) fn of_machine() -> Option<Engine> {
+        static ANSWERS: OnceLock<bool> = OnceLock::new();
+        let engine = Engine { host: std::env::var("DOCKER_HOST").ok() };
+        let answers = *ANSWERS.get_or_init(|| {
+            let answers = engine.try_docker(&["version"]).is_ok();
+            if answers {
+                engine.load_image();
+            }
+            answers
+        });
+        let needed = std::env::var_os("MUSTER_NEED_DOCKER").is_some();
+        assert!(answers || !needed, "no Docker daemon answers: `cargo xtask test` starts one");
+        if !answers {
+            eprintln!("NOT TESTED: no Docker daemon answers");
+        }
+        answers.then_some(engine)
+    }
+
+    /// Runs the client of Docker; gives what it printed.
+    pub(crate) fn docker(&self, args: &[&str]) -> String {
+        self.try_docker(args).unwrap_or_else(|error| panic!("docker {args:?}: {error}"))
+    }
+
+    pub(crate) fn try_docker(&self, args: &[&str]) -> Result<String, String> {
+        let mut command = Command::new("docker");
+        if let Some(host) = &self.host {
+            command.args(["-H", host]);
+        }
+        let output = command.args(args).output().map_err(|error| error.to_string())?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_string()),
+            false => Err(String::from_utf8_lossy(&output.stderr).trim().to_string()),
+        }
+    }
+
+    fn load_image(&self) {
+        let layer = layer();
+        let file = File::open(layer.path().join("layer.tar")).unwrap();
+        let mut command = Command::new("docker");
+        if let Some(host) = &self.host {
+            command.args(["-H", host]);
+        }
+        let change = "ENTRYPOINT [\"/probe\"]";
+        let imported =
+            command.args(["import", "--change", change, "-", IMAGE]).stdin(file).output().unwrap();
+        assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    }
+}
+
+/// A directory with `layer.tar`: the files of the image.
+pub(crate) fn layer() -> TempDir {
+    let dir = TempDir::new().unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/docker/probe.c");
+    let root = dir.path().join("root");
+    std::fs::create_dir_all(root.join("bin")).unwrap();
+    let mut compile = Command::new("cc");
+    compile.args(["-static", "-O1", "-o"]).arg(root.join("probe")).arg(source);
+    assert!(compile.status().unwrap().success());
+    std::fs::copy(root.join("probe"), root.join("bin/sh")).unwrap();
+    let mut pack = Command::new("tar");
+    // The same bytes each time, so that importing it again changes nothing.
+    pack.args(["--mtime=@0", "--sort=name", "--owner=0", "--group=0", "-cf"])
+        .arg(dir.path().join("layer.tar"))
+        .arg("-C")
+        .arg(&root)
+        .args(["bin", "probe"]);
+    assert!(pack.status().unwrap().success());
+    dir
+}
+
+/// A daemon of one test, which may be killed. It lives in a network of its own without a bridge,
+/// since daemons take the bridge of one another away.
+pub(crate) struct Private {
+    dir: TempDir,
+    process: Option<Child>,
+}
+
+impl Private {
+    /// A place for a daemon that is not there yet. `None` where one cannot be run.
+    pub(crate) fn absent() -> Option<Private> {
+        Engine::of_machine()?;
+        let is_root = geteuid().is_root();
+        if !is_root || Command::new("dockerd").arg("--version").output().is_err() {
+            eprintln!("NOT TESTED: a private dockerd needs root and dockerd");
+            return None;
+        }
+        // Paths of sockets must be short.
+        let dir = tempfile::Builder::new().prefix("mdk").tempdir_in("/tmp").unwrap();
+        Some(Private { dir, process: None })
+    }
+
+    /// A running daemon with the image.
+    pub(crate) fn start() -> Option<Private> {
+        let mut private = Private::absent()?;
+        private.launch();
+        private.engine().load_image();
+        Some(private)
+    }
+
+    pub(crate) fn engine(&self) -> Engine {
+        Engine { host: Some(format!("unix://{}", self.path("d.sock").display())) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Starts the daemon, and waits until it answers.
+    pub(crate) fn launch(&mut self) {
+        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        // A containerd that was killed with its daemon may be taken for alive by the next.
+        let left = std::fs::read_to_string(self.path("exec/containerd/containerd.pid"));
+        if let Some(pid) = left.ok().and_then(|pid| Pid::from_raw(pid.trim().parse().ok()?)) {
+            let _ = kill_process(pid, Signal::KILL);
+            let _ = std::fs::remove_file(self.path("exec/containerd/containerd.pid"));
+        }
+        let mut dockerd = Command::new("unshare");
+        dockerd.args(["--net", "dockerd"]);
+        for (option, name) in [("data-root", "data"), ("exec-root", "exec"), ("pidfile", "pid")] {
+            dockerd.arg(format!("--{option}={}", self.path(name).display()));
+        }
+        dockerd
+            .arg(format!("--host=unix://{}", self.path("d.sock").display()))
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        let _ = std::fs::remove_file(self.path("pid"));
+        self.process = Some(dockerd.spawn().unwrap());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.engine().try_docker(&["version"]).is_err() {
+            if Instant::now() > deadline {
+                panic!("{}", std::fs::read_to_string(self.path("log")).unwrap_or_default());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("it was launched");
+        kill_process(Pid::from_child(process), signal).unwrap();
+    }
+
+    /// Ends the daemon without giving it a chance to tidy up; containers live on.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        if let Some(mut process) = self.process.take() {
+            process.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        if self.process.is_none() {
+            return;
+        }
+        let _ = self.engine().try_docker(&["version"]).and_then(|_| {
+            let all = self.engine().try_docker(&["ps", "-aq"])?;
+            let all: Vec<_> = ["rm", "-f"].into_iter().chain(all.split_whitespace()).collect();
+            self.engine().try_docker(&all)
+        });
+        if let Some(mut process) = self.process.take() {
+            let _ = kill_process(Pid::from_child(&process), Signal::TERM);
+            let _ = process.wait();
+        }
+        // Mounts that a killed daemon has left would keep the directory from being removed.
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let below = self.dir.path().to_string_lossy().into_owned();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for point in points.filter(|point| point.starts_with(&below)) {
+            let _ = Command::new("umount").args(["-l", point]).output();
+        }
+    }
+}

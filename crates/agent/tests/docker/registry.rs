@@ -1,0 +1,172 @@
+//! Pulls from a registry, which is a small one of the test's own: the daemon trusts 127.0.0.1.
+
+use std::collections::HashMap;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use agent::drivers::{Driver as _, Told};
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use serde_json::json;
+
+use crate::engine::{Engine, layer};
+use crate::rig::Rig;
+
+const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// `ann:s3cret`
+const LOGIN: &str = "YW5uOnMzY3JldA==";
+
+struct Registry {
+    blobs: HashMap<String, Vec<u8>>,
+    manifest: String,
+    pulls: AtomicU32,
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let dir = tempfile::TempDir::new().unwrap();
+    std::fs::write(dir.path().join("x"), bytes).unwrap();
+    let sum = Command::new("sha256sum").arg(dir.path().join("x")).output().unwrap().stdout;
+    format!("sha256:{}", String::from_utf8(sum).unwrap().split_whitespace().next().unwrap())
+}
+
+fn registry() -> Registry {
+    let layer = std::fs::read(layer().path().join("layer.tar")).unwrap();
+    let layer_digest = digest(&layer);
+    // Different in each test, so that no other image is taken for it.
+    let mark = format!("MARK={}", std::process::id());
+    let config = json!({
+        "architecture": "amd64", "os": "linux",
+        "config": {"Entrypoint": ["/probe"], "Env": [mark]},
+        "rootfs": {"type": "layers", "diff_ids": [layer_digest]},
+        "history": [{"created_by": "test"}],
+    });
+    let config = config.to_string().into_bytes();
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST,
+        "config": {
+            "mediaType": "application/vnd.docker.container.image.v1+json",
+            "size": config.len(), "digest": digest(&config),
+        },
+        "layers": [{
+            "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+            "size": layer.len(), "digest": layer_digest,
+        }],
+    });
+    let blobs = HashMap::from([(digest(&config), config), (layer_digest, layer)]);
+    Registry { blobs, manifest: manifest.to_string(), pulls: AtomicU32::new(0) }
+}
+
+fn refusal(headers: &HeaderMap) -> Option<Response> {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if given == Some(&format!("Basic {LOGIN}")) {
+        return None;
+    }
+    let body = json!({"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]});
+    let mut response = (StatusCode::UNAUTHORIZED, body.to_string()).into_response();
+    let wanted = HeaderValue::from_static("Basic realm=\"test\"");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, wanted);
+    Some(response)
+}
+
+async fn manifest(
+    State(registry): State<Arc<Registry>>,
+    Path(tag): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if let Some(refusal) = refusal(&headers) {
+        return refusal;
+    }
+    if tag != "1" && !tag.starts_with("sha256:") {
+        let body = json!({"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]});
+        return (StatusCode::NOT_FOUND, body.to_string()).into_response();
+    }
+    if tag == "1" {
+        // Each pull asks what the tag stands for; the rest goes by digest, if it is needed.
+        registry.pulls.fetch_add(1, Ordering::Relaxed);
+    }
+    let digest = digest(registry.manifest.as_bytes());
+    let headers = [("content-type", MANIFEST.to_string()), ("docker-content-digest", digest)];
+    (headers, registry.manifest.clone()).into_response()
+}
+
+async fn blob(
+    State(registry): State<Arc<Registry>>,
+    Path(digest): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    match refusal(&headers) {
+        Some(refusal) => refusal,
+        None => registry.blobs[&digest].clone().into_response(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_pulled_once_for_all_with_the_login_of_its_registry() {
+    let Some(engine) = Engine::of_machine() else { return };
+    let registry = Arc::new(registry());
+    let router = Router::new()
+        .route(
+            "/v2/",
+            get(|headers: HeaderMap| async move { refusal(&headers).unwrap_or_default() }),
+        )
+        .route("/v2/team/probe/manifests/{tag}", get(manifest))
+        .route("/v2/team/probe/blobs/{digest}", get(blob))
+        .with_state(registry.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let image = format!("{host}/team/probe:1");
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+
+    let dir = tempfile::TempDir::new().unwrap();
+    let mut rig = Rig::unadopted(engine, Some(dir.path().into()));
+    rig.adopt().await.unwrap();
+    let launch = |rig: &Rig, slot, image: &str, pull: &str| {
+        rig.launch(slot, 1, "wait", json!({"container": {"image": image, "pull": pull}}))
+    };
+
+    // Without a login, it is said what is missing.
+    let config = |auth: serde_json::Value| {
+        let config = json!({"auths": {&host: auth}, "credsStore": "desk"}).to_string();
+        std::fs::write(dir.path().join("config.json"), config).unwrap();
+    };
+    config(json!({}));
+    rig.driver.start(launch(&rig, 0, &image, "missing"));
+    let (message, away) = rig.failure(&rig.instance(0), 1).await;
+    assert!(message.contains("docker-credential-desk") && !away, "{message}");
+
+    config(json!({"auth": LOGIN}));
+    let other = format!("{host}/team/probe:other");
+    rig.driver.start(launch(&rig, 0, &other, "missing"));
+    let (message, _) = rig.failure(&rig.instance(0), 1).await;
+    assert!(message.contains("check the name and the tag"), "{message}");
+
+    for slot in 1..=6 {
+        rig.driver.start(launch(&rig, slot, &image, "missing"));
+    }
+    for slot in 1..=6 {
+        rig.started(&rig.instance(slot), 1).await;
+    }
+    assert_eq!(registry.pulls.load(Ordering::Relaxed), 1);
+    let words = format!("pulling the image {image}");
+    let is_told =
+        |told: &Told| matches!(told, Told::Preparing { message, .. } if *message == words);
+    assert!(rig.told().iter().any(is_told));
+
+    rig.driver.start(launch(&rig, 7, &image, "always"));
+    rig.started(&rig.instance(7), 1).await;
+    assert_eq!(registry.pulls.load(Ordering::Relaxed), 2);
+
+    // Who is to be stopped waits for no pull.
+    server.abort();
+    rig.driver.start(launch(&rig, 8, &image, "always"));
+    rig.stop(&rig.instance(8), 1, std::time::Duration::ZERO);
+    assert!(!rig.failure(&rig.instance(8), 1).await.1);
+
+    let engine = rig.engine.clone();
+    drop(rig);
+    let _ = engine.try_docker(&["rmi", "-f", &image]);
+}

@@ -1,0 +1,224 @@
+//! A driver with what it tells, and launches for it.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use agent::drivers::docker::{Docker, Settings};
+use agent::drivers::{CommandOutcome, Driver as _, Found, Launch, OutputQuery, Told};
+use futures_util::StreamExt as _;
+use model::{CommandLine, Exit, InstanceId, Signal};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::engine::{Engine, IMAGE};
+
+/// Longer than anything here takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Rig {
+    pub(crate) engine: Engine,
+    pub(crate) driver: Docker,
+    settings: Settings,
+    told: mpsc::UnboundedReceiver<Told>,
+    put_aside: VecDeque<Told>,
+    name: String,
+}
+
+impl Rig {
+    /// A driver of its own on a daemon, which has adopted what is there: nothing.
+    pub(crate) async fn new(engine: Engine) -> Rig {
+        let mut rig = Rig::unadopted(engine, None);
+        assert_eq!(rig.adopt().await.unwrap(), []);
+        rig.told();
+        rig
+    }
+
+    pub(crate) fn unadopted(engine: Engine, config_dir: Option<PathBuf>) -> Rig {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("t{}-{count}", std::process::id());
+        let settings = Settings {
+            node: "n1".parse().unwrap(),
+            agent: name.clone(),
+            host: engine.host.clone(),
+            config_dir,
+        };
+        let (sender, told) = mpsc::unbounded_channel();
+        let driver = Docker::new(settings.clone(), sender);
+        Rig { engine, driver, settings, told, put_aside: VecDeque::new(), name }
+    }
+
+    /// The agent dies and starts again.
+    pub(crate) fn restart(&mut self) {
+        let (sender, told) = mpsc::unbounded_channel();
+        self.told = told;
+        self.put_aside.clear();
+        self.driver = Docker::new(self.settings.clone(), sender);
+    }
+
+    pub(crate) async fn adopt(&self) -> Result<Vec<Found>, String> {
+        timeout(PATIENCE, self.driver.adopt()).await.unwrap()
+    }
+
+    pub(crate) fn instance(&self, slot: u32) -> InstanceId {
+        format!("/{}/web~{slot}.1", self.name).parse().unwrap()
+    }
+
+    /// A launch of the program with `line`, on the network of the machine unless `more` says
+    /// otherwise.
+    pub(crate) fn launch(&self, slot: u32, run: u32, line: &str, more: Value) -> Launch {
+        let mut document = json!({
+            "service": format!("/{}/web", self.name),
+            "container": {"image": IMAGE, "command": [line], "network": "host"},
+            "resources": {"cpu": 0.1, "memory": "64MiB"},
+        });
+        merge(&mut document, more);
+        let spec = serde_json::from_value(document).unwrap();
+        Launch {
+            instance: self.instance(slot),
+            run,
+            spec: Arc::new(spec),
+            ports: vec![],
+            env: vec![],
+            dir: "/nonexistent".into(),
+        }
+    }
+
+    pub(crate) fn start(&self, slot: u32, run: u32, line: &str) -> InstanceId {
+        self.driver.start(self.launch(slot, run, line, json!({})));
+        self.instance(slot)
+    }
+
+    /// Starts a run, and waits until it has.
+    pub(crate) async fn run(&mut self, slot: u32, run: u32, line: &str) -> InstanceId {
+        let instance = self.start(slot, run, line);
+        self.started(&instance, run).await;
+        instance
+    }
+
+    pub(crate) fn stop(&self, instance: &InstanceId, run: u32, grace: Duration) {
+        self.driver.stop(instance, run, Signal::Term, grace);
+    }
+
+    /// Waits for what is told of a run, progress apart.
+    pub(crate) async fn told_of(&mut self, wanted: &InstanceId, wanted_run: u32) -> Told {
+        let is_wanted = |told: &Told| match told {
+            Told::Started { instance, run, .. }
+            | Told::NotStarted { instance, run, .. }
+            | Told::Exited { instance, run, .. } => instance == wanted && *run == wanted_run,
+            Told::Preparing { .. } => false,
+        };
+        if let Some(at) = self.put_aside.iter().position(is_wanted) {
+            return self.put_aside.remove(at).unwrap();
+        }
+        loop {
+            let told = timeout(PATIENCE, self.told.recv()).await;
+            let told = told.unwrap_or_else(|_| panic!("nothing told of {wanted}")).unwrap();
+            if is_wanted(&told) {
+                return told;
+            }
+            self.put_aside.push_back(told);
+        }
+    }
+
+    /// All that has been told and not been waited for.
+    pub(crate) fn told(&mut self) -> Vec<Told> {
+        while let Ok(told) = self.told.try_recv() {
+            self.put_aside.push_back(told);
+        }
+        self.put_aside.drain(..).collect()
+    }
+
+    pub(crate) async fn started(&mut self, instance: &InstanceId, run: u32) {
+        let told = self.told_of(instance, run).await;
+        assert!(matches!(told, Told::Started { .. }), "{told:?}");
+    }
+
+    pub(crate) async fn exit(&mut self, instance: &InstanceId, run: u32) -> Exit {
+        match self.told_of(instance, run).await {
+            Told::Exited { exit, .. } => exit,
+            told => panic!("{told:?}"),
+        }
+    }
+
+    /// Stops the second run of an instance, and waits until it has ended.
+    pub(crate) async fn exit_of_next(&mut self, instance: &InstanceId) {
+        self.stop(instance, 2, PATIENCE);
+        self.exit(instance, 2).await;
+    }
+
+    /// Waits until a run is told not to have started; gives why, and whether the daemon is away.
+    pub(crate) async fn failure(&mut self, instance: &InstanceId, run: u32) -> (String, bool) {
+        match self.told_of(instance, run).await {
+            Told::NotStarted { message, driver_away, .. } => (message, driver_away),
+            told => panic!("{told:?}"),
+        }
+    }
+
+    pub(crate) async fn command(&self, slot: u32, run: u32, line: &str) -> CommandOutcome {
+        let launch = self.launch(slot, run, "", json!({}));
+        let command = CommandLine::Shell(line.into());
+        self.driver.command(&launch, &command, Duration::from_secs(2)).await
+    }
+
+    /// All that an instance has written.
+    pub(crate) async fn output(&self, slot: u32, tail: Option<u32>) -> String {
+        let query = OutputQuery { stream: api::LogStream::All, tail, follow: false };
+        let output = self.driver.output(&self.instance(slot), PathBuf::new(), query).await;
+        let parts: Vec<_> = output.unwrap().collect().await;
+        parts.into_iter().map(|part| String::from_utf8(part.unwrap().to_vec()).unwrap()).collect()
+    }
+
+    /// The names of the containers of this agent, sorted, without what they have in common.
+    pub(crate) fn containers(&self) -> Vec<String> {
+        let filter = format!("label=muster.agent={}", self.settings.agent);
+        let format = "{{.Names}} {{.State}}";
+        let names = self.engine.docker(&["ps", "-a", "--filter", &filter, "--format", format]);
+        let prefix = format!("muster-{}_web-", self.name);
+        let mut names: Vec<_> =
+            names.lines().map(|name| name.trim_start_matches(&prefix).to_string()).collect();
+        names.sort();
+        names
+    }
+
+    /// Waits until the containers of this agent are these.
+    pub(crate) async fn containers_are(&self, expected: &[&str]) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while self.containers() != expected {
+            let is_late = tokio::time::Instant::now() > deadline;
+            assert!(!is_late, "{:?} instead of {expected:?}", self.containers());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(crate) async fn answers(&self, expected: bool) {
+        let mut answers = self.driver.answers();
+        timeout(PATIENCE, answers.wait_for(|answers| *answers == expected)).await.unwrap().unwrap();
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let filter = format!("label=muster.agent={}", self.settings.agent);
+        let all = self.engine.try_docker(&["ps", "-aq", "--filter", &filter]).unwrap_or_default();
+        if !all.is_empty() {
+            let all: Vec<_> = ["rm", "-f"].into_iter().chain(all.split_whitespace()).collect();
+            let _ = self.engine.try_docker(&all);
+        }
+    }
+}
+
+fn merge(document: &mut Value, more: Value) {
+    match (document, more) {
+        (Value::Object(document), Value::Object(more)) => {
+            for (key, value) in more {
+                merge(document.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (document, more) => *document = more,
+    }
+}
