@@ -87,7 +87,10 @@ impl State {
             Command::RemoveGateway(gateway) => self.remove_gateway(gateway, at),
             Command::Lead => {
                 self.meta.epoch += 1;
-                Ok(Applied { changed: [Key::Meta].into(), ..Applied::default() })
+                let mut applied = Applied { changed: [Key::Meta].into(), ..Applied::default() };
+                let message = format!("it leads, epoch {}", self.meta.epoch);
+                applied.event(at, "server-started", "server", None, message);
+                Ok(applied)
             }
             Command::Steer { deployment, how } => self.steer(deployment, how, at),
             Command::Apply(documents) => self.apply_documents(documents, at),
@@ -244,12 +247,7 @@ impl State {
         if host.refusal(&need).is_some() {
             return Err(Refusal::Overtaken("the node cannot take it any more"));
         }
-        let wanted = spec.ports.iter().map(|port| (port.port, port.protocol));
-        let clash = ports.len() != spec.ports.len()
-            || wanted.zip(&ports).any(|((fixed, protocol), port)| {
-                (fixed != 0 && fixed != *port) || host.ports.contains(&(*port, protocol))
-            });
-        if clash {
+        if !host.can_give(&ports, &spec) {
             return Err(Refusal::Overtaken("a port has been taken meanwhile"));
         }
         let placement =

@@ -126,6 +126,22 @@ impl NodeUse {
         self.lacks_ports(need).then_some(Reason::Ports)
     }
 
+    /// Whether an instance of `spec` can have these ports: fixed ones as they are, the others from
+    /// the node's range, none of them taken.
+    pub(crate) fn can_give(&self, ports: &[u16], spec: &Spec) -> bool {
+        let (first, last) = self.node.ports;
+        let mut own = BTreeSet::new();
+        ports.len() == spec.ports.len()
+            && spec.ports.iter().zip(ports).all(|(wanted, port)| {
+                let fits = match wanted.port {
+                    0 => (first..=last).contains(port),
+                    fixed => fixed == *port,
+                };
+                let held = (*port, wanted.protocol);
+                fits && !self.ports.contains(&held) && own.insert(held)
+            })
+    }
+
     /// Whether the node's range has fewer free ports than are to be assigned. A port held for one
     /// protocol is not assigned for the other.
     fn lacks_ports(&self, need: &Need) -> bool {

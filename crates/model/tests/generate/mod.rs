@@ -1,0 +1,227 @@
+//! Commands, drawn from a small world so that they meet: four services, four nodes. Shared by the
+//! property tests of the model and of the planner.
+
+use std::collections::BTreeMap;
+
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::model::{
+    AgentRegistration, Availability, Bytes, Command, CommandLine, Constraint, Cpu, DeploymentId,
+    Document, Gateway, HealthCheck, HttpProbe, InstanceId, Leave, Millis, NodeId, OnFailure, Port,
+    Probe, Process, Protocol, ReadinessCheck, Registration, Resources, Restart, Rollout, Route,
+    ServiceId, Share, Spec, Steer, Step, Stop, Timestamp,
+};
+
+const SERVICES: [&str; 4] = ["/a", "/b", "/c/d", "/c/e"];
+const NODES: [&str; 4] = ["n0", "n1", "n2", "n3"];
+
+pub(crate) fn service() -> impl Strategy<Value = ServiceId> {
+    prop::sample::select(&SERVICES[..]).prop_map(|id| id.parse().unwrap())
+}
+
+pub(crate) fn node() -> impl Strategy<Value = NodeId> {
+    prop::sample::select(&NODES[..]).prop_map(|id| id.parse().unwrap())
+}
+
+fn share() -> impl Strategy<Value = Share> {
+    prop::sample::select(vec!["0", "1", "2", "25%", "50%", "100%"])
+        .prop_map(|text| text.parse().unwrap())
+}
+
+fn constraint() -> impl Strategy<Value = Constraint> {
+    let texts = vec![
+        "hostname UNIQUE",
+        "rack UNIQUE",
+        "rack CLUSTER",
+        "rack CLUSTER a",
+        "rack GROUP_BY",
+        "rack GROUP_BY 2",
+        "rack MAX_PER 1",
+        "rack MAX_PER 2",
+        "rack LIKE [ab]",
+        "rack UNLIKE a",
+        "rack IS b",
+    ];
+    prop::sample::select(texts)
+        .prop_map(|text| text.split(' ').map(String::from).collect::<Vec<_>>().try_into().unwrap())
+}
+
+fn rollout() -> impl Strategy<Value = Rollout> {
+    let on_failure = prop::sample::select(vec![OnFailure::Rollback, OnFailure::Hold]);
+    (share(), share(), 1u64..60, on_failure, 0u64..3).prop_map(
+        |(min_healthy, max_over, deadline, on_failure, settle)| Rollout {
+            min_healthy,
+            max_over,
+            deadline: Millis::secs(deadline),
+            on_failure,
+            settle: Millis::secs(settle),
+        },
+    )
+}
+
+fn ports() -> impl Strategy<Value = Vec<Port>> {
+    let fixed = prop::sample::select(vec![0u16, 0, 0, 8080, 20001]);
+    let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp]);
+    let port =
+        (fixed, protocol).prop_map(|(port, protocol)| Port { port, protocol, ..Port::default() });
+    vec(port, 1..3)
+}
+
+pub(crate) fn spec() -> impl Strategy<Value = Spec> {
+    let resources = (prop::sample::select(vec![0u32, 500, 1000, 2000]), 0u64..3);
+    let checks = (any::<bool>(), any::<bool>());
+    let runs = (0u32..4, resources, ports(), option::weighted(0.3, constraint()));
+    let depends_on = btree_set(service(), 0..2);
+    let times = (prop::sample::select(vec![0u64, 5]), prop::sample::select(vec![0u64, 3, 600]));
+    (service(), 0u32..5, runs, checks, rollout(), depends_on, times).prop_map(
+        |(service, instances, runs, (health, ready), rollout, depends_on, (drain, reset))| {
+            let (version, (cpu, memory), ports, constraint) = runs;
+            let probe = Probe::Http(HttpProbe { path: "/".into(), ..HttpProbe::default() });
+            let health = health.then(|| HealthCheck {
+                probe: probe.clone(),
+                interval: Millis::secs(5),
+                timeout: Millis::secs(5),
+                failures: 3,
+                grace: Millis::secs(30),
+            });
+            let readiness = ready.then(|| ReadinessCheck {
+                probe,
+                interval: Millis::secs(1),
+                timeout: Millis::secs(5),
+            });
+            Spec {
+                service,
+                instances,
+                container: None,
+                process: Some(Process {
+                    command: CommandLine::Shell(format!("serve {version}")),
+                    workdir: None,
+                    user: None,
+                }),
+                resources: Resources { cpu: Cpu(cpu), memory: Bytes::mib(memory * 512) },
+                ports,
+                env: BTreeMap::new(),
+                health: health.into_iter().collect(),
+                readiness,
+                rollout,
+                restart: Restart { reset_after: Millis::secs(reset), ..Restart::default() },
+                stop: Stop { drain: Millis::secs(drain), ..Stop::default() },
+                constraints: constraint.into_iter().collect(),
+                requires: Default::default(),
+                depends_on,
+                labels: BTreeMap::new(),
+            }
+        },
+    )
+}
+
+fn gateway() -> impl Strategy<Value = Gateway> {
+    (8000u16..8002, service()).prop_map(|(port, service)| Gateway {
+        gateway: format!("on-{port}").parse().unwrap(),
+        listen: port.to_string().parse().unwrap(),
+        routes: vec![Route {
+            hosts: Default::default(),
+            path: "/".into(),
+            to: service.to_string().try_into().unwrap(),
+        }],
+    })
+}
+
+pub(crate) fn agent() -> impl Strategy<Value = AgentRegistration> {
+    let rack = prop::sample::select(vec!["a", "b", "c"]);
+    let ports = prop::sample::select(vec![(20000u16, 31999u16), (20000, 20003)]);
+    (1u32..6, 1u64..6, option::weighted(0.8, rack), ports).prop_map(|(cpu, memory, rack, ports)| {
+        AgentRegistration {
+            port: 4041,
+            capacity: Resources { cpu: Cpu(cpu * 1000), memory: Bytes::mib(memory * 512) },
+            labels: rack.map(|rack| ("rack".into(), rack.into())).into_iter().collect(),
+            capabilities: Default::default(),
+            ports,
+        }
+    })
+}
+
+fn registration() -> impl Strategy<Value = Registration> {
+    (node(), option::weighted(0.8, agent())).prop_map(|(node, agent)| Registration {
+        address: format!("{node}.example"),
+        node,
+        agent,
+    })
+}
+
+fn availability() -> impl Strategy<Value = Availability> {
+    prop::sample::select(vec![
+        Availability::Active,
+        Availability::Active,
+        Availability::Cordoned,
+        Availability::Draining,
+    ])
+}
+
+/// What users ask for.
+pub(crate) fn wish() -> impl Strategy<Value = Command> {
+    let services = || vec(spec().prop_map(|spec| Document::Service(Box::new(spec))), 1..3);
+    let steer = prop::sample::select(vec![Steer::Pause, Steer::Resume, Steer::Abort]);
+    prop_oneof![
+        12 => services().prop_map(Command::Apply),
+        2 => gateway().prop_map(|gateway| Command::Apply(vec![Document::Gateway(gateway)])),
+        3 => (service(), 0u32..6)
+            .prop_map(|(service, instances)| Command::Scale { service, instances }),
+        2 => service().prop_map(|service| Command::Restart { service }),
+        3 => (service(), option::of(1u32..4))
+            .prop_map(|(service, to)| Command::Undo { service, to }),
+        3 => vec(service(), 1..4).prop_map(Command::RemoveServices),
+        1 => (8000u16..8002).prop_map(|port| {
+            Command::RemoveGateway(format!("on-{port}").parse().unwrap())
+        }),
+        5 => (1u64..12, steer)
+            .prop_map(|(number, how)| Command::Steer { deployment: DeploymentId(number), how }),
+        3 => (node(), availability())
+            .prop_map(|(node, availability)| Command::SetAvailability { node, availability }),
+        1 => node().prop_map(Command::RemoveNode),
+        1 => Just(Command::Lead),
+    ]
+}
+
+fn leave() -> impl Strategy<Value = Leave> {
+    prop::sample::select(vec![Leave::Replaced, Leave::Unhealthy, Leave::Lost, Leave::Removed])
+}
+
+fn instance() -> impl Strategy<Value = InstanceId> {
+    (service(), 0u32..5, 1u32..4)
+        .prop_map(|(service, slot, attempt)| InstanceId::new(service, slot, attempt))
+}
+
+/// Steps as a planner might have proposed them, and as none ever would.
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (instance(), 1u32..4, node(), vec(prop::sample::select(vec![8080u16, 20001, 20002]), 1..3))
+            .prop_map(|(instance, revision, node, ports)| {
+                Step::Place { instance, revision, node, ports }
+            }),
+        1 => (instance(), 0u64..100, leave()).prop_map(|(instance, until, why)| {
+            Step::Drain { instance, until: Timestamp(until), why }
+        }),
+        2 => (instance(), leave()).prop_map(|(instance, why)| Step::Stop { instance, why }),
+        2 => (instance(), leave()).prop_map(|(instance, why)| Step::Forget { instance, why }),
+        1 => (service(), 0u32..5).prop_map(|(service, ready)| Step::Progress { service, ready }),
+        3 => service().prop_map(|service| Step::Arrive { service }),
+        2 => (1u64..12, service()).prop_map(|(number, service)| Step::Fail {
+            deployment: DeploymentId(number),
+            service,
+            reason: "it was".into(),
+        }),
+    ]
+}
+
+/// Anything at all.
+#[allow(dead_code, reason = "the planner's tests do without")]
+pub(crate) fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        5 => wish(),
+        1 => registration().prop_map(Command::Register),
+        8 => step().prop_map(Command::Adopt),
+    ]
+}

@@ -1,0 +1,125 @@
+//! The laws of the state, held against histories of commands of every kind, sensible or not.
+//! `PROPTEST_CASES` says how many.
+
+mod generate;
+
+use std::collections::BTreeMap;
+
+use muster_model as model;
+
+use model::{Command, Document, Goal, Key, Object, Placement, State, Step, Timestamp};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// Everything that is to be stored.
+fn objects(state: &State) -> BTreeMap<Key, Object> {
+    let mut keys = vec![Key::Meta];
+    keys.extend(state.nodes().map(|node| Key::Node(node.id.clone())));
+    keys.extend(state.deployments().map(|deployment| Key::Deployment(deployment.id)));
+    keys.extend(state.gateways().map(|gateway| Key::Gateway(gateway.gateway.clone())));
+    for service in state.services() {
+        let id = &service.id;
+        keys.push(Key::Service(id.clone()));
+        keys.extend(service.revisions.keys().map(|number| Key::Revision(id.clone(), *number)));
+        let seats = service.placements.keys();
+        keys.extend(
+            seats.map(|seat| Key::Instance(model::InstanceId { service: id.clone(), seat: *seat })),
+        );
+    }
+    keys.into_iter().map(|key| (key.clone(), state.object(&key).unwrap())).collect()
+}
+
+fn placements(state: &State) -> BTreeMap<model::InstanceId, Placement> {
+    let services = state.services();
+    let placed = services.flat_map(|service| {
+        service.placements.iter().map(|(seat, placement)| {
+            let instance = model::InstanceId { service: service.id.clone(), seat: *seat };
+            (instance, placement.clone())
+        })
+    });
+    placed.collect()
+}
+
+proptest! {
+    #[test]
+    fn every_command_keeps_the_laws(history in vec((generate::command(), 0u64..30_000), 1..60)) {
+        let mut state = State::new();
+        let mut now = Timestamp(1_000_000);
+        // What a store would hold that is told of changes only.
+        let mut stored = objects(&state);
+        for (command, later) in history {
+            now.0 += later;
+            let before = objects(&state);
+            let goals = placements(&state);
+            let said = format!("{command:?}");
+            match state.apply(command, now) {
+                Err(_) => prop_assert_eq!(&before, &objects(&state), "{} was refused", said),
+                Ok(applied) => {
+                    for key in applied.changed {
+                        match state.object(&key) {
+                            Some(object) => drop(stored.insert(key, object)),
+                            None => drop(stored.remove(&key)),
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!(state.violations(), vec![], "after {}", said);
+            let all = objects(&state);
+            prop_assert_eq!(&stored, &all, "not all changes are told of {}", said);
+            for (instance, placement) in placements(&state) {
+                let earlier = goals.get(&instance).map(|earlier| &earlier.goal);
+                let forward = match (earlier, &placement.goal) {
+                    (Some(Goal::Drain { .. }), Goal::Run) => false,
+                    (Some(Goal::Stop { .. }), goal) => matches!(goal, Goal::Stop { .. }),
+                    _ => true,
+                };
+                prop_assert!(forward, "{}: {:?} after {}", instance, placement.goal, said);
+            }
+        }
+        let loaded = State::load(stored.clone());
+        prop_assert_eq!(objects(&loaded), stored);
+        prop_assert_eq!(loaded.violations(), vec![]);
+        let uses = |state: &State| state.node_uses().map(|node| (**node).clone()).collect::<Vec<_>>();
+        prop_assert_eq!(uses(&loaded), uses(&state));
+    }
+
+    #[test]
+    fn objects_read_back_from_their_text(history in vec(generate::command(), 1..40)) {
+        let mut state = State::new();
+        for command in history {
+            drop(state.apply(command, Timestamp(5)));
+        }
+        for (key, object) in objects(&state) {
+            let parsed: Key = key.to_string().parse().unwrap();
+            prop_assert_eq!(&parsed, &key);
+            let text = serde_json::to_vec(&object).unwrap();
+            prop_assert_eq!(Object::read(&key, &text).unwrap(), object);
+        }
+    }
+
+    #[test]
+    fn applying_the_same_again_changes_nothing(spec in generate::spec()) {
+        let mut state = State::new();
+        let apply = || Command::Apply(vec![Document::Service(Box::new(spec.clone()))]);
+        if state.apply(apply(), Timestamp(1)).is_ok() {
+            let before = objects(&state);
+            let applied = state.apply(apply(), Timestamp(2)).unwrap();
+            prop_assert!(applied.changed.is_empty());
+            prop_assert_eq!(before, objects(&state));
+        }
+    }
+}
+
+/// The number of slots is bounded by what is wanted, whatever a step says.
+#[test]
+fn a_slot_far_out_is_not_placed() {
+    let mut state = State::new();
+    let service: model::ServiceId = "/a".parse().unwrap();
+    let text = r#"{"service": "/a", "process": {"command": "serve"}}"#;
+    let spec = serde_json::from_str(text).unwrap();
+    state.apply(Command::Apply(vec![Document::Service(Box::new(spec))]), Timestamp(1)).unwrap();
+    let instance = model::InstanceId::new(service, u32::MAX, 1);
+    let node = "n0".parse().unwrap();
+    let step = Step::Place { instance, revision: 1, node, ports: Vec::new() };
+    assert!(state.apply(Command::Adopt(step), Timestamp(2)).is_err());
+}
