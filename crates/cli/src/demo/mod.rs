@@ -60,6 +60,8 @@ pub(crate) async fn run(args: Args, screen: Screen) -> Result<Exit, Failure> {
     let stop = stop_signal()?;
     let first_port = free_ports()?;
     let supply = Supply {
+        // Containers of another agent on this machine are none of the demo's business, least of
+        // all when it clears up.
         no_docker: true,
         ports: Some((first_port + 1, first_port + PORTS - 1)),
         ..Supply::default()

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::{DeploymentView, MoveView};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use model::{DeploymentId, MoveState, ServiceId, Stage};
+use model::{DeploymentId, MoveState, ServiceId, Stage, Wait};
 
 use super::age;
 
@@ -59,7 +59,11 @@ impl Progress {
                     let bar = bars.entry(key).or_insert_with(|| add_bar(all, progress));
                     bar.set_length(progress.wanted.max(1).into());
                     bar.set_position(position(progress).into());
-                    bar.set_message(tail(progress, state, &deployment.stage));
+                    let countdown = match deployment.stage {
+                        Stage::Running => countdown(progress),
+                        _ => String::new(),
+                    };
+                    bar.set_message(format!("{text}{countdown}"));
                 }
             }
         }
@@ -100,6 +104,15 @@ fn position(progress: &MoveView) -> u32 {
     }
 }
 
+/// The last half minute is told, so that nobody is surprised by a rollback. Only on bars: lines
+/// are told when something has changed, not each second.
+fn countdown(progress: &MoveView) -> String {
+    match progress.deadline_in.filter(|left| left.0 < 30_000) {
+        Some(left) => format!(", fails in {}", age::span(left)),
+        None => String::new(),
+    }
+}
+
 /// A move in one line.
 fn words(progress: &MoveView, state: Option<MoveState>, stage: &Stage) -> String {
     let tail = tail(progress, state, stage);
@@ -122,10 +135,11 @@ fn tail(progress: &MoveView, state: Option<MoveState>, stage: &Stage) -> String 
         Some(MoveState::Done) => parts.push("done".into()),
         _ if stage.is_over() => {}
         _ => {
-            parts.extend(progress.waits.iter().map(|wait| wait.message.clone()));
-            // The last minute is told, so that nobody is surprised by a rollback.
-            let left = progress.deadline_in.filter(|left| left.0 < 60_000);
-            parts.extend(left.map(|left| format!("fails in {}", age::span(left))));
+            parts.extend(progress.waits.iter().map(|wait| match &wait.wait {
+                // How many are ready has been said.
+                Wait::Ready { why, .. } => why.clone(),
+                _ => wait.message.clone(),
+            }));
         }
     }
     parts.join(", ")
@@ -135,12 +149,12 @@ fn tail(progress: &MoveView, state: Option<MoveState>, stage: &Stage) -> String 
 mod tests {
     use super::*;
     use api::WaitView;
-    use model::{Millis, Wait};
+    use model::Millis;
 
     fn progress(wanted: u32, ready: u32, outgoing: u32) -> MoveView {
         let service: ServiceId = "/shop/web".parse().unwrap();
         let wait = Wait::Budget { live: 5, max: 5 };
-        let waits = vec![WaitView { service: service.clone(), message: wait.to_string(), wait }];
+        let waits = vec![WaitView { service: service.clone(), message: "no room".into(), wait }];
         MoveView { service, wanted, ready, outgoing, deadline_in: Some(Millis::secs(42)), waits }
     }
 
@@ -149,18 +163,13 @@ mod tests {
         let check = |progress: MoveView, state, stage, expected: &str| {
             assert_eq!(words(&progress, Some(state), &stage), expected);
         };
-        check(
-            progress(4, 1, 4),
-            MoveState::Moving,
-            Stage::Running,
-            "1/4 ready, 4 old, 5 instances live of at most 5, fails in 42s",
-        );
+        check(progress(4, 1, 4), MoveState::Moving, Stage::Running, "1/4 ready, 4 old, no room");
         check(progress(4, 4, 0), MoveState::Done, Stage::Running, "4/4 ready, done");
         check(
             progress(0, 0, 2),
             MoveState::Moving,
             Stage::Paused,
-            "paused: removing, 2 old, 5 instances live of at most 5, fails in 42s",
+            "paused: removing, 2 old, no room",
         );
     }
 

@@ -28,7 +28,11 @@ pub(crate) async fn show(
         Format::Json | Format::Yaml => {}
         Format::Name => {
             for change in &reply.changes {
-                screen.line(format!("{}/{}", change.kind, change.name.trim_start_matches('/')))?;
+                // As `muster rm` takes them.
+                match change.kind.as_str() {
+                    "gateway" => screen.line(format!("gateway/{}", change.name))?,
+                    _ => screen.line(&change.name)?,
+                }
             }
         }
         Format::Table | Format::Wide => {

@@ -21,7 +21,9 @@ pub(super) async fn show(session: &Session, id: &ServiceId) -> Result<Exit, Fail
     let mut sheet = Sheet::new(&session.screen, 12);
     head(&mut sheet, &session.screen, &view, age::now());
     sheet.section("Why it is not as wanted", &why(&session.screen, &view, &instances));
-    spec(&mut sheet, &view.spec);
+    let mut wanted = Sheet::new(&session.screen, 11);
+    spec(&mut wanted, &view.spec);
+    sheet.section("What is wanted of each instance", wanted.finish());
     sheet.section("Instances", &session.screen.table(&instances));
     let revisions: Vec<Revision> = view.revisions.iter().map(|r| r.as_ref().clone()).collect();
     sheet.section("Revisions", &session.screen.table(&revisions));
