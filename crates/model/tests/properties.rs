@@ -1,6 +1,8 @@
 //! The laws of the state, held against histories of commands of every kind, sensible or not.
 //! `PROPTEST_CASES` says how many.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod generate;
 
 use std::collections::BTreeMap;

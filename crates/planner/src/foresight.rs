@@ -1,7 +1,8 @@
 //! What would happen: a plan played through to its end, assuming that everything works.
 
 use model::{
-    Command, Goal, InstanceId, Observed, Phase, ServiceId, State, Status, Step, Timestamp, Wait,
+    Agent, Command, Goal, InstanceId, Observed, Phase, ServiceId, State, Status, Step, Timestamp,
+    Wait,
 };
 
 use crate::plan;
@@ -22,8 +23,8 @@ const WAVES_MAX: usize = 10_000;
 /// stops, gateways follow.
 pub fn foresee(mut state: State, mut observed: Observed, mut now: Timestamp) -> Foresight {
     let mut foresight = Foresight::default();
-    suppose_all_have_spoken(&state, &mut observed, now);
     while foresight.waves.len() < WAVES_MAX {
+        suppose_all_have_spoken(&state, &mut observed, now);
         let plan = plan(&state, &observed, now);
         foresight.waits = plan.waits;
         let mut wave = Vec::new();
@@ -34,7 +35,10 @@ pub fn foresee(mut state: State, mut observed: Observed, mut now: Timestamp) -> 
         }
         let went_on = suppose_it_works(&state, &mut observed, now);
         if wave.is_empty() && !went_on {
-            break;
+            match later(&foresight.waits) {
+                Some(at) => now = at,
+                None => break,
+            }
         }
         // Progress is bookkeeping, not something that anyone would see.
         wave.retain(|step| !matches!(step, Step::Progress { .. }));
@@ -46,14 +50,26 @@ pub fn foresee(mut state: State, mut observed: Observed, mut now: Timestamp) -> 
     foresight
 }
 
-/// Agents that have not spoken since observing began are taken to be well: the plan shown is for
-/// the cluster as it is meant to be.
+/// When a wait that ends by itself is over: what failed before may be placed again.
+fn later(waits: &[(ServiceId, Wait)]) -> Option<Timestamp> {
+    let ends = waits.iter().filter_map(|(_, wait)| match wait {
+        Wait::BackOff { until } => Some(*until),
+        _ => None,
+    });
+    ends.min()
+}
+
+/// Agents and gateways that are not overdue are taken to be well, and to have told everything:
+/// the plan shown is for the cluster as it is meant to be.
 fn suppose_all_have_spoken(state: &State, observed: &mut Observed, now: Timestamp) {
-    for node in state.nodes().filter(|node| node.capacity.is_some()) {
-        let known = observed.agents.get(&node.id).copied();
-        if known.is_none() && !observed.is_lost(&node.id, now) {
-            let agent = model::Agent { seen_at: now, told_all: true };
+    for node in state.nodes() {
+        if node.capacity.is_some() && !observed.is_lost(&node.id, now) {
+            let agent = Agent { seen_at: now, told_all: true };
             observed.agents.insert(node.id.clone(), agent);
+        }
+        if node.gateway && observed.gateway_answers(&node.id, now) {
+            let gateway = observed.gateways.entry(node.id.clone()).or_default();
+            gateway.seen_at = now;
         }
     }
 }

@@ -27,6 +27,8 @@ mod service;
 mod surplus;
 mod view;
 
+use std::collections::BTreeSet;
+
 use model::{Observed, Service, ServiceId, State, Step, Timestamp, Wait};
 
 pub use agenda::Agenda;
@@ -82,9 +84,10 @@ pub(crate) fn plan_for<'a>(
     // What has ended makes room for all the others, wherever they stand in the order.
     let ended: Vec<_> =
         restless.iter().map(|service| ended::forget(view, service, &mut room, &mut plan)).collect();
+    let mut failed = BTreeSet::new();
     let mut wake_at = view.loss_at;
     for (service, ended) in restless.into_iter().zip(ended) {
-        service::plan(view, service, ended, &mut room, &mut plan);
+        service::plan(view, service, ended, &mut room, &mut plan, &mut failed);
         if let Some(at) = plan.wake_at.take() {
             due(service, at);
             wake_at = Some(wake_at.map_or(at, |known| known.min(at)));

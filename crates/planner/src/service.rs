@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Deployment, Goal, InstanceId, Leave, Move, Observed, Phase, Placement, Seat, Service, Spec,
-    Stage, Status, Step, Timestamp, Wait, not_serving,
+    Deployment, DeploymentId, Goal, InstanceId, Leave, Move, Observed, Phase, Placement, Seat,
+    Service, Spec, Stage, Status, Step, Timestamp, Wait, not_serving,
 };
 
 use crate::ended::Ended;
@@ -64,8 +64,13 @@ pub(crate) fn plan(
     ended: Ended,
     room: &mut Room,
     plan: &mut Plan,
+    failed: &mut BTreeSet<DeploymentId>,
 ) {
-    Planning { view, service, deployment: deployment(view, service), ended, room, plan }.run();
+    // A deployment that fails in this very plan turns its services back first.
+    if service.deployment.is_none_or(|deployment| !failed.contains(&deployment)) {
+        let deployment = deployment(view, service);
+        Planning { view, service, deployment, ended, room, plan, failed }.run();
+    }
 }
 
 fn deployment<'a>(view: &View<'a>, service: &Service) -> Option<(&'a Deployment, &'a Move)> {
@@ -81,6 +86,8 @@ struct Planning<'a, 'p> {
     ended: Ended,
     room: &'p mut Room,
     plan: &'p mut Plan,
+    /// The deployments that fail in this plan.
+    failed: &'p mut BTreeSet<DeploymentId>,
 }
 
 impl<'a> Planning<'a, '_> {
@@ -317,6 +324,7 @@ impl<'a> Planning<'a, '_> {
         let id = &self.service.id;
         let reason = format!("revision {revision} of {id} made no progress for {span}: {why}");
         let service = id.clone();
+        self.failed.insert(deployment.id);
         self.plan.steps.push(Step::Fail { deployment: deployment.id, service, reason });
     }
 

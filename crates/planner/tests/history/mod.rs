@@ -1,0 +1,461 @@
+//! What may happen to a cluster, and a cluster that it happens to, with an agenda that is told of
+//! it as a server would tell it.
+
+use std::collections::BTreeMap;
+
+use muster_planner::scenario::World;
+use muster_planner::{Agenda, Plan};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+
+use super::model::{
+    AgentRegistration, Applied, Availability, Bytes, Command, Cpu, Goal, InstanceId, Key, Millis,
+    NodeId, PORTS, Phase, Resources, Status,
+};
+use super::{generate, oracle};
+
+/// One thing that happens.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    Join(NodeId, AgentRegistration),
+    JoinGateway(NodeId),
+    Wish(Command),
+    Report(usize, Told),
+    Busy(NodeId, usize),
+    Work,
+    Tick(Millis),
+    Lose(NodeId),
+    Find(NodeId),
+    ForgetAll,
+    TellAll,
+    Adopt,
+    AdoptAll,
+}
+
+/// What an agent may tell of an instance.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Told {
+    Starting,
+    Running,
+    Well,
+    Healthy,
+    Unhealthy,
+    Failed,
+    Stopped,
+}
+
+/// What may happen without a reason for anything to move.
+#[derive(Debug, Clone)]
+pub(crate) enum Idle {
+    Tick,
+    Cordon(NodeId, bool),
+    NewNode,
+    ForgetAndTell,
+    Repeat,
+}
+
+pub(crate) fn join() -> impl Strategy<Value = Event> {
+    (generate::node(), generate::agent()).prop_map(|(node, agent)| Event::Join(node, agent))
+}
+
+fn told() -> impl Strategy<Value = Told> {
+    prop::sample::select(vec![
+        Told::Starting,
+        Told::Running,
+        Told::Well,
+        Told::Well,
+        Told::Healthy,
+        Told::Unhealthy,
+        Told::Unhealthy,
+        Told::Failed,
+        Told::Stopped,
+        Told::Stopped,
+    ])
+}
+
+pub(crate) fn event() -> impl Strategy<Value = Event> {
+    let spans = prop::sample::select(vec![0u64, 500, 1_000, 4_000, 15_000, 30_000, 61_000]);
+    prop_oneof![
+        2 => join(),
+        1 => generate::node().prop_map(Event::JoinGateway),
+        8 => generate::wish().prop_map(Event::Wish),
+        14 => (any::<usize>(), told()).prop_map(|(nth, told)| Event::Report(nth, told)),
+        1 => (generate::node(), any::<usize>()).prop_map(|(node, nth)| Event::Busy(node, nth)),
+        6 => Just(Event::Work),
+        8 => spans.prop_map(|span| Event::Tick(Millis(span))),
+        2 => generate::node().prop_map(Event::Lose),
+        2 => generate::node().prop_map(Event::Find),
+        1 => Just(Event::ForgetAll),
+        2 => Just(Event::TellAll),
+        6 => Just(Event::Adopt),
+        10 => Just(Event::AdoptAll),
+    ]
+}
+
+pub(crate) fn idle() -> impl Strategy<Value = Idle> {
+    prop_oneof![
+        4 => Just(Idle::Tick),
+        2 => (generate::node(), any::<bool>()).prop_map(|(node, on)| Idle::Cordon(node, on)),
+        1 => Just(Idle::NewNode),
+        1 => Just(Idle::ForgetAndTell),
+        2 => Just(Idle::Repeat),
+    ]
+}
+
+pub(crate) fn big_agent() -> AgentRegistration {
+    AgentRegistration {
+        port: 4041,
+        capacity: Resources { cpu: Cpu(64_000), memory: Bytes::mib(65_536) },
+        labels: BTreeMap::new(),
+        capabilities: Default::default(),
+        ports: PORTS,
+    }
+}
+
+/// A cluster to which things happen.
+pub(crate) struct Run {
+    pub(crate) world: World,
+    agenda: Agenda,
+}
+
+/// More rounds of adopting than any plan needs.
+const ROUNDS_MAX: usize = 40;
+
+impl Run {
+    pub(crate) fn new() -> Run {
+        Run { world: World::new(), agenda: Agenda::everything() }
+    }
+
+    /// Something happens, and all that must hold is checked.
+    pub(crate) fn happen(&mut self, event: Event) -> Result<(), TestCaseError> {
+        let said = format!("{event:?}");
+        let check = |error: TestCaseError| match error {
+            TestCaseError::Fail(why) => TestCaseError::fail(format!("{why}\n after {said}")),
+            other => other,
+        };
+        match event {
+            Event::Adopt => drop(self.adopt_checked().map_err(check)?),
+            Event::AdoptAll => self.adopt_all_checked().map_err(check)?,
+            other => self.happen_unchecked(other),
+        }
+        prop_assert_eq!(self.world.state.violations(), vec![], "after {}", said);
+        self.check_agenda().map_err(check)
+    }
+
+    pub(crate) fn happen_unchecked(&mut self, event: Event) {
+        let outcome = match event {
+            Event::Join(node, agent) => {
+                self.agenda.touch_all();
+                let known = self.world.state.node(&node).is_some_and(|n| n.node.capacity.is_some());
+                if known {
+                    // An agent that started again: it tells the server what still runs.
+                    let address = format!("{node}.example");
+                    let agent = Some(agent);
+                    let registration = super::model::Registration { node, address, agent };
+                    self.world.apply(Command::Register(registration))
+                } else {
+                    self.world.join(&node, agent)
+                }
+            }
+            Event::JoinGateway(node) => {
+                self.agenda.touch_all();
+                self.world.join_gateway(&node)
+            }
+            Event::Wish(command) => self.world.apply(command),
+            Event::Report(nth, told) => {
+                self.report(nth, told);
+                Ok(Applied::default())
+            }
+            Event::Busy(node, nth) => {
+                let instance = self.nth(nth);
+                if let Some(gateway) = self.world.observed.gateways.get_mut(&node) {
+                    gateway.busy = instance.into_iter().collect();
+                }
+                Ok(Applied::default())
+            }
+            Event::Work => {
+                self.work();
+                Ok(Applied::default())
+            }
+            Event::Tick(span) => {
+                self.world.tick(span);
+                Ok(Applied::default())
+            }
+            Event::Lose(node) => {
+                self.world.lose(&node);
+                Ok(Applied::default())
+            }
+            Event::Find(node) => {
+                self.agenda.touch_all();
+                self.world.find(&node);
+                Ok(Applied::default())
+            }
+            Event::ForgetAll => {
+                self.agenda.touch_all();
+                self.world.forget_all();
+                Ok(Applied::default())
+            }
+            Event::TellAll => {
+                self.tell_all();
+                Ok(Applied::default())
+            }
+            Event::Adopt => {
+                let plan = self.world.plan();
+                self.adopt(&plan);
+                Ok(Applied::default())
+            }
+            Event::AdoptAll => {
+                self.adopt_all();
+                Ok(Applied::default())
+            }
+        };
+        if let Ok(applied) = outcome {
+            self.touch(&applied);
+        }
+    }
+
+    /// Puts on the agenda what a change concerns, as a server does.
+    fn touch(&mut self, applied: &Applied) {
+        for key in &applied.changed {
+            match key {
+                Key::Service(id) | Key::Revision(id, _) => self.agenda.touch(id),
+                Key::Instance(id) => self.agenda.touch(&id.service),
+                Key::Node(id) => self.agenda.touch_node(&self.world.state, id),
+                Key::Deployment(id) => {
+                    let deployment = self.world.state.deployment(*id);
+                    for m in deployment.iter().flat_map(|deployment| &deployment.moves) {
+                        self.agenda.touch(&m.service);
+                    }
+                }
+                Key::Gateway(_) => self.agenda.touch_all(),
+                Key::Meta => {}
+            }
+        }
+    }
+
+    fn tell_all(&mut self) {
+        self.agenda.touch_all();
+        let nodes: Vec<_> = self.world.state.nodes().map(|node| node.id.clone()).collect();
+        for node in nodes {
+            if self.world.speaks(&node) {
+                self.world.tell(&node);
+            }
+        }
+    }
+
+    fn work(&mut self) {
+        let services: Vec<_> = self.world.state.services().map(|s| s.id.clone()).collect();
+        self.world.work();
+        services.iter().for_each(|service| self.agenda.touch(service));
+    }
+
+    fn nth(&self, nth: usize) -> Option<InstanceId> {
+        let services = self.world.state.services();
+        let all: Vec<_> = services
+            .flat_map(|service| {
+                let seats = service.placements.keys();
+                seats.map(|seat| InstanceId { service: service.id.clone(), seat: *seat })
+            })
+            .collect();
+        (!all.is_empty()).then(|| all[nth % all.len()].clone())
+    }
+
+    /// An agent tells something that can be true.
+    fn report(&mut self, nth: usize, told: Told) {
+        let Some(instance) = self.nth(nth) else { return };
+        let goal = self.world.state.placement(&instance).map(|p| p.goal.clone());
+        let mut status = self.world.status(&instance);
+        if status.phase.is_over() {
+            return;
+        }
+        let now = self.world.now;
+        let run = |status: &mut Status| {
+            if status.phase != Phase::Running {
+                status.phase = Phase::Running;
+                status.started_at = Some(now);
+                status.healthy = None;
+                status.ready = false;
+            }
+        };
+        match told {
+            Told::Starting => status.phase = Phase::Starting,
+            Told::Running => run(&mut status),
+            Told::Well => {
+                run(&mut status);
+                (status.healthy, status.ready) = (Some(true), true);
+            }
+            Told::Healthy => {
+                run(&mut status);
+                status.healthy = Some(true);
+            }
+            Told::Unhealthy => {
+                run(&mut status);
+                status.healthy = Some(false);
+            }
+            Told::Failed => status.phase = Phase::Failed,
+            Told::Stopped if matches!(goal, Some(Goal::Stop { .. })) => {
+                status.phase = Phase::Stopped;
+            }
+            Told::Stopped => return,
+        }
+        self.agenda.touch(&instance.service);
+        self.world.report(&instance, status);
+    }
+
+    fn adopt(&mut self, plan: &Plan) {
+        for step in &plan.steps {
+            self.agenda.touch(step.service());
+            if let Ok(applied) = self.world.apply(Command::Adopt(step.clone())) {
+                self.touch(&applied);
+            }
+        }
+        self.world.tick(Millis(0));
+    }
+
+    fn adopt_all(&mut self) -> bool {
+        for _ in 0..ROUNDS_MAX {
+            let plan = self.world.plan();
+            if plan.steps.is_empty() {
+                return true;
+            }
+            self.adopt(&plan);
+        }
+        false
+    }
+
+    /// Adopts one plan, of which everything is checked.
+    fn adopt_checked(&mut self) -> Result<Plan, TestCaseError> {
+        let plan = self.world.plan();
+        prop_assert_eq!(&plan, &self.world.plan(), "planning twice differs");
+        prop_assert!(plan.wake_at.is_none_or(|at| at > self.world.now), "a wake in the past");
+        let before = self.world.clone();
+        let mut checked = self.world.clone();
+        for step in &plan.steps {
+            oracle::may_be_placed(&checked, step)?;
+            let outcome = checked.apply(Command::Adopt(step.clone()));
+            prop_assert!(outcome.is_ok(), "{:?} was refused: {:?}", step, outcome);
+        }
+        self.adopt(&plan);
+        oracle::keeps_within_the_budget(&before, &self.world)?;
+        oracle::goes_forward(&before, &self.world)?;
+        Ok(plan)
+    }
+
+    fn adopt_all_checked(&mut self) -> Result<(), TestCaseError> {
+        for round in 0.. {
+            prop_assert!(round < ROUNDS_MAX, "planning does not end: {:?}", self.world.plan());
+            // What one observation leads to is adopted at once, but for what it opens up.
+            let plan = self.adopt_checked()?;
+            if plan.steps.is_empty() {
+                break;
+            }
+            let next = self.world.plan().steps;
+            prop_assert!(
+                next.is_empty() || oracle::opens_up(&plan),
+                "adopted {:?}\n but then {:?}",
+                plan,
+                next
+            );
+        }
+        oracle::every_open_slot_waits(&self.world)
+    }
+
+    /// The agenda comes to the same plan as planning everything.
+    fn check_agenda(&mut self) -> Result<(), TestCaseError> {
+        let World { state, observed, now, .. } = &self.world;
+        let planned = self.agenda.plan(state, observed, *now);
+        let everything = self.world.plan();
+        prop_assert_eq!(&planned.steps, &everything.steps);
+        prop_assert_eq!(&planned.waits, &everything.waits);
+        // It may ask to be woken earlier, but never later.
+        let wakes = (planned.wake_at, everything.wake_at);
+        prop_assert!(wakes.0 == wakes.1 || wakes.0.is_some_and(|at| at > *now), "{:?}", wakes);
+        if let (at, Some(wanted)) = wakes {
+            prop_assert!(at.is_some_and(|at| at <= wanted), "{:?}", wakes);
+        }
+        // Its steps were only looked at.
+        planned.steps.iter().for_each(|step| self.agenda.touch(step.service()));
+        Ok(())
+    }
+
+    /// All faults stop: nodes are found, gateways finish, what starts works. Time passes until
+    /// nothing moves any more.
+    pub(crate) fn heal(&mut self) {
+        let nodes: Vec<_> = self.world.state.nodes().map(|node| node.id.clone()).collect();
+        nodes.iter().for_each(|node| self.world.find(node));
+        self.world.observed.gateways.values_mut().for_each(|gateway| gateway.busy.clear());
+        let mut idle = 0;
+        for _ in 0..2_000 {
+            let mut moved = !self.world.plan().steps.is_empty();
+            self.adopt_all();
+            moved |= self.cure();
+            moved |= self.world.work();
+            idle = if moved { 0 } else { idle + 1 };
+            if idle > 400 {
+                break;
+            }
+            self.world.tick(Millis::secs(1));
+        }
+    }
+
+    /// What is unhealthy comes to itself.
+    fn cure(&mut self) -> bool {
+        let services = self.world.state.services();
+        let all = services.flat_map(|service| {
+            let seats = service.placements.keys();
+            seats.map(|seat| InstanceId { service: service.id.clone(), seat: *seat })
+        });
+        let mut moved = false;
+        for instance in all.collect::<Vec<_>>() {
+            let mut status = self.world.status(&instance);
+            if status.healthy == Some(false) {
+                status.healthy = Some(true);
+                self.world.report(&instance, status);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    pub(crate) fn idle(&mut self, idle: Idle) {
+        let outcome = match idle {
+            Idle::Tick => {
+                self.world.tick(Millis::secs(10));
+                return;
+            }
+            Idle::Cordon(node, on) => {
+                let known = self.world.state.node(&node).map(|n| n.node.availability);
+                if known.is_none_or(|availability| availability == Availability::Draining) {
+                    return;
+                }
+                let availability = if on { Availability::Cordoned } else { Availability::Active };
+                // What waits for room may come when there is some.
+                if !self.world.plan().waits.is_empty() {
+                    return;
+                }
+                self.world.apply(Command::SetAvailability { node, availability })
+            }
+            Idle::NewNode => {
+                if !self.world.plan().waits.is_empty() {
+                    return;
+                }
+                self.world.join(&"n9".parse().unwrap(), big_agent())
+            }
+            Idle::ForgetAndTell => {
+                self.world.forget_all();
+                self.tell_all();
+                return;
+            }
+            Idle::Repeat => {
+                let services: Vec<_> = self.world.state.services().cloned().collect();
+                for service in services.iter().filter(|service| service.deployment.is_none()) {
+                    let spec = super::model::Spec::clone(service.spec());
+                    let document = super::model::Document::Service(Box::new(spec));
+                    drop(self.world.apply(Command::Apply(vec![document])));
+                }
+                return;
+            }
+        };
+        drop(outcome);
+    }
+}

@@ -1,0 +1,234 @@
+//! What must hold, worked out in another way than the planner does.
+
+use std::collections::BTreeMap;
+
+use muster_planner::Plan;
+use muster_planner::scenario::World;
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+
+use super::model::{
+    Availability, Goal, InstanceId, Leave, Node, Operator, Phase, Placement, Seat, Service, Share,
+    Step, Wait,
+};
+
+type Checked = Result<(), TestCaseError>;
+
+fn ready(world: &World, service: &Service, seat: Seat, placement: &Placement) -> bool {
+    let spec = service.running_spec(placement.revision);
+    let status = world.observed.status(&service.id, seat);
+    status.and_then(|status| status.ready_at(spec)).is_some_and(|at| at <= world.now)
+}
+
+/// Whether an instance serves as far as a rollout's floor is concerned.
+fn serves(world: &World, service: &Service, seat: Seat, placement: &Placement) -> bool {
+    let spec = service.running_spec(placement.revision);
+    let status = world.observed.status(&service.id, seat);
+    placement.is_wanted()
+        && !world.observed.is_lost(&placement.node, world.now)
+        && match service.is_current(placement.revision) {
+            true => ready(world, service, seat, placement),
+            false => status.is_some_and(|status| status.is_healthy(spec)),
+        }
+}
+
+fn live(world: &World, service: &Service) -> u32 {
+    let present = service.placements.iter().filter(|(seat, placement)| {
+        let status = world.observed.status(&service.id, **seat);
+        !world.observed.is_lost(&placement.node, world.now)
+            && !status.is_some_and(|status| status.phase.is_over())
+    });
+    present.count() as u32
+}
+
+fn at_least(share: Share, whole: u32) -> u32 {
+    match share {
+        Share::Count(count) => count.min(whole),
+        Share::Millionths(part) => (f64::from(whole) * f64::from(part) / 1e6).ceil() as u32,
+    }
+}
+
+fn at_most(share: Share, whole: u32) -> u32 {
+    match share {
+        Share::Count(count) => whole + count,
+        Share::Millionths(part) => {
+            whole + (f64::from(whole) * f64::from(part) / 1e6).floor() as u32
+        }
+    }
+}
+
+/// A plan that has been adopted took away no more than the floor allows, and brought no more than
+/// the ceiling does.
+pub(crate) fn keeps_within_the_budget(before: &World, after: &World) -> Checked {
+    for service in after.state.services().filter(|service| !service.removing) {
+        let Some(was) = before.state.service(&service.id) else { continue };
+        // A plan that turns the service back is followed by another one for its instances.
+        if was.target != service.target {
+            continue;
+        }
+        let rollout = &service.spec().rollout;
+        let wanted = service.spec().instances;
+        let floor = at_least(rollout.min_healthy, wanted);
+        let count = |world: &World, service: &Service| {
+            let placements = service.placements.iter();
+            placements.filter(|(seat, p)| serves(world, service, **seat, p)).count() as u32
+        };
+        let (had, has) = (count(before, was), count(after, service));
+        prop_assert!(has >= had || has >= floor, "{}: {} -> {} of {}", service.id, had, has, floor);
+        let mut ceiling = at_most(rollout.max_over, wanted);
+        // Where the shares leave no room at all, one more may come.
+        if ceiling == floor {
+            ceiling += 1;
+        }
+        let came = service.placements.keys().any(|seat| !was.placements.contains_key(seat));
+        let now_live = live(after, service);
+        prop_assert!(!came || now_live <= ceiling, "{}: {} of {}", service.id, now_live, ceiling);
+    }
+    Ok(())
+}
+
+fn rank(goal: &Goal) -> u8 {
+    match goal {
+        Goal::Run => 0,
+        Goal::Drain { .. } => 1,
+        Goal::Stop { .. } => 2,
+    }
+}
+
+/// Goals, attempts and deployments only go forward.
+pub(crate) fn goes_forward(before: &World, after: &World) -> Checked {
+    for service in after.state.services() {
+        let Some(was) = before.state.service(&service.id) else { continue };
+        for (seat, placement) in &service.placements {
+            let Some(was) = was.placements.get(seat) else { continue };
+            prop_assert!(rank(&was.goal) <= rank(&placement.goal));
+            prop_assert_eq!(&was.node, &placement.node, "an instance moved");
+        }
+        for (slot, was) in was.slots.iter().enumerate() {
+            prop_assert!(service.slot(slot as u32).attempts >= was.attempts);
+        }
+    }
+    for deployment in before.state.deployments().filter(|d| d.stage.is_over()) {
+        let now = after.state.deployment(deployment.id);
+        prop_assert!(now.is_none_or(|now| now.stage == deployment.stage));
+    }
+    Ok(())
+}
+
+/// A new instance fits, and keeps the constraints of its service.
+pub(crate) fn may_be_placed(world: &World, step: &Step) -> Checked {
+    let Step::Place { instance, node, .. } = step else { return Ok(()) };
+    let service = world.state.service(&instance.service).expect("it is placed");
+    let host = world.state.node(node).expect("it is there");
+    prop_assert_eq!(host.node.availability, Availability::Active);
+    prop_assert!(!world.observed.is_lost(node, world.now), "placed on a lost node");
+    let (used, needed) = (host.used, service.spec().resources);
+    let capacity = host.node.capacity.expect("an agent has called");
+    prop_assert!(used.cpu.0 + needed.cpu.0 <= capacity.cpu.0, "{:?}", step);
+    prop_assert!(used.memory.0 + needed.memory.0 <= capacity.memory.0, "{:?}", step);
+    let stands_on =
+        |placement: &&Placement| placement.is_wanted() && service.is_current(placement.revision);
+    let others = service.placements.values().filter(stands_on);
+    let others = others.filter_map(|placement| world.state.node(&placement.node));
+    let others: Vec<&Node> = others
+        .map(|node| &node.node)
+        .filter(|node| node.availability != Availability::Draining)
+        .collect();
+    for constraint in &service.spec().constraints {
+        let value = |node: &Node| node.attribute(&constraint.attribute).map(String::from);
+        let own = value(&host.node);
+        let same = others.iter().filter(|node| value(node) == own).count();
+        let wanted = constraint.value.as_deref();
+        let keeps = match (constraint.operator, own.as_deref()) {
+            (Operator::Unlike, None) => true,
+            (_, None) => false,
+            (Operator::Unique, _) => same == 0,
+            (Operator::Cluster, Some(own)) => match wanted {
+                Some(wanted) => wanted == own,
+                None => {
+                    others.iter().filter_map(|node| value(node)).next().is_none_or(|v| v == own)
+                }
+            },
+            (Operator::GroupBy, Some(_)) => {
+                let mut groups = BTreeMap::<String, usize>::new();
+                others
+                    .iter()
+                    .filter_map(|n| value(n))
+                    .for_each(|v| *groups.entry(v).or_default() += 1);
+                let wanted = wanted.map_or(0, |wanted| wanted.parse().unwrap());
+                let least = groups.values().min().copied().unwrap_or(0);
+                same == 0 || (same == least && groups.len() >= wanted)
+            }
+            (Operator::MaxPer, Some(_)) => same < wanted.unwrap().parse().unwrap(),
+            (Operator::Like, Some(own)) => ["a", "b"].contains(&own),
+            (Operator::Unlike, Some(own)) => own != "a",
+            (Operator::Is, Some(own)) => wanted == Some(own),
+        };
+        prop_assert!(keeps, "{:?} breaks {}", step, constraint);
+    }
+    Ok(())
+}
+
+/// Whether adopting a plan lets more be done at once: a service has arrived or failed, or an
+/// instance that stood in the way has been told to leave.
+pub(crate) fn opens_up(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| match step {
+        Step::Arrive { .. } | Step::Fail { .. } => true,
+        Step::Stop { why, .. } | Step::Drain { why, .. } => *why == Leave::Unhealthy,
+        _ => false,
+    })
+}
+
+/// Every slot that is not filled, and every instance that is not where it should be, is waited for.
+pub(crate) fn every_open_slot_waits(world: &World) -> Checked {
+    if !world.observed.is_settled(&world.state, world.now) {
+        return Ok(());
+    }
+    let waits = world.plan().waits;
+    for service in world.state.services() {
+        let there = service.placements.iter().filter(|(seat, placement)| {
+            placement.is_wanted()
+                && service.is_current(placement.revision)
+                && ready(world, service, **seat, placement)
+                && !world.observed.is_lost(&placement.node, world.now)
+        });
+        let complete = there.count() == service.placements.len()
+            && service.placements.len() == service.wanted() as usize
+            && service.deployment.is_none();
+        let waits = waits.iter().any(|(id, _)| *id == service.id);
+        prop_assert!(
+            complete || waits,
+            "{} waits for nothing: {:?}",
+            service.id,
+            service.placements
+        );
+    }
+    Ok(())
+}
+
+/// Nothing moves any more: each service is where it should be, or says what it waits for, and that
+/// is nothing that would come by itself.
+pub(crate) fn came_to_rest(world: &World) -> Checked {
+    let plan = world.plan();
+    prop_assert_eq!(&plan.steps, &vec![]);
+    for service in world.state.services() {
+        let waits: Vec<&Wait> =
+            plan.waits.iter().filter(|(id, _)| *id == service.id).map(|(_, wait)| wait).collect();
+        let blocked = waits.iter().any(|wait| {
+            matches!(wait, Wait::NoNode { .. } | Wait::Still { .. })
+                || matches!(wait, Wait::Dependencies { .. } | Wait::Dependents { .. })
+        });
+        if blocked {
+            continue;
+        }
+        for (seat, placement) in &service.placements {
+            let instance = InstanceId { service: service.id.clone(), seat: *seat };
+            let phase = world.status(&instance).phase;
+            prop_assert!(placement.is_wanted(), "{:?} {:?}: {:?}", instance, phase, waits);
+            prop_assert_eq!(phase, Phase::Running);
+        }
+        prop_assert_eq!(service.placements.len(), service.wanted() as usize, "{:?}", waits);
+        prop_assert_eq!(service.deployment, None, "{}: {:?}", service.id, waits);
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! What must hold of plans, whatever happened before: histories of wishes, reports, crashes,
+//! silence and restarts, in a small world. `PROPTEST_CASES` says how many.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "../../model/tests/generate/mod.rs"]
+mod generate;
+mod history;
+mod oracle;
+
+pub(crate) use ::model;
+
+use history::{Event, Run, event};
+use model::{Command, Document, Key, State, Step, Timestamp};
+use muster_planner::scenario::World;
+use muster_planner::{foresee, plan};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// A history that begins with a cluster to speak of.
+fn histories() -> impl Strategy<Value = Vec<Event>> {
+    let beginning = vec(history::join(), 1..4);
+    let wishes = vec(generate::wish().prop_map(Event::Wish), 1..4);
+    (beginning, wishes, vec(event(), 0..60)).prop_map(|(mut all, wishes, rest)| {
+        all.extend(wishes);
+        all.extend(rest);
+        all
+    })
+}
+
+proptest! {
+    /// Everything that is checked after each event is in `oracle`.
+    #[test]
+    fn plans_keep_their_promises(history in histories()) {
+        let mut run = Run::new();
+        for event in history {
+            run.happen(event)?;
+        }
+    }
+
+    #[test]
+    fn once_faults_stop_everything_ends(history in histories()) {
+        let mut run = Run::new();
+        for event in history {
+            run.happen_unchecked(event);
+        }
+        run.heal();
+        oracle::came_to_rest(&run.world)?;
+    }
+
+    #[test]
+    fn what_rests_does_not_move(history in histories(), idle in vec(history::idle(), 1..20)) {
+        let mut run = Run::new();
+        for event in history {
+            run.happen_unchecked(event);
+        }
+        run.heal();
+        for event in idle {
+            let said = format!("{event:?}");
+            let before = run.world.state.meta();
+            run.idle(event);
+            prop_assert_eq!(before, run.world.state.meta());
+            prop_assert_eq!(run.world.plan().steps, vec![], "after {}", said);
+        }
+    }
+
+    #[test]
+    fn what_is_foreseen_can_be_done(history in histories()) {
+        let mut run = Run::new();
+        for event in history {
+            run.happen_unchecked(event);
+        }
+        let World { mut state, observed, now, .. } = run.world;
+        let foresight = foresee(state.clone(), observed, now);
+        for step in foresight.waves.into_iter().flatten() {
+            let said = format!("{step:?}");
+            let outcome = state.apply(Command::Adopt(step), now);
+            prop_assert!(outcome.is_ok(), "{}: {:?}", said, outcome);
+        }
+        for service in state.services() {
+            let waits = foresight.waits.iter().any(|(id, _)| *id == service.id);
+            let full = service.placements.len() == service.wanted() as usize;
+            prop_assert!(waits || (service.deployment.is_none() && full), "{}", service.id);
+        }
+    }
+
+    #[test]
+    fn the_order_of_insertion_does_not_matter(
+        nodes in vec(history::join(), 1..4),
+        specs in vec(generate::spec(), 1..5),
+        shuffle in any::<u64>(),
+    ) {
+        let place = |reverse: bool| {
+            let mut world = World::new();
+            let (mut nodes, mut specs) = (nodes.clone(), specs.clone());
+            // Of several documents for one service, or joins of one node, the last one counts.
+            nodes.sort_by_key(|event| format!("{event:?}"));
+            specs.sort_by(|a, b| a.service.cmp(&b.service));
+            specs.dedup_by(|a, b| a.service == b.service);
+            if reverse {
+                let by = shuffle as usize % specs.len();
+                specs.rotate_left(by);
+            }
+            for event in nodes {
+                if let Event::Join(node, agent) = event {
+                    drop(world.join(&node, agent));
+                }
+            }
+            let documents = specs.into_iter().map(|spec| Document::Service(Box::new(spec)));
+            drop(world.apply(Command::Apply(documents.collect())));
+            world.plan()
+        };
+        prop_assert_eq!(place(false), place(true));
+    }
+
+    #[test]
+    fn a_loaded_state_gets_the_same_plan(history in histories()) {
+        let mut run = Run::new();
+        for event in history {
+            run.happen_unchecked(event);
+        }
+        let World { state, observed, now, .. } = &run.world;
+        let loaded = reload(state);
+        prop_assert_eq!(plan(&loaded, observed, *now), plan(state, observed, *now));
+    }
+}
+
+fn reload(state: &State) -> State {
+    let mut keys = vec![Key::Meta];
+    keys.extend(state.nodes().map(|node| Key::Node(node.id.clone())));
+    keys.extend(state.deployments().map(|deployment| Key::Deployment(deployment.id)));
+    keys.extend(state.gateways().map(|gateway| Key::Gateway(gateway.gateway.clone())));
+    for service in state.services() {
+        let id = &service.id;
+        keys.push(Key::Service(id.clone()));
+        keys.extend(service.revisions.keys().map(|number| Key::Revision(id.clone(), *number)));
+        let seats = service.placements.keys();
+        keys.extend(
+            seats.map(|seat| Key::Instance(model::InstanceId { service: id.clone(), seat: *seat })),
+        );
+    }
+    State::load(keys.into_iter().rev().map(|key| (key.clone(), state.object(&key).unwrap())))
+}
+
+/// A wake that lies in the past would keep a server busy with nothing.
+#[test]
+fn a_slow_agent_is_not_waited_for_in_the_past() {
+    let mut world = World::new();
+    let spec = r#"{"service": "/a", "process": {"command": "serve"}}"#;
+    let spec = serde_json::from_str(spec).unwrap();
+    drop(world.join(&"n1".parse().unwrap(), history::big_agent()));
+    drop(world.apply(Command::Apply(vec![Document::Service(Box::new(spec))])));
+    let steps = world.plan().steps;
+    assert!(matches!(steps[..], [Step::Progress { .. }, Step::Place { .. }]));
+    drop(world.adopt(&world.plan()));
+    world.forget_all();
+    // Long after the server began, its agent calls, but has not told everything yet.
+    world.now = Timestamp(world.now.0 + 29_000);
+    let agent = model::Agent { seen_at: world.now, told_all: false };
+    world.observed.agents.insert("n1".parse().unwrap(), agent);
+    world.now = Timestamp(world.now.0 + 20_000);
+    let plan = world.plan();
+    assert!(plan.steps.is_empty());
+    assert!(plan.wake_at.is_some_and(|at| at > world.now), "{:?}", plan.wake_at);
+}
