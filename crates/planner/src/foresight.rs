@@ -67,9 +67,12 @@ fn suppose_all_have_spoken(state: &State, observed: &mut Observed, now: Timestam
             let agent = Agent { seen_at: now, told_all: true };
             observed.agents.insert(node.id.clone(), agent);
         }
-        if node.gateway && observed.gateway_answers(&node.id, now) {
+        if node.gateway {
+            let answers = observed.gateway_answers(&node.id, now);
             let gateway = observed.gateways.entry(node.id.clone()).or_default();
-            gateway.seen_at = now;
+            if answers {
+                gateway.seen_at = now;
+            }
         }
     }
 }

@@ -66,11 +66,13 @@ pub(crate) fn plan(
     plan: &mut Plan,
     failed: &mut BTreeSet<DeploymentId>,
 ) {
-    // A deployment that fails in this very plan turns its services back first.
-    if service.deployment.is_none_or(|deployment| !failed.contains(&deployment)) {
-        let deployment = deployment(view, service);
-        Planning { view, service, deployment, ended, room, plan, failed }.run();
+    if let Some(deployment) = service.deployment.filter(|id| failed.contains(id)) {
+        // It fails in this very plan, and turns its services back before they go on.
+        plan.wait(&service.id, Wait::Still { why: format!("{deployment} fails") });
+        return;
     }
+    let deployment = deployment(view, service);
+    Planning { view, service, deployment, ended, room, plan, failed }.run();
 }
 
 fn deployment<'a>(view: &View<'a>, service: &Service) -> Option<(&'a Deployment, &'a Move)> {

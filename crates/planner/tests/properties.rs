@@ -80,7 +80,8 @@ proptest! {
         for service in state.services() {
             let waits = foresight.waits.iter().any(|(id, _)| *id == service.id);
             let full = service.placements.len() == service.wanted() as usize;
-            prop_assert!(waits || (service.deployment.is_none() && full), "{}", service.id);
+            let arrived = service.deployment.is_none() && full;
+            prop_assert!(waits || arrived, "{:?}\n{:?}", service, foresight.waits);
         }
     }
 
