@@ -157,7 +157,9 @@ impl Instance {
 
     /// Its driver cannot work: what it knows of this instance may be old.
     pub(super) fn driver_went_away(&mut self) {
-        self.unsure = matches!(self.stage, Stage::Running | Stage::Stopping(_));
+        // Of a start that is still under way the driver itself will tell what became of it.
+        let stood = matches!(self.stage, Stage::Running | Stage::Stopping(_));
+        self.unsure = stood && self.status.started_at.is_some();
     }
 
     /// Its driver has looked, and found this of it, or nothing.

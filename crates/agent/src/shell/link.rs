@@ -77,10 +77,7 @@ async fn connection(
         let line = tokio::select! {
             line = lines.next_document::<Assignments>() => line,
             () = reconnect.notified() => break "reports do not arrive".into(),
-            changed = registration.changed() => {
-                if changed.is_err() {
-                    break "the agent ends".into();
-                }
+            () = changed(registration) => {
                 let current = registration.borrow_and_update().clone();
                 if let Err(error) = client.post::<serde_json::Value>(path::REGISTER, &current).await {
                     break explain(&error);
@@ -98,6 +95,14 @@ async fn connection(
         }
     };
     if reached { Ended::Reached(error) } else { Ended::NotReached(error) }
+}
+
+/// Waits until the node is something else than it was.
+async fn changed(registration: &mut watch::Receiver<Registration>) {
+    if registration.changed().await.is_err() {
+        // Nobody is left who could change it: it stays as it is.
+        std::future::pending().await
+    }
 }
 
 /// Brings a report to the server; says what came of it.

@@ -131,7 +131,11 @@ impl Cgroup {
                 set(dir, "memory.swap.max", 0)?;
                 set(dir, "memory.oom.group", 1)?;
             }
-            files.push(OpenOptions::new().write(true).open(dir.join("cgroup.procs"))?);
+            // With version 1, a single thread (which a forked child is) that moves itself by
+            // `tasks` spares the kernel's lock against forks, for which the first of a while
+            // waits some 15 ms. Version 2 has no such way.
+            let join = if self.v2 { "cgroup.procs" } else { "tasks" };
+            files.push(OpenOptions::new().write(true).open(dir.join(join))?);
         }
         Ok(files)
     }

@@ -138,8 +138,9 @@ impl Link {
             .map_err(Error::Start)?;
         let ready = async {
             let stdout = child.stdout.take()?;
-            let line = BufReader::new(stdout).lines().next_line().await.ok()??;
-            (line == keeper::READY).then_some(())
+            let mut lines = BufReader::new(stdout).lines();
+            while lines.next_line().await.ok()?? != keeper::READY {}
+            Some(())
         };
         let ready = tokio::time::timeout(READY_WAIT, ready).await;
         // It outlives the agent; while the agent is there, it is waited for like any child.

@@ -36,7 +36,7 @@ use super::wire::{Request, Start, Tell};
 /// The line on standard output that says that agents can connect.
 pub(super) const READY: &str = "ready";
 /// With nothing to keep and no agent, the keeper stays for so long.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(2);
 /// How long to wait for another keeper of the same directory to end.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 

@@ -1,0 +1,424 @@
+//! A whole agent with real processes, against a server that is only as much as an agent needs.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use api::{Assigned, Assignment, Assignments, Report, ReportReply};
+use axum::body::Body;
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use model::{InstanceId, Phase, Registration, Status};
+use muster_agent::{Error, Options};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use support::{LIMIT, eventually};
+
+#[test]
+#[ignore = "run by other tests, as their keeper"]
+fn keeper_process() {
+    support::be_keeper();
+}
+
+/// What a server has heard.
+#[derive(Debug, Default)]
+struct Heard {
+    registrations: Vec<Registration>,
+    statuses: BTreeMap<InstanceId, Status>,
+    reports: Vec<Report>,
+}
+
+/// A server that sends assignments and listens.
+struct Server {
+    heard: Arc<Mutex<Heard>>,
+    wanted: watch::Sender<Assignments>,
+    port: u16,
+    serving: Option<JoinHandle<()>>,
+    closing: watch::Sender<u32>,
+}
+
+type Shared = (Arc<Mutex<Heard>>, watch::Receiver<Assignments>, watch::Receiver<u32>);
+
+impl Server {
+    async fn new() -> Server {
+        let nothing = Assignments { generation: 1, whole: true, set: vec![], removed: vec![] };
+        let mut server = Server {
+            heard: Arc::default(),
+            wanted: watch::Sender::new(nothing),
+            port: 0,
+            serving: None,
+            closing: watch::Sender::new(0),
+        };
+        server.open().await;
+        server
+    }
+
+    async fn open(&mut self) {
+        let address = ("127.0.0.1", self.port);
+        let listener = TcpListener::bind(address).await.unwrap();
+        self.port = listener.local_addr().unwrap().port();
+        let shared: Shared =
+            (self.heard.clone(), self.wanted.subscribe(), self.closing.subscribe());
+        let router = Router::new()
+            .route(api::path::REGISTER, post(register))
+            .route(api::path::NODE_ASSIGNMENTS, get(assignments))
+            .route(api::path::NODE_REPORT, post(report))
+            .with_state(shared);
+        let mut closing = self.closing.subscribe();
+        self.serving = Some(tokio::spawn(async move {
+            tokio::select! {
+                _ = axum::serve(listener, router) => {}
+                _ = closing.changed() => {}
+            }
+        }));
+    }
+
+    /// Ends all connections and answers no more.
+    async fn close(&mut self) {
+        self.closing.send_modify(|count| *count += 1);
+        if let Some(serving) = self.serving.take() {
+            serving.await.unwrap();
+        }
+    }
+
+    fn want(&self, set: Vec<Assignment>) {
+        self.wanted.send_modify(|wanted| {
+            wanted.generation += 1;
+            wanted.set = set;
+        });
+    }
+
+    fn status(&self, instance: &InstanceId) -> Option<Status> {
+        self.heard.lock().unwrap().statuses.get(instance).cloned()
+    }
+
+    async fn until(
+        &self,
+        what: &str,
+        instance: &InstanceId,
+        mut is: impl FnMut(&Status) -> bool,
+    ) -> Status {
+        eventually(what, || self.status(instance).filter(&mut is)).await
+    }
+}
+
+async fn register(
+    State((heard, ..)): State<Shared>,
+    Json(registration): Json<Registration>,
+) -> Json<serde_json::Value> {
+    heard.lock().unwrap().registrations.push(registration);
+    Json(json!({}))
+}
+
+async fn assignments(State((_, wanted, mut closing)): State<Shared>) -> Body {
+    let documents =
+        futures_util::stream::unfold((wanted, true), |(mut wanted, first)| async move {
+            if !first {
+                wanted.changed().await.ok()?;
+            }
+            let mut line = serde_json::to_vec(&*wanted.borrow_and_update()).unwrap();
+            line.push(b'\n');
+            Some((Ok::<_, std::io::Error>(Bytes::from(line)), (wanted, false)))
+        });
+    closing.mark_unchanged();
+    let closed = async move { closing.changed().await };
+    Body::from_stream(Box::pin(documents.take_until(Box::pin(closed))))
+}
+
+async fn report(
+    State((heard, ..)): State<Shared>,
+    Json(report): Json<Report>,
+) -> Json<ReportReply> {
+    let mut heard = heard.lock().unwrap();
+    if report.whole {
+        heard.statuses.clear();
+    }
+    heard.statuses.extend(report.instances.iter().cloned());
+    heard.reports.push(report);
+    Json(ReportReply::default())
+}
+
+/// A running agent.
+struct Agent {
+    dir: Arc<TempDir>,
+    stop: Option<oneshot::Sender<()>>,
+    running: Option<JoinHandle<Result<(), Error>>>,
+}
+
+impl Agent {
+    fn start(server: &Server, dir: &Arc<TempDir>, ephemeral: bool) -> Agent {
+        let options = Options {
+            server: format!("http://127.0.0.1:{}", server.port),
+            node: "n1".parse().unwrap(),
+            data_dir: dir.path().join("agent"),
+            address: "127.0.0.1".into(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            capacity: None,
+            labels: BTreeMap::new(),
+            capabilities: Default::default(),
+            ports: model::PORTS,
+            docker: None,
+            ephemeral,
+            keeper_exe: support::keeper_exe(dir.path()),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        let running = Some(tokio::spawn(muster_agent::run(options, shutdown)));
+        Agent { dir: dir.clone(), stop: Some(stop), running }
+    }
+
+    async fn end(&mut self) {
+        let _ = self.stop.take().unwrap().send(());
+        let running = self.running.take().unwrap();
+        tokio::time::timeout(LIMIT, running).await.unwrap().unwrap().unwrap();
+    }
+
+    fn path(&self, instance: &InstanceId, name: &str) -> std::path::PathBuf {
+        self.dir.path().join("agent/instances").join(instance.slug()).join(name)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.abort();
+        }
+    }
+}
+
+/// Ends what a test has left running.
+struct Cleanup(Arc<TempDir>);
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        support::end_all(&self.0.path().join("agent/keeper"));
+    }
+}
+
+fn setup() -> (Arc<TempDir>, Cleanup) {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    (dir.clone(), Cleanup(dir))
+}
+
+fn assignment(name: &str, mut document: serde_json::Value) -> Assignment {
+    document["service"] = json!(format!("/{name}"));
+    let goal = match document.as_object_mut().unwrap().remove("goal") {
+        Some(_) => Assigned::Stop,
+        None => Assigned::Run,
+    };
+    Assignment {
+        instance: InstanceId::new(format!("/{name}").parse().unwrap(), 0, 1),
+        revision: 1,
+        goal,
+        ports: Vec::new(),
+        spec: Arc::new(serde_json::from_value(document).unwrap()),
+    }
+}
+
+fn sleeper(name: &str) -> Assignment {
+    assignment(name, json!({"process": {"command": "echo $$ >> pids; exec sleep 1000"}}))
+}
+
+fn pids(path: &Path) -> Vec<i32> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_runs_is_started_again_and_stops() {
+    let (dir, _cleanup) = setup();
+    let server = Server::new().await;
+    let agent = Agent::start(&server, &dir, false);
+    let wanted = sleeper("a");
+    let id = wanted.instance.clone();
+    server.want(vec![wanted.clone()]);
+    let status = server.until("a runs", &id, |s| s.phase == Phase::Running).await;
+    assert_eq!((status.run, status.ready, status.healthy), (1, true, None));
+    {
+        let heard = server.heard.lock().unwrap();
+        let registered = heard.registrations[0].agent.as_ref().unwrap();
+        assert!(registered.capabilities.contains("process") && registered.capacity.cpu.0 >= 1000);
+        assert!(heard.reports[0].whole);
+    }
+    let path = agent.path(&id, "pids");
+    let first = eventually("it has written", || pids(&path).first().copied()).await;
+    let begun = Instant::now();
+    support::kill_9(first);
+    let status = server.until("a runs again", &id, |s| s.run == 2 && s.phase == Phase::Running);
+    let status = status.await;
+    println!("running again after {:?}", begun.elapsed());
+    assert_eq!((status.failures, status.last_exit.unwrap().signal), (1, Some(9)));
+    let mut stop = wanted;
+    stop.goal = Assigned::Stop;
+    server.want(vec![stop]);
+    server.until("a is stopped", &id, |s| s.phase == Phase::Stopped).await;
+    server.want(vec![]);
+    let dir = agent.path(&id, "");
+    eventually("a is forgotten", || (!dir.exists()).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_start_says_why_and_is_tried_again() {
+    let (dir, _cleanup) = setup();
+    let server = Server::new().await;
+    let _agent = Agent::start(&server, &dir, false);
+    let document = json!({
+        "process": {"command": ["no-such-program"]},
+        "restart": {"backoff": "10ms", "max": "20ms"},
+    });
+    let wanted = assignment("a", document);
+    let id = wanted.instance.clone();
+    server.want(vec![wanted, assignment("c", json!({"container": {"image": "x"}}))]);
+    let status = server.until("it is tried again", &id, |s| s.failures >= 3).await;
+    let message = status.message.unwrap();
+    assert!(message.contains("no program `no-such-program`"), "{message}");
+    assert_eq!(status.phase, Phase::Starting);
+    let c = "/c~0.1".parse().unwrap();
+    let status = server.until("c says why", &c, |s| s.message.is_some()).await;
+    assert_eq!(status.message.unwrap(), "this node runs no containers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_outlive_the_agent_and_a_restart_without_a_server() {
+    let (dir, _cleanup) = setup();
+    let mut server = Server::new().await;
+    let mut agent = Agent::start(&server, &dir, false);
+    let document = json!({
+        "process": {"command": "echo $$ >> pids; exec sleep 1000"},
+        "health": [{"probe": {"command": "true"}}],
+    });
+    let wanted = assignment("a", document);
+    let id = wanted.instance.clone();
+    server.want(vec![wanted, sleeper("b")]);
+    server.until("a is healthy", &id, |s| s.healthy == Some(true)).await;
+    let b: InstanceId = "/b~0.1".parse().unwrap();
+    server.until("b runs", &b, |s| s.phase == Phase::Running).await;
+    let (a_pids, b_pids) = (agent.path(&id, "pids"), agent.path(&b, "pids"));
+    let b_pid = eventually("b has written", || pids(&b_pids).first().copied()).await;
+    server.close().await;
+    agent.end().await;
+    support::kill_9(b_pid);
+    let agent = Agent::start(&server, &dir, false);
+    // Nobody says so, but b shall run, and a does.
+    eventually("b runs again", || (pids(&b_pids).len() == 2).then_some(())).await;
+    assert_eq!(pids(&a_pids).len(), 1);
+    server.heard.lock().unwrap().reports.clear();
+    server.open().await;
+    eventually("it reports again", || {
+        (!server.heard.lock().unwrap().reports.is_empty()).then_some(())
+    })
+    .await;
+    let first = server.heard.lock().unwrap().reports[0].clone();
+    assert!(first.whole);
+    let status = &first.instances.iter().find(|(other, _)| *other == id).unwrap().1;
+    assert_eq!((status.phase, status.run, status.healthy), (Phase::Running, 1, Some(true)));
+    let status = server.until("b runs", &b, |s| s.phase == Phase::Running).await;
+    assert_eq!(status.run, 2);
+    drop(agent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ephemeral_agent_leaves_nothing() {
+    let (dir, _cleanup) = setup();
+    let server = Server::new().await;
+    let mut agent = Agent::start(&server, &dir, true);
+    let wanted = sleeper("a");
+    let id = wanted.instance.clone();
+    server.want(vec![wanted]);
+    server.until("a runs", &id, |s| s.phase == Phase::Running).await;
+    let path = agent.path(&id, "pids");
+    let pid = eventually("it has written", || pids(&path).first().copied()).await;
+    agent.end().await;
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    assert!(!path.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_agents_never_share_a_directory() {
+    let (dir, _cleanup) = setup();
+    let server = Server::new().await;
+    let _first = Agent::start(&server, &dir, false);
+    eventually("the first one is there", || {
+        (!server.heard.lock().unwrap().registrations.is_empty()).then_some(())
+    })
+    .await;
+    let mut second = Agent::start(&server, &dir, false);
+    let outcome = second.running.take().unwrap().await.unwrap();
+    assert!(matches!(outcome, Err(Error::Disk(muster_agent::DiskError::InUse { .. }))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_probes_decide_and_logs_are_served() {
+    let (dir, _cleanup) = setup();
+    let server = Server::new().await;
+    let _agent = Agent::start(&server, &dir, false);
+    // The test itself answers in the place of the instance.
+    let healthy = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answers = healthy.clone();
+    let answer = move || {
+        let healthy = answers.load(std::sync::atomic::Ordering::Relaxed);
+        std::future::ready(http::StatusCode::from_u16(if healthy { 200 } else { 503 }).unwrap())
+    };
+    tokio::spawn(async { axum::serve(listener, Router::new().route("/up", get(answer))).await });
+    let check = json!([{
+        "probe": {"http": {"path": "/up", "port": "http"}},
+        "interval": "20ms", "grace": "0s", "failures": 3,
+    }]);
+    let document = json!({
+        "process": {"command": "echo hello; echo $PORT_HTTP; exec sleep 1000"},
+        "ports": [{"name": "http"}], "health": check,
+        "readiness": {"probe": {"tcp": {"port": 0}}},
+    });
+    let mut wanted = assignment("a", document);
+    wanted.ports = vec![port];
+    let id = wanted.instance.clone();
+    server.want(vec![wanted]);
+    let status = server.until("it is healthy", &id, |s| s.healthy == Some(true) && s.ready).await;
+    assert!(status.checks[0].first_success.is_some());
+    healthy.store(false, std::sync::atomic::Ordering::Relaxed);
+    let status = server.until("it is unhealthy", &id, |s| s.healthy == Some(false)).await;
+    assert_eq!(status.checks[0].last_failure_cause.as_deref(), Some("answered 503"));
+    assert_eq!((status.phase, status.run), (Phase::Running, 1));
+
+    let log_port = server.heard.lock().unwrap().registrations[0].agent.as_ref().unwrap().port;
+    let client = api::Client::new(&format!("http://127.0.0.1:{log_port}")).unwrap();
+    let path = |instance: &str| {
+        let pairs = [("instance", instance.to_string()), ("stream", "stdout".to_string())];
+        api::path::query(api::path::LOGS, pairs)
+    };
+    let mut lines = client.lines(&path("/a~0.1")).await.unwrap();
+    assert_eq!(lines.next().await.unwrap().unwrap(), "hello");
+    assert_eq!(lines.next().await.unwrap().unwrap(), port.to_string());
+    assert!(lines.next().await.unwrap().is_none());
+    let refused = client.lines(&path("/nobody~0.1")).await.unwrap_err();
+    assert!(matches!(refused, api::Error::Refused(body) if body.code == api::ErrorCode::NotFound));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_of_life_comes_in_time() {
+    let (dir, _cleanup) = setup();
+    let server = Server::new().await;
+    let _agent = Agent::start(&server, &dir, false);
+    let reports = || server.heard.lock().unwrap().reports.len();
+    eventually("the first report", || (reports() == 1).then_some(())).await;
+    let begun = Instant::now();
+    eventually("the second report", || (reports() == 2).then_some(())).await;
+    let took = begun.elapsed();
+    assert!(took > Duration::from_secs(1) && took < Duration::from_secs(4), "{took:?}");
+}
