@@ -280,6 +280,12 @@ impl Status {
         self.phase == Phase::Running && (spec.health.is_empty() || self.healthy == Some(true))
     }
 
+    /// Whether it counts as unhealthy: it runs, and its health checks, if it has any, say so. One
+    /// that no check has judged yet is neither healthy nor unhealthy.
+    pub fn is_unhealthy(&self, spec: &Spec) -> bool {
+        self.phase == Phase::Running && !spec.health.is_empty() && self.healthy == Some(false)
+    }
+
     /// When it counts, or will count, as ready for traffic and for the rollout to go on.
     /// `None`: not before something else is reported.
     pub fn ready_at(&self, spec: &Spec) -> Option<Timestamp> {

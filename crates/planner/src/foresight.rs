@@ -88,8 +88,7 @@ fn suppose_it_works(state: &State, observed: &mut Observed, now: Timestamp) -> b
                 Goal::Run => {
                     let is_ready =
                         |status: &Status| status.ready_at(spec).is_some_and(|at| at <= now);
-                    let is_unhealthy = |status: &Status| status.healthy == Some(false);
-                    if known.is_some_and(|status| is_ready(status) || is_unhealthy(status)) {
+                    if known.is_some_and(|status| is_ready(status) || status.is_unhealthy(spec)) {
                         continue;
                     }
                     let mut status = Status::new(Phase::Running, now);

@@ -41,9 +41,7 @@ pub(crate) fn rests(view: &View<'_>, service: &Service) -> bool {
         view.lost.contains(&placement.node) || view.draining.contains(&placement.node)
     };
     let some_are_away = !view.lost.is_empty() || !view.draining.is_empty();
-    let is_well = |status: &Status| {
-        status.healthy != Some(false) && status.ready_at(spec).is_some_and(|at| at <= view.now)
-    };
+    let is_well = |status: &Status| status.ready_at(spec).is_some_and(|at| at <= view.now);
     instances(view, service).all(|(_, placement, status)| {
         placement.is_wanted()
             && (placement.revision == service.target || service.is_current(placement.revision))

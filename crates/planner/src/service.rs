@@ -153,15 +153,13 @@ impl<'a> Planning<'a, '_> {
             // healthy.
             let counts = if current { ready } else { healthy };
             let instance = Instance { seat, placement, status, healthy: counts, ready };
-            let unhealthy =
-                |status: &Status| status.phase == Phase::Running && status.healthy == Some(false);
             let why = if self.service.removing {
                 Some(Leave::Removed)
             } else if !current {
                 Some(Leave::Replaced)
             } else if self.view.draining.contains(&placement.node) {
                 Some(Leave::Draining)
-            } else if status.is_some_and(unhealthy) {
+            } else if status.is_some_and(|status| status.is_unhealthy(spec)) {
                 Some(Leave::Unhealthy)
             } else {
                 None

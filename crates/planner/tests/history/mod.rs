@@ -335,6 +335,14 @@ impl Run {
             let outcome = checked.apply(Command::Adopt(step.clone()));
             prop_assert!(outcome.is_ok(), "{:?} was refused: {:?}", step, outcome);
         }
+        // What one observation leads to is in one plan, but for what adopting it opens up.
+        let next = checked.plan().steps;
+        prop_assert!(
+            next.is_empty() || oracle::opens_up(&plan),
+            "adopted {:?}\n but then {:?}",
+            plan,
+            next
+        );
         self.adopt(&plan);
         oracle::keeps_within_the_budget(&before, &self.world)?;
         oracle::goes_forward(&before, &self.world)?;
@@ -344,18 +352,10 @@ impl Run {
     fn adopt_all_checked(&mut self) -> Result<(), TestCaseError> {
         for round in 0.. {
             prop_assert!(round < ROUNDS_MAX, "planning does not end: {:?}", self.world.plan());
-            // What one observation leads to is adopted at once, but for what it opens up.
             let plan = self.adopt_checked()?;
             if plan.steps.is_empty() {
                 break;
             }
-            let next = self.world.plan().steps;
-            prop_assert!(
-                next.is_empty() || oracle::opens_up(&plan),
-                "adopted {:?}\n but then {:?}",
-                plan,
-                next
-            );
         }
         oracle::every_open_slot_waits(&self.world)
     }
