@@ -441,9 +441,10 @@ impl<'a> Planning<'a, '_> {
         let id = self.id(instance.seat);
         let runs = instance.status.is_some_and(|status| status.phase == Phase::Running);
         let drain = self.service.drain(instance.placement.revision);
-        let routed = self.view.routed.contains(&self.service.id);
-        // Draining is over at once where no gateway sends it requests or has any under way.
-        let busy = routed && !self.observed().is_drained(&id, &self.view.gateways);
+        // Whether a route leads to its service now says nothing: gateways may still follow a table
+        // of before, so only their word counts.
+        let gateways = &self.view.gateways;
+        let busy = !gateways.is_empty() && !self.observed().is_drained(&id, gateways);
         let step = if runs && busy && drain.0 > 0 {
             let until = self.view.now.after(drain);
             self.plan.wake(until);

@@ -20,8 +20,6 @@ pub(crate) struct View<'a> {
     pub(crate) loss_at: Option<Timestamp>,
     /// Nodes that are being drained.
     pub(crate) draining: BTreeSet<NodeId>,
-    /// Services that gateways send requests to, if any gateway is there to send them.
-    pub(crate) routed: BTreeSet<ServiceId>,
     /// The gateways whose word is waited for before an instance is stopped.
     pub(crate) gateways: Vec<NodeId>,
     /// When the next of these will have been silent for too long.
@@ -43,7 +41,6 @@ impl<'a> View<'a> {
             lost: BTreeSet::new(),
             loss_at: None,
             draining: BTreeSet::new(),
-            routed: BTreeSet::new(),
             gateways: Vec::new(),
             gateway_silent_at: None,
             dependents: OnceCell::new(),
@@ -72,10 +69,6 @@ impl<'a> View<'a> {
                 earlier(&mut view.gateway_silent_at, seen_at.after(GATEWAY_SILENCE_MAX));
                 view.gateways.push(id.clone());
             }
-        }
-        if !view.gateways.is_empty() {
-            let routes = state.gateways().flat_map(|gateway| &gateway.routes);
-            view.routed = routes.map(|route| route.to.service.clone()).collect();
         }
         view
     }
