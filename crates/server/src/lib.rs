@@ -5,6 +5,7 @@
 //! the store. One request's way: `http` -> [`shell::Handle`] -> `control` (apply, plan) -> store
 //! (one fsync) -> answer, assignments, routes.
 
+mod assigned;
 mod control;
 mod event_log;
 mod http;
@@ -18,13 +19,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::serve::ListenerExt;
-use model::{Command, Millis};
+use model::Millis;
 use store::{Embedded, Store};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::control::{Batch, Core};
+use crate::control::Core;
 use crate::shell::{Shell, in_full, now};
 
 pub use persist::Error as PersistError;
@@ -78,10 +79,9 @@ pub async fn run(
     let directory = options.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || Embedded::open(&directory)).await;
     let store: Arc<dyn Store> = Arc::new(opened.map_err(|error| Error::Lead(error.to_string()))??);
-    let persist::Loaded { mut state, events } = persist::load(store.as_ref()).await?;
-    let lead = state.apply(Command::Lead, now()).map_err(|error| Error::Lead(error.to_string()))?;
-    let objects = lead.changed.iter().map(|key| (key.clone(), state.object(key))).collect();
-    let txn = persist::txn(Batch { objects, ..Batch::default() });
+    let persist::Loaded { mut state, mut events } = persist::load(store.as_ref()).await?;
+    let batch = control::lead(&mut state, &mut events, now());
+    let txn = persist::txn(batch.map_err(|error| Error::Lead(error.to_string()))?);
     store.commit(txn.map_err(|error| Error::Lead(in_full(&error)))?).await?;
 
     let numbers: Vec<u64> = events.iter().map(|event| event.number).collect();

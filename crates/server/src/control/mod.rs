@@ -12,6 +12,8 @@
 mod observe;
 mod publish;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -153,6 +155,21 @@ struct Changed {
     events: Vec<Told>,
 }
 
+/// Takes the lead. Returns what must be durable before a core is made.
+pub(crate) fn lead(
+    state: &mut State,
+    events: &mut Vec<EventView>,
+    now: Timestamp,
+) -> Result<Batch, Refusal> {
+    let applied = state.apply(Command::Lead, now)?;
+    let objects = applied.changed.iter().map(|key| (key.clone(), state.object(key))).collect();
+    let first = Record::first(events.last().map(|event| event.number));
+    let told = (first..).zip(applied.events);
+    let told: Vec<_> = told.map(|(number, event)| EventView { number, event }).collect();
+    events.extend(told.iter().cloned());
+    Ok(Batch { objects, events: told, forgotten: Vec::new() })
+}
+
 impl Core {
     /// A core that has just taken the lead with what is durable; `events` are the numbers of the
     /// stored events, oldest first.
@@ -162,24 +179,23 @@ impl Core {
         events: impl IntoIterator<Item = u64>,
         now: Timestamp,
     ) -> Core {
-        let epoch = durable.meta().epoch;
         Core {
             state: durable.clone(),
-            durable,
             observed: Observed { since: now, lost_after, ..Observed::default() },
             agenda: Agenda::everything(),
             due: true,
             wake_at: None,
             queue: Vec::new(),
             storing: None,
-            record: Record::new(events, epoch),
+            record: Record::new(events),
             routes_due: BTreeSet::new(),
             readers_due: true,
             waits: Arc::default(),
-            generation: epoch << 32,
+            generation: durable.meta().epoch << 32,
             routes: Arc::default(),
             failed: Arc::default(),
             stalled_until: Timestamp(0),
+            durable,
         }
     }
 
@@ -220,12 +236,12 @@ impl Core {
     }
 
     fn stored(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let Some(Storing { answers, mut changed, events }) = self.storing.take() else { return };
-        self.note_departures(&mut changed);
+        let Some(Storing { answers, changed, events }) = self.storing.take() else { return };
+        let nodes = self.compare(&changed);
         self.durable = self.state.clone();
         self.stalled_until = Timestamp(0);
         self.due = true;
-        self.publish(&changed, now, effects);
+        self.publish(&changed, nodes, now, effects);
         self.record.stored(events, now, effects);
         for (ticket, outcome) in answers {
             effects.push(Effect::Answer { ticket, answer: Answer::Outcome(outcome) });
@@ -250,7 +266,7 @@ impl Core {
             self.go_on(now, effects);
         }
         let had_table = self.observed.published.first > 0;
-        self.publish(&BTreeSet::new(), now, effects);
+        self.publish(&BTreeSet::new(), BTreeSet::new(), now, effects);
         if !had_table && self.observed.published.first > 0 {
             // What is being drained has waited for this.
             self.due = true;

@@ -3,39 +3,62 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{InstanceId, Key, Listener, NodeId, RouteTable, Timestamp};
+use model::{
+    Backend, InstanceId, Key, Listener, NodeId, Placement, RouteTable, State, TableRoute, Timestamp,
+};
 use planner::table_route;
 
 use super::{Core, Effect};
 
 impl Core {
-    /// Before the durable state is replaced: forgets what was observed of what is gone, and adds
-    /// the nodes that instances have left, which the new state does not tell any more.
-    pub(super) fn note_departures(&mut self, changed: &mut BTreeSet<Key>) {
-        let mut left = Vec::new();
-        for key in &*changed {
+    /// Before the durable state is replaced: forgets what was observed of what is gone. Returns the
+    /// nodes that should run something else than before, as only both states together tell.
+    pub(super) fn compare(&mut self, changed: &BTreeSet<Key>) -> BTreeSet<NodeId> {
+        let mut nodes = BTreeSet::new();
+        for key in changed {
             match key {
-                Key::Instance(id) if self.state.placement(id).is_none() => {
-                    self.observed.remove_status(id);
-                    left.extend(self.durable.placement(id).map(|placement| &placement.node));
+                Key::Instance(id) => {
+                    let is_there = self.state.placement(id);
+                    let placement = is_there.or_else(|| self.durable.placement(id));
+                    nodes.extend(placement.map(|placement| placement.node.clone()));
+                    if is_there.is_none() {
+                        self.observed.remove_status(id);
+                    }
                 }
-                Key::Node(id) if self.state.node(id).is_none() => {
-                    self.observed.agents.remove(id);
-                    self.observed.gateways.remove(id);
-                    if self.failed.keys().any(|(_, at)| at == id) {
-                        Arc::make_mut(&mut self.failed).retain(|(_, at), _| at != id);
+                Key::Node(id) => {
+                    nodes.insert(id.clone());
+                    if self.state.node(id).is_none() {
+                        self.forget_node(id);
+                    }
+                }
+                Key::Service(id) => {
+                    // Another revision of the same template changes checks in place.
+                    let target = |state: &State| Some(state.service(id)?.target);
+                    if target(&self.durable) != target(&self.state) {
+                        let placements = self.state.service(id).map(|s| s.placements.values());
+                        nodes.extend(placements.into_iter().flatten().map(|p| p.node.clone()));
                     }
                 }
                 _ => {}
             }
         }
-        changed.extend(left.into_iter().cloned().map(Key::Node));
+        nodes
+    }
+
+    fn forget_node(&mut self, node: &NodeId) {
+        self.observed.agents.remove(node);
+        self.observed.gateways.remove(node);
+        if self.failed.keys().any(|(_, at)| at == node) {
+            Arc::make_mut(&mut self.failed).retain(|(_, at), _| at != node);
+        }
     }
 
     /// Tells what follows from changes that are durable now, and from what has been observed.
+    /// `nodes` should run something else than before.
     pub(super) fn publish(
         &mut self,
         changed: &BTreeSet<Key>,
+        nodes: BTreeSet<NodeId>,
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
@@ -44,35 +67,10 @@ impl Core {
         if !changed.is_empty() || readers_due || routes_changed {
             effects.push(Effect::Publish(self.snapshot()));
         }
-        let nodes = self.concerned_nodes(changed);
         if !nodes.is_empty() {
             self.generation += 1;
             effects.push(Effect::Assignments { generation: self.generation, nodes });
         }
-    }
-
-    /// The nodes whose assignments follow from what has changed.
-    fn concerned_nodes(&self, changed: &BTreeSet<Key>) -> BTreeSet<NodeId> {
-        let mut nodes = BTreeSet::new();
-        for key in changed {
-            match key {
-                Key::Instance(id) => {
-                    nodes
-                        .extend(self.durable.placement(id).map(|placement| placement.node.clone()));
-                }
-                Key::Node(id) => {
-                    nodes.insert(id.clone());
-                }
-                // A new revision of the same template changes checks in place.
-                Key::Revision(id, _) => {
-                    let service = self.durable.service(id);
-                    let placements = service.iter().flat_map(|service| service.placements.values());
-                    nodes.extend(placements.map(|placement| placement.node.clone()));
-                }
-                _ => {}
-            }
-        }
-        nodes
     }
 
     /// Works out the routes that may have changed; publishes a new table if any has.
@@ -97,7 +95,10 @@ impl Core {
         let documents = changed.iter().any(|key| matches!(key, Key::Gateway(_)));
         let nodes = changed.iter().any(|key| matches!(key, Key::Node(_)));
         let listeners = if is_first || documents {
-            planner::routes(&self.durable, &self.observed, now)
+            let mut listeners = planner::routes(&self.durable, &self.observed, now);
+            let routes = listeners.iter_mut().flat_map(|listener| &mut listener.routes);
+            routes.for_each(|route| self.hold_back(route));
+            listeners
         } else {
             match self.renewed(|service| nodes || due.contains(service), now) {
                 Some(listeners) => listeners,
@@ -129,7 +130,8 @@ impl Core {
                 if !is_dirty(&route.to.service) {
                     continue;
                 }
-                let new = table_route(&self.durable, &self.observed, now, route);
+                let mut new = table_route(&self.durable, &self.observed, now, route);
+                self.hold_back(&mut new);
                 if listener.routes.get(r) != Some(&new) {
                     let listeners = renewed.get_or_insert_with(|| self.routes.listeners.clone());
                     listeners[l].routes[r] = new;
@@ -137,6 +139,22 @@ impl Core {
             }
         }
         renewed
+    }
+
+    /// An instance that gets no requests may be told to stop without being drained first: once
+    /// that is under way to the store, no table may bring it requests.
+    fn hold_back(&self, route: &mut TableRoute) {
+        if self.storing.is_none() {
+            return;
+        }
+        let present = &self.observed.published.present;
+        route.backends.retain(|Backend { instance, .. }| {
+            let stays = self.state.placement(instance).is_some_and(Placement::is_wanted);
+            stays || present.contains(instance)
+        });
+        if route.backends.is_empty() && route.empty_because.is_none() {
+            route.empty_because = Some("its instances are leaving".into());
+        }
     }
 
     /// Remembers which instances a new table has, and from which generation others are gone: an

@@ -2,9 +2,9 @@
 //!
 //! What a batch brings about is told once the batch is durable, never before. What was observed is
 //! told at once and stored with the next batch, or soon; a server that is killed before that has
-//! told something that it does not remember. Numbers rise over restarts all the same: a new server
-//! begins so far above the stored ones that it repeats none, and readers that come back with the
-//! last number they saw miss nothing that is known.
+//! told something that it does not remember. Numbers rise over restarts all the same: the first
+//! thing that a server stores is an event that is numbered above all that may have been told, so
+//! that readers who come back with the last number they saw miss nothing that is known.
 
 use std::collections::VecDeque;
 
@@ -40,16 +40,20 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// The record of a server that has just taken the lead for the `epoch`th time.
-    pub(super) fn new(stored: impl IntoIterator<Item = u64>, epoch: u64) -> Record {
+    /// The number of the first event of a server, where `newest` is the newest stored one.
+    pub(super) fn first(newest: Option<u64>) -> u64 {
+        newest.map_or(1, |newest| newest + LOOSE_MAX as u64 + 1)
+    }
+
+    /// A record with the numbers of what is stored.
+    pub(super) fn new(stored: impl IntoIterator<Item = u64>) -> Record {
         let stored: VecDeque<u64> = stored.into_iter().collect();
-        let newest = stored.back().copied().unwrap_or(0);
-        let told = if epoch > 1 { newest + LOOSE_MAX as u64 } else { newest };
+        let told = stored.back().copied().unwrap_or(0);
         let (loose, held) = (Vec::new(), Vec::new());
         Record { told, loose, flush_at: None, storing: false, held, stored, forgetting: 0 }
     }
 
-    /// The last number that was told, or may have been by an earlier server.
+    /// The last number that was told.
     pub(super) fn told(&self) -> u64 {
         self.told
     }

@@ -4,19 +4,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::{Assigned, Assignment, Assignments, ErrorCode, GatewayReport, Report, ReportReply};
+use api::{Assignment, ErrorCode, GatewayReport, Report, ReportReply};
 use axum::Json;
 use axum::body::Body as HttpBody;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
-use model::{Command, Goal, InstanceId, NodeId, Registration, Service};
+use model::{Command, InstanceId, NodeId, Registration};
 use serde::Serialize;
 
 use super::Server;
 use super::answer::{Bad, Body, Named};
-use crate::control::Snapshot;
+use crate::assigned::{assigned, difference};
 
 /// An empty line is sent when there was nothing to say for so long.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
@@ -92,59 +92,13 @@ pub(super) async fn assignments(
             // A node that was removed has nothing to follow; an agent that is still there will
             // register it anew.
             snapshot.state.node(&node)?;
-            let now = assigned(&snapshot, &node);
+            let now = assigned(&snapshot.state, &node);
             if let Some(document) = difference(told.as_ref(), &now, generation) {
                 return Some((line(&document), (server, node, changes, Some(now))));
             }
         }
     });
     Ok(ndjson(&server, lines))
-}
-
-/// What `node` should run.
-fn assigned(snapshot: &Snapshot, node: &NodeId) -> BTreeMap<InstanceId, Assignment> {
-    let node = snapshot.state.node(node);
-    let instances = node.iter().flat_map(|node| &node.instances);
-    let assigned = instances.filter_map(|id| {
-        let service = snapshot.state.service(&id.service)?;
-        Some((id.clone(), assignment(service, id)?))
-    });
-    assigned.collect()
-}
-
-fn assignment(service: &Service, id: &InstanceId) -> Option<Assignment> {
-    let placement = service.placements.get(&id.seat)?;
-    Some(Assignment {
-        instance: id.clone(),
-        revision: placement.revision,
-        goal: match placement.goal {
-            Goal::Run | Goal::Drain { .. } => Assigned::Run,
-            Goal::Stop { .. } => Assigned::Stop,
-        },
-        ports: placement.ports.clone(),
-        spec: service.running_spec(placement.revision).clone(),
-    })
-}
-
-/// The line that brings an agent from what it was told to what it should be told; `None` if that
-/// is the same.
-fn difference(
-    told: Option<&BTreeMap<InstanceId, Assignment>>,
-    now: &BTreeMap<InstanceId, Assignment>,
-    generation: u64,
-) -> Option<Assignments> {
-    let Some(told) = told else {
-        let set = now.values().cloned().collect();
-        return Some(Assignments { generation, whole: true, set, removed: Vec::new() });
-    };
-    let set: Vec<_> = now
-        .iter()
-        .filter(|(id, assignment)| told.get(*id) != Some(*assignment))
-        .map(|(_, assignment)| assignment.clone())
-        .collect();
-    let removed: Vec<_> = told.keys().filter(|id| !now.contains_key(*id)).cloned().collect();
-    let changed = !set.is_empty() || !removed.is_empty();
-    changed.then_some(Assignments { generation, whole: false, set, removed })
 }
 
 fn line(document: &impl Serialize) -> Bytes {

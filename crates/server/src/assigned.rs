@@ -1,0 +1,52 @@
+//! What a node should run, and what tells its agent the difference to what it was told before.
+
+use std::collections::BTreeMap;
+
+use api::{Assigned, Assignment, Assignments};
+use model::{Goal, InstanceId, NodeId, Service, State};
+
+/// What `node` should run.
+pub(crate) fn assigned(state: &State, node: &NodeId) -> BTreeMap<InstanceId, Assignment> {
+    let node = state.node(node);
+    let instances = node.iter().flat_map(|node| &node.instances);
+    let assigned = instances.filter_map(|id| {
+        let service = state.service(&id.service)?;
+        Some((id.clone(), assignment(service, id)?))
+    });
+    assigned.collect()
+}
+
+fn assignment(service: &Service, id: &InstanceId) -> Option<Assignment> {
+    let placement = service.placements.get(&id.seat)?;
+    Some(Assignment {
+        instance: id.clone(),
+        revision: placement.revision,
+        goal: match placement.goal {
+            Goal::Run | Goal::Drain { .. } => Assigned::Run,
+            Goal::Stop { .. } => Assigned::Stop,
+        },
+        ports: placement.ports.clone(),
+        spec: service.running_spec(placement.revision).clone(),
+    })
+}
+
+/// The line that brings an agent from what it was told to what it should be told; `None` if that
+/// is the same.
+pub(crate) fn difference(
+    told: Option<&BTreeMap<InstanceId, Assignment>>,
+    now: &BTreeMap<InstanceId, Assignment>,
+    generation: u64,
+) -> Option<Assignments> {
+    let Some(told) = told else {
+        let set = now.values().cloned().collect();
+        return Some(Assignments { generation, whole: true, set, removed: Vec::new() });
+    };
+    let set: Vec<_> = now
+        .iter()
+        .filter(|(id, assignment)| told.get(*id) != Some(*assignment))
+        .map(|(_, assignment)| assignment.clone())
+        .collect();
+    let removed: Vec<_> = told.keys().filter(|id| !now.contains_key(*id)).cloned().collect();
+    let changed = !set.is_empty() || !removed.is_empty();
+    changed.then_some(Assignments { generation, whole: false, set, removed })
+}
