@@ -8,7 +8,6 @@ pub(crate) mod keeper;
 pub(crate) mod node;
 pub(crate) mod server;
 
-use std::future::Future;
 use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -80,12 +79,8 @@ pub(crate) fn stop_signal() -> Result<watch::Receiver<bool>, Failure> {
 }
 
 /// Ends once `stop` is true, or nobody can make it true any more.
-pub(crate) fn stopped(
-    mut stop: watch::Receiver<bool>,
-) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        let _ = stop.wait_for(|stop| *stop).await;
-    }
+pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// How a daemon ended, for the user.

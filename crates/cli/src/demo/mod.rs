@@ -182,6 +182,7 @@ process:
   command: {program}
 env:
   SIMPLE_SERVICE_VERSION: \"{version}\"
+  HEALTH_MIN: \"400\"   # its check takes so many milliseconds: it is slow to become ready
 resources: {{ cpu: 0.05, memory: 64MiB }}
 ports:
   - name: http

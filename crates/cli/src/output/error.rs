@@ -19,8 +19,8 @@ pub(crate) struct Failure {
     message: String,
     causes: Vec<String>,
     details: Vec<Detail>,
-    sources: Vec<Source>,
-    hint: Option<String>,
+    sources: Box<[Source]>,
+    hint: Option<Box<str>>,
     quiet: bool,
 }
 
@@ -32,7 +32,7 @@ impl Failure {
             message: message.into(),
             causes: Vec::new(),
             details: Vec::new(),
-            sources: Vec::new(),
+            sources: Box::default(),
             hint: None,
             quiet: false,
         }
@@ -60,13 +60,13 @@ impl Failure {
 
     /// Adds what to do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
-        self.hint = Some(hint.into());
+        self.hint = Some(hint.into().into());
         self
     }
 
     /// Adds the texts that its details speak of.
     pub(crate) fn with_sources(mut self, sources: &[Source]) -> Failure {
-        self.sources = sources.to_vec();
+        self.sources = sources.into();
         self
     }
 
@@ -172,7 +172,7 @@ impl From<ErrorBody> for Failure {
             _ => Exit::Failure,
         };
         let mut failure = Failure::new(exit, body.message).with_details(body.details);
-        failure.hint = body.hint;
+        failure.hint = body.hint.map(String::into_boxed_str);
         failure
     }
 }
@@ -193,13 +193,13 @@ impl From<io::Error> for Failure {
 struct Spot {
     message: String,
     cause: Option<Box<Cause>>,
-    hint: Option<String>,
+    hint: Option<Box<str>>,
     source: Option<NamedSource<String>>,
     label: Option<LabeledSpan>,
 }
 
 impl Spot {
-    fn head(message: &str, causes: Vec<String>, hint: Option<String>) -> Spot {
+    fn head(message: &str, causes: Vec<String>, hint: Option<Box<str>>) -> Spot {
         let cause = causes
             .into_iter()
             .rev()
@@ -207,7 +207,7 @@ impl Spot {
         Spot { message: message.into(), cause, hint, source: None, label: None }
     }
 
-    fn located(detail: &Detail, source: &Source, at: SourceSpan, hint: Option<String>) -> Spot {
+    fn located(detail: &Detail, source: &Source, at: SourceSpan, hint: Option<Box<str>>) -> Spot {
         // A path of keys tells where the line is; a single key is the line.
         let key = detail.key.clone().filter(|key| key.contains('.'));
         let label = LabeledSpan::new_primary_with_span(key, at);
