@@ -13,7 +13,7 @@ This page is generated from `muster schema`, by `cargo xtask docs`.
 
 A document is a service if it has the key `service`, and a gateway if it has the key `gateway`. A file may hold several,
 as YAML documents separated by `---` or as a list. JSON is as good as YAML. Unknown keys are refused. A key that is left
-out has its default.
+out has its default; where the table shows none, nothing, and of several choices the first.
 ";
 
 /// Names in the schema and what they are called for readers.
