@@ -9,7 +9,7 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use api::{Client, GatewayReport, path};
+use api::{Client, GatewayReport, ReportReply, path};
 use futures_util::FutureExt as _;
 use model::{Listen, NodeId, Registration, RouteTable};
 use tokio::sync::{Notify, watch};
@@ -88,7 +88,7 @@ async fn follow(client: &Client, options: &Options, proxy: &Proxy, link: &Link) 
                 address: options.address.clone(),
                 agent: None,
             };
-            client.post::<serde_json::Value>(path::REGISTER, &registration).await?;
+            client.post::<ReportReply>(path::REGISTER, &registration).await?;
             let mut lines = client.lines(path::ROUTES).await?;
             tracing::info!(server = client.url(), "following the server's routes");
             (backoff, was_connected) = (BACKOFF_MIN, true);
@@ -127,7 +127,7 @@ async fn report(
     let mut backoff = BACKOFF_MIN;
     loop {
         let report = report_of(node, &standing.borrow_and_update());
-        let posted = client.post::<serde_json::Value>(path::ROUTES_REPORT, &report);
+        let posted = client.post::<ReportReply>(path::ROUTES_REPORT, &report);
         let wait = match tokio::time::timeout(ANSWER_MAX, posted).await {
             Ok(Ok(_)) => {
                 backoff = BACKOFF_MIN;

@@ -23,7 +23,7 @@ async fn worker_service() -> Service {
     Service::http(move |_| {
         let turn = turn.fetch_add(1, Ordering::Relaxed);
         async move {
-            if turn % 50 == 0 {
+            if turn.is_multiple_of(50) {
                 tokio::time::sleep(Duration::from_millis(15)).await;
             }
             Response::new(Full::<Bytes>::from("done"))
