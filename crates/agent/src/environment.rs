@@ -104,7 +104,7 @@ mod tests {
             serde_json::json!({
                 "service": "/shop/web", "process": {"command": "serve"},
                 "ports": [{"name": "http"}, {"name": "admin-ui"}],
-                "env": {"HOME": "/home/web", "COLOR": "red"},
+                "env": {"HOME": "/srv/web", "COLOR": "red"},
             }),
             &[
                 ("PORT", Some("20001")),
@@ -114,7 +114,7 @@ mod tests {
                 ("PORT_HTTP", Some("20001")),
                 ("PORT_ADMIN_UI", Some("20002")),
                 ("HOST", Some("10.0.0.1")),
-                ("HOME", Some("/home/web")),
+                ("HOME", Some("/srv/web")),
                 ("COLOR", Some("red")),
                 ("PATH", Some(PATH)),
                 ("MUSTER_SERVICE", Some("/shop/web")),

@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use support::{LIMIT, eventually};
 
 #[test]
-#[ignore = "run by other tests, as their keeper"]
+#[ignore = "runs in a child process of other tests, as their keeper"]
 fn keeper_process() {
     support::be_keeper();
 }

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use support::{LIMIT, eventually, keeper_of, kill_9};
 
 #[test]
-#[ignore = "run by other tests, as their keeper"]
+#[ignore = "runs in a child process of other tests, as their keeper"]
 fn keeper_process() {
     support::be_keeper();
 }

@@ -14,7 +14,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -171,7 +171,8 @@ async fn keep(args: &Args) -> Result<(), Error> {
         events,
     };
     keeper.take_over().map_err(failed("read records in"))?;
-    println!("{READY}");
+    // The agent that started it reads this line; nobody else sees its output.
+    let _ = writeln!(std::io::stdout(), "{READY}");
     loop {
         let idle = async {
             match keeper.may_end() {
