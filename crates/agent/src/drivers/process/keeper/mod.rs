@@ -14,7 +14,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,7 +172,7 @@ async fn keep(args: &Args) -> Result<(), Error> {
     };
     keeper.take_over().map_err(failed("read records in"))?;
     // The agent that started it reads this line; nobody else sees its output.
-    let _ = writeln!(std::io::stdout(), "{READY}");
+    let _ = rustix::io::write(rustix::stdio::stdout(), format!("{READY}\n").as_bytes());
     loop {
         let idle = async {
             match keeper.may_end() {
