@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use bollard::auth::DockerCredentials;
 use serde::Deserialize;
 
-/// The name under which the logins of Docker Hub are kept.
-const HUB: &str = "https://index.docker.io/v1/";
+/// The host under which the logins of Docker Hub are kept, in a URL of which only that matters.
+const HUB: &str = "index.docker.io";
 
 /// What is known of a login.
 #[derive(Debug, PartialEq)]
@@ -85,7 +85,8 @@ fn find(config: &Config, registry: &str) -> Login {
     if let Some(credentials) = auth.and_then(|auth| credentials(auth, registry)) {
         return credentials;
     }
-    let helper = config.cred_helpers.get(registry).or_else(|| {
+    let named = config.cred_helpers.iter().find(|(key, _)| host(key) == host(registry));
+    let helper = named.map(|(_, helper)| helper).or_else(|| {
         // Where all logins go to a helper, an empty entry is left to tell that there is one.
         auth.and(config.creds_store.as_ref())
     });
