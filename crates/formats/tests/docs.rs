@@ -4,6 +4,8 @@
 //! ```` ```yaml,wrong ```` must be refused. Whoever shows something that is no document of Muster's
 //! uses another word, such as `text`.
 
+#![allow(clippy::unwrap_used, reason = "a page that cannot be read fails the test")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
