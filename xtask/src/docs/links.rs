@@ -25,6 +25,9 @@ pub(super) fn check(top: &Top, pages: &[Page]) -> Result<Vec<String>> {
             if !top.join(&path).exists() {
                 wrong.push(format!("{}:{number}: there is no {path}", page.path));
             }
+            if page.path.starts_with(CHAPTERS) && !path.starts_with(CHAPTERS) {
+                wrong.push(format!("{}:{number}: {path} is not in the book", page.path));
+            }
             let other = pages.iter().find(|other| other.path == path);
             if let Some(other) = other.filter(|other| !anchor.is_empty() && !has(other, anchor)) {
                 let path = &other.path;
