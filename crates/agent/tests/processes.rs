@@ -148,7 +148,7 @@ fn is_alive(pid: i32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_starts_writes_and_ends_and_the_next_one_follows() {
     let mut node = Node::new();
     assert_eq!(node.adopt().await, []);
@@ -163,7 +163,7 @@ async fn a_run_starts_writes_and_ends_and_the_next_one_follows() {
     assert_eq!(node.output("a", None).await, "hello\noops\n");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_started_says_why() {
     let mut node = Node::new();
     node.adopt().await;
@@ -185,7 +185,7 @@ async fn what_cannot_be_started_says_why() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_exit_code_is_known_after_the_agent_was_away() {
     let mut node = Node::new();
     node.adopt().await;
@@ -210,7 +210,7 @@ async fn an_exit_code_is_known_after_the_agent_was_away() {
     assert_eq!(node.exited().await.signal, Some(15));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn killing_the_keeper_disturbs_nothing() {
     let mut node = Node::new();
     node.adopt().await;
@@ -240,7 +240,7 @@ async fn killing_the_keeper_disturbs_nothing() {
     assert_eq!(node.exited().await.code, Some(4));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_ends_while_agent_and_keeper_are_dead_is_found_ended() {
     let mut node = Node::new();
     node.adopt().await;
@@ -265,7 +265,7 @@ async fn what_ends_while_agent_and_keeper_are_dead_is_found_ended() {
     assert_eq!((exit.code, exit.signal), (None, None));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_kills_what_ignores_it_with_all_its_children() {
     let mut node = Node::new();
     node.adopt().await;
@@ -294,7 +294,7 @@ async fn a_stop_kills_what_ignores_it_with_all_its_children() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn children_do_not_outlive_a_run_that_ends_by_itself() {
     let mut node = Node::new();
     node.adopt().await;
@@ -312,7 +312,7 @@ fn has_cgroups() -> bool {
     v1 || (root && controllers.is_ok_and(|text| text.contains("memory")))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn memory_over_the_limit_is_told_as_such() {
     if !has_cgroups() {
         return;
@@ -330,7 +330,7 @@ async fn memory_over_the_limit_is_told_as_such() {
     assert_eq!(exit.message, "out of memory: limit 16MiB");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn logs_are_cut_and_followed_over_the_cut() {
     let mut node = Node::with(|settings| settings.log_bytes_max = 2000);
     node.adopt().await;
@@ -352,7 +352,7 @@ async fn logs_are_cut_and_followed_over_the_cut() {
     assert_eq!(node.output("a", Some(2)).await, "line 399\nline 400\n");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn commands_run_beside_the_instance() {
     let node = Node::new();
     let launch = node.launch("a", 1, "true");
@@ -368,7 +368,7 @@ async fn commands_run_beside_the_instance() {
     assert_eq!(outcome, ended(127, "no-such-program: not found"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_ephemeral_keeper_leaves_nothing() {
     let mut node = Node::with(|settings| settings.ephemeral = true);
     node.adopt().await;
@@ -383,7 +383,7 @@ async fn an_ephemeral_keeper_leaves_nothing() {
     assert!(!node.settings.keeper_dir.join("socket").exists());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_directory_with_a_long_path_will_do() {
     let long = "d".repeat(120);
     let mut node = Node::with(|settings| {
@@ -395,7 +395,7 @@ async fn a_directory_with_a_long_path_will_do() {
     assert_eq!(node.exited().await.code, Some(5));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn fifty_processes_are_started_quickly() {
     let mut node = Node::new();
     node.adopt().await;

@@ -56,8 +56,8 @@ mod tests {
     #[test]
     fn a_process_is_itself_and_nobody_else() {
         let own = fs::read_to_string("/proc/self/stat").unwrap();
-        let (own, state) = parse(&own).unwrap();
-        assert!(own.is_alive() && state == 'R');
+        let (own, _) = parse(&own).unwrap();
+        assert!(own.is_alive());
         let other = Identity { started_at_ticks: own.started_at_ticks + 1, ..own };
         assert!(!other.is_alive());
     }

@@ -95,13 +95,18 @@ impl Link {
 
     /// Connects to a keeper, starting one if need be, and takes over what it holds.
     async fn connect(&mut self) -> Result<Connection, Error> {
-        let stream = match self.dial().await {
-            Ok(stream) => stream,
-            Err(_) => {
-                self.start_keeper().await?;
-                self.dial().await.map_err(|_| Error::Lost)?
+        if let Ok(stream) = self.dial().await {
+            // One that is just about to end may still accept.
+            if let Ok(connection) = self.take_over(stream).await {
+                return Ok(connection);
             }
-        };
+        }
+        self.start_keeper().await?;
+        let stream = self.dial().await.map_err(|_| Error::Lost)?;
+        self.take_over(stream).await
+    }
+
+    async fn take_over(&mut self, stream: UnixStream) -> Result<Connection, Error> {
         let (reader, writer) = stream.into_split();
         let lines = BufReader::new(reader).lines();
         let mut connection = Connection { lines, writer };
