@@ -105,11 +105,11 @@ impl Registration {
             let message = format!("`{}` is not an address or a host name", self.address);
             problems.push(Problem::new("address", message));
         }
-        if let Some((first, last)) = self.agent.as_ref().map(|agent| agent.ports) {
-            if first == 0 || first > last {
-                let message = format!("{first} to {last} is not a range of ports");
-                problems.push(Problem::new("agent.ports", message));
-            }
+        if let Some((first, last)) = self.agent.as_ref().map(|agent| agent.ports)
+            && (first == 0 || first > last)
+        {
+            let message = format!("{first} to {last} is not a range of ports");
+            problems.push(Problem::new("agent.ports", message));
         }
         problems
     }

@@ -81,13 +81,15 @@ pub(crate) struct Body<T>(pub(crate) T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Bad;
     async fn from_request(request: Request, state: &S) -> Result<Self, Bad> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|error| {
-            let code = match error.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::TooLarge,
-                _ => ErrorCode::BadRequest,
-            };
-            Bad::new(code, error.body_text())
-        })?;
+        let bytes =
+            Bytes::from_request(request, state).await.map_err(|error| match error.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => {
+                    let message = format!("the body is larger than {} MiB", super::BODY_MAX >> 20);
+                    Bad::new(ErrorCode::TooLarge, message)
+                        .hint("send the documents in several requests")
+                }
+                _ => Bad::new(ErrorCode::BadRequest, error.body_text()),
+            })?;
         serde_json::from_slice(&bytes).map(Body).map_err(|error| {
             Bad::new(ErrorCode::BadRequest, format!("the body cannot be read: {error}"))
         })

@@ -184,8 +184,15 @@ impl World {
         if let Some(d) = deployments.find(|d| !d.stage.is_over() && !d.stage.is_still()) {
             return Some(format!("{} is {}", d.id, d.stage.word()));
         }
-        for service in state.services().filter(|service| service.deployment.is_none()) {
+        for service in state.services() {
             let id = &service.id;
+            if service.deployment.is_some() {
+                // It stands still, but what was told to leave goes.
+                if !service.placements.values().all(Placement::is_wanted) {
+                    return Some(format!("instances of {id} are leaving"));
+                }
+                continue;
+            }
             if service.removing || service.placements.len() as u32 != service.wanted() {
                 return Some(format!("{id} has {} instances", service.placements.len()));
             }

@@ -1,0 +1,155 @@
+//! What is left after a server has stopped, was killed, or could not write.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use api::{ApplyReply, Assignments, ErrorCode, path};
+use model::InstanceId;
+use serde_json::json;
+use support::{Server, ready, refused, service, soon};
+
+#[tokio::test]
+async fn everything_is_there_after_a_restart_and_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path()).await;
+    server.register("n1").await.unwrap();
+    let gateway = "gateway: public\nlisten: 18080\nroutes: [{ to: /web:http }]\n";
+    server.apply(&format!("{}---\n{gateway}", service("/web", 2))).await.unwrap();
+    let ids: Vec<InstanceId> = ["/web~0.1", "/web~1.1"].map(|id| id.parse().unwrap()).into();
+    let statuses = || ids.iter().map(|id| (id.clone(), ready())).collect();
+    for round in 0..6 {
+        server.report("n1", true, statuses()).await.unwrap();
+        let stream = path::with(path::NODE_ASSIGNMENTS, "n1");
+        let mut lines = server.client.lines(&stream).await.unwrap();
+        let told: Assignments = soon(lines.next_document()).await.unwrap().unwrap();
+        let told = told.set.into_iter().map(|assignment| assignment.instance);
+        let told: Vec<_> = told.filter(|id| id.service.as_str() == "/web").collect();
+        assert_eq!(told, ids, "instances stay what and where they are");
+        let body = json!({"service": "/other", "instances": round});
+        if round == 0 {
+            server.apply(&service("/other", 0)).await.unwrap();
+        } else {
+            server.client.post::<ApplyReply>(path::SCALE, &body).await.unwrap();
+        }
+        match round % 2 {
+            0 => server.stop().await.unwrap(),
+            _ => server.kill().await,
+        }
+        server = Server::start(dir.path()).await;
+        let other: api::ServiceView = server.client.get("/v1/services/other").await.unwrap();
+        assert_eq!(other.instances, round, "what was acknowledged is kept");
+        let again = server.apply(gateway).await.unwrap();
+        assert_eq!(again.changes[0].verdict, model::Verdict::Unchanged);
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_server_is_told_that_there_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Server::start(dir.path()).await;
+    let Err(error) = Server::try_start(dir.path()).await else { panic!("there are two") };
+    let message = error.to_string();
+    assert!(message.contains("in use by another process"), "{message}");
+    assert!(message.contains("choose another data directory"), "{message}");
+    first.apply(&service("/web", 1)).await.unwrap();
+    first.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_asked_is_answered_when_the_server_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    server.apply(&service("/web", 0)).await.unwrap();
+    let asking = (0..64).map(|i| {
+        let client = server.client.clone();
+        let body = json!({"service": "/web", "instances": i});
+        tokio::spawn(async move { client.post::<ApplyReply>(path::SCALE, &body).await })
+    });
+    let asking: Vec<_> = asking.collect();
+    tokio::task::yield_now().await;
+    server.stop().await.unwrap();
+    let mut carried_out = 0;
+    for asked in asking {
+        match soon(asked).await.unwrap() {
+            Ok(_) => carried_out += 1,
+            // It came too late, and nothing is claimed of it.
+            Err(api::Error::Refused(body)) => assert_eq!(body.code, ErrorCode::Unavailable),
+            Err(api::Error::Unreachable { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    let server = Server::start(dir.path()).await;
+    let web: api::ServiceView = server.client.get("/v1/services/web").await.unwrap();
+    assert!(web.revision > carried_out, "each of {carried_out} is a revision after the first");
+    server.stop().await.unwrap();
+}
+
+/// A small disk, while it lives.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path) -> Option<Disk> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(at);
+        let works = mount.output().is_ok_and(|output| output.status.success());
+        works.then(|| Disk(at.into()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_changes_and_forgets_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(_disk) = Disk::mount(dir.path()) else {
+        eprintln!("skipped: only root can mount a small disk");
+        return;
+    };
+    let server = Server::start(&dir.path().join("data")).await;
+    server.register("n1").await.unwrap();
+    server.apply(&service("/web", 1)).await.unwrap();
+    let web: InstanceId = "/web~0.1".parse().unwrap();
+
+    let filler = dir.path().join("filler");
+    let _ = fs::write(&filler, vec![1; 8 << 20]);
+    let before = server.shown().await;
+    // Pages that are allocated already may still take something.
+    let mut applied = Vec::new();
+    let trouble = loop {
+        let text = format!("{}labels: {{ a: \"{}\" }}\n", service("/big", 0), "x".repeat(50_000));
+        let text = text.replace("/big", &format!("/big{}", applied.len()));
+        match server.apply(&text).await {
+            Ok(_) => applied.push(format!("/v1/services/big{}", applied.len())),
+            Err(error) => break refused::<()>(Err(error)),
+        }
+        assert!(applied.len() < 200, "the disk is never full");
+    };
+    assert_eq!(trouble.code, ErrorCode::Unavailable);
+    assert!(trouble.message.contains("nothing was changed"), "{}", trouble.message);
+    assert!(trouble.hint.is_some_and(|hint| hint.contains("disk")));
+    if applied.is_empty() {
+        assert_eq!(before, server.shown().await);
+    }
+    // Reports are taken in, readers are answered.
+    server.report("n1", true, vec![(web, ready())]).await.unwrap();
+    server.client.get::<serde_json::Value>(path::INSTANCES).await.unwrap();
+
+    fs::remove_file(&filler).unwrap();
+    server.apply(&service("/more", 1)).await.unwrap();
+    applied.push("/v1/services/more".into());
+    server.stop().await.unwrap();
+    let server = Server::start(&dir.path().join("data")).await;
+    for path in applied {
+        server.client.get::<api::ServiceView>(&path).await.unwrap();
+    }
+    server.stop().await.unwrap();
+}

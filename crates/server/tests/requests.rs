@@ -1,0 +1,231 @@
+//! Requests and their answers: what is carried out, what is refused and how that is said.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+mod support;
+
+use api::{ApplyReply, ErrorCode, Health, ServiceState, ServiceView, path};
+use model::Verdict;
+use serde_json::{Value, json};
+use support::{Server, refused, service, soon};
+
+const MARATHON: &str = r#"{
+    "id": "/zdd/base",
+    "cmd": "run",
+    "instances": 4,
+    "cpus": 0.1,
+    "mem": 32,
+    "upgradeStrategy": {"minimumHealthCapacity": 0.25, "maximumOverCapacity": 0.25}
+}"#;
+
+#[tokio::test]
+async fn documents_are_applied_and_planned() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let health: Health = server.client.get(path::HEALTH).await.unwrap();
+    assert_eq!(health.status, "ok");
+    server.register("n1").await.unwrap();
+
+    let before = server.shown().await;
+    let planned = server.apply_as("-", &service("/shop/web", 3), true).await.unwrap();
+    assert_eq!(planned.changes[0].verdict, Verdict::Created);
+    assert!(!planned.waves.is_empty());
+    assert_eq!(before, server.shown().await, "a plan changes nothing");
+
+    let applied = server.apply(&service("/shop/web", 3)).await.unwrap();
+    assert_eq!(applied.changes[0].verdict, Verdict::Created);
+    // Who has the answer sees what it speaks of.
+    let web: ServiceView = server.client.get("/v1/services/shop/web").await.unwrap();
+    assert_eq!((web.state, web.instances), (ServiceState::Deploying, 3));
+    assert_eq!(web.deployment, applied.deployment);
+    assert_eq!(web.revisions.len(), 1);
+    let again = server.apply(&service("/shop/web", 3)).await.unwrap();
+    assert_eq!(again.changes[0].verdict, Verdict::Unchanged);
+    assert_eq!(again.deployment, None);
+
+    let marathon = server.apply_as("base.json", MARATHON, false).await.unwrap();
+    assert_eq!(marathon.changes[0].name, "/zdd/base");
+    let base: ServiceView = server.client.get("/v1/services/zdd/base").await.unwrap();
+    assert_eq!(base.spec.rollout.min_healthy.to_string(), "25%");
+    let shop: Vec<ServiceView> = server.client.get("/v1/services?group=/shop").await.unwrap();
+    assert_eq!(shop.len(), 1);
+    let instances: Vec<Value> = server.client.get("/v1/instances?service=/zdd/base").await.unwrap();
+    assert!(instances.len() <= 4);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn services_are_steered() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let client = &server.client;
+    server.register("n1").await.unwrap();
+    server.apply(&service("/web", 1)).await.unwrap();
+    let post = async |path: &str, body: Value| client.post::<ApplyReply>(path, &body).await;
+
+    let scaled = post(path::SCALE, json!({"service": "/web", "instances": 3})).await.unwrap();
+    assert_eq!(scaled.changes[0].verdict, Verdict::Updated);
+    let deployment = scaled.deployment.unwrap();
+    let paused = json!({"service": "/web", "how": "pause"});
+    post(path::ROLLOUT, paused.clone()).await.unwrap();
+    let unchanged = post(path::ROLLOUT, paused).await.unwrap();
+    assert_eq!(unchanged.changes[0].verdict, Verdict::Unchanged);
+    post(path::ROLLOUT, json!({"deployment": deployment, "how": "resume"})).await.unwrap();
+    post(path::RESTART, json!({"service": "/web"})).await.unwrap();
+    let undone = post(path::UNDO, json!({"service": "/web", "to": 1})).await.unwrap();
+    assert_eq!(undone.changes[0].revision, Some(4));
+    let unknown = refused(post(path::UNDO, json!({"service": "/web", "to": 77})).await);
+    assert_eq!(unknown.code, ErrorCode::Conflict);
+    let many =
+        refused(post(path::SCALE, json!({"service": "/web", "instances": 2_000_000_000})).await);
+    assert_eq!(many.code, ErrorCode::Conflict);
+
+    let cordoned = post("/v1/nodes/n1/availability", json!("cordoned")).await.unwrap();
+    assert_eq!(cordoned.changes[0].verdict, Verdict::Updated);
+    let used = refused(client.delete::<ApplyReply>("/v1/nodes/n1").await);
+    assert!(used.message.contains("drain it first"), "{}", used.message);
+    let bad = refused(post("/v1/nodes/n1/availability", json!("asleep")).await);
+    assert_eq!(bad.code, ErrorCode::BadRequest);
+
+    let gateway = "gateway: public\nlisten: 18080\nroutes: [{ to: /web:http }]\n";
+    server.apply(gateway).await.unwrap();
+    client.delete::<ApplyReply>("/v1/gateways/public").await.unwrap();
+    let gone = refused(client.delete::<ApplyReply>("/v1/gateways/public").await);
+    assert_eq!(gone.code, ErrorCode::NotFound);
+    let removed = client.delete::<ApplyReply>("/v1/services/web").await.unwrap();
+    assert_eq!(removed.changes[0].verdict, Verdict::Removed);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_is_said_in_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    server.register("n1").await.unwrap();
+    server.apply(&service("/shop/web", 1)).await.unwrap();
+    let before = server.shown().await;
+    let deep = "[".repeat(100_000);
+    let cases: &[(&str, &str, &str, u16, &str)] = &[
+        ("POST", "/v1/apply", "{", 400, "cannot be read"),
+        ("POST", "/v1/apply", r#"{"sources": [], "plann": true}"#, 400, "plann"),
+        ("POST", "/v1/apply", &deep, 400, "cannot be read"),
+        ("POST", "/v1/scale", r#"{"service": "/shop/web", "instances": -1}"#, 400, "-1"),
+        ("POST", "/v1/scale", r#"{"service": "/shop/wep", "instances": 1}"#, 404, "/shop/web"),
+        ("POST", "/v1/rollout", r#"{"service": "/shop/wep", "how": "pause"}"#, 404, "/shop/web"),
+        ("POST", "/v1/rollout", r#"{"service": "/shop/web"}"#, 400, "say how"),
+        ("POST", "/v1/rollout", r#"{"how": "pause"}"#, 400, "name a service"),
+        ("POST", "/v1/restart", "{}", 400, "name the service"),
+        ("POST", "/v1/register", r#"{"node": "N 1", "address": ""}"#, 400, "N 1"),
+        ("POST", "/v1/register", r#"{"node": "n2", "address": ""}"#, 422, "address"),
+        ("GET", "/v1/services/shop/wep", "", 404, "did you mean `/shop/web`"),
+        ("GET", "/v1/services/Shop", "", 400, "Shop"),
+        ("GET", "/v1/services/%ff", "", 400, ""),
+        ("GET", "/v1/instances?service=/shop/wep", "", 404, "/shop/web"),
+        ("GET", "/v1/instances?servise=/shop/web", "", 400, "servise"),
+        ("GET", "/v1/services?grup=/", "", 400, "grup"),
+        ("GET", "/v1/events?after=x", "", 400, ""),
+        ("GET", "/v1/logs?instance=/shop/web~7.7", "", 404, "/shop/web~7.7"),
+        ("GET", "/v1/logs", "", 400, "instance"),
+        ("GET", "/v1/nodes/n7/assignments", "", 404, "n7"),
+        ("GET", "/v1/nothing", "", 404, "/v1/nothing"),
+        ("GET", "/", "", 404, ""),
+        ("PUT", "/v1/services", "", 405, "/v1/services"),
+        ("DELETE", "/v1/services", "", 405, ""),
+        ("OPTIONS", "/v1/services", "", 405, ""),
+        ("POST", "/v1/health", "", 405, ""),
+        ("DELETE", "/v1/nodes/n7", "", 404, "n7"),
+        ("DELETE", "/v1/services/shop/wep", "", 404, "/shop/web"),
+        (
+            "POST",
+            "/v1/nodes/n7/report",
+            r#"{"node": "n7", "generation": 0, "whole": true, "instances": []}"#,
+            409,
+            "register",
+        ),
+        (
+            "POST",
+            "/v1/routes/report",
+            r#"{"node": "n1", "generation": 0, "busy": []}"#,
+            409,
+            "register",
+        ),
+    ];
+    for (method, path, body, status, words) in cases {
+        let (found, error) = soon(server.send(method, path, body)).await;
+        assert_eq!(found, *status, "{method} {path}: {}", error.message);
+        assert_eq!(error.code.status(), *status, "{method} {path}");
+        let said = serde_json::to_string(&error).unwrap();
+        assert!(said.contains(words), "{method} {path}: {said}");
+    }
+    let (status, head, body) = server.ask("HEAD", "/v1/services").await;
+    assert_eq!((status, body.as_str()), (200, ""));
+    assert!(head.contains("application/json"));
+    let (_, head, _) = server.ask("PUT", "/v1/services/shop/web").await;
+    assert!(head.contains("allow: get,head,delete"), "{head}");
+    assert_eq!(before, server.shown().await);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn wrong_documents_are_pointed_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let text = "service: /a\nprocess: { command: [run] }\ninstnces: 3\n";
+    let wrong = refused(server.apply_as("shop.yaml", text, false).await);
+    assert_eq!(wrong.code, ErrorCode::Invalid);
+    let detail = &wrong.details[0];
+    assert_eq!(detail.source.as_deref(), Some("shop.yaml"));
+    assert_eq!((detail.line, detail.column), (Some(3), Some(1)));
+    assert!(detail.message.contains("instances"), "{}", detail.message);
+
+    // What only the state can tell is pointed at as well, in a plan as in earnest.
+    let text = format!("{}---\n{}depends_on: [/b]\n", service("/a", 1), service("/c", 1));
+    for plan in [true, false] {
+        let wrong = refused(server.apply_as("shop.yaml", &text, plan).await);
+        assert_eq!(wrong.code, ErrorCode::Invalid);
+        let detail = &wrong.details[0];
+        assert_eq!((detail.line, detail.key.as_deref()), (Some(12), Some("depends_on")));
+    }
+    let services: Vec<ServiceView> = server.client.get(path::SERVICES).await.unwrap();
+    assert!(services.is_empty(), "all or nothing");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_body_too_large_is_refused_with_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let text = "#".repeat(17 << 20);
+    let refused = refused(server.apply(&text).await);
+    assert_eq!(refused.code, ErrorCode::TooLarge, "{}", refused.message);
+    assert!(refused.message.contains("16 MiB"), "{}", refused.message);
+    server.client.get::<Health>(path::HEALTH).await.unwrap();
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn much_is_carried_out_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    server.register("n1").await.unwrap();
+    let documents: Vec<_> = (0..2_000).map(|i| service(&format!("/s{i}"), 0)).collect();
+    let applied = soon(server.apply(&documents.join("---\n"))).await.unwrap();
+    assert_eq!(applied.changes.len(), 2_000);
+    assert!(applied.changes.iter().all(|change| change.verdict == Verdict::Created));
+
+    let scaled = (0..1_000).map(|i| {
+        let client = server.client.clone();
+        let body = json!({"service": format!("/s{i}"), "instances": 1});
+        tokio::spawn(async move { client.post::<ApplyReply>(path::SCALE, &body).await })
+    });
+    let scaled: Vec<_> = scaled.collect();
+    for scaled in scaled {
+        soon(scaled).await.unwrap().unwrap();
+    }
+    let all: Vec<ServiceView> = server.client.get(path::SERVICES).await.unwrap();
+    assert_eq!(all.iter().filter(|service| service.instances == 1).count(), 1_000);
+    server.stop().await.unwrap();
+
+    let store = store::Embedded::open(dir.path()).unwrap();
+    let page = store::Store::range(&store, "", None, 1).await.unwrap();
+    assert!(page.revision.0 < 700, "{} commits for 1,000 requests", page.revision.0);
+}

@@ -1,0 +1,185 @@
+//! A server in this process, on a free port and a directory of its own, and ways to speak to it.
+#![allow(dead_code, reason = "each test file uses another part of it")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use api::{ApplyReply, ApplyRequest, Client, Error, ErrorBody, Report, Source, path};
+use model::{InstanceId, NodeId, Status};
+use muster_server::Options;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub(crate) struct Server {
+    pub(crate) client: Client,
+    pub(crate) address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<Result<(), muster_server::Error>>,
+}
+
+fn options(data_dir: &Path) -> Options {
+    Options {
+        listen: ([127, 0, 0, 1], 0).into(),
+        data_dir: data_dir.into(),
+        lost_after: Options::LOST_AFTER,
+    }
+}
+
+impl Server {
+    pub(crate) async fn start(data_dir: &Path) -> Server {
+        Server::try_start(data_dir).await.expect("the server starts")
+    }
+
+    pub(crate) async fn try_start(data_dir: &Path) -> Result<Server, muster_server::Error> {
+        let (bound, address) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        let options = options(data_dir);
+        let running = tokio::spawn(async move {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            muster_server::run(options, bound, stopped).await
+        });
+        let Ok(address) = address.await else {
+            return Err(running.await.unwrap().expect_err("a server that runs is bound"));
+        };
+        let client = Client::new(&format!("http://{address}")).unwrap();
+        Ok(Server { client, address, stop: Some(stop), running })
+    }
+
+    /// Stops it gracefully.
+    pub(crate) async fn stop(mut self) -> Result<(), muster_server::Error> {
+        let _ = self.stop.take().unwrap().send(());
+        (&mut self.running).await.unwrap()
+    }
+
+    /// Ends it between two instructions, as far as that can be done in one process.
+    pub(crate) async fn kill(mut self) {
+        self.running.abort();
+        let _ = (&mut self.running).await;
+    }
+
+    pub(crate) async fn apply(&self, text: &str) -> Result<ApplyReply, Error> {
+        self.apply_as("file.yaml", text, false).await
+    }
+
+    pub(crate) async fn apply_as(
+        &self,
+        name: &str,
+        text: &str,
+        plan: bool,
+    ) -> Result<ApplyReply, Error> {
+        let sources = vec![Source { name: name.into(), text: text.into() }];
+        self.client.post(path::APPLY, &ApplyRequest { sources, plan }).await
+    }
+
+    /// Everything that people are shown, but for times and signs of life.
+    pub(crate) async fn shown(&self) -> serde_json::Value {
+        let mut shown = Vec::new();
+        for path in [path::SERVICES, path::INSTANCES, path::DEPLOYMENTS, path::GATEWAYS] {
+            let mut document = self.client.get::<serde_json::Value>(path).await.unwrap();
+            without_remaining_time(&mut document);
+            shown.push(document);
+        }
+        shown.into()
+    }
+
+    pub(crate) async fn register(&self, node: &str) -> Result<serde_json::Value, Error> {
+        let registration = json!({
+            "node": node,
+            "address": "127.0.0.1",
+            "agent": {
+                "port": 4041,
+                "capacity": {"cpu": 100, "memory": "100GiB"},
+                "labels": {},
+                "capabilities": [],
+                "ports": [20000, 29999],
+            },
+        });
+        self.client.post(path::REGISTER, &registration).await
+    }
+
+    pub(crate) async fn report(
+        &self,
+        node: &str,
+        whole: bool,
+        instances: Vec<(InstanceId, Status)>,
+    ) -> Result<serde_json::Value, Error> {
+        let node: NodeId = node.parse().unwrap();
+        let path = path::with(path::NODE_REPORT, node.as_str());
+        self.client.post(&path, &Report { node, generation: 0, whole, instances }).await
+    }
+
+    /// Sends a request as it is; returns the status and the body.
+    pub(crate) async fn raw(&self, request: &[u8]) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        // The server may answer before it has read everything.
+        let _ = stream.write_all(request).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.unwrap_or(0), head.to_ascii_lowercase(), body.into())
+    }
+
+    /// A request without a body.
+    pub(crate) async fn ask(&self, method: &str, path: &str) -> (u16, String, String) {
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        self.raw(request.as_bytes()).await
+    }
+
+    /// A request with a body.
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &str) -> (u16, ErrorBody) {
+        let len = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
+        );
+        let (status, _, body) = self.raw(request.as_bytes()).await;
+        (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
+    }
+}
+
+fn without_remaining_time(document: &mut serde_json::Value) {
+    match document {
+        serde_json::Value::Array(items) => items.iter_mut().for_each(without_remaining_time),
+        serde_json::Value::Object(fields) => {
+            fields.remove("deadline_in");
+            fields.values_mut().for_each(without_remaining_time);
+        }
+        _ => {}
+    }
+}
+
+/// A service of processes.
+pub(crate) fn service(name: &str, instances: u32) -> String {
+    format!(
+        "service: {name}\ninstances: {instances}\nprocess: {{ command: [run] }}\n\
+         ports: [{{ name: http }}]\nresources: {{ cpu: 0.01, memory: 1MiB }}\n"
+    )
+}
+
+/// What a server says of a request that it refuses.
+pub(crate) fn refused<T: std::fmt::Debug>(outcome: Result<T, Error>) -> ErrorBody {
+    match outcome {
+        Err(Error::Refused(body)) => body,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// Waits for something that comes soon, or not at all.
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), what).await.expect("it takes too long")
+}
+
+/// An instance that runs and passes everything.
+pub(crate) fn ready() -> Status {
+    let at = model::Timestamp(1);
+    let mut status = Status::new(model::Phase::Running, at);
+    (status.run, status.started_at, status.ready) = (1, Some(at), true);
+    status
+}
