@@ -32,6 +32,17 @@ fn keeper_process() {
     support::be_keeper();
 }
 
+/// An agent in a process of its own, which can be killed.
+#[test]
+#[ignore = "runs in a child process of another test, as its agent"]
+fn agent_process() {
+    let var = |name| std::env::var(name).expect("only run by another test");
+    let (dir, port) = (var("MUSTER_TEST_AGENT_DIR"), var("MUSTER_TEST_AGENT_PORT"));
+    let options = options(port.parse().unwrap(), Path::new(&dir), false);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(muster_agent::run(options, std::future::pending())).unwrap();
+}
+
 /// What a server has heard.
 #[derive(Debug, Default)]
 struct Heard {
@@ -150,6 +161,23 @@ async fn report(
     Json(ReportReply::default())
 }
 
+fn options(port: u16, dir: &Path, ephemeral: bool) -> Options {
+    Options {
+        server: format!("http://127.0.0.1:{port}"),
+        node: "n1".parse().unwrap(),
+        data_dir: dir.join("agent"),
+        address: "127.0.0.1".into(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        capacity: None,
+        labels: BTreeMap::new(),
+        capabilities: Default::default(),
+        ports: model::PORTS,
+        docker: None,
+        ephemeral,
+        keeper_exe: support::keeper_exe(dir),
+    }
+}
+
 /// A running agent.
 struct Agent {
     dir: Arc<TempDir>,
@@ -159,20 +187,7 @@ struct Agent {
 
 impl Agent {
     fn start(server: &Server, dir: &Arc<TempDir>, ephemeral: bool) -> Agent {
-        let options = Options {
-            server: format!("http://127.0.0.1:{}", server.port),
-            node: "n1".parse().unwrap(),
-            data_dir: dir.path().join("agent"),
-            address: "127.0.0.1".into(),
-            listen: "127.0.0.1:0".parse().unwrap(),
-            capacity: None,
-            labels: BTreeMap::new(),
-            capabilities: Default::default(),
-            ports: model::PORTS,
-            docker: None,
-            ephemeral,
-            keeper_exe: support::keeper_exe(dir.path()),
-        };
+        let options = options(server.port, dir.path(), ephemeral);
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
             let _ = stopped.await;
@@ -329,6 +344,41 @@ async fn instances_outlive_the_agent_and_a_restart_without_a_server() {
     let status = server.until("b runs", &b, |s| s.phase == Phase::Running).await;
     assert_eq!(status.run, 2);
     drop(agent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killing_the_agent_disturbs_no_instance() {
+    let (dir, _cleanup) = setup();
+    let server = Server::new().await;
+    let wanted = [sleeper("a"), sleeper("b")];
+    server.want(wanted.to_vec());
+    let path = |wanted: &Assignment| {
+        dir.path().join("agent/instances").join(wanted.instance.slug()).join("pids")
+    };
+    let begin = || {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "agent_process", "--ignored", "--nocapture"])
+            .env("MUSTER_TEST_AGENT_DIR", dir.path())
+            .env("MUSTER_TEST_AGENT_PORT", server.port.to_string())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    for _ in 0..5 {
+        server.heard.lock().unwrap().statuses.clear();
+        let mut agent = begin();
+        for wanted in &wanted {
+            let running = |status: &Status| status.phase == Phase::Running;
+            let status = server.until("it runs", &wanted.instance, running).await;
+            assert_eq!((status.run, status.failures), (1, 0));
+            eventually("it has written", || pids(&path(wanted)).first().copied()).await;
+        }
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+    for wanted in &wanted {
+        assert_eq!(pids(&path(wanted)).len(), 1, "it was started once");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,332 @@
+//! The core, event by event: when instances are started again, what is adopted, what is left.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use api::{Assigned, Assignment, Assignments};
+use model::{Exit, InstanceId, Phase, Status, Timestamp};
+use muster_agent::core::{Core, Effect, Event, Memory, Outcome};
+use muster_agent::drivers::{Found, Kind, Told};
+use serde_json::{Value, json};
+
+/// A core with its process driver adopted, and what it wants done.
+struct Rig {
+    core: Core,
+    now: u64,
+    effects: Vec<Effect>,
+    generation: u64,
+}
+
+const START: u64 = 1_000_000;
+
+fn core(memory: Memory) -> Core {
+    Core::new("n1".parse().unwrap(), memory, Timestamp(START))
+}
+
+fn id(name: &str) -> InstanceId {
+    format!("/{name}~0.1").parse().unwrap()
+}
+
+fn assignment(name: &str, mut document: Value, goal: Assigned) -> Assignment {
+    document["service"] = json!(format!("/{name}"));
+    if document.get("container").is_none() {
+        document["process"] = json!({"command": "x"});
+    }
+    let spec = Arc::new(serde_json::from_value(document).unwrap());
+    Assignment { instance: id(name), revision: 1, goal, ports: vec![], spec }
+}
+
+fn run(name: &str, document: Value) -> Assignment {
+    assignment(name, document, Assigned::Run)
+}
+
+fn found(name: &str, run: u32, exit: Option<Exit>) -> Found {
+    Found { instance: id(name), run, started_at: Timestamp(START - 60_000), exit }
+}
+
+fn exit(at: u64) -> Exit {
+    Exit { at: Timestamp(at), code: Some(1), signal: None, message: "exit code 1".into() }
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let mut rig = Rig::unadopted(Memory::default());
+        rig.event(Event::Adopted { driver: Kind::Process, found: vec![] });
+        rig
+    }
+
+    fn unadopted(memory: Memory) -> Rig {
+        Rig { core: core(memory), now: START, effects: Vec::new(), generation: 0 }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.effects.extend(self.core.handle(event, Timestamp(self.now)));
+    }
+
+    fn assign(&mut self, whole: bool, set: Vec<Assignment>) {
+        self.generation += 1;
+        let generation = self.generation;
+        self.event(Event::Assignments(Assignments { generation, whole, set, removed: vec![] }));
+    }
+
+    /// What is to be done with instances, in short, since this was last asked.
+    fn done(&mut self) -> Vec<String> {
+        let short = |effect: Effect| match effect {
+            Effect::Start(seed) => Some(format!("start {} run {}", seed.instance, seed.run)),
+            Effect::Stop { instance, run, grace, .. } => {
+                Some(format!("stop {instance} run {run} within {grace}"))
+            }
+            Effect::Forget { instance, .. } => Some(format!("forget {instance}")),
+            Effect::Probe { seed, .. } => Some(format!("probe {}", seed.instance)),
+            Effect::Persist(_) | Effect::Report(_) | Effect::WakeAt(_) => None,
+        };
+        std::mem::take(&mut self.effects).into_iter().filter_map(short).collect()
+    }
+
+    fn memory(&mut self) -> Memory {
+        let mut memories = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Persist(memory) => Some(memory.clone()),
+            _ => None,
+        });
+        memories.next_back().unwrap()
+    }
+
+    fn started(&mut self, name: &str, run: u32) {
+        let at = Timestamp(self.now);
+        self.event(Event::Told(Told::Started { instance: id(name), run, at }));
+    }
+
+    fn exited(&mut self, name: &str, run: u32) {
+        let exit = exit(self.now);
+        self.event(Event::Told(Told::Exited { instance: id(name), run, exit }));
+    }
+
+    fn not_started(&mut self, name: &str, run: u32, driver_away: bool) {
+        let message = "no image".into();
+        let instance = id(name);
+        self.event(Event::Told(Told::NotStarted { instance, run, message, driver_away }));
+    }
+
+    /// Passes time until something is to be done with an instance; says how long that took.
+    fn wait(&mut self) -> (u64, Vec<String>) {
+        let begun = self.now;
+        for _ in 0..1_000_000 {
+            self.now += 1;
+            self.event(Event::Tick);
+            let done = self.done();
+            if !done.is_empty() {
+                return (self.now - begun, done);
+            }
+        }
+        panic!("nothing happens any more");
+    }
+
+    fn status(&self, name: &str) -> Status {
+        let id = id(name);
+        self.core.statuses().find(|(other, _)| **other == id).unwrap().1.clone()
+    }
+}
+
+#[test]
+fn a_run_that_ends_is_started_again_at_once_then_ever_later() {
+    let mut rig = Rig::new();
+    let restart = json!({"backoff": "100ms", "factor": 2, "max": "300ms", "reset_after": "10s"});
+    rig.assign(true, vec![run("a", json!({"restart": restart}))]);
+    assert_eq!(rig.done(), ["start /a~0.1 run 1"]);
+    rig.started("a", 1);
+    rig.exited("a", 1);
+    assert_eq!(rig.done(), ["start /a~0.1 run 2"]);
+    let mut waits = Vec::new();
+    for run in 2..6 {
+        rig.started("a", run);
+        rig.exited("a", run);
+        let status = rig.status("a");
+        assert_eq!((status.phase, status.run), (Phase::Starting, run + 1));
+        let (waited, done) = rig.wait();
+        assert_eq!(done, [format!("start /a~0.1 run {}", run + 1)]);
+        waits.push(waited);
+    }
+    assert_eq!(waits, [100, 200, 300, 300]);
+    assert_eq!(rig.status("a").failures, 5);
+    // A long run ends the row of failures, also in what is told.
+    rig.started("a", 6);
+    rig.now += 10_000;
+    rig.event(Event::Tick);
+    assert_eq!(rig.status("a").failures, 0);
+    rig.exited("a", 6);
+    assert_eq!(rig.done(), ["start /a~0.1 run 7"]);
+}
+
+#[test]
+fn a_start_that_fails_counts_but_not_when_the_driver_is_away() {
+    let mut rig = Rig::new();
+    rig.assign(true, vec![run("a", json!({"restart": {"first": "40ms", "backoff": "70ms"}}))]);
+    rig.done();
+    rig.not_started("a", 1, false);
+    let message = rig.status("a").message.unwrap();
+    assert_eq!(message, "no image; waits 40ms before it is started again");
+    assert_eq!(rig.wait(), (40, vec!["start /a~0.1 run 2".to_string()]));
+    rig.not_started("a", 2, true);
+    assert_eq!((rig.status("a").failures, rig.status("a").run), (1, 2));
+    let driver = Kind::Process;
+    rig.event(Event::Away { driver, message: "it is away".into() });
+    rig.now += 60_000;
+    rig.event(Event::Tick);
+    assert_eq!(rig.done(), [""; 0]);
+    assert_eq!(rig.status("a").message.as_deref(), Some("it is away"));
+    rig.event(Event::Adopted { driver, found: vec![] });
+    assert_eq!(rig.done(), ["start /a~0.1 run 2"]);
+}
+
+#[test]
+fn what_is_told_to_stop_never_starts_again() {
+    let mut rig = Rig::new();
+    let stop = json!({"stop": {"grace": "3s"}});
+    rig.assign(true, vec![run("a", stop.clone())]);
+    rig.started("a", 1);
+    rig.done();
+    rig.assign(false, vec![assignment("a", stop.clone(), Assigned::Stop)]);
+    assert_eq!(rig.done(), ["stop /a~0.1 run 1 within 3s"]);
+    // Nothing is heard of it: it is asked for again.
+    assert_eq!(rig.wait().0, 8000);
+    rig.exited("a", 1);
+    assert_eq!(rig.status("a").phase, Phase::Stopped);
+    rig.assign(false, vec![run("a", stop)]);
+    assert_eq!((rig.done(), rig.status("a").phase), (vec![], Phase::Stopped));
+    rig.assign(true, vec![]);
+    assert_eq!(rig.done(), ["forget /a~0.1"]);
+    assert!(rig.core.is_empty());
+}
+
+#[test]
+fn what_runs_already_is_adopted_and_stays_as_healthy_as_it_was() {
+    let check = json!({"health": [{"probe": {"tcp": {}}}], "ports": [{}]});
+    let mut rig = Rig::new();
+    rig.assign(true, vec![run("a", check.clone()), run("b", check.clone()), run("c", check)]);
+    for name in ["a", "b", "c"] {
+        rig.started(name, 1);
+    }
+    let probes: Vec<_> = std::mem::take(&mut rig.effects)
+        .into_iter()
+        .filter_map(|effect| match effect {
+            Effect::Probe { seed, check, .. } => Some((seed, check)),
+            _ => None,
+        })
+        .collect();
+    for (seed, check) in probes {
+        let (instance, run, outcome) = (seed.instance, seed.run, Outcome::Pass);
+        rig.event(Event::Probed { instance, run, check, outcome });
+    }
+    let memory = rig.memory();
+    let written = serde_json::to_string(&memory).unwrap();
+    let mut rig = Rig::unadopted(serde_json::from_str(&written).unwrap());
+    assert_eq!(rig.done(), [""; 0], "nothing before the driver has looked");
+    let found = vec![found("a", 1, None), found("b", 1, Some(exit(START - 10)))];
+    rig.event(Event::Adopted { driver: Kind::Process, found });
+    let mut done = rig.done();
+    done.sort();
+    assert_eq!(done, ["probe /a~0.1", "start /b~0.1 run 2", "start /c~0.1 run 2"]);
+    let a = rig.status("a");
+    assert_eq!((a.phase, a.healthy, a.ready), (Phase::Running, Some(true), true));
+    let b = rig.status("b");
+    assert_eq!((b.phase, b.healthy, b.failures), (Phase::Starting, None, 1));
+}
+
+#[test]
+fn a_stranger_is_left_alone_until_a_server_has_said_all() {
+    let mut rig = Rig::unadopted(Memory::default());
+    let found = vec![found("a", 3, None), found("b", 2, None)];
+    rig.event(Event::Adopted { driver: Kind::Process, found });
+    rig.assign(false, vec![]);
+    assert_eq!(rig.done(), [""; 0]);
+    rig.assign(true, vec![run("b", json!({}))]);
+    assert_eq!(rig.done(), ["stop /a~0.1 run 3 within 10s"]);
+    assert_eq!((rig.status("b").phase, rig.status("b").run), (Phase::Running, 2));
+    rig.exited("a", 3);
+    assert_eq!(rig.done(), ["forget /a~0.1"]);
+}
+
+#[test]
+fn what_was_lost_while_the_driver_was_away_is_started_again() {
+    let mut rig = Rig::new();
+    rig.assign(true, vec![run("a", json!({})), run("b", json!({}))]);
+    rig.started("a", 1);
+    rig.started("b", 1);
+    rig.done();
+    let driver = Kind::Process;
+    rig.event(Event::Away { driver, message: "it is away".into() });
+    assert_eq!(rig.status("a").phase, Phase::Running, "it may well run");
+    rig.event(Event::Adopted { driver, found: vec![found("b", 1, None)] });
+    assert_eq!(rig.done(), ["start /a~0.1 run 2"]);
+    assert_eq!(rig.status("b").run, 1);
+}
+
+#[test]
+fn old_news_change_nothing() {
+    let mut rig = Rig::new();
+    rig.assign(true, vec![run("a", json!({}))]);
+    rig.started("a", 1);
+    rig.exited("a", 1);
+    rig.started("a", 2);
+    rig.done();
+    let before = rig.status("a");
+    rig.exited("a", 1);
+    rig.not_started("a", 1, false);
+    rig.generation = 0;
+    rig.assign(false, vec![assignment("a", json!({}), Assigned::Stop)]);
+    assert_eq!((rig.done(), rig.status("a")), (vec![], before));
+    // A whole document of a new connection is the truth, whatever its number.
+    rig.generation = 0;
+    rig.assign(true, vec![]);
+    assert_eq!(rig.done(), ["stop /a~0.1 run 2 within 10s"]);
+}
+
+#[test]
+fn reports_go_one_at_a_time_and_what_failed_is_told_again() {
+    fn reports(rig: &mut Rig) -> Vec<(bool, usize)> {
+        let reports = std::mem::take(&mut rig.effects).into_iter();
+        let reports = reports.filter_map(|effect| match effect {
+            Effect::Report(report) => Some((report.whole, report.instances.len())),
+            _ => None,
+        });
+        reports.collect()
+    }
+    let mut rig = Rig::new();
+    rig.event(Event::Connected);
+    assert_eq!(reports(&mut rig), [], "the assignments come first");
+    rig.assign(true, vec![run("a", json!({})), run("b", json!({}))]);
+    assert_eq!(reports(&mut rig), [(true, 2)]);
+    rig.started("a", 1);
+    rig.started("b", 1);
+    assert_eq!(reports(&mut rig), []);
+    rig.event(Event::ReportSent { tell_all: false });
+    assert_eq!(reports(&mut rig), [(false, 2)]);
+    rig.exited("a", 1);
+    rig.event(Event::ReportFailed);
+    rig.now += 250;
+    rig.event(Event::Tick);
+    assert_eq!(reports(&mut rig), [(false, 2)]);
+    rig.event(Event::ReportSent { tell_all: true });
+    assert_eq!(reports(&mut rig), [(true, 2)]);
+    rig.event(Event::ReportSent { tell_all: false });
+    rig.now += 2000;
+    rig.event(Event::Tick);
+    assert_eq!(reports(&mut rig), [(false, 0)], "a sign of life");
+}
+
+#[test]
+fn the_end_of_an_ephemeral_agent_stops_and_forgets_all() {
+    let mut rig = Rig::new();
+    rig.assign(true, vec![run("a", json!({})), run("b", json!({}))]);
+    rig.started("a", 1);
+    rig.done();
+    rig.event(Event::End);
+    assert_eq!(rig.done(), ["stop /a~0.1 run 1 within 10s", "stop /b~0.1 run 1 within 10s"]);
+    rig.exited("a", 1);
+    rig.not_started("b", 1, false);
+    assert_eq!(rig.done(), ["forget /a~0.1", "forget /b~0.1"]);
+    assert!(rig.core.is_empty());
+    rig.assign(true, vec![run("c", json!({}))]);
+    assert!(rig.core.is_empty(), "nothing begins any more");
+}
