@@ -13,7 +13,7 @@ use crate::deployment::{MoveState, Stage};
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
 use crate::node::{Availability, Node};
 use crate::object::Key;
-use crate::service::{Goal, Leave, Placement, Service, Slot};
+use crate::service::{Goal, Leave, Placement, Service};
 use crate::state::{NodeUse, State};
 use crate::unit::Timestamp;
 
@@ -256,7 +256,7 @@ impl State {
         let service = self.service_mut(&id.service)?;
         let seat = id.seat;
         if service.slots.len() <= seat.slot as usize {
-            service.slots.resize(seat.slot as usize + 1, Slot::default());
+            service.slots.resize(seat.slot as usize + 1, service.slot(seat.slot));
         }
         service.slots[seat.slot as usize].attempts = seat.attempt;
         let mut applied = Applied::default();
@@ -364,6 +364,12 @@ impl State {
         if service.removing {
             for number in service.revisions.keys() {
                 applied.changed.insert(Key::Revision(id.clone(), *number));
+            }
+            let attempts = service.slots.iter().map(|slot| slot.attempts).max();
+            let attempts = attempts.unwrap_or(0).max(service.attempts_before);
+            if attempts > self.meta.attempts {
+                self.meta.attempts = attempts;
+                applied.changed.insert(Key::Meta);
             }
             self.services.remove_mut(&id);
             applied.event(at, "removed", &id, Some(&id), "its last instance has stopped");

@@ -228,7 +228,9 @@ impl State {
             (To::Again | To::Earlier(..), None) => return None,
         };
         let verdict = if known.is_some() { Verdict::Updated } else { Verdict::Created };
-        let mut service = known.map_or_else(|| blank(id), |service| Service::clone(&service));
+        let attempts = self.meta.attempts;
+        let mut service =
+            known.map_or_else(|| blank(id, attempts), |service| Service::clone(&service));
         let number =
             service.revisions.keys().next_back().copied().unwrap_or(0).max(service.target) + 1;
         let template = template.unwrap_or(number);
@@ -375,7 +377,7 @@ fn unchanged(service: &Service, spec: &Spec) -> Option<Option<String>> {
     (**service.spec() == *spec).then_some(None)
 }
 
-fn blank(id: &ServiceId) -> Service {
+fn blank(id: &ServiceId, attempts_before: u32) -> Service {
     Service {
         id: id.clone(),
         target: 0,
@@ -384,6 +386,7 @@ fn blank(id: &ServiceId) -> Service {
         latch: None,
         removing: false,
         slots: Vec::new(),
+        attempts_before,
         revisions: BTreeMap::new(),
         placements: BTreeMap::new(),
     }

@@ -37,6 +37,9 @@ pub struct Meta {
     pub deployments: u64,
     /// Times a server took the lead; generations of routes and assignments begin with it.
     pub epoch: u64,
+    /// No slot of a service that was removed had more attempts than this.
+    #[serde(default)]
+    pub attempts: u32,
 }
 
 /// A stored object.

@@ -40,6 +40,9 @@ pub struct Service {
     pub removing: bool,
     /// What is remembered of each slot, by slot number.
     pub slots: Vec<Slot>,
+    /// So many attempts of each slot may have been another service's of this path, which was
+    /// removed: the id of an instance is never given twice.
+    pub attempts_before: u32,
     /// Its revisions, by number.
     pub revisions: BTreeMap<RevisionNumber, Arc<Revision>>,
     /// Its instances.
@@ -68,6 +71,9 @@ pub struct ServiceHead {
     /// See [`Service::slots`].
     #[serde(default)]
     pub slots: Vec<Slot>,
+    /// See [`Service::attempts_before`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempts_before: u32,
 }
 
 /// Why the revision aimed for is not the newest one.
@@ -231,7 +237,8 @@ impl Service {
 
     /// What is remembered of a slot.
     pub fn slot(&self, slot: u32) -> Slot {
-        self.slots.get(slot as usize).copied().unwrap_or_default()
+        let fresh = Slot { attempts: self.attempts_before, ..Slot::default() };
+        self.slots.get(slot as usize).copied().unwrap_or(fresh)
     }
 
     /// How long its instances may take to finish requests.
@@ -249,6 +256,7 @@ impl Service {
             latch: self.latch.clone(),
             removing: self.removing,
             slots: self.slots.clone(),
+            attempts_before: self.attempts_before,
         }
     }
 }
@@ -263,6 +271,7 @@ impl From<ServiceHead> for Service {
             latch: head.latch,
             removing: head.removing,
             slots: head.slots,
+            attempts_before: head.attempts_before,
             revisions: BTreeMap::new(),
             placements: BTreeMap::new(),
         }

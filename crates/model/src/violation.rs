@@ -53,9 +53,7 @@ impl State {
                 {
                     found.push(Violation::NoNode(instance()));
                 }
-                let attempts =
-                    service.slots.get(seat.slot as usize).map_or(0, |slot| slot.attempts);
-                if seat.attempt > attempts {
+                if seat.attempt > service.slot(seat.slot).attempts {
                     found.push(Violation::AttemptAhead(instance()));
                 }
             }

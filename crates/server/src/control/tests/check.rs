@@ -1,6 +1,6 @@
 //! What must hold whenever the core says something, whatever has happened before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::EventView;
 use model::{Applied, GATEWAY_SILENCE_MAX, Goal, Key, Object, Phase, RouteTable, State, Timestamp};
@@ -122,6 +122,11 @@ impl World {
             let shown = objects(&snapshot.state);
             assert!(shown == self.disk.objects, "readers are told what is durable");
         }
+        let nodes = snapshot.state.node_uses();
+        let placed: BTreeSet<_> = nodes.flat_map(|node| node.instances.iter().cloned()).collect();
+        self.gone.extend(self.placed.difference(&placed).cloned());
+        assert!(self.gone.is_disjoint(&placed), "an id is never given twice");
+        self.placed = placed;
         for service in snapshot.state.services() {
             for (seat, placement) in &service.placements {
                 let id = model::InstanceId { service: service.id.clone(), seat: *seat };

@@ -106,6 +106,9 @@ pub(super) struct World {
     pub(super) told: u64,
     pub(super) started_at: u64,
     turns: usize,
+    /// The instances that are placed, and those that were.
+    pub(super) placed: BTreeSet<InstanceId>,
+    pub(super) gone: BTreeSet<InstanceId>,
     /// The disk has changed since all of the state was last checked.
     pub(super) unchecked: bool,
 }
@@ -145,6 +148,8 @@ impl World {
             told: 0,
             started_at: 0,
             turns: 0,
+            placed: BTreeSet::new(),
+            gone: BTreeSet::new(),
             unchecked: true,
         };
         world.start();
