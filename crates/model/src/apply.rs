@@ -252,13 +252,13 @@ impl State {
         }
         let placement =
             Placement { revision, node: node.clone(), ports, goal: Goal::Run, placed_at: at };
-        self.take(id.clone(), placement);
-        let service = self.service_mut(&id.service)?;
-        let seat = id.seat;
-        if service.slots.len() <= seat.slot as usize {
-            service.slots.resize(seat.slot as usize + 1, service.slot(seat.slot));
+        if let Some(service) = self.take(id.clone(), placement) {
+            let slot = id.seat.slot as usize;
+            if service.slots.len() <= slot {
+                service.slots.resize(slot + 1, service.slot(id.seat.slot));
+            }
+            service.slots[slot].attempts = id.seat.attempt;
         }
-        service.slots[seat.slot as usize].attempts = seat.attempt;
         let mut applied = Applied::default();
         applied.changed.insert(Key::Service(id.service.clone()));
         applied.changed.insert(Key::Instance(id.clone()));
@@ -317,8 +317,8 @@ impl State {
         let deployment = self.deployment_moving(&id)?;
         let deployment = Arc::make_mut(deployment);
         let number = deployment.id;
-        let mut moves = deployment.moves.iter_mut();
-        let Some(moving) = moves.find(|m| m.service == id && m.state == MoveState::Moving) else {
+        let moving = deployment.move_mut(&id).filter(|m| m.state == MoveState::Moving);
+        let Some(moving) = moving else {
             return Err(Refusal::Overtaken("the service has stopped moving"));
         };
         if moving.progressed_at.is_some() && moving.ready >= ready {
@@ -345,10 +345,10 @@ impl State {
         let number = deployment.id;
         let mut applied =
             Applied { changed: [Key::Deployment(number)].into(), ..Applied::default() };
-        for moving in deployment.moves.iter_mut().filter(|m| m.service == id) {
+        if let Some(moving) = deployment.move_mut(&id) {
             moving.state = MoveState::Done;
         }
-        if deployment.moves.iter().all(|m| m.state != MoveState::Moving) {
+        if !deployment.is_moving() {
             let (stage, kind) = match &deployment.stage {
                 Stage::RollingBack { reason } => {
                     (Stage::RolledBack { reason: reason.clone(), at }, "deployment-rolled-back")
@@ -404,8 +404,7 @@ impl State {
         let placed = service.placements.values().map(|placement| placement.revision);
         // A deployment that is not over may go back, also with services that have arrived.
         let going = self.deployments.values().filter(|deployment| !deployment.stage.is_over());
-        let moves = going.flat_map(|deployment| &deployment.moves).filter(|m| m.service == *id);
-        let from = moves.filter_map(|m| m.from);
+        let from = going.filter_map(|deployment| deployment.move_of(id)?.from);
         let mut kept: std::collections::BTreeSet<RevisionNumber> =
             recent.chain(placed).chain(from).collect();
         kept.extend([Some(service.target), service.settled].into_iter().flatten());

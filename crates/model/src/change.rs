@@ -166,8 +166,13 @@ impl State {
                 service.deployment = Some(deployment);
             }
         }
-        let names: Vec<_> = moves.iter().map(|moving| moving.service.as_str()).collect();
-        let message = format!("{cause} of {}", names.join(", "));
+        moves.sort_by(|a: &Move, b| a.service.cmp(&b.service));
+        const NAMED: usize = 10;
+        let names: Vec<_> = moves.iter().take(NAMED).map(|m| m.service.as_str()).collect();
+        let mut message = format!("{cause} of {}", names.join(", "));
+        if moves.len() > NAMED {
+            message.push_str(&format!(" and {} more", moves.len() - NAMED));
+        }
         applied.event(at, "deployment-started", deployment, None, message);
         applied.changed.insert(Key::Deployment(deployment));
         let cause = cause.to_string();
@@ -260,11 +265,11 @@ impl State {
     ) {
         let Ok(deployment) = self.deployment_moving(id) else { return };
         let deployment = Arc::make_mut(deployment);
-        for moving in deployment.moves.iter_mut().filter(|moving| moving.service == *id) {
+        if let Some(moving) = deployment.move_mut(id) {
             moving.state = MoveState::Superseded;
         }
         applied.changed.insert(Key::Deployment(deployment.id));
-        if deployment.moves.iter().all(|moving| moving.state != MoveState::Moving) {
+        if !deployment.is_moving() {
             deployment.stage = Stage::Superseded { by, at };
             let number = deployment.id;
             applied.event(at, "deployment-superseded", number, None, format!("by {by}"));

@@ -14,7 +14,7 @@ pub struct Deployment {
     pub created_at: Timestamp,
     /// What asked for it: `apply`, `scale`, `restart`, `undo`, `remove`.
     pub cause: String,
-    /// The services it moves.
+    /// The services it moves, in the order of their paths.
     pub moves: Vec<Move>,
     /// How far it is.
     pub stage: Stage,
@@ -129,6 +129,25 @@ impl Stage {
 impl Deployment {
     /// This deployment's move of `service`, while it is under way.
     pub fn moving(&self, service: &ServiceId) -> Option<&Move> {
-        self.moves.iter().find(|m| m.service == *service && m.state == MoveState::Moving)
+        self.move_of(service).filter(|m| m.state == MoveState::Moving)
+    }
+
+    /// This deployment's move of `service`, however far it is.
+    pub fn move_of(&self, service: &ServiceId) -> Option<&Move> {
+        self.index_of(service).map(|index| &self.moves[index])
+    }
+
+    pub(crate) fn move_mut(&mut self, service: &ServiceId) -> Option<&mut Move> {
+        self.index_of(service).map(|index| &mut self.moves[index])
+    }
+
+    fn index_of(&self, service: &ServiceId) -> Option<usize> {
+        self.moves.binary_search_by(|m| m.service.cmp(service)).ok()
+    }
+
+    /// Whether a service is still on its way. Services arrive about in their order, so that the
+    /// last ones tell soonest.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.moves.iter().rev().any(|m| m.state == MoveState::Moving)
     }
 }

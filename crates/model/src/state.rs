@@ -322,15 +322,14 @@ impl State {
         state
     }
 
-    /// Puts a placement in its service and counts it in on its node.
-    pub(crate) fn take(&mut self, id: InstanceId, placement: Placement) {
-        let Some(service) = self.services.get_mut(&id.service) else { return };
-        let service = Arc::make_mut(service);
-        let Some(revision) = service.revisions.get(&placement.revision) else { return };
-        let spec = Arc::clone(&revision.spec);
-        let Some(node) = self.nodes.get_mut(&placement.node) else { return };
+    /// Puts a placement in its service and counts it in on its node. Returns the service.
+    pub(crate) fn take(&mut self, id: InstanceId, placement: Placement) -> Option<&mut Service> {
+        let service = Arc::make_mut(self.services.get_mut(&id.service)?);
+        let spec = Arc::clone(&service.revisions.get(&placement.revision)?.spec);
+        let node = self.nodes.get_mut(&placement.node)?;
         Arc::make_mut(node).take(id.clone(), &placement, &spec);
         service.placements.insert(id.seat, placement);
+        Some(service)
     }
 
     /// Drops a placement and counts it out on its node.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{NodeId, Observed, ServiceId, State, Timestamp, Wait};
 
+use crate::instance::Subject;
 use crate::view::View;
 use crate::{Plan, plan_for};
 
@@ -84,7 +85,10 @@ impl Agenda {
             self.waiting.remove(id);
             self.due.remove(id);
         }
-        let services = subjects.iter().filter_map(|id| state.service(id)).map(AsRef::as_ref);
+        let services = subjects.iter().filter_map(|id| {
+            let statuses = observed.instances.get(id).map(AsRef::as_ref);
+            Some(Subject { service: state.service(id)?, statuses })
+        });
         let mut plan = plan_for(&view, services, |service, at| {
             self.due.insert(service.id.clone(), at);
         });

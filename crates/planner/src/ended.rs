@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{Goal, InstanceId, Leave, Placement, Seat, Service, Slot, Step, Timestamp};
 
 use crate::Plan;
-use crate::instance::instances;
+use crate::instance::Subject;
 use crate::room::Room;
 use crate::view::View;
 
@@ -40,15 +40,16 @@ impl Ended {
     }
 }
 
-/// Appends to `plan` that what has ended of `service` is forgotten.
+/// Appends to `plan` that what has ended of a service is forgotten.
 pub(crate) fn forget(
     view: &View<'_>,
-    service: &Service,
+    subject: Subject<'_>,
     room: &mut Room,
     plan: &mut Plan,
 ) -> Ended {
+    let service = subject.service;
     let mut ended = Ended::default();
-    for (seat, placement, status) in instances(view, service) {
+    for (seat, placement, status) in subject.instances() {
         let instance = InstanceId { service: service.id.clone(), seat };
         let is_lost = view.lost.contains(&placement.node);
         let why = if is_lost && may_come_back(service, placement) {

@@ -36,6 +36,7 @@ pub use foresight::{Foresight, foresee};
 pub use room::Room;
 pub use routes::{routes, table_route};
 
+use instance::Subject;
 use view::View;
 
 /// What to do now, and what is waited for.
@@ -62,14 +63,21 @@ impl Plan {
 /// Plans for every service.
 pub fn plan(state: &State, observed: &Observed, now: Timestamp) -> Plan {
     let view = View::new(state, observed, now);
-    plan_for(&view, state.services().map(AsRef::as_ref), |_, _| {})
+    // Services and what is reported of them are both in the order of their paths.
+    let mut told = observed.instances.iter().peekable();
+    let subjects = state.services().map(|service| {
+        while told.next_if(|(id, _)| **id < service.id).is_some() {}
+        let statuses = told.next_if(|(id, _)| **id == service.id);
+        Subject { service, statuses: statuses.map(|(_, statuses)| statuses.as_ref()) }
+    });
+    plan_for(&view, subjects, |_, _| {})
 }
 
 /// Plans for some services, given in the order of their paths. Tells each time at which one of
 /// them needs planning again.
 pub(crate) fn plan_for<'a>(
     view: &View<'a>,
-    services: impl Iterator<Item = &'a Service>,
+    subjects: impl Iterator<Item = Subject<'a>>,
     mut due: impl FnMut(&'a Service, Timestamp),
 ) -> Plan {
     let mut plan = Plan::default();
@@ -79,17 +87,19 @@ pub(crate) fn plan_for<'a>(
         plan.wake(at);
         return plan;
     }
-    let restless: Vec<_> = services.filter(|service| !instance::rests(view, service)).collect();
+    let restless: Vec<_> = subjects.filter(|subject| !subject.rests(view)).collect();
     let mut room = Room::new(view.state, &view.lost);
     // What has ended makes room for all the others, wherever they stand in the order.
-    let ended: Vec<_> =
-        restless.iter().map(|service| ended::forget(view, service, &mut room, &mut plan)).collect();
+    let ended: Vec<_> = restless
+        .iter()
+        .map(|subject| ended::forget(view, *subject, &mut room, &mut plan))
+        .collect();
     let mut failed = BTreeSet::new();
     let mut wake_at = view.loss_at;
-    for (service, ended) in restless.into_iter().zip(ended) {
-        service::plan(view, service, ended, &mut room, &mut plan, &mut failed);
+    for (subject, ended) in restless.into_iter().zip(ended) {
+        service::plan(view, subject, ended, &mut room, &mut plan, &mut failed);
         if let Some(at) = plan.wake_at.take() {
-            due(service, at);
+            due(subject.service, at);
             wake_at = Some(wake_at.map_or(at, |known| known.min(at)));
         }
     }

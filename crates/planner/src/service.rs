@@ -13,7 +13,7 @@ use model::{
 };
 
 use crate::ended::Ended;
-use crate::instance::{Instance, instances};
+use crate::instance::{Instance, Subject};
 use crate::rolling::{self, Budget};
 use crate::room::{Places, Room};
 use crate::surplus;
@@ -60,19 +60,20 @@ impl Sorted<'_> {
 /// it is forgotten.
 pub(crate) fn plan(
     view: &View<'_>,
-    service: &Service,
+    subject: Subject<'_>,
     ended: Ended,
     room: &mut Room,
     plan: &mut Plan,
     failed: &mut BTreeSet<DeploymentId>,
 ) {
+    let service = subject.service;
     if let Some(deployment) = service.deployment.filter(|id| failed.contains(id)) {
         // It fails in this very plan, and turns its services back before they go on.
         plan.wait(&service.id, Wait::Still { why: format!("{deployment} fails") });
         return;
     }
     let deployment = deployment(view, service);
-    Planning { view, service, deployment, ended, room, plan, failed }.run();
+    Planning { view, subject, service, deployment, ended, room, plan, failed }.run();
 }
 
 fn deployment<'a>(view: &View<'a>, service: &Service) -> Option<(&'a Deployment, &'a Move)> {
@@ -82,6 +83,7 @@ fn deployment<'a>(view: &View<'a>, service: &Service) -> Option<(&'a Deployment,
 
 struct Planning<'a, 'p> {
     view: &'a View<'a>,
+    subject: Subject<'a>,
     service: &'a Service,
     /// The deployment that moves the service, if one does, and the service's part in it.
     deployment: Option<(&'a Deployment, &'a Move)>,
@@ -125,7 +127,7 @@ impl<'a> Planning<'a, '_> {
     fn sort(&mut self) -> Sorted<'a> {
         let mut sorted = Sorted::default();
         let target = self.service.target().template;
-        for (seat, placement, status) in instances(self.view, self.service) {
+        for (seat, placement, status) in self.subject.instances() {
             if self.ended.gone.contains(&seat) {
                 continue;
             }
@@ -136,7 +138,7 @@ impl<'a> Planning<'a, '_> {
             match &placement.goal {
                 Goal::Run => {}
                 Goal::Drain { until, why } => {
-                    self.stop_once_drained(seat, status, *until, *why);
+                    self.stop_once_drained(seat, *until, *why);
                     sorted.leaving += 1;
                     continue;
                 }
@@ -204,17 +206,10 @@ impl<'a> Planning<'a, '_> {
         }
     }
 
-    fn stop_once_drained(
-        &mut self,
-        seat: Seat,
-        status: Option<&Status>,
-        until: Timestamp,
-        why: Leave,
-    ) {
+    fn stop_once_drained(&mut self, seat: Seat, until: Timestamp, why: Leave) {
         let instance = self.id(seat);
-        let runs = status.is_some_and(|status| status.phase == Phase::Running);
         let drained = self.observed().is_drained(&instance, &self.view.gateways);
-        if !runs || drained || self.view.now >= until {
+        if drained || self.view.now >= until {
             self.plan.steps.push(Step::Stop { instance, why });
         } else {
             // A gateway that falls silent is not waited for any longer.
@@ -439,13 +434,12 @@ impl<'a> Planning<'a, '_> {
     /// Tells one instance to leave: first its requests are finished, if it may have any.
     fn let_go(&mut self, instance: &Instance<'_>, why: Leave) {
         let id = self.id(instance.seat);
-        let runs = instance.status.is_some_and(|status| status.phase == Phase::Running);
         let drain = self.service.drain(instance.placement.revision);
-        // Whether a route leads to its service now says nothing: gateways may still follow a table
-        // of before, so only their word counts.
+        // Whether a route leads to its service now, or whether it runs, says nothing: gateways may
+        // still follow a table of before, and it may run again. Only their word counts.
         let gateways = &self.view.gateways;
         let busy = !gateways.is_empty() && !self.observed().is_drained(&id, gateways);
-        let step = if runs && busy && drain.0 > 0 {
+        let step = if busy && drain.0 > 0 {
             let until = self.view.now.after(drain);
             self.plan.wake(until);
             Step::Drain { instance: id, until, why }
