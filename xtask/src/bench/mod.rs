@@ -8,6 +8,7 @@
 mod dev;
 mod history;
 mod life;
+mod planner;
 mod table;
 
 use anyhow::{Result, bail};
@@ -80,6 +81,11 @@ pub(crate) const BENCHES: &[Bench] = &[
     Bench { name: "containers", what: "containers, beside bare dockerd", run: life::containers },
     Bench { name: "restart", what: "a killed process, running again", run: life::restart },
     Bench { name: "route", what: "a changed route, live", run: life::route },
+    Bench {
+        name: "planner",
+        what: "plans of 10,000 nodes, 100,000 instances",
+        run: planner::plans,
+    },
 ];
 
 /// Prints the benches.
