@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Deployment, DeploymentId, Goal, InstanceId, Leave, Move, Observed, Phase, Placement, Seat,
-    Service, Spec, Stage, Status, Step, Timestamp, Wait, not_serving,
+    Deployment, DeploymentId, Goal, InstanceId, Leave, Move, Observed, Placement, Seat, Service,
+    Spec, Stage, Status, Step, Timestamp, Wait, not_serving,
 };
 
 use crate::ended::Ended;

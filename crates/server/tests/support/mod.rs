@@ -31,7 +31,15 @@ fn options(data_dir: &Path) -> Options {
 
 impl Server {
     pub(crate) async fn start(data_dir: &Path) -> Server {
-        Server::try_start(data_dir).await.expect("the server starts")
+        loop {
+            match Server::try_start(data_dir).await {
+                // The one before was killed and is not quite gone.
+                Err(muster_server::Error::Store(store::Error::Locked { .. })) => {
+                    tokio::task::yield_now().await;
+                }
+                started => return started.expect("the server starts"),
+            }
+        }
     }
 
     pub(crate) async fn try_start(data_dir: &Path) -> Result<Server, muster_server::Error> {

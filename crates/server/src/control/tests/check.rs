@@ -127,15 +127,15 @@ impl World {
         self.gone.extend(self.placed.difference(&placed).cloned());
         assert!(self.gone.is_disjoint(&placed), "an id is never given twice");
         self.placed = placed;
-        for service in snapshot.state.services() {
-            for (seat, placement) in &service.placements {
-                let id = model::InstanceId { service: service.id.clone(), seat: *seat };
-                let before = self.snapshot.as_ref().and_then(|known| known.state.placement(&id));
-                let newly = before.is_none_or(|before| !matches!(before.goal, Goal::Stop { .. }));
-                if matches!(placement.goal, Goal::Stop { .. }) && newly {
-                    self.check_stop(&id, before.map(|before| &before.goal));
-                }
+        let before = std::mem::take(&mut self.goals);
+        for id in &self.placed {
+            let goal = snapshot.state.placement(id).expect("it is placed").goal.clone();
+            let known = before.get(id);
+            let newly = known.is_none_or(|known| !matches!(known, Goal::Stop { .. }));
+            if matches!(goal, Goal::Stop { .. }) && newly {
+                self.check_stop(id, known);
             }
+            self.goals.insert(id.clone(), goal);
         }
     }
 
@@ -143,10 +143,9 @@ impl World {
     fn check_stop(&self, id: &model::InstanceId, before: Option<&Goal>) {
         let locals = self.agents.iter().flat_map(|agent| agent.instances.get(id));
         let runs = locals.into_iter().any(|local| local.status.phase == Phase::Running);
-        let reported = self.core.observed.status(&id.service, id.seat);
         let is_up = |until: Timestamp| until <= self.at();
         let until = matches!(before, Some(Goal::Drain { until, .. }) if is_up(*until));
-        if !runs || until || reported.is_none_or(|status| status.phase != Phase::Running) {
+        if !runs || until {
             return;
         }
         for gateway in &self.gateways {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::{Assigned, Assignment, EventView, GatewayReport, Report};
 use model::{
-    AgentRegistration, Applied, Command, InstanceId, Key, Millis, NodeId, Object, Phase,
+    AgentRegistration, Applied, Command, Goal, InstanceId, Key, Millis, NodeId, Object, Phase,
     Registration, Resources, RouteTable, State, Status, Timestamp,
 };
 
@@ -109,6 +109,8 @@ pub(super) struct World {
     /// The instances that are placed, and those that were.
     pub(super) placed: BTreeSet<InstanceId>,
     pub(super) gone: BTreeSet<InstanceId>,
+    /// What was last told to be wanted of them.
+    pub(super) goals: BTreeMap<InstanceId, Goal>,
     /// The disk has changed since all of the state was last checked.
     pub(super) unchecked: bool,
 }
@@ -150,6 +152,7 @@ impl World {
             turns: 0,
             placed: BTreeSet::new(),
             gone: BTreeSet::new(),
+            goals: BTreeMap::new(),
             unchecked: true,
         };
         world.start();
@@ -434,7 +437,9 @@ impl World {
     pub(super) fn switch(&mut self, i: usize, keep_busy: bool) {
         let Some(table) = self.routes.clone() else { return };
         let gateway = &mut self.gateways[i];
-        if !gateway.reachable || table.generation <= gateway.table.generation {
+        // A gateway follows once it has registered.
+        let known = self.core.durable.node(&gateway.node).is_some();
+        if !known || !gateway.reachable || table.generation <= gateway.table.generation {
             return;
         }
         let backends = |table: &RouteTable| -> BTreeSet<InstanceId> {
