@@ -136,10 +136,9 @@ fn token(text: &str, line: usize, column: usize) -> Option<SourceSpan> {
 /// A detail whose text is not at hand, in one line.
 fn unlocated(detail: &Detail) -> String {
     let mut place = detail.source.clone().unwrap_or_default();
-    for number in [detail.line, detail.column.filter(|_| detail.line.is_some())] {
-        if let Some(number) = number {
-            place.push_str(&format!(":{number}"));
-        }
+    let numbers = [detail.line, detail.column.filter(|_| detail.line.is_some())];
+    for number in numbers.into_iter().flatten() {
+        place.push_str(&format!(":{number}"));
     }
     let parts = [Some(place), detail.key.clone(), Some(detail.message.clone())];
     let parts: Vec<_> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
