@@ -151,7 +151,8 @@ impl State {
             applied.event(at, "node-joined", &id, None, format!("node {id} joined"));
         }
         applied.changed.insert(Key::Node(id.clone()));
-        self.nodes.insert_mut(id, Arc::new(next));
+        self.nodes.insert_mut(id.clone(), Arc::new(next));
+        self.enroll(&id);
         applied
     }
 
@@ -163,6 +164,7 @@ impl State {
             return Ok(applied);
         }
         Arc::make_mut(node).node.availability = to;
+        self.enroll(&id);
         applied.changed.insert(Key::Node(id.clone()));
         applied.change("node", &id, Verdict::Updated);
         let (kind, text) = match to {
@@ -182,6 +184,7 @@ impl State {
             return Err(Refusal::Conflict { message });
         }
         self.nodes.remove_mut(&id);
+        self.enroll(&id);
         let mut applied = Applied { changed: [Key::Node(id.clone())].into(), ..Applied::default() };
         applied.change("node", &id, Verdict::Removed);
         applied.event(at, "node-removed", &id, None, format!("node {id} was removed"));

@@ -87,11 +87,13 @@ macro_rules! name {
 
         // Most names that are compared are clones of each other: then the text need not be read.
         impl PartialEq for $name {
+            #[inline]
             fn eq(&self, other: &Self) -> bool {
                 Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
             }
         }
         impl Ord for $name {
+            #[inline]
             fn cmp(&self, other: &Self) -> std::cmp::Ordering {
                 match Arc::ptr_eq(&self.0, &other.0) {
                     true => std::cmp::Ordering::Equal,
@@ -100,6 +102,7 @@ macro_rules! name {
             }
         }
         impl PartialOrd for $name {
+            #[inline]
             fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
                 Some(self.cmp(other))
             }

@@ -20,6 +20,7 @@ mod node;
 pub mod object;
 mod observed;
 mod reason;
+mod roster;
 mod service;
 mod spec;
 mod state;
@@ -43,6 +44,7 @@ pub use observed::{
     Agent, CheckResult, Exit, GatewayStatus, Observed, Phase, Published, Status, not_serving,
 };
 pub use reason::{Reason, Wait};
+pub use roster::Member;
 pub use service::{Goal, Latch, Leave, Placement, Revision, Service, ServiceHead, Slot};
 pub use spec::{
     CommandLine, Container, HealthCheck, HttpProbe, Network, OnFailure, Port, PortRef, Probe,

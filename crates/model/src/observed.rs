@@ -7,9 +7,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{InstanceId, NodeId, Seat, ServiceId};
+use crate::roster::Member;
 use crate::service::Service;
 use crate::spec::Spec;
-use crate::state::{NodeUse, State};
+use crate::state::State;
 use crate::unit::{Millis, Timestamp};
 
 /// How far an instance is, as its agent tells. Within a run, phases only go forward.
@@ -227,6 +228,7 @@ impl Observed {
     }
 
     /// When an agent counts as lost if it is not heard of until then.
+    #[inline]
     pub fn lost_at(&self, agent: Option<&Agent>) -> Timestamp {
         agent.map_or(self.since, |agent| agent.seen_at).after(self.lost_after)
     }
@@ -251,17 +253,23 @@ impl Observed {
     /// Whether enough is known to act: every agent with instances and every gateway has spoken
     /// since observing began, or has been silent for too long.
     pub fn is_settled(&self, state: &State, now: Timestamp) -> bool {
-        state.node_uses().all(|node| {
-            self.awaited_until(node, self.agents.get(&node.node.id)).is_none_or(|at| at <= now)
+        state.roster().iter().all(|member| {
+            let agent = self.agents.get(&member.id);
+            self.awaited_until(state, member, agent).is_none_or(|at| at <= now)
         })
     }
 
     /// Until when a node's word is waited for before anything is done; `None` once it has told
     /// all. `agent` is what is known of its agent.
-    pub fn awaited_until(&self, node: &NodeUse, agent: Option<&Agent>) -> Option<Timestamp> {
+    pub fn awaited_until(
+        &self,
+        state: &State,
+        member: &Member,
+        agent: Option<&Agent>,
+    ) -> Option<Timestamp> {
         let told = agent.is_some_and(|agent| agent.told_all);
-        let of_agent = node.node.capacity.is_some() && !node.instances.is_empty() && !told;
-        let of_gateway = node.node.gateway && !self.gateways.contains_key(&node.node.id);
+        let of_agent = member.agent && !told && state.is_used(&member.id);
+        let of_gateway = member.gateway && !self.gateways.contains_key(&member.id);
         let agent = of_agent.then(|| self.lost_at(agent));
         agent.max(of_gateway.then(|| self.since.after(self.lost_after)))
     }
@@ -276,26 +284,29 @@ impl Status {
     }
 
     /// Whether it counts as healthy: it runs, and its health checks, if it has any, say so.
+    #[inline]
     pub fn is_healthy(&self, spec: &Spec) -> bool {
         self.phase == Phase::Running && (spec.health.is_empty() || self.healthy == Some(true))
     }
 
     /// Whether it counts as unhealthy: it runs, and its health checks, if it has any, say so. One
     /// that no check has judged yet is neither healthy nor unhealthy.
+    #[inline]
     pub fn is_unhealthy(&self, spec: &Spec) -> bool {
         self.phase == Phase::Running && !spec.health.is_empty() && self.healthy == Some(false)
     }
 
     /// When it counts, or will count, as ready for traffic and for the rollout to go on.
     /// `None`: not before something else is reported.
+    #[inline]
     pub fn ready_at(&self, spec: &Spec) -> Option<Timestamp> {
         if !self.is_healthy(spec) || !self.ready {
             return None;
         }
         let has_checks = !spec.health.is_empty() || spec.readiness.is_some();
-        match self.started_at {
-            Some(started_at) if !has_checks => Some(started_at.after(spec.rollout.settle)),
-            _ => Some(Timestamp(0)),
+        match has_checks {
+            true => Some(Timestamp(0)),
+            false => Some(self.started_at.map_or(Timestamp(0), |at| at.after(spec.rollout.settle))),
         }
     }
 }

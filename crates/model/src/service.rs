@@ -195,33 +195,39 @@ impl std::fmt::Display for Leave {
 
 impl Placement {
     /// Whether it should run and may get traffic.
+    #[inline]
     pub fn is_wanted(&self) -> bool {
-        self.goal == Goal::Run
+        matches!(self.goal, Goal::Run)
     }
 }
 
 impl Service {
     /// The revision aimed for.
+    #[inline]
     pub fn target(&self) -> &Arc<Revision> {
         &self.revisions[&self.target]
     }
 
     /// The spec aimed for.
+    #[inline]
     pub fn spec(&self) -> &Arc<Spec> {
         &self.target().spec
     }
 
     /// How many instances should run now.
+    #[inline]
     pub fn wanted(&self) -> u32 {
         if self.removing { 0 } else { self.spec().instances }
     }
 
     /// The template of a revision; a revision that was dropped is its own.
+    #[inline]
     pub fn template(&self, revision: RevisionNumber) -> RevisionNumber {
         self.revisions.get(&revision).map_or(revision, |revision| revision.template)
     }
 
     /// Whether instances of `revision` need not be started anew to be at the target.
+    #[inline]
     pub fn is_current(&self, revision: RevisionNumber) -> bool {
         self.template(revision) == self.target().template
     }

@@ -16,6 +16,7 @@ use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, Seat, ServiceId};
 use crate::node::{Availability, Node};
 use crate::object::{Key, Meta, Object};
 use crate::reason::Reason;
+use crate::roster::Member;
 use crate::service::{Placement, Revision, Service};
 use crate::spec::{Protocol, Resources, Spec};
 use crate::unit::{Bytes, Cpu};
@@ -28,6 +29,7 @@ pub struct State {
     pub(crate) services: RedBlackTreeMapSync<ServiceId, Arc<Service>>,
     pub(crate) deployments: RedBlackTreeMapSync<DeploymentId, Arc<Deployment>>,
     pub(crate) gateways: RedBlackTreeMapSync<GatewayId, Arc<Gateway>>,
+    pub(crate) roster: Arc<Vec<Member>>,
 }
 
 /// A node and what its instances use of it.
@@ -319,6 +321,7 @@ impl State {
         for (id, placement) in placements {
             state.take(id, placement);
         }
+        state.roster = Arc::new(state.called_up());
         state
     }
 

@@ -16,6 +16,8 @@ pub enum Violation {
     Miscounted(NodeId),
     /// Two instances of a node hold the same port.
     PortTwice(NodeId, u16),
+    /// The nodes in short are not what the nodes are.
+    Roster,
     /// An instance is placed on a node that is not there.
     NoNode(InstanceId),
     /// Something refers to a revision that is not there.
@@ -32,6 +34,9 @@ impl State {
     /// The laws that do not hold. Empty after every apply.
     pub fn violations(&self) -> Vec<Violation> {
         let mut found = Vec::new();
+        if self.roster() != self.called_up() {
+            found.push(Violation::Roster);
+        }
         for node in self.nodes.values() {
             self.node_violations(node, &mut found);
         }

@@ -6,7 +6,7 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Availability, GATEWAY_SILENCE_MAX, NodeId, Observed, ServiceId, State, Timestamp};
+use model::{GATEWAY_SILENCE_MAX, NodeId, Observed, ServiceId, State, Timestamp};
 
 pub(crate) struct View<'a> {
     pub(crate) state: &'a State,
@@ -16,7 +16,7 @@ pub(crate) struct View<'a> {
     pub(crate) awaited_until: Option<Timestamp>,
     /// Nodes that have been silent for too long.
     pub(crate) lost: BTreeSet<NodeId>,
-    /// When the next node that runs instances will have been silent for too long.
+    /// When the next node will have been silent for too long.
     pub(crate) loss_at: Option<Timestamp>,
     /// Nodes that are being drained.
     pub(crate) draining: BTreeSet<NodeId>,
@@ -47,24 +47,23 @@ impl<'a> View<'a> {
         };
         // Nodes and agents are both in the order of their names: one walk along both.
         let mut agents = observed.agents.iter().peekable();
-        for node in state.node_uses() {
-            let id = &node.node.id;
+        for member in state.roster() {
+            let id = &member.id;
             while agents.next_if(|(other, _)| *other < id).is_some() {}
             let agent = agents.next_if(|(other, _)| *other == id).map(|(_, agent)| agent);
-            if let Some(at) = observed.awaited_until(node, agent).filter(|at| *at > now) {
+            if let Some(at) = observed.awaited_until(state, member, agent).filter(|at| *at > now) {
                 earlier(&mut view.awaited_until, at);
             }
-            if node.node.capacity.is_some() {
+            if member.agent {
                 match observed.lost_at(agent) {
                     at if at <= now => drop(view.lost.insert(id.clone())),
-                    at if !node.instances.is_empty() => earlier(&mut view.loss_at, at),
-                    _ => {}
+                    at => earlier(&mut view.loss_at, at),
                 }
             }
-            if node.node.availability == Availability::Draining {
+            if member.draining {
                 view.draining.insert(id.clone());
             }
-            if node.node.gateway && observed.gateway_answers(id, now) {
+            if member.gateway && observed.gateway_answers(id, now) {
                 let seen_at = observed.gateways.get(id).map_or(observed.since, |g| g.seen_at);
                 earlier(&mut view.gateway_silent_at, seen_at.after(GATEWAY_SILENCE_MAX));
                 view.gateways.push(id.clone());
