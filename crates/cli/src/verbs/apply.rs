@@ -1,7 +1,7 @@
 //! `muster apply`: make services and gateways as documents say.
 
 use api::{ApplyReply, ApplyRequest, Client, Detail, Source, path};
-use model::DeploymentId;
+use model::{Change, DeploymentId, Verdict};
 
 use super::documents::Files;
 use super::follow::Wait;
@@ -38,7 +38,18 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
         true => followed(session, &reply).await?,
         false => reply.deployment.into_iter().collect(),
     };
-    outcome::show(session, &reply, &follow, &args.wait).await
+    let exit = outcome::show(session, &reply, &follow, &args.wait).await?;
+    // Nothing moves, and yet the document is not what runs: whoever waits for it has failed.
+    match args.wait.is_wanted() && exit == Exit::Ok && reply.changes.iter().any(is_latched) {
+        true => Ok(Exit::Deployment),
+        false => Ok(exit),
+    }
+}
+
+/// Whether the document is that of a revision which failed before. It is the only service that
+/// is left unchanged for a reason.
+fn is_latched(change: &Change) -> bool {
+    change.kind == "service" && change.verdict == Verdict::Unchanged && change.note.is_some()
 }
 
 /// Sends documents to the server. If none answers, wrong documents are reported all the same:

@@ -80,7 +80,17 @@ async fn set(
 ) -> Result<Exit, Failure> {
     let path = path::with(path::NODE_AVAILABILITY, node.as_str());
     let reply: ApplyReply = session.client.post(&path, &availability).await?;
-    outcome::show(session, &reply, &[], &Wait::default()).await
+    if session.screen.is_for_programs() {
+        return outcome::show(session, &reply, &[], &Wait::default()).await;
+    }
+    session.screen.line(match availability {
+        Availability::Active => format!("{node} takes instances again"),
+        Availability::Cordoned => format!("{node} takes no new instances; those that run stay"),
+        Availability::Draining => {
+            format!("{node} takes no new instances; those that run move elsewhere")
+        }
+    })?;
+    Ok(Exit::Ok)
 }
 
 /// Waits until nothing is left on the node.

@@ -88,6 +88,16 @@ pub(crate) fn changes(screen: &Screen, reply: &ApplyReply) -> String {
     text.trim_end().to_string()
 }
 
+/// The deployments that a reply is about: the one that was started, or those that were steered.
+pub(crate) fn deployments(reply: &ApplyReply) -> Vec<DeploymentId> {
+    let steered = reply.changes.iter().filter(|change| change.kind == "deployment");
+    let mut all: Vec<_> = steered.filter_map(|change| change.name.parse().ok()).collect();
+    all.extend(reply.deployment);
+    all.sort();
+    all.dedup();
+    all
+}
+
 /// `POST`s a request that changes things and shows what came of it.
 pub(crate) async fn post(
     session: &Session,
@@ -96,7 +106,7 @@ pub(crate) async fn post(
     wait: &Wait,
 ) -> Result<Exit, Failure> {
     let reply: ApplyReply = session.client.post(path, body).await?;
-    let deployments: Vec<_> = reply.deployment.into_iter().collect();
+    let deployments = deployments(&reply);
     show(session, &reply, &deployments, wait).await
 }
 

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use api::{DeploymentView, RolloutRequest, UndoRequest, path};
+use api::{ApplyReply, DeploymentView, RolloutRequest, UndoRequest, path};
 use clap::Subcommand;
 use model::{DeploymentId, Millis, RevisionNumber, ServiceId, Steer};
 
@@ -136,7 +136,24 @@ async fn steer(of: Subject, how: Steer, wait: Wait, session: &Session) -> Result
         Subject::Deployment(id) => (None, Some(id)),
     };
     let request = RolloutRequest { service, deployment, how: Some(how) };
-    outcome::post(session, path::ROLLOUT, &request, &wait).await
+    let reply: ApplyReply = session.client.post(path::ROLLOUT, &request).await?;
+    let steered = outcome::deployments(&reply);
+    if session.screen.is_for_programs() {
+        return outcome::show(session, &reply, &steered, &wait).await;
+    }
+    for id in &steered {
+        session.screen.line(match how {
+            Steer::Pause => format!("{id} is paused; go on with: muster rollout resume {id}"),
+            Steer::Resume => format!("{id} goes on"),
+            Steer::Abort => {
+                format!("{id} goes back; follow it with: muster rollout status {id}")
+            }
+        })?;
+    }
+    match wait.is_wanted() {
+        true => follow::follow(session, &steered, &wait).await,
+        false => Ok(Exit::Ok),
+    }
 }
 
 /// Undoes each move of a deployment.
