@@ -20,7 +20,6 @@ type Load = u32;
 pub struct Room {
     nodes: Vec<Arc<NodeUse>>,
     lost: Vec<bool>,
-    index: BTreeMap<NodeId, usize>,
     /// Node indices by load; made when first asked for.
     by_load: BTreeSet<(Load, usize)>,
     built: bool,
@@ -58,7 +57,6 @@ impl Room {
         Room {
             nodes: Vec::new(),
             lost: Vec::new(),
-            index: BTreeMap::new(),
             by_load: BTreeSet::new(),
             built: false,
             source: state.clone(),
@@ -73,15 +71,19 @@ impl Room {
         self.built = true;
         self.nodes = self.source.node_uses().cloned().collect();
         self.lost = self.nodes.iter().map(|n| self.lost_nodes.contains(&n.node.id)).collect();
-        self.index = self.nodes.iter().enumerate().map(|(i, n)| (n.node.id.clone(), i)).collect();
         self.by_load =
             self.nodes.iter().enumerate().map(|(i, n)| (load(&n.node, &n.used), i)).collect();
+    }
+
+    /// The nodes are in the order of their names.
+    fn index_of(&self, node: &NodeId) -> Option<usize> {
+        self.nodes.binary_search_by(|other| other.node.id.cmp(node)).ok()
     }
 
     /// What an instance that is forgotten in this plan held is free again.
     pub(crate) fn give_back(&mut self, id: &InstanceId, placement: &Placement, spec: &Spec) {
         self.build();
-        if let Some(&i) = self.index.get(&placement.node) {
+        if let Some(i) = self.index_of(&placement.node) {
             let before = load(&self.nodes[i].node, &self.nodes[i].used);
             Arc::make_mut(&mut self.nodes[i]).give_back(id, placement, spec);
             self.moved(i, before);
@@ -120,7 +122,7 @@ impl Room {
             let is_own = placement.is_wanted() && service.is_current(placement.revision);
             if is_own
                 && !gone.contains(seat)
-                && let Some(&i) = self.index.get(&placement.node)
+                && let Some(i) = self.index_of(&placement.node)
             {
                 *own.entry(i).or_insert(0) += 1;
             }
