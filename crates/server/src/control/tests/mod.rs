@@ -2,6 +2,7 @@
 //! must hold all along; here are the histories and what must hold in the end.
 
 mod check;
+mod told;
 mod world;
 
 use std::collections::BTreeMap;

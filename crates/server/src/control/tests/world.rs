@@ -100,7 +100,7 @@ pub(super) struct World {
     /// What was told last, since the last start.
     pub(super) snapshot: Option<Snapshot>,
     pub(super) routes: Option<Arc<RouteTable>>,
-    pub(super) assignments: BTreeMap<NodeId, (u64, BTreeMap<InstanceId, Assignment>)>,
+    pub(super) assignments: BTreeMap<NodeId, u64>,
     /// The newest of each, ever.
     pub(super) generation: u64,
     pub(super) told: u64,
@@ -281,7 +281,7 @@ impl World {
                 assert!(generation > self.generation, "generations only rise");
                 self.generation = generation;
                 for node in nodes {
-                    self.assignments.entry(node).or_default().0 = generation;
+                    self.assignments.insert(node, generation);
                 }
             }
             Effect::Publish(snapshot) => {

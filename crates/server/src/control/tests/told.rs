@@ -1,0 +1,183 @@
+//! One history each for what has gone wrong, or could.
+
+use std::collections::BTreeSet;
+
+use api::{GatewayReport, Report};
+use model::{Command, Deployment, NodeId, Steer, Timestamp};
+
+use super::super::record::Record;
+use super::super::{Answer, Effect, Event, Trouble};
+use super::world::World;
+use super::{gateway, service, spec};
+use crate::control::EVENTS_KEPT;
+
+const ALL: (&str, &str) = ("100%", "100%");
+
+fn settled() -> World {
+    let mut world = World::new(3, 2);
+    world.request(Command::Apply(vec![spec("/a", 2, 1, ALL), gateway("/a")]));
+    world.arrive();
+    world
+}
+
+fn newest(world: &World) -> &Deployment {
+    world.core.durable.deployments().next_back().unwrap()
+}
+
+#[test]
+fn what_cannot_be_stored_has_not_happened() {
+    let mut world = settled();
+    let (before, told) = (world.disk.objects.clone(), world.told);
+    let scale = |instances| Command::Scale { service: service("/a"), instances };
+    let first = world.request(scale(5));
+    let second = world.request(scale(6));
+    assert!(world.waiting.contains(&first) && world.waiting.contains(&second));
+    world.store(false);
+    // The one that came while the first was under way is tried by itself.
+    assert!(matches!(world.outcomes[&first], Err(Trouble::Storage(_))));
+    assert!(world.waiting.contains(&second));
+    world.store(false);
+    assert!(matches!(world.outcomes[&second], Err(Trouble::Storage(_))));
+    assert_eq!((before, told), (world.disk.objects.clone(), world.told));
+
+    let third = world.request(scale(7));
+    world.arrive();
+    assert!(world.outcomes[&third].is_ok());
+    assert_eq!(world.core.durable.service(&service("/a")).unwrap().placements.len(), 7);
+}
+
+#[test]
+fn a_full_disk_is_not_asked_again_and_again() {
+    let mut world = settled();
+    let agent = world.agents.iter().position(|agent| !agent.instances.is_empty()).unwrap();
+    world.hurt(agent, 0, false);
+    world.report(agent);
+    let mut tries = 0;
+    for _ in 0..40 {
+        tries += usize::from(world.storing.is_some());
+        world.store(false);
+        world.pass(100);
+    }
+    assert!((3..=5).contains(&tries), "{tries} tries in four seconds");
+    world.arrive();
+}
+
+#[test]
+fn routes_follow_what_is_observed_while_the_disk_is_slow() {
+    let mut world = settled();
+    let table = world.routes.as_ref().unwrap().generation;
+    world.request(Command::Scale { service: service("/a"), instances: 3 });
+    assert!(world.storing.is_some());
+    let agent = world.agents.iter().position(|agent| !agent.instances.is_empty()).unwrap();
+    world.hurt(agent, 0, false);
+    world.report(agent);
+    assert!(world.storing.is_some());
+    assert!(world.routes.as_ref().unwrap().generation > table);
+}
+
+#[test]
+fn a_sign_of_life_costs_nothing() {
+    let mut world = settled();
+    let node: NodeId = world.agents[0].node.clone();
+    let report = Report { node, generation: 0, whole: false, instances: Vec::new() };
+    let mut effects = world.core.handle(Event::Report { ticket: 1, report }, world.at());
+    effects.extend(world.core.handle(Event::Turn, world.at()));
+    let costs = |effect: &Effect| !matches!(effect, Effect::Answer { .. } | Effect::WakeAt(_));
+    assert!(!effects.iter().any(costs), "{effects:?}");
+}
+
+#[test]
+fn strangers_leave_nothing_behind() {
+    let mut world = settled();
+    let node: NodeId = "stranger".parse().unwrap();
+    let report = Report { node: node.clone(), generation: 0, whole: true, instances: Vec::new() };
+    let generation = u64::MAX;
+    let of_gateway =
+        GatewayReport { node: node.clone(), generation, busy: [].into(), failed: Vec::new() };
+    let mut effects = world.core.handle(Event::Report { ticket: 1, report }, world.at());
+    let event = Event::GatewayReport { ticket: 2, report: of_gateway };
+    effects.extend(world.core.handle(event, world.at()));
+    let is_refused = |effect: &Effect| {
+        matches!(effect, Effect::Answer { answer: Answer::Report(Err(Trouble::Refused(_))), .. })
+    };
+    assert!(effects.len() == 2 && effects.iter().all(is_refused), "{effects:?}");
+    assert!(!world.core.observed.agents.contains_key(&node));
+    assert!(!world.core.observed.gateways.contains_key(&node));
+
+    // Nor does a node that was removed.
+    let node = world.gateways[1].node.clone();
+    world.gateways[1].reachable = false;
+    world.request(Command::RemoveNode(node.clone()));
+    world.store(true);
+    assert!(!world.core.observed.gateways.contains_key(&node));
+}
+
+#[test]
+fn changed_checks_reach_agents_also_when_a_rollout_goes_back() {
+    let mut world = settled();
+    // The same instances, checked otherwise.
+    let model::Document::Service(mut changed) = spec("/a", 2, 1, ALL) else { unreachable!() };
+    changed.health.clear();
+    changed.instances = 3;
+    world.request(Command::Apply(vec![model::Document::Service(changed)]));
+    world.store(true);
+    let generations = |world: &World| world.assignments.clone();
+    let before = generations(&world);
+    let deployment = newest(&world).id;
+    world.request(Command::Steer { deployment, how: Steer::Abort });
+    world.store(true);
+    let service = world.core.durable.service(&service("/a")).unwrap().clone();
+    assert_eq!(service.spec().health.len(), 1);
+    for placement in service.placements.values() {
+        assert!(world.assignments[&placement.node] > before[&placement.node]);
+    }
+}
+
+#[test]
+fn numbers_of_events_rise_over_kills_that_left_nothing() {
+    let mut world = settled();
+    for _ in 0..5 {
+        world.hurt(0, 0, false);
+        // Observed, told, and not stored when the server is killed: `check_told` watches.
+        world.report(0);
+        world.kill(false);
+    }
+    world.arrive();
+}
+
+#[test]
+fn old_events_are_forgotten_and_only_they() {
+    let mut record = Record::new([]);
+    let mut stored = BTreeSet::new();
+    let event = || model::Event {
+        at: Timestamp(0),
+        kind: "running".into(),
+        subject: "/a~0.1".into(),
+        service: None,
+        message: String::new(),
+    };
+    let mut effects = Vec::new();
+    for round in 0..30 {
+        // While nothing can be stored, no more is told than a restart leaves room for.
+        (0..2_000).for_each(|_| record.notice(event(), Timestamp(0), &mut effects));
+        assert!(record.told() - stored.last().copied().unwrap_or(0) <= 1_000);
+        let (brought_about, batched, forgotten) = record.store((0..100).map(|_| event()).collect());
+        record.notice(event(), Timestamp(0), &mut effects);
+        if round % 3 == 0 {
+            record.not_stored(Timestamp(0), &mut effects);
+            continue;
+        }
+        for number in &forgotten {
+            assert!(stored.remove(number), "{number} is forgotten twice");
+        }
+        stored.extend(batched.iter().map(|event| event.number));
+        record.stored(brought_about, Timestamp(0), &mut effects);
+    }
+    let told = effects.iter().map(|effect| match effect {
+        Effect::Tell(event) => event.number,
+        other => panic!("{other:?}"),
+    });
+    assert!(told.is_sorted_by(|a, b| a < b));
+    assert!(record.told() > EVENTS_KEPT as u64 + 1_000);
+    assert_eq!(stored.len(), EVENTS_KEPT);
+}
