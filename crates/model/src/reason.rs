@@ -1,10 +1,11 @@
 //! Why something could not be done.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::ServiceId;
+use crate::id::{NodeId, ServiceId};
 use crate::unit::{Bytes, Cpu, Timestamp};
 
 /// Why a node cannot take one more instance of a service. The first that holds, from the most
@@ -77,7 +78,7 @@ pub enum Wait {
     /// No node can take it; every node with its reason.
     NoNode {
         /// The nodes.
-        nodes: Vec<(crate::id::NodeId, Reason)>,
+        nodes: Arc<[(NodeId, Reason)]>,
     },
     /// Services it depends on are not there yet.
     Dependencies {

@@ -71,7 +71,7 @@ pub(crate) fn forget(
             continue;
         };
         if let Some(revision) = service.revisions.get(&placement.revision) {
-            room.give_back(&instance, placement, &revision.spec);
+            room.give_back(instance.clone(), placement, &revision.spec);
         }
         plan.steps.push(Step::Forget { instance, why });
         ended.gone.insert(seat);

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use model::{
-    InstanceId, Need, Node, NodeId, NodeUse, Placement, Protocol, Reason, Resources, Seat, Service,
-    Spec, State,
+    Bytes, Cpu, InstanceId, Need, Node, NodeId, NodeUse, Placement, Protocol, Reason, Resources,
+    Seat, Service, Spec, State,
 };
 
 /// A load: the larger of the used shares of processor and memory, in 2^-20.
@@ -23,6 +23,10 @@ pub struct Room {
     /// Node indices by load; made when first asked for.
     by_load: BTreeSet<(Load, usize)>,
     built: bool,
+    /// What is free again once this is built: everything is given back before anything is placed.
+    given_back: Vec<(InstanceId, Placement, Arc<Spec>)>,
+    /// What was refused everywhere since something was last placed.
+    refused: BTreeMap<Shape, Refusals>,
     source: State,
     lost_nodes: BTreeSet<NodeId>,
 }
@@ -35,12 +39,38 @@ fn load(node: &Node, used: &Resources) -> Load {
         .max(share(used.memory.0 >> 10, capacity.memory.0 >> 10))
 }
 
+/// Every node with the reason why it refuses.
+type Refusals = Arc<[(NodeId, Reason)]>;
+
 /// Where new instances of a service can go.
+#[derive(Default)]
 pub(crate) struct Places {
     /// Those that found a node.
     pub(crate) placed: Vec<(InstanceId, Placement)>,
     /// If not all did, why each node refused the next.
-    pub(crate) refusals: Option<Vec<(NodeId, Reason)>>,
+    pub(crate) refusals: Option<Refusals>,
+}
+
+/// What a node's answer depends on, for needs without constraints.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Shape {
+    cpu: Cpu,
+    memory: Bytes,
+    fixed: Vec<(u16, Protocol)>,
+    assigned: usize,
+    requires: Vec<String>,
+}
+
+impl Shape {
+    fn of(need: &Need) -> Option<Shape> {
+        need.rules.is_empty().then(|| Shape {
+            cpu: need.resources.cpu,
+            memory: need.resources.memory,
+            fixed: need.fixed.clone(),
+            assigned: need.assigned,
+            requires: need.requires.clone(),
+        })
+    }
 }
 
 /// FNV-1a: where the search for a free port starts. Ports of successive instances lie apart, so
@@ -59,6 +89,8 @@ impl Room {
             lost: Vec::new(),
             by_load: BTreeSet::new(),
             built: false,
+            given_back: Vec::new(),
+            refused: BTreeMap::new(),
             source: state.clone(),
             lost_nodes: lost.clone(),
         }
@@ -71,6 +103,11 @@ impl Room {
         self.built = true;
         self.nodes = self.source.node_uses().cloned().collect();
         self.lost = self.nodes.iter().map(|n| self.lost_nodes.contains(&n.node.id)).collect();
+        for (id, placement, spec) in std::mem::take(&mut self.given_back) {
+            if let Some(i) = self.index_of(&placement.node) {
+                Arc::make_mut(&mut self.nodes[i]).give_back(&id, &placement, &spec);
+            }
+        }
         self.by_load =
             self.nodes.iter().enumerate().map(|(i, n)| (load(&n.node, &n.used), i)).collect();
     }
@@ -81,16 +118,12 @@ impl Room {
     }
 
     /// What an instance that is forgotten in this plan held is free again.
-    pub(crate) fn give_back(&mut self, id: &InstanceId, placement: &Placement, spec: &Spec) {
-        self.build();
-        if let Some(i) = self.index_of(&placement.node) {
-            let before = load(&self.nodes[i].node, &self.nodes[i].used);
-            Arc::make_mut(&mut self.nodes[i]).give_back(id, placement, spec);
-            self.moved(i, before);
-        }
+    pub(crate) fn give_back(&mut self, id: InstanceId, placement: &Placement, spec: &Arc<Spec>) {
+        self.given_back.push((id, placement.clone(), Arc::clone(spec)));
     }
 
     fn moved(&mut self, i: usize, before: Load) {
+        self.refused.clear();
         let after = load(&self.nodes[i].node, &self.nodes[i].used);
         if after != before {
             self.by_load.remove(&(before, i));
@@ -115,8 +148,15 @@ impl Room {
         slots: &[u32],
         gone: &BTreeSet<Seat>,
     ) -> Places {
+        if slots.is_empty() {
+            return Places::default();
+        }
         self.build();
         let mut need = self.source.need_without(service, gone);
+        let shape = Shape::of(&need);
+        if let Some(refusals) = shape.as_ref().and_then(|shape| self.refused.get(shape)) {
+            return Places { placed: Vec::new(), refusals: Some(Arc::clone(refusals)) };
+        }
         let mut own = BTreeMap::<usize, u32>::new();
         for (seat, placement) in &service.placements {
             let is_own = placement.is_wanted() && service.is_current(placement.revision);
@@ -144,9 +184,7 @@ impl Room {
                 false => self.walk(&own, &need),
             };
             let Some(i) = found else {
-                let refusals = (0..self.nodes.len())
-                    .filter_map(|i| Some((self.nodes[i].node.id.clone(), self.refusal(i, &need)?)));
-                return Places { placed, refusals: Some(refusals.collect()) };
+                return Places { placed, refusals: Some(self.refuse(shape, &need)) };
             };
             let attempt = service.slot(*slot).attempts + 1;
             let id = InstanceId::new(service.id.clone(), *slot, attempt);
@@ -160,6 +198,19 @@ impl Room {
             placed.push((id, placement));
         }
         Places { placed, refusals: None }
+    }
+
+    /// Why each node refuses an instance. Remembered: on a full cluster many services ask for the
+    /// same, and each is told of every node.
+    fn refuse(&mut self, shape: Option<Shape>, need: &Need) -> Refusals {
+        let nodes = self.nodes.iter().enumerate();
+        let reasons =
+            nodes.filter_map(|(i, node)| Some((node.node.id.clone(), self.refusal(i, need)?)));
+        let refusals: Refusals = reasons.collect();
+        if let Some(shape) = shape {
+            self.refused.insert(shape, Arc::clone(&refusals));
+        }
+        refusals
     }
 
     /// The best node by walking from the least loaded one.
