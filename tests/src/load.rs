@@ -47,7 +47,7 @@ impl Load {
             std::thread::spawn(move || {
                 let mut connection = None;
                 while !stop.load(Ordering::Relaxed) {
-                    if i % 2 == 0 {
+                    if i.is_multiple_of(2) {
                         connection = None;
                     }
                     let answer = ask(&mut connection, port, &path);
