@@ -373,9 +373,14 @@ fn unchanged(service: &Service, spec: &Spec) -> Option<Option<String>> {
     if let Some(latch) = &service.latch {
         let failed = service.revisions.get(&latch.revision);
         if failed.is_some_and(|failed| *failed.spec == *spec) {
+            let (id, number, reason) = (&service.id, latch.revision, &latch.reason);
+            let again = match service.target == number {
+                true => format!("muster rollout resume {id}"),
+                false => format!("muster rollout undo {id} --to {number}"),
+            };
             return Some(Some(format!(
-                "revision {} is this document and failed: {}; change it, or use `muster restart`",
-                latch.revision, latch.reason
+                "revision {number} is this document and failed: {reason}; change it, or try it \
+                 again with `{again}`"
             )));
         }
     }
