@@ -21,7 +21,7 @@ use std::sync::Arc;
 use api::{EventView, GatewayReport, Report, ReportReply};
 use model::{
     Applied, Command, Event as Told, Key, Listen, Millis, NodeId, Object, Observed, Refusal,
-    RouteTable, ServiceId, State, Timestamp, Wait,
+    Registration, RouteTable, ServiceId, State, Timestamp, Wait,
 };
 use planner::Agenda;
 
@@ -237,7 +237,7 @@ impl Core {
 
     fn stored(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let Some(Storing { answers, changed, events }) = self.storing.take() else { return };
-        let nodes = self.compare(&changed);
+        let nodes = self.compare(&changed, now);
         self.durable = self.state.clone();
         self.stalled_until = Timestamp(0);
         self.due = true;
@@ -288,6 +288,11 @@ impl Core {
         let mut changed = Changed::default();
         let mut answers = Vec::new();
         for (ticket, command) in std::mem::take(&mut self.queue) {
+            if let Command::Register(Registration { node, agent: None, .. }) = &command
+                && self.durable.node(node).is_some_and(|node| node.node.gateway)
+            {
+                self.gateway_called(node, now);
+            }
             let outcome = self.apply(command, now, &mut changed);
             answers.push((ticket, outcome.map_err(Trouble::Refused)));
         }

@@ -13,7 +13,7 @@ use super::{Core, Effect};
 impl Core {
     /// Before the durable state is replaced: forgets what was observed of what is gone. Returns the
     /// nodes that should run something else than before, as only both states together tell.
-    pub(super) fn compare(&mut self, changed: &BTreeSet<Key>) -> BTreeSet<NodeId> {
+    pub(super) fn compare(&mut self, changed: &BTreeSet<Key>, now: Timestamp) -> BTreeSet<NodeId> {
         let mut nodes = BTreeSet::new();
         for key in changed {
             match key {
@@ -27,8 +27,10 @@ impl Core {
                 }
                 Key::Node(id) => {
                     nodes.insert(id.clone());
-                    if self.state.node(id).is_none() {
-                        self.forget_node(id);
+                    match self.state.node(id).map(|node| node.node.gateway) {
+                        Some(true) => self.gateway_called(id, now),
+                        Some(false) => {}
+                        None => self.forget_node(id),
                     }
                 }
                 Key::Service(id) => {
@@ -43,6 +45,12 @@ impl Core {
             }
         }
         nodes
+    }
+
+    /// A gateway that registers will follow the routes at once: from now on its word counts, also
+    /// before it has said one.
+    pub(super) fn gateway_called(&mut self, node: &NodeId, now: Timestamp) {
+        self.observed.gateways.entry(node.clone()).or_default().seen_at = now;
     }
 
     fn forget_node(&mut self, node: &NodeId) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use api::{GatewayReport, Report};
-use model::{Command, Deployment, NodeId, Steer, Timestamp};
+use model::{Command, Deployment, NodeId, Registration, Steer, Timestamp};
 
 use super::super::record::Record;
 use super::super::{Answer, Effect, Event, Trouble};
@@ -180,4 +180,20 @@ fn old_events_are_forgotten_and_only_they() {
     assert!(told.is_sorted_by(|a, b| a < b));
     assert!(record.told() > EVENTS_KEPT as u64 + 1_000);
     assert_eq!(stored.len(), EVENTS_KEPT);
+}
+
+#[test]
+fn a_gateway_that_has_just_registered_is_waited_for() {
+    let mut world = settled();
+    // It was away for so long that nobody waits for its word.
+    world.gateways[0].reachable = false;
+    world.pass(60_000);
+    world.request(Command::Scale { service: service("/a"), instances: 1 });
+    world.gateways[0].reachable = true;
+    let node = world.gateways[0].node.clone();
+    world.request(Command::Register(Registration { node, address: "h".into(), agent: None }));
+    // It follows at once, and has the instance that leaves in its table.
+    world.switch(0, false);
+    world.store(true);
+    world.arrive();
 }
