@@ -22,8 +22,17 @@ pub(super) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// Asks until `condition` gives a value.
-pub(super) fn wait_for<T>(
+/// Between two questions where the answer tells when it happened: what is measured needs the cores.
+pub(super) const PATIENT: Duration = Duration::from_millis(20);
+
+/// Asks, about each millisecond, until `condition` gives a value.
+pub(super) fn wait_for<T>(what: &str, condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    ask_each(Duration::from_millis(1), what, condition)
+}
+
+/// Asks at this interval until `condition` gives a value.
+pub(super) fn ask_each<T>(
+    interval: Duration,
     what: &str,
     mut condition: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
@@ -36,7 +45,7 @@ pub(super) fn wait_for<T>(
         if started.elapsed() > LIMIT {
             bail!("waited {LIMIT:?} in vain for {what}");
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(interval);
     }
 }
 
