@@ -51,8 +51,9 @@ impl Located {
     /// Adds what is wrong with the document taken by itself.
     fn check(&self, faults: &mut Faults<'_>) {
         let problems = match &self.document {
-            Document::Service(spec) => spec.problems(),
+            Document::Service(spec) | Document::Foreign(spec, _) => spec.problems(),
             Document::Gateway(gateway) => gateway.problems(),
+            Document::Group(_) | Document::NoService(_) | Document::NoGroup(_) => Vec::new(),
         };
         for problem in problems {
             let (at, key) = self.find(&problem.key);

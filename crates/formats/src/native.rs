@@ -1,7 +1,8 @@
 //! Muster's own documents: the types of the model are their shape.
 
-use model::{Document, Gateway, Spec};
+use model::{Gateway, Spec};
 use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::decode::decode;
 use crate::fault::Faults;
@@ -31,12 +32,9 @@ pub fn schema() -> serde_json::Value {
 }
 
 /// Writes a document as native YAML, such as [`parse`](crate::parse) reads it.
-pub fn to_yaml(document: &Document) -> String {
-    let text = match document {
-        Document::Service(spec) => serde_saphyr::to_string(spec),
-        Document::Gateway(gateway) => serde_saphyr::to_string(gateway),
-    };
-    text.expect("documents consist of nothing but texts, numbers, lists and mappings")
+pub fn to_yaml(document: &impl Serialize) -> String {
+    serde_saphyr::to_string(document)
+        .expect("documents consist of nothing but texts, numbers, lists and mappings")
 }
 
 #[cfg(test)]

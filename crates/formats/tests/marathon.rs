@@ -12,7 +12,7 @@ fn one(text: &str) -> Located {
 fn spec(text: &str) -> Spec {
     match one(text).document {
         Document::Service(spec) => *spec,
-        Document::Gateway(_) => panic!("an app is a service"),
+        other => panic!("an app is a service, not {other:?}"),
     }
 }
 
@@ -26,7 +26,7 @@ fn check(name: &str, said: String) {
 fn check_services(name: &str, apps: &[&str]) {
     let mut said = String::new();
     for app in apps {
-        said += &format!("{app}\n>>>\n{}\n", to_yaml(&one(app).document));
+        said += &format!("{app}\n>>>\n{}\n", to_yaml(&spec(app)));
     }
     check(name, said);
 }

@@ -10,7 +10,7 @@ fn all(text: &str) -> Vec<Located> {
 fn spec(text: &str) -> Spec {
     match all(text).remove(0).document {
         Document::Service(spec) => *spec,
-        Document::Gateway(_) => panic!("not a service: {text}"),
+        other => panic!("not a service: {other:?}"),
     }
 }
 
@@ -50,6 +50,7 @@ routes: [{to: /web:0}]
         let name = |located: &Located| match &located.document {
             Document::Service(spec) => spec.service.to_string(),
             Document::Gateway(gateway) => gateway.gateway.to_string(),
+            other => panic!("not in these texts: {other:?}"),
         };
         documents.iter().map(name).collect()
     };

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     Bytes, CommandLine, Constraint, Container, Cpu, Document, Gateway, HealthCheck, HttpProbe,
-    Millis, Network, OnFailure, Operator, Port, PortRef, Probe, Process, Protocol, Pull,
+    Lost, Millis, Network, OnFailure, Operator, Port, PortRef, Probe, Process, Protocol, Pull,
     ReadinessCheck, Resources, Restart, Rollout, Route, RouteTo, ServiceId, Share, Signal, Spec,
-    Stop, TcpProbe, Volume,
+    Stop, Surplus, TcpProbe, Volume,
 };
 use muster_formats::{parse, to_yaml};
 use proptest::collection::{btree_map, btree_set, vec};
@@ -258,8 +258,12 @@ fn spec() -> BoxedStrategy<Spec> {
         (vec(constraint(), 0..3), btree_set(text(), 0..3), btree_set(service(), 0..3), texts())
             .boxed();
     let steering = (rollout(), restart(), stop()).boxed();
+    let lost = (any::<bool>(), millis()).prop_map(|(replace, after)| Lost { replace, after });
+    let surplus = select(&[Surplus::Youngest, Surplus::Oldest][..]);
+    let steering = (steering, btree_set(text(), 0..2), lost, surplus).boxed();
     (service(), 0u32..=100_000, parts, resources(), texts(), steering, lists)
-        .prop_map(|(service, instances, parts, resources, env, (rollout, restart, stop), lists)| {
+        .prop_map(|(service, instances, parts, resources, env, steering, lists)| {
+            let ((rollout, restart, stop), roles, lost, surplus) = steering;
             let ((container, process, ports), (health, readiness)) = parts;
             let (constraints, requires, depends_on, labels) = lists;
             Spec {
@@ -277,6 +281,9 @@ fn spec() -> BoxedStrategy<Spec> {
                 stop,
                 constraints,
                 requires,
+                roles,
+                lost,
+                surplus,
                 depends_on,
                 labels,
             }
@@ -322,7 +329,7 @@ proptest! {
     #[test]
     fn services_read_back_as_they_were_written(spec in spec()) {
         let document = Document::Service(Box::new(spec.clone()));
-        let yaml = to_yaml(&document);
+        let yaml = to_yaml(&spec);
         prop_assert_eq!(documents(&yaml), vec![document.clone()], "{}", yaml);
         let json = to_json(&spec);
         prop_assert_eq!(documents(&json), vec![document.clone()], "{}", json);
@@ -333,7 +340,7 @@ proptest! {
     #[test]
     fn gateways_read_back_as_they_were_written(gateway in gateway()) {
         let document = Document::Gateway(gateway.clone());
-        let yaml = to_yaml(&document);
+        let yaml = to_yaml(&gateway);
         prop_assert_eq!(documents(&yaml), vec![document.clone()], "{}", yaml);
         prop_assert_eq!(documents(&to_json(&gateway)), vec![document]);
     }
@@ -352,7 +359,7 @@ proptest! {
         spec in spec(), as_json: bool, at in any::<prop::sample::Index>(),
         len in 0usize..40, with in text(),
     ) {
-        let good = if as_json { to_json(&spec) } else { to_yaml(&Document::Service(Box::new(spec))) };
+        let good = if as_json { to_json(&spec) } else { to_yaml(&spec) };
         let chars: Vec<char> = good.chars().collect();
         let begin = at.index(chars.len() + 1);
         let end = (begin + len).min(chars.len());

@@ -4,10 +4,11 @@
 //! What users ask of services is in `change`, what they ask of deployments in `steer`; nodes and
 //! the planner's steps are here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::command::{
-    Applied, Change, Command, Event, Outcome, Refusal, Registration, Step, Verdict,
+    Applied, Change, Command, Event, Guard, Outcome, Refusal, Registration, Step, Verdict,
 };
 use crate::deployment::{MoveState, Stage};
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
@@ -98,6 +99,30 @@ impl State {
             Command::Restart { service } => self.restart(service, at),
             Command::Undo { service, to } => self.undo(service, to, at),
             Command::RemoveServices(services) => self.remove_services(services, at),
+            Command::Kill { instances, scale } => self.kill(instances, scale, at),
+            Command::If { guard, then } => {
+                self.check(&guard)?;
+                self.apply(*then, at)
+            }
+        }
+    }
+
+    fn check(&self, guard: &Guard) -> Result<(), Refusal> {
+        let present = |id| self.services.get(id).filter(|service| !service.removing);
+        for (id, seen) in &guard.seen {
+            if present(id).map(|service| service.target) != *seen {
+                return Err(Refusal::Changed { service: id.clone() });
+            }
+        }
+        let moving = |id| Some((id, self.services.get(id)?.deployment?));
+        let moving: Vec<_> = guard.still.iter().filter_map(moving).collect();
+        let by: BTreeSet<_> = moving.iter().map(|(_, deployment)| *deployment).collect();
+        match moving.first() {
+            None => Ok(()),
+            Some((service, _)) => Err(Refusal::Moving {
+                service: ServiceId::clone(service),
+                by: by.into_iter().collect(),
+            }),
         }
     }
 
@@ -270,7 +295,13 @@ impl State {
         Ok(applied)
     }
 
-    fn leave(&mut self, id: InstanceId, goal: Goal, why: Leave, at: Timestamp) -> Outcome {
+    pub(crate) fn leave(
+        &mut self,
+        id: InstanceId,
+        goal: Goal,
+        why: Leave,
+        at: Timestamp,
+    ) -> Outcome {
         let service = self.service_mut(&id.service)?;
         let restart = service.spec().restart.clone();
         let current = service.target().template;
@@ -408,8 +439,7 @@ impl State {
         // A deployment that is not over may go back, also with services that have arrived.
         let going = self.deployments.values().filter(|deployment| !deployment.stage.is_over());
         let from = going.filter_map(|deployment| deployment.move_of(id)?.from);
-        let mut kept: std::collections::BTreeSet<RevisionNumber> =
-            recent.chain(placed).chain(from).collect();
+        let mut kept: BTreeSet<RevisionNumber> = recent.chain(placed).chain(from).collect();
         kept.extend([Some(service.target), service.settled].into_iter().flatten());
         // A template is the number of the first revision that has it: it stays with its users.
         kept.extend(kept.clone().iter().map(|number| service.template(*number)));

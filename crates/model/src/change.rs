@@ -1,5 +1,6 @@
 //! What users ask of services: new documents, other numbers, another start, an earlier revision,
-//! removal. All of it becomes new revisions and one deployment that moves services to them.
+//! removal. All of it becomes new revisions and one deployment that moves services to them. Only
+//! instances that a user wants gone go without one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,19 +10,22 @@ use crate::command::{Applied, Document, Outcome, Refusal, Verdict};
 use crate::deployment::{Deployment, Move, MoveState, Stage};
 use crate::gateway::Gateway;
 use crate::graph;
-use crate::id::{DeploymentId, RevisionNumber, ServiceId};
+use crate::group::Group;
+use crate::id::{DeploymentId, InstanceId, RevisionNumber, ServiceId};
 use crate::object::Key;
-use crate::service::{Revision, Service};
+use crate::service::{Goal, Leave, Revision, Service, Source};
 use crate::spec::{INSTANCES_MAX, Problem, Spec};
 use crate::state::State;
 use crate::unit::Timestamp;
 
 /// Where a service should go.
 enum To {
-    /// To this spec.
-    Spec(Arc<Spec>),
-    /// To this spec, sharing the template of an earlier revision.
-    Earlier(Arc<Spec>, RevisionNumber),
+    /// To this spec, and what it was described by, if that was a foreign document.
+    Spec(Arc<Spec>, Option<Source>),
+    /// To this spec, described as before.
+    Changed(Arc<Spec>),
+    /// To this spec, sharing the template of an earlier revision and described as that was.
+    Earlier(Arc<Spec>, Arc<Revision>),
     /// To a new start of the spec it has.
     Again,
     /// Away.
@@ -39,9 +43,20 @@ impl State {
         for document in documents {
             match document {
                 Document::Service(spec) => {
-                    changes.push((spec.service.clone(), To::Spec(Arc::new(*spec))));
+                    changes.push((spec.service.clone(), To::Spec(Arc::new(*spec), None)));
+                }
+                Document::Foreign(spec, source) => {
+                    changes.push((spec.service.clone(), To::Spec(Arc::new(*spec), Some(source))));
                 }
                 Document::Gateway(gateway) => self.put_gateway(gateway, at, &mut applied),
+                Document::Group(group) => self.put_group(group, &mut applied),
+                Document::NoService(id) => changes.push((id, To::Gone)),
+                Document::NoGroup(path) => {
+                    if self.groups.remove_mut(&path) {
+                        applied.change("group", &path, Verdict::Removed);
+                        applied.changed.insert(Key::Group(path));
+                    }
+                }
             }
         }
         self.deploy("apply", changes, at, &mut applied);
@@ -55,7 +70,7 @@ impl State {
             return Err(Refusal::Conflict { message });
         }
         let spec = Spec { instances, ..Spec::clone(service.spec()) };
-        self.deploy_one("scale", id, To::Spec(Arc::new(spec)), at)
+        self.deploy_one("scale", id, To::Changed(Arc::new(spec)), at)
     }
 
     pub(crate) fn restart(&mut self, id: ServiceId, at: Timestamp) -> Outcome {
@@ -90,26 +105,55 @@ impl State {
         };
         // The number of instances is not undone: going back must not leave too few of them.
         let instances = target.spec.instances;
-        let template = earlier.template;
+        let earlier = Arc::clone(earlier);
         let spec = Spec { instances, ..Spec::clone(&earlier.spec) };
-        self.deploy_one("undo", id, To::Earlier(Arc::new(spec), template), at)
+        self.deploy_one("undo", id, To::Earlier(Arc::new(spec), earlier), at)
     }
 
     pub(crate) fn remove_services(&mut self, ids: Vec<ServiceId>, at: Timestamp) -> Outcome {
+        ids.iter().try_for_each(|id| self.known_service(id).map(drop))?;
         let going: BTreeSet<_> = ids.iter().collect();
-        for id in &ids {
-            self.known_service(id)?;
-            let stays = |service: &&Arc<Service>| !service.removing && !going.contains(&service.id);
-            let mut others = self.services().filter(stays);
-            if let Some(other) = others.find(|other| other.spec().depends_on.contains(id)) {
-                let other = &other.id;
-                let message =
-                    format!("{other} depends on {id}: remove both, or change {other} first");
+        let stays = |service: &&Arc<Service>| !service.removing && !going.contains(&service.id);
+        for service in self.services().filter(stays) {
+            if let Some(id) = service.spec().depends_on.iter().find(|id| going.contains(id)) {
+                let message = still_needed(&service.id, id);
                 return Err(Refusal::Conflict { message });
             }
         }
         let mut applied = Applied::default();
         self.deploy("remove", ids.into_iter().map(|id| (id, To::Gone)).collect(), at, &mut applied);
+        Ok(applied)
+    }
+
+    pub(crate) fn kill(
+        &mut self,
+        instances: Vec<InstanceId>,
+        scale: bool,
+        at: Timestamp,
+    ) -> Outcome {
+        let mut applied = Applied::default();
+        let mut fewer: BTreeMap<ServiceId, u32> = BTreeMap::new();
+        for id in instances {
+            let Some(service) = self.services.get(&id.service) else { continue };
+            let Some(placement) = service.placements.get(&id.seat) else { continue };
+            if !placement.is_wanted() {
+                continue;
+            }
+            let until = at.after(service.drain(placement.revision));
+            let why = Leave::Asked;
+            *fewer.entry(id.service.clone()).or_default() += 1;
+            applied.extend(self.leave(id, Goal::Drain { until, why }, why, at)?);
+        }
+        if scale {
+            let rest = |(id, gone): (ServiceId, u32)| {
+                let service = self.services.get(&id).filter(|service| !service.removing)?;
+                let instances = service.spec().instances.saturating_sub(gone);
+                let spec = Spec { instances, ..Spec::clone(service.spec()) };
+                Some((id, To::Changed(Arc::new(spec))))
+            };
+            let changes = fewer.into_iter().filter_map(rest).collect();
+            self.deploy("scale", changes, at, &mut applied);
+        }
         Ok(applied)
     }
 
@@ -137,6 +181,20 @@ impl State {
             applied.event(at, "gateway-applied", &id, None, message);
             applied.changed.insert(Key::Gateway(id.clone()));
             self.gateways.insert_mut(id, Arc::new(gateway));
+        }
+    }
+
+    fn put_group(&mut self, group: Group, applied: &mut Applied) {
+        let known = self.groups.get(&group.group);
+        let verdict = match known {
+            Some(known) if known.depends_on == group.depends_on => Verdict::Unchanged,
+            Some(_) => Verdict::Updated,
+            None => Verdict::Created,
+        };
+        applied.change("group", &group.group, verdict);
+        if verdict != Verdict::Unchanged {
+            applied.changed.insert(Key::Group(group.group.clone()));
+            self.groups.insert_mut(group.group.clone(), Arc::new(group));
         }
     }
 
@@ -200,7 +258,7 @@ impl State {
             ready: 0,
             progressed_at: None,
         };
-        let (spec, template) = match (to, &known) {
+        let (spec, template, source) = match (to, &known) {
             (To::Gone, Some(service)) if service.removing => {
                 applied.change("service", id, Verdict::Unchanged).note =
                     Some("it is being removed already".into());
@@ -214,10 +272,23 @@ impl State {
                 change.deployment = Some(deployment);
                 return Some(moving(None));
             }
-            (To::Again, Some(service)) => (Arc::clone(service.spec()), None),
-            (To::Earlier(spec, template), Some(_)) => (spec, Some(template)),
-            (To::Spec(spec), Some(service)) => {
-                if let Some(note) = unchanged(service, &spec) {
+            (To::Again, Some(service)) => {
+                let Revision { spec, source, .. } = Revision::clone(service.target());
+                (spec, None, source)
+            }
+            (To::Earlier(spec, earlier), Some(_)) => {
+                (spec, Some(earlier.template), earlier.source.clone())
+            }
+            (To::Changed(spec), Some(service)) if !service.removing && service.spec() == &spec => {
+                let change = applied.change("service", id, Verdict::Unchanged);
+                change.revision = Some(service.target);
+                return None;
+            }
+            (To::Changed(spec), Some(service)) => {
+                (spec, Some(service.target().template), service.target().source.clone())
+            }
+            (To::Spec(spec, source), Some(service)) => {
+                if let Some(note) = unchanged(service, &spec, source.as_ref()) {
                     let change = applied.change("service", id, Verdict::Unchanged);
                     change.revision = Some(service.target);
                     change.note = note;
@@ -227,10 +298,10 @@ impl State {
                 // applied before keeps the instances that still run it.
                 let same = service.revisions.values().rfind(|r| !spec.needs_restart(&r.spec));
                 let template = same.map(|revision| revision.template);
-                (spec, template)
+                (spec, template, source.map(Arc::new))
             }
-            (To::Spec(spec), None) => (spec, None),
-            (To::Again | To::Earlier(..), None) => return None,
+            (To::Spec(spec, source), None) => (spec, None, source.map(Arc::new)),
+            (To::Changed(_) | To::Again | To::Earlier(..), None) => return None,
         };
         let verdict = if known.is_some() { Verdict::Updated } else { Verdict::Created };
         let attempts = self.meta.attempts;
@@ -239,9 +310,11 @@ impl State {
         let number =
             service.revisions.keys().next_back().copied().unwrap_or(0).max(service.target) + 1;
         let template = template.unwrap_or(number);
-        service
-            .revisions
-            .insert(number, Arc::new(Revision { number, template, created_at: at, spec }));
+        // Times tell the revisions of a service apart.
+        let before = service.revisions.values().next_back().map(|before| before.created_at);
+        let created_at = before.map_or(at, |before| at.max(Timestamp(before.0 + 1)));
+        let revision = Revision { number, template, created_at, spec, source };
+        service.revisions.insert(number, Arc::new(revision));
         service.target = number;
         service.latch = None;
         service.removing = false;
@@ -285,13 +358,20 @@ impl State {
         let mut seen = BTreeMap::new();
         for (i, document) in documents.iter().enumerate() {
             let (own, key, name) = match document {
-                Document::Service(spec) => {
+                Document::Service(spec) | Document::Foreign(spec, _) => {
                     specs.insert(&spec.service, spec);
                     (spec.problems(), "service", spec.service.as_str())
                 }
                 Document::Gateway(gateway) => {
                     listens.insert(&gateway.gateway, gateway.listen);
                     (gateway.problems(), "gateway", gateway.gateway.as_str())
+                }
+                Document::NoService(id) => {
+                    specs.remove(id);
+                    (Vec::new(), "service", id.as_str())
+                }
+                Document::Group(Group { group: path, .. }) | Document::NoGroup(path) => {
+                    (Vec::new(), "group", path.as_str())
                 }
             };
             problems.extend(own.into_iter().map(|problem| (i, problem)));
@@ -306,7 +386,7 @@ impl State {
         };
         for (i, document) in documents.iter().enumerate() {
             match document {
-                Document::Service(spec) => {
+                Document::Service(spec) | Document::Foreign(spec, _) => {
                     for id in spec.depends_on.iter().filter(|id| !specs.contains_key(id)) {
                         problems.push((i, Problem::new("depends_on", missing(id))));
                     }
@@ -344,6 +424,13 @@ impl State {
                         }
                     }
                 }
+                Document::NoService(id) => {
+                    let mut others = specs.iter().filter(|(_, spec)| spec.depends_on.contains(id));
+                    if let Some((other, _)) = others.next() {
+                        problems.push((i, Problem::new("service", still_needed(other, id))));
+                    }
+                }
+                Document::Group(_) | Document::NoGroup(_) => {}
             }
         }
         let edges =
@@ -352,9 +439,8 @@ impl State {
             let path: Vec<_> = cycle.iter().chain(cycle.first()).map(ServiceId::as_str).collect();
             let message =
                 format!("services depend on each other in a circle: {}", path.join(" -> "));
-            let in_cycle = |document: &Document| match document {
-                Document::Service(spec) => cycle.contains(&spec.service),
-                Document::Gateway(_) => false,
+            let in_cycle = |document: &Document| {
+                document.spec().is_some_and(|spec| cycle.contains(&spec.service))
             };
             // A circle that rollbacks have left behind is not the fault of these documents.
             if let Some(i) = documents.iter().position(in_cycle) {
@@ -366,8 +452,9 @@ impl State {
 }
 
 /// `Some` if applying `spec` would change nothing, with what one should know about it.
-fn unchanged(service: &Service, spec: &Spec) -> Option<Option<String>> {
-    if service.removing {
+fn unchanged(service: &Service, spec: &Spec, source: Option<&Source>) -> Option<Option<String>> {
+    let known = service.target().source.as_deref();
+    if service.removing || source.is_some_and(|source| known != Some(source)) {
         return None;
     }
     if let Some(latch) = &service.latch {
@@ -385,6 +472,10 @@ fn unchanged(service: &Service, spec: &Spec) -> Option<Option<String>> {
         }
     }
     (**service.spec() == *spec).then_some(None)
+}
+
+fn still_needed(by: &ServiceId, id: &ServiceId) -> String {
+    format!("{by} depends on {id}: remove both, or change {by} first")
 }
 
 fn blank(id: &ServiceId, attempts_before: u32) -> Service {

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::Gateway;
+use crate::group::Group;
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
 use crate::node::Availability;
 use crate::object::Key;
-use crate::service::Leave;
+use crate::service::{Leave, Source};
 use crate::spec::{Problem, Resources, Spec};
 use crate::unit::Timestamp;
 
@@ -38,6 +39,20 @@ pub enum Command {
     },
     /// Stop and forget services, as one deployment.
     RemoveServices(Vec<ServiceId>),
+    /// Let instances leave at once, whatever their service's budget says.
+    Kill {
+        /// The instances; those that are gone already are passed over.
+        instances: Vec<InstanceId>,
+        /// Whether their services shall have that many fewer from now on; else they are replaced.
+        scale: bool,
+    },
+    /// Carry out a command if things are as its proposer saw them.
+    If {
+        /// What must hold.
+        guard: Guard,
+        /// The command.
+        then: Box<Command>,
+    },
     /// Forget a gateway document.
     RemoveGateway(GatewayId),
     /// Steer a deployment.
@@ -69,7 +84,33 @@ pub enum Command {
 #[expect(missing_docs, reason = "each variant is named after its content")]
 pub enum Document {
     Service(Box<Spec>),
+    /// A service that was described by another system's document.
+    Foreign(Box<Spec>, Source),
     Gateway(Gateway),
+    Group(Group),
+    /// A service that shall not be there.
+    NoService(ServiceId),
+    /// A group that shall not be there; what is in it stays.
+    NoGroup(ServiceId),
+}
+
+impl Document {
+    /// The service it describes.
+    pub fn spec(&self) -> Option<&Spec> {
+        match self {
+            Document::Service(spec) | Document::Foreign(spec, _) => Some(spec),
+            _ => None,
+        }
+    }
+}
+
+/// What a command takes for granted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Guard {
+    /// Services, and the revision each must aim for still; `None`: it must not be there.
+    pub seen: Vec<(ServiceId, Option<RevisionNumber>)>,
+    /// Services that no deployment may be moving.
+    pub still: Vec<ServiceId>,
 }
 
 /// What to do with a deployment.
@@ -289,6 +330,20 @@ pub enum Refusal {
         /// What is wrong, with the index of the document.
         problems: Vec<(usize, Problem)>,
     },
+    /// A deployment is moving a service that should stand still.
+    #[error("{service} is being moved by {}", named(.by))]
+    Moving {
+        /// The first such service.
+        service: ServiceId,
+        /// The deployments that move it and others that should stand still.
+        by: Vec<DeploymentId>,
+    },
+    /// A service has changed since it was looked at.
+    #[error("{service} has changed meanwhile: look at it again")]
+    Changed {
+        /// The service.
+        service: ServiceId,
+    },
     /// It cannot be done as things are.
     #[error("{message}")]
     Conflict {
@@ -307,6 +362,10 @@ fn in_words(problems: &[(usize, Problem)]) -> String {
         0 => first,
         more => format!("{first} (and {more} more)"),
     })
+}
+
+fn named(ids: &[DeploymentId]) -> String {
+    ids.iter().map(DeploymentId::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn hint(nearest: &Option<String>) -> String {

@@ -15,6 +15,7 @@ mod constraint;
 mod deployment;
 mod gateway;
 pub mod graph;
+mod group;
 pub mod id;
 mod node;
 pub mod object;
@@ -29,14 +30,15 @@ pub mod unit;
 mod violation;
 
 pub use command::{
-    AgentRegistration, Applied, Change, Command, Document, Event, Outcome, Refusal, Registration,
-    Steer, Step, Verdict,
+    AgentRegistration, Applied, Change, Command, Document, Event, Guard, Outcome, Refusal,
+    Registration, Steer, Step, Verdict,
 };
 pub use constraint::{Constraint, OPERATORS, Operator, Rule};
 pub use deployment::{Deployment, Move, MoveState, Stage};
 pub use gateway::{
     Backend, GATEWAY_SILENCE_MAX, Gateway, Listen, Listener, Route, RouteTable, RouteTo, TableRoute,
 };
+pub use group::Group;
 pub use id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, Seat, ServiceId};
 pub use node::{Availability, Node, PORTS};
 pub use object::{Key, Meta, Object};
@@ -45,11 +47,11 @@ pub use observed::{
 };
 pub use reason::{Reason, Wait};
 pub use roster::Member;
-pub use service::{Goal, Latch, Leave, Placement, Revision, Service, ServiceHead, Slot};
+pub use service::{Goal, Latch, Leave, Placement, Revision, Service, ServiceHead, Slot, Source};
 pub use spec::{
-    CommandLine, Container, HealthCheck, HttpProbe, Network, OnFailure, Port, PortRef, Probe,
+    CommandLine, Container, HealthCheck, HttpProbe, Lost, Network, OnFailure, Port, PortRef, Probe,
     Problem, Process, Protocol, Pull, ReadinessCheck, Resources, Restart, Rollout, Signal, Spec,
-    Stop, TcpProbe, Volume,
+    Stop, Surplus, TcpProbe, Volume,
 };
 pub use state::{Need, NodeUse, State};
 pub use unit::{Bytes, Cpu, Millis, Share, Timestamp};

@@ -68,6 +68,11 @@ impl Node {
         }
     }
 
+    /// Its role: the label `role`, or `*`.
+    pub fn role(&self) -> &str {
+        self.labels.get("role").map_or("*", String::as_str)
+    }
+
     /// The value of an attribute that constraints name.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         match name {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::deployment::Deployment;
 use crate::gateway::Gateway;
+use crate::group::Group;
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
 use crate::node::Node;
 use crate::service::{Placement, Revision, ServiceHead};
@@ -28,6 +29,8 @@ pub enum Key {
     Deployment(DeploymentId),
     /// A gateway document.
     Gateway(GatewayId),
+    /// A group.
+    Group(ServiceId),
 }
 
 /// Counters of the cluster.
@@ -54,6 +57,7 @@ pub enum Object {
     Instance(Placement),
     Deployment(Deployment),
     Gateway(Gateway),
+    Group(Group),
 }
 
 /// Why stored text is not an object.
@@ -86,6 +90,7 @@ impl std::fmt::Display for Key {
             Key::Instance(id) => write!(f, "instances{id}"),
             Key::Deployment(id) => write!(f, "deployments/{id}"),
             Key::Gateway(id) => write!(f, "gateways/{id}"),
+            Key::Group(path) => write!(f, "groups{path}"),
         }
     }
 }
@@ -106,6 +111,7 @@ impl FromStr for Key {
                 "instances" => Key::Instance(name.parse().ok()?),
                 "deployments" => Key::Deployment(name.parse().ok()?),
                 "gateways" => Key::Gateway(name.parse().ok()?),
+                "groups" => Key::Group(name.parse().ok()?),
                 _ => return None,
             })
         };
@@ -124,6 +130,7 @@ impl Object {
             Key::Instance(_) => serde_json::from_slice(value).map(Object::Instance),
             Key::Deployment(_) => serde_json::from_slice(value).map(Object::Deployment),
             Key::Gateway(_) => serde_json::from_slice(value).map(Object::Gateway),
+            Key::Group(_) => serde_json::from_slice(value).map(Object::Group),
         };
         object.map_err(|source| Error::Value { key: key.to_string(), source })
     }

@@ -26,6 +26,11 @@ pub enum Reason {
         /// The one it lacks.
         missing: String,
     },
+    /// Its role is not one that the service accepts.
+    Role {
+        /// The node's role; `*` if it has none.
+        role: String,
+    },
     /// A constraint of the service.
     Constraint {
         /// The constraint, as written.
@@ -62,6 +67,7 @@ impl fmt::Display for Reason {
             Reason::Cordoned => f.write_str("cordoned"),
             Reason::Draining => f.write_str("being drained"),
             Reason::Capability { missing } => write!(f, "lacks the capability {missing}"),
+            Reason::Role { role } => write!(f, "its role {role} is not accepted"),
             Reason::Constraint { constraint } => write!(f, "constraint {constraint}"),
             Reason::Cpu { free, needed } => write!(f, "cpu: {needed} needed, {free} free"),
             Reason::Memory { free, needed } => write!(f, "memory: {needed} needed, {free} free"),

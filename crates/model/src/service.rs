@@ -21,6 +21,18 @@ pub struct Revision {
     pub created_at: Timestamp,
     /// What was applied.
     pub spec: Arc<Spec>,
+    /// What it was applied as, if that was another document than Muster's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Arc<Source>>,
+}
+
+/// A document of another system, as its users are shown it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The front door that reads it, such as `marathon`.
+    pub door: String,
+    /// The document. Only its door understands it.
+    pub text: String,
 }
 
 /// A service and everything that hangs on it. Revisions and placements are stored on their own.
@@ -178,6 +190,8 @@ pub enum Leave {
     Lost,
     /// Its service is being removed.
     Removed,
+    /// A user asked for it.
+    Asked,
 }
 
 impl std::fmt::Display for Leave {
@@ -189,6 +203,7 @@ impl std::fmt::Display for Leave {
             Leave::Draining => "its node is being drained",
             Leave::Lost => "its node is lost",
             Leave::Removed => "its service is being removed",
+            Leave::Asked => "a user asked for it",
         })
     }
 }

@@ -60,6 +60,16 @@ pub struct Spec {
     /// Capabilities the node must have.
     #[serde(default, skip_serializing_if = "is_default")]
     pub requires: BTreeSet<String>,
+    /// Roles of which the node must have one: its label `role`, or `*` for nodes without that
+    /// label. Left out, any node will do.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub roles: BTreeSet<String>,
+    /// What becomes of instances on nodes that are not heard of for too long.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub lost: Lost,
+    /// Which instances leave when there are too many.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub surplus: Surplus,
     /// Services that must be ready before this one starts, and stop after it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub depends_on: BTreeSet<ServiceId>,
@@ -470,6 +480,34 @@ impl Restart {
     }
 }
 
+/// What becomes of instances on nodes that are not heard of for too long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lost {
+    /// Whether they are replaced elsewhere.
+    pub replace: bool,
+    /// How much longer they are waited for before they are.
+    pub after: Millis,
+}
+
+impl Default for Lost {
+    fn default() -> Self {
+        Self { replace: true, after: Millis(0) }
+    }
+}
+
+/// Which instances leave when there are too many. Those that are not ready leave first in any
+/// case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Surplus {
+    /// The youngest.
+    #[default]
+    Youngest,
+    /// The oldest.
+    Oldest,
+}
+
 /// How an instance is told to stop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -548,6 +586,7 @@ impl Spec {
             || self.ports != before.ports
             || self.env != before.env
             || self.requires != before.requires
+            || self.roles != before.roles
             || self.constraints != before.constraints
     }
 

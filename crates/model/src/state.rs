@@ -12,6 +12,7 @@ use rpds::RedBlackTreeMapSync;
 use crate::constraint::Rule;
 use crate::deployment::Deployment;
 use crate::gateway::Gateway;
+use crate::group::Group;
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, Seat, ServiceId};
 use crate::node::{Availability, Node};
 use crate::object::{Key, Meta, Object};
@@ -29,6 +30,7 @@ pub struct State {
     pub(crate) services: RedBlackTreeMapSync<ServiceId, Arc<Service>>,
     pub(crate) deployments: RedBlackTreeMapSync<DeploymentId, Arc<Deployment>>,
     pub(crate) gateways: RedBlackTreeMapSync<GatewayId, Arc<Gateway>>,
+    pub(crate) groups: RedBlackTreeMapSync<ServiceId, Arc<Group>>,
     pub(crate) roster: Arc<Vec<Member>>,
 }
 
@@ -56,6 +58,8 @@ pub struct Need {
     pub assigned: usize,
     /// Capabilities.
     pub requires: Vec<String>,
+    /// Roles of which one is needed; any will do if there are none.
+    pub roles: Vec<String>,
     /// Constraints, with the instances counted that are there already.
     pub rules: Vec<Rule>,
 }
@@ -70,6 +74,7 @@ impl Need {
             fixed: fixed.map(|port| (port.port, port.protocol)).collect(),
             assigned: spec.ports.iter().filter(|port| port.port == 0).count(),
             requires: docker.chain(spec.requires.iter().cloned()).collect(),
+            roles: spec.roles.iter().cloned().collect(),
             rules: Vec::new(),
         }
     }
@@ -110,6 +115,10 @@ impl NodeUse {
         }
         if let Some(missing) = need.requires.iter().find(|c| !self.node.capabilities.contains(*c)) {
             return Some(Reason::Capability { missing: missing.clone() });
+        }
+        let role = self.node.role();
+        if !need.roles.is_empty() && !need.roles.iter().any(|accepted| accepted == role) {
+            return Some(Reason::Role { role: role.into() });
         }
         if let Some(rule) = need.rules.iter().find(|rule| !rule.allows(&self.node)) {
             return Some(Reason::Constraint { constraint: rule.constraint().to_string() });
@@ -234,6 +243,16 @@ impl State {
         self.gateways.get(id)
     }
 
+    /// The groups that something was said of, by path.
+    pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.groups.values()
+    }
+
+    /// A group that something was said of.
+    pub fn group(&self, path: &ServiceId) -> Option<&Arc<Group>> {
+        self.groups.get(path)
+    }
+
     /// Why `node` cannot take one more instance that needs `need`; `None` if it can.
     pub fn refusal(&self, node: &NodeId, need: &Need) -> Option<Reason> {
         self.nodes.get(node).map_or(Some(Reason::NoAgent), |node| node.refusal(need))
@@ -280,6 +299,7 @@ impl State {
             Key::Instance(id) => Object::Instance(self.placement(id)?.clone()),
             Key::Deployment(id) => Object::Deployment(Deployment::clone(self.deployments.get(id)?)),
             Key::Gateway(id) => Object::Gateway(Gateway::clone(self.gateways.get(id)?)),
+            Key::Group(path) => Object::Group(Group::clone(self.groups.get(path)?)),
         })
     }
 
@@ -309,6 +329,9 @@ impl State {
                 }
                 (Key::Gateway(id), Object::Gateway(gateway)) => {
                     state.gateways.insert_mut(id, Arc::new(gateway));
+                }
+                (Key::Group(path), Object::Group(group)) => {
+                    state.groups.insert_mut(path, Arc::new(group));
                 }
                 _ => {}
             }

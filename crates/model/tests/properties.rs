@@ -19,6 +19,7 @@ fn objects(state: &State) -> BTreeMap<Key, Object> {
     keys.extend(state.nodes().map(|node| Key::Node(node.id.clone())));
     keys.extend(state.deployments().map(|deployment| Key::Deployment(deployment.id)));
     keys.extend(state.gateways().map(|gateway| Key::Gateway(gateway.gateway.clone())));
+    keys.extend(state.groups().map(|group| Key::Group(group.group.clone())));
     for service in state.services() {
         let id = &service.id;
         keys.push(Key::Service(id.clone()));

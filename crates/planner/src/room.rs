@@ -59,6 +59,7 @@ struct Shape {
     fixed: Vec<(u16, Protocol)>,
     assigned: usize,
     requires: Vec<String>,
+    roles: Vec<String>,
 }
 
 impl Shape {
@@ -69,6 +70,7 @@ impl Shape {
             fixed: need.fixed.clone(),
             assigned: need.assigned,
             requires: need.requires.clone(),
+            roles: need.roles.clone(),
         })
     }
 }

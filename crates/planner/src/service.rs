@@ -132,7 +132,12 @@ impl<'a> Planning<'a, '_> {
                 continue;
             }
             if self.view.lost.contains(&placement.node) {
-                sorted.lost.push(seat);
+                if self.is_waited_for(placement) {
+                    let (healthy, ready) = (false, false);
+                    sorted.stay.push(Instance { seat, placement, status, healthy, ready });
+                } else {
+                    sorted.lost.push(seat);
+                }
                 continue;
             }
             match &placement.goal {
@@ -173,6 +178,18 @@ impl<'a> Planning<'a, '_> {
         }
         self.sort_out_surplus(&mut sorted);
         sorted
+    }
+
+    /// Whether an instance on a node that is lost may still come back before it is replaced.
+    fn is_waited_for(&mut self, placement: &Placement) -> bool {
+        let lost = &self.service.spec().lost;
+        let agent = self.observed().agents.get(&placement.node);
+        let until = self.observed().lost_at(agent).after(lost.after);
+        let is_waited_for = placement.is_wanted() && (!lost.replace || until > self.view.now);
+        if is_waited_for && lost.replace {
+            self.plan.wake(until);
+        }
+        is_waited_for
     }
 
     /// Of several unhealthy instances in one slot all but the newest go: their replacement has

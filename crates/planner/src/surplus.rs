@@ -1,12 +1,12 @@
 //! Which instances leave when there are too many.
 //!
-//! Those that are not ready leave first, then the youngest. Where a constraint wants instances
+//! Those that are not ready leave first, then the youngest or the oldest, as the service says. Where a constraint wants instances
 //! spread evenly, the most crowded place gives first.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{Operator, Service, State};
+use model::{Operator, Service, State, Surplus};
 
 use crate::instance::Instance;
 
@@ -18,7 +18,11 @@ pub(crate) fn split<'a>(
     mut instances: Vec<Instance<'a>>,
     wanted: usize,
 ) -> (Vec<Instance<'a>>, Vec<Instance<'a>>) {
-    instances.sort_by_key(|i| (i.ready, Reverse(i.placement.placed_at), Reverse(i.seat)));
+    let age = |i: &Instance<'_>| (i.placement.placed_at, i.seat);
+    match service.spec().surplus {
+        Surplus::Youngest => instances.sort_by_key(|i| (i.ready, Reverse(age(i)))),
+        Surplus::Oldest => instances.sort_by_key(|i| (i.ready, age(i))),
+    }
     let too_many = instances.len().saturating_sub(wanted);
     let constraints = &service.spec().constraints;
     let spread = constraints.iter().find(|c| c.operator == Operator::GroupBy);

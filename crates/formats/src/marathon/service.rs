@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use model::{
-    Bytes, CommandLine, Container, Cpu, Network, Problem, Process, Pull, Resources, Restart,
-    Rollout, ServiceId, Share, Spec, Stop, Volume,
+    Bytes, CommandLine, Container, Cpu, Lost, Network, Problem, Process, Pull, Resources, Restart,
+    Rollout, ServiceId, Share, Spec, Stop, Surplus, Volume,
 };
 
 use super::app::{self, App, ContainerKind, VolumeMode};
@@ -47,6 +47,9 @@ pub(super) fn translate(app: &App) -> Result<Spec, Vec<Problem>> {
         stop: Stop { grace: app.task_kill_grace_period_seconds.0, ..Stop::default() },
         constraints: app.constraints.clone(),
         requires: BTreeSet::new(),
+        roles: BTreeSet::new(),
+        lost: Lost::default(),
+        surplus: Surplus::default(),
         depends_on,
         labels: app.labels.clone(),
     })

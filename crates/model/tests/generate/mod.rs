@@ -9,9 +9,9 @@ use proptest::prelude::*;
 
 use super::model::{
     AgentRegistration, Availability, Bytes, Command, CommandLine, Constraint, Cpu, DeploymentId,
-    Document, Gateway, HealthCheck, HttpProbe, InstanceId, Leave, Millis, NodeId, OnFailure, Port,
-    Probe, Process, Protocol, ReadinessCheck, Registration, Resources, Restart, Rollout, Route,
-    ServiceId, Share, Spec, Steer, Step, Stop, Timestamp,
+    Document, Gateway, Group, Guard, HealthCheck, HttpProbe, InstanceId, Leave, Lost, Millis,
+    NodeId, OnFailure, Port, Probe, Process, Protocol, ReadinessCheck, Registration, Resources,
+    Restart, Rollout, Route, ServiceId, Share, Source, Spec, Steer, Step, Stop, Surplus, Timestamp,
 };
 
 const SERVICES: [&str; 4] = ["/a", "/b", "/c/d", "/c/e"];
@@ -75,8 +75,17 @@ pub(crate) fn spec() -> impl Strategy<Value = Spec> {
     let runs = (0u32..4, resources, ports(), option::weighted(0.3, constraint()));
     let depends_on = btree_set(service(), 0..2);
     let times = (prop::sample::select(vec![0u64, 5]), prop::sample::select(vec![0u64, 3, 600]));
-    (service(), 0u32..5, runs, checks, rollout(), depends_on, times).prop_map(
-        |(service, instances, runs, (health, ready), rollout, depends_on, (drain, reset))| {
+    let surplus = prop::sample::select(vec![Surplus::Youngest, Surplus::Oldest]);
+    let lost = prop::sample::select(vec![
+        Lost::default(),
+        Lost { after: Millis::secs(4), ..Lost::default() },
+        Lost { replace: false, ..Lost::default() },
+    ]);
+    let roles = prop::sample::select(vec![vec![], vec![], vec![], vec!["*"], vec!["public"]]);
+    let places = (lost, surplus, roles);
+    (service(), 0u32..5, runs, checks, rollout(), depends_on, times, places).prop_map(
+        |(service, instances, runs, (health, ready), rollout, depends_on, times, places)| {
+            let ((drain, reset), (lost, surplus, roles)) = (times, places);
             let (version, (cpu, memory), ports, constraint) = runs;
             let probe = Probe::Http(HttpProbe { path: "/".into(), ..HttpProbe::default() });
             let health = health.then(|| HealthCheck {
@@ -110,6 +119,9 @@ pub(crate) fn spec() -> impl Strategy<Value = Spec> {
                 stop: Stop { drain: Millis::secs(drain), ..Stop::default() },
                 constraints: constraint.into_iter().collect(),
                 requires: Default::default(),
+                roles: roles.into_iter().map(String::from).collect(),
+                lost,
+                surplus,
                 depends_on,
                 labels: BTreeMap::new(),
             }
@@ -162,10 +174,38 @@ fn availability() -> impl Strategy<Value = Availability> {
 
 /// What users ask for.
 pub(crate) fn wish() -> impl Strategy<Value = Command> {
-    let services = || vec(spec().prop_map(|spec| Document::Service(Box::new(spec))), 1..3);
+    let described = |(spec, source): (Spec, Option<u8>)| match source {
+        None => Document::Service(Box::new(spec)),
+        Some(text) => {
+            let source = Source { door: "other".into(), text: text.to_string() };
+            Document::Foreign(Box::new(spec), source)
+        }
+    };
+    let group = || {
+        (service(), btree_set(service(), 0..2)).prop_map(|(group, depends_on)| {
+            Document::Group(Group { group, depends_on, changed_at: Timestamp(0) })
+        })
+    };
+    let document = move || {
+        prop_oneof![
+            10 => (spec(), option::weighted(0.3, 0u8..2)).prop_map(described),
+            1 => service().prop_map(Document::NoService),
+            1 => group(),
+            1 => service().prop_map(Document::NoGroup),
+        ]
+    };
+    let services = || vec(document(), 1..3).prop_map(Command::Apply);
+    let guarded = (vec((service(), option::of(1u32..3)), 0..2), vec(service(), 0..2), services())
+        .prop_map(|(seen, still, then)| Command::If {
+            guard: Guard { seen, still },
+            then: Box::new(then),
+        });
     let steer = prop::sample::select(vec![Steer::Pause, Steer::Resume, Steer::Abort]);
     prop_oneof![
-        12 => services().prop_map(Command::Apply),
+        10 => services(),
+        2 => guarded,
+        2 => (vec(instance(), 1..3), any::<bool>())
+            .prop_map(|(instances, scale)| Command::Kill { instances, scale }),
         2 => gateway().prop_map(|gateway| Command::Apply(vec![Document::Gateway(gateway)])),
         3 => (service(), 0u32..6)
             .prop_map(|(service, instances)| Command::Scale { service, instances }),
@@ -186,7 +226,13 @@ pub(crate) fn wish() -> impl Strategy<Value = Command> {
 }
 
 fn leave() -> impl Strategy<Value = Leave> {
-    prop::sample::select(vec![Leave::Replaced, Leave::Unhealthy, Leave::Lost, Leave::Removed])
+    prop::sample::select(vec![
+        Leave::Replaced,
+        Leave::Unhealthy,
+        Leave::Lost,
+        Leave::Removed,
+        Leave::Asked,
+    ])
 }
 
 fn instance() -> impl Strategy<Value = InstanceId> {

@@ -228,7 +228,7 @@ impl Run {
                     }
                 }
                 Key::Gateway(_) => self.agenda.touch_all(),
-                Key::Meta => {}
+                Key::Group(_) | Key::Meta => {}
             }
         }
     }

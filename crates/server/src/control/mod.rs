@@ -342,7 +342,7 @@ impl Core {
                     }
                 }
                 Key::Gateway(_) => self.agenda.touch_all(),
-                Key::Meta => {}
+                Key::Group(_) | Key::Meta => {}
             }
         }
     }

@@ -40,7 +40,10 @@ impl From<Refusal> for Bad {
         let code = match &refusal {
             Refusal::Unknown { .. } => ErrorCode::NotFound,
             Refusal::Invalid { .. } => ErrorCode::Invalid,
-            Refusal::Conflict { .. } | Refusal::Overtaken(_) => ErrorCode::Conflict,
+            Refusal::Conflict { .. }
+            | Refusal::Moving { .. }
+            | Refusal::Changed { .. }
+            | Refusal::Overtaken(_) => ErrorCode::Conflict,
         };
         let mut body = ErrorBody::new(code, refusal.to_string());
         if let Refusal::Invalid { problems } = refusal {

@@ -21,6 +21,7 @@ pub(super) fn objects(state: &State) -> BTreeMap<Key, Object> {
     }
     keys.extend(state.deployments().map(|deployment| Key::Deployment(deployment.id)));
     keys.extend(state.gateways().map(|gateway| Key::Gateway(gateway.gateway.clone())));
+    keys.extend(state.groups().map(|group| Key::Group(group.group.clone())));
     keys.into_iter().filter_map(|key| Some((key.clone(), state.object(&key)?))).collect()
 }
 
