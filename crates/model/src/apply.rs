@@ -100,6 +100,15 @@ impl State {
             Command::Undo { service, to } => self.undo(service, to, at),
             Command::RemoveServices(services) => self.remove_services(services, at),
             Command::Kill { instances, scale } => self.kill(instances, scale, at),
+            Command::Asked { by, then } => {
+                let applied = self.apply(*then, at)?;
+                for id in applied.changes.iter().filter_map(|change| change.deployment) {
+                    if let Some(deployment) = self.deployments.get_mut(&id) {
+                        Arc::make_mut(deployment).origin = Some(by.clone());
+                    }
+                }
+                Ok(applied)
+            }
             Command::If { guard, then } => {
                 self.check(&guard)?;
                 self.apply(*then, at)

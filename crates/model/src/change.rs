@@ -235,7 +235,8 @@ impl State {
         applied.changed.insert(Key::Deployment(deployment));
         let cause = cause.to_string();
         let stage = Stage::Running;
-        let entry = Deployment { id: deployment, created_at: at, cause, moves, stage };
+        let origin = None;
+        let entry = Deployment { id: deployment, created_at: at, cause, origin, moves, stage };
         self.deployments.insert_mut(deployment, Arc::new(entry));
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::deployment::Origin;
 use crate::gateway::Gateway;
 use crate::group::Group;
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
@@ -45,6 +46,13 @@ pub enum Command {
         instances: Vec<InstanceId>,
         /// Whether their services shall have that many fewer from now on; else they are replaced.
         scale: bool,
+    },
+    /// Carry out a command and remember with its deployment who asked for it.
+    Asked {
+        /// Who.
+        by: Origin,
+        /// The command.
+        then: Box<Command>,
     },
     /// Carry out a command if things are as its proposer saw them.
     If {

@@ -14,10 +14,22 @@ pub struct Deployment {
     pub created_at: Timestamp,
     /// What asked for it: `apply`, `scale`, `restart`, `undo`, `remove`.
     pub cause: String,
+    /// Who asked for it, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// The services it moves, in the order of their paths.
     pub moves: Vec<Move>,
     /// How far it is.
     pub stage: Stage,
+}
+
+/// Where a request came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The address of the client.
+    pub client: String,
+    /// What it asked, such as `/v2/apps/shop/web`.
+    pub uri: String,
 }
 
 /// One service's way through a deployment.

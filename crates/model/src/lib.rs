@@ -34,7 +34,7 @@ pub use command::{
     Registration, Steer, Step, Verdict,
 };
 pub use constraint::{Constraint, OPERATORS, Operator, Rule};
-pub use deployment::{Deployment, Move, MoveState, Stage};
+pub use deployment::{Deployment, Move, MoveState, Origin, Stage};
 pub use gateway::{
     Backend, GATEWAY_SILENCE_MAX, Gateway, Listen, Listener, Route, RouteTable, RouteTo, TableRoute,
 };

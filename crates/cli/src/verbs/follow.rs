@@ -197,6 +197,7 @@ mod tests {
             deployment: Deployment {
                 id: DeploymentId(7),
                 created_at: Timestamp(10_000),
+                origin: None,
                 cause: "apply".into(),
                 moves: Vec::new(),
                 stage,

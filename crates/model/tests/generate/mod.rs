@@ -10,8 +10,9 @@ use proptest::prelude::*;
 use super::model::{
     AgentRegistration, Availability, Bytes, Command, CommandLine, Constraint, Cpu, DeploymentId,
     Document, Gateway, Group, Guard, HealthCheck, HttpProbe, InstanceId, Leave, Lost, Millis,
-    NodeId, OnFailure, Port, Probe, Process, Protocol, ReadinessCheck, Registration, Resources,
-    Restart, Rollout, Route, ServiceId, Share, Source, Spec, Steer, Step, Stop, Surplus, Timestamp,
+    NodeId, OnFailure, Origin, Port, Probe, Process, Protocol, ReadinessCheck, Registration,
+    Resources, Restart, Rollout, Route, ServiceId, Share, Source, Spec, Steer, Step, Stop, Surplus,
+    Timestamp,
 };
 
 const SERVICES: [&str; 4] = ["/a", "/b", "/c/d", "/c/e"];
@@ -204,6 +205,10 @@ pub(crate) fn wish() -> impl Strategy<Value = Command> {
     prop_oneof![
         10 => services(),
         2 => guarded,
+        1 => services().prop_map(|then| {
+            let by = Origin { client: "10.0.0.9".into(), uri: "/v2/apps".into() };
+            Command::Asked { by, then: Box::new(then) }
+        }),
         2 => (vec(instance(), 1..3), any::<bool>())
             .prop_map(|(instances, scale)| Command::Kill { instances, scale }),
         2 => gateway().prop_map(|gateway| Command::Apply(vec![Document::Gateway(gateway)])),
