@@ -9,6 +9,7 @@ mod assigned;
 mod control;
 mod event_log;
 mod http;
+mod marathon;
 mod persist;
 mod shell;
 mod view;
@@ -94,7 +95,9 @@ pub async fn run(
     // Every message is written whole: waiting for more to send would only delay it.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let mut stopping = handle.stopping.subscribe();
-    let serve = axum::serve(listener, http::router(Arc::clone(&handle)))
+    let router = http::router(Arc::clone(&handle), local);
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
+    let serve = axum::serve(listener, router)
         .with_graceful_shutdown(async move {
             // The handle lives as long as the loop: an error means that it has ended.
             let _ = stopping.wait_for(|stopping| *stopping).await;

@@ -5,14 +5,17 @@ mod apply;
 mod daemons;
 mod events;
 mod logs;
+mod marathon;
 mod read;
 mod steer;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use api::path;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 
 use crate::shell::Handle;
@@ -26,10 +29,12 @@ const BODY_MAX: usize = 16 << 20;
 pub(crate) struct Server {
     pub(crate) handle: Arc<Handle>,
     pub(crate) agents: logs::Agents,
+    /// Where it is reached.
+    pub(crate) address: SocketAddr,
 }
 
 /// All routes.
-pub(crate) fn router(handle: Arc<Handle>) -> Router {
+pub(crate) fn router(handle: Arc<Handle>, address: SocketAddr) -> Router {
     Router::new()
         .route(path::HEALTH, get(read::health))
         .route(path::APPLY, post(apply::apply))
@@ -53,8 +58,16 @@ pub(crate) fn router(handle: Arc<Handle>) -> Router {
         .route(path::NODE_REPORT, post(daemons::report))
         .route(path::ROUTES, get(daemons::routes))
         .route(path::ROUTES_REPORT, post(daemons::gateway_report))
-        .fallback(not_found)
+        .fallback(elsewhere)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .with_state(Server { handle, agents: logs::Agents::default() })
+        .with_state(Server { handle, agents: logs::Agents::default(), address })
+}
+
+/// What has no route here may have one behind a front door.
+async fn elsewhere(State(server): State<Server>, request: Request) -> Response {
+    match marathon::is_ours(request.uri().path()) {
+        true => marathon::answer(server, request).await,
+        false => not_found(request.uri().clone()).await.into_response(),
+    }
 }

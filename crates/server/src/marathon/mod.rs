@@ -1,0 +1,9 @@
+//! What Marathon's clients are shown and told: apps, tasks, groups, deployments, queue and events,
+//! made from one snapshot of the cluster. Pure; the routes are in `http::marathon`, the documents
+//! in `formats::marathon`.
+//!
+//! A service is an app, an instance's run is a task, a revision is a version named by its time.
+//! Each name of theirs leads back to ours without a table, see `name`.
+
+pub(crate) mod name;
+pub(crate) mod task;
