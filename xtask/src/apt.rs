@@ -16,10 +16,18 @@ pub(crate) struct Package {
 pub(crate) fn ensure(top: &Top, packages: &[Package]) -> Result<()> {
     let missing: Vec<&Package> =
         packages.iter().filter(|package| !is_installed(package.program)).collect();
-    let names: Vec<&str> = missing.iter().map(|package| package.package).collect();
-    if names.is_empty() {
+    if missing.is_empty() {
         return Ok(());
     }
+    install(top, &missing.iter().map(|package| package.package).collect::<Vec<_>>())?;
+    match missing.iter().find(|package| !is_installed(package.program)) {
+        Some(absent) => bail!("package {} brought no program `{}`", absent.package, absent.program),
+        None => Ok(()),
+    }
+}
+
+/// Installs packages, whether they are there or not.
+pub(crate) fn install(top: &Top, names: &[&str]) -> Result<()> {
     let by_hand = || format!("install {} by hand and run this again", names.join(" "));
     if !is_installed("apt-get") {
         bail!("there is no apt-get here; {}", by_hand());
@@ -27,11 +35,7 @@ pub(crate) fn ensure(top: &Top, packages: &[Package]) -> Result<()> {
     let install = ["install", "--yes", "--no-install-recommends"];
     // A machine that has never asked has no package lists, and old lists name files that are gone.
     run(&mut apt_get(top, &["update", "--quiet"])).with_context(by_hand)?;
-    run(apt_get(top, &install).args(&names)).with_context(by_hand)?;
-    match missing.iter().find(|package| !is_installed(package.program)) {
-        Some(absent) => bail!("package {} brought no program `{}`", absent.package, absent.program),
-        None => Ok(()),
-    }
+    run(apt_get(top, &install).args(names)).with_context(by_hand)
 }
 
 fn apt_get(top: &Top, arguments: &[&str]) -> std::process::Command {

@@ -8,6 +8,7 @@
 
 mod apt;
 mod bench;
+mod clients;
 mod demo;
 mod docker;
 mod docs;

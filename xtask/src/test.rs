@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     apt::{self, Package},
-    docker, docs, image,
+    clients, docker, docs, image,
     shell::{Top, is_installed, output, run},
     step::{self, Step},
     tidy,
@@ -53,9 +53,15 @@ pub(crate) const STEPS: &[Step] = &[
         run: engine,
     },
     Step {
+        name: "clients",
+        what: "the clients of foreign APIs are there as pinned and start",
+        needs: &[],
+        run: clients::ensure,
+    },
+    Step {
         name: "acceptance",
-        what: "the real programs against real engines",
-        needs: &["packages", "build", "engine"],
+        what: "the real programs against real engines and clients",
+        needs: &["packages", "build", "engine", "clients"],
         run: acceptance,
     },
 ];
