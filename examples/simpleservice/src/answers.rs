@@ -1,4 +1,4 @@
-//! The endpoints: a request in, an answer out, and one line on stdout about it.
+//! The endpoints: a request in, an answer out, and one line on stderr about it.
 //!
 //! Bodies are spelled as the lab's readers expect them (`{"host": "…", "version": "0.9", "result": "all is well"}`, one
 //! blank after each colon and comma). Everything is JSON, errors too. Nothing here knows sockets or signals; whether the
@@ -119,12 +119,12 @@ impl Answers {
     }
 }
 
-/// Writes one line as the original does: UTC time to the second, level, message.
+/// Writes one line where and as the original does: on stderr, UTC time to the second, level, message.
 ///
-/// A reader of stdout that went away must not take the service with it, hence no `println!`.
+/// A reader of stderr that went away must not take the service with it, hence no `eprintln!`.
 pub(crate) fn log(message: std::fmt::Arguments<'_>) {
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S");
-    let _ = writeln!(std::io::stdout(), "{now} INFO {message}");
+    let _ = writeln!(std::io::stderr(), "{now} INFO {message}");
 }
 
 /// The host the client asked for: HTTP/2 and absolute requests carry it in the target, others in a header.

@@ -23,7 +23,7 @@ pub(crate) struct Settings {
     pub(crate) health_fails: bool,
     /// `EXIT_AFTER_MS`: after how long to crash (exit code 1), if at all.
     pub(crate) exit_after: Option<Duration>,
-    /// `LOG_REQUESTS`: whether each request is a line on stdout; off for measurements.
+    /// `LOG_REQUESTS`: whether each request is a line on stderr; off for measurements.
     pub(crate) requests_logged: bool,
 }
 

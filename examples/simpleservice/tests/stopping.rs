@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 struct Service {
     child: Child,
     port: u16,
-    lines: BufReader<std::process::ChildStdout>,
+    lines: BufReader<std::process::ChildStderr>,
 }
 
 impl Service {
@@ -23,10 +23,10 @@ impl Service {
         let mut child = Command::new(env!("CARGO_BIN_EXE_simpleservice"))
             .env("PORT0", "0")
             .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
         let mut first = String::new();
         lines.read_line(&mut first).unwrap();
         let port = first.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
