@@ -25,7 +25,7 @@ pub enum Daemon {
 }
 
 /// What a command of the command line has done.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Run {
     /// Its exit code.
     pub code: i32,
@@ -36,6 +36,24 @@ pub struct Run {
 }
 
 impl Run {
+    /// Runs a command to its end.
+    pub(crate) fn of(command: &mut Command) -> Result<Run> {
+        let output = command.output().with_context(|| format!("run {command:?}"))?;
+        Ok(Run {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// What it printed, if it has succeeded.
+    pub fn ok(self) -> Result<String> {
+        if self.code != 0 {
+            bail!("exit code {}\n{}{}", self.code, self.stdout, self.stderr);
+        }
+        Ok(self.stdout)
+    }
+
     /// What it printed, read as JSON.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.stdout).with_context(|| format!("not JSON: {self:?}"))
@@ -121,9 +139,25 @@ impl Cluster {
         self.dir.path()
     }
 
+    /// Where the server answers.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.server_port)
+    }
+
+    /// The port of the server.
+    pub fn port(&self) -> u16 {
+        self.server_port
+    }
+
+    /// The process of a daemon that was started.
+    pub fn pid(&self, daemon: Daemon) -> Result<Pid> {
+        let known = self.daemons.iter().find(|(known, _)| *known == daemon);
+        pid(&known.context("the daemon runs")?.1)
+    }
+
     /// Starts a daemon, and for the server waits until it answers.
     pub fn launch(&mut self, daemon: Daemon) -> Result<()> {
-        let server = format!("http://127.0.0.1:{}", self.server_port);
+        let server = self.url();
         let (name, args) = match daemon {
             Daemon::Server => {
                 let listen = format!("127.0.0.1:{}", self.server_port);
@@ -184,30 +218,14 @@ impl Cluster {
 
     /// Runs a verb of the command line.
     pub fn muster(&self, args: &[&str]) -> Result<Run> {
-        let server = format!("http://127.0.0.1:{}", self.server_port);
         let mut command = Command::new(binary("muster", "MUSTER_BIN")?);
-        command.args(args).env("MUSTER_SERVER", server).current_dir(self.dir());
-        let output = command.stdin(Stdio::null()).output()?;
-        Ok(Run {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        command.args(args).env("MUSTER_SERVER", self.url()).current_dir(self.dir());
+        Run::of(command.stdin(Stdio::null()))
     }
 
     /// Runs a verb that must succeed.
     pub fn ok(&self, args: &[&str]) -> Result<String> {
-        let run = self.muster(args)?;
-        if run.code != 0 {
-            bail!(
-                "muster {}: exit code {}\n{}{}",
-                args.join(" "),
-                run.code,
-                run.stdout,
-                run.stderr
-            );
-        }
-        Ok(run.stdout)
+        self.muster(args)?.ok().with_context(|| format!("muster {}", args.join(" ")))
     }
 
     /// Runs a verb with `-o json` and reads what it prints.

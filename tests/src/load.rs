@@ -2,7 +2,7 @@
 //! whole answer with status 200 counts as failed.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,6 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+use crate::http;
 
 /// What a load has seen.
 #[derive(Debug, Default, Clone)]
@@ -107,50 +109,16 @@ pub fn get(port: u16, path: &str) -> Result<String> {
 fn ask(connection: &mut Option<BufReader<TcpStream>>, port: u16, path: &str) -> Result<String> {
     let stream = match connection {
         Some(stream) => stream,
-        None => {
-            let stream = TcpStream::connect(("127.0.0.1", port)).context("connect")?;
-            stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-            stream.set_nodelay(true)?;
-            connection.insert(BufReader::new(stream))
-        }
+        None => connection.insert(http::connect(port)?),
     };
-    let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n\r\n");
+    let request = http::head(port, "GET", path, &[], None);
     stream.get_mut().write_all(request.as_bytes()).context("send")?;
-    let mut line = String::new();
-    stream.read_line(&mut line).context("read the status")?;
-    let status = line.split(' ').nth(1).unwrap_or("nothing").to_string();
-    let (mut length, mut chunked, mut close) = (0usize, false, false);
-    loop {
-        line.clear();
-        if stream.read_line(&mut line).context("read a header")? == 0 {
-            bail!("the answer ended in its headers (status {status})");
-        }
-        let header = line.trim_end().to_ascii_lowercase();
-        match header.split_once(':') {
-            None => break,
-            Some(("content-length", value)) => length = value.trim().parse()?,
-            Some(("transfer-encoding", value)) => chunked = value.contains("chunked"),
-            Some(("connection", value)) => close = value.contains("close"),
-            Some(_) => {}
-        }
-    }
-    let mut body = Vec::new();
-    while chunked {
-        line.clear();
-        stream.read_line(&mut line).context("read a chunk's size")?;
-        let size = usize::from_str_radix(line.trim(), 16).context("a chunk's size")?;
-        let start = body.len();
-        body.resize(start + size, 0);
-        stream.read_exact(&mut body[start..]).context("read a chunk")?;
-        stream.read_exact(&mut [0; 2]).context("read a chunk's end")?;
-        chunked = size > 0;
-    }
-    let start = body.len();
-    body.resize(start + length, 0);
-    stream.read_exact(&mut body[start..]).context("read the body")?;
-    if close {
+    let answer = http::answer(stream, "GET")?;
+    if answer.closes() {
         *connection = None;
     }
-    let body = String::from_utf8_lossy(&body).into_owned();
-    if status != "200" { bail!("{status}: {body}") } else { Ok(body) }
+    if answer.status != 200 {
+        bail!("{}: {}", answer.status, answer.text());
+    }
+    Ok(answer.text())
 }

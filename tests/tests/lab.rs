@@ -7,42 +7,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
-use muster_tests::{Cluster, Load, free_port, wait_for};
-use serde_json::{Value, json};
+use muster_tests::{Cluster, Load, free_port, lab, wait_for};
+use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(120);
-
-fn app(id: &str, version: &str, more: Value) -> Value {
-    let mut app = json!({
-        "id": id,
-        "instances": 4,
-        "cpus": 0.1,
-        "mem": 32,
-        "container": {
-            "type": "DOCKER",
-            "docker": { "image": "mhausenblas/simpleservice:0.4.0", "network": "HOST" }
-        },
-        "env": {
-            "HEALTH_MIN": "1000",
-            "HEALTH_MAX": "5000",
-            "SIMPLE_SERVICE_VERSION": version
-        }
-    });
-    app.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    app
-}
-
-fn health() -> Value {
-    json!([{
-        "protocol": "HTTP",
-        "path": "/health",
-        "gracePeriodSeconds": 300,
-        "intervalSeconds": 60,
-        "timeoutSeconds": 20,
-        "maxConsecutiveFailures": 3,
-        "ignoreHttp1xx": false
-    }])
-}
 
 /// The largest number of instances that were live, and the smallest that were in traffic, from
 /// the events of an upgrade of four instances.
@@ -78,11 +46,13 @@ fn course(events: &[Value]) -> Course {
     course
 }
 
-/// Applies version 0.9, upgrades to 1.0 under load, and returns what happened.
-fn upgraded(id: &str, more: Value) -> Result<Course> {
+/// Applies version 0.9 of an app, upgrades it to 1.0 under load, and returns what happened.
+fn upgraded(name: &str) -> Result<Course> {
+    let (old, new) = (lab(name, "0.9")?, lab(name, "1.0")?);
+    let id = old["id"].as_str().unwrap();
     let cluster = Cluster::start(1)?;
     let port = free_port()?;
-    let file = cluster.write("app.json", &app(id, "0.9", more.clone()).to_string())?;
+    let file = cluster.write("app.json", &old.to_string())?;
     cluster.ok(&["apply", "-f", &file, "--wait", "--timeout", "120s"])?;
     let gateway = format!("gateway: lab\nlisten: 127.0.0.1:{port}\nroutes: [{{ to: {id} }}]\n");
     let gateway = cluster.write("gateway.yaml", &gateway)?;
@@ -93,7 +63,7 @@ fn upgraded(id: &str, more: Value) -> Result<Course> {
     wait_for("load", LIMIT, || Ok((load.requests() > 200).then_some(())))?;
 
     let mark = last_event(&cluster)?;
-    let file = cluster.write("app.json", &app(id, "1.0", more).to_string())?;
+    let file = cluster.write("app.json", &new.to_string())?;
     cluster.ok(&["apply", "-f", &file, "--wait", "--timeout", "120s"])?;
     let so_far = load.requests();
     wait_for("more load", LIMIT, || Ok((load.requests() > so_far + 200).then_some(())))?;
@@ -117,7 +87,7 @@ fn last_event(cluster: &Cluster) -> Result<u64> {
 
 #[test]
 fn without_checks_all_new_instances_start_before_an_old_one_leaves() -> Result<()> {
-    let course = upgraded("/zdd/base", json!({}))?;
+    let course = upgraded("base")?;
     assert_eq!(course.first, (4, 0));
     assert!(course.most_live <= 8 && course.least_serving >= 4);
     Ok(())
@@ -125,7 +95,7 @@ fn without_checks_all_new_instances_start_before_an_old_one_leaves() -> Result<(
 
 #[test]
 fn with_health_checks_old_instances_leave_as_new_ones_become_healthy() -> Result<()> {
-    let course = upgraded("/zdd/base-health", json!({ "healthChecks": health() }))?;
+    let course = upgraded("base-health")?;
     assert_eq!(course.first, (4, 0));
     assert!(course.most_live <= 8 && course.least_serving >= 4);
     Ok(())
@@ -133,18 +103,7 @@ fn with_health_checks_old_instances_leave_as_new_ones_become_healthy() -> Result
 
 #[test]
 fn with_a_readiness_check_old_instances_leave_as_new_ones_become_ready() -> Result<()> {
-    let more = json!({
-        "portDefinitions": [{ "protocol": "tcp", "name": "main-api", "port": 0 }],
-        "readinessChecks": [{
-            "protocol": "HTTP",
-            "path": "/health",
-            "portName": "main-api",
-            "intervalSeconds": 30,
-            "timeoutSeconds": 10,
-            "httpStatusCodesForReady": [200]
-        }]
-    });
-    let course = upgraded("/zdd/base-ready", more)?;
+    let course = upgraded("base-ready")?;
     assert_eq!(course.first, (4, 0));
     assert!(course.most_live <= 8 && course.least_serving >= 4);
     Ok(())
@@ -152,11 +111,7 @@ fn with_a_readiness_check_old_instances_leave_as_new_ones_become_ready() -> Resu
 
 #[test]
 fn with_minimal_overcapacity_three_leave_and_one_starts_at_once() -> Result<()> {
-    let more = json!({
-        "healthChecks": health(),
-        "upgradeStrategy": { "minimumHealthCapacity": 0.25, "maximumOverCapacity": 0.25 }
-    });
-    let course = upgraded("/zdd/base-min-over", more)?;
+    let course = upgraded("base-min-over")?;
     assert_eq!(course.first, (1, 3), "one starts and three leave in the first batch");
     assert!(course.most_live <= 5, "{} live", course.most_live);
     assert!(course.least_serving >= 1, "{} in traffic", course.least_serving);

@@ -1,0 +1,83 @@
+//! The door for Marathon's clients of a [`Cluster`], asked without any client.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, wait_for};
+use crate::http::{self, Answer};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// A cluster and its door.
+pub struct Door {
+    /// The cluster.
+    pub cluster: Cluster,
+}
+
+impl Door {
+    /// A cluster with one agent.
+    pub fn open() -> Result<Door> {
+        Ok(Door { cluster: Cluster::start(1)? })
+    }
+
+    /// A request as clients send it: with a body of JSON, unless it is empty.
+    pub fn ask(&self, method: &str, path: &str, body: &str) -> Result<Answer> {
+        let headers = [("content-type", "application/json"), ("accept", "application/json")];
+        http::ask(self.cluster.port(), method, path, &headers, body.as_bytes())
+    }
+
+    /// What is answered to a question that must be answered.
+    pub fn json(&self, path: &str) -> Result<Value> {
+        let answer = self.ask("GET", path, "")?;
+        ensure!(answer.status == 200, "{path}: {answer:?}");
+        answer.json()
+    }
+
+    /// A change that must be accepted; waits until its deployment is over.
+    pub fn done(&self, method: &str, path: &str, body: Value) -> Result<Value> {
+        let answer = self.ask(method, path, &body.to_string())?;
+        ensure!(matches!(answer.status, 200 | 201), "{method} {path}: {answer:?}");
+        let deployment = answer.header("marathon-deployment-id");
+        let deployment = deployment.context("a change has a deployment")?.to_string();
+        wait_for("the end of the deployment", LIMIT, || {
+            let listed = self.json("/v2/deployments")?;
+            let is_over = |item: &Value| item["id"] != deployment.as_str();
+            Ok(list(&listed).iter().all(is_over).then_some(()))
+        })?;
+        answer.json()
+    }
+
+    /// Creates an app that only sleeps, and waits until it runs; what was answered.
+    pub fn sleeper(&self, id: &str, instances: u32) -> Result<Value> {
+        let app = json!({
+            "id": id, "cmd": "sleep 1000", "cpus": 0.1, "mem": 32, "instances": instances,
+        });
+        let app = self.done("POST", "/v2/apps", app)?;
+        self.running(id, instances as usize)?;
+        Ok(app)
+    }
+
+    /// Waits until an app has so many tasks, all running.
+    pub fn running(&self, id: &str, count: usize) -> Result<Vec<Value>> {
+        wait_for("tasks", LIMIT, || {
+            let tasks = self.json(&format!("/v2/apps{id}/tasks"))?;
+            let tasks = list(&tasks["tasks"]).to_vec();
+            let all = tasks.iter().all(|task| task["state"] == "TASK_RUNNING");
+            Ok((all && tasks.len() == count).then_some(tasks))
+        })
+    }
+
+    /// Creates an app with a deployment that will not end; the name of that.
+    pub fn stuck(&self, id: &str) -> Result<String> {
+        self.sleeper(id, 1)?;
+        let path = format!("/v2/apps{id}");
+        let reply = self.ask("PUT", &path, r#"{"cpus": 9999}"#)?.json()?;
+        Ok(reply["deploymentId"].as_str().context("a change has a deployment")?.to_string())
+    }
+}
