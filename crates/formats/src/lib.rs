@@ -17,7 +17,7 @@ mod decode;
 mod document;
 mod fault;
 mod json;
-mod marathon;
+pub mod marathon;
 mod native;
 mod read;
 mod tree;

@@ -112,8 +112,11 @@ fn every_key_has_its_place() {
 }"#,
             r#"{
   "id": "/shop/tool", "cmd": "exec tool", "requirePorts": true, "ports": [8000, 0],
-  "container": {"type": "DOCKER", "docker": {"image": "tool"}}
+  "container": {"type": "DOCKER", "docker": {"image": "tool"}},
+  "acceptedResourceRoles": ["*", "slave_public"], "killSelection": "OLDEST_FIRST",
+  "unreachableStrategy": {"inactiveAfterSeconds": 60, "expungeAfterSeconds": 300}
 }"#,
+            r#"{"id": "/a", "cmd": "x", "unreachableStrategy": "disabled"}"#,
         ],
     );
 }
@@ -128,7 +131,7 @@ fn what_asks_for_nothing_is_no_obstacle() {
   "storeUrls": [], "backoffFactor": 1.15, "maxLaunchDelaySeconds": 300, "container": null,
   "healthChecks": [], "readinessChecks": [], "dependencies": [], "labels": {}, "env": {},
   "upgradeStrategy": {"minimumHealthCapacity": 1, "maximumOverCapacity": 1}, "secrets": {},
-  "acceptedResourceRoles": ["*"], "killSelection": "YOUNGEST_FIRST", "requirePorts": false,
+  "acceptedResourceRoles": [], "killSelection": "YOUNGEST_FIRST", "requirePorts": false,
   "unreachableStrategy": {"inactiveAfterSeconds": 0, "expungeAfterSeconds": 0}, "tty": false,
   "networks": [{"mode": "host"}], "ipAddress": null, "residency": null, "role": "*",
   "portDefinitions": [{"port": 0, "protocol": "tcp", "name": "default", "labels": {}}]
@@ -200,12 +203,11 @@ fn what_cannot_be_done_yet() {
   "env": {"PASSWORD": {"secret": "pass"}},
   "fetch": [{"uri": "http://a/b.tgz"}], "uris": ["http://a/b.tgz"],
   "executor": "/run", "check": {"tcp": {}}, "tty": true, "role": "slave_public",
-  "acceptedResourceRoles": ["*", "slave_public"], "residency": {"taskLostBehavior": "WAIT_FOREVER"},
+  "residency": {"taskLostBehavior": "WAIT_FOREVER"},
   "ipAddress": {"networkName": "x"}, "resourceLimits": {"cpus": 2}, "taskRateLimit": 1,
-  "killSelection": "OLDEST_FIRST", "unreachableStrategy": {"inactiveAfterSeconds": 300},
+  "unreachableStrategy": {"inactiveAfterSeconds": 300},
   "portDefinitions": [{"port": 0, "labels": {"VIP_0": "/a:80"}}]
 }"#,
-            r#"{"id": "/a", "cmd": "x", "unreachableStrategy": "disabled"}"#,
             r#"{
   "id": "/a", "container": {
     "docker": {"image": "x", "parameters": [{"key": "cpus", "value": "1"}], "pullConfig": {"secret": "s"}},

@@ -2,7 +2,7 @@
 //!
 //! Keys of Marathon's that are missing here are refused by name in `refused`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Constraint, Millis};
 use serde::de::Error;
@@ -36,6 +36,9 @@ pub(super) struct App {
     pub(super) backoff_factor: f64,
     pub(super) max_launch_delay_seconds: Seconds,
     pub(super) task_kill_grace_period_seconds: Seconds,
+    pub(super) accepted_resource_roles: BTreeSet<String>,
+    pub(super) kill_selection: KillSelection,
+    pub(super) unreachable_strategy: UnreachableStrategy,
 }
 
 impl Default for App {
@@ -65,6 +68,9 @@ impl Default for App {
             max_launch_delay_seconds: Seconds::whole(300),
             // Marathon leaves it to Mesos, whose agents wait this long.
             task_kill_grace_period_seconds: Seconds::whole(3),
+            accepted_resource_roles: BTreeSet::new(),
+            kill_selection: KillSelection::default(),
+            unreachable_strategy: UnreachableStrategy::default(),
         }
     }
 }
@@ -287,6 +293,49 @@ impl Default for ReadinessCheck {
             timeout_seconds: Seconds::whole(10),
             http_status_codes_for_ready: vec![200],
         }
+    }
+}
+
+/// Which instances leave first when there are too many.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum KillSelection {
+    #[default]
+    YoungestFirst,
+    OldestFirst,
+}
+
+/// When instances on a node that is not heard of are replaced: a text that says never, or times.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected \"disabled\", or an object of seconds")]
+pub(super) enum UnreachableStrategy {
+    Never(Disabled),
+    After(Unreachable),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Disabled {
+    Disabled,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Unreachable {
+    pub(super) inactive_after_seconds: Seconds,
+    pub(super) expunge_after_seconds: Seconds,
+}
+
+impl Default for Unreachable {
+    fn default() -> Self {
+        let none = Seconds::whole(0);
+        Self { inactive_after_seconds: none, expunge_after_seconds: none }
+    }
+}
+
+impl Default for UnreachableStrategy {
+    fn default() -> Self {
+        Self::After(Unreachable::default())
     }
 }
 

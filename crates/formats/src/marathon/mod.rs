@@ -7,14 +7,26 @@
 //!
 //! `app` is what people write, `refused` what cannot be done, `service` and its siblings the
 //! translation, `key` the way back from the model's keys to Marathon's.
+//!
+//! Those who speak Marathon's API are shown apps again: `definition` holds an app as JSON in its
+//! `normal` form, whose types `shape` checks, and becomes a service by the translation above, as
+//! if it were a file. `group` and `selector` read what else is said of apps, `describe` makes an
+//! app of a service that was none, and `rejected` says what is wrong in Marathon's words.
 
 mod app;
 mod checks;
+mod definition;
+mod describe;
 mod environment;
+mod group;
 mod key;
+mod normal;
 mod ports;
 mod refused;
+mod rejected;
+mod selector;
 mod service;
+mod shape;
 
 use model::{Problem, Spec};
 
@@ -22,8 +34,12 @@ use crate::decode::decode;
 use crate::fault::Faults;
 use crate::tree::Node;
 
-use app::App;
+use app::App as Written;
+pub use definition::{App, Update, read_app, update_app, update_apps};
+pub use group::{GroupUpdate, read_group};
 pub(crate) use key::locate;
+pub use rejected::{Details, Rejected};
+pub use selector::LabelSelector;
 
 /// Reads an app as a service. What is wrong is added to `faults`.
 pub(crate) fn app(tree: &Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Spec> {
@@ -39,7 +55,7 @@ pub(crate) fn app(tree: &Node, is_json: bool, faults: &mut Faults<'_>) -> Option
     }
     let mut readable = tree.clone();
     let refused = refused::take_out(&mut readable);
-    let app: Option<App> = decode(&mut readable, is_json, faults);
+    let app: Option<Written> = decode(&mut readable, is_json, faults);
     let problems = match app.map(|app| service::translate(&app)) {
         Some(Ok(spec)) if refused.is_empty() => return Some(spec),
         Some(Err(problems)) => problems,

@@ -7,7 +7,9 @@ use model::{
     Rollout, ServiceId, Share, Spec, Stop, Surplus, Volume,
 };
 
-use super::app::{self, App, ContainerKind, VolumeMode};
+use super::app::{
+    self, App, ContainerKind, Disabled, KillSelection, UnreachableStrategy, VolumeMode,
+};
 use super::{checks, environment, ports};
 
 /// Translates an app, or says everything that is wrong with it, under Marathon's keys.
@@ -29,6 +31,7 @@ pub(super) fn translate(app: &App) -> Result<Spec, Vec<Problem>> {
         }
     };
     let depends_on = dependencies(app, &service, &mut problems);
+    let lost = lost(app, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -47,9 +50,12 @@ pub(super) fn translate(app: &App) -> Result<Spec, Vec<Problem>> {
         stop: Stop { grace: app.task_kill_grace_period_seconds.0, ..Stop::default() },
         constraints: app.constraints.clone(),
         requires: BTreeSet::new(),
-        roles: BTreeSet::new(),
-        lost: Lost::default(),
-        surplus: Surplus::default(),
+        roles: app.accepted_resource_roles.clone(),
+        lost,
+        surplus: match app.kill_selection {
+            KillSelection::YoungestFirst => Surplus::Youngest,
+            KillSelection::OldestFirst => Surplus::Oldest,
+        },
         depends_on,
         labels: app.labels.clone(),
     })
@@ -163,6 +169,40 @@ fn restart(app: &App) -> Restart {
     }
 }
 
+/// What becomes of instances that are out of sight: replaced after the first of the two times. After
+/// the second one Marathon forgets them, which Muster does once they are replaced.
+fn lost(app: &App, problems: &mut Vec<Problem>) -> Lost {
+    match &app.unreachable_strategy {
+        UnreachableStrategy::Never(Disabled::Disabled) => {
+            Lost { replace: false, ..Lost::default() }
+        }
+        UnreachableStrategy::After(times) => {
+            let (after, expunge) = (times.inactive_after_seconds.0, times.expunge_after_seconds.0);
+            if after > expunge {
+                let message = "inactiveAfterSeconds must be at most expungeAfterSeconds";
+                problems.push(Problem::new("unreachableStrategy", message));
+            }
+            Lost { after, ..Lost::default() }
+        }
+    }
+}
+
+/// A path as it is seen from `base`: `../db` is beside it.
+pub(super) fn resolve(base: &str, path: &str) -> String {
+    let mut resolved: Vec<&str> = match path.starts_with('/') {
+        true => Vec::new(),
+        false => base.split('/').filter(|segment| !segment.is_empty()).collect(),
+    };
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(resolved.pop()),
+            segment => resolved.push(segment),
+        }
+    }
+    format!("/{}", resolved.join("/"))
+}
+
 /// Relative paths start at the app itself: `../db` is its sibling.
 fn dependencies(
     app: &App,
@@ -171,20 +211,7 @@ fn dependencies(
 ) -> BTreeSet<ServiceId> {
     let mut found = BTreeSet::new();
     for (index, dependency) in app.dependencies.iter().enumerate() {
-        let mut path: Vec<&str> = match dependency.starts_with('/') {
-            true => Vec::new(),
-            false => service.as_str().split('/').collect(),
-        };
-        for segment in dependency.split('/') {
-            match segment {
-                "" | "." => {}
-                ".." => {
-                    path.pop();
-                }
-                segment => path.push(segment),
-            }
-        }
-        match path.join("/").parse::<ServiceId>() {
+        match resolve(service.as_str(), dependency).parse::<ServiceId>() {
             Ok(service) => {
                 found.insert(service);
             }

@@ -18,6 +18,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 
+use crate::marathon::app::Apps;
 use crate::shell::Handle;
 use answer::{method_not_allowed, not_found};
 
@@ -31,6 +32,8 @@ pub(crate) struct Server {
     pub(crate) agents: logs::Agents,
     /// Where it is reached.
     pub(crate) address: SocketAddr,
+    /// What Marathon's clients see of services.
+    pub(crate) apps: Apps,
 }
 
 /// All routes.
@@ -61,7 +64,12 @@ pub(crate) fn router(handle: Arc<Handle>, address: SocketAddr) -> Router {
         .fallback(elsewhere)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .with_state(Server { handle, agents: logs::Agents::default(), address })
+        .with_state(Server {
+            handle,
+            agents: logs::Agents::default(),
+            address,
+            apps: Apps::default(),
+        })
 }
 
 /// What has no route here may have one behind a front door.

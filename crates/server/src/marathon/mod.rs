@@ -5,5 +5,9 @@
 //! A service is an app, an instance's run is a task, a revision is a version named by its time.
 //! Each name of theirs leads back to ours without a table, see `name`.
 
+pub(crate) mod app;
+pub(crate) mod failure;
+pub(crate) mod group;
 pub(crate) mod name;
+pub(crate) mod plan;
 pub(crate) mod task;

@@ -55,10 +55,17 @@ pub(crate) struct Health {
     task_id: String,
 }
 
+/// Whether a task is alive for a health check: its last word counts. `None` before the first.
+pub(crate) fn is_alive(seen: &CheckResult) -> Option<bool> {
+    match (seen.last_success, seen.last_failure) {
+        (None, None) => None,
+        (last_success, _) => Some(last_success.is_some() && seen.consecutive_failures == 0),
+    }
+}
+
 fn health(task: &str, seen: &CheckResult) -> Health {
     Health {
-        // As Marathon has it: its last word counts.
-        alive: seen.last_success.is_some() && seen.consecutive_failures == 0,
+        alive: is_alive(seen) == Some(true),
         consecutive_failures: seen.consecutive_failures,
         first_success: seen.first_success,
         last_failure: seen.last_failure,
@@ -118,7 +125,7 @@ pub(crate) fn of<'a>(
         let shows_health = always || !spec.health.is_empty();
         let checks = status.map(|status| status.checks.as_slice()).unwrap_or_default();
         // A check that has not been made yet is not shown.
-        let made = checks.iter().filter(|c| c.last_success.is_some() || c.last_failure.is_some());
+        let made = checks.iter().filter(|seen| is_alive(seen).is_some());
         let results = || made.map(|seen| health(&id, seen)).collect();
         Some(Task {
             app_id: service.id.to_string(),

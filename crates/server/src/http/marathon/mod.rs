@@ -4,14 +4,25 @@
 //! Its clients write paths with empty segments in them, so paths are taken apart here instead of
 //! by the router. Whatever is answered is JSON with Marathon's headers, errors included.
 
+mod apps;
+mod change;
+mod deployments;
+mod groups;
 mod reply;
+mod tasks;
+
+use std::collections::BTreeMap;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::Method;
+use axum::http::StatusCode;
 use axum::response::Response;
+use model::Timestamp;
 
 use super::Server;
+use crate::marathon::app::Look;
+use crate::marathon::failure;
+use crate::shell::now;
 use reply::{Ask, Reply};
 
 /// Bodies beyond this are refused before they are read.
@@ -56,8 +67,79 @@ pub(super) async fn answer(server: Server, request: Request<Body>) -> Response {
 
 async fn route(ask: &Ask) -> Reply {
     let path: Vec<&str> = ask.segments.iter().map(String::as_str).collect();
-    match (&ask.method, path.as_slice()) {
-        (&Method::GET, ["ping"]) => Reply::text("pong"),
-        _ => Reply::not_found("URI not found"),
+    let reply = match path.as_slice() {
+        ["v2", "apps", rest @ ..] => apps(ask, rest).await,
+        ["v2", "groups", rest @ ..] => groups(ask, rest).await,
+        path => others(ask, path).await,
+    };
+    reply.unwrap_or_else(|reply| reply)
+}
+
+fn unknown() -> Result<Reply, Reply> {
+    Err(Reply::not_found("URI not found"))
+}
+
+async fn apps(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
+    match (ask.method.as_str(), path) {
+        ("GET", []) => apps::list(ask),
+        ("POST", []) => apps::create(ask).await,
+        ("PUT", []) => apps::update_many(ask, true).await,
+        ("PATCH", []) => apps::update_many(ask, false).await,
+        ("GET", [id @ .., "tasks"]) => tasks::of_app(ask, id),
+        ("DELETE", [id @ .., "tasks"]) => tasks::kill_of_app(ask, id).await,
+        ("DELETE", [id @ .., "tasks", task]) => tasks::kill_one(ask, id, task).await,
+        ("GET", [id @ .., "versions"]) => apps::versions(ask, id),
+        ("GET", [id @ .., "versions", version]) => apps::version(ask, id, version),
+        ("POST", [id @ .., "restart"]) => apps::restart(ask, id).await,
+        ("GET", [group @ .., "*"]) => apps::show_group(ask, group),
+        ("GET", id) => apps::show(ask, id),
+        ("PUT", id) => apps::update(ask, id, true).await,
+        ("PATCH", id) => apps::update(ask, id, false).await,
+        ("DELETE", id) => apps::remove(ask, id).await,
+        _ => unknown(),
     }
+}
+
+async fn groups(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
+    match (ask.method.as_str(), path) {
+        ("GET", [group @ .., "versions"]) => groups::versions(ask, group),
+        ("GET", [group @ .., "versions", version]) => groups::version(ask, group, version),
+        ("GET", [group @ .., "apps"]) => groups::apps(ask, group),
+        ("GET", group) => groups::show(ask, group),
+        ("POST", group) => groups::create(ask, group).await,
+        ("PUT", group) => groups::update(ask, group).await,
+        ("DELETE", group) => groups::remove(ask, group).await,
+        _ => unknown(),
+    }
+}
+
+async fn others(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
+    match (ask.method.as_str(), path) {
+        ("GET", ["v2", "tasks"]) => tasks::list(ask),
+        ("POST", ["v2", "tasks", "delete"]) => tasks::kill_many(ask).await,
+        ("GET", ["v2", "deployments"]) => Ok(deployments::list(ask)),
+        ("DELETE", ["v2", "deployments", id]) => deployments::remove(ask, id).await,
+        ("GET", ["ping"]) => Ok(Reply::text("pong")),
+        _ => unknown(),
+    }
+}
+
+/// Shows something of the cluster as it is now; `failures` if the last failures of tasks are
+/// among it, which are looked up in what has happened.
+fn with_look<T>(ask: &Ask, failures: bool, show: impl FnOnce(&Look<'_>) -> T) -> T {
+    let snapshot = ask.server.handle.snapshot();
+    let failures = match failures {
+        true => failure::last(&snapshot, &ask.server.handle.events.after(0, usize::MAX)),
+        false => BTreeMap::new(),
+    };
+    show(&Look { snapshot: &snapshot, apps: &ask.server.apps, failures, now: now() })
+}
+
+/// A version in a path.
+fn timestamp(text: &str) -> Result<Timestamp, Reply> {
+    text.parse().map_err(|_| {
+        let message =
+            format!("Invalid format: \"{text}\" is not a time such as 2026-11-21T10:00:00.000Z");
+        Reply::error(StatusCode::UNPROCESSABLE_ENTITY, message)
+    })
 }

@@ -6,6 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use formats::marathon::Rejected;
 use model::{DeploymentId, Origin, Refusal, ServiceId, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -84,9 +85,9 @@ pub(super) struct Reply {
 
 enum Content {
     Json(Vec<u8>),
-    Text(&'static str),
+    Text(String),
     Nothing,
-    Ready(Response),
+    Ready(Box<Response>),
 }
 
 impl Reply {
@@ -105,8 +106,8 @@ impl Reply {
         }
     }
 
-    pub(super) fn text(text: &'static str) -> Reply {
-        let body = Content::Text(text);
+    pub(super) fn text(text: impl Into<String>) -> Reply {
+        let body = Content::Text(text.into());
         Reply { status: StatusCode::OK, body, headers: Vec::new() }
     }
 
@@ -116,7 +117,7 @@ impl Reply {
 
     /// A response that was made otherwise, such as a stream.
     pub(super) fn ready(response: Response) -> Reply {
-        let (status, body) = (response.status(), Content::Ready(response));
+        let (status, body) = (response.status(), Content::Ready(Box::new(response)));
         Reply { status, body, headers: Vec::new() }
     }
 
@@ -126,6 +127,13 @@ impl Reply {
 
     pub(super) fn not_found(message: impl Into<String>) -> Reply {
         Reply::error(StatusCode::NOT_FOUND, message)
+    }
+
+    /// Something at a path of the body cannot be.
+    pub(super) fn invalid(path: &str, what: &str) -> Reply {
+        let details = json!([{ "path": path, "errors": [what] }]);
+        let body = json!({ "message": "Object is not valid", "details": details });
+        Reply::with(StatusCode::UNPROCESSABLE_ENTITY, &body)
     }
 
     pub(super) fn app_not_found(id: &str) -> Reply {
@@ -156,7 +164,7 @@ impl Reply {
             }
             Content::Text(text) => text.into_response(),
             Content::Nothing => ().into_response(),
-            Content::Ready(response) => response,
+            Content::Ready(response) => *response,
         };
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -183,6 +191,13 @@ const COMMON: [(HeaderName, &str); 5] = [
     (header::PRAGMA, "no-cache"),
     (header::EXPIRES, "0"),
 ];
+
+impl From<Rejected> for Reply {
+    fn from(rejected: Rejected) -> Reply {
+        let status = StatusCode::from_u16(rejected.status);
+        Reply::with(status.unwrap_or(StatusCode::UNPROCESSABLE_ENTITY), &rejected.body())
+    }
+}
 
 impl From<Failure> for Reply {
     fn from(failure: Failure) -> Reply {
