@@ -7,39 +7,66 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use api::EventView;
 use tokio::sync::watch;
 
-use crate::control::EVENTS_KEPT;
+/// What has a number of its own, higher than all before it.
+pub(crate) trait Numbered: Clone {
+    /// Its number.
+    fn number(&self) -> u64;
+}
+
+impl Numbered for EventView {
+    fn number(&self) -> u64 {
+        self.number
+    }
+}
 
 /// The newest events.
 #[derive(Debug)]
-pub(crate) struct EventLog {
-    events: Mutex<VecDeque<EventView>>,
+pub(crate) struct EventLog<T = EventView> {
+    kept: Mutex<Kept<T>>,
     newest: watch::Sender<u64>,
+    capacity: usize,
 }
 
-impl EventLog {
-    /// The log of `events`; `newest` is the newest number that anyone may have been told.
-    pub(crate) fn new(events: Vec<EventView>, newest: u64) -> EventLog {
-        EventLog { events: Mutex::new(events.into()), newest: watch::Sender::new(newest) }
+#[derive(Debug)]
+struct Kept<T> {
+    events: VecDeque<T>,
+    /// The number of the last one that was dropped.
+    dropped: u64,
+}
+
+impl<T: Numbered> EventLog<T> {
+    /// The log of `events`; `newest` is the newest number that anyone may have been told. No more
+    /// than `capacity` are kept.
+    pub(crate) fn new(events: Vec<T>, newest: u64, capacity: usize) -> EventLog<T> {
+        let kept = Kept { events: events.into(), dropped: 0 };
+        EventLog { kept: Mutex::new(kept), newest: watch::Sender::new(newest), capacity }
     }
 
-    pub(crate) fn push(&self, event: EventView) {
-        let number = event.number;
-        let mut events = self.lock();
-        if events.len() >= EVENTS_KEPT {
-            events.pop_front();
+    pub(crate) fn push(&self, event: T) {
+        let number = event.number();
+        let mut kept = self.lock();
+        if kept.events.len() >= self.capacity
+            && let Some(oldest) = kept.events.pop_front()
+        {
+            kept.dropped = oldest.number();
         }
-        events.push_back(event);
-        drop(events);
+        kept.events.push_back(event);
+        drop(kept);
         self.newest.send_replace(number);
     }
 
     /// The events after number `after`, at most `limit`, oldest first. A number that was never
     /// given out is another cluster's, and says nothing of what its reader has seen of this one.
-    pub(crate) fn after(&self, after: u64, limit: usize) -> Vec<EventView> {
-        let events = self.lock();
+    pub(crate) fn after(&self, after: u64, limit: usize) -> Vec<T> {
+        let kept = self.lock();
         let after = if after > *self.newest.borrow() { 0 } else { after };
-        let from = events.partition_point(|event| event.number <= after);
-        events.range(from..).take(limit).cloned().collect()
+        let from = kept.events.partition_point(|event| event.number() <= after);
+        kept.events.range(from..).take(limit).cloned().collect()
+    }
+
+    /// Whether events after number `after` have been dropped.
+    pub(crate) fn has_dropped(&self, after: u64) -> bool {
+        self.lock().dropped > after
     }
 
     /// Tells the number of the newest event whenever it changes.
@@ -47,8 +74,8 @@ impl EventLog {
         self.newest.subscribe()
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<EventView>> {
+    fn lock(&self) -> MutexGuard<'_, Kept<T>> {
         // Nothing that is done under the lock leaves it half done.
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -27,6 +27,9 @@ use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::control::Core;
+use crate::marathon::app::Apps;
+use crate::marathon::feed::Feed;
+use crate::marathon::teller;
 use crate::shell::{Shell, in_full, now};
 
 pub use persist::Error as PersistError;
@@ -87,7 +90,11 @@ pub async fn run(
 
     let numbers: Vec<u64> = events.iter().map(|event| event.number).collect();
     let core = Core::new(state, options.lost_after, numbers, now());
-    let (shell, handle) = Shell::new(core, events, store);
+    let (shell, handle, happening) = Shell::new(core, events, store);
+    let apps = Apps::default();
+    let feed = Feed::new(&handle.snapshot(), apps.clone());
+    let telling = teller::tell(happening, feed, Arc::clone(&handle.marathon));
+    let _telling = AbortOnDropHandle::new(tokio::spawn(telling));
     let address = options.listen;
     let listen = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
@@ -95,7 +102,7 @@ pub async fn run(
     // Every message is written whole: waiting for more to send would only delay it.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let mut stopping = handle.stopping.subscribe();
-    let router = http::router(Arc::clone(&handle), local);
+    let router = http::router(Arc::clone(&handle), local, apps);
     let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let serve = axum::serve(listener, router)
         .with_graceful_shutdown(async move {

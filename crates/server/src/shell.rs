@@ -10,8 +10,10 @@ use model::{Command, NodeId, RouteTable, Timestamp};
 use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::control::{Answer, Core, Effect, Event, Snapshot, Ticket, Trouble};
+use crate::control::{Answer, Core, EVENTS_KEPT, Effect, Event, Snapshot, Ticket, Trouble};
 use crate::event_log::EventLog;
+use crate::marathon::event::Rendered;
+use crate::marathon::teller::{self, Happening};
 use crate::persist;
 
 /// So many messages may wait for the loop; beyond that, requests are told to come back later.
@@ -54,6 +56,9 @@ pub(crate) struct Handle {
     pub(crate) routes: watch::Sender<Arc<RouteTable>>,
     assignments: Mutex<BTreeMap<NodeId, watch::Sender<u64>>>,
     pub(crate) events: EventLog,
+    /// The same as Marathon's clients are told it.
+    pub(crate) marathon: Arc<EventLog<Rendered>>,
+    happened: mpsc::UnboundedSender<Happening>,
     /// Ends streams when the server stops.
     pub(crate) stopping: watch::Sender<bool>,
     first_generation: u64,
@@ -102,6 +107,12 @@ impl Handle {
         self.tell(Ask::GatewayReport(report)).await
     }
 
+    /// Tells followers of Marathon's events what a request alone has brought about.
+    pub(crate) fn post(&self, events: Vec<crate::marathon::event::Event>) {
+        // Nobody listens any more only when the server ends.
+        let _ = self.happened.send(Happening::Posted(events));
+    }
+
     /// Ends when the server stops.
     pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut stopping = self.stopping.subscribe();
@@ -131,6 +142,8 @@ pub(crate) struct Shell {
     /// The batch under way.
     storing: Option<store::Pending<'static, store::TxnResult>>,
     commits: u32,
+    /// Events that were told in this turn.
+    told: Vec<api::EventView>,
 }
 
 impl Shell {
@@ -138,8 +151,9 @@ impl Shell {
         core: Core,
         events: Vec<api::EventView>,
         store: Arc<dyn Store>,
-    ) -> (Shell, Arc<Handle>) {
+    ) -> (Shell, Arc<Handle>, mpsc::UnboundedReceiver<Happening>) {
         let (sender, inbox) = mpsc::channel(INBOX);
+        let (happened, happening) = mpsc::unbounded_channel();
         let snapshot = core.snapshot();
         let handle = Arc::new(Handle {
             inbox: sender,
@@ -147,7 +161,9 @@ impl Shell {
             snapshot: ArcSwap::from_pointee(snapshot),
             routes: watch::Sender::new(Arc::default()),
             assignments: Mutex::default(),
-            events: EventLog::new(events, core.newest_event()),
+            events: EventLog::new(events, core.newest_event(), EVENTS_KEPT),
+            marathon: Arc::new(teller::log(core.newest_event())),
+            happened,
             stopping: watch::Sender::new(false),
         });
         let shell = Shell {
@@ -160,8 +176,9 @@ impl Shell {
             wake_at: None,
             storing: None,
             commits: 0,
+            told: Vec::new(),
         };
-        (shell, handle)
+        (shell, handle, happening)
     }
 
     /// Runs until the store cannot be trusted any more, or the server stops. Then everybody who
@@ -232,6 +249,17 @@ impl Shell {
 
     fn perform(&mut self, event: Event) {
         let is_turn = matches!(event, Event::Turn);
+        self.carry_out(event, is_turn);
+        if is_turn && !self.told.is_empty() {
+            // What they speak of has been published by now.
+            let told = std::mem::take(&mut self.told);
+            let happening = Happening::Native(told, self.handle.snapshot());
+            // Nobody listens any more only when the server ends.
+            let _ = self.handle.happened.send(happening);
+        }
+    }
+
+    fn carry_out(&mut self, event: Event, is_turn: bool) {
         if is_turn {
             self.wake_at = None;
         }
@@ -262,6 +290,7 @@ impl Shell {
                 Effect::Tell(event) => {
                     tracing::debug!(kind = %event.event.kind, subject = %event.event.subject,
                         "{}", event.event.message);
+                    self.told.push(event.clone());
                     self.handle.events.push(event);
                 }
                 Effect::WakeAt(at) => self.wake_at = Some(at),

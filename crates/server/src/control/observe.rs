@@ -148,6 +148,15 @@ fn differences(before: Option<&Status>, after: &Status) -> Vec<(&'static str, St
             told.push(("unhealthy", cause.unwrap_or_else(|| "its health checks fail".into())));
         }
     }
+    for (i, check) in after.checks.iter().enumerate() {
+        let known = before.filter(|b| b.run == after.run).and_then(|b| b.checks.get(i));
+        let known = known.map_or(0, |known| known.consecutive_failures);
+        if check.consecutive_failures > known {
+            let (count, cause) = (check.consecutive_failures, &check.last_failure_cause);
+            let cause = cause.as_deref().unwrap_or("no cause is known");
+            told.push(("check-failed", format!("{count} in a row: {cause}")));
+        }
+    }
     let ready = before.is_some_and(|b| b.run == after.run && b.ready);
     if after.ready && !ready && after.phase == Phase::Running {
         told.push(("ready", "it is ready for traffic".into()));

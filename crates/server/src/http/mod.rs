@@ -37,7 +37,7 @@ pub(crate) struct Server {
 }
 
 /// All routes.
-pub(crate) fn router(handle: Arc<Handle>, address: SocketAddr) -> Router {
+pub(crate) fn router(handle: Arc<Handle>, address: SocketAddr, apps: Apps) -> Router {
     Router::new()
         .route(path::HEALTH, get(read::health))
         .route(path::APPLY, post(apply::apply))
@@ -64,12 +64,7 @@ pub(crate) fn router(handle: Arc<Handle>, address: SocketAddr) -> Router {
         .fallback(elsewhere)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .with_state(Server {
-            handle,
-            agents: logs::Agents::default(),
-            address,
-            apps: Apps::default(),
-        })
+        .with_state(Server { handle, agents: logs::Agents::default(), address, apps })
 }
 
 /// What has no route here may have one behind a front door.

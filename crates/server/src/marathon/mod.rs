@@ -6,8 +6,11 @@
 //! Each name of theirs leads back to ours without a table, see `name`.
 
 pub(crate) mod app;
+pub(crate) mod event;
 pub(crate) mod failure;
+pub(crate) mod feed;
 pub(crate) mod group;
 pub(crate) mod name;
 pub(crate) mod plan;
 pub(crate) mod task;
+pub(crate) mod teller;

@@ -11,10 +11,14 @@ use model::{
     ServiceId, Source, State, Timestamp,
 };
 
+use serde_json::json;
+
 use super::reply::{Ask, Reply};
 use crate::control::{Snapshot, Trouble};
 use crate::marathon::app::{Apps, DOOR};
-use crate::marathon::plan;
+use crate::marathon::event::Event;
+use crate::marathon::feed::api_post;
+use crate::marathon::{name, plan};
 use crate::shell::{Failure, now};
 
 /// Each look may be overtaken by somebody else's change; more often than this is no accident.
@@ -77,10 +81,19 @@ impl Done {
             let service = snapshot.state.service(&change.name.parse().ok()?)?;
             Some(service.revisions.get(&change.revision?)?.created_at)
         });
-        Done {
-            at: revisions.max().unwrap_or_else(now),
-            deployment: applied.changes.iter().find_map(|change| change.deployment),
+        let at = revisions.max().unwrap_or_else(now);
+        let deployment = applied.changes.iter().find_map(|change| change.deployment);
+        if deployment.is_none() && !applied.changes.is_empty() {
+            // Nothing had to change: it is done as soon as it was asked for.
+            let origin = &ask.origin;
+            let plan = json!({ "id": name::no_deployment(at), "steps": [], "version": at });
+            let fields = json!({ "id": name::no_deployment(at), "plan": plan });
+            ask.server.handle.post(vec![
+                api_post(&origin.client, &origin.uri, None, at),
+                Event::new("deployment_success", at, fields),
+            ]);
         }
+        Done { at, deployment }
     }
 }
 
@@ -93,8 +106,23 @@ pub(super) async fn carry_out(
     force: bool,
 ) -> Result<Done, Reply> {
     let guard = Guard { still: if force { Vec::new() } else { apps }, ..Guard::default() };
-    let applied = ask.server.handle.command(told(ask, guard, command)).await?;
-    Ok(Done::new(ask, &applied))
+    match ask.server.handle.command(told(ask, guard, command)).await {
+        Ok(applied) => Ok(Done::new(ask, &applied)),
+        Err(failure) => Err(refused(ask, failure)),
+    }
+}
+
+/// Tells of a change that was refused because another is under way.
+fn refused(ask: &Ask, failure: Failure) -> Reply {
+    if let Failure::Trouble(Trouble::Refused(refusal @ Refusal::Moving { service, .. })) = &failure
+    {
+        let group = service.as_str().rsplit_once('/').map_or("", |(group, _)| group);
+        let group = if group.is_empty() { "/" } else { group };
+        let at = now();
+        let fields = json!({ "groupId": group, "version": at, "reason": refusal.to_string() });
+        ask.server.handle.post(vec![Event::new("group_change_failed", at, fields)]);
+    }
+    failure.into()
 }
 
 fn told(ask: &Ask, guard: Guard, command: Command) -> Command {
@@ -125,7 +153,7 @@ pub(super) async fn submit(
                 return Ok(Done::new(ask, &applied));
             }
             Err(Failure::Trouble(Trouble::Refused(Refusal::Changed { .. }))) => {}
-            Err(failure) => return Err(failure.into()),
+            Err(failure) => return Err(refused(ask, failure)),
         }
     }
     let message = "others keep changing the same apps: ask again in a moment";

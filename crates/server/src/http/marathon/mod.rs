@@ -7,6 +7,7 @@
 mod apps;
 mod change;
 mod deployments;
+mod events;
 mod groups;
 mod reply;
 mod tasks;
@@ -119,6 +120,7 @@ async fn others(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
         ("POST", ["v2", "tasks", "delete"]) => tasks::kill_many(ask).await,
         ("GET", ["v2", "deployments"]) => Ok(deployments::list(ask)),
         ("DELETE", ["v2", "deployments", id]) => deployments::remove(ask, id).await,
+        ("GET", ["v2", "events"]) => events::follow(ask),
         ("GET", ["ping"]) => Ok(Reply::text("pong")),
         _ => unknown(),
     }

@@ -1,0 +1,445 @@
+//! From what happens in the cluster to the events that Marathon's clients are told. Pure.
+//!
+//! Each native event is taken together with the snapshot that was current when it was told.
+//! Remembered is only what is gone from the snapshot by the time it is needed: the tasks there
+//! are, and the plans of deployments under way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::EventView;
+use model::{
+    Deployment, DeploymentId, InstanceId, Leave, Move, Revision, Service, ServiceId, Timestamp,
+};
+use serde_json::{Map, Value, json};
+
+use super::app::{Apps, Versioned};
+use super::event::Event;
+use super::group::{self, ROOT, Shown};
+use super::plan::{self, Action, Step};
+use super::{name, task};
+use crate::control::Snapshot;
+
+/// Translates events.
+pub(crate) struct Feed {
+    tasks: BTreeMap<InstanceId, Task>,
+    plans: BTreeMap<DeploymentId, Plan>,
+    apps: Apps,
+}
+
+/// What is remembered of a task.
+struct Task {
+    run: u32,
+    node: String,
+    host: String,
+    ports: Vec<u16>,
+    version: Timestamp,
+    /// It was told to stop.
+    killing: bool,
+    /// Its present run has ended.
+    ended: bool,
+}
+
+/// A deployment under way.
+struct Plan {
+    steps: Vec<Step>,
+    version: Timestamp,
+    /// The number of the step that was told last.
+    current: usize,
+    original: Value,
+    target: Value,
+}
+
+impl Feed {
+    /// A feed that goes on from what there is.
+    pub(crate) fn new(snapshot: &Snapshot, apps: Apps) -> Feed {
+        let mut feed = Feed { tasks: BTreeMap::new(), plans: BTreeMap::new(), apps };
+        for service in snapshot.state.services() {
+            for seat in service.placements.keys() {
+                let id = InstanceId { service: service.id.clone(), seat: *seat };
+                feed.remember(&id, snapshot);
+            }
+        }
+        for deployment in snapshot.state.deployments().filter(|d| !d.stage.is_over()) {
+            let plan = feed.plan(deployment, snapshot);
+            feed.plans.insert(deployment.id, plan);
+        }
+        feed
+    }
+
+    fn remember(&mut self, id: &InstanceId, snapshot: &Snapshot) -> Option<&mut Task> {
+        let service = snapshot.state.service(&id.service)?;
+        let placement = service.placements.get(&id.seat)?;
+        let node = snapshot.state.node(&placement.node);
+        let status = snapshot.observed.status(&id.service, id.seat);
+        let task = Task {
+            run: status.map_or(0, |status| status.run).max(1),
+            node: placement.node.to_string(),
+            host: node.map(|node| node.node.address.clone()).unwrap_or_default(),
+            ports: placement.ports.clone(),
+            version: task::version(service, placement.revision),
+            killing: !placement.is_wanted(),
+            ended: false,
+        };
+        Some(self.tasks.entry(id.clone()).or_insert(task))
+    }
+
+    /// What is told of an event.
+    pub(crate) fn take(&mut self, event: &EventView, snapshot: &Snapshot) -> Vec<Event> {
+        let EventView { event, .. } = event;
+        let at = event.at;
+        if let Ok(id) = event.subject.parse::<InstanceId>() {
+            return self.of_task(&event.kind, &event.message, &id, at, snapshot);
+        }
+        if let Ok(id) = event.subject.parse::<DeploymentId>() {
+            return self.of_deployment(&event.kind, &event.message, id, at, snapshot);
+        }
+        match (&*event.kind, &event.service) {
+            ("removed", Some(app)) => {
+                let mut told =
+                    vec![Event::new("app_terminated_event", at, json!({ "appId": app }))];
+                told.extend(self.steps_done(at, snapshot));
+                told
+            }
+            ("arrived", Some(_)) => self.steps_done(at, snapshot),
+            _ => Vec::new(),
+        }
+    }
+
+    fn of_task(
+        &mut self,
+        kind: &str,
+        message: &str,
+        id: &InstanceId,
+        at: Timestamp,
+        snapshot: &Snapshot,
+    ) -> Vec<Event> {
+        if !self.tasks.contains_key(id) && self.remember(id, snapshot).is_none() {
+            return Vec::new();
+        }
+        let Some(known) = self.tasks.get_mut(id) else { return Vec::new() };
+        let mut told = Vec::new();
+        match kind {
+            "placed" => told.push(known.update(id, "TASK_STAGING", "", at)),
+            "running" => {
+                let run = message.strip_prefix("run ").and_then(|run| run.parse().ok());
+                let run = run.unwrap_or(known.run + 1);
+                if run > known.run {
+                    known.run = run;
+                    told.push(known.update(id, "TASK_STAGING", "", at));
+                }
+                known.ended = false;
+                told.push(known.update(id, "TASK_RUNNING", "", at));
+            }
+            "healthy" | "unhealthy" => {
+                let alive = kind == "healthy";
+                told.push(Event::new(
+                    "health_status_changed_event",
+                    at,
+                    json!({
+                        "appId": id.service,
+                        "taskId": known.name(id),
+                        "instanceId": name::instance(id),
+                        "version": known.version,
+                        "alive": alive,
+                    }),
+                ));
+                told.push(Event::new(
+                    "instance_health_changed_event",
+                    at,
+                    json!({
+                        "instanceId": name::instance(id),
+                        "runSpecId": id.service,
+                        "runSpecVersion": known.version,
+                        "healthy": alive,
+                    }),
+                ));
+            }
+            "check-failed" => {
+                let service = snapshot.state.service(&id.service);
+                let check = service
+                    .and_then(|service| self.apps.target(service).health_checks().first().cloned());
+                told.push(Event::new(
+                    "failed_health_check_event",
+                    at,
+                    json!({
+                        "appId": id.service,
+                        "taskId": known.name(id),
+                        "instanceId": name::instance(id),
+                        "healthCheck": check,
+                    }),
+                ));
+            }
+            "draining" | "stopping" if !known.killing => {
+                known.killing = true;
+                if message == Leave::Unhealthy.to_string() {
+                    told.push(Event::new(
+                        "unhealthy_instance_kill_event",
+                        at,
+                        json!({
+                            "appId": id.service,
+                            "taskId": known.name(id),
+                            "instanceId": name::instance(id),
+                            "version": known.version,
+                            "reason": message,
+                            "host": known.host,
+                            "slaveId": known.node,
+                        }),
+                    ));
+                }
+                told.push(known.update(id, "TASK_KILLING", message, at));
+            }
+            "exited" if !known.ended => {
+                known.ended = true;
+                let status = snapshot.observed.status(&id.service, id.seat);
+                let exit = status.and_then(|status| status.last_exit.as_ref());
+                let state = if known.killing { "TASK_KILLED" } else { task::state_after(exit) };
+                told.push(known.update(id, state, message, at));
+            }
+            "stopped" | "lost" => {
+                if !known.ended {
+                    let state = if kind == "lost" { "TASK_UNREACHABLE" } else { "TASK_KILLED" };
+                    told.push(known.update(id, state, message, at));
+                }
+                self.tasks.remove(id);
+            }
+            _ => {}
+        }
+        // A task that changes its state is an instance that changes its condition.
+        let changed: Vec<_> = told.iter().filter_map(|event| event.as_instance(id)).collect();
+        told.into_iter().chain(changed).collect()
+    }
+
+    fn of_deployment(
+        &mut self,
+        kind: &str,
+        message: &str,
+        id: DeploymentId,
+        at: Timestamp,
+        snapshot: &Snapshot,
+    ) -> Vec<Event> {
+        match kind {
+            "deployment-started" => self.started(id, at, snapshot),
+            "deployment-succeeded" => {
+                let Some(mut plan) = self.plans.remove(&id) else { return Vec::new() };
+                let mut told = plan.advance(id, plan.steps.len() + 1, at);
+                told.push(plan.event("deployment_success", id, at, json!({})));
+                told
+            }
+            "deployment-superseded" | "deployment-rolled-back" | "deployment-held" => {
+                let Some(plan) = self.plans.remove(&id) else { return Vec::new() };
+                let reason = json!({ "reason": message });
+                vec![plan.event("deployment_failed", id, at, reason)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn started(&mut self, id: DeploymentId, at: Timestamp, snapshot: &Snapshot) -> Vec<Event> {
+        let Some(deployment) = snapshot.state.deployment(id) else { return Vec::new() };
+        let mut plan = self.plan(deployment, snapshot);
+        plan.current = 1;
+        let mut told = vec![plan.info(id, at)];
+        for m in &deployment.moves {
+            told.extend(self.health_checks(m, plan.version, at, snapshot));
+        }
+        let group = common_group(deployment);
+        let success = json!({ "groupId": group, "version": plan.version });
+        told.push(Event::new("group_change_success", at, success));
+        if let Some(origin) = &deployment.origin {
+            let app = self.posted(deployment, snapshot);
+            told.push(api_post(&origin.client, &origin.uri, app, at));
+        }
+        // A step of starts brings nothing by itself: it is over at once.
+        let is_start = |step: &Step| step.iter().all(|a| a.action == "StartApplication");
+        let starts = plan.steps.iter().take_while(|step| is_start(step)).count();
+        told.extend(plan.advance(id, starts + 1, at));
+        self.plans.insert(id, plan);
+        told
+    }
+
+    /// The app that a request was about, if it was one.
+    fn posted(&self, deployment: &Deployment, snapshot: &Snapshot) -> Option<Value> {
+        let [m] = deployment.moves.as_slice() else { return None };
+        let service = snapshot.state.service(&m.service)?;
+        let revision = service.revisions.get(&m.to?)?;
+        Some(versioned(&self.apps, service, revision))
+    }
+
+    /// Health checks that a move adds, or takes away.
+    fn health_checks(
+        &self,
+        m: &Move,
+        version: Timestamp,
+        at: Timestamp,
+        snapshot: &Snapshot,
+    ) -> Vec<Event> {
+        let Some(service) = snapshot.state.service(&m.service) else { return Vec::new() };
+        let app = |number| {
+            let revision = service.revisions.get(&number)?;
+            Some(self.apps.of(service, revision))
+        };
+        let (from, to) = (m.from.and_then(app), m.to.and_then(app));
+        let Some(to) = to else {
+            let had_some = from.is_some_and(|from| !from.health_checks().is_empty());
+            let removed =
+                || Event::new("remove_health_check_event", at, json!({ "appId": m.service }));
+            return had_some.then(removed).into_iter().collect();
+        };
+        let same_instances = m
+            .from
+            .zip(m.to)
+            .is_some_and(|(from, to)| service.template(from) == service.template(to));
+        if same_instances && from.is_some_and(|from| from.health_checks() == to.health_checks()) {
+            return Vec::new();
+        }
+        let added = |check: &Value| {
+            let fields = json!({ "appId": m.service, "version": version, "healthCheck": check });
+            Event::new("add_health_check_event", at, fields)
+        };
+        to.health_checks().iter().map(added).collect()
+    }
+
+    /// What has come of the plans since they were last told of.
+    fn steps_done(&mut self, at: Timestamp, snapshot: &Snapshot) -> Vec<Event> {
+        let mut told = Vec::new();
+        for (id, plan) in &mut self.plans {
+            let Some(deployment) = snapshot.state.deployment(*id) else { continue };
+            if !deployment.stage.is_over() {
+                let current = plan::current_step(deployment, &plan.steps);
+                told.extend(plan.advance(*id, current, at));
+            }
+        }
+        told
+    }
+
+    fn plan(&self, deployment: &Deployment, snapshot: &Snapshot) -> Plan {
+        let state = &snapshot.state;
+        let revision = |service: &Service, number: Option<u32>| {
+            service.revisions.get(&number?).map(Arc::clone)
+        };
+        let services: Vec<(&Arc<Service>, &Move)> =
+            deployment.moves.iter().filter_map(|m| Some((state.service(&m.service)?, m))).collect();
+        let version = services.iter().filter_map(|(service, m)| revision(service, m.to));
+        let version = version.map(|revision| revision.created_at).max();
+        let version = version.unwrap_or(deployment.created_at);
+        let shown = Shown { groups: true, apps: true, pods: true, of_apps: Default::default() };
+        let tree = |number: fn(&Move) -> Option<u32>, at: Option<Timestamp>| {
+            let there: BTreeMap<&ServiceId, Arc<Revision>> = services
+                .iter()
+                .filter_map(|(service, m)| Some((&service.id, revision(service, number(m))?)))
+                .collect();
+            let list: Vec<&Arc<Service>> = services
+                .iter()
+                .map(|(service, _)| *service)
+                .filter(|service| there.contains_key(&service.id))
+                .collect();
+            let app = |service: &Arc<Service>| versioned(&self.apps, service, &there[&service.id]);
+            let mut tree = group::tree(ROOT, &list, &[], shown, &app);
+            tree.version = at.unwrap_or(tree.version);
+            json!(tree)
+        };
+        let steps = plan::steps(deployment, state);
+        let current = plan::current_step(deployment, &steps);
+        Plan {
+            original: tree(|m| m.from, None),
+            target: tree(|m| m.to, Some(version)),
+            version,
+            current,
+            steps,
+        }
+    }
+}
+
+fn versioned(apps: &Apps, service: &Service, revision: &Revision) -> Value {
+    json!(Versioned::new(&apps.of(service, revision), service, revision))
+}
+
+/// The innermost group that holds all apps of a deployment.
+fn common_group(deployment: &Deployment) -> String {
+    let parent = |id: &ServiceId| {
+        id.as_str().rsplit_once('/').map_or(String::new(), |(parent, _)| parent.to_string())
+    };
+    let mut common = deployment.moves.first().map(|m| parent(&m.service)).unwrap_or_default();
+    for m in &deployment.moves {
+        while !common.is_empty() && !m.service.is_in(&common) {
+            common = common.rsplit_once('/').map_or(String::new(), |(up, _)| up.to_string());
+        }
+    }
+    if common.is_empty() { ROOT.into() } else { common }
+}
+
+/// What is told of a request.
+pub(crate) fn api_post(client: &str, uri: &str, app: Option<Value>, at: Timestamp) -> Event {
+    let mut fields = json!({ "clientIp": client, "uri": uri });
+    if let Some(app) = app {
+        fields["appDefinition"] = app;
+    }
+    Event::new("api_post_event", at, fields)
+}
+
+impl Task {
+    fn name(&self, id: &InstanceId) -> String {
+        name::task(id, self.run)
+    }
+
+    fn update(&self, id: &InstanceId, state: &'static str, message: &str, at: Timestamp) -> Event {
+        let mut fields = json!({
+            "slaveId": self.node,
+            "taskId": self.name(id),
+            "taskStatus": state,
+            "message": message,
+            "appId": id.service,
+            "host": self.host,
+            "ports": self.ports,
+            "version": self.version,
+        });
+        // Where a task is to run is known before it can be reached there.
+        if state != "TASK_STAGING" {
+            fields["ipAddresses"] = json!(task::addresses(&self.host));
+        }
+        Event::new("status_update_event", at, fields)
+    }
+}
+
+impl Plan {
+    /// What is told on the way to the step `current`, from 1; one beyond the last: all are done.
+    fn advance(&mut self, id: DeploymentId, current: usize, at: Timestamp) -> Vec<Event> {
+        let mut told = Vec::new();
+        while self.current < current {
+            told.push(self.event("deployment_step_success", id, at, self.actions()));
+            self.current += 1;
+            if self.current <= self.steps.len() {
+                told.push(self.info(id, at));
+            }
+        }
+        told
+    }
+
+    fn info(&self, id: DeploymentId, at: Timestamp) -> Event {
+        self.event("deployment_info", id, at, self.actions())
+    }
+
+    fn actions(&self) -> Value {
+        let none: &[Action] = &[];
+        let step = self.steps.get(self.current.saturating_sub(1)).map_or(none, Vec::as_slice);
+        json!({ "currentStep": { "actions": step } })
+    }
+
+    fn event(&self, kind: &'static str, id: DeploymentId, at: Timestamp, more: Value) -> Event {
+        let steps: Vec<Value> = self.steps.iter().map(|step| json!({ "actions": step })).collect();
+        let id = name::deployment(id);
+        let mut fields = json!({ "plan": { "id": id, "steps": steps, "version": self.version } });
+        if kind == "deployment_success" || kind == "deployment_failed" {
+            fields["id"] = json!(id);
+        }
+        if let (Some(fields), Value::Object(mut more)) = (fields.as_object_mut(), more) {
+            fields.append(&mut more);
+        }
+        let heavy = Map::from_iter([
+            ("original".to_string(), self.original.clone()),
+            ("target".to_string(), self.target.clone()),
+        ]);
+        Event::new(kind, at, fields).with_heavy_plan(heavy)
+    }
+}
