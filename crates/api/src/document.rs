@@ -291,6 +291,24 @@ pub struct LogQuery {
     pub follow: bool,
 }
 
+impl LogQuery {
+    /// The path that answers it.
+    pub fn path(&self) -> String {
+        let stream = match self.stream {
+            LogStream::All => None,
+            LogStream::Stdout => Some("stdout"),
+            LogStream::Stderr => Some("stderr"),
+        };
+        let pairs = [
+            Some(("instance", self.instance.to_string())),
+            stream.map(|stream| ("stream", stream.to_string())),
+            self.tail.map(|tail| ("tail", tail.to_string())),
+            self.follow.then(|| ("follow", "true".to_string())),
+        ];
+        crate::path::query(crate::path::LOGS, pairs.into_iter().flatten())
+    }
+}
+
 /// One or both of the output streams of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -47,6 +47,11 @@ pub enum Command {
         /// Whether their services shall have that many fewer from now on; else they are replaced.
         scale: bool,
     },
+    /// Let a service's next placements not wait for what failed before.
+    ResetDelay {
+        /// The service.
+        service: ServiceId,
+    },
     /// Carry out a command and remember with its deployment who asked for it.
     Asked {
         /// Who.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use api::{Client, LogQuery, LogStream, path};
+use api::{Client, LogQuery, LogStream};
 use bytes::Bytes;
 use clap::ValueEnum;
 use model::{InstanceId, ServiceId};
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
             .of
             .parse()
             .map_err(|error: model::id::Error| Failure::new(Exit::Usage, error.to_string()))?;
-        let mut lines = session.client.lines(&address(&args.query(&instance))).await?;
+        let mut lines = session.client.lines(&args.query(&instance).path()).await?;
         while let Some(line) = lines.next().await? {
             session.screen.bytes(&[&line, b"\n" as &[u8]].concat())?;
         }
@@ -82,25 +82,9 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
     }
 }
 
-/// The path that answers a query.
-fn address(query: &LogQuery) -> String {
-    let stream = match query.stream {
-        LogStream::All => None,
-        LogStream::Stdout => Some("stdout"),
-        LogStream::Stderr => Some("stderr"),
-    };
-    let pairs = [
-        Some(("instance", query.instance.to_string())),
-        stream.map(|stream| ("stream", stream.to_string())),
-        query.tail.map(|tail| ("tail", tail.to_string())),
-        query.follow.then(|| ("follow", "true".to_string())),
-    ];
-    path::query(path::LOGS, pairs.into_iter().flatten())
-}
-
 async fn once(args: &Args, service: &ServiceId, session: &Session) -> Result<Exit, Failure> {
     for view in get::instances_of(&session.client, service).await? {
-        let mut lines = session.client.lines(&address(&args.query(&view.instance))).await?;
+        let mut lines = session.client.lines(&args.query(&view.instance).path()).await?;
         while let Some(line) = lines.next().await? {
             print(&session.screen, &view.instance, &line)?;
         }
@@ -144,7 +128,7 @@ enum Line {
 
 async fn relay(client: Client, query: LogQuery, sender: mpsc::Sender<Line>) {
     let mut told = false;
-    if let Ok(mut lines) = client.lines(&address(&query)).await {
+    if let Ok(mut lines) = client.lines(&query.path()).await {
         while let Ok(Some(line)) = lines.next().await {
             told = true;
             if sender.send(Line::Text(query.instance.clone(), line)).await.is_err() {
@@ -178,12 +162,12 @@ mod tests {
             tail: None,
             follow: false,
         };
-        assert_eq!(address(&query), "/v1/logs?instance=/shop/web~0.1");
+        assert_eq!(query.path(), "/v1/logs?instance=/shop/web~0.1");
         query.stream = LogStream::Stderr;
         query.tail = Some(5);
         query.follow = true;
         assert_eq!(
-            address(&query),
+            query.path(),
             "/v1/logs?instance=/shop/web~0.1&stream=stderr&tail=5&follow=true"
         );
     }

@@ -205,6 +205,7 @@ pub(crate) fn wish() -> impl Strategy<Value = Command> {
     prop_oneof![
         10 => services(),
         2 => guarded,
+        1 => service().prop_map(|service| Command::ResetDelay { service }),
         1 => services().prop_map(|then| {
             let by = Origin { client: "10.0.0.9".into(), uri: "/v2/apps".into() };
             Command::Asked { by, then: Box::new(then) }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::{Client, ErrorCode, LogQuery, path};
+use api::{Client, ErrorCode, LogQuery};
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 
@@ -32,8 +32,12 @@ impl Agents {
 pub(super) async fn logs(
     State(server): State<Server>,
     Query(query): Query<LogQuery>,
-    RawQuery(raw): RawQuery,
 ) -> Result<Response, Bad> {
+    output(&server, &query).await
+}
+
+/// The output of an instance, as its agent gives it.
+pub(super) async fn output(server: &Server, query: &LogQuery) -> Result<Response, Bad> {
     let snapshot = server.handle.snapshot();
     let instance = &query.instance;
     let Some(placement) = snapshot.state.placement(instance) else {
@@ -46,7 +50,7 @@ pub(super) async fn logs(
         return Err(away(format!("the agent of {} has not said where it listens", placement.node)));
     };
     let url = format!("http://{}:{}", node.node.address, node.node.agent_port);
-    let path = format!("{}?{}", path::LOGS, raw.unwrap_or_default());
+    let path = query.path();
     let client = server.agents.client(&url).map_err(|error| away(error.to_string()))?;
     match client.raw(&path).await {
         Ok(response) => {

@@ -9,6 +9,8 @@ mod change;
 mod deployments;
 mod events;
 mod groups;
+mod info;
+mod mesos;
 mod reply;
 mod tasks;
 
@@ -19,6 +21,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::Timestamp;
+use serde_json::json;
 
 use super::Server;
 use crate::marathon::app::Look;
@@ -31,6 +34,10 @@ const BODY_MAX: usize = 16 << 20;
 
 /// Where the API may be found: at the root, and where DC/OS has it.
 const PREFIXES: [&str; 2] = ["service/marathon", "marathon"];
+
+/// What the paths of this API begin with.
+const FIRST: [&str; 8] =
+    ["v2", "ping", "metrics", "mesos", "slave", "agent", "capabilities", "dcos-metadata"];
 
 /// The segments of a path, percent-decoded, without those that are empty and without a prefix.
 /// `None` if a segment is not text.
@@ -54,7 +61,7 @@ fn segments(path: &str) -> Option<Vec<String>> {
 /// Whether a path is one of this API.
 pub(super) fn is_ours(path: &str) -> bool {
     let first = segments(path).and_then(|segments| segments.into_iter().next());
-    first.is_some_and(|first| matches!(first.as_str(), "v2" | "ping" | "metrics"))
+    first.is_some_and(|first| FIRST.contains(&first.as_str()))
 }
 
 /// Answers a request to the API.
@@ -121,7 +128,36 @@ async fn others(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
         ("GET", ["v2", "deployments"]) => Ok(deployments::list(ask)),
         ("DELETE", ["v2", "deployments", id]) => deployments::remove(ask, id).await,
         ("GET", ["v2", "events"]) => events::follow(ask),
-        ("GET", ["ping"]) => Ok(Reply::text("pong")),
+        ("GET" | "HEAD", ["ping"]) => Ok(info::ping(ask)),
+        ("GET", ["metrics"]) => Ok(info::metrics(ask)),
+        ("GET", ["v2", "info"]) => Ok(info::info(ask)),
+        ("GET", ["v2", "leader"]) => Ok(info::leader(ask)),
+        ("DELETE", ["v2", "leader"]) => Ok(info::abdicate()),
+        ("GET", ["v2", "plugins"]) => Ok(Reply::json(&json!({ "plugins": [] }))),
+        ("GET", ["v2", "queue"]) => Ok(info::queue(ask)),
+        ("DELETE", ["v2", "queue", id @ .., "delay"]) => change::reset_delay(ask, id).await,
+        (_, ["v2", "pods", ..]) => Ok(info::pods(ask)),
+        (_, path) => mesos_part(ask, path).await,
+    }
+}
+
+/// What is asked of Mesos.
+async fn mesos_part(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
+    let path = match path {
+        ["mesos", "master", rest @ ..] | ["mesos", rest @ ..] if ask.method == "GET" => {
+            return match rest {
+                ["state.json" | "state" | "state-summary"] => Ok(mesos::master(ask)),
+                ["slaves"] => Ok(mesos::slaves(ask)),
+                _ => unknown(),
+            };
+        }
+        path => path,
+    };
+    match (ask.method.as_str(), path) {
+        ("GET", ["slave" | "agent", id, "state.json" | "state"]) => mesos::slave(ask, id),
+        ("GET", ["slave" | "agent", _, "files", "read.json" | "read"]) => mesos::read(ask).await,
+        ("GET", ["capabilities"]) => Ok(mesos::capabilities()),
+        ("GET", ["dcos-metadata", "dcos-version.json"]) => Ok(mesos::version()),
         _ => unknown(),
     }
 }

@@ -59,6 +59,11 @@ impl Ask {
         })
     }
 
+    /// The path from a segment on.
+    pub(super) fn rest(&self, from: usize) -> String {
+        format!("/{}", self.segments.get(from..).unwrap_or_default().join("/"))
+    }
+
     /// The last value of a parameter.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters(name).last()

@@ -1,0 +1,93 @@
+//! The part of Mesos that the command line of DC/OS looks at: nodes, tasks, and their output.
+
+use axum::http::StatusCode;
+use http_body_util::BodyExt as _;
+use model::NodeId;
+use serde_json::json;
+
+use super::super::logs;
+use super::reply::{Ask, Reply};
+use crate::marathon::mesos;
+use crate::shell::now;
+
+/// The most of a file that is answered at once.
+const LENGTH_MAX: u64 = 1 << 20;
+
+/// `GET /mesos/master/state.json` and its other names.
+pub(super) fn master(ask: &Ask) -> Reply {
+    let snapshot = ask.server.handle.snapshot();
+    Reply::json(&mesos::master(&snapshot, &ask.server.address.to_string(), now()))
+}
+
+/// `GET /mesos/master/slaves`.
+pub(super) fn slaves(ask: &Ask) -> Reply {
+    let snapshot = ask.server.handle.snapshot();
+    let mut state = mesos::master(&snapshot, &ask.server.address.to_string(), now());
+    Reply::json(&json!({ "slaves": state["slaves"].take() }))
+}
+
+fn node(id: &str) -> Result<NodeId, Reply> {
+    id.parse().map_err(|_| Reply::not_found(format!("there is no agent `{id}`")))
+}
+
+/// `GET /slave/{id}/state.json`.
+pub(super) fn slave(ask: &Ask, id: &str) -> Result<Reply, Reply> {
+    let state = mesos::slave(&ask.server.handle.snapshot(), &node(id)?, now());
+    let unknown = || Reply::not_found(format!("there is no agent `{id}`"));
+    state.map(|state| Reply::json(&state)).ok_or_else(unknown)
+}
+
+/// `GET /slave/{id}/files/read.json`: a part of a task's output; with an offset of -1, how much of
+/// it there is.
+pub(super) async fn read(ask: &Ask) -> Result<Reply, Reply> {
+    let path = ask.parameter("path").unwrap_or_default();
+    let missing = || Reply::not_found(format!("there is no file `{path}`"));
+    let (instance, stream) = mesos::file(path).ok_or_else(missing)?;
+    let number = |name: &str, default: i64| match ask.parameter(name) {
+        None => Ok(default),
+        Some(text) => text.parse::<i64>().map_err(|_| {
+            let message = format!("`{name}` is not a number: {text}");
+            Reply::error(StatusCode::BAD_REQUEST, message)
+        }),
+    };
+    let (offset, length) = (number("offset", -1)?, number("length", -1)?);
+    let wanted = u64::try_from(length).unwrap_or(LENGTH_MAX).min(LENGTH_MAX);
+    let query = api::LogQuery { instance, stream, tail: None, follow: false };
+    let away = |message: String| Reply::error(StatusCode::BAD_GATEWAY, message);
+    let output = logs::output(&ask.server, &query).await.map_err(|bad| {
+        let status = StatusCode::from_u16(bad.0.code.status());
+        Reply::error(status.unwrap_or(StatusCode::BAD_GATEWAY), bad.0.message)
+    })?;
+    let mut body = output.into_body();
+    let (mut size, mut data) = (0u64, Vec::new());
+    let begin = u64::try_from(offset).ok();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| away(error.to_string()))?;
+        let Ok(part) = frame.into_data() else { continue };
+        if let Some(begin) = begin {
+            let skip = begin.saturating_sub(size).min(part.len() as u64);
+            let take = wanted - data.len() as u64;
+            data.extend(part.iter().skip(skip as usize).take(take as usize));
+            if data.len() as u64 == wanted {
+                break;
+            }
+        }
+        size += part.len() as u64;
+    }
+    let text = String::from_utf8_lossy(&data);
+    Ok(Reply::json(&json!({ "data": text, "offset": begin.unwrap_or(size) })))
+}
+
+/// `GET /capabilities`.
+pub(super) fn capabilities() -> Reply {
+    Reply::json(&json!({ "capabilities": [{ "name": "PACKAGE_MANAGEMENT" }] }))
+}
+
+/// `GET /dcos-metadata/dcos-version.json`.
+pub(super) fn version() -> Reply {
+    Reply::json(&json!({
+        "version": "1.8.4",
+        "dcos-image-commit": env!("CARGO_PKG_VERSION"),
+        "bootstrap-id": "muster",
+    }))
+}
