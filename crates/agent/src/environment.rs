@@ -6,6 +6,7 @@
 //! | `MUSTER_INSTANCE` | the id of the instance |
 //! | `MUSTER_SLOT` | its replica number, from 0 |
 //! | `MUSTER_REVISION` | the revision it was placed at |
+//! | `MUSTER_RUN` | its nth start in place, from 1 |
 //! | `MUSTER_NODE` | the name of its node |
 //! | `HOST` | the address of its node |
 //! | `PORT0`, `PORT1`, … | the ports to listen on, in the order of the spec |
@@ -14,13 +15,18 @@
 //! | `PORT_<NAME>` | the port of that name, in upper case, `-` as `_` |
 //! | `PATH`, `HOME` | for processes: the usual directories of programs, the instance's own directory |
 //!
-//! In a container on the bridge network the ports are those inside the container. What the
-//! user's document sets wins over all of these. Nothing of the agent's own environment is passed.
+//! In a container on the bridge network the ports are those inside the container. What the server
+//! adds for an instance wins over these, and what the user's document sets over all of them. Nothing of the agent's own environment is passed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use model::{InstanceId, Network, NodeId, RevisionNumber, Spec};
+use model::{Network, NodeId, Spec};
+
+use crate::core::Seed;
+
+/// What stands for the number of the run in variables that the server adds.
+const RUN: &str = "${MUSTER_RUN}";
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -36,19 +42,15 @@ pub(crate) struct Place<'a> {
 }
 
 /// The whole environment of an instance, ordered by name.
-pub(crate) fn environment(
-    instance: &InstanceId,
-    revision: RevisionNumber,
-    spec: &Spec,
-    ports: &[u16],
-    place: Place<'_>,
-) -> Vec<(String, String)> {
+pub(crate) fn environment(seed: &Seed, place: Place<'_>) -> Vec<(String, String)> {
+    let Seed { instance, run, revision, spec, ports, env: own } = seed;
     let mut env = BTreeMap::new();
     let mut set = |name: String, value: String| env.insert(name, value);
     set("MUSTER_SERVICE".into(), instance.service.to_string());
     set("MUSTER_INSTANCE".into(), instance.to_string());
     set("MUSTER_SLOT".into(), instance.seat.slot.to_string());
     set("MUSTER_REVISION".into(), revision.to_string());
+    set("MUSTER_RUN".into(), run.to_string());
     set("MUSTER_NODE".into(), place.node.to_string());
     set("HOST".into(), place.address.into());
     if spec.process.is_some() {
@@ -68,6 +70,8 @@ pub(crate) fn environment(
         let all: Vec<_> = inner.iter().map(u16::to_string).collect();
         set("PORTS".into(), all.join(","));
     }
+    let own = own.iter();
+    env.extend(own.map(|(name, value)| (name.clone(), value.replace(RUN, &run.to_string()))));
     env.extend(spec.env.iter().map(|(name, value)| (name.clone(), value.clone())));
     env.into_iter().collect()
 }
@@ -84,14 +88,26 @@ fn inner_ports(spec: &Spec, ports: &[u16]) -> Vec<u16> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn check(document: serde_json::Value, expected: &[(&str, Option<&str>)]) {
         let spec: Spec = serde_json::from_value(document).unwrap();
-        let instance = "/shop/web~2.1".parse().unwrap();
+        let seed = Seed {
+            instance: "/shop/web~2.1".parse().unwrap(),
+            run: 3,
+            revision: 7,
+            spec: Arc::new(spec),
+            ports: vec![20001, 20002],
+            env: BTreeMap::from([
+                ("TASK".to_string(), "web.${MUSTER_RUN}".to_string()),
+                ("MODE".to_string(), "server's".to_string()),
+            ]),
+        };
         let node = "n1".parse().unwrap();
         let place = Place { node: &node, address: "10.0.0.1", dir: Path::new("/data/x") };
-        let env = environment(&instance, 7, &spec, &[20001, 20002], place);
+        let env = environment(&seed, place);
         let env: BTreeMap<_, _> = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         for (name, value) in expected {
             assert_eq!(env.get(name).copied(), *value, "{name}");
@@ -109,6 +125,8 @@ mod tests {
             &[
                 ("PORT", Some("20001")),
                 ("PORT0", Some("20001")),
+                ("MUSTER_RUN", Some("3")),
+                ("TASK", Some("web.3")),
                 ("PORT1", Some("20002")),
                 ("PORTS", Some("20001,20002")),
                 ("PORT_HTTP", Some("20001")),

@@ -34,7 +34,14 @@ fn assignment(name: &str, mut document: Value, goal: Assigned) -> Assignment {
         document["process"] = json!({"command": "x"});
     }
     let spec = Arc::new(serde_json::from_value(document).unwrap());
-    Assignment { instance: id(name), revision: 1, goal, ports: vec![], spec }
+    Assignment {
+        instance: id(name),
+        revision: 1,
+        goal,
+        ports: vec![],
+        env: Default::default(),
+        spec,
+    }
 }
 
 fn run(name: &str, document: Value) -> Assignment {

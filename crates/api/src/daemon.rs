@@ -1,7 +1,7 @@
 //! What agents and gateways tell a server, and are told. Whole documents with generations: the
 //! newer one wins, and a lost one is made good by the next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{InstanceId, NodeId, RevisionNumber, Spec, Status};
@@ -33,6 +33,10 @@ pub struct Assignment {
     pub goal: Assigned,
     /// Its ports on the node, in the order of the spec's ports.
     pub ports: Vec<u16>,
+    /// Variables of this instance beside those of its spec; `${MUSTER_RUN}` in them stands for
+    /// the number of its run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
     /// What to run and how to check it. Between two documents only what needs no new start
     /// changes: checks, restart, stop, labels.
     pub spec: Arc<Spec>,

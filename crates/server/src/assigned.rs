@@ -5,18 +5,24 @@ use std::collections::BTreeMap;
 use api::{Assigned, Assignment, Assignments};
 use model::{Goal, InstanceId, NodeId, Service, State};
 
+use crate::marathon::{self, app::Apps};
+
 /// What `node` should run.
-pub(crate) fn assigned(state: &State, node: &NodeId) -> BTreeMap<InstanceId, Assignment> {
+pub(crate) fn assigned(
+    state: &State,
+    node: &NodeId,
+    apps: &Apps,
+) -> BTreeMap<InstanceId, Assignment> {
     let node = state.node(node);
     let instances = node.iter().flat_map(|node| &node.instances);
     let assigned = instances.filter_map(|id| {
         let service = state.service(&id.service)?;
-        Some((id.clone(), assignment(service, id)?))
+        Some((id.clone(), assignment(service, id, apps)?))
     });
     assigned.collect()
 }
 
-fn assignment(service: &Service, id: &InstanceId) -> Option<Assignment> {
+fn assignment(service: &Service, id: &InstanceId, apps: &Apps) -> Option<Assignment> {
     let placement = service.placements.get(&id.seat)?;
     Some(Assignment {
         instance: id.clone(),
@@ -26,6 +32,7 @@ fn assignment(service: &Service, id: &InstanceId) -> Option<Assignment> {
             Goal::Stop { .. } => Assigned::Stop,
         },
         ports: placement.ports.clone(),
+        env: marathon::task::environment(apps, service, id, placement),
         spec: service.running_spec(placement.revision).clone(),
     })
 }

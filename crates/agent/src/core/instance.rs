@@ -379,6 +379,7 @@ impl Instance {
             revision: assignment.revision,
             spec: assignment.spec.clone(),
             ports: assignment.ports.clone(),
+            env: assignment.env.clone(),
         })
     }
 

@@ -129,6 +129,8 @@ pub struct Seed {
     pub spec: Arc<Spec>,
     /// Its ports on the node.
     pub ports: Vec<u16>,
+    /// Variables of its own, see [`api::Assignment::env`].
+    pub env: BTreeMap<String, String>,
 }
 
 /// What the agent remembers over its own restart, so that it needs no server to go on, and so

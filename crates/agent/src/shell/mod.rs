@@ -287,7 +287,7 @@ impl Shell {
         let dir = self.dir(&seed.instance);
         let (node, address) = (&self.options.node, self.options.address.as_str());
         let place = Place { node, address, dir: &dir };
-        let env = environment(&seed.instance, seed.revision, &seed.spec, &seed.ports, place);
+        let env = environment(&seed, place);
         let Seed { instance, run, spec, ports, .. } = seed;
         Launch { instance, run, spec, ports, env, dir }
     }

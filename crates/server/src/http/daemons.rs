@@ -92,7 +92,7 @@ pub(super) async fn assignments(
             // A node that was removed has nothing to follow; an agent that is still there will
             // register it anew.
             snapshot.state.node(&node)?;
-            let now = assigned(&snapshot.state, &node);
+            let now = assigned(&snapshot.state, &node, &server.apps);
             if let Some(document) = difference(told.as_ref(), &now, generation) {
                 return Some((line(&document), (server, node, changes, Some(now))));
             }

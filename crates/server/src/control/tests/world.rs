@@ -12,6 +12,7 @@ use model::{
 
 use super::super::{Answer, Batch, Core, Effect, Event, Snapshot, Ticket, Trouble, lead};
 use crate::assigned::assigned;
+use crate::marathon::app::Apps;
 
 pub(super) const LOST_AFTER: Millis = Millis::secs(30);
 const HEARTBEAT: u64 = 2_000;
@@ -359,7 +360,7 @@ impl World {
         if snapshot.state.node(&agent.node).is_none() || !agent.reachable {
             return;
         }
-        let wanted = assigned(&snapshot.state, &agent.node);
+        let wanted = assigned(&snapshot.state, &agent.node, &Apps::default());
         for (id, assignment) in &wanted {
             let fresh = || Local {
                 assignment: assignment.clone(),
