@@ -16,7 +16,7 @@ pub(crate) fn run(top: &Top, arguments: &[&str]) -> Result<()> {
         "--bin",
         "simpleservice",
     ]))?;
-    let programs = top.join("target/release");
+    let programs = top.built("release");
     let mut muster = top.command(&programs.join("muster").to_string_lossy());
     muster.arg("demo").args(arguments).env("MUSTER_SIMPLESERVICE", programs.join("simpleservice"));
     // Replacing the process hands signals, terminal and exit code straight to the demo.

@@ -31,6 +31,12 @@ impl Top {
         self.0.join(path)
     }
 
+    /// A path below the directory where cargo builds.
+    pub(crate) fn built(&self, path: impl AsRef<Path>) -> PathBuf {
+        let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+        self.0.join(target).join(path)
+    }
+
     /// A command that runs in the top directory.
     ///
     /// `cargo run` describes *this* package in the environment. Passed on, that would look like a change to every build

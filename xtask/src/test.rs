@@ -35,12 +35,6 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "lint", what: "clippy has nothing to say", needs: &[], run: lint },
     Step { name: "build", what: "all programs build", needs: &[], run: build },
     Step {
-        name: "unit",
-        what: "unit, property, scenario and contract tests",
-        needs: &["build"],
-        run: unit,
-    },
-    Step {
         name: "docs",
         what: "examples in the documentation compile and run; the book is up to date",
         needs: &["build"],
@@ -57,6 +51,12 @@ pub(crate) const STEPS: &[Step] = &[
         what: "the clients of foreign APIs are there as pinned and start",
         needs: &[],
         run: clients::ensure,
+    },
+    Step {
+        name: "unit",
+        what: "unit, property, scenario and contract tests",
+        needs: &["build", "engine"],
+        run: unit,
     },
     Step {
         name: "acceptance",
@@ -131,10 +131,13 @@ fn acceptance(top: &Top) -> Result<()> {
 
 /// Runs tests with nextest where it is installed, else with cargo's own runner.
 fn tests(top: &Top, packages: &[&str]) -> Result<()> {
-    let programs = top.join("target/debug");
+    let programs = top.built("debug");
     for program in ["muster", "simpleservice"] {
         if !programs.join(program).is_file() {
-            bail!("there is no target/debug/{program}; `cargo xtask test --only build` makes it");
+            bail!(
+                "there is no {program} in {}; `cargo xtask test --only build` makes it",
+                programs.display()
+            );
         }
     }
     let mut command = match is_installed("cargo-nextest") {
@@ -143,6 +146,8 @@ fn tests(top: &Top, packages: &[&str]) -> Result<()> {
     };
     command
         .args(packages)
+        // Tests that need Docker fail without it instead of passing over it.
+        .env("MUSTER_NEED_DOCKER", "1")
         .env("MUSTER_BIN", programs.join("muster"))
         .env("MUSTER_SIMPLESERVICE", programs.join("simpleservice"));
     run(&mut command)

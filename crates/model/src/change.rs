@@ -98,7 +98,7 @@ impl State {
         };
         let Some(earlier) = earlier else {
             let known: Vec<_> = service.revisions.keys().map(u32::to_string).collect();
-            let wanted = to.map_or("an earlier revision".into(), |n| format!("revision {n}"));
+            let wanted = to.map_or("earlier revision".into(), |n| format!("revision {n}"));
             let known = known.join(", ");
             let message = format!("{id} has no {wanted} to go back to: it has {known}");
             return Err(Refusal::Conflict { message });

@@ -244,8 +244,10 @@ impl Observed {
     pub fn is_drained(&self, instance: &InstanceId, gateways: &[NodeId]) -> bool {
         let Some(generation) = self.published.without(instance) else { return false };
         gateways.iter().all(|node| {
+            // A generation that was never published here is another past's, which says nothing.
+            let known = generation..=self.published.last;
             self.gateways.get(node).is_some_and(|gateway| {
-                gateway.generation >= generation && !gateway.busy.contains(instance)
+                known.contains(&gateway.generation) && !gateway.busy.contains(instance)
             })
         })
     }
@@ -336,4 +338,30 @@ pub fn not_serving(service: &Service, seat: Seat, status: Option<&Status>) -> Op
         });
     }
     (!status.ready).then(|| "it is not ready yet".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_words_about_tables_of_this_time_count() {
+        let instance: InstanceId = "/web~0.1".parse().expect("an id");
+        let node: NodeId = "n1".parse().expect("a name");
+        let mut observed = Observed {
+            published: Published {
+                first: 5,
+                last: 9,
+                left: BTreeMap::from([(instance.clone(), 7)]),
+                ..Published::default()
+            },
+            ..Observed::default()
+        };
+        for (generation, drained) in [(6, false), (7, true), (9, true), (10, false)] {
+            let status = GatewayStatus { generation, ..GatewayStatus::default() };
+            observed.gateways.insert(node.clone(), status);
+            let nodes = [node.clone()];
+            assert_eq!(observed.is_drained(&instance, &nodes), drained, "{generation}");
+        }
+    }
 }

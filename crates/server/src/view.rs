@@ -30,6 +30,10 @@ fn count(snapshot: &Snapshot, service: &Service, now: Timestamp) -> Counts {
             counts.outgoing += 1;
             continue;
         }
+        // What runs on a node that is out of sight is not known to run.
+        if snapshot.observed.is_lost(&placement.node, now) {
+            continue;
+        }
         let Some(status) = snapshot.observed.status(&service.id, *seat) else { continue };
         let spec = service.running_spec(placement.revision);
         counts.running += u32::from(status.phase == Phase::Running);

@@ -60,7 +60,7 @@ impl Dev {
     pub(super) fn start(top: &Top) -> Result<Dev> {
         let port = free_port()?;
         let listen = format!("127.0.0.1:{port}");
-        let mut command = top.command("target/release/muster");
+        let mut command = top.command(&top.built("release/muster").to_string_lossy());
         command.args([
             "dev",
             "--ephemeral",

@@ -60,7 +60,7 @@ pub(super) fn beside_haproxy(top: &Top) -> Result<Vec<Figure>> {
     let build =
         ["build", "--release", "--quiet", "-p", "muster-gateway", "--example", "bench_proxy"];
     shell::run(&mut top.cargo(&build))?;
-    let program = top.join("target/release/examples/bench_proxy");
+    let program = top.built("release/examples/bench_proxy");
     let program = program.to_str().context("the repository's path is text")?;
     let backend_port = free_port()?;
     let backend = format!("127.0.0.1:{backend_port}");

@@ -22,7 +22,7 @@ fn document(name: &str, instances: usize, run: &str) -> String {
 }
 
 fn process(top: &Top) -> String {
-    format!("process: {{ command: [\"{}\"] }}", top.join("target/release/simpleservice").display())
+    format!("process: {{ command: [\"{}\"] }}", top.built("release/simpleservice").display())
 }
 
 /// The milliseconds from when a deployment was accepted until all its instances ran, by the

@@ -32,7 +32,7 @@ pub(super) fn lines(page: &Page) -> Vec<Line> {
 
 /// Fails with what `muster` says about a command that it does not understand.
 pub(super) fn understood(top: &Top, line: &Line) -> Result<()> {
-    let muster = top.join("target/debug/muster");
+    let muster = top.built("debug/muster");
     let mut command = top.command(&muster.to_string_lossy());
     // A bare `muster` prints how to get started.
     let help = (!line.words.is_empty()).then_some("--help");

@@ -61,7 +61,7 @@ pub(crate) fn check(top: &Top) -> Result<()> {
 
 fn generated(top: &Top) -> Result<[(&'static str, String); 2]> {
     run(&mut top.cargo(&["build", "--quiet", "--bin", "muster"]))?;
-    let muster = top.join("target/debug/muster");
+    let muster = top.built("debug/muster");
     let say = |words: &[&str]| output(top.command(&muster.to_string_lossy()).args(words));
     let schema: Value = serde_json::from_str(&say(&["schema", "--output", "json"])?)
         .context("`muster schema` printed something else than JSON")?;

@@ -60,6 +60,16 @@ pub(crate) fn verdict(verdict: Verdict) -> (&'static str, Tone) {
     }
 }
 
+/// A command or the like for a table: on one line, and cut where it gets long.
+fn one_line(text: &str) -> String {
+    const CHARS_MAX: usize = 60;
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
 impl Row for ServiceView {
     const HEAD: &'static [&'static str] = &["SERVICE", "STATE", "READY", "REVISION", "AGE", "RUNS"];
     const WIDE: &'static [&'static str] = &["RUNNING", "HEALTHY", "OLD", "DEPLOYMENT", "WAITS FOR"];
@@ -77,7 +87,7 @@ impl Row for ServiceView {
             ratio(self.ready, self.instances),
             plain(self.revision),
             plain(age::since(self.applied_at, now)),
-            plain(&self.runs),
+            plain(one_line(&self.runs)),
         ]
     }
 
@@ -330,11 +340,22 @@ impl Row for Revision {
             plain(self.number),
             plain(age::since(self.created_at, now)),
             plain(self.spec.instances),
-            plain(runs),
+            plain(one_line(&runs)),
         ]
     }
 
     fn wide(&self, _: Timestamp) -> Vec<Cell> {
         Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_fit_into_tables() {
+        assert_eq!(one_line("while true\n  do echo hi\ndone"), "while true do echo hi done");
+        assert_eq!(one_line(&"é".repeat(90)), "é".repeat(60) + "…");
     }
 }
