@@ -8,15 +8,17 @@
 //! | `MUSTER_REVISION` | the revision it was placed at |
 //! | `MUSTER_RUN` | its nth start in place, from 1 |
 //! | `MUSTER_NODE` | the name of its node |
+//! | `MUSTER_DIR` | for processes: the instance's own directory |
 //! | `HOST` | the address of its node |
 //! | `PORT0`, `PORT1`, … | the ports to listen on, in the order of the spec |
 //! | `PORT` | the same as `PORT0` |
 //! | `PORTS` | all of them, with commas between |
 //! | `PORT_<NAME>` | the port of that name, in upper case, `-` as `_` |
-//! | `PATH`, `HOME` | for processes: the usual directories of programs, the instance's own directory |
+//! | `PATH`, `HOME` | for processes: the usual directories of programs, the same as `MUSTER_DIR` |
 //!
 //! In a container on the bridge network the ports are those inside the container. What the server
-//! adds for an instance wins over these, and what the user's document sets over all of them. Nothing of the agent's own environment is passed.
+//! adds for an instance wins over these, and what the user's document sets over all of them.
+//! Nothing of the agent's own environment is passed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,9 +26,6 @@ use std::path::Path;
 use model::{Network, NodeId, Spec};
 
 use crate::core::Seed;
-
-/// What stands for the number of the run in variables that the server adds.
-const RUN: &str = "${MUSTER_RUN}";
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -55,6 +54,7 @@ pub(crate) fn environment(seed: &Seed, place: Place<'_>) -> Vec<(String, String)
     set("HOST".into(), place.address.into());
     if spec.process.is_some() {
         set("PATH".into(), PATH.into());
+        set("MUSTER_DIR".into(), place.dir.display().to_string());
         set("HOME".into(), place.dir.display().to_string());
     }
     let inner = inner_ports(spec, ports);
@@ -70,10 +70,19 @@ pub(crate) fn environment(seed: &Seed, place: Place<'_>) -> Vec<(String, String)
         let all: Vec<_> = inner.iter().map(u16::to_string).collect();
         set("PORTS".into(), all.join(","));
     }
-    let own = own.iter();
-    env.extend(own.map(|(name, value)| (name.clone(), value.replace(RUN, &run.to_string()))));
+    let own: Vec<_> =
+        own.iter().map(|(name, value)| (name.clone(), filled_in(value, &env))).collect();
+    env.extend(own);
     env.extend(spec.env.iter().map(|(name, value)| (name.clone(), value.clone())));
     env.into_iter().collect()
+}
+
+/// A value with the agent's own variables in the place of their names.
+fn filled_in(value: &str, known: &BTreeMap<String, String>) -> String {
+    let known = known.iter().filter(|_| value.contains("${"));
+    known.fold(value.into(), |filled: String, (name, value)| {
+        filled.replace(&format!("${{{name}}}"), value)
+    })
 }
 
 /// The ports as the instance itself sees them.
@@ -101,8 +110,10 @@ mod tests {
             spec: Arc::new(spec),
             ports: vec![20001, 20002],
             env: BTreeMap::from([
-                ("TASK".to_string(), "web.${MUSTER_RUN}".to_string()),
-                ("MODE".to_string(), "server's".to_string()),
+                ("TASK".to_string(), "web.${MUSTER_SLOT}.${MUSTER_RUN}".to_string()),
+                ("SANDBOX".to_string(), "${MUSTER_DIR}/${NOTHING}".to_string()),
+                ("PORT1".to_string(), "31002".to_string()),
+                ("COLOR".to_string(), "blue".to_string()),
             ]),
         };
         let node = "n1".parse().unwrap();
@@ -126,8 +137,10 @@ mod tests {
                 ("PORT", Some("20001")),
                 ("PORT0", Some("20001")),
                 ("MUSTER_RUN", Some("3")),
-                ("TASK", Some("web.3")),
-                ("PORT1", Some("20002")),
+                ("TASK", Some("web.2.3")),
+                ("SANDBOX", Some("/data/x/${NOTHING}")),
+                ("MUSTER_DIR", Some("/data/x")),
+                ("PORT1", Some("31002")),
                 ("PORTS", Some("20001,20002")),
                 ("PORT_HTTP", Some("20001")),
                 ("PORT_ADMIN_UI", Some("20002")),
@@ -152,7 +165,7 @@ mod tests {
                 "ports": [{"container": 80}, {}],
             })
         };
-        check(document("bridge"), &[("PORT0", Some("80")), ("PORT1", Some("20002"))]);
+        check(document("bridge"), &[("PORT0", Some("80")), ("PORTS", Some("80,20002"))]);
         check(document("host"), &[("PORT0", Some("20001")), ("PATH", None), ("HOME", None)]);
     }
 }

@@ -240,6 +240,7 @@ fn assignment(name: &str, mut document: serde_json::Value) -> Assignment {
         revision: 1,
         goal,
         ports: Vec::new(),
+        retries: 0,
         env: Default::default(),
         spec: Arc::new(serde_json::from_value(document).unwrap()),
     }

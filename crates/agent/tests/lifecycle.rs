@@ -39,6 +39,7 @@ fn assignment(name: &str, mut document: Value, goal: Assigned) -> Assignment {
         revision: 1,
         goal,
         ports: vec![],
+        retries: 0,
         env: Default::default(),
         spec,
     }
@@ -163,6 +164,20 @@ fn a_run_that_ends_is_started_again_at_once_then_ever_later() {
     assert_eq!(rig.status("a").failures, 0);
     rig.exited("a", 6);
     assert_eq!(rig.done(), ["start /a~0.1 run 7"]);
+}
+
+#[test]
+fn who_is_asked_to_try_again_waits_no_longer() {
+    let mut rig = Rig::new();
+    let failing = run("a", json!({"restart": {"first": "1h"}}));
+    rig.assign(true, vec![failing.clone()]);
+    rig.started("a", 1);
+    rig.exited("a", 1);
+    rig.assign(false, vec![failing.clone()]);
+    assert_eq!(rig.done(), ["start /a~0.1 run 1"], "the same assignment again asks for nothing");
+    rig.assign(false, vec![Assignment { retries: 1, ..failing }]);
+    assert_eq!(rig.done(), ["start /a~0.1 run 2"]);
+    assert_eq!(rig.status("a").failures, 0);
 }
 
 #[test]

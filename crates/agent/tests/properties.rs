@@ -197,6 +197,7 @@ impl World {
                 revision: 1,
                 goal: if stop { Assigned::Stop } else { Assigned::Run },
                 ports: vec![20000],
+                retries: 0,
                 env: Default::default(),
                 spec: spec(),
             }

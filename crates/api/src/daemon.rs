@@ -33,13 +33,20 @@ pub struct Assignment {
     pub goal: Assigned,
     /// Its ports on the node, in the order of the spec's ports.
     pub ports: Vec<u16>,
-    /// Variables of this instance beside those of its spec; `${MUSTER_RUN}` in them stands for
-    /// the number of its run.
+    /// Whenever this changes, what waits after failures is started at once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retries: u32,
+    /// Variables of this instance beside those of its spec, which win over them. `${MUSTER_RUN}`,
+    /// and so each variable that the agent itself sets, stands for its value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
     /// What to run and how to check it. Between two documents only what needs no new start
     /// changes: checks, restart, stop, labels.
     pub spec: Arc<Spec>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// What is wanted of an assigned instance.

@@ -100,13 +100,7 @@ impl State {
             Command::Undo { service, to } => self.undo(service, to, at),
             Command::RemoveServices(services) => self.remove_services(services, at),
             Command::Kill { instances, scale } => self.kill(instances, scale, at),
-            Command::ResetDelay { service } => {
-                self.known_service(&service)?;
-                let slots = &mut self.service_mut(&service)?.slots;
-                slots.iter_mut().for_each(|slot| slot.failures = 0);
-                let changed = BTreeSet::from([Key::Service(service)]);
-                Ok(Applied { changed, ..Applied::default() })
-            }
+            Command::ResetDelay { service } => self.reset_delay(service, at),
             Command::Asked { by, then } => {
                 let applied = self.apply(*then, at)?;
                 for id in applied.changes.iter().filter_map(|change| change.deployment) {

@@ -157,6 +157,18 @@ impl State {
         Ok(applied)
     }
 
+    pub(crate) fn reset_delay(&mut self, id: ServiceId, at: Timestamp) -> Outcome {
+        self.known_service(&id)?;
+        let service = self.service_mut(&id)?;
+        service.slots.iter_mut().for_each(|slot| slot.failures = 0);
+        service.retries = service.retries.wrapping_add(1);
+        let mut applied =
+            Applied { changed: [Key::Service(id.clone())].into(), ..Applied::default() };
+        applied.change("service", &id, Verdict::Updated);
+        applied.event(at, "delay-reset", &id, Some(&id), "what failed is tried again at once");
+        Ok(applied)
+    }
+
     /// A service, or a refusal that names the most similar one.
     pub fn known_service(&self, id: &ServiceId) -> Result<&Arc<Service>, Refusal> {
         self.service(id).ok_or_else(|| self.unknown_service(id))
@@ -489,6 +501,7 @@ fn blank(id: &ServiceId, attempts_before: u32) -> Service {
         removing: false,
         slots: Vec::new(),
         attempts_before,
+        retries: 0,
         revisions: BTreeMap::new(),
         placements: BTreeMap::new(),
     }

@@ -47,7 +47,8 @@ pub enum Command {
         /// Whether their services shall have that many fewer from now on; else they are replaced.
         scale: bool,
     },
-    /// Let a service's next placements not wait for what failed before.
+    /// Let a service's next placements, and the next starts of its instances, not wait for what
+    /// failed before.
     ResetDelay {
         /// The service.
         service: ServiceId,

@@ -55,6 +55,9 @@ pub struct Service {
     /// So many attempts of each slot may have been another service's of this path, which was
     /// removed: the id of an instance is never given twice.
     pub attempts_before: u32,
+    /// How often a user has asked not to wait after failures: agents start what waits whenever
+    /// this changes.
+    pub retries: u32,
     /// Its revisions, by number.
     pub revisions: BTreeMap<RevisionNumber, Arc<Revision>>,
     /// Its instances.
@@ -86,6 +89,9 @@ pub struct ServiceHead {
     /// See [`Service::attempts_before`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts_before: u32,
+    /// See [`Service::retries`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retries: u32,
 }
 
 /// Why the revision aimed for is not the newest one.
@@ -278,6 +284,7 @@ impl Service {
             removing: self.removing,
             slots: self.slots.clone(),
             attempts_before: self.attempts_before,
+            retries: self.retries,
         }
     }
 }
@@ -293,6 +300,7 @@ impl From<ServiceHead> for Service {
             removing: head.removing,
             slots: head.slots,
             attempts_before: head.attempts_before,
+            retries: head.retries,
             revisions: BTreeMap::new(),
             placements: BTreeMap::new(),
         }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use api::{Assigned, Assignment, Assignments};
 use model::{Goal, InstanceId, NodeId, Service, State};
 
-use crate::marathon::{self, app::Apps};
+use crate::marathon::app::Apps;
+use crate::marathon::environment::environment;
 
 /// What `node` should run.
 pub(crate) fn assigned(
@@ -32,7 +33,8 @@ fn assignment(service: &Service, id: &InstanceId, apps: &Apps) -> Option<Assignm
             Goal::Stop { .. } => Assigned::Stop,
         },
         ports: placement.ports.clone(),
-        env: marathon::task::environment(apps, service, id, placement),
+        retries: service.retries,
+        env: environment(apps, service, id, placement),
         spec: service.running_spec(placement.revision).clone(),
     })
 }

@@ -131,7 +131,15 @@ impl Instance {
         self.leaving |= assignment.goal == Assigned::Stop;
         self.unassigned = false;
         match &self.assignment {
-            Some(before) => self.checks.change(&before.spec, &assignment.spec, now),
+            Some(before) => {
+                self.checks.change(&before.spec, &assignment.spec, now);
+                if before.retries != assignment.retries {
+                    self.status.failures = 0;
+                    if let Stage::Waiting(until) = self.stage {
+                        self.stage = Stage::Waiting(until.min(now));
+                    }
+                }
+            }
             None if self.stage == Stage::Running => {
                 let started_at = self.status.started_at.unwrap_or(now);
                 self.checks.resume(&assignment.spec, started_at, &[], false, now);

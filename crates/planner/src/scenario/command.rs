@@ -74,6 +74,7 @@ pub fn execute(world: &mut World, line: &str) -> Result<Vec<String>, Error> {
             world.apply(Command::Scale { service, instances })
         }
         "restart" => world.apply(Command::Restart { service: parse(first()?)? }),
+        "retry" => world.apply(Command::ResetDelay { service: parse(first()?)? }),
         "undo" => {
             let to = rest.get(1).map(|number| parse(number)).transpose()?;
             world.apply(Command::Undo { service: parse(first()?)?, to })

@@ -35,8 +35,10 @@ impl Core {
                 }
                 Key::Service(id) => {
                     // Another revision of the same template changes checks in place.
-                    let target = |state: &State| Some(state.service(id)?.target);
-                    if target(&self.durable) != target(&self.state) {
+                    let told = |state: &State| {
+                        state.service(id).map(|service| (service.target, service.retries))
+                    };
+                    if told(&self.durable) != told(&self.state) {
                         let placements = self.state.service(id).map(|s| s.placements.values());
                         nodes.extend(placements.into_iter().flatten().map(|p| p.node.clone()));
                     }

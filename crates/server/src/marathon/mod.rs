@@ -6,6 +6,7 @@
 //! Each name of theirs leads back to ours without a table, see `name`.
 
 pub(crate) mod app;
+pub(crate) mod environment;
 pub(crate) mod event;
 pub(crate) mod failure;
 pub(crate) mod feed;

@@ -1,12 +1,10 @@
 //! Runs of instances as tasks.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{CheckResult, Exit, Goal, InstanceId, Phase, Placement, Service, Status, Timestamp};
 use serde::Serialize;
 
-use super::app::{Apps, DOOR};
 use super::name;
 use crate::control::Snapshot;
 
@@ -150,26 +148,4 @@ pub(crate) fn of<'a>(
 pub(crate) fn version(service: &Service, revision: model::RevisionNumber) -> Timestamp {
     let known = service.revisions.get(&revision).unwrap_or_else(|| service.target());
     known.created_at
-}
-
-/// The variables that Marathon sets in a task beside those that its app tells, for apps that came
-/// through this door.
-pub(crate) fn environment(
-    apps: &Apps,
-    service: &Service,
-    id: &InstanceId,
-    placement: &Placement,
-) -> BTreeMap<String, String> {
-    let mut env = BTreeMap::new();
-    let Some(revision) = service.revisions.get(&placement.revision) else { return env };
-    if revision.source.as_ref().is_none_or(|source| source.door != DOOR) {
-        return env;
-    }
-    env.insert("MARATHON_APP_VERSION".into(), revision.created_at.to_string());
-    env.insert("MESOS_TASK_ID".into(), format!("{}._app.${{MUSTER_RUN}}", name::instance(id)));
-    let service_ports = apps.of(service, revision).service_ports();
-    for (service_port, port) in service_ports.iter().zip(&placement.ports) {
-        env.insert(format!("PORT_{service_port}"), port.to_string());
-    }
-    env
 }
