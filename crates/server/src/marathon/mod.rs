@@ -15,5 +15,7 @@ pub(crate) mod mesos;
 pub(crate) mod name;
 pub(crate) mod plan;
 pub(crate) mod queue;
+#[cfg(test)]
+mod rig;
 pub(crate) mod task;
 pub(crate) mod teller;

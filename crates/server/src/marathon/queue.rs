@@ -1,15 +1,18 @@
-//! What waits, as Marathon's queue: each app with instances that have no place or wait for their
-//! next start, and why, node by node.
+//! What waits, as Marathon's queue: each app with instances that have no place yet or wait for
+//! their next start, and why.
+//!
+//! Marathon's own keys tell of nodes that turned an app down, and of delays after failures. That
+//! an app waits for others, or stands still, has no key: `embed=waits` shows everything in words.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{NodeId, Phase, Reason, Service, ServiceId, Timestamp, Wait};
+use model::{Availability, NodeId, Phase, Reason, Service, ServiceId, Status, Timestamp, Wait};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::app::{Look, Versioned};
 
-/// Marathon's reasons for turning an offer down, in the order in which it tells them.
+/// Marathon's reasons for turning an offer down, in the order in which it looks at them.
 const REASONS: [&str; 10] = [
     "UnfulfilledRole",
     "UnfulfilledConstraint",
@@ -23,7 +26,7 @@ const REASONS: [&str; 10] = [
     "DeclinedScarceResources",
 ];
 
-/// Our reason in Marathon's words.
+/// Our reason in Marathon's word.
 fn word(reason: &Reason) -> &'static str {
     match reason {
         Reason::Role { .. } => "UnfulfilledRole",
@@ -37,99 +40,206 @@ fn word(reason: &Reason) -> &'static str {
     }
 }
 
-/// An app that waits.
-struct Waiting {
-    count: u32,
-    /// Until when a delay lasts after failures.
-    until: Option<Timestamp>,
-    /// Why no node can take it.
-    nodes: Arc<[(NodeId, Reason)]>,
+/// What is shown of what waits, beside what always is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Embed {
+    /// Each node that turned an app down.
+    pub(crate) last_unused_offers: bool,
+    /// Everything that an app waits for, in words. Not Marathon's.
+    pub(crate) waits: bool,
 }
 
-fn waiting(look: &Look<'_>, service: &Service) -> Option<Waiting> {
-    let placed = service.placements.values().filter(|placement| placement.is_wanted()).count();
-    let missing = service.wanted().saturating_sub(u32::try_from(placed).unwrap_or(u32::MAX));
+/// An app that waits.
+struct Waiting<'a> {
+    /// Instances to be started.
+    count: u32,
+    since: Timestamp,
+    /// When the next of them is started, if it waits for no more than that.
+    until: Option<Timestamp>,
+    /// If no node can take one: why each of them cannot.
+    nodes: Option<&'a Arc<[(NodeId, Reason)]>>,
+    waits: Vec<String>,
+}
+
+/// What a service waits for before more of its instances are started. Instances that only wait
+/// for their turn in a rollout are not in Marathon's queue yet.
+fn waiting<'a>(look: &Look<'a>, service: &Service) -> Option<Waiting<'a>> {
+    let mut waiting =
+        Waiting { count: 0, since: look.now, until: None, nodes: None, waits: Vec::new() };
     let waits = look.snapshot.waits.get(&service.id).map(Vec::as_slice).unwrap_or_default();
-    let until = waits.iter().find_map(|wait| match wait {
-        Wait::BackOff { until } => Some(*until),
-        _ => None,
-    });
-    let nodes = waits.iter().find_map(|wait| match wait {
-        Wait::NoNode { nodes } => Some(Arc::clone(nodes)),
-        _ => None,
-    });
-    // Those that wait on their node for their next start have failed there.
-    let statuses = look.snapshot.observed.instances.get(&service.id);
-    let restarting = statuses.into_iter().flat_map(|statuses| statuses.values());
-    let restarting = restarting.filter(|s| s.phase == Phase::Starting && s.failures > 0).count();
-    let count = missing + u32::try_from(restarting).unwrap_or(u32::MAX);
-    let none = || Arc::from(Vec::new());
-    (count > 0).then(|| Waiting { count, until, nodes: nodes.unwrap_or_else(none) })
+    for wait in waits {
+        match wait {
+            Wait::NoNode { nodes } => waiting.nodes = Some(nodes),
+            Wait::BackOff { until } => waiting.until = Some(*until),
+            Wait::Dependencies { .. } | Wait::Still { .. } => {}
+            _ => continue,
+        }
+        waiting.waits.push(wait.to_string());
+    }
+    let mut stay = 0;
+    let mut restarting = Vec::new();
+    for (seat, placement) in &service.placements {
+        let status = look.snapshot.observed.status(&service.id, *seat);
+        let node = look.snapshot.state.node(&placement.node);
+        let leaves = !placement.is_wanted()
+            || !service.is_current(placement.revision)
+            || look.snapshot.observed.is_lost(&placement.node, look.now)
+            || node.is_none_or(|node| node.node.availability == Availability::Draining);
+        let spec = service.running_spec(placement.revision);
+        if leaves || status.is_some_and(|status| status.is_unhealthy(spec)) {
+            continue;
+        }
+        stay += 1;
+        let is_restarting = |status: &&Status| {
+            status.phase == Phase::Starting && status.failures > 0 && status.started_at.is_none()
+        };
+        if let Some(status) = status.filter(is_restarting) {
+            let until = status.since.after(spec.restart.delay(status.failures));
+            waiting.until = Some(waiting.until.map_or(until, |known| known.min(until)));
+            restarting.push(status);
+        }
+    }
+    let missing = service.wanted().saturating_sub(stay);
+    if missing > 0 && !waiting.waits.is_empty() {
+        waiting.count = missing;
+        waiting.since = missing_since(look, service);
+    }
+    for status in restarting {
+        waiting.count += 1;
+        waiting.since = waiting.since.min(status.since);
+        waiting.waits.extend(status.message.clone());
+    }
+    (waiting.count > 0).then_some(waiting)
+}
+
+/// Since when instances are missing, as far as that is known: since they were asked for, or since
+/// the last one was given up.
+fn missing_since(look: &Look<'_>, service: &Service) -> Timestamp {
+    let deployment = look.snapshot.state.deployment_of(service);
+    let asked = deployment.map_or(service.target().created_at, |d| d.created_at);
+    let failed = service.slots.iter().filter(|slot| slot.failures > 0).map(|slot| slot.failed_at);
+    let observed = &look.snapshot.observed;
+    let nodes = service.placements.values().map(|placement| &placement.node);
+    let lost = nodes.filter(|node| observed.is_lost(node, look.now));
+    let lost = lost.filter_map(|node| observed.agents.get(node).map(|agent| agent.seen_at));
+    failed.chain(lost).fold(asked, Timestamp::max)
+}
+
+/// An app in the queue, with the keys that all clients know.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Item {
+    app: Value,
+    count: u32,
+    delay: Delay,
+    since: Timestamp,
+    processed_offers_summary: Summary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_unused_offers: Option<Vec<Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits: Option<Vec<String>>,
+}
+
+/// How long it is until the next start is tried. Overdue is what waits for a node.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Delay {
+    time_left_seconds: u64,
+    overdue: bool,
+}
+
+/// What became of offers: of nodes, that is, when they were last looked at.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    processed_offers_count: usize,
+    unused_offers_count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_unused_offer_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_offer_at: Option<Timestamp>,
+    reject_summary_last_offers: Vec<Declined>,
+    reject_summary_launch_attempt: Vec<Declined>,
+}
+
+/// How many of the nodes that came so far were turned down for a reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Declined {
+    reason: &'static str,
+    declined: usize,
+    processed: usize,
+}
+
+/// Nodes by the first reason that holds for them: who was turned down for one is not looked at for
+/// the next.
+fn funnel(nodes: &[(NodeId, Reason)]) -> Vec<Declined> {
+    let mut processed = nodes.len();
+    let step = |reason: &&'static str| {
+        let declined = nodes.iter().filter(|(_, known)| word(known) == *reason).count();
+        let step = Declined { reason, declined, processed };
+        processed -= declined;
+        step
+    };
+    REASONS.iter().map(step).collect()
 }
 
 /// The queue.
-pub(crate) fn queue(look: &Look<'_>, with_offers: bool) -> Vec<Value> {
+pub(crate) fn queue(look: &Look<'_>, embed: Embed) -> Vec<Item> {
     let services = look.snapshot.state.services().filter(|service| !service.removing);
-    let item = |service: &Arc<Service>| {
-        let waiting = waiting(look, service)?;
-        Some(item(look, service, &waiting, with_offers))
-    };
+    let item = |service: &Arc<Service>| Some(item(look, service, waiting(look, service)?, embed));
     services.filter_map(item).collect()
 }
 
 /// Whether an app is in the queue.
 pub(crate) fn has(look: &Look<'_>, id: &ServiceId) -> bool {
-    let service = look.snapshot.state.service(id);
+    let service = look.snapshot.state.service(id).filter(|service| !service.removing);
     service.is_some_and(|service| waiting(look, service).is_some())
 }
 
-fn item(look: &Look<'_>, service: &Arc<Service>, waiting: &Waiting, with_offers: bool) -> Value {
-    let Waiting { count, until, nodes } = waiting;
-    let left = until.map_or(0, |until| until.since(look.now).0.div_ceil(1000));
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for (_, reason) in nodes.iter() {
-        *counts.entry(word(reason)).or_default() += 1;
-    }
-    let summary: Vec<Value> = REASONS
-        .iter()
-        .map(|reason| {
-            let declined = counts.get(reason).copied().unwrap_or(0);
-            json!({ "reason": reason, "declined": declined, "processed": nodes.len() })
-        })
-        .collect();
-    let target = service.target();
-    let app = look.apps.target(service);
-    let mut item = json!({
-        "app": Versioned::new(&app, service, target),
-        "count": count,
-        "delay": { "timeLeftSeconds": left, "overdue": left == 0 },
-        "since": target.created_at,
-        "processedOffersSummary": {
-            "processedOffersCount": nodes.len(),
-            "unusedOffersCount": nodes.len(),
-            "lastUnusedOfferAt": (!nodes.is_empty()).then_some(look.now),
-            "lastUsedOfferAt": null,
-            "rejectSummaryLastOffers": summary,
-            "rejectSummaryLaunchAttempt": summary,
+fn item(look: &Look<'_>, service: &Service, waiting: Waiting<'_>, embed: Embed) -> Item {
+    let (app, target) = (look.apps.target(service), service.target());
+    let nodes = waiting.nodes.map(|nodes| &**nodes).unwrap_or_default();
+    let overdue = waiting.nodes.is_some();
+    let until = waiting.until.filter(|_| !overdue);
+    let declined = funnel(nodes);
+    let offers = || nodes.iter().map(|(id, reason)| offer(look, id, reason)).collect();
+    Item {
+        app: json!(Versioned::new(&app, service, target)),
+        count: waiting.count,
+        delay: Delay {
+            time_left_seconds: until.map_or(0, |until| until.since(look.now).0.div_ceil(1000)),
+            overdue,
         },
-    });
-    if with_offers {
-        item["lastUnusedOffers"] = nodes.iter().map(|node| offer(look, node)).collect();
+        since: waiting.since,
+        processed_offers_summary: Summary {
+            processed_offers_count: nodes.len(),
+            unused_offers_count: nodes.len(),
+            last_unused_offer_at: (!nodes.is_empty()).then_some(look.now),
+            last_used_offer_at: service.placements.values().map(|p| p.placed_at).max(),
+            reject_summary_last_offers: declined.clone(),
+            reject_summary_launch_attempt: declined,
+        },
+        last_unused_offers: embed.last_unused_offers.then(offers),
+        waits: embed.waits.then_some(waiting.waits),
     }
-    item
 }
 
-/// A node that an app was not put on, as the offer that was not used.
-fn offer(look: &Look<'_>, (id, reason): &(NodeId, Reason)) -> Value {
+/// A node that an app was not put on, as the offer that was not used: what it has left, and why it
+/// was turned down, in Marathon's word and in ours.
+fn offer(look: &Look<'_>, id: &NodeId, reason: &Reason) -> Value {
     let node = look.snapshot.state.node(id);
-    let free = node.and_then(|node| {
-        let capacity = node.node.capacity?;
+    let capacity = node.and_then(|node| Some((node, node.node.capacity?)));
+    let (cpus, mem) = capacity.map_or((0, 0), |(node, capacity)| {
         let cpus = capacity.cpu.0.saturating_sub(node.used.cpu.0);
-        let mem = capacity.memory.0.saturating_sub(node.used.memory.0);
-        Some((f64::from(cpus) / 1000.0, mem as f64 / f64::from(1 << 20)))
+        (cpus, capacity.memory.0.saturating_sub(node.used.memory.0))
     });
-    let (cpus, mem) = free.unwrap_or_default();
-    let scalar = |name: &str, value: f64| json!({ "name": name, "scalar": value, "role": "*" });
+    let (cpus, mem) = (f64::from(cpus) / 1000.0, mem as f64 / f64::from(1 << 20));
+    let scalar = |name: &str, value: f64| json!({ "name": name, "role": "*", "scalar": value });
+    let ports = node.map(|node| node.node.ports).map(|(begin, end)| {
+        let ranges = [json!({ "begin": begin, "end": end })];
+        json!({ "name": "ports", "role": "*", "ranges": ranges })
+    });
+    let resources = [scalar("cpus", cpus), scalar("mem", mem)].into_iter().chain(ports);
     let labels = node.into_iter().flat_map(|node| &node.node.labels);
     let attribute = |(name, text): (&String, &String)| json!({ "name": name, "text": text });
     json!({
@@ -137,11 +247,151 @@ fn offer(look: &Look<'_>, (id, reason): &(NodeId, Reason)) -> Value {
             "id": id,
             "hostname": node.map(|node| node.node.address.clone()).unwrap_or_default(),
             "agentId": id,
-            "resources": [scalar("cpus", cpus), scalar("mem", mem)],
+            "resources": resources.collect::<Vec<_>>(),
             "attributes": labels.map(attribute).collect::<Vec<_>>(),
         },
         "timestamp": look.now,
-        "reason": [word(reason)],
-        "details": reason.to_string(),
+        "reason": [word(reason).to_string(), reason.to_string()],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::Rig;
+    use super::*;
+
+    const ALL: Embed = Embed { last_unused_offers: true, waits: true };
+
+    fn shown(rig: &Rig, embed: Embed) -> Value {
+        rig.look(|look| json!(queue(look, embed)))
+    }
+
+    /// App, count, seconds left, overdue, since, and the words.
+    fn short(rig: &Rig) -> Vec<String> {
+        let line = |item: &Value| {
+            let delay = &item["delay"];
+            let (left, overdue) = (&delay["timeLeftSeconds"], &delay["overdue"]);
+            let waits: Vec<_> =
+                item["waits"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+            let (id, since) = (item["app"]["id"].as_str(), item["since"].as_str());
+            let (id, since) = (id.unwrap(), &since.unwrap()[14..19]);
+            format!("{id} {} {left}s {overdue} {since} {}", item["count"], waits.join("|"))
+        };
+        shown(rig, ALL).as_array().unwrap().iter().map(line).collect()
+    }
+
+    fn running(_: &mut Status) {}
+
+    #[test]
+    fn an_app_that_fits_nowhere_is_shown_with_every_nodes_reason() {
+        let mut rig = Rig::new(&["n1", "n2", "n3"]);
+        let constraints = json!([["hostname", "LIKE", "n[12]"]]);
+        rig.app(&json!({"id": "/a", "cmd": "run", "cpus": 9, "instances": 2,
+            "constraints": constraints}));
+        rig.now.0 += 5_000;
+        let items = shown(&rig, Embed::default());
+        let item = &items[0];
+        let keys =
+            |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+        let sorted = |keys: &str| -> Vec<String> {
+            let mut keys: Vec<_> = keys.split(' ').map(String::from).collect();
+            keys.sort();
+            keys
+        };
+        assert_eq!(keys(item), sorted("app count delay since processedOffersSummary"));
+        assert_eq!(item["count"], 2);
+        assert_eq!(item["delay"], json!({"timeLeftSeconds": 0, "overdue": true}));
+        assert_eq!(item["since"], "1970-01-01T00:01:40.000Z");
+        assert_eq!(item["app"]["versionInfo"]["lastScalingAt"], item["since"]);
+        let summary = &item["processedOffersSummary"];
+        let expected = sorted(
+            "processedOffersCount unusedOffersCount lastUnusedOfferAt rejectSummaryLastOffers \
+             rejectSummaryLaunchAttempt",
+        );
+        assert_eq!(keys(summary), expected);
+        assert_eq!(summary["processedOffersCount"], 3);
+        let steps = summary["rejectSummaryLastOffers"].as_array().unwrap();
+        let steps: Vec<_> = steps
+            .iter()
+            .map(|step| (step["reason"].as_str().unwrap(), &step["declined"], &step["processed"]))
+            .collect();
+        let reasons: Vec<_> = steps.iter().map(|(reason, ..)| *reason).collect();
+        assert_eq!(reasons, REASONS);
+        let (zero, one, two, three) = (json!(0), json!(1), json!(2), json!(3));
+        assert_eq!(steps[0], ("UnfulfilledRole", &zero, &three));
+        assert_eq!(steps[1], ("UnfulfilledConstraint", &one, &three));
+        assert_eq!(steps[4], ("InsufficientCpus", &two, &two));
+        assert_eq!(steps[5], ("InsufficientMemory", &zero, &zero));
+
+        let embedded = shown(&rig, ALL);
+        let offers = embedded[0]["lastUnusedOffers"].as_array().unwrap();
+        let reasons: Vec<_> = offers.iter().map(|offer| offer["reason"].clone()).collect();
+        assert_eq!(reasons[0], json!(["InsufficientCpus", "cpu: 9 needed, 8 free"]));
+        assert_eq!(reasons[2][0], "UnfulfilledConstraint");
+        assert_eq!(offers[0]["offer"]["hostname"], "10.0.0.1");
+        assert_eq!(offers[0]["offer"]["attributes"], json!([{"name": "rack", "text": "r1"}]));
+        assert_eq!(offers[0]["offer"]["resources"][0]["scalar"], 8.0);
+        assert_eq!(offers[0]["timestamp"], "1970-01-01T00:01:45.000Z");
+    }
+
+    #[test]
+    fn a_cluster_without_nodes_has_no_offers() {
+        let mut rig = Rig::new(&[]);
+        rig.app(&json!({"id": "/a", "cmd": "run"}));
+        let line = "/a 1 0s true 01:40 the cluster has no nodes: start one with `muster agent`";
+        assert_eq!(short(&rig), [line]);
+    }
+
+    #[test]
+    fn what_waits_for_others_says_so_and_is_not_overdue() {
+        let mut rig = Rig::new(&["n1"]);
+        rig.app(&json!({"id": "/db", "cmd": "run"}));
+        rig.now.0 += 5_000;
+        rig.app(&json!({"id": "/web", "cmd": "run", "instances": 3, "dependencies": ["/db"]}));
+        assert_eq!(short(&rig), ["/web 3 0s false 01:45 waits for /db"]);
+        assert!(!rig.look(|look| has(look, &"/db".parse().unwrap())));
+        rig.report("/db~0.1", Phase::Running, running);
+        rig.now.0 += 60_000;
+        rig.plan();
+        assert_eq!(short(&rig), [""; 0]);
+    }
+
+    #[test]
+    fn an_instance_that_waits_to_be_started_again_says_how_long() {
+        let mut rig = Rig::new(&["n1"]);
+        rig.app(&json!({"id": "/a", "cmd": "run", "instances": 2, "backoffSeconds": 10,
+            "backoffFactor": 2}));
+        rig.report("/a~0.1", Phase::Running, running);
+        rig.report("/a~1.1", Phase::Starting, |status| {
+            (status.run, status.failures) = (3, 2);
+            status.message = Some("exit code 1; waits 10s before it is started again".into());
+        });
+        rig.now.0 += 2_500;
+        let line = "/a 1 8s false 01:40 exit code 1; waits 10s before it is started again";
+        assert_eq!(short(&rig), [line]);
+        assert!(rig.look(|look| has(look, &"/a".parse().unwrap())));
+    }
+
+    #[test]
+    fn a_rollout_that_takes_its_course_is_not_in_the_queue() {
+        let mut rig = Rig::new(&["n1"]);
+        let app = |cmd: &str, cpus: f64| {
+            json!({"id": "/a", "cmd": cmd, "instances": 2, "cpus": cpus,
+                "upgradeStrategy": {"minimumHealthCapacity": 1, "maximumOverCapacity": 0.5}})
+        };
+        rig.app(&app("run", 0.1));
+        for instance in ["/a~0.1", "/a~1.1"] {
+            rig.report(instance, Phase::Running, running);
+        }
+        rig.now.0 += 60_000;
+        rig.plan();
+        rig.app(&app("walk", 9.0));
+        assert_eq!(
+            short(&rig),
+            ["/a 2 0s true 02:40 no node of 1 can take it; n1: cpu: 9 needed, 7.8 free"]
+        );
+        rig.app(&app("walk", 0.1));
+        assert!(rig.state.placement(&"/a~0.2".parse().unwrap()).is_some());
+        assert_eq!(short(&rig), [""; 0]);
+    }
 }

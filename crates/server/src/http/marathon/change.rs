@@ -13,13 +13,12 @@ use model::{
 
 use serde_json::json;
 
-use super::reply::{Ask, Reply, app_id};
-use super::with_look;
+use super::reply::{Ask, Reply};
 use crate::control::{Snapshot, Trouble};
 use crate::marathon::app::{Apps, DOOR};
 use crate::marathon::event::Event;
 use crate::marathon::feed::api_post;
-use crate::marathon::{name, plan, queue};
+use crate::marathon::{name, plan};
 use crate::shell::{Failure, now};
 
 /// Each look may be overtaken by somebody else's change; more often than this is no accident.
@@ -159,18 +158,6 @@ pub(super) async fn submit(
     }
     let message = "others keep changing the same apps: ask again in a moment";
     Err(Reply::error(StatusCode::SERVICE_UNAVAILABLE, message))
-}
-
-/// `DELETE /v2/queue/{id}/delay`: what failed need not wait any longer.
-pub(super) async fn reset_delay(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
-    let id = app_id(segments)?;
-    let is_waiting = with_look(ask, false, |look| queue::has(look, &id));
-    if !is_waiting {
-        let message = format!("Application {id} not found in tasks queue.");
-        return Err(Reply::not_found(message));
-    }
-    ask.server.handle.command(Command::ResetDelay { service: id }).await?;
-    Ok(Reply::nothing(StatusCode::NO_CONTENT))
 }
 
 /// The steps that a wish would take, if it were carried out now.

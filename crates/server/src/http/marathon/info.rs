@@ -7,7 +7,7 @@ use serde_json::json;
 use super::reply::{Ask, Reply};
 use super::with_look;
 use crate::marathon::mesos::FRAMEWORK;
-use crate::marathon::queue as waiting;
+use crate::marathon::queue;
 
 /// The version of Marathon that is spoken.
 const SPOKEN: &str = "1.9.109";
@@ -72,21 +72,13 @@ pub(super) fn metrics(ask: &Ask) -> Reply {
                 "marathon.apps.active.gauge": gauge(state.services().count()),
                 "marathon.instances.running.gauge": gauge(running),
                 "marathon.deployments.active.gauge": gauge(under_way.count()),
-                "marathon.instances.launch-queue.gauge": gauge(waiting::queue(look, false).len()),
+                "marathon.instances.launch-queue.gauge": gauge(queue::queue(look, Default::default()).len()),
             },
             "counters": {},
             "histograms": {},
             "meters": {},
             "timers": {},
         }))
-    })
-}
-
-/// `GET /v2/queue`.
-pub(super) fn queue(ask: &Ask) -> Reply {
-    let with_offers = ask.parameters("embed").any(|embed| embed == "lastUnusedOffers");
-    with_look(ask, false, |look| {
-        Reply::json(&json!({ "queue": waiting::queue(look, with_offers) }))
     })
 }
 

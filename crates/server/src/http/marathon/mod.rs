@@ -11,6 +11,7 @@ mod events;
 mod groups;
 mod info;
 mod mesos;
+mod queue;
 mod reply;
 mod tasks;
 
@@ -134,8 +135,8 @@ async fn others(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
         ("GET", ["v2", "leader"]) => Ok(info::leader(ask)),
         ("DELETE", ["v2", "leader"]) => Ok(info::abdicate()),
         ("GET", ["v2", "plugins"]) => Ok(Reply::json(&json!({ "plugins": [] }))),
-        ("GET", ["v2", "queue"]) => Ok(info::queue(ask)),
-        ("DELETE", ["v2", "queue", id @ .., "delay"]) => change::reset_delay(ask, id).await,
+        ("GET", ["v2", "queue"]) => Ok(queue::list(ask)),
+        ("DELETE", ["v2", "queue", id @ .., "delay"]) => queue::reset_delay(ask, id).await,
         (_, ["v2", "pods", ..]) => Ok(info::pods(ask)),
         (_, path) => mesos_part(ask, path).await,
     }
