@@ -6,6 +6,7 @@
 //! with the commit, so that a figure that creeps can be traced.
 
 mod dev;
+mod door;
 mod gateway;
 mod history;
 mod life;
@@ -83,6 +84,7 @@ pub(crate) const BENCHES: &[Bench] = &[
     Bench { name: "restart", what: "a killed process, running again", run: life::restart },
     Bench { name: "route", what: "a changed route, live", run: life::route },
     Bench { name: "gateway", what: "the gateway, beside HAProxy", run: gateway::beside_haproxy },
+    Bench { name: "marathon", what: "Marathon's API of a large cluster", run: door::marathon },
     Bench {
         name: "planner",
         what: "plans of 10,000 nodes, 100,000 instances",

@@ -23,7 +23,7 @@ const CHUNK: usize = 256;
 /// A stream on which nothing happens says so this often.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Between two writes to a stream: when much happens it is told in bulk.
-const PACE: Duration = Duration::from_millis(50);
+const PACE: Duration = Duration::from_millis(100);
 
 /// What a client wants to be told.
 struct Wanted {
