@@ -281,7 +281,7 @@ impl Feed {
         };
         let (from, to) = (m.from.and_then(app), m.to.and_then(app));
         let Some(to) = to else {
-            let had_some = from.is_some_and(|from| !from.health_checks().is_empty());
+            let had_some = !self.apps.target(service).health_checks().is_empty();
             let removed =
                 || Event::new("remove_health_check_event", at, json!({ "appId": m.service }));
             return had_some.then(removed).into_iter().collect();
@@ -443,3 +443,6 @@ impl Plan {
         Event::new(kind, at, fields).with_heavy_plan(heavy)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! What is told of upgrades, restarts and removals, and in which order.
+
+use model::Phase;
+use serde_json::json;
+
+use super::*;
+use crate::marathon::rig::Rig;
+
+/// A cluster and what its followers have been told.
+struct World {
+    rig: Rig,
+    feed: Feed,
+    seen: usize,
+    told: Vec<Value>,
+}
+
+impl World {
+    fn new() -> World {
+        let rig = Rig::new(&["n1", "n2"]);
+        let feed = Feed::new(&rig.snapshot(), Apps::default());
+        let seen = rig.events.len();
+        World { rig, feed, seen, told: Vec::new() }
+    }
+
+    /// Tells what has happened since.
+    fn tell(&mut self) {
+        let snapshot = self.rig.snapshot();
+        let events = self.rig.events.split_off(self.seen);
+        events.iter().for_each(|event| self.take(event, &snapshot));
+        self.rig.events.extend(events);
+        self.seen = self.rig.events.len();
+    }
+
+    fn take(&mut self, event: &EventView, snapshot: &Snapshot) {
+        for event in self.feed.take(event, snapshot) {
+            let full = String::from_utf8(event.render(1).full.to_vec()).unwrap();
+            let data = full.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+            self.told.push(serde_json::from_str(data).unwrap());
+        }
+    }
+
+    /// An agent has reported something of an instance.
+    fn reported(&mut self, instance: &str, kind: &str, message: &str) {
+        let (healthy, phase) = match kind {
+            "exited" => (None, Phase::Stopped),
+            "healthy" => (Some(true), Phase::Running),
+            _ => (None, Phase::Running),
+        };
+        self.rig.report(instance, phase, |status| status.healthy = healthy);
+        let id: InstanceId = instance.parse().unwrap();
+        let event = model::Event {
+            at: self.rig.now,
+            kind: kind.into(),
+            subject: instance.into(),
+            service: Some(id.service),
+            message: message.into(),
+        };
+        let snapshot = self.rig.snapshot();
+        self.take(&EventView { number: 1, event }, &snapshot);
+        self.tell();
+    }
+
+    /// In short what was told since this was last asked: kinds, and what they are about.
+    fn words(&mut self) -> Vec<String> {
+        let is_default = |event: &Value| {
+            !crate::marathon::event::ON_REQUEST.contains(&event["eventType"].as_str().unwrap())
+        };
+        let word = |event: Value| {
+            let kind = event["eventType"].as_str().unwrap().trim_end_matches("_event").to_string();
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+            let about = match kind.as_str() {
+                "status_update" => text(&event["taskStatus"]),
+                "deployment_info" | "deployment_step_success" => {
+                    text(&event["currentStep"]["actions"][0]["action"])
+                }
+                "group_change_success" => text(&event["groupId"]),
+                "health_status_changed" => event["alive"].to_string(),
+                _ => String::new(),
+            };
+            format!("{kind} {about}").trim_end().to_string()
+        };
+        std::mem::take(&mut self.told).into_iter().filter(is_default).map(word).collect()
+    }
+}
+
+fn app(version: &str) -> Value {
+    json!({
+        "id": "/shop/web", "cmd": format!("serve {version}"), "instances": 1,
+        "healthChecks": [{ "path": "/health" }],
+        "upgradeStrategy": { "minimumHealthCapacity": 0, "maximumOverCapacity": 0 },
+    })
+}
+
+#[test]
+fn an_upgrade_is_told_in_the_recorded_order() {
+    let mut world = World::new();
+    world.rig.app(&app("1"));
+    world.tell();
+    world.reported("/shop/web~0.1", "running", "run 1");
+    world.reported("/shop/web~0.1", "healthy", "");
+    assert_eq!(
+        world.words(),
+        [
+            "deployment_info StartApplication",
+            "add_health_check",
+            "group_change_success /shop",
+            "deployment_step_success StartApplication",
+            "deployment_info ScaleApplication",
+            "status_update TASK_STAGING",
+            "status_update TASK_RUNNING",
+            "health_status_changed true",
+            "deployment_step_success ScaleApplication",
+            "deployment_success",
+        ]
+    );
+    world.rig.app(&app("2"));
+    world.tell();
+    world.reported("/shop/web~0.1", "exited", "killed by signal 15");
+    world.reported("/shop/web~0.2", "running", "run 1");
+    world.reported("/shop/web~0.2", "healthy", "");
+    let mut words = world.words();
+    // The new task may be placed before or after the old one is told to stop.
+    words[3..6].sort();
+    assert_eq!(
+        words,
+        [
+            "deployment_info RestartApplication",
+            "add_health_check",
+            "group_change_success /shop",
+            "status_update TASK_KILLED",
+            "status_update TASK_KILLING",
+            "status_update TASK_STAGING",
+            "status_update TASK_RUNNING",
+            "health_status_changed true",
+            "deployment_step_success RestartApplication",
+            "deployment_success",
+        ]
+    );
+}
+
+#[test]
+fn a_restart_in_place_is_another_task() {
+    let mut world = World::new();
+    world.rig.app(&app("1"));
+    world.tell();
+    world.reported("/shop/web~0.1", "running", "run 1");
+    world.told.clear();
+    let snapshot = world.rig.snapshot();
+    for (kind, message) in [("exited", "exit code 3"), ("running", "run 2")] {
+        let event = model::Event {
+            at: world.rig.now,
+            kind: kind.into(),
+            subject: "/shop/web~0.1".into(),
+            service: None,
+            message: message.into(),
+        };
+        world.take(&EventView { number: 1, event }, &snapshot);
+    }
+    let updates = world.told.iter().filter(|event| event["eventType"] == "status_update_event");
+    let updates: Vec<_> = updates
+        .map(|event| {
+            let id = event["taskId"].as_str().unwrap().rsplit_once('.').unwrap().1.to_string();
+            (event["taskStatus"].as_str().unwrap().to_string(), id)
+        })
+        .collect();
+    let expected = [("TASK_FAILED", "1"), ("TASK_STAGING", "2"), ("TASK_RUNNING", "2")];
+    assert_eq!(updates, expected.map(|(state, run)| (state.to_string(), run.to_string())));
+}
+
+#[test]
+fn plans_are_heavy_only_for_those_who_want_them_so() {
+    let mut world = World::new();
+    world.rig.app(&app("1"));
+    let snapshot = world.rig.snapshot();
+    let events = world.rig.events.clone();
+    let started = events.iter().find(|e| e.event.kind == "deployment-started").unwrap();
+    let info = world.feed.take(started, &snapshot).remove(0).render(7);
+    let read = |bytes: &bytes::Bytes| {
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        assert!(text.starts_with("event: deployment_info\r\nid: 7\r\ndata: {"), "{text}");
+        assert!(text.ends_with("}\r\n\r\n"));
+        let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+        serde_json::from_str::<Value>(data).unwrap()
+    };
+    let full = read(&info.full);
+    assert_eq!(full["plan"]["target"]["groups"][0]["apps"][0]["id"], "/shop/web");
+    assert_eq!(full["plan"]["original"]["apps"], json!([]));
+    let light = read(&info.light);
+    assert_eq!(light["plan"].get("original"), None);
+    assert_eq!(light["plan"]["steps"], full["plan"]["steps"]);
+}
+
+#[test]
+fn what_is_superseded_or_removed_is_told() {
+    let mut world = World::new();
+    world.rig.app(&app("1"));
+    world.rig.app(&app("2"));
+    world.tell();
+    assert!(world.words().contains(&"deployment_failed".to_string()));
+    let id: ServiceId = "/shop/web".parse().unwrap();
+    world.rig.command(model::Command::RemoveServices(vec![id]));
+    world.tell();
+    let service = world.rig.state.services().next().cloned();
+    for seat in service.iter().flat_map(|service| service.placements.keys()) {
+        let id = format!("/shop/web~{}.{}", seat.slot, seat.attempt);
+        world.reported(&id, "exited", "exit code 0");
+    }
+    world.tell();
+    let words = world.words();
+    let terminated = words.iter().position(|word| word == "app_terminated");
+    assert!(words.contains(&"remove_health_check".to_string()), "{words:?}");
+    assert!(terminated.is_some(), "{words:?}");
+}
