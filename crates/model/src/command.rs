@@ -10,8 +10,9 @@ use crate::group::Group;
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
 use crate::node::Availability;
 use crate::object::Key;
+use crate::problem::Problem;
 use crate::service::{Leave, Source};
-use crate::spec::{Problem, Resources, Spec};
+use crate::spec::{Resources, Spec};
 use crate::unit::Timestamp;
 
 /// A change to the state.
