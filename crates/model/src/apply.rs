@@ -124,7 +124,12 @@ impl State {
                 return Err(Refusal::Changed { service: id.clone() });
             }
         }
-        let moving = |id| Some((id, self.services.get(id)?.deployment?));
+        let moving = |id| {
+            let deployment = self.services.get(id)?.deployment?;
+            let stage = &self.deployments.get(&deployment)?.stage;
+            // One that is paused moves nothing.
+            (*stage != Stage::Paused).then_some((id, deployment))
+        };
         let moving: Vec<_> = guard.still.iter().filter_map(moving).collect();
         let by: BTreeSet<_> = moving.iter().map(|(_, deployment)| *deployment).collect();
         match moving.first() {
