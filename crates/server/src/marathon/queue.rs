@@ -198,10 +198,13 @@ pub(crate) fn has(look: &Look<'_>, id: &ServiceId) -> bool {
 
 fn item(look: &Look<'_>, service: &Service, waiting: Waiting<'_>, embed: Embed) -> Item {
     let (app, target) = (look.apps.target(service), service.target());
-    let nodes = waiting.nodes.map(|nodes| &**nodes).unwrap_or_default();
+    // Machines without an agent, such as those of gateways, have nothing to offer.
+    let nodes = waiting.nodes.into_iter().flat_map(|nodes| nodes.iter());
+    let nodes = nodes.filter(|(_, reason)| !matches!(reason, Reason::NoAgent));
+    let nodes: Vec<(NodeId, Reason)> = nodes.cloned().collect();
     let overdue = waiting.nodes.is_some();
     let until = waiting.until.filter(|_| !overdue);
-    let declined = funnel(nodes);
+    let declined = funnel(&nodes);
     let offers = || nodes.iter().map(|(id, reason)| offer(look, id, reason)).collect();
     Item {
         app: json!(Versioned::new(&app, service, target)),

@@ -55,21 +55,23 @@ pub(crate) struct Health {
     task_id: String,
 }
 
-/// Whether a task is alive for a health check: its last word counts. `None` before the first.
+/// Whether a task is alive for a health check: its last word counts. `None` before the first that
+/// does; failures while it starts do not.
 pub(crate) fn is_alive(seen: &CheckResult) -> Option<bool> {
-    match (seen.last_success, seen.last_failure) {
-        (None, None) => None,
-        (last_success, _) => Some(last_success.is_some() && seen.consecutive_failures == 0),
-    }
+    let has_word = seen.last_success.is_some() || seen.consecutive_failures > 0;
+    has_word.then_some(seen.consecutive_failures == 0)
 }
 
 fn health(task: &str, seen: &CheckResult) -> Health {
+    // What went wrong while it was still starting is not shown either.
+    let counts = |at: &Timestamp| seen.first_success.is_none_or(|first| *at > first);
+    let last_failure = seen.last_failure.filter(counts);
     Health {
         alive: is_alive(seen) == Some(true),
         consecutive_failures: seen.consecutive_failures,
         first_success: seen.first_success,
-        last_failure: seen.last_failure,
-        last_failure_cause: seen.last_failure_cause.clone(),
+        last_failure,
+        last_failure_cause: last_failure.and_then(|_| seen.last_failure_cause.clone()),
         last_success: seen.last_success,
         task_id: task.into(),
     }

@@ -37,8 +37,17 @@ const BODY_MAX: usize = 16 << 20;
 const PREFIXES: [&str; 2] = ["service/marathon", "marathon"];
 
 /// What the paths of this API begin with.
-const FIRST: [&str; 8] =
-    ["v2", "ping", "metrics", "mesos", "slave", "agent", "capabilities", "dcos-metadata"];
+const FIRST: [&str; 9] = [
+    "v2",
+    "ping",
+    "metrics",
+    "mesos",
+    "mesos_dns",
+    "slave",
+    "agent",
+    "capabilities",
+    "dcos-metadata",
+];
 
 /// The segments of a path, percent-decoded, without those that are empty and without a prefix.
 /// `None` if a segment is not text.
@@ -157,6 +166,7 @@ async fn mesos_part(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
     match (ask.method.as_str(), path) {
         ("GET", ["slave" | "agent", id, "state.json" | "state"]) => mesos::slave(ask, id),
         ("GET", ["slave" | "agent", _, "files", "read.json" | "read"]) => mesos::read(ask).await,
+        ("GET", ["mesos_dns", "v1", "hosts", name]) => Ok(mesos::hosts(ask, name)),
         ("GET", ["capabilities"]) => Ok(mesos::capabilities()),
         ("GET", ["dcos-metadata", "dcos-version.json"]) => Ok(mesos::version()),
         _ => unknown(),
