@@ -78,6 +78,11 @@ impl Answers {
         match request.uri().path() {
             "/endpoint0" => {
                 let host = host();
+                if self.settings.requests_logged {
+                    let asked = host.trim_matches('"');
+                    let ip = client.ip();
+                    log(format_args!("/endpoint0 serving from {asked} has been invoked from {ip}"));
+                }
                 json(
                     StatusCode::OK,
                     format!(r#"{{"host": {host}, "version": {version}, "result": "all is well"}}"#),
