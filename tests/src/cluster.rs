@@ -305,5 +305,28 @@ impl Drop for Cluster {
                 let _ = kill_process(pid, Signal::KILL);
             }
         }
+        self.remove_containers();
+    }
+}
+
+impl Cluster {
+    /// Removes the containers of all agents, which outlive them as well, and hold their ports.
+    fn remove_containers(&self) {
+        let docker = |args: &[&str]| Run::of(Command::new("docker").args(args));
+        for agent in self.ports.keys() {
+            // They are labelled with a digest (FNV-1a) of the data directory of their agent.
+            let dir = self.dir().join(format!("n{agent}"));
+            let fold =
+                |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            let bytes = dir.as_os_str().as_encoded_bytes();
+            let label = bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold);
+            let label = format!("label=muster.agent={label:016x}");
+            // A machine without Docker has no containers to remove.
+            let Ok(found) = docker(&["ps", "--all", "--quiet", "--filter", &label]) else { return };
+            let ids: Vec<&str> = found.stdout.lines().collect();
+            if !ids.is_empty() {
+                let _ = docker(&[&["rm", "--force"], ids.as_slice()].concat());
+            }
+        }
     }
 }

@@ -38,7 +38,7 @@ assert item.app.id == "/stuck/web" and item.count == 1 and item.app.cpus == 9999
 assert item.delay.overdue is True, item.delay
 reasons = {found["reason"]: found for found in item.processed_offers_summary["rejectSummaryLastOffers"]}
 assert reasons["InsufficientCpus"]["declined"] >= 1, reasons
-assert item.last_unused_offers[0]["reason"] == ["InsufficientCpus"], item.last_unused_offers
+assert [offer["reason"][0] for offer in item.last_unused_offers] == ["InsufficientCpus"], item.last_unused_offers
 assert item.last_unused_offers[0]["offer"]["hostname"] == task.host, item.last_unused_offers
 marathon.reset_delay("/stuck/web")
 try:

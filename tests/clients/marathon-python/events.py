@@ -9,7 +9,7 @@ import sys
 import threading
 
 from marathon.models import MarathonApp, MarathonHealthCheck
-from marathon.models.events import EventFactory, MarathonStatusUpdateEvent
+from marathon.models.events import EventFactory, MarathonInstanceChangedEvent, MarathonStatusUpdateEvent
 
 from waiting import client, ended, running, wait
 
@@ -43,6 +43,8 @@ class Stream(threading.Thread):
 
 everything = Stream().follow()
 states = Stream(event_types=[MarathonStatusUpdateEvent]).follow()
+# These come only to those who ask for them.
+instances = Stream(event_types=[MarathonInstanceChangedEvent, "instance_health_changed_event"]).follow()
 attached = wait("the stream", lambda: everything.of("event_stream_attached"))
 assert attached[0].remote_address, vars(attached[0])
 
@@ -66,12 +68,13 @@ assert successes[1].id == reply["deploymentId"], [vars(success) for success in s
 posts = everything.of("api_post_event")
 assert [post.uri for post in posts][:2] == ["/v2/apps", "/v2/apps/py/web"], [vars(post) for post in posts]
 assert posts[0].app_definition["id"] == "/py/web" and posts[0].client_ip, vars(posts[0])
-plans = everything.of("deployment_info")
-assert plans[0].plan.id == created.deployments[0].id, vars(plans[0])
-assert plans[1].plan.id == reply["deploymentId"], vars(plans[1])
-actions = [action.action for step in plans[1].plan.steps for action in step.actions]
+# One for each step of a deployment.
+plans = {info.plan.id: info.plan for info in everything.of("deployment_info")}
+assert list(plans)[:2] == [created.deployments[0].id, reply["deploymentId"]], plans
+plan = plans[reply["deploymentId"]]
+actions = [action.action for step in plan.steps for action in step.actions]
 assert actions == ["RestartApplication"], actions
-assert plans[1].plan.original.id == "/" and plans[1].plan.target.id == "/", vars(plans[1].plan)
+assert plan.original.id == "/" and plan.target.id == "/", vars(plan)
 assert {change.group_id for change in everything.of("group_change_success")} == {"/py"}
 
 updates = states.of("status_update_event")
@@ -91,6 +94,11 @@ assert current.version == tasks[0].version and current.ip_addresses[0].ip_addres
 healthy = [event for event in everything.of("health_status_changed_event") if event.alive]
 assert {event.app_id for event in healthy} == {"/py/web"} and len(healthy) == 4, [vars(e) for e in healthy]
 assert len(everything.of("app_terminated_event")) == 1
+conditions = {event.condition for event in instances.of("instance_changed_event")}
+assert {"Running", "Killing", "Killed"} <= conditions, conditions
+assert {event.run_spec_id for event in instances.of("instance_changed_event")} == {"/py/web"}
+healthy = [event for event in instances.of("instance_health_changed_event") if event.healthy]
+assert len(healthy) == 4, [vars(event) for event in healthy]
 
 names = [event.event_type for event in everything.events]
 assert set(names) <= set(EventFactory.event_to_class), names

@@ -10,17 +10,18 @@ const LIMIT_MS = 60000;
 const [url, program] = process.argv.slice(2);
 const marathon = Marathon(url);
 
+// Waits until a condition gives something, and returns that; `look` is told what it sees meanwhile.
 async function wait(what, condition) {
     const deadline = Date.now() + LIMIT_MS;
-    let last;
+    let seen;
     while (Date.now() < deadline) {
-        last = await condition();
-        if (last) {
-            return last;
+        const found = await condition((look) => { seen = look; });
+        if (found) {
+            return found;
         }
         await new Promise((resolve) => setTimeout(resolve, 50));
     }
-    throw new Error(`waited in vain for ${what}; last: ${JSON.stringify(last)}`);
+    throw new Error(`waited in vain for ${what}; last: ${JSON.stringify(seen)}`);
 }
 
 async function ended(reply) {
@@ -32,10 +33,11 @@ async function ended(reply) {
 }
 
 function running(id, count) {
-    return wait(`${count} tasks of ${id}`, async () => {
+    return wait(`${count} tasks of ${id}`, async (look) => {
         const tasks = (await marathon.app.getTasks(id)).tasks;
-        const settled = tasks.length === count && tasks.every((task) => task.state === 'TASK_RUNNING');
         const deployments = await marathon.deployments.getList();
+        look({tasks, deployments});
+        const settled = tasks.length === count && tasks.every((task) => task.state === 'TASK_RUNNING');
         return settled && deployments.length === 0 && tasks;
     });
 }
@@ -73,7 +75,7 @@ async function main() {
     assert.strictEqual(created.deployments.length, 1);
     await running('/node/web', 2);
     assert.match(await refused(marathon.app.create({id: '/node/web', cmd: program}), 409), /already exists/);
-    const listed = (await marathon.app.getList({embed: ['apps.tasks', 'apps.counts']})).apps;
+    const listed = (await marathon.app.getList({embed: 'apps.tasks'})).apps;
     assert.deepStrictEqual(listed.map((app) => [app.id, app.tasks.length, app.tasksRunning]), [['/node/web', 2, 2]]);
     assert.deepStrictEqual((await marathon.app.getList({id: 'none'})).apps, []);
 
@@ -129,6 +131,6 @@ async function main() {
 }
 
 main().catch((error) => {
-    console.error(error);
+    console.error(error.stack);
     process.exit(1);
 });
