@@ -47,3 +47,85 @@ async fn what_waits_is_shown_and_need_not_wait() {
     assert_eq!((status, &refused["message"]), (404, &json!(message)));
     server.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn the_server_says_who_it_is_and_what_there_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let address = server.address.to_string();
+    let info = get(&server, "/v2/info").await;
+    assert_eq!((&info["name"], &info["version"]), (&json!("marathon"), &json!("1.9.109")));
+    assert_eq!((&info["elected"], &info["leader"]), (&json!(true), &json!(address)));
+    for key in ["frameworkId", "marathon_config", "zookeeper_config", "http_config", "buildref"] {
+        assert!(info.get(key).is_some(), "{key}");
+    }
+    assert_eq!(get(&server, "/v2/leader").await, json!({ "leader": address }));
+    let (status, said) = asked(&server, "DELETE", "/v2/leader", "").await;
+    assert!(status == 409 && said["message"].is_string(), "{said}");
+    assert_eq!(get(&server, "/v2/plugins").await, json!({ "plugins": [] }));
+    let metrics = get(&server, "/metrics").await;
+    assert_eq!(metrics["gauges"]["marathon.apps.active.gauge"]["value"], 0);
+
+    assert_eq!(asked(&server, "HEAD", "/v2/pods", "").await.0, 200);
+    assert_eq!(get(&server, "/v2/pods").await, json!([]));
+    assert_eq!(get(&server, "/v2/pods/::status").await, json!([]));
+    let (status, said) = asked(&server, "POST", "/v2/pods", r#"{"id": "/pod"}"#).await;
+    assert!(status == 422 && said["message"].as_str().unwrap().contains("pods"), "{said}");
+    for path in ["/v2/eventSubscriptions", "/v2/pods/pod", "/help", "/logging", "/config"] {
+        let (status, said) = asked(&server, "GET", path, "").await;
+        assert!(status == 404 && said["message"].is_string(), "{path}: {said}");
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_as_it_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    for (accept, status, pong) in [
+        ("*/*", 200, "pong"),
+        ("text/plain", 200, "pong"),
+        ("application/json", 200, "\"pong\""),
+        ("image/png", 204, ""),
+    ] {
+        let request = format!(
+            "GET /ping HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
+        );
+        let (got, _, body) = server.raw(request.as_bytes()).await;
+        assert_eq!((got, body.as_str()), (status, pong), "{accept}");
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_tools_beside_marathon_find_nodes_and_tasks() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    server.register("n1").await.unwrap();
+    let app = r#"{"id": "/shop/web", "cmd": "run", "cpus": 0.1}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    for path in ["/mesos/master/state.json", "/mesos/master/state", "/mesos/state-summary"] {
+        let state = get(&server, path).await;
+        assert_eq!(state["slaves"][0]["id"], "n1", "{path}");
+        assert_eq!(state["frameworks"][0]["tasks"][0]["name"], "web.shop", "{path}");
+    }
+    assert_eq!(get(&server, "/mesos/slaves").await["slaves"][0]["hostname"], "127.0.0.1");
+    for path in ["/slave/n1/state.json", "/agent/n1/state"] {
+        let state = get(&server, path).await;
+        let executor = &state["frameworks"][0]["executors"][0];
+        assert_eq!(executor["tasks"][0]["slave_id"], "n1", "{path}");
+        let file = executor["directory"].as_str().unwrap();
+        // Nobody listens where the agent says it does: that is told, and not that there is no file.
+        let path = format!("/slave/n1/files/read.json?path={file}/stdout&offset=-1&length=0");
+        assert_eq!(asked(&server, "GET", &path, "").await.0, 502);
+        let path = format!("/slave/n1/files/read.json?path={file}/other&offset=0&length=9");
+        assert_eq!(asked(&server, "GET", &path, "").await.0, 404);
+    }
+    assert_eq!(asked(&server, "GET", "/slave/n2/state.json", "").await.0, 404);
+    let hosts = get(&server, "/mesos_dns/v1/hosts/master.mesos").await;
+    assert_eq!(hosts, json!([{ "host": "master.mesos.", "ip": "127.0.0.1" }]));
+    assert!(get(&server, "/capabilities").await["capabilities"].is_array());
+    let version = get(&server, "/dcos-metadata/dcos-version.json").await;
+    assert_eq!(keys(&version), ["bootstrap-id", "dcos-image-commit", "version"]);
+    server.stop().await.unwrap();
+}

@@ -11,6 +11,7 @@ pub(crate) mod event;
 pub(crate) mod failure;
 pub(crate) mod feed;
 pub(crate) mod group;
+pub(crate) mod history;
 pub(crate) mod mesos;
 pub(crate) mod name;
 pub(crate) mod plan;

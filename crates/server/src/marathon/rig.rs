@@ -106,6 +106,14 @@ impl Rig {
         self.plan();
     }
 
+    /// Something is told that no command has brought about.
+    pub(super) fn event(&mut self, kind: &str, subject: &str, message: &str) {
+        let service = subject.parse::<InstanceId>().ok().map(|id| id.service);
+        let (kind, subject, message) = (kind.into(), subject.into(), message.into());
+        let event = model::Event { at: self.now, kind, subject, service, message };
+        self.events.push(EventView { number: self.events.len() as u64 + 1, event });
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
             state: self.state.clone(),

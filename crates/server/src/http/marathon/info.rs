@@ -24,31 +24,31 @@ pub(super) fn ping(ask: &Ask) -> Reply {
 
 /// `GET /v2/info`.
 pub(super) fn info(ask: &Ask) -> Reply {
-    let address = ask.server.address;
+    let (address, port) = (ask.leader(), ask.server.address.port());
     Reply::json(&json!({
         "name": "marathon",
         "version": SPOKEN,
         "buildref": concat!("muster-", env!("CARGO_PKG_VERSION")),
         "elected": true,
-        "leader": address.to_string(),
+        "leader": address,
         "frameworkId": FRAMEWORK,
         "marathon_config": {
             "master": format!("http://{address}/mesos"),
             "framework_name": "marathon",
-            "hostname": address.ip().to_string(),
+            "hostname": address.rsplit_once(':').map_or(&*address, |(host, _)| host),
             "local_port_min": 10_000,
             "local_port_max": 20_000,
             "mesos_leader_ui_url": format!("http://{address}/mesos"),
             "features": [],
         },
         "zookeeper_config": {},
-        "http_config": { "http_port": address.port(), "https_port": 0 },
+        "http_config": { "http_port": port, "https_port": 0 },
     }))
 }
 
 /// `GET /v2/leader`.
 pub(super) fn leader(ask: &Ask) -> Reply {
-    Reply::json(&json!({ "leader": ask.server.address.to_string() }))
+    Reply::json(&json!({ "leader": ask.leader() }))
 }
 
 /// `DELETE /v2/leader`: a server that is alone has nobody to abdicate to.

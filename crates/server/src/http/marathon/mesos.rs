@@ -7,34 +7,42 @@ use serde_json::json;
 
 use super::super::logs;
 use super::reply::{Ask, Reply};
-use crate::marathon::mesos;
+use crate::marathon::history;
+use crate::marathon::mesos::{self, Mesos};
 use crate::shell::now;
 
 /// The most of a file that is answered at once.
 const LENGTH_MAX: u64 = 1 << 20;
 
+fn with_mesos<T>(ask: &Ask, show: impl FnOnce(&Mesos<'_>) -> T) -> T {
+    let handle = &ask.server.handle;
+    let history = history::ended(&handle.events.after(0, usize::MAX));
+    let (snapshot, address) = (handle.snapshot(), ask.leader());
+    show(&Mesos { snapshot: &snapshot, history: &history, address: &address, now: now() })
+}
+
 /// `GET /mesos/master/state.json` and its other names.
 pub(super) fn master(ask: &Ask) -> Reply {
-    let snapshot = ask.server.handle.snapshot();
-    Reply::json(&mesos::master(&snapshot, &ask.server.address.to_string(), now()))
+    Reply::json(&with_mesos(ask, |mesos| mesos.master()))
 }
 
 /// `GET /mesos/master/slaves`.
 pub(super) fn slaves(ask: &Ask) -> Reply {
-    let snapshot = ask.server.handle.snapshot();
-    let mut state = mesos::master(&snapshot, &ask.server.address.to_string(), now());
-    Reply::json(&json!({ "slaves": state["slaves"].take() }))
-}
-
-fn node(id: &str) -> Result<NodeId, Reply> {
-    id.parse().map_err(|_| Reply::not_found(format!("there is no agent `{id}`")))
+    let slaves = with_mesos(ask, |mesos| mesos.master()["slaves"].take());
+    Reply::json(&json!({ "slaves": slaves }))
 }
 
 /// `GET /slave/{id}/state.json`.
 pub(super) fn slave(ask: &Ask, id: &str) -> Result<Reply, Reply> {
-    let state = mesos::slave(&ask.server.handle.snapshot(), &node(id)?, now());
     let unknown = || Reply::not_found(format!("there is no agent `{id}`"));
+    let node: NodeId = id.parse().map_err(|_| unknown())?;
+    let state = with_mesos(ask, |mesos| mesos.slave(&node));
     state.map(|state| Reply::json(&state)).ok_or_else(unknown)
+}
+
+/// `GET /mesos_dns/v1/hosts/{name}`.
+pub(super) fn hosts(ask: &Ask, name: &str) -> Reply {
+    Reply::json(&with_mesos(ask, |mesos| mesos.hosts(name)))
 }
 
 /// `GET /slave/{id}/files/read.json`: a part of a task's output; with an offset of -1, how much of

@@ -76,11 +76,12 @@ pub(super) fn is_ours(path: &str) -> bool {
 
 /// Answers a request to the API.
 pub(super) async fn answer(server: Server, request: Request<Body>) -> Response {
+    let leader = reply::leader(&server, request.headers());
     let reply = match Ask::read(&server, request).await {
         Ok(ask) => route(&ask).await,
         Err(reply) => reply,
     };
-    reply.into_response(&server)
+    reply.into_response(&leader)
 }
 
 async fn route(ask: &Ask) -> Reply {

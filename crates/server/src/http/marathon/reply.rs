@@ -64,6 +64,11 @@ impl Ask {
         format!("/{}", self.segments.get(from..).unwrap_or_default().join("/"))
     }
 
+    /// Where the server is reached: as its client has done, if it listens on all addresses.
+    pub(super) fn leader(&self) -> String {
+        leader(&self.server, &self.headers)
+    }
+
     /// The last value of a parameter.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters(name).last()
@@ -79,6 +84,13 @@ impl Ask {
     pub(super) fn flag(&self, name: &str, default: bool) -> bool {
         self.parameter(name).map_or(default, |value| value.eq_ignore_ascii_case("true"))
     }
+}
+
+/// Where the server is reached, as it was in a request with these headers.
+pub(super) fn leader(server: &Server, headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.filter(|_| server.address.ip().is_unspecified());
+    host.map_or_else(|| server.address.to_string(), String::from)
 }
 
 /// An answer.
@@ -162,7 +174,7 @@ impl Reply {
         self
     }
 
-    pub(super) fn into_response(self, server: &Server) -> Response {
+    pub(super) fn into_response(self, leader: &str) -> Response {
         let mut response = match self.body {
             Content::Json(body) => {
                 ([(header::CONTENT_TYPE, "application/json")], body).into_response()
@@ -176,7 +188,7 @@ impl Reply {
         for (name, value) in COMMON {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        let leader = (LEADER, format!("http://{}", server.address));
+        let leader = (LEADER, format!("http://{leader}"));
         for (name, value) in self.headers.into_iter().chain([leader]) {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 headers.insert(name, value);
