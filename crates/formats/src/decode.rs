@@ -7,6 +7,8 @@
 //!
 //! In YAML the wanted type decides what a plain scalar is: where a text is wanted, `1.10` is the
 //! text `1.10`. In JSON a text has quotes.
+//!
+//! What is wrong is a [`Trouble`], told to whoever listens: [`Faults`] puts it in Muster's words.
 
 use std::fmt::{self, Display};
 
@@ -23,24 +25,45 @@ use crate::tree::{Entry, Node, Plain, Position, Step, Value, dotted, plain};
 /// the first few are told.
 const WORK_MAX: usize = 2_000_000;
 
-/// Decodes a document; what is wrong with it is added to `faults`, and marked in the tree.
+/// Who hears what is wrong with a document.
+pub(crate) trait Listen {
+    /// At `path`, which stands at `at`, is a trouble; what is missing is missing at that path.
+    fn hear(&mut self, at: Position, path: &[Step], trouble: &Trouble);
+
+    /// Whether it has heard enough.
+    fn is_full(&self) -> bool {
+        false
+    }
+}
+
+impl Listen for Faults<'_> {
+    fn hear(&mut self, at: Position, path: &[Step], trouble: &Trouble) {
+        self.add(at, dotted(path), trouble.to_string());
+    }
+
+    fn is_full(&self) -> bool {
+        Faults::is_full(self)
+    }
+}
+
+/// Decodes a document; what is wrong with it is told, and marked in the tree.
 pub(crate) fn decode<T: DeserializeOwned>(
     node: &mut Node,
     is_json: bool,
-    faults: &mut Faults<'_>,
+    listener: &mut dyn Listen,
 ) -> Option<T> {
-    let before = faults.len();
+    let mut is_sound = true;
     let mut passes_left = (WORK_MAX / node.size()).max(1);
     // Keys that were probably meant by unknown ones: those are not missing.
     let mut meant: Vec<Vec<Step>> = Vec::new();
     loop {
         let failure = match T::deserialize(Reader { node, is_json }) {
-            Ok(value) => return (faults.len() == before).then_some(value),
+            Ok(value) => return is_sound.then_some(value),
             Err(failure) => *failure.0,
         };
         let mut path: Vec<Step> = failure.path.into_iter().rev().collect();
         let Some(failed) = node.find_mut(&path) else {
-            faults.add(node.at, dotted(&path), failure.trouble.to_string());
+            listener.hear(node.at, &path, &failure.trouble);
             return None;
         };
         if !failure.trouble.follows_from_refusals(failed) {
@@ -55,14 +78,15 @@ pub(crate) fn decode<T: DeserializeOwned>(
                 _ => false,
             };
             if !was_meant {
-                faults.add(at, dotted(&path), failure.trouble.to_string());
+                listener.hear(at, &path, &failure.trouble);
             }
+            is_sound = false;
             if let Trouble::Unknown { nearest: Some(nearest), .. } = &failure.trouble {
                 meant.push(key_of(&path[..path.len().saturating_sub(1)], nearest));
             }
         }
         passes_left -= 1;
-        if passes_left == 0 || faults.is_full() {
+        if passes_left == 0 || listener.is_full() {
             return None;
         }
         // A node that is refused already fails again where nothing can stand in for it: then it
@@ -94,10 +118,18 @@ struct FailureParts {
     key_at: Option<Position>,
 }
 
+/// What can be wrong with a value.
 #[derive(Debug)]
-enum Trouble {
+pub(crate) enum Trouble {
+    /// A key is not there.
     Missing(&'static str),
+    /// There is no such key; the path ends with it.
     Unknown { message: String, nearest: Option<String> },
+    /// Not of the wanted type, which is in serde's words; a number may be of the wrong kind.
+    Type { expected: String, is_number: bool, message: String },
+    /// A text that is not one of those that may stand there.
+    Variant(String),
+    /// Of the wanted type, and still not right.
     Other(String),
 }
 
@@ -105,7 +137,10 @@ impl Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Trouble::Missing(field) => write!(f, "the key `{field}` is missing"),
-            Trouble::Unknown { message, .. } | Trouble::Other(message) => f.write_str(message),
+            Trouble::Unknown { message, .. }
+            | Trouble::Type { message, .. }
+            | Trouble::Variant(message)
+            | Trouble::Other(message) => f.write_str(message),
         }
     }
 }
@@ -117,9 +152,9 @@ impl Trouble {
         match (self, &node.value) {
             (Trouble::Unknown { .. }, _) => false,
             (Trouble::Missing(field), _) => node.get(field).is_some_and(refused),
-            (Trouble::Other(_), Value::List(items)) => items.iter().any(refused),
-            (Trouble::Other(_), Value::Map(entries)) => entries.iter().any(|e| refused(&e.node)),
-            (Trouble::Other(_), _) => refused(node),
+            (_, Value::List(items)) => items.iter().any(refused),
+            (_, Value::Map(entries)) => entries.iter().any(|e| refused(&e.node)),
+            _ => refused(node),
         }
     }
 }
@@ -181,7 +216,9 @@ impl de::Error for Failure {
             }
             _ => "",
         };
-        Self::other(format!("expected {}, found {}{advice}", ours(&expected), found_words(found)))
+        let is_number = matches!(found, Unexpected::Float(_));
+        let message = format!("expected {}, found {}{advice}", ours(&expected), found_words(found));
+        Self::new(Trouble::Type { expected, is_number, message })
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -196,7 +233,7 @@ impl de::Error for Failure {
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         let nearest = nearest(variant, expected.iter().copied());
         let message = format!("`{variant}` is not {}{}", listed(expected), hint(nearest));
-        Self::other(message)
+        Self::new(Trouble::Variant(message))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {

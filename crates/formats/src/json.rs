@@ -1,11 +1,11 @@
-//! Whether a text is JSON, said as one who wrote it needs to hear it.
+//! JSON: whether a text is, said as one who wrote it needs to hear it, and trees of what is sent.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::tree::Position;
+use crate::tree::{Entry, Node, Position, Value};
 
 /// What is wrong with a text as JSON.
 pub(crate) struct Verdict {
@@ -66,4 +66,98 @@ pub(crate) fn as_yaml(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(yaml)
+}
+
+/// The most values in a body: each takes some memory, however few bytes it has.
+const VALUES_MAX: usize = 1_000_000;
+
+/// Reads a body that a program sent. It has no positions: nobody looks them up in it.
+///
+/// # Errors
+///
+/// It is no JSON, or holds more than anybody has reason to send.
+pub(crate) fn tree(body: &[u8]) -> Result<Node, serde_json::Error> {
+    let mut left = VALUES_MAX;
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let tree = Seed { left: &mut left }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(tree)
+}
+
+/// Builds a node, as long as there are values left.
+struct Seed<'a> {
+    left: &'a mut usize,
+}
+
+fn node<E>(value: Value) -> Result<Node, E> {
+    Ok(Node { at: Position::START, value })
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        match self.left.checked_sub(1) {
+            Some(left) => *self.left = left,
+            None => return Err(D::Error::custom(format!("more than {VALUES_MAX} values"))),
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        node(Value::Plain("null".into()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        node(Value::Plain(value.to_string()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Node, E> {
+        node(Value::Plain(number.to_string()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Node, E> {
+        node(Value::Plain(number.to_string()))
+    }
+
+    /// JSON has one kind of number: 4.0 may stand where a whole one is wanted.
+    fn visit_f64<E>(self, number: f64) -> Result<Node, E> {
+        node(Value::Plain(match number.fract() == 0.0 && number.abs() < 1e15 {
+            true => (number as i64).to_string(),
+            false => format!("{number:?}"),
+        }))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
+        node(Value::Text(text.into()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Node, E> {
+        node(Value::Text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element_seed(Seed { left: &mut *self.left })? {
+            items.push(item);
+        }
+        node(Value::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key()? {
+            let node = map.next_value_seed(Seed { left: &mut *self.left })?;
+            entries.push(Entry { key, key_at: Position::START, node });
+        }
+        node(Value::Map(entries))
+    }
 }

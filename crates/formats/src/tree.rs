@@ -141,6 +141,30 @@ impl Node {
         }
     }
 
+    /// Takes a key and its value out of this mapping.
+    pub(crate) fn take(&mut self, key: &str) -> Option<Node> {
+        let Value::Map(entries) = &mut self.value else { return None };
+        let index = entries.iter().position(|entry| entry.key == key)?;
+        Some(entries.remove(index).node)
+    }
+
+    /// Puts a value under a key of this mapping, in place of what is there.
+    pub(crate) fn put(&mut self, key: &str, node: Node) {
+        let Value::Map(entries) = &mut self.value else { return };
+        match entries.iter_mut().find(|entry| entry.key == key) {
+            Some(entry) => entry.node = node,
+            None => entries.push(Entry { key: key.into(), key_at: node.at, node }),
+        }
+    }
+
+    /// The text that this node is.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) | Value::Plain(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// The part of this node that a dotted key names, or the longest beginning of the key that
     /// there is: where it stands, and how many bytes of the key were found.
     ///

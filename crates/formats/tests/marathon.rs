@@ -116,7 +116,7 @@ fn every_key_has_its_place() {
   "acceptedResourceRoles": ["*", "slave_public"], "killSelection": "OLDEST_FIRST",
   "unreachableStrategy": {"inactiveAfterSeconds": 60, "expungeAfterSeconds": 300}
 }"#,
-            r#"{"id": "/a", "cmd": "x", "unreachableStrategy": "disabled"}"#,
+            r#"{"id": "/a", "cmd": "xx", "unreachableStrategy": "disabled"}"#,
         ],
     );
 }
@@ -131,7 +131,7 @@ fn what_asks_for_nothing_is_no_obstacle() {
   "storeUrls": [], "backoffFactor": 1.15, "maxLaunchDelaySeconds": 300, "container": null,
   "healthChecks": [], "readinessChecks": [], "dependencies": [], "labels": {}, "env": {},
   "upgradeStrategy": {"minimumHealthCapacity": 1, "maximumOverCapacity": 1}, "secrets": {},
-  "acceptedResourceRoles": [], "killSelection": "YOUNGEST_FIRST", "requirePorts": false,
+  "acceptedResourceRoles": null, "killSelection": "YOUNGEST_FIRST", "requirePorts": false,
   "unreachableStrategy": {"inactiveAfterSeconds": 0, "expungeAfterSeconds": 0}, "tty": false,
   "networks": [{"mode": "host"}], "ipAddress": null, "residency": null, "role": "*",
   "portDefinitions": [{"port": 0, "protocol": "tcp", "name": "default", "labels": {}}]
@@ -148,18 +148,18 @@ fn wrong_apps() {
         &[
             r#"{"id": "/a", "cmd": "sleep 1", "args": ["sleep", "1"]}"#,
             r#"{"id": "/a"}"#,
-            r#"{"id": "/", "cmd": "x"}"#,
-            r#"{"id": "/a", "cmd": "x", "instnces": 2, "healthchecks": [], "foo": 1}"#,
-            r#"{"id": "/a", "cmd": "x", "instances": "2", "env": {"A": 1}, "cpus": -1, "ports": ["x"]}"#,
-            r#"{"id": "/a", "cmd": "x", "mem": -1, "cpus": 0.0001,
+            r#"{"id": "/", "cmd": "xx"}"#,
+            r#"{"id": "/a", "cmd": "xx", "instnces": 2, "healthchecks": [], "foo": 1}"#,
+            r#"{"id": "/a", "cmd": "xx", "instances": "2", "env": {"A": 1}, "cpus": -1, "ports": ["x"]}"#,
+            r#"{"id": "/a", "cmd": "xx", "mem": -1, "cpus": 0.0001,
   "upgradeStrategy": {"minimumHealthCapacity": 1.5, "maximumOverCapacity": 1}, "backoffSeconds": -3}"#,
-            r#"{"id": "/a", "cmd": "x", "constraints": [["hostname", "UNIQUE", "x"], ["rack", "NEAR"]]}"#,
-            r#"{"id": "/a", "cmd": "x", "dependencies": ["..", "/a", "b c"]}"#,
-            r#"{"id": "/a", "cmd": "x", "backoffFactor": 0.5, "dependencies": ["/a"], "env": {"A=B": ""},
+            r#"{"id": "/a", "cmd": "xx", "constraints": [["hostname", "UNIQUE", "x"], ["rack", "NEAR"]]}"#,
+            r#"{"id": "/a", "cmd": "xx", "dependencies": ["..", "/a", "b c"]}"#,
+            r#"{"id": "/a", "cmd": "xx", "backoffFactor": 0.5, "dependencies": ["/a"], "env": {"A=B": ""},
   "healthChecks": [{"path": "health", "intervalSeconds": 0}]}"#,
-            r#"{"id": "/a", "cmd": "x", "labels": {"MARATHON_SINGLE_INSTANCE_APP": "true"}, "instances": 2}"#,
+            r#"{"id": "/a", "cmd": "xx", "labels": {"MARATHON_SINGLE_INSTANCE_APP": "true"}, "instances": 2}"#,
             r#"{"id": "/a", "container": {"docker": {"network": "HOST"}}}"#,
-            r#"{"id": "/a", "container": {"type": "DOCKER"}, "cmd": "x"}"#,
+            r#"{"id": "/a", "container": {"type": "DOCKER"}, "cmd": "xx"}"#,
             r#"{"id": "/a", "container": {"type": "LXC", "docker": {"image": "x"}}}"#,
         ],
     );
@@ -181,12 +181,13 @@ fn wrong_ports_and_checks() {
             ),
             r#"{"id": "/a", "container": {"docker": {"image": "x", "network": "BRIDGE"}},
   "networks": [{"mode": "host"}], "portDefinitions": [{"port": 80}]}"#,
-            r#"{"id": "/a", "container": {"docker": {"image": "x", "network": "BRIDGE"}}, "ports": [0]}"#,
+            r#"{"id": "/a", "container": {"docker": {"image": "x", "network": "BRIDGE"}},
+  "portDefinitions": [{"port": 80}]}"#,
             r#"{"id": "/a", "container": {"docker": {"image": "x"}, "portMappings": [{"containerPort": 80}]}}"#,
             r#"{"id": "/a", "container": {"docker": {"image": "x", "network": "USER"}}}"#,
             r#"{"id": "/a", "container": {"docker": {"image": "x"}},
   "networks": [{"mode": "container", "name": "dcos"}]}"#,
-            r#"{"id": "/a", "cmd": "x", "networks": [{"mode": "container/bridge"}]}"#,
+            r#"{"id": "/a", "cmd": "xx", "networks": [{"mode": "container/bridge"}]}"#,
         ],
     );
 }
@@ -197,7 +198,7 @@ fn what_cannot_be_done_yet() {
         "what_cannot_be_done_yet",
         &[
             r#"{
-  "id": "/a", "cmd": "x",
+  "id": "/a", "cmd": "xx",
   "disk": 100, "gpus": 1,
   "secrets": {"pass": {"source": "db/pass"}},
   "env": {"PASSWORD": {"secret": "pass"}},
@@ -220,8 +221,8 @@ fn what_cannot_be_done_yet() {
   },
   "healthChecks": [{"ipProtocol": "IPv6"}], "readinessChecks": [{"preserveLastResponse": true}]
 }"#,
-            r#"{"id": "/a", "cmd": "x", "version": "2016-10-13T13:36:22.000Z", "tasksRunning": 4, "tasks": []}"#,
-            r#"{"id": "/shop", "apps": [{"id": "web", "cmd": "x"}]}"#,
+            r#"{"id": "/a", "cmd": "xx", "version": "2016-10-13T13:36:22.000Z", "tasksRunning": 4, "tasks": []}"#,
+            r#"{"id": "/shop", "apps": [{"id": "web", "cmd": "xx"}]}"#,
             r#"{"id": "/shop", "groups": []}"#,
             r#"{"id": "/pod", "containers": [{"name": "a"}]}"#,
         ],

@@ -81,7 +81,7 @@ fn older_forms_are_rewritten() {
             json!({
                 "protocol": "HTTP", "path": "/h", "portIndex": 0, "gracePeriodSeconds": 300,
                 "intervalSeconds": 60, "timeoutSeconds": 20, "maxConsecutiveFailures": 3,
-                "ignoreHttp1xx": false,
+                "ignoreHttp1xx": false, "delaySeconds": 15, "ipProtocol": "IPv4",
             }),
         ),
         (
@@ -140,11 +140,11 @@ fn what_is_wrong_is_said_in_marathons_words() {
         assert_eq!(said, json!({ "message": "Invalid JSON", "details": details }), "{body}");
     }
     for (body, path) in [
-        (r#"{"id": "/a"}"#, "/id"),
+        (r#"{"id": "/a"}"#, "/"),
         (r#"{"id": "/A b", "cmd": "xx"}"#, "/id"),
         (r#"{"id": "/", "cmd": "xx"}"#, "/id"),
         (r#"{"id": "/../../etc", "cmd": ""}"#, "/cmd"),
-        (r#"{"id": "/a", "cmd": "xx", "args": ["y"]}"#, "/args"),
+        (r#"{"id": "/a", "cmd": "xx", "args": ["y"]}"#, "/"),
         (r#"{"id": "/a", "cmd": "xx", "instances": -1}"#, "/instances"),
         (r#"{"id": "/a", "cmd": "xx", "gpus": 1}"#, "/gpus"),
         (r#"{"id": "/a", "cmd": "xx", "fetch": [{"uri": "http://x"}]}"#, "/fetch"),
@@ -189,7 +189,8 @@ fn a_version_stands_alone() {
     let alone = update(json!({ "id": "/web", "version": version }));
     assert!(matches!(alone, Ok(Update::Version(at)) if at.to_string() == version), "{alone:?}");
     let both = update(json!({ "cmd": "two", "version": version })).expect_err("both");
-    assert_eq!(both.message, "The 'version' field may only be combined with the 'id' field.");
+    let message = "The 'version' field may only be combined with the 'id' field.";
+    assert_eq!(both.body()["details"], json!([{ "path": "/", "errors": [message] }]));
     assert_eq!(update(json!({ "version": "today" })).map_err(|r| r.status), Err(422));
 }
 
@@ -250,7 +251,7 @@ fn groups_are_read_with_all_that_is_in_them() {
     }
     for (body, path) in [
         (r#"{"apps": [{"id": "a", "cmd": 1}]}"#, "/apps(0)/cmd"),
-        (r#"{"groups": [{"id": "g", "apps": [{"id": "a"}]}]}"#, "/groups(0)/apps(0)/id"),
+        (r#"{"groups": [{"id": "g", "apps": [{"id": "a"}]}]}"#, "/groups(0)/apps(0)"),
         (r#"{"scaleBy": "x"}"#, "/scaleBy"),
         (r#"{"pods": [{}]}"#, "/pods"),
         (r#"{"app": []}"#, "/app"),

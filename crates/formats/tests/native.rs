@@ -55,7 +55,7 @@ routes: [{to: /web:0}]
         documents.iter().map(name).collect()
     };
     assert_eq!(names(all(text)), ["/web", "/api", "/db", "public"]);
-    let json = r#"[{"service": "a", "process": {"command": "x"}}, {"id": "b", "cmd": "x"}]"#;
+    let json = r#"[{"service": "a", "process": {"command": "x"}}, {"id": "b", "cmd": "xx"}]"#;
     assert_eq!(names(all(json)), ["/a", "/b"]);
     assert_eq!(names(all("\u{feff}service: a\r\nprocess:\r\n  command: x\r\n")), ["/a"]);
 }

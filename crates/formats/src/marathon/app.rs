@@ -1,325 +1,202 @@
-//! A Marathon app as it is written: the keys that Muster understands, with Marathon's defaults.
+//! A Marathon app: every key that Muster understands, with Marathon's defaults, read and written.
 //!
-//! Keys of Marathon's that are missing here are refused by name in `refused`.
+//! What people write becomes an [`App`] in `read`, which rewrites older forms of keys into
+//! today's; those are the keys here that are never written. Keys of Marathon's that are missing
+//! here ask for what Muster cannot do; `refused` knows them by name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use model::{Constraint, Millis};
-use serde::de::Error;
-use serde::{Deserialize, Deserializer};
+use model::{Constraint, ServiceId};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct App {
-    pub(super) id: String,
+use super::check::{HealthCheck, ReadinessCheck};
+use super::container::{Container, Network, PortDefinition};
+use super::names::{KillSelection, Mode};
+use super::number::{Number, Seconds};
+
+/// An app, whole and valid, in today's form with every default written out. It is written as
+/// Marathon shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct App {
+    pub(super) id: ServiceId,
+    // These are written even if they are not set: some clients look for them without asking.
+    #[serde(default)]
     pub(super) cmd: Option<String>,
+    #[serde(default)]
     pub(super) args: Option<Vec<String>>,
-    pub(super) instances: u32,
-    pub(super) cpus: f64,
-    /// In MiB.
-    pub(super) mem: f64,
-    pub(super) user: Option<String>,
-    pub(super) env: BTreeMap<String, String>,
-    pub(super) labels: BTreeMap<String, String>,
-    pub(super) constraints: Vec<Constraint>,
-    pub(super) dependencies: Vec<String>,
+    #[serde(default)]
     pub(super) container: Option<Container>,
-    pub(super) networks: Option<Vec<Network>>,
+    #[serde(default)]
+    pub(super) health_checks: Vec<HealthCheck>,
+    #[serde(default = "App::default_instances")]
+    pub(super) instances: u32,
+    #[serde(default = "App::default_cpus")]
+    pub(super) cpus: Number,
+    /// In MiB.
+    #[serde(default = "App::default_mem")]
+    pub(super) mem: Number,
+    /// In MiB. Kept for those who look at it; neither placement nor nodes do.
+    #[serde(default = "App::default_disk")]
+    pub(super) disk: Number,
+    #[serde(default)]
+    pub(super) gpus: u32,
+    #[serde(default)]
+    pub(super) executor: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<String>,
+    #[serde(default = "App::default_role")]
+    pub(super) role: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) accepted_resource_roles: Option<BTreeSet<String>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) env: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) constraints: Vec<Constraint>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) dependencies: Vec<ServiceId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) networks: Vec<Network>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) port_definitions: Option<Vec<PortDefinition>>,
     /// The older form of `portDefinitions`.
+    #[serde(default, skip_serializing)]
     pub(super) ports: Option<Vec<u16>>,
+    #[serde(default)]
     pub(super) require_ports: bool,
-    pub(super) health_checks: Vec<HealthCheck>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) readiness_checks: Vec<ReadinessCheck>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) upgrade_strategy: Option<UpgradeStrategy>,
-    pub(super) backoff_seconds: Option<Seconds>,
-    pub(super) backoff_factor: f64,
+    #[serde(default = "App::default_backoff_seconds")]
+    pub(super) backoff_seconds: Seconds,
+    #[serde(default = "App::default_backoff_factor")]
+    pub(super) backoff_factor: Number,
+    #[serde(default = "App::default_max_launch_delay_seconds")]
     pub(super) max_launch_delay_seconds: Seconds,
-    pub(super) task_kill_grace_period_seconds: Seconds,
-    pub(super) accepted_resource_roles: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) task_kill_grace_period_seconds: Option<Seconds>,
+    #[serde(default)]
     pub(super) kill_selection: KillSelection,
+    #[serde(default)]
     pub(super) unreachable_strategy: UnreachableStrategy,
 }
 
-impl Default for App {
+impl App {
+    fn default_instances() -> u32 {
+        1
+    }
+    fn default_cpus() -> Number {
+        Number(1.0)
+    }
+    fn default_mem() -> Number {
+        Number(128.0)
+    }
+    fn default_disk() -> Number {
+        Number(0.0)
+    }
+    pub(super) fn default_role() -> String {
+        "*".into()
+    }
+    pub(super) fn default_backoff_seconds() -> Seconds {
+        Seconds::whole(1)
+    }
+    fn default_backoff_factor() -> Number {
+        Number(1.15)
+    }
+    fn default_max_launch_delay_seconds() -> Seconds {
+        Seconds::whole(300)
+    }
+
+    /// Its path.
+    pub fn id(&self) -> &ServiceId {
+        &self.id
+    }
+
+    /// Its labels.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
+    }
+
+    /// How many instances it should have.
+    pub fn instances(&self) -> u32 {
+        self.instances
+    }
+
+    /// The same app with so many instances.
+    pub fn scaled(mut self, instances: u32) -> App {
+        self.instances = instances;
+        self
+    }
+
+    /// What its shell runs.
+    pub fn cmd(&self) -> Option<&str> {
+        self.cmd.as_deref()
+    }
+
+    /// Its health checks, as they are shown.
+    pub fn health_checks(&self) -> &[HealthCheck] {
+        &self.health_checks
+    }
+
+    /// Whether it must never run twice, not even while it is replaced, as it says by a label.
+    pub(super) fn is_single(&self) -> bool {
+        let label = self.labels.get("MARATHON_SINGLE_INSTANCE_APP");
+        label.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    /// Whether it uses the network of its node; so does one that says nothing of networks.
+    pub(super) fn is_on_host(&self) -> bool {
+        self.networks.iter().all(|network| network.mode == Mode::Host)
+    }
+
+    /// What is stored of it.
+    pub fn to_source(&self) -> String {
+        serde_json::to_string(self).expect("an app consists of nothing but JSON")
+    }
+
+    /// Reads back what was stored; nothing if it was stored by somebody else.
+    pub fn from_source(text: &str) -> Option<App> {
+        serde_json::from_str(text).ok()
+    }
+}
+
+/// How many instances stay and how many more may run while an app is replaced, as shares of all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct UpgradeStrategy {
+    pub(super) minimum_health_capacity: Number,
+    pub(super) maximum_over_capacity: Number,
+}
+
+impl UpgradeStrategy {
+    /// None stays, none runs besides.
+    pub(super) const NONE: UpgradeStrategy = UpgradeStrategy {
+        minimum_health_capacity: Number(0.0),
+        maximum_over_capacity: Number(0.0),
+    };
+}
+
+impl Default for UpgradeStrategy {
     fn default() -> Self {
-        Self {
-            id: String::new(),
-            cmd: None,
-            args: None,
-            instances: 1,
-            cpus: 1.0,
-            mem: 128.0,
-            user: None,
-            env: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            constraints: Vec::new(),
-            dependencies: Vec::new(),
-            container: None,
-            networks: None,
-            port_definitions: None,
-            ports: None,
-            require_ports: false,
-            health_checks: Vec::new(),
-            readiness_checks: Vec::new(),
-            upgrade_strategy: None,
-            backoff_seconds: None,
-            backoff_factor: 1.15,
-            max_launch_delay_seconds: Seconds::whole(300),
-            // Marathon leaves it to Mesos, whose agents wait this long.
-            task_kill_grace_period_seconds: Seconds::whole(3),
-            accepted_resource_roles: BTreeSet::new(),
-            kill_selection: KillSelection::default(),
-            unreachable_strategy: UnreachableStrategy::default(),
-        }
+        Self { minimum_health_capacity: Number(1.0), maximum_over_capacity: Number(1.0) }
     }
 }
 
-/// A number of seconds, which may be a fraction.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Seconds(pub(super) Millis);
-
-impl Seconds {
-    const fn whole(count: u64) -> Self {
-        Seconds(Millis::secs(count))
-    }
-}
-
-impl<'de> Deserialize<'de> for Seconds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Longer than any cluster runs, and far from where milliseconds overflow.
-        const MAX: f64 = 1e12;
-        let seconds = f64::deserialize(deserializer)?;
-        if (0.0..=MAX).contains(&seconds) {
-            Ok(Seconds(Millis((seconds * 1000.0).round() as u64)))
-        } else {
-            Err(D::Error::custom(format!("expected seconds, 0 or more, found {seconds}")))
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Container {
-    /// Either kind may run an image; only MESOS may do without.
-    #[serde(default, rename = "type")]
-    pub(super) kind: ContainerKind,
-    #[serde(default)]
-    pub(super) docker: Option<Docker>,
-    #[serde(default)]
-    pub(super) volumes: Vec<Volume>,
-    #[serde(default)]
-    pub(super) port_mappings: Option<Vec<PortMapping>>,
-}
-
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub(super) enum ContainerKind {
-    #[default]
-    Docker,
-    Mesos,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Docker {
-    pub(super) image: String,
-    /// The older form of `networks`.
-    #[serde(default)]
-    pub(super) network: Option<DockerNetwork>,
-    /// The older form of `container.portMappings`.
-    #[serde(default)]
-    pub(super) port_mappings: Option<Vec<PortMapping>>,
-    #[serde(default)]
-    pub(super) force_pull_image: bool,
-    #[serde(default)]
-    pub(super) privileged: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub(super) enum DockerNetwork {
-    Host,
-    Bridge,
-    None,
-    User,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Volume {
-    pub(super) container_path: String,
-    /// Left out where the volume is of another kind, which is refused by name.
-    #[serde(default)]
-    pub(super) host_path: Option<String>,
-    #[serde(default)]
-    pub(super) mode: VolumeMode,
-}
-
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub(super) enum VolumeMode {
-    Ro,
-    #[default]
-    Rw,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Network {
-    pub(super) mode: NetworkMode,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(super) enum NetworkMode {
-    #[serde(rename = "host")]
-    Host,
-    #[serde(rename = "container/bridge")]
-    Bridge,
-    #[serde(rename = "container")]
-    Container,
-}
-
-/// The port that a definition or mapping asks for is the service port of a load balancer beside
-/// Marathon unless `requirePorts` is set; Muster's gateways are documents of their own.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct PortDefinition {
-    pub(super) port: u16,
-    pub(super) name: Option<String>,
-    pub(super) protocol: Protocol,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct PortMapping {
-    pub(super) container_port: u16,
-    pub(super) host_port: Option<u16>,
-    #[serde(rename = "servicePort")]
-    _service_port: u16,
-    pub(super) name: Option<String>,
-    pub(super) protocol: Protocol,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(super) enum Protocol {
-    #[default]
-    #[serde(rename = "tcp")]
-    Tcp,
-    #[serde(rename = "udp")]
-    Udp,
-    #[serde(rename = "udp,tcp", alias = "tcp,udp")]
-    Both,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct HealthCheck {
-    pub(super) protocol: CheckProtocol,
-    pub(super) path: Option<String>,
-    pub(super) port: Option<u16>,
-    pub(super) port_index: Option<u32>,
-    pub(super) command: Option<CheckCommand>,
-    pub(super) grace_period_seconds: Seconds,
-    pub(super) interval_seconds: Seconds,
-    pub(super) timeout_seconds: Seconds,
-    pub(super) max_consecutive_failures: u32,
-    /// Either way an answer of 1xx is never the last one, so that it cannot decide a check.
-    #[serde(rename = "ignoreHttp1xx")]
-    _ignore_http_1xx: bool,
-    pub(super) delay_seconds: Option<Seconds>,
-}
-
-impl Default for HealthCheck {
-    fn default() -> Self {
-        Self {
-            protocol: CheckProtocol::Http,
-            path: None,
-            port: None,
-            port_index: None,
-            command: None,
-            grace_period_seconds: Seconds::whole(300),
-            interval_seconds: Seconds::whole(60),
-            timeout_seconds: Seconds::whole(20),
-            max_consecutive_failures: 3,
-            _ignore_http_1xx: false,
-            delay_seconds: None,
-        }
-    }
-}
-
-/// Marathon checks from its master, or (`MESOS_…`) from the agent; Muster always does so from
-/// the node of the instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(super) enum CheckProtocol {
-    #[serde(rename = "HTTP", alias = "MESOS_HTTP")]
-    Http,
-    #[serde(rename = "HTTPS", alias = "MESOS_HTTPS")]
-    Https,
-    #[serde(rename = "TCP", alias = "MESOS_TCP")]
-    Tcp,
-    #[serde(rename = "COMMAND")]
-    Command,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CheckCommand {
-    pub(super) value: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct ReadinessCheck {
-    /// Only for people: an app has at most one.
-    #[serde(rename = "name")]
-    _name: String,
-    pub(super) protocol: CheckProtocol,
-    pub(super) path: String,
-    pub(super) port_name: String,
-    pub(super) interval_seconds: Seconds,
-    pub(super) timeout_seconds: Seconds,
-    pub(super) http_status_codes_for_ready: Vec<u16>,
-}
-
-impl Default for ReadinessCheck {
-    fn default() -> Self {
-        Self {
-            _name: String::new(),
-            protocol: CheckProtocol::Http,
-            path: "/".into(),
-            port_name: "http-api".into(),
-            interval_seconds: Seconds::whole(30),
-            timeout_seconds: Seconds::whole(10),
-            http_status_codes_for_ready: vec![200],
-        }
-    }
-}
-
-/// Which instances leave first when there are too many.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub(super) enum KillSelection {
-    #[default]
-    YoungestFirst,
-    OldestFirst,
-}
-
-/// When instances on a node that is not heard of are replaced: a text that says never, or times.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected \"disabled\", or an object of seconds")]
+/// What becomes of instances on a node that is not heard of: a text that says nothing, or times.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum UnreachableStrategy {
-    Never(Disabled),
+    Disabled,
     After(Unreachable),
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Disabled {
-    Disabled,
-}
-
-#[derive(Debug, Deserialize)]
+/// After how long instances on a node that is not heard of are replaced, and forgotten.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct Unreachable {
     pub(super) inactive_after_seconds: Seconds,
@@ -328,8 +205,7 @@ pub(super) struct Unreachable {
 
 impl Default for Unreachable {
     fn default() -> Self {
-        let none = Seconds::whole(0);
-        Self { inactive_after_seconds: none, expunge_after_seconds: none }
+        Self { inactive_after_seconds: Seconds::whole(0), expunge_after_seconds: Seconds::whole(0) }
     }
 }
 
@@ -339,15 +215,37 @@ impl Default for UnreachableStrategy {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct UpgradeStrategy {
-    pub(super) minimum_health_capacity: f64,
-    pub(super) maximum_over_capacity: f64,
+const DISABLED: &str = "disabled";
+
+impl Serialize for UnreachableStrategy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            UnreachableStrategy::Disabled => serializer.serialize_str(DISABLED),
+            UnreachableStrategy::After(times) => times.serialize(serializer),
+        }
+    }
 }
 
-impl Default for UpgradeStrategy {
-    fn default() -> Self {
-        Self { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 }
+/// By hand, because an untagged enum forgets what was wrong where.
+impl<'de> Deserialize<'de> for UnreachableStrategy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Strategy;
+        impl<'de> Visitor<'de> for Strategy {
+            type Value = UnreachableStrategy;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`disabled`, or times in seconds")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<UnreachableStrategy, E> {
+                match text.eq_ignore_ascii_case(DISABLED) {
+                    true => Ok(UnreachableStrategy::Disabled),
+                    false => Err(E::unknown_variant(text, &[DISABLED])),
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<UnreachableStrategy, A::Error> {
+                let times = Unreachable::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(UnreachableStrategy::After(times))
+            }
+        }
+        deserializer.deserialize_any(Strategy)
     }
 }

@@ -1,201 +1,272 @@
 //! Services that were not described by an app, as the app that describes them best.
+//!
+//! What an app cannot say is left out; what it can only say less well is said as near as it can
+//! be. The app is valid whatever the service: names that Marathon would refuse are changed, and
+//! times are whole seconds, since clients can read no others.
+
+use std::collections::BTreeSet;
 
 use model::{
-    CommandLine, HealthCheck, Lost, Millis, Network, Port, PortRef, Probe, Protocol, Pull,
-    ReadinessCheck, Share, Spec, Surplus,
+    CommandLine, Container, Lost, Millis, Network, Port, PortRef, Probe, Protocol, Pull, Share,
+    Spec, Surplus,
 };
-use serde_json::{Map, Value, json};
 
-use super::normal;
+use super::app::{App, Unreachable, UnreachableStrategy, UpgradeStrategy};
+use super::check::{Command, HealthCheck, ReadinessCheck};
+use super::container::{Docker, PortDefinition, PortMapping, Volume};
+use super::names::{self, Access, Check, Engine, KillSelection, Mode};
+use super::number::{Number, Seconds};
+use super::{container, environment, normal, valid};
 
-/// The app in its normal form.
-pub(super) fn body(spec: &Spec) -> Map<String, Value> {
-    let mut app = Map::new();
-    let mut set = |key: &str, value: Value| drop(app.insert(key.into(), value));
-    set("instances", json!(spec.instances));
-    set("cpus", json!(f64::from(spec.resources.cpu.0) / 1000.0));
-    set("mem", json!(spec.resources.memory.0 as f64 / f64::from(1 << 20)));
-    set("labels", json!(spec.labels));
-    set("env", json!(spec.env));
-    set("constraints", json!(spec.constraints));
-    set("dependencies", json!(spec.depends_on));
-    if !spec.roles.is_empty() {
-        set("acceptedResourceRoles", json!(spec.roles));
-    }
-    set(
-        "killSelection",
-        json!(match spec.surplus {
-            Surplus::Youngest => "YOUNGEST_FIRST",
-            Surplus::Oldest => "OLDEST_FIRST",
-        }),
-    );
-    set(
-        "unreachableStrategy",
-        match &spec.lost {
-            Lost { replace: false, .. } => json!("disabled"),
-            Lost { after, .. } => {
-                let after = seconds(*after);
-                json!({ "inactiveAfterSeconds": after, "expungeAfterSeconds": after })
-            }
-        },
-    );
-    let share = |share: Share| match share {
-        Share::Millionths(millionths) => f64::from(millionths) / 1e6,
-        Share::Count(count) => {
-            f64::from(count.min(spec.instances)) / f64::from(spec.instances.max(1))
-        }
-    };
-    set(
-        "upgradeStrategy",
-        json!({
-            "minimumHealthCapacity": share(spec.rollout.min_healthy),
-            "maximumOverCapacity": share(spec.rollout.max_over),
-        }),
-    );
-    set("backoffSeconds", seconds(spec.restart.backoff));
-    set("backoffFactor", json!(spec.restart.factor));
-    set("maxLaunchDelaySeconds", seconds(spec.restart.max));
-    set("taskKillGracePeriodSeconds", seconds(spec.stop.grace));
-    set("healthChecks", spec.health.iter().map(|check| health(check, &spec.ports)).collect());
-    if let Some(check) = &spec.readiness {
-        set("readinessChecks", json!([readiness(check, &spec.ports)]));
-    }
-    run(spec, &mut app);
-    let mut app = Value::Object(app);
-    normal::drop_nulls(&mut app);
-    let mut app = match app {
-        Value::Object(app) => app,
-        _ => Map::new(),
-    };
-    normal::normalise(&mut app, &spec.service);
-    app
-}
-
-/// Whole seconds are written without a fraction.
-fn seconds(time: Millis) -> Value {
-    match time.0 % 1000 {
-        0 => json!(time.0 / 1000),
-        _ => json!(time.0 as f64 / 1000.0),
+impl App {
+    /// The app that describes a service best.
+    pub fn of(spec: &Spec) -> App {
+        let mut app = describe(spec);
+        // What every app has in its environment is not said by it.
+        let given = environment::environment(&App { env: Default::default(), ..app.clone() });
+        app.env.retain(|name, value| given.get(name) != Some(value));
+        normal::normalise(&mut app);
+        app
     }
 }
 
-fn protocol(port: &Port) -> &'static str {
-    match port.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    }
-}
-
-/// What is run, and its ports.
-fn run(spec: &Spec, app: &mut Map<String, Value>) {
-    let command = match (&spec.container, &spec.process) {
-        (Some(container), _) => container.command.as_ref(),
-        (None, process) => process.as_ref().map(|process| &process.command),
-    };
-    match command {
-        Some(CommandLine::Shell(line)) => drop(app.insert("cmd".into(), json!(line))),
-        Some(CommandLine::Words(words)) => drop(app.insert("args".into(), json!(words))),
-        None => {}
-    }
-    let bridge = spec.container.as_ref().is_some_and(|c| c.network == Network::Bridge);
-    let mode = if bridge { "container/bridge" } else { "host" };
-    app.insert("networks".into(), json!([{ "mode": mode }]));
-    let mapping = |port: &Port| {
-        json!({
-            "containerPort": port.container,
-            "hostPort": port.port,
-            "name": port.name,
-            "protocol": protocol(port),
-        })
-    };
-    let definition =
-        |port: &Port| json!({ "port": port.port, "name": port.name, "protocol": protocol(port) });
-    if !bridge {
-        let ports: Vec<Value> = spec.ports.iter().map(definition).collect();
-        app.insert("portDefinitions".into(), ports.into());
-        app.insert("requirePorts".into(), spec.ports.iter().any(|port| port.port != 0).into());
-    }
+fn describe(spec: &Spec) -> App {
+    let (cmd, args) = command(spec);
+    let on_bridge = spec.container.as_ref().is_some_and(|c| c.network == Network::Bridge);
+    let names = port_names(spec);
+    let ports = || spec.ports.iter().zip(&names);
     let user = match (&spec.container, &spec.process) {
         (Some(container), _) => &container.user,
         (None, Some(process)) => &process.user,
         (None, None) => &None,
     };
-    app.insert("user".into(), json!(user));
-    let Some(container) = &spec.container else { return };
-    let volume = |volume: &model::Volume| {
-        let mode = if volume.read_only { "RO" } else { "RW" };
-        json!({ "containerPath": volume.target, "hostPath": volume.source, "mode": mode })
-    };
-    let mut shown = json!({
-        "type": "DOCKER",
-        "docker": {
-            "image": container.image,
-            "forcePullImage": container.pull == Pull::Always,
-            "privileged": container.privileged,
+    App {
+        id: spec.service.clone(),
+        cmd,
+        args,
+        container: spec.container.as_ref().map(|container| {
+            let mappings = on_bridge.then(|| ports().map(mapping).collect());
+            self::container(container, mappings)
+        }),
+        health_checks: spec.health.iter().map(|check| health(check, spec)).collect(),
+        instances: spec.instances,
+        cpus: Number(f64::from(spec.resources.cpu.0) / 1000.0),
+        mem: Number(spec.resources.memory.0 as f64 / f64::from(1 << 20)),
+        disk: Number(0.0),
+        gpus: 0,
+        executor: String::new(),
+        user: user.clone(),
+        role: App::default_role(),
+        accepted_resource_roles: Some(spec.roles.clone()).filter(|roles| !roles.is_empty()),
+        env: spec.env.clone(),
+        labels: spec.labels.clone(),
+        constraints: spec.constraints.clone(),
+        dependencies: spec.depends_on.iter().cloned().collect(),
+        networks: vec![if on_bridge { Mode::Bridge } else { Mode::Host }.into()],
+        port_definitions: (!on_bridge).then(|| ports().map(definition).collect()),
+        ports: None,
+        require_ports: !on_bridge && spec.ports.iter().any(|port| port.port != 0),
+        readiness_checks: spec
+            .readiness
+            .iter()
+            .filter_map(|c| readiness(c, spec, &names))
+            .collect(),
+        upgrade_strategy: Some(upgrade(spec)),
+        backoff_seconds: Seconds::at_least(spec.restart.backoff),
+        backoff_factor: Number(spec.restart.factor),
+        max_launch_delay_seconds: Seconds::at_least(spec.restart.max),
+        task_kill_grace_period_seconds: Some(Seconds::at_least(spec.stop.grace)),
+        kill_selection: match spec.surplus {
+            Surplus::Youngest => KillSelection::Youngest,
+            Surplus::Oldest => KillSelection::Oldest,
         },
-        "volumes": container.volumes.iter().map(volume).collect::<Vec<_>>(),
-    });
-    if bridge {
-        shown["portMappings"] = spec.ports.iter().map(mapping).collect();
-    }
-    app.insert("container".into(), shown);
-}
-
-fn index(port: &PortRef, ports: &[Port]) -> u32 {
-    match port {
-        PortRef::Index(index) => *index,
-        PortRef::Name(name) => {
-            let named = ports.iter().position(|port| port.name.as_ref() == Some(name));
-            named.and_then(|index| u32::try_from(index).ok()).unwrap_or(0)
-        }
+        unreachable_strategy: match &spec.lost {
+            Lost { replace: false, .. } => UnreachableStrategy::Disabled,
+            Lost { after, .. } => {
+                let after = Seconds::at_least(*after);
+                UnreachableStrategy::After(Unreachable {
+                    inactive_after_seconds: after,
+                    expunge_after_seconds: after,
+                })
+            }
+        },
     }
 }
 
-fn health(check: &HealthCheck, ports: &[Port]) -> Value {
-    let mut shown = json!({
-        "gracePeriodSeconds": seconds(check.grace),
-        "intervalSeconds": seconds(check.interval),
-        "timeoutSeconds": seconds(check.timeout),
-        "maxConsecutiveFailures": check.failures.saturating_sub(1),
-    });
-    match &check.probe {
-        Probe::Http(http) => {
-            shown["protocol"] = json!("HTTP");
-            shown["path"] = json!(http.path);
-            shown["portIndex"] = json!(index(&http.port, ports));
-        }
-        Probe::Tcp(tcp) => {
-            shown["protocol"] = json!("TCP");
-            shown["portIndex"] = json!(index(&tcp.port, ports));
-        }
-        Probe::Command(command) => {
-            shown["protocol"] = json!("COMMAND");
-            let line = match command {
-                CommandLine::Shell(line) => line.clone(),
-                CommandLine::Words(words) => words.join(" "),
-            };
-            shown["command"] = json!({ "value": line });
-        }
-    }
-    shown
-}
-
-fn readiness(check: &ReadinessCheck, ports: &[Port]) -> Option<Value> {
-    let Probe::Http(http) = &check.probe else { return None };
-    let name = match &http.port {
-        PortRef::Name(name) => Some(name.clone()),
-        PortRef::Index(index) => ports.get(*index as usize).and_then(|port| port.name.clone()),
+/// What is run, as a line for the shell or as words.
+fn command(spec: &Spec) -> (Option<String>, Option<Vec<String>>) {
+    let command = match (&spec.container, &spec.process) {
+        (Some(container), _) => return container_command(container),
+        (None, process) => process.as_ref().map(|process| &process.command),
     };
+    match command {
+        // Marathon takes a line of one letter for none.
+        Some(CommandLine::Shell(line)) if line.len() > 1 => (Some(line.clone()), None),
+        Some(command) => (None, Some(command.words())),
+        None => (None, None),
+    }
+}
+
+/// An app's line replaces the image's entrypoint; its words are given to that.
+fn container_command(container: &Container) -> (Option<String>, Option<Vec<String>>) {
+    let command = container.command.as_ref();
+    let words = command.map(CommandLine::words).unwrap_or_default();
+    let Some(entrypoint) = &container.entrypoint else {
+        return (None, Some(words));
+    };
+    match (entrypoint.as_slice(), words.as_slice()) {
+        ([shell], [c, line]) if shell == "/bin/sh" && c == "-c" && line.len() > 1 => {
+            (Some(line.clone()), None)
+        }
+        _ => (None, Some([entrypoint.clone(), words].concat())),
+    }
+}
+
+fn container(of: &Container, port_mappings: Option<Vec<PortMapping>>) -> container::Container {
+    let volume = |volume: &model::Volume| Volume {
+        container_path: volume.target.clone(),
+        host_path: volume.source.clone(),
+        mode: if volume.read_only { Access::ReadOnly } else { Access::ReadWrite },
+    };
+    container::Container {
+        engine: Engine::Docker,
+        docker: Some(Docker {
+            image: of.image.clone(),
+            force_pull_image: of.pull == Pull::Always,
+            privileged: of.privileged,
+            parameters: [],
+            network: None,
+            port_mappings: None,
+        }),
+        volumes: of.volumes.iter().map(volume).collect(),
+        port_mappings,
+    }
+}
+
+/// A name for each port that has one, or needs one because the readiness check means it.
+fn port_names(spec: &Spec) -> Vec<Option<String>> {
+    let checked = match spec.readiness.as_ref().map(|check| &check.probe) {
+        Some(Probe::Http(http)) => spec.port_index(&http.port),
+        _ => None,
+    };
+    let mut taken = BTreeSet::new();
+    let name = |(index, port): (usize, &Port)| {
+        let own = port.name.as_deref().map(|name| name.to_ascii_lowercase().replace('_', "-"));
+        let own = own.map(|name| name.trim_matches('-').to_string());
+        let own = own.filter(|name| valid::is_name(name) && !taken.contains(name));
+        let is_needed = checked == Some(index) || port.name.is_some();
+        let made = || (index..).map(|n| format!("port{n}")).find(|name| !taken.contains(name));
+        let name = own.or_else(|| is_needed.then(made).flatten());
+        taken.extend(name.clone());
+        name
+    };
+    spec.ports.iter().enumerate().map(name).collect()
+}
+
+fn protocol(port: &Port) -> names::Protocol {
+    match port.protocol {
+        Protocol::Tcp => names::Protocol::Tcp,
+        Protocol::Udp => names::Protocol::Udp,
+    }
+}
+
+fn definition((port, name): (&Port, &Option<String>)) -> PortDefinition {
+    let (name, labels) = (name.clone(), Default::default());
+    PortDefinition { port: port.port, protocol: protocol(port), name, labels }
+}
+
+fn mapping((port, name): (&Port, &Option<String>)) -> PortMapping {
+    PortMapping {
+        container_port: port.container,
+        host_port: Some(port.port),
+        service_port: 0,
+        protocol: protocol(port),
+        name: name.clone(),
+        labels: Default::default(),
+    }
+}
+
+fn health(check: &model::HealthCheck, spec: &Spec) -> HealthCheck {
+    let port = |port: &PortRef| u32::try_from(spec.port_index(port)?).ok();
+    let shown = HealthCheck {
+        grace_period_seconds: Seconds::at_least(check.grace),
+        interval_seconds: Seconds::at_least(check.interval),
+        timeout_seconds: Seconds::at_least(check.timeout),
+        // Marathon forgives so many failures; it cannot say that it forgives none.
+        max_consecutive_failures: match check.failures {
+            0 => 0,
+            failures => (failures - 1).max(1),
+        },
+        ..HealthCheck::default()
+    };
+    match &check.probe {
+        Probe::Http(http) => HealthCheck {
+            protocol: Check::Http,
+            path: Some(http.path.clone()),
+            port_index: port(&http.port),
+            ..shown
+        },
+        Probe::Tcp(tcp) => {
+            HealthCheck { protocol: Check::Tcp, port_index: port(&tcp.port), ..shown }
+        }
+        Probe::Command(command) => HealthCheck {
+            protocol: Check::Command,
+            command: Some(Command { value: line(command) }),
+            delay_seconds: Seconds::whole(0),
+            ..shown
+        },
+    }
+}
+
+/// A command as a line for the shell, which takes words in quotes as they are.
+fn line(command: &CommandLine) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    let quoted = |word: &String| match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.clone(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    };
+    match command {
+        CommandLine::Shell(line) => line.clone(),
+        CommandLine::Words(words) => words.iter().map(quoted).collect::<Vec<_>>().join(" "),
+    }
+}
+
+fn readiness(
+    check: &model::ReadinessCheck,
+    spec: &Spec,
+    names: &[Option<String>],
+) -> Option<ReadinessCheck> {
+    let Probe::Http(http) = &check.probe else { return None };
+    let port_name = names.get(spec.port_index(&http.port)?)?.clone()?;
     let statuses: Vec<u16> = match http.statuses.is_empty() {
         true => (200..400).collect(),
         false => http.statuses.iter().copied().collect(),
     };
-    Some(json!({
-        "path": http.path,
-        "portName": name?,
-        "intervalSeconds": seconds(check.interval),
-        // Marathon wants a check to be over before the next one begins.
-        "timeoutSeconds": seconds(check.timeout.min(Millis(check.interval.0 / 2))),
-        "httpStatusCodesForReady": statuses,
-    }))
+    // Marathon wants a check to be over before the next one begins.
+    let timeout = Seconds::at_least(check.timeout);
+    let after = Seconds::at_least(Millis(timeout.0.0 + 1));
+    Some(ReadinessCheck {
+        path: http.path.clone(),
+        port_name,
+        interval_seconds: Seconds::at_least(check.interval).max(after),
+        timeout_seconds: timeout,
+        http_status_codes_for_ready: statuses,
+        ..ReadinessCheck::default()
+    })
+}
+
+/// Counts as shares of the instances, so that rounding leads back to them.
+fn upgrade(spec: &Spec) -> UpgradeStrategy {
+    let instances = u64::from(spec.instances.max(1));
+    let millionths = |share: Share, rounded: fn(u64, u64) -> u64| {
+        let millionths = match share {
+            Share::Millionths(millionths) => u64::from(millionths),
+            Share::Count(count) => rounded(u64::from(count) * 1_000_000, instances),
+        };
+        Number(millionths.min(1_000_000) as f64 / 1e6)
+    };
+    UpgradeStrategy {
+        minimum_health_capacity: millionths(spec.rollout.min_healthy, |part, whole| part / whole),
+        maximum_over_capacity: millionths(spec.rollout.max_over, u64::div_ceil),
+    }
 }

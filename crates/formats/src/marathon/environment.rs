@@ -4,8 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use model::ServiceId;
-
 use super::app::App;
 
 /// Marathon leaves out labels that make a variable longer than this.
@@ -13,7 +11,7 @@ const VARIABLE_LEN_MAX: usize = 512;
 const LABEL: &str = "MARATHON_APP_LABEL_";
 
 /// The app's environment: what it sets itself wins over what Marathon would.
-pub(super) fn environment(app: &App, service: &ServiceId) -> BTreeMap<String, String> {
+pub(super) fn environment(app: &App) -> BTreeMap<String, String> {
     let labels: BTreeMap<String, &String> = app
         .labels
         .iter()
@@ -24,13 +22,13 @@ pub(super) fn environment(app: &App, service: &ServiceId) -> BTreeMap<String, St
         .collect();
     let names: Vec<&str> = labels.keys().map(String::as_str).collect();
     let mut env = BTreeMap::from([
-        ("MARATHON_APP_ID".to_string(), service.to_string()),
+        ("MARATHON_APP_ID".to_string(), app.id.to_string()),
         ("MARATHON_APP_LABELS".to_string(), names.join(" ")),
         // Written as a JVM writes floating-point numbers: 32 is 32.0.
-        ("MARATHON_APP_RESOURCE_CPUS".to_string(), format!("{:?}", app.cpus)),
-        ("MARATHON_APP_RESOURCE_MEM".to_string(), format!("{:?}", app.mem)),
-        ("MARATHON_APP_RESOURCE_DISK".to_string(), "0.0".to_string()),
-        ("MARATHON_APP_RESOURCE_GPUS".to_string(), "0".to_string()),
+        ("MARATHON_APP_RESOURCE_CPUS".to_string(), format!("{:?}", app.cpus.0)),
+        ("MARATHON_APP_RESOURCE_MEM".to_string(), format!("{:?}", app.mem.0)),
+        ("MARATHON_APP_RESOURCE_DISK".to_string(), format!("{:?}", app.disk.0)),
+        ("MARATHON_APP_RESOURCE_GPUS".to_string(), app.gpus.to_string()),
     ]);
     if let Some(docker) = app.container.as_ref().and_then(|container| container.docker.as_ref()) {
         env.insert("MARATHON_APP_DOCKER_IMAGE".into(), docker.image.clone());

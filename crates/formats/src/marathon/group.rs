@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use model::{ServiceId, Timestamp};
-use serde_json::{Map, Value};
 
-use super::definition::{App, make};
-use super::normal::drop_nulls;
+use crate::json;
+use crate::tree::{Node, Step, Value};
+
+use super::app::App;
+use super::read::resolve;
+use super::refused::drop_nulls;
 use super::rejected::Rejected;
-use super::service::resolve;
+use super::update::{make, not_a_time, timestamp};
 
 /// What is said of a group. What is not spoken of stays as it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,9 +30,6 @@ pub struct GroupUpdate {
     pub version: Option<Timestamp>,
 }
 
-/// Groups inside each other, at most: each costs a call.
-const DEPTH_MAX: usize = 32;
-
 /// Reads what is said of the group at `path`, or of one that the body names. Nothing at all says
 /// only that it is there.
 ///
@@ -37,114 +37,137 @@ const DEPTH_MAX: usize = 32;
 ///
 /// What is wrong with it.
 pub fn read_group(body: &[u8], path: &str) -> Result<GroupUpdate, Rejected> {
-    let is_empty = body.iter().all(u8::is_ascii_whitespace) || body == b"\"\"";
-    let body = if is_empty { b"{}".as_slice() } else { body };
-    let mut value: Value = serde_json::from_slice(body).map_err(|e| Rejected::unreadable(&e))?;
-    drop_nulls(&mut value);
-    group(value, path, DEPTH_MAX)
+    // Some clients send an empty text where they have nothing to say.
+    let is_empty = matches!(body.trim_ascii(), b"" | b"\"\"");
+    let body = if is_empty { b"{}" } else { body };
+    let mut tree = json::tree(body).map_err(|error| Rejected::unreadable(&error))?;
+    drop_nulls(&mut tree);
+    group(tree, path, &mut Vec::new())
 }
 
-fn mistyped(key: &str, what: &str) -> Rejected {
-    Rejected::mistyped(vec![(key.into(), what.into())])
-}
-
-fn list(map: &mut Map<String, Value>, key: &str) -> Result<Option<Vec<Value>>, Rejected> {
-    match map.remove(key) {
-        None => Ok(None),
-        Some(Value::Array(items)) => Ok(Some(items)),
-        Some(_) => Err(mistyped(key, "error.expected.jsarray")),
+/// The list under a key, whose items are read one by one with their places.
+fn list<T>(
+    tree: &mut Node,
+    key: &str,
+    at: &mut Vec<Step>,
+    mut item: impl FnMut(Node, &mut Vec<Step>) -> Result<T, Rejected>,
+) -> Result<Option<Vec<T>>, Rejected> {
+    let Some(list) = tree.take(key) else { return Ok(None) };
+    at.push(Step::Key(key.into()));
+    let Value::List(items) = list.value else {
+        return Err(Rejected::type_at(at, "error.expected.jsarray"));
+    };
+    let mut read = Vec::with_capacity(items.len());
+    for (index, node) in items.into_iter().enumerate() {
+        at.push(Step::Index(index));
+        read.push(item(node, at)?);
+        at.pop();
     }
+    at.pop();
+    Ok(Some(read))
 }
 
-fn group(value: Value, base: &str, depth: usize) -> Result<GroupUpdate, Rejected> {
-    let Value::Object(mut map) = value else { return Err(mistyped("", "error.expected.jsobject")) };
-    if depth == 0 {
-        return Err(Rejected::refused(format!("groups are more than {DEPTH_MAX} deep")));
+/// Groups are as deep inside each other as a reader of JSON goes, which is not far.
+fn group(mut tree: Node, base: &str, at: &mut Vec<Step>) -> Result<GroupUpdate, Rejected> {
+    if !matches!(tree.value, Value::Map(_)) {
+        return Err(Rejected::type_at(at, "error.expected.jsobject"));
     }
-    let id = match map.remove("id") {
-        None => base.to_string(),
-        Some(Value::String(id)) => resolve(base, &id),
-        Some(_) => return Err(mistyped("id", "error.expected.jsstring")),
+    let within = |at: &[Step], key: &str| [at, &[Step::Key(key.into())]].concat();
+    let id = match tree.take("id").map(|id| id.value) {
+        None if at.is_empty() => base.to_string(),
+        None => return Err(Rejected::type_at(&within(at, "id"), "error.path.missing")),
+        Some(Value::Text(id)) => resolve(base, &id),
+        Some(_) => return Err(Rejected::type_at(&within(at, "id"), "error.expected.jsstring")),
     };
     if id != "/"
         && let Err(error) = id.parse::<ServiceId>()
     {
-        return Err(Rejected::invalid(vec![("id".into(), error.to_string())]));
+        return Err(Rejected::value_at(&within(at, "id"), error.to_string()));
     }
-    let apps = list(&mut map, "apps")?.map(|apps| {
-        let app = |(index, app): (usize, Value)| {
-            let within = |rejected: Rejected| rejected.within(&format!("apps.{index}"));
-            let Value::Object(app) = app else {
-                return Err(within(mistyped("", "error.expected.jsobject")));
-            };
-            make(app, &id).map_err(within)
+    if !at.is_empty() {
+        is_child(&id, base, at)?;
+    }
+    let apps = list(&mut tree, "apps", at, |app, at| {
+        if !matches!(app.value, Value::Map(_)) {
+            return Err(Rejected::type_at(at, "error.expected.jsobject"));
+        }
+        let app = make(app, Some(&id), at)?;
+        is_child(app.id.as_str(), &id, at).map(|()| app)
+    })?;
+    let groups = list(&mut tree, "groups", at, |inner, at| group(inner, &id, at))?;
+    let dependencies = list(&mut tree, "dependencies", at, |dependency, at| {
+        let Value::Text(path) = dependency.value else {
+            return Err(Rejected::type_at(at, "error.expected.jsstring"));
         };
-        apps.into_iter().enumerate().map(app).collect::<Result<Vec<_>, _>>()
-    });
-    let groups = list(&mut map, "groups")?.map(|groups| {
-        let inner = |(index, inner)| {
-            let within = |rejected: Rejected| rejected.within(&format!("groups.{index}"));
-            group(inner, &id, depth - 1).map_err(within)
-        };
-        groups.into_iter().enumerate().map(inner).collect::<Result<Vec<_>, _>>()
-    });
-    let dependencies = list(&mut map, "dependencies")?.map(|dependencies| {
-        let dependency = |(index, dependency): (usize, Value)| {
-            let key = format!("dependencies.{index}");
-            let Some(path) = dependency.as_str() else {
-                return Err(mistyped(&key, "error.expected.jsstring"));
-            };
-            let path = resolve(&id, path).parse();
-            path.map_err(|error: model::id::Error| {
-                Rejected::invalid(vec![(key, error.to_string())])
-            })
-        };
-        dependencies.into_iter().enumerate().map(dependency).collect::<Result<_, _>>()
-    });
-    let scale_by = match map.remove("scaleBy") {
-        None => None,
-        Some(factor) => match factor.as_f64() {
-            Some(factor) if factor >= 0.0 => Some(factor),
-            Some(_) => {
-                let message = "must be 0 or more".to_string();
-                return Err(Rejected::invalid(vec![("scaleBy".into(), message)]));
-            }
-            None => return Err(mistyped("scaleBy", "error.expected.jsnumber")),
-        },
-    };
-    let version = map.remove("version").filter(|_| apps.is_none() && groups.is_none());
+        let path = resolve(&id, &path).parse();
+        path.map_err(|error: model::id::Error| Rejected::value_at(at, error.to_string()))
+    })?;
+    let scale_by = scale(tree.take("scaleBy"), &within(at, "scaleBy"))?;
+    // Whoever sends back a group that was shown sends its version with it.
+    let version = tree.take("version").filter(|_| apps.is_none() && groups.is_none());
     let version = match version {
         None => None,
-        Some(version) => match version.as_str().and_then(|text| text.parse().ok()) {
-            Some(version) => Some(version),
-            None => return Err(mistyped("version", "error.expected.date.isoformat")),
-        },
+        Some(version) => Some(timestamp(&version).ok_or_else(|| not_a_time(at))?),
     };
-    refuse_the_rest(map)?;
-    let (apps, groups) = (apps.transpose()?, groups.transpose()?);
-    let dependencies = dependencies.transpose()?;
+    refuse_the_rest(tree, at)?;
     let says_what = apps.is_some() || groups.is_some() || dependencies.is_some();
-    if [says_what, scale_by.is_some(), version.is_some()].iter().filter(|said| **said).count() > 1 {
-        let message = "`scaleBy` and `version` stand alone: nothing else may be said with them";
-        return Err(Rejected::refused(message));
+    for (key, is_alone) in [
+        ("scaleBy", scale_by.is_none() || !(says_what || version.is_some())),
+        ("version", version.is_none() || !(says_what || scale_by.is_some())),
+    ] {
+        if !is_alone {
+            let message = "not allowed in conjunction with other properties.";
+            return Err(Rejected::value_at(&within(at, key), message));
+        }
     }
+    let dependencies = dependencies.map(BTreeSet::from_iter);
     Ok(GroupUpdate { id, apps, groups, dependencies, scale_by, version })
 }
 
-/// Groups without pods or roles of their own may say so; everything else is not known.
-fn refuse_the_rest(mut map: Map<String, Value>) -> Result<(), Rejected> {
-    let is_nothing = |value: &Value| match value {
-        Value::Array(items) => items.is_empty(),
-        other => *other == Value::Bool(false),
+/// Refuses what stands in a group and does not belong there by its path.
+fn is_child(id: &str, group: &str, at: &[Step]) -> Result<(), Rejected> {
+    let parent = id.rsplit_once('/').map(|(parent, _)| parent);
+    if parent == Some(group.trim_end_matches('/')) {
+        return Ok(());
+    }
+    let message = format!("Identifier is not child of {group}. Hint: use relative paths.");
+    Err(Rejected::value_at(&[at, &[Step::Key("id".into())]].concat(), message))
+}
+
+fn scale(factor: Option<Node>, at: &[Step]) -> Result<Option<f64>, Rejected> {
+    let Some(factor) = factor else { return Ok(None) };
+    let number = match &factor.value {
+        Value::Plain(text) => text.parse::<f64>().ok(),
+        _ => None,
     };
+    match number {
+        Some(number) if number >= 0.0 => Ok(Some(number)),
+        Some(number) => Err(Rejected::value_at(at, format!("got {number}, expected 0 or more"))),
+        None => Err(Rejected::type_at(at, "error.expected.jsnumber")),
+    }
+}
+
+/// Groups without pods or roles of their own may say so; everything else is not known.
+fn refuse_the_rest(mut tree: Node, at: &[Step]) -> Result<(), Rejected> {
+    let is_nothing = |value: &Value| match value {
+        Value::List(items) => items.is_empty(),
+        Value::Plain(text) => text == "false",
+        _ => false,
+    };
+    let within = |key: &str| [at, &[Step::Key(key.into())]].concat();
     for (key, why) in [
         ("pods", "pods are not supported: describe their containers as apps"),
         ("enforceRole", "is not supported: Muster has no roles of groups"),
     ] {
-        if map.remove(key).is_some_and(|value| !is_nothing(&value)) {
-            return Err(Rejected::invalid(vec![(key.into(), why.into())]));
+        if tree.take(key).is_some_and(|node| !is_nothing(&node.value)) {
+            return Err(Rejected::value_at(&within(key), why));
         }
     }
-    let unknown: Vec<_> = map.keys().map(|key| (key.clone(), "unknown field".into())).collect();
-    if unknown.is_empty() { Ok(()) } else { Err(Rejected::mistyped(unknown)) }
+    match &tree.value {
+        Value::Map(entries) => match entries.first() {
+            Some(entry) => Err(Rejected::type_at(&within(&entry.key), "unknown field")),
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    }
 }

@@ -13,16 +13,13 @@ type Rule = (&'static str, &'static [&'static str], &'static str);
 
 const NOT_YET: &str = "is not supported yet";
 const NETWORKS: &str = "is not supported yet: networks are host and bridge";
-const REPORTED: &str = "is what Marathon reports of an app, not part of it: leave it out";
 
 const RULES: &[Rule] = &[
-    ("disk", &[], "cannot be limited yet: leave it out"),
     ("gpus", &[], NOT_YET),
     ("secrets", &[], NOT_YET),
     ("fetch", &[], "is not supported yet: put what it needs into the image"),
     ("uris", &[], "is not supported yet: put what it needs into the image"),
     ("storeUrls", &[], NOT_YET),
-    ("executor", &["//cmd"], "is not supported: Muster has no executors"),
     ("check", &[], NOT_YET),
     ("tty", &[], NOT_YET),
     ("role", &["*"], "is not supported: services have no roles, only nodes have"),
@@ -32,13 +29,9 @@ const RULES: &[Rule] = &[
     ("executorResources", &[], "is not supported: Muster has no executors"),
     ("taskRateLimit", &[], NOT_YET),
     ("env.*.secret", &[], "is not supported yet: environment variables are texts"),
-    ("portDefinitions.*.labels", &[], NOT_YET),
-    ("networks.*.name", &[], NETWORKS),
-    ("networks.*.labels", &[], NETWORKS),
+    ("container.appc", &[], "is not supported: images are Docker's"),
     ("container.linuxInfo", &[], NOT_YET),
-    ("container.portMappings.*.labels", &[], NOT_YET),
     ("container.portMappings.*.networkNames", &[], NETWORKS),
-    ("container.docker.portMappings.*.labels", &[], NOT_YET),
     ("container.docker.portMappings.*.networkNames", &[], NETWORKS),
     ("container.docker.parameters", &[], NOT_YET),
     ("container.docker.pullConfig", &[], "is not supported yet: log the nodes in to the registry"),
@@ -48,19 +41,39 @@ const RULES: &[Rule] = &[
     ("container.volumes.*.secret", &[], "is not supported yet: volumes are host paths"),
     ("healthChecks.*.ipProtocol", &["IPv4"], "is not supported yet: checks use IPv4"),
     ("readinessChecks.*.preserveLastResponse", &[], NOT_YET),
-    ("version", &[], REPORTED),
-    ("versionInfo", &[], REPORTED),
-    ("tasks", &[], REPORTED),
-    ("tasksStaged", &[], REPORTED),
-    ("tasksRunning", &[], REPORTED),
-    ("tasksHealthy", &[], REPORTED),
-    ("tasksUnhealthy", &[], REPORTED),
-    ("deployments", &[], REPORTED),
-    ("lastTaskFailure", &[], REPORTED),
-    ("readinessCheckResults", &[], REPORTED),
-    ("taskStats", &[], REPORTED),
-    ("tasksStats", &[], REPORTED),
 ];
+
+/// What Marathon tells of an app and is not part of it.
+const REPORTED: [&str; 12] = [
+    "version",
+    "versionInfo",
+    "tasks",
+    "tasksStaged",
+    "tasksRunning",
+    "tasksHealthy",
+    "tasksUnhealthy",
+    "deployments",
+    "lastTaskFailure",
+    "readinessCheckResults",
+    "taskStats",
+    "tasksStats",
+];
+
+/// Drops what Marathon tells of an app: clients send back what they were shown.
+pub(super) fn drop_reported(app: &mut Node) {
+    REPORTED.iter().for_each(|key| drop(app.take(key)));
+}
+
+/// Drops it too, and says so: people who write an app should know that it is not part of it.
+pub(super) fn reported(app: &mut Node) -> Vec<Problem> {
+    let problem = |key: &&str| {
+        app.take(key).filter(|told| !asks_for_nothing(told, &[]))?;
+        let message =
+            format!("`{key}` is what Marathon reports of an app, not part of it: leave it out");
+        Some(Problem::new(*key, message))
+    };
+    REPORTED.iter().filter_map(problem).collect()
+}
 
 /// Takes every null, and what [`RULES`] name but asks for nothing, out of an app. What asks for
 /// something is told, and marked as refused.
@@ -133,7 +146,7 @@ fn asks_for_nothing(node: &Node, harmless: &[&str]) -> bool {
 }
 
 /// In Marathon a null is as good as nothing, at any depth.
-fn drop_nulls(node: &mut Node) {
+pub(super) fn drop_nulls(node: &mut Node) {
     match &mut node.value {
         Value::List(items) => items.iter_mut().for_each(drop_nulls),
         Value::Map(entries) => {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::EventView;
+use formats::marathon::HealthCheck;
 use model::{
     Deployment, DeploymentId, InstanceId, Leave, Move, Revision, Service, ServiceId, Timestamp,
 };
@@ -293,7 +294,7 @@ impl Feed {
         if same_instances && from.is_some_and(|from| from.health_checks() == to.health_checks()) {
             return Vec::new();
         }
-        let added = |check: &Value| {
+        let added = |check: &HealthCheck| {
             let fields = json!({ "appId": m.service, "version": version, "healthCheck": check });
             Event::new("add_health_check_event", at, fields)
         };
