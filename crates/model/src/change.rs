@@ -13,8 +13,9 @@ use crate::graph;
 use crate::group::Group;
 use crate::id::{DeploymentId, InstanceId, RevisionNumber, ServiceId};
 use crate::object::Key;
+use crate::problem::Problem;
 use crate::service::{Goal, Leave, Revision, Service, Source};
-use crate::spec::{INSTANCES_MAX, Problem, Spec};
+use crate::spec::{INSTANCES_MAX, Spec};
 use crate::state::State;
 use crate::unit::Timestamp;
 

@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{GatewayId, InstanceId, ServiceId};
-use crate::spec::{PortRef, Problem};
+use crate::problem::Problem;
+use crate::spec::PortRef;
 use crate::unit::{Millis, NumberOrText};
 
 /// A gateway document: a port on every gateway, and where its requests go.

@@ -20,6 +20,7 @@ pub mod id;
 mod node;
 pub mod object;
 mod observed;
+mod problem;
 mod reason;
 mod roster;
 mod service;
@@ -45,13 +46,14 @@ pub use object::{Key, Meta, Object};
 pub use observed::{
     Agent, CheckResult, Exit, GatewayStatus, Observed, Phase, Published, Status, not_serving,
 };
+pub use problem::Problem;
 pub use reason::{Reason, Wait};
 pub use roster::Member;
 pub use service::{Goal, Latch, Leave, Placement, Revision, Service, ServiceHead, Slot, Source};
 pub use spec::{
     CommandLine, Container, HealthCheck, HttpProbe, Lost, Network, OnFailure, Port, PortRef, Probe,
-    Problem, Process, Protocol, Pull, ReadinessCheck, Resources, Restart, Rollout, Signal, Spec,
-    Stop, Surplus, TcpProbe, Volume,
+    Process, Protocol, Pull, ReadinessCheck, Resources, Restart, Rollout, Signal, Spec, Stop,
+    Surplus, TcpProbe, Volume,
 };
 pub use state::{Need, NodeUse, State};
 pub use unit::{Bytes, Cpu, Millis, Share, Timestamp};

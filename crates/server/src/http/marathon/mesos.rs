@@ -86,17 +86,6 @@ pub(super) async fn read(ask: &Ask) -> Result<Reply, Reply> {
     Ok(Reply::json(&json!({ "data": text, "offset": begin.unwrap_or(size) })))
 }
 
-/// `GET /mesos_dns/v1/hosts/{name}`: where the servers are.
-pub(super) fn hosts(ask: &Ask, name: &str) -> Reply {
-    let known = ["master.mesos", "leader.mesos", "marathon.mesos"];
-    let (host, ip) = match known.contains(&name.trim_end_matches('.')) {
-        true => (format!("{}.", name.trim_end_matches('.')), ask.server.address.ip().to_string()),
-        // What has no address is told like this, not by a status.
-        false => (String::new(), String::new()),
-    };
-    Reply::json(&json!([{ "host": host, "ip": ip }]))
-}
-
 /// `GET /capabilities`.
 pub(super) fn capabilities() -> Reply {
     Reply::json(&json!({ "capabilities": [{ "name": "PACKAGE_MANAGEMENT" }] }))
