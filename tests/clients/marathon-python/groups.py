@@ -14,9 +14,9 @@ def app(app_id, **more):
     return MarathonApp(id=app_id, cmd="sleep 1000", cpus=0.1, mem=32, **more)
 
 
-# A group within a group, whose app waits for the other by a name that is relative to its own.
+# A group within a group, whose app waits for the other by a name that is seen from its group.
 inner = MarathonGroup(id="back", apps=[app("db")])
-outer = MarathonGroup(id="/shop", groups=[inner], apps=[app("web", dependencies=["../back/db"])])
+outer = MarathonGroup(id="/shop", groups=[inner], apps=[app("web", dependencies=["back/db"])])
 ended(marathon, marathon.create_group(outer))
 running(marathon, "/shop/web", 1)
 running(marathon, "/shop/back/db", 1)
