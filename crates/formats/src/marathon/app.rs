@@ -144,6 +144,11 @@ impl App {
         &self.health_checks
     }
 
+    /// The name of its readiness check, if it has one.
+    pub fn readiness_check(&self) -> Option<&str> {
+        self.readiness_checks.first().map(|check| check.name.as_str())
+    }
+
     /// Whether it must never run twice, not even while it is replaced, as it says by a label.
     pub(super) fn is_single(&self) -> bool {
         let label = self.labels.get("MARATHON_SINGLE_INSTANCE_APP");

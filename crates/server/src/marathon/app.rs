@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use formats::marathon::App;
-use model::{DeploymentId, Revision, RevisionNumber, Service, ServiceId, Timestamp};
+use model::{
+    DeploymentId, InstanceId, Phase, Revision, RevisionNumber, Service, ServiceId, Timestamp,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -239,9 +241,26 @@ impl Look<'_> {
         }
     }
 
-    /// What the readiness checks of a service's tasks have seen last.
-    pub(crate) fn readiness(&self, _service: &ServiceId) -> Vec<Value> {
-        Vec::new()
+    /// What the readiness check of a service has seen of each new task, while a deployment waits
+    /// for it.
+    pub(crate) fn readiness(&self, id: &ServiceId) -> Vec<Value> {
+        let service = self.snapshot.state.service(id);
+        let Some(service) = service.filter(|service| self.deployment(service).is_some()) else {
+            return Vec::new();
+        };
+        let app = self.apps.target(service);
+        let Some(name) = app.readiness_check() else { return Vec::new() };
+        let new = service.placements.iter().filter(|(_, placement)| {
+            placement.is_wanted() && service.is_current(placement.revision)
+        });
+        let result = |(seat, _): (&model::Seat, &model::Placement)| {
+            let status = self.snapshot.observed.status(id, *seat)?;
+            let instance = InstanceId { service: id.clone(), seat: *seat };
+            let task = name::task(&instance, status.run);
+            let is_running = status.phase == Phase::Running;
+            is_running.then(|| json!({ "name": name, "taskId": task, "ready": status.ready }))
+        };
+        new.filter_map(result).collect()
     }
 
     /// The deployment that moves a service and has not been called off.
@@ -281,4 +300,38 @@ fn stats(info: &Info) -> Value {
         "unhealthy": info.tasks_unhealthy,
     });
     json!({ "totalSummary": { "stats": { "counts": counts } } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::Rig;
+    use super::*;
+
+    #[test]
+    fn readiness_is_told_of_new_tasks_while_a_deployment_waits() {
+        let mut rig = Rig::new(&["n1"]);
+        rig.app(&json!({
+            "id": "/web", "cmd": "serve", "instances": 2,
+            "portDefinitions": [{ "port": 0, "name": "main" }],
+            "readinessChecks": [{ "name": "warm", "portName": "main" }],
+        }));
+        let id: ServiceId = "/web".parse().unwrap();
+        assert_eq!(rig.look(|look| look.readiness(&id)), Vec::<Value>::new());
+        rig.report("/web~0.1", Phase::Running, |status| status.ready = false);
+        let told = |rig: &Rig| -> Vec<String> {
+            let results = rig.look(|look| look.readiness(&id));
+            let word = |result: &Value| {
+                let task = result["taskId"].as_str().unwrap();
+                assert_eq!(name::parse_task(task).unwrap().0.service, id);
+                format!("{} {}", result["name"], result["ready"])
+            };
+            results.iter().map(word).collect()
+        };
+        assert_eq!(told(&rig), ["\"warm\" false"]);
+        rig.report("/web~0.1", Phase::Running, |_| {});
+        rig.report("/web~1.1", Phase::Running, |status| status.ready = false);
+        assert_eq!(told(&rig), ["\"warm\" true", "\"warm\" false"]);
+        rig.report("/web~1.1", Phase::Running, |_| {});
+        assert!(told(&rig).is_empty(), "the deployment is over");
+    }
 }
