@@ -294,8 +294,33 @@ fn the_machines(version: &str, task_heads: &[&str], node_heads: &[&str]) -> Resu
     let none = dcos.run(&["task", "log", "shop_none"])?;
     assert_eq!((none.code, none.stderr.trim()), (1, "No matching tasks. Exiting."));
 
+    if version != "0.4.17" {
+        newer_commands(&dcos, id)?;
+    }
+
     dcos.ok(&["marathon", "app", "remove", "/shop/web"])?;
-    wait_for("the tasks to end", LIMIT, || Ok(dcos.ok(&["task"])?.is_empty().then_some(())))
+    wait_for("the tasks to end", LIMIT, || Ok(dcos.ok(&["task"])?.is_empty().then_some(())))?;
+    let table = dcos.table(&["task", "--completed"])?;
+    let ended = table.rows.iter().filter(|row| row["STATE"] == "K" && row["NAME"] == "web.shop");
+    assert!(ended.count() >= 2, "{table:?}");
+    Ok(())
+}
+
+/// What came after the lab's version.
+fn newer_commands(dcos: &Dcos, task: &str) -> Result<()> {
+    assert_eq!(dcos.ok(&["marathon", "app", "list", "--quiet"])?.trim(), "/shop/web");
+    let pinged = dcos.ok(&["marathon", "ping"])?;
+    assert!(
+        pinged.starts_with("Marathon ping response[1x]: ") && pinged.contains("pong"),
+        "{pinged}"
+    );
+    let leader = dcos.json(&["marathon", "leader", "show", "--json"])?;
+    assert_eq!(leader["ip"], "127.0.0.1");
+    assert_eq!(dcos.json(&["marathon", "plugin", "list", "--json"])?, json!({ "plugins": [] }));
+    let killed = dcos.json(&["marathon", "task", "kill", "--json", task])?;
+    assert_eq!(killed["tasks"][0]["id"], task);
+    let replaced = || Ok(!ids(&running(dcos, "/shop/web", 2)?).contains(task));
+    wait_for("another task", LIMIT, || replaced().map(|is| is.then_some(())))
 }
 
 const TASK: [&str; 8] = ["NAME", "HOST", "USER", "STATE", "ID", "MESOS ID", "REGION", "ZONE"];

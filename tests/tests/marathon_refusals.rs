@@ -96,6 +96,12 @@ fn errors_have_the_status_and_the_words_of_marathon() -> Result<()> {
     let details = door.ask("POST", "/v2/apps", bad)?.json()?["details"].clone();
     assert_eq!(details[0]["path"], "/upgradeStrategy/minimumHealthCapacity");
     assert!(details[0]["errors"][0].is_string(), "{details}");
+    let around = json!({ "id": "/round", "apps": [
+        { "id": "a", "cmd": "sleep 1", "dependencies": ["b"] },
+        { "id": "b", "cmd": "sleep 1", "dependencies": ["a"] },
+    ]});
+    let details = door.ask("POST", "/v2/groups", &around.to_string())?.json()?["details"].clone();
+    assert_eq!(details[0]["path"], "/dependencies", "{details}");
     assert_eq!(door.json("/v2/apps")?["apps"].as_array().unwrap().len(), 1);
     Ok(())
 }

@@ -78,6 +78,13 @@ pub(crate) fn locate(tree: &Node, key: &str) -> (Position, String) {
     }
 }
 
+/// Where apps say what the model calls `key`, for one that is not at hand: the first place that
+/// fits.
+pub fn key_of(key: &str) -> String {
+    let place = RULES.iter().find_map(|(pattern, marathon)| apply(pattern, marathon, key));
+    place.unwrap_or_else(|| key.into())
+}
+
 /// The key that a rule makes of `key`, if it covers it.
 fn apply(pattern: &str, marathon: &str, key: &str) -> Option<String> {
     let mut rest = key.split('.');

@@ -43,6 +43,7 @@ use crate::tree::Node;
 pub use app::App;
 pub use check::HealthCheck;
 pub use group::{GroupUpdate, read_group};
+pub use key::key_of;
 pub(crate) use key::locate;
 pub use rejected::{Details, Rejected};
 pub use selector::LabelSelector;

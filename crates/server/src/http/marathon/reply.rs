@@ -234,7 +234,8 @@ impl From<Failure> for Reply {
             Refusal::Moving { by, .. } => Reply::locked(&by),
             Refusal::Invalid { problems } => {
                 let detail = |(_, problem): &(usize, model::Problem)| {
-                    let path = format!("/{}", problem.key.replace('.', "/"));
+                    let key = formats::marathon::key_of(&problem.key);
+                    let path = format!("/{}", key.replace('.', "/"));
                     json!({ "path": path, "errors": [problem.message] })
                 };
                 let details: Vec<Value> = problems.iter().map(detail).collect();
