@@ -17,6 +17,9 @@ use super::container::{Container, Network, PortDefinition};
 use super::names::{KillSelection, Mode};
 use super::number::{Number, Seconds};
 
+/// The label of apps of which never more than one instance may run.
+pub(super) const SINGLE: &str = "MARATHON_SINGLE_INSTANCE_APP";
+
 /// An app, whole and valid, in today's form with every default written out. It is written as
 /// Marathon shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -151,7 +154,7 @@ impl App {
 
     /// Whether it must never run twice, not even while it is replaced, as it says by a label.
     pub(super) fn is_single(&self) -> bool {
-        let label = self.labels.get("MARATHON_SINGLE_INSTANCE_APP");
+        let label = self.labels.get(SINGLE);
         label.is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 

@@ -11,7 +11,7 @@ use model::{
     Spec, Surplus,
 };
 
-use super::app::{App, Unreachable, UnreachableStrategy, UpgradeStrategy};
+use super::app::{App, SINGLE, Unreachable, UnreachableStrategy, UpgradeStrategy};
 use super::check::{Command, HealthCheck, ReadinessCheck};
 use super::container::{Docker, PortDefinition, PortMapping, Volume};
 use super::names::{self, Access, Check, Engine, KillSelection, Mode};
@@ -25,9 +25,17 @@ impl App {
         // What every app has in its environment is not said by it.
         let given = environment::environment(&App { env: Default::default(), ..app.clone() });
         app.env.retain(|name, value| given.get(name) != Some(value));
+        if app.is_single() && (app.instances > 1 || !is_replaced_as_one(&app)) {
+            // A label means nothing to a service, and would contradict the app.
+            app.labels.remove(SINGLE);
+        }
         normal::normalise(&mut app);
         app
     }
+}
+
+fn is_replaced_as_one(app: &App) -> bool {
+    app.upgrade_strategy.as_ref().is_none_or(|strategy| *strategy == UpgradeStrategy::NONE)
 }
 
 fn describe(spec: &Spec) -> App {
@@ -52,7 +60,7 @@ fn describe(spec: &Spec) -> App {
         instances: spec.instances,
         cpus: Number(f64::from(spec.resources.cpu.0) / 1000.0),
         mem: Number(spec.resources.memory.0 as f64 / f64::from(1 << 20)),
-        disk: Number(0.0),
+        disk: Number(disk(spec)),
         gpus: 0,
         executor: String::new(),
         user: user.clone(),
@@ -91,6 +99,12 @@ fn describe(spec: &Spec) -> App {
             }
         },
     }
+}
+
+/// The disk that an app has asked for, of which only its tasks are told.
+fn disk(spec: &Spec) -> f64 {
+    let told = spec.env.get(environment::DISK).and_then(|disk| disk.parse().ok());
+    told.filter(|disk| (0.0..1e15).contains(disk)).unwrap_or(0.0)
 }
 
 /// What is run, as a line for the shell or as words.

@@ -10,6 +10,9 @@ use super::app::App;
 const VARIABLE_LEN_MAX: usize = 512;
 const LABEL: &str = "MARATHON_APP_LABEL_";
 
+/// What tasks are told of the disk that their app asks for.
+pub(super) const DISK: &str = "MARATHON_APP_RESOURCE_DISK";
+
 /// The app's environment: what it sets itself wins over what Marathon would.
 pub(super) fn environment(app: &App) -> BTreeMap<String, String> {
     let labels: BTreeMap<String, &String> = app
@@ -27,7 +30,7 @@ pub(super) fn environment(app: &App) -> BTreeMap<String, String> {
         // Written as a JVM writes floating-point numbers: 32 is 32.0.
         ("MARATHON_APP_RESOURCE_CPUS".to_string(), format!("{:?}", app.cpus.0)),
         ("MARATHON_APP_RESOURCE_MEM".to_string(), format!("{:?}", app.mem.0)),
-        ("MARATHON_APP_RESOURCE_DISK".to_string(), format!("{:?}", app.disk.0)),
+        (DISK.to_string(), format!("{:?}", app.disk.0)),
         ("MARATHON_APP_RESOURCE_GPUS".to_string(), app.gpus.to_string()),
     ]);
     if let Some(docker) = app.container.as_ref().and_then(|container| container.docker.as_ref()) {

@@ -43,8 +43,7 @@ fn networks(app: &mut App, problems: &mut Vec<Problem>) {
         Some(DockerNetwork::Bridge) => Mode::Bridge,
         Some(DockerNetwork::User | DockerNetwork::None) => {
             let message = "this network is not supported yet: networks are host and bridge";
-            problems.push(Problem::new("container.docker.network", message));
-            Mode::Host
+            return problems.push(Problem::new("container.docker.network", message));
         }
     };
     let agrees = older.is_none() || app.networks.iter().all(|network| network.mode == mode);

@@ -88,7 +88,8 @@ pub fn update_app(
 fn version_alone(version: &Node, update: &Node) -> Result<Timestamp, Rejected> {
     if matches!(&update.value, Value::Map(entries) if entries.len() > 1) {
         let message = "The 'version' field may only be combined with the 'id' field.";
-        return Err(Rejected::value_at(&[], message));
+        // Said at the top as well: it is all that some clients show.
+        return Err(Rejected { message: message.into(), ..Rejected::value_at(&[], message) });
     }
     timestamp(version).ok_or_else(|| not_a_time(&[]))
 }
@@ -155,29 +156,27 @@ fn network_given(update: &Node) -> Option<bool> {
 ///
 /// What is wrong with the list; its parts are not looked into.
 pub fn update_apps(body: &[u8]) -> Result<Vec<(ServiceId, Vec<u8>)>, Rejected> {
-    let parts: Vec<&RawValue> =
-        serde_json::from_slice(body).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => Rejected::type_at(&[], "error.expected.jsarray"),
-            _ => Rejected::unreadable(&error),
-        })?;
-    let part = |(index, part): (usize, &RawValue)| {
-        let body = part.get().as_bytes();
-        let at = [Step::Index(index), Step::Key("id".into())];
-        let tree = json::tree(body).map_err(|error| Rejected::unreadable(&error))?;
-        if !matches!(tree.value, Value::Map(_)) {
-            return Err(Rejected::type_at(&at[..1], "error.expected.jsobject"));
-        }
-        let id = match tree.get("id").filter(|id| !id.is_null()).map(|id| &id.value) {
-            Some(Value::Text(id)) => resolve("/", id),
-            Some(_) => return Err(Rejected::type_at(&at, "error.expected.jsstring")),
-            None => return Err(Rejected::type_at(&at, "error.path.missing")),
-        };
-        match id.parse() {
-            Ok(id) => Ok((id, body.to_vec())),
-            Err(error) => Err(Rejected::value_at(&at, model::id::Error::to_string(&error))),
-        }
+    let unreadable = |error| Rejected::unreadable(&error);
+    let Value::List(parts) = json::tree(body).map_err(unreadable)?.value else {
+        return Err(Rejected::type_at(&[], "error.expected.jsarray"));
     };
-    parts.into_iter().enumerate().map(part).collect()
+    let bodies: Vec<&RawValue> = serde_json::from_slice(body).map_err(unreadable)?;
+    let parts = parts.iter().zip(bodies).enumerate();
+    parts.map(|(index, (part, body))| Ok((part_id(part, index)?, body.get().into()))).collect()
+}
+
+/// Which app a part of an update of several is about.
+fn part_id(part: &Node, index: usize) -> Result<ServiceId, Rejected> {
+    let at = [Step::Index(index), Step::Key("id".into())];
+    if !matches!(part.value, Value::Map(_)) {
+        return Err(Rejected::type_at(&at[..1], "error.expected.jsobject"));
+    }
+    let id = match part.get("id").filter(|id| !id.is_null()).map(|id| &id.value) {
+        Some(Value::Text(id)) => resolve("/", id),
+        Some(_) => return Err(Rejected::type_at(&at, "error.expected.jsstring")),
+        None => return Err(Rejected::type_at(&at, "error.path.missing")),
+    };
+    id.parse().map_err(|error: model::id::Error| Rejected::value_at(&at, error.to_string()))
 }
 
 impl App {
