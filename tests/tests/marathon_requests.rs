@@ -144,3 +144,19 @@ fn changes_are_merged_replaced_or_only_planned_as_asked() -> Result<()> {
     assert_eq!(door.ask("GET", "/v2/groups/g", "")?.status, 404);
     Ok(())
 }
+
+#[test]
+fn a_native_service_keeps_what_no_app_can_say_when_its_app_is_changed() -> Result<()> {
+    let door = Door::open()?;
+    let text = "service: /native\nprocess: { command: sleep 1000, workdir: /tmp }\n\
+                resources: { cpu: 0.1, memory: 32MiB }\n";
+    let file = door.cluster.write("native.yaml", text)?;
+    door.cluster.ok(&["apply", "-f", &file, "--wait", "--timeout", "60s"])?;
+    let before = task_ids(&door.running("/native", 1)?);
+    door.done("PUT", "/v2/apps/native", json!({ "instances": 2 }))?;
+    let after = task_ids(&door.running("/native", 2)?);
+    assert!(before.is_subset(&after), "{before:?} is started anew: {after:?}");
+    let shown = door.cluster.ok(&["get", "services", "/native", "-o", "json"])?;
+    assert!(shown.contains("\"workdir\"") && shown.contains("/tmp"), "{shown}");
+    Ok(())
+}

@@ -328,3 +328,33 @@ fn services_are_described_as_near_as_can_be() {
     assert_eq!((least, most), (2, 5), "counts come back as they were");
     assert_eq!(self::app(said), app, "it is valid");
 }
+
+/// A change of an app leaves alone what the service behind it says and apps cannot.
+#[test]
+fn what_no_app_can_say_stays() {
+    let spec = json!({
+        "service": "/shop/web", "instances": 3,
+        "process": { "command": ["run", "it"], "workdir": "/srv", "user": "www" },
+        "ports": [{ "name": "Http" }], "env": { "A": "1" }, "stop": { "drain": "5s", "grace": "20s" },
+        "readiness": { "probe": { "tcp": { "port": "Http" } } },
+        "health": [{ "probe": { "http": { "port": "Http", "statuses": [204] } } }],
+    });
+    let spec: Spec = serde_json::from_value(spec).unwrap();
+    let before = App::of(&spec);
+    let changed =
+        |update: Value| updated(&before, &update, true).unwrap().spec_over(&before, &spec).unwrap();
+    assert_eq!(changed(json!({})), spec);
+    assert_eq!(changed(json!({ "instances": 5 })), Spec { instances: 5, ..spec.clone() });
+    assert!(!changed(json!({ "instances": 5 })).needs_restart(&spec), "scaled, not started anew");
+    let mut env = spec.clone();
+    env.env.insert("B".into(), "2".into());
+    assert_eq!(changed(json!({ "env": { "A": "1", "B": "2" } })), env);
+    let line = changed(json!({ "cmd": "run that" })).process.unwrap();
+    assert_eq!((line.workdir.as_deref(), line.command.words().len()), (Some("/srv"), 3));
+    assert_eq!(changed(json!({ "healthChecks": [] })), Spec { health: vec![], ..spec.clone() });
+    let ported = changed(json!({ "portDefinitions": [{ "name": "other" }] }));
+    assert_eq!(ported.ports[0].name.as_deref(), Some("other"));
+    assert!(ported.problems().is_empty(), "nothing is left that means the port by its former name");
+    let image = changed(json!({ "container": { "docker": { "image": "x" } } }));
+    assert_eq!((image.process, image.container.unwrap().image.as_str()), (None, "x"));
+}

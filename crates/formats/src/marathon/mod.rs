@@ -13,7 +13,7 @@
 //!
 //! Requests say more than apps: `update` reads changes of them, `group` groups, `selector` which
 //! apps are meant. `service_ports` numbers their ports for load balancers, and `describe` makes an
-//! app of a service that was none.
+//! app of a service that was none, whose changes `over` carries over to it.
 
 mod app;
 mod check;
@@ -25,6 +25,7 @@ mod key;
 mod names;
 mod normal;
 mod number;
+mod over;
 mod probes;
 mod read;
 mod refused;

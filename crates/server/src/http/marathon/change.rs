@@ -211,12 +211,19 @@ impl<'a> Making<'a> {
         let mut taken: BTreeSet<u16> =
             others.flat_map(|service| known.target(service).service_ports()).collect();
         let document = |mut app: App| {
-            let before = present(&self.snapshot.state, app.id());
-            let before = before.map(|service| known.target(service));
+            let service = present(&self.snapshot.state, app.id());
+            let before = service.map(|service| known.target(service));
             app.assign_service_ports(before.as_deref(), &taken)?;
             taken.extend(app.service_ports());
-            let mut spec = app.spec()?;
-            spec.depends_on = self.dependencies(&spec.service, &spec.depends_on);
+            let own = app.spec()?;
+            // What only the service can say, and no app, stays as it is.
+            let mut spec = match service.zip(before) {
+                Some((service, before)) => app.spec_over(&before, &service.target().spec)?,
+                None => own.clone(),
+            };
+            spec.depends_on = self.dependencies(&own.service, &own.depends_on);
+            spec.rollout.deadline = own.rollout.deadline;
+            spec.rollout.on_failure = own.rollout.on_failure;
             if !spec.labels.contains_key(DEADLINE_LABEL) {
                 spec.rollout.deadline = NO_DEADLINE;
                 spec.rollout.on_failure = OnFailure::Hold;
