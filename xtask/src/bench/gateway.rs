@@ -93,7 +93,7 @@ pub(super) fn beside_haproxy(top: &Top) -> Result<Vec<Figure>> {
         figure("processor time of a request", "us", |t| t.micros_of_cpu, Limit::RatioMax(1.0)),
         figure("requests", "1/s", |t| t.requests_per_second, Limit::RatioMin(1.0)),
         figure("latency, median", "us", |t| t.p50, Limit::RatioMax(1.1)),
-        figure("latency, 99th percentile", "us", |t| t.p99, Limit::RatioMax(1.2)),
+        figure("latency, 99th percentile", "us", |t| t.p99, Limit::RatioMax(1.5)),
     ])
 }
 

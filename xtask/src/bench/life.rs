@@ -84,6 +84,7 @@ pub(super) fn containers(top: &Top) -> Result<Vec<Figure>> {
     crate::docker::ensure(top)?;
     crate::image::ensure(top)?;
     let dev = Dev::start(top)?;
+    let before = containers_of(IMAGE)?;
     let run = format!("container: {{ image: \"{IMAGE}\", network: host, pull: never }}");
     let mut figures = Vec::new();
     for count in [10, 50] {
@@ -96,7 +97,10 @@ pub(super) fn containers(top: &Top) -> Result<Vec<Figure>> {
             let name = format!("c{count}-{round}");
             ours = ours.min(until_running(&dev, &document(&name, count, &run), count)?);
             dev.remove(&format!("/bench/{name}"))?;
-            until_buried(IMAGE)?;
+            // What is removed is removed in the background.
+            ask_each(PATIENT, "the containers to be gone", || {
+                Ok((containers_of(IMAGE)? <= before).then_some(()))
+            })?;
             if round % 2 == 1 {
                 bare = bare.min(bare_containers(IMAGE, count)?);
             }
@@ -108,13 +112,11 @@ pub(super) fn containers(top: &Top) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Waits until no container of the image is left, as what is removed is removed in the background.
-fn until_buried(image: &str) -> Result<()> {
+/// How many containers of the image there are.
+fn containers_of(image: &str) -> Result<usize> {
     let filters = format!("%7B%22ancestor%22%3A%5B%22{}%22%5D%7D", image.replace(':', "%3A"));
-    ask_each(PATIENT, "the containers to be gone", || {
-        let listed = docker("GET", &format!("/containers/json?all=1&filters={filters}"), "")?;
-        Ok(listed.as_array().is_some_and(Vec::is_empty).then_some(()))
-    })
+    let listed = docker("GET", &format!("/containers/json?all=1&filters={filters}"), "")?;
+    listed.as_array().map(Vec::len).context("dockerd lists containers")
 }
 
 /// The milliseconds that dockerd takes to create and start containers, four at a time.
