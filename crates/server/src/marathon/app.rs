@@ -166,22 +166,6 @@ impl From<DeploymentId> for Deployed {
     }
 }
 
-/// An app as it is answered when it was just made: none of it runs yet.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Made {
-    #[serde(flatten)]
-    app: Arc<App>,
-    version: Timestamp,
-    version_info: VersionInfo,
-    tasks_staged: u32,
-    tasks_running: u32,
-    tasks_healthy: u32,
-    tasks_unhealthy: u32,
-    tasks: [Task; 0],
-    deployments: Vec<Deployed>,
-}
-
 /// What apps are shown from: one snapshot at one time.
 pub(crate) struct Look<'a> {
     pub(crate) snapshot: &'a Snapshot,
@@ -193,21 +177,8 @@ pub(crate) struct Look<'a> {
 impl Look<'_> {
     /// A service as an app.
     pub(crate) fn info(&self, service: &Arc<Service>, embed: Embed) -> Info {
-        let app = self.apps.target(service);
-        let mut info = Info {
-            version: service.target().created_at,
-            version_info: version_info(service, service.target()),
-            tasks_staged: 0,
-            tasks_running: 0,
-            tasks_healthy: 0,
-            tasks_unhealthy: 0,
-            deployments: self.deployment(service).into_iter().map(Deployed::from).collect(),
-            tasks: None,
-            last_task_failure: None,
-            readiness_check_results: None,
-            task_stats: None,
-            app,
-        };
+        let deployment = self.deployment(service);
+        let mut info = self.blank(service, deployment);
         self.count(service, &mut info);
         if embed.tasks {
             let ports = info.app.service_ports();
@@ -226,9 +197,14 @@ impl Look<'_> {
         info
     }
 
-    /// A service as the app that was just made of it.
-    pub(crate) fn made(&self, service: &Service, deployment: Option<DeploymentId>) -> Made {
-        Made {
+    /// A service as the app that was just made of it: a moment later some of it may run already.
+    pub(crate) fn made(&self, service: &Service, deployment: Option<DeploymentId>) -> Info {
+        Info { tasks: Some(Vec::new()), ..self.blank(service, deployment) }
+    }
+
+    /// A service as an app of which nothing runs.
+    fn blank(&self, service: &Service, deployment: Option<DeploymentId>) -> Info {
+        Info {
             app: self.apps.target(service),
             version: service.target().created_at,
             version_info: version_info(service, service.target()),
@@ -236,8 +212,11 @@ impl Look<'_> {
             tasks_running: 0,
             tasks_healthy: 0,
             tasks_unhealthy: 0,
-            tasks: [],
             deployments: deployment.into_iter().map(Deployed::from).collect(),
+            tasks: None,
+            last_task_failure: None,
+            readiness_check_results: None,
+            task_stats: None,
         }
     }
 

@@ -134,17 +134,8 @@ impl Feed {
             }
             "healthy" | "unhealthy" => {
                 let alive = kind == "healthy";
-                told.push(Event::new(
-                    "health_status_changed_event",
-                    at,
-                    json!({
-                        "appId": id.service,
-                        "taskId": known.name(id),
-                        "instanceId": name::instance(id),
-                        "version": known.version,
-                        "alive": alive,
-                    }),
-                ));
+                let fields = json!({ "version": known.version, "alive": alive });
+                told.push(known.event(id, "health_status_changed_event", fields, at));
                 told.push(Event::new(
                     "instance_health_changed_event",
                     at,
@@ -160,33 +151,19 @@ impl Feed {
                 let service = snapshot.state.service(&id.service);
                 let check = service
                     .and_then(|service| self.apps.target(service).health_checks().first().cloned());
-                told.push(Event::new(
-                    "failed_health_check_event",
-                    at,
-                    json!({
-                        "appId": id.service,
-                        "taskId": known.name(id),
-                        "instanceId": name::instance(id),
-                        "healthCheck": check,
-                    }),
-                ));
+                let fields = json!({ "healthCheck": check });
+                told.push(known.event(id, "failed_health_check_event", fields, at));
             }
             "draining" | "stopping" if !known.killing => {
                 known.killing = true;
                 if message == Leave::Unhealthy.to_string() {
-                    told.push(Event::new(
-                        "unhealthy_instance_kill_event",
-                        at,
-                        json!({
-                            "appId": id.service,
-                            "taskId": known.name(id),
-                            "instanceId": name::instance(id),
-                            "version": known.version,
-                            "reason": message,
-                            "host": known.host,
-                            "slaveId": known.node,
-                        }),
-                    ));
+                    let fields = json!({
+                        "version": known.version,
+                        "reason": message,
+                        "host": known.host,
+                        "slaveId": known.node,
+                    });
+                    told.push(known.event(id, "unhealthy_instance_kill_event", fields, at));
                 }
                 told.push(known.update(id, "TASK_KILLING", message, at));
             }
@@ -382,6 +359,20 @@ pub(crate) fn api_post(client: &str, uri: &str, app: Option<Value>, at: Timestam
 impl Task {
     fn name(&self, id: &InstanceId) -> String {
         name::task(id, self.run)
+    }
+
+    /// An event about the task, with more about it.
+    fn event(
+        &self,
+        id: &InstanceId,
+        kind: &'static str,
+        mut fields: Value,
+        at: Timestamp,
+    ) -> Event {
+        fields["appId"] = json!(id.service);
+        fields["taskId"] = json!(self.name(id));
+        fields["instanceId"] = json!(name::instance(id));
+        Event::new(kind, at, fields)
     }
 
     fn update(&self, id: &InstanceId, state: &'static str, message: &str, at: Timestamp) -> Event {

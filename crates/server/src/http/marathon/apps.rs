@@ -86,7 +86,6 @@ pub(super) async fn create(ask: &Ask) -> Result<Reply, Reply> {
     let done = change::submit(ask, ask.flag("force", false), wish).await?;
     with_look(ask, false, |look| {
         let service = existing(look.snapshot, &id)?;
-        // It is shown as it was made: a moment later some of it may run already.
         let made = look.made(service, done.deployment);
         let reply = Reply::with(StatusCode::CREATED, &made);
         let reply = reply.header(header::LOCATION, format!("/v2/apps{id}"));
