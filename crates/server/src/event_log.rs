@@ -79,3 +79,30 @@ impl<T: Numbered> EventLog<T> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq)]
+    struct Number(u64);
+
+    impl Numbered for Number {
+        fn number(&self) -> u64 {
+            self.0
+        }
+    }
+
+    #[test]
+    fn who_is_too_far_behind_learns_so() {
+        let log = EventLog::new(Vec::new(), 0, 3);
+        for number in [2, 4, 6, 8, 10] {
+            log.push(Number(number));
+        }
+        assert_eq!(log.after(6, 9), [Number(8), Number(10)]);
+        assert_eq!(log.after(4, 1), [Number(6)]);
+        for (place, has_dropped) in [(0, true), (3, true), (4, false), (10, false)] {
+            assert_eq!(log.has_dropped(place), has_dropped, "{place}");
+        }
+    }
+}
