@@ -434,7 +434,7 @@ async fn http_probes_decide_and_logs_are_served() {
     }]);
     let document = json!({
         "process": {"command": "echo hello; echo $PORT_HTTP; exec sleep 1000"},
-        "ports": [{"name": "http"}], "health": check,
+        "ports": [{"name": "http", "port": port}], "health": check,
         "readiness": {"probe": {"tcp": {"port": 0}}},
     });
     let mut wanted = assignment("a", document);

@@ -202,6 +202,23 @@ fn a_start_that_fails_counts_but_not_when_the_driver_is_away() {
 }
 
 #[test]
+fn what_cannot_run_where_it_was_placed_ends_and_says_why() {
+    let mut rig = Rig::new();
+    rig.assign(true, vec![run("a", json!({}))]);
+    assert_eq!(rig.done(), ["start /a~0.1 run 1"]);
+    let message = "port 20001 is taken by another program on this node".to_string();
+    let instance = id("a");
+    rig.event(Event::Told(Told::Misplaced { instance, run: 1, message: message.clone() }));
+    let status = rig.status("a");
+    assert_eq!((status.phase, status.message), (Phase::Failed, Some(message)));
+    for _ in 0..100 {
+        rig.now += 1000;
+        rig.event(Event::Tick);
+    }
+    assert_eq!(rig.done(), [""; 0], "it is for the server to place another one");
+}
+
+#[test]
 fn what_is_told_to_stop_never_starts_again() {
     let mut rig = Rig::new();
     let stop = json!({"stop": {"grace": "3s"}});

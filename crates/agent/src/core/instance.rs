@@ -265,6 +265,21 @@ impl Instance {
         }
     }
 
+    /// A run cannot begin here. The instance has ended for good: another one takes its place.
+    pub(super) fn misplaced(&mut self, run: u32, message: String, now: Timestamp) {
+        if run != self.status.run {
+            return;
+        }
+        match self.stage {
+            Stage::Starting if !self.leaving => {
+                self.over(now);
+                self.enter(Phase::Failed, now, Some(message));
+            }
+            Stage::Starting | Stage::Stopping(_) => self.over(now),
+            Stage::Unknown | Stage::Waiting(_) | Stage::Running | Stage::Over => {}
+        }
+    }
+
     /// A run has ended.
     pub(super) fn exited(&mut self, run: u32, exit: Exit, now: Timestamp) {
         if run != self.status.run {

@@ -304,6 +304,11 @@ impl Core {
                     instance.not_started(run, message, driver_away, now);
                 });
             }
+            Told::Misplaced { instance, run, message } => {
+                self.change(&instance, now, effects, |instance| {
+                    instance.misplaced(run, message, now);
+                });
+            }
             Told::Exited { instance, run, exit } => {
                 self.change(&instance, now, effects, |instance| instance.exited(run, exit, now));
             }

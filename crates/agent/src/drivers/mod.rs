@@ -94,6 +94,15 @@ pub enum Told {
         /// failure of the instance.
         driver_away: bool,
     },
+    /// A run cannot begin where it was placed: elsewhere, or with other ports, it may.
+    Misplaced {
+        /// The instance.
+        instance: InstanceId,
+        /// Its run.
+        run: u32,
+        /// Why.
+        message: String,
+    },
     /// A run has ended.
     Exited {
         /// The instance.

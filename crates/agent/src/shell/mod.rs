@@ -9,6 +9,7 @@ mod drivers;
 mod link;
 mod logs;
 mod machine;
+mod ports;
 mod probe;
 
 use std::path::PathBuf;
@@ -258,6 +259,13 @@ impl Shell {
     fn start(&self, seed: Seed) {
         let (instance, run) = (seed.instance.clone(), seed.run);
         let driver = self.drivers.get(Kind::of(&seed.spec));
+        if let Some(port) = ports::taken(&seed) {
+            let message = format!("port {port} is taken by another program on this node");
+            let told = Told::Misplaced { instance, run, message };
+            // Only fails while the agent is being torn down.
+            let _ = self.inputs.send(Input::Event(Event::Told(told)));
+            return;
+        }
         let launch = self.launch(seed);
         let made = std::fs::create_dir_all(&launch.dir);
         let message = match (driver, made) {

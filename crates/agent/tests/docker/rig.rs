@@ -109,6 +109,7 @@ impl Rig {
         let is_wanted = |told: &Told| match told {
             Told::Started { instance, run, .. }
             | Told::NotStarted { instance, run, .. }
+            | Told::Misplaced { instance, run, .. }
             | Told::Exited { instance, run, .. } => instance == wanted && *run == wanted_run,
             Told::Preparing { .. } => false,
         };

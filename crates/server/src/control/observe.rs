@@ -136,6 +136,10 @@ fn differences(before: Option<&Status>, after: &Status) -> Vec<(&'static str, St
                 told.push(("starting", message.clone()));
             }
         }
+        Phase::Failed if before.is_none_or(|before| before.phase != Phase::Failed) => {
+            let message = after.message.clone();
+            told.push(("failed", message.unwrap_or_else(|| "it has ended for good".into())));
+        }
         Phase::Running if !same_run => told.push(("running", format!("run {}", after.run))),
         _ => {}
     }

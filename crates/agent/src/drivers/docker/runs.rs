@@ -385,7 +385,9 @@ mod tests {
         while let Ok(told) = told.try_recv() {
             words.push(match told {
                 Told::Started { run, .. } => format!("{run} started"),
-                Told::NotStarted { run, .. } => format!("{run} not started"),
+                Told::NotStarted { run, .. } | Told::Misplaced { run, .. } => {
+                    format!("{run} not started")
+                }
                 Told::Exited { run, exit, .. } => format!("{run} {}", exit.message),
                 Told::Preparing { run, .. } => format!("{run} preparing"),
             });
