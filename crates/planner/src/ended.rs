@@ -52,7 +52,7 @@ pub(crate) fn forget(
     for (seat, placement, status) in subject.instances() {
         let instance = InstanceId { service: service.id.clone(), seat };
         let is_lost = view.lost.contains(&placement.node);
-        let why = if is_lost && may_come_back(service, placement) {
+        let why = if is_lost && may_come_back(view, service, placement) {
             continue;
         } else if is_lost {
             Leave::Lost
@@ -81,7 +81,10 @@ pub(crate) fn forget(
 
 /// Whether an instance on a node that is lost would stay if the node called again. Where instances
 /// of a service are counted by place, its replacement could not be placed while it counts.
-fn may_come_back(service: &Service, placement: &Placement) -> bool {
+fn may_come_back(view: &View<'_>, service: &Service, placement: &Placement) -> bool {
     let counted = service.spec().constraints.iter().any(|constraint| constraint.operator.counts());
-    placement.is_wanted() && service.is_current(placement.revision) && !service.removing && !counted
+    placement.is_wanted()
+        && service.is_current(placement.revision)
+        && !service.removing
+        && (!counted || view.given_up_at(service, placement).is_none_or(|at| at > view.now))
 }

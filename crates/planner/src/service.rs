@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Deployment, DeploymentId, Goal, InstanceId, Leave, Move, Observed, Placement, Seat, Service,
-    Spec, Stage, Status, Step, Timestamp, Wait, not_serving,
+    Deployment, DeploymentId, Goal, InstanceId, Leave, Move, Observed, Placement, Reason, Seat,
+    Service, Spec, Stage, Status, Step, Timestamp, Wait, not_serving,
 };
 
 use crate::ended::Ended;
@@ -180,16 +180,20 @@ impl<'a> Planning<'a, '_> {
         sorted
     }
 
-    /// Whether an instance on a node that is lost may still come back before it is replaced.
+    /// Whether an instance on a node that is lost may still come back before it is replaced; if
+    /// it is given up at some time, plans for then.
     fn is_waited_for(&mut self, placement: &Placement) -> bool {
-        let lost = &self.service.spec().lost;
-        let agent = self.observed().agents.get(&placement.node);
-        let until = self.observed().lost_at(agent).after(lost.after);
-        let is_waited_for = placement.is_wanted() && (!lost.replace || until > self.view.now);
-        if is_waited_for && lost.replace {
-            self.plan.wake(until);
+        if !placement.is_wanted() {
+            return false;
         }
-        is_waited_for
+        match self.view.given_up_at(self.service, placement) {
+            Some(at) if at <= self.view.now => false,
+            Some(at) => {
+                self.plan.wake(at);
+                true
+            }
+            None => true,
+        }
     }
 
     /// Of several unhealthy instances in one slot all but the newest go: their replacement has
@@ -235,14 +239,20 @@ impl<'a> Planning<'a, '_> {
         }
     }
 
-    /// Moves those that are too many to the outgoing ones.
+    /// Moves those that are too many to the outgoing ones. Those on lost nodes are given up: their
+    /// agent, if it calls again, finds them no longer assigned.
     fn sort_out_surplus(&self, sorted: &mut Sorted<'a>) {
         let wanted = self.service.wanted() as usize;
         if sorted.stay.len() > wanted {
             let stay = std::mem::take(&mut sorted.stay);
             let (stay, surplus) = surplus::split(self.view.state, self.service, stay, wanted);
             sorted.stay = stay;
-            sorted.outgoing.extend(surplus.into_iter().map(|instance| (Leave::Surplus, instance)));
+            for instance in surplus {
+                match self.view.lost.contains(&instance.placement.node) {
+                    true => sorted.lost.push(instance.seat),
+                    false => sorted.outgoing.push((Leave::Surplus, instance)),
+                }
+            }
         }
     }
 
@@ -345,7 +355,10 @@ impl<'a> Planning<'a, '_> {
         let lagging = sorted.stay.iter().find(|instance| !instance.ready)?;
         let id = self.id(lagging.seat);
         let node = &lagging.placement.node;
-        let why = not_serving(self.service, lagging.seat, lagging.status);
+        let why = match self.view.lost.contains(node) {
+            true => Some(Reason::Silent.to_string()),
+            false => not_serving(self.service, lagging.seat, lagging.status),
+        };
         let why = why.unwrap_or_else(|| "it has just started".into());
         Some(format!("{id} on {node}: {why}"))
     }

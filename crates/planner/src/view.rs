@@ -6,7 +6,9 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{GATEWAY_SILENCE_MAX, NodeId, Observed, ServiceId, State, Timestamp};
+use model::{
+    GATEWAY_SILENCE_MAX, NodeId, Observed, Placement, Service, ServiceId, State, Timestamp,
+};
 
 pub(crate) struct View<'a> {
     pub(crate) state: &'a State,
@@ -70,6 +72,17 @@ impl<'a> View<'a> {
             }
         }
         view
+    }
+
+    /// When an instance on a lost node is replaced, unless it never is.
+    pub(crate) fn given_up_at(
+        &self,
+        service: &Service,
+        placement: &Placement,
+    ) -> Option<Timestamp> {
+        let lost = &service.spec().lost;
+        let lost_at = || self.observed.lost_at(self.observed.agents.get(&placement.node));
+        lost.replace.then(|| lost_at().after(lost.after))
     }
 
     /// The services that depend on `service`.
