@@ -3,31 +3,19 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/preload.rs"]
+mod preload;
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use muster_store::{Embedded, Error, Op, Revision, Store, Txn, TxnResult};
 
 /// Runs the test `name` of this binary in a child process with the bad disk, and checks that it passed.
 fn in_child(name: &str) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults.c");
-    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{name}.so"));
-    let compiler = env::var_os("CC").unwrap_or_else(|| "cc".into());
-    let compiled = Command::new(compiler)
-        .args(["-shared", "-fPIC", "-o"])
-        .args([&library, &source])
-        .arg("-ldl")
-        .status();
-    assert!(compiled.expect("a C compiler, which SQLite needs as well").success());
     let faults = tempfile::tempdir().unwrap();
-    let output = Command::new(env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture", "--include-ignored"])
-        .env("FAULTS", faults.path())
-        .env("LD_PRELOAD", library)
-        .output()
-        .unwrap();
+    let output = preload::child("faults.c", name).env("FAULTS", faults.path()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");

@@ -1,0 +1,247 @@
+//! Power that fails at any moment: all that was acknowledged is there when the store is opened again, each commit
+//! whole or absent, none without those before it.
+//!
+//! A child writes while `record.c` notes all that it does to its files. At random points of that record the files are
+//! rebuilt as `support/disk.rs` says they may be after a power loss, and the store is opened on them. One of those
+//! losses is where the next child begins, so that opening after a loss is interrupted as well.
+//! `PROPTEST_CASES` says how many points there are.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/disk.rs"]
+mod disk;
+#[path = "support/history.rs"]
+mod history;
+#[path = "support/preload.rs"]
+mod preload;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use disk::{Dice, Disk, Files, Op};
+use history::Acknowledged;
+use muster_store::Embedded;
+use proptest::test_runner::Config;
+use tempfile::TempDir;
+
+const POINTS_OF_A_RECORD: usize = 64;
+/// Of each writer, in each of its two turns: enough for the log to be folded into the file several times.
+const COMMITS: u64 = 40;
+/// The child says there what it was told, so that it stands in the record between the writes.
+const SAID: &str = "said";
+
+/// What was there when a child began, and all that it did.
+struct Record {
+    before: BTreeMap<String, (u64, Vec<u8>)>,
+    acknowledged: Acknowledged,
+    ops: Vec<Op>,
+}
+
+/// What a power loss has left.
+#[derive(Default)]
+struct Loss {
+    files: Files,
+    acknowledged: Acknowledged,
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_a_power_loss() {
+    let seed = RandomState::new().hash_one(());
+    let mut dice = Dice(seed);
+    let mut last = Loss::default();
+    let mut left = Config::default().cases as usize;
+    while left > 0 {
+        let points = left.min(POINTS_OF_A_RECORD);
+        left -= points;
+        let record = record("child_writes_before_a_power_loss", last);
+        let seed = dice.0;
+        match lose(&record, points, |_| true, &mut dice) {
+            Ok(loss) => last = loss,
+            Err(wrong) => panic!("{wrong}\nseed {seed:#x}"),
+        }
+    }
+}
+
+#[test]
+fn a_flush_that_is_left_out_is_found_out() {
+    type Honours = fn(&str) -> bool;
+    let lies: [(&str, Honours); 4] = [
+        ("no flush", |_| false),
+        ("no flush of the log", |name| !name.ends_with("-wal")),
+        ("no flush when the log is folded into the state file", |name| name != "state.db"),
+        ("no flush of the directory", |name| !name.is_empty()),
+    ];
+    let record = record("child_writes_before_a_false_loss", Loss::default());
+    for (lie, honours) in lies {
+        let found = lose(&record, 100, honours, &mut Dice(1));
+        assert!(found.is_err(), "{lie}: nothing was missed");
+    }
+}
+
+/// Loses power that many times; an example of what was left, or what was wrong the first time something was.
+fn lose(
+    record: &Record,
+    points: usize,
+    honours: fn(&str) -> bool,
+    dice: &mut Dice,
+) -> Result<Loss, String> {
+    let chosen = dice.below(points);
+    let mut at: Vec<_> = (0..points).map(|_| dice.below(record.ops.len() + 1)).collect();
+    at.sort_unstable();
+    let mut disk = Disk::new(&record.before, honours);
+    let mut acknowledged = record.acknowledged.clone();
+    let (mut done, mut example) = (0, Loss::default());
+    for (number, point) in at.into_iter().enumerate() {
+        for op in &record.ops[done..point] {
+            match op {
+                Op::Write { inode: 0, bytes, .. } => hear(bytes, &mut acknowledged),
+                op => disk.apply(op),
+            }
+        }
+        done = point;
+        let files = disk.lose_power(dice);
+        reopen(&files, &acknowledged).map_err(|wrong| {
+            let before = &record.ops[point.saturating_sub(5)..point];
+            format!(
+                "after op {point} of {}, with {} commits acknowledged: {wrong}; {}",
+                record.ops.len(),
+                acknowledged.len(),
+                shown(before, &files)
+            )
+        })?;
+        if number == chosen {
+            example = Loss { files, acknowledged: acknowledged.clone() };
+        }
+    }
+    Ok(example)
+}
+
+fn shown(ops: &[Op], files: &Files) -> String {
+    let short = |op: &Op| {
+        let text = format!("{op:?}");
+        text.split(", bytes").next().unwrap_or_default().to_owned()
+    };
+    let ops: Vec<_> = ops.iter().map(short).collect();
+    let files: Vec<_> = files.iter().map(|(name, bytes)| (name, bytes.len())).collect();
+    format!("the last ops {ops:?}, left {files:?}")
+}
+
+fn hear(bytes: &[u8], acknowledged: &mut Acknowledged) {
+    for line in String::from_utf8_lossy(bytes).lines() {
+        assert!(acknowledged.hear(line), "{line}");
+    }
+}
+
+/// Puts the files somewhere and opens the store on them.
+fn reopen(files: &Files, acknowledged: &Acknowledged) -> Result<(), String> {
+    let directory = in_memory();
+    lay(files, directory.path());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let store = Embedded::open(directory.path())
+            .map_err(|error| format!("it does not open: {error}"))?;
+        history::check(&store, acknowledged).await
+    })
+}
+
+/// A directory whose flushes cost nothing where there is one: what they are good for is played here.
+fn in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+fn lay(files: &Files, directory: &Path) {
+    for (name, bytes) in files {
+        fs::write(directory.join(name), bytes).unwrap();
+    }
+}
+
+/// Lets a child write where a power loss has left the files.
+fn record(test: &str, begin: Loss) -> Record {
+    let directory = in_memory();
+    let (root, log) = (directory.path().join("root"), directory.path().join("log"));
+    fs::create_dir(&root).unwrap();
+    lay(&begin.files, &root);
+    let inode = |name: &str| fs::metadata(root.join(name)).unwrap().ino();
+    let before = begin.files.into_iter().map(|(name, bytes)| {
+        let inode = inode(&name);
+        (name, (inode, bytes))
+    });
+    let before = before.collect();
+    let output = preload::child("record.c", test)
+        .args(["--test-threads", "1"])
+        .env("RECORD", &root)
+        .env("RECORD_LOG", &log)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let mut ops = disk::read(&fs::read(&log).unwrap());
+    assert_complete(&before, &ops, &root);
+    set_said_apart(&mut ops);
+    Record { before, acknowledged: begin.acknowledged, ops }
+}
+
+/// The record is worth something only if doing it again gives what is there.
+fn assert_complete(before: &BTreeMap<String, (u64, Vec<u8>)>, ops: &[Op], root: &Path) {
+    let mut disk = Disk::new(before, |_| true);
+    ops.iter().for_each(|op| disk.apply(op));
+    let found = fs::read_dir(root).unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
+    });
+    let found: Files = found.collect();
+    let again = disk.whole();
+    let sizes = |files: &Files| -> Vec<_> {
+        files.iter().map(|(name, bytes)| (name.clone(), bytes.len())).collect()
+    };
+    assert!(found == again, "there is {:?}, done again {:?}", sizes(&found), sizes(&again));
+}
+
+/// Gives what the child said the inode 0, which no file has, and takes its file out of the record.
+fn set_said_apart(ops: &mut Vec<Op>) {
+    let said = ops.iter().find_map(|op| match op {
+        Op::Create { inode, name } if name == SAID => Some(*inode),
+        _ => None,
+    });
+    let said = said.unwrap();
+    ops.retain(|op| !matches!(op, Op::Create { inode, .. } if *inode == said));
+    for op in ops {
+        if let Op::Write { inode, .. } = op
+            && *inode == said
+        {
+            *inode = 0;
+        }
+    }
+}
+
+/// Writes, closes the store, opens it again and writes more; says in a file what it was told.
+async fn write() {
+    let Some(root) = env::var_os("RECORD") else { return };
+    let said = Path::new(&root).join(SAID);
+    let said = Arc::new(File::options().create_new(true).append(true).open(said).unwrap());
+    for _ in 0..2 {
+        let said = Arc::clone(&said);
+        // In one call, since others say something at the same time.
+        let say = move |line| (&*said).write_all(format!("{line}\n").as_bytes()).unwrap();
+        let store = Arc::new(Embedded::open(Path::new(&root)).unwrap());
+        history::write(&store, COMMITS, say).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "runs in a child process"]
+async fn child_writes_before_a_power_loss() {
+    write().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "runs in a child process"]
+async fn child_writes_before_a_false_loss() {
+    write().await;
+}
