@@ -53,7 +53,7 @@ pub use service::{Goal, Latch, Leave, Placement, Revision, Service, ServiceHead,
 pub use spec::{
     CommandLine, Container, HealthCheck, HttpProbe, Lost, Network, OnFailure, Port, PortRef, Probe,
     Process, Protocol, Pull, ReadinessCheck, Resources, Restart, Rollout, Signal, Spec, Stop,
-    Surplus, TcpProbe, Volume,
+    Surplus, TcpProbe, Unhealthy, Volume,
 };
 pub use state::{Need, NodeUse, State};
 pub use unit::{Bytes, Cpu, Millis, Share, Timestamp};

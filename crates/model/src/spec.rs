@@ -412,6 +412,8 @@ pub struct Rollout {
     pub on_failure: OnFailure,
     /// A new instance without checks counts as ready after running for this long.
     pub settle: Millis,
+    /// What comes first where an instance is unhealthy.
+    pub unhealthy: Unhealthy,
 }
 
 impl Default for Rollout {
@@ -422,8 +424,22 @@ impl Default for Rollout {
             deadline: Millis::secs(600),
             on_failure: OnFailure::Rollback,
             settle: Millis::secs(1),
+            unhealthy: Unhealthy::ReplaceFirst,
         }
     }
+}
+
+/// What comes first where an instance is unhealthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unhealthy {
+    /// Its replacement is ready before it is told to stop, where the budget and the nodes leave
+    /// room for both.
+    #[default]
+    ReplaceFirst,
+    /// It is told to stop at once, whatever the budget says, and has ended before its replacement
+    /// is placed.
+    KillFirst,
 }
 
 /// What a failed rollout does.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     Deployment, DeploymentId, Goal, InstanceId, Leave, Move, Observed, Placement, Reason, Seat,
-    Service, Spec, Stage, Status, Step, Timestamp, Wait, not_serving,
+    Service, Spec, Stage, Status, Step, Timestamp, Unhealthy, Wait, not_serving,
 };
 
 use crate::ended::Ended;
@@ -27,6 +27,8 @@ struct Sorted<'a> {
     outgoing: Vec<(Leave, Instance<'a>)>,
     /// Those that were told to leave and have not ended.
     leaving: u32,
+    /// Slots whose unhealthy instance must have ended before they are filled again.
+    closed: BTreeSet<u32>,
     /// Those that would stay, on nodes that have been silent for too long. They do not count; but
     /// they are given up only for a replacement, since a node that calls again still runs them.
     lost: Vec<Seat>,
@@ -42,6 +44,14 @@ struct Brought {
 }
 
 impl Sorted<'_> {
+    /// One is told to leave; if that `closes` its slot, nothing is placed there until it has ended.
+    fn leave(&mut self, seat: Seat, closes: bool) {
+        self.leaving += 1;
+        if closes {
+            self.closed.insert(seat.slot);
+        }
+    }
+
     fn live(&self) -> u32 {
         (self.stay.len() + self.outgoing.len()) as u32 + self.leaving
     }
@@ -127,6 +137,7 @@ impl<'a> Planning<'a, '_> {
     fn sort(&mut self) -> Sorted<'a> {
         let mut sorted = Sorted::default();
         let target = self.service.target().template;
+        let kills_first = self.kills_first();
         for (seat, placement, status) in self.subject.instances() {
             if self.ended.gone.contains(&seat) {
                 continue;
@@ -144,11 +155,11 @@ impl<'a> Planning<'a, '_> {
                 Goal::Run => {}
                 Goal::Drain { until, why } => {
                     self.stop_once_drained(seat, *until, *why);
-                    sorted.leaving += 1;
+                    sorted.leave(seat, kills_first && *why == Leave::Unhealthy);
                     continue;
                 }
-                Goal::Stop { .. } => {
-                    sorted.leaving += 1;
+                Goal::Stop { why } => {
+                    sorted.leave(seat, kills_first && *why == Leave::Unhealthy);
                     continue;
                 }
             }
@@ -160,13 +171,16 @@ impl<'a> Planning<'a, '_> {
             // healthy.
             let counts = if current { ready } else { healthy };
             let instance = Instance { seat, placement, status, healthy: counts, ready };
+            let is_unhealthy = status.is_some_and(|status| status.is_unhealthy(spec));
             let why = if self.service.removing {
                 Some(Leave::Removed)
+            } else if is_unhealthy && kills_first {
+                Some(Leave::Unhealthy)
             } else if !current {
                 Some(Leave::Replaced)
             } else if self.view.draining.contains(&placement.node) {
                 Some(Leave::Draining)
-            } else if status.is_some_and(|status| status.is_unhealthy(spec)) {
+            } else if is_unhealthy {
                 Some(Leave::Unhealthy)
             } else {
                 None
@@ -196,22 +210,29 @@ impl<'a> Planning<'a, '_> {
         }
     }
 
+    /// Whether an unhealthy instance has to end before its replacement comes.
+    fn kills_first(&self) -> bool {
+        self.service.spec().rollout.unhealthy == Unhealthy::KillFirst
+    }
+
     /// Of several unhealthy instances in one slot all but the newest go: their replacement has
     /// come and is no better, and the next one is to wait until the slot may be placed again.
+    /// Where unhealthy ones are killed first, the newest goes as well.
     fn give_up_unhealthy(&mut self, sorted: &mut Sorted<'a>) {
         let unhealthy = |(why, _): &(Leave, Instance<'_>)| *why == Leave::Unhealthy;
         let mut newest = BTreeMap::new();
         for (_, instance) in sorted.outgoing.iter().filter(|entry| unhealthy(entry)) {
             newest.insert(instance.seat.slot, instance.seat);
         }
+        let kills_first = self.kills_first();
         let no_use = |entry: &mut (Leave, Instance<'_>)| {
-            unhealthy(entry) && newest[&entry.1.seat.slot] != entry.1.seat
+            unhealthy(entry) && (kills_first || newest[&entry.1.seat.slot] != entry.1.seat)
         };
         let given_up: Vec<_> = sorted.outgoing.extract_if(.., no_use).collect();
         for (why, instance) in given_up {
             self.ended.fail(self.service, instance.seat, instance.placement, self.view.now);
             self.let_go(&instance, why);
-            sorted.leaving += 1;
+            sorted.leave(instance.seat, kills_first);
         }
     }
 
@@ -372,6 +393,7 @@ impl<'a> Planning<'a, '_> {
         let come = budget.may_come(missing, sorted.live()) as usize;
         let taken: BTreeSet<u32> = sorted.stay.iter().map(|instance| instance.seat.slot).collect();
         let open = (0u32..).filter(|slot| !taken.contains(slot)).take(missing as usize);
+        let open = open.filter(|slot| !sorted.closed.contains(slot));
         let mut slots = Vec::new();
         let mut later: Option<Timestamp> = None;
         for slot in open {

@@ -3,8 +3,9 @@
 
 mod support;
 
+use model::{InstanceId, Status};
 use serde_json::{Value, json};
-use support::Server;
+use support::{Server, ready, soon};
 
 /// What is answered to a request with a body, as JSON; null if there is none.
 async fn asked(server: &Server, method: &str, path: &str, body: &str) -> (u16, Value) {
@@ -45,6 +46,52 @@ async fn what_waits_is_shown_and_need_not_wait() {
     let (status, refused) = asked(&server, "DELETE", "/v2/queue/none/delay", "").await;
     let message = "Application /none not found in tasks queue.";
     assert_eq!((status, &refused["message"]), (404, &json!(message)));
+    server.stop().await.unwrap();
+}
+
+/// The tasks of `/web`, once they are in these states: what was reported is shown when what follows
+/// from it is durable.
+async fn tasks(server: &Server, states: &[&str]) -> Vec<String> {
+    let until = async {
+        loop {
+            let tasks = get(server, "/v2/apps//web/tasks").await["tasks"].take();
+            let texts = |key: &str| {
+                let tasks = tasks.as_array().unwrap().iter();
+                tasks.map(|task| task[key].as_str().unwrap().to_string()).collect::<Vec<_>>()
+            };
+            if texts("state") == states {
+                return texts("id");
+            }
+        }
+    };
+    soon(until).await
+}
+
+#[tokio::test]
+async fn an_unhealthy_task_is_killed_before_the_next_one_is_launched_unless_a_label_asks_otherwise()
+{
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    server.register("n1").await.unwrap();
+    let report = async |status: Status| {
+        let id: InstanceId = "/web~0.1".parse().unwrap();
+        server.report("n1", true, vec![(id, status)]).await.unwrap();
+    };
+    let app = r#"{"id": "/web", "cmd": "run", "cpus": 0.1, "healthChecks": [{}]}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    let (well, ill) = (ready(), ready());
+    report(Status { healthy: Some(true), ..well }).await;
+    report(Status { healthy: Some(false), ..ill.clone() }).await;
+    let killed = tasks(&server, &["TASK_KILLING"]).await;
+    report(Status { phase: model::Phase::Stopped, ..ill }).await;
+    assert_ne!(tasks(&server, &["TASK_STAGING"]).await, killed);
+
+    let label = r#"{"labels": {"MUSTER_REPLACE_FIRST": "true"}}"#;
+    assert_eq!(asked(&server, "PUT", "/v2/apps//web?force=true", label).await.0, 200);
+    let id: InstanceId = "/web~0.2".parse().unwrap();
+    let ill = Status { healthy: Some(false), ..ready() };
+    server.report("n1", true, vec![(id, ill)]).await.unwrap();
+    tasks(&server, &["TASK_RUNNING", "TASK_STAGING"]).await;
     server.stop().await.unwrap();
 }
 

@@ -20,6 +20,10 @@ use super::number::{Number, Seconds};
 /// The label of apps of which never more than one instance may run.
 pub(super) const SINGLE: &str = "MARATHON_SINGLE_INSTANCE_APP";
 
+/// A label by which an app asks for Muster's own way with unhealthy tasks, which takes nothing
+/// away before its replacement is there. Marathon kills them first.
+pub(super) const REPLACE_FIRST: &str = "MUSTER_REPLACE_FIRST";
+
 /// An app, whole and valid, in today's form with every default written out. It is written as
 /// Marathon shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -154,7 +158,12 @@ impl App {
 
     /// Whether it must never run twice, not even while it is replaced, as it says by a label.
     pub(super) fn is_single(&self) -> bool {
-        let label = self.labels.get(SINGLE);
+        self.is_labelled(SINGLE)
+    }
+
+    /// Whether a label says `true`, in any case.
+    pub(super) fn is_labelled(&self, label: &str) -> bool {
+        let label = self.labels.get(label);
         label.is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use model::{
     Bytes, CommandLine, Container, Cpu, Lost, Millis, Network, Port, Process, Pull, Resources,
-    Restart, Rollout, Share, Spec, Stop, Surplus, Volume,
+    Restart, Rollout, Share, Spec, Stop, Surplus, Unhealthy, Volume,
 };
 
-use super::app::{App, UnreachableStrategy};
+use super::app::{App, REPLACE_FIRST, UnreachableStrategy};
 use super::container::{Docker, PortDefinition, PortMapping};
 use super::names::{Access, KillSelection, Protocol};
 use super::number::{Number, Seconds};
@@ -136,6 +136,10 @@ fn rollout(app: &App) -> Rollout {
     Rollout {
         min_healthy: share(upgrade.minimum_health_capacity),
         max_over: share(upgrade.maximum_over_capacity),
+        unhealthy: match app.is_labelled(REPLACE_FIRST) {
+            true => Unhealthy::ReplaceFirst,
+            false => Unhealthy::KillFirst,
+        },
         ..Rollout::default()
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{
     Bytes, CommandLine, Constraint, Container, Cpu, HealthCheck, HttpProbe, Lost, Millis, Network,
     OnFailure, Operator, Port, PortRef, Probe, Process, Protocol, Pull, ReadinessCheck, Resources,
-    Restart, Rollout, ServiceId, Share, Signal, Spec, Stop, Surplus, TcpProbe, Volume,
+    Restart, Rollout, ServiceId, Share, Signal, Spec, Stop, Surplus, TcpProbe, Unhealthy, Volume,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -208,8 +208,9 @@ prop_compose! {
     fn rollout()(
         min_healthy in share(), max_over in share(), deadline in millis(), settle in millis(),
         on_failure in select(&[OnFailure::Rollback, OnFailure::Hold][..]),
+        unhealthy in select(&[Unhealthy::ReplaceFirst, Unhealthy::KillFirst][..]),
     ) -> Rollout {
-        Rollout { min_healthy, max_over, deadline, on_failure, settle }
+        Rollout { min_healthy, max_over, deadline, on_failure, settle, unhealthy }
     }
 }
 

@@ -12,7 +12,7 @@ use super::model::{
     Document, Gateway, Group, Guard, HealthCheck, HttpProbe, InstanceId, Leave, Lost, Millis,
     NodeId, OnFailure, Origin, Port, Probe, Process, Protocol, ReadinessCheck, Registration,
     Resources, Restart, Rollout, Route, ServiceId, Share, Source, Spec, Steer, Step, Stop, Surplus,
-    Timestamp,
+    Timestamp, Unhealthy,
 };
 
 const SERVICES: [&str; 4] = ["/a", "/b", "/c/d", "/c/e"];
@@ -51,13 +51,15 @@ fn constraint() -> impl Strategy<Value = Constraint> {
 
 fn rollout() -> impl Strategy<Value = Rollout> {
     let on_failure = prop::sample::select(vec![OnFailure::Rollback, OnFailure::Hold]);
-    (share(), share(), 1u64..60, on_failure, 0u64..3).prop_map(
-        |(min_healthy, max_over, deadline, on_failure, settle)| Rollout {
+    let unhealthy = prop::sample::select(vec![Unhealthy::ReplaceFirst, Unhealthy::KillFirst]);
+    (share(), share(), 1u64..60, on_failure, 0u64..3, unhealthy).prop_map(
+        |(min_healthy, max_over, deadline, on_failure, settle, unhealthy)| Rollout {
             min_healthy,
             max_over,
             deadline: Millis::secs(deadline),
             on_failure,
             settle: Millis::secs(settle),
+            unhealthy,
         },
     )
 }
