@@ -107,8 +107,6 @@ async fn the_server_says_who_it_is_and_what_there_is_not() {
         assert!(info.get(key).is_some(), "{key}");
     }
     assert_eq!(get(&server, "/v2/leader").await, json!({ "leader": address }));
-    let (status, said) = asked(&server, "DELETE", "/v2/leader", "").await;
-    assert!(status == 409 && said["message"].is_string(), "{said}");
     assert_eq!(get(&server, "/v2/plugins").await, json!({ "plugins": [] }));
     let metrics = get(&server, "/metrics").await;
     assert_eq!(metrics["gauges"]["marathon.apps.active.gauge"]["value"], 0);
@@ -122,6 +120,38 @@ async fn the_server_says_who_it_is_and_what_there_is_not() {
         let (status, said) = asked(&server, "GET", path, "").await;
         assert!(status == 404 && said["message"].is_string(), "{path}: {said}");
     }
+    server.stop().await.unwrap();
+}
+
+/// The epochs of the server, by what it has told.
+async fn epochs(server: &Server) -> Vec<u32> {
+    let (_, _, told) = server.ask("GET", "/v1/events").await;
+    let led = told.split("it leads, epoch ").skip(1);
+    led.map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_lead_is_taken_anew_and_nobody_has_to_notice() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    server.register("n1").await.unwrap();
+    let app = r#"{"id": "/web", "cmd": "run", "cpus": 0.1}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    let before = server.shown().await;
+    for name in ["backup", "restore"] {
+        let path = format!("/v2/leader?{name}=file:///tmp/state");
+        let (status, said) = asked(&server, "DELETE", &path, "").await;
+        assert!(status == 422 && said["message"].as_str().unwrap().contains(name), "{said}");
+    }
+    let leader = get(&server, "/v2/leader").await;
+    let (status, said) = asked(&server, "DELETE", "/v2/leader", "").await;
+    assert_eq!((status, said), (200, json!({ "message": "Leadership abdicated" })));
+    assert_eq!(get(&server, "/v2/leader").await, leader);
+    assert_eq!(server.shown().await, before);
+    assert_eq!(epochs(&server).await, [1, 2]);
+    server.kill().await;
+    let server = Server::start(dir.path()).await;
+    assert_eq!(epochs(&server).await, [1, 2, 3], "what was answered is durable");
     server.stop().await.unwrap();
 }
 

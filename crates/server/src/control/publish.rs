@@ -72,6 +72,8 @@ impl Core {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
+        // The lead may have been taken anew: whatever is published from now on is of its epoch.
+        self.generation = self.generation.max(self.durable.meta().epoch << 32);
         let routes_changed = self.publish_routes(changed, now, effects);
         let readers_due = std::mem::take(&mut self.readers_due);
         if !changed.is_empty() || readers_due || routes_changed {

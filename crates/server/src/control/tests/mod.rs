@@ -71,6 +71,7 @@ enum Action {
     PartGateway { gateway: usize, reachable: bool },
     Pass { millis: u64 },
     Kill { written: bool },
+    Lead,
     Settle,
 }
 
@@ -111,6 +112,7 @@ fn action() -> impl Strategy<Value = Action> {
         8 => prop_oneof![1..50u64, 50..2_000u64, 10_000..40_000u64]
             .prop_map(|millis| Action::Pass { millis }),
         2 => any::<bool>().prop_map(|written| Action::Kill { written }),
+        1 => Just(Action::Lead),
         3 => Just(Action::Settle),
     ]
 }
@@ -161,6 +163,7 @@ impl World {
             }
             Action::Pass { millis } => self.pass(millis),
             Action::Kill { written } => self.kill(written),
+            Action::Lead => drop(self.request(Command::Lead)),
             Action::Settle => self.heal(3_000),
         }
     }

@@ -76,6 +76,19 @@ fn routes_follow_what_is_observed_while_the_disk_is_slow() {
 }
 
 #[test]
+fn what_is_published_after_the_lead_was_taken_anew_is_of_its_epoch() {
+    let mut world = settled();
+    let (table, epoch) = (world.routes.clone().unwrap(), world.core.durable.meta().epoch);
+    world.request(Command::Lead);
+    world.store(true);
+    assert_eq!(world.core.durable.meta().epoch, epoch + 1);
+    assert_eq!(world.routes, Some(table), "nothing has changed for those who follow");
+    world.request(Command::Scale { service: service("/a"), instances: 3 });
+    world.arrive();
+    assert_eq!(world.routes.as_ref().unwrap().generation >> 32, epoch + 1);
+}
+
+#[test]
 fn a_sign_of_life_costs_nothing() {
     let mut world = settled();
     let node: NodeId = world.agents[0].node.clone();

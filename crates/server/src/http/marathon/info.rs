@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use axum::http::header::ACCEPT;
+use model::Command;
 use serde_json::json;
 
 use super::reply::{Ask, Reply};
@@ -51,10 +52,20 @@ pub(super) fn leader(ask: &Ask) -> Reply {
     Reply::json(&json!({ "leader": ask.leader() }))
 }
 
-/// `DELETE /v2/leader`: a server that is alone has nobody to abdicate to.
-pub(super) fn abdicate() -> Reply {
-    let message = "there is no other server to take the lead: it stays where it is";
-    Reply::error(StatusCode::CONFLICT, message)
+/// `DELETE /v2/leader`: the lead is laid down, and taken anew. With one server it is the same one
+/// that takes it, under the next epoch; nobody who follows it has to notice.
+pub(super) async fn abdicate(ask: &Ask) -> Result<Reply, Reply> {
+    for name in ["backup", "restore"] {
+        if ask.parameter(name).is_some_and(|uri| !uri.is_empty()) {
+            let message = format!(
+                "`{name}` is not supported: copy the server's state file, which can be done while \
+                 it runs"
+            );
+            return Err(Reply::error(StatusCode::UNPROCESSABLE_ENTITY, message));
+        }
+    }
+    ask.server.handle.command(Command::Lead).await?;
+    Ok(Reply::json(&json!({ "message": "Leadership abdicated" })))
 }
 
 /// `GET /metrics`.

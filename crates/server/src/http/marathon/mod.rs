@@ -143,7 +143,7 @@ async fn others(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
         ("GET", ["metrics"]) => Ok(info::metrics(ask)),
         ("GET", ["v2", "info"]) => Ok(info::info(ask)),
         ("GET", ["v2", "leader"]) => Ok(info::leader(ask)),
-        ("DELETE", ["v2", "leader"]) => Ok(info::abdicate()),
+        ("DELETE", ["v2", "leader"]) => info::abdicate(ask).await,
         ("GET", ["v2", "plugins"]) => Ok(Reply::json(&json!({ "plugins": [] }))),
         ("GET", ["v2", "queue"]) => Ok(queue::list(ask)),
         ("DELETE", ["v2", "queue", id @ .., "delay"]) => queue::reset_delay(ask, id).await,
