@@ -211,6 +211,39 @@ fn groups_are_read_with_all_that_is_in_them() {
     assert_eq!(inner.apps.as_ref().unwrap()[0].id(), &id("/shop/inner/x"));
 }
 
+/// What becomes of a dependency as Marathon reads it: `AppDefinition.withCanonizedIds` sees it from
+/// the app's own id, `UpdateGroupStructureOp` from the group that the app stands in.
+#[test]
+fn dependencies_are_seen_from_the_app_or_from_the_group_it_stands_in() {
+    for (dependency, of_app, of_group) in [
+        ("/db", "/db", "/db"),
+        ("db", "/shop/eu/web/db", "/shop/eu/db"),
+        ("./db", "/shop/eu/web/db", "/shop/eu/db"),
+        ("../db", "/shop/eu/db", "/shop/db"),
+        ("../../db", "/shop/db", "/db"),
+        ("../..", "/shop", "/"),
+        ("../../../../../db", "/db", "/db"),
+        ("/shop/../db", "/db", "/db"),
+        ("a/b", "/shop/eu/web/a/b", "/shop/eu/a/b"),
+    ] {
+        let body = |id: &str| json!({ "id": id, "cmd": "xx", "dependencies": [dependency] });
+        let alone = app(body("/shop/eu/web"));
+        assert_eq!(shown(&alone)["dependencies"], json!([of_app]), "{dependency}");
+        for id in ["web", "/shop/eu/web"] {
+            let inner = json!({ "id": "eu", "apps": [body(id)] });
+            let group = json!({ "id": "/shop", "groups": [inner] });
+            match read_group(group.to_string().as_bytes(), "/") {
+                Ok(group) => {
+                    let inner = &group.groups.unwrap()[0];
+                    let app = &inner.apps.as_ref().unwrap()[0];
+                    assert_eq!(shown(app)["dependencies"], json!([of_group]), "{dependency}");
+                }
+                Err(rejected) => assert_eq!(of_group, "/", "{rejected:?}: nothing is above all"),
+            }
+        }
+    }
+}
+
 fn nothing_of(path: &str) -> GroupUpdate {
     GroupUpdate {
         id: path.into(),

@@ -5,7 +5,7 @@ mod support;
 
 use model::{InstanceId, Status};
 use serde_json::{Value, json};
-use support::{Server, ready, soon};
+use support::{Server, ready, refused, soon};
 
 /// What is answered to a request with a body, as JSON; null if there is none.
 async fn asked(server: &Server, method: &str, path: &str, body: &str) -> (u16, Value) {
@@ -120,6 +120,42 @@ async fn the_server_says_who_it_is_and_what_there_is_not() {
         let (status, said) = asked(&server, "GET", path, "").await;
         assert!(status == 404 && said["message"].is_string(), "{path}: {said}");
     }
+    server.stop().await.unwrap();
+}
+
+/// What the service `/web` depends on, natively.
+async fn depends_on(server: &Server) -> Value {
+    let (_, _, body) = server.ask("GET", "/v1/services/web").await;
+    let service: Value = serde_json::from_str(&body).unwrap();
+    service["spec"]["depends_on"].clone()
+}
+
+#[tokio::test]
+async fn what_an_app_depends_on_need_not_be_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let web = r#"{"id": "/web", "cmd": "run", "instances": 0, "dependencies": ["/db", "/none"]}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", web).await.0, 201);
+    let shown = async || get(&server, "/v2/apps//web").await["app"]["dependencies"].take();
+    assert_eq!(shown().await, json!(["/db", "/none"]));
+    assert_eq!(depends_on(&server).await, Value::Null);
+
+    let db = r#"{"id": "/db", "cmd": "run", "instances": 0}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", db).await.0, 201);
+    let change = r#"{"labels": {"changed": "yes"}}"#;
+    assert_eq!(asked(&server, "PUT", "/v2/apps//web?force=true", change).await.0, 200);
+    assert_eq!(depends_on(&server).await, json!(["/db"]));
+
+    assert_eq!(asked(&server, "DELETE", "/v2/apps//db", "").await.0, 200);
+    assert_eq!((shown().await, depends_on(&server).await), (json!(["/db", "/none"]), Value::Null));
+
+    // What is described natively depends on what there is, and keeps it.
+    let native = "service: /native\nprocess: { command: [run] }\ndepends_on: [/none]\n";
+    let body = refused(server.apply(native).await);
+    assert!(format!("{body:?}").contains("/none"), "{body:?}");
+    server.apply(&native.replace("/none", "/web")).await.unwrap();
+    let (status, said) = asked(&server, "DELETE", "/v2/apps//web", "").await;
+    assert!(status == 422 && said.to_string().contains("/native"), "{status} {said}");
     server.stop().await.unwrap();
 }
 

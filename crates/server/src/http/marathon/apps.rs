@@ -189,10 +189,11 @@ pub(super) async fn update_many(ask: &Ask, may_create: bool) -> Result<Reply, Re
 /// `DELETE /v2/apps/{id}`, which by default may break into a deployment.
 pub(super) async fn remove(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
     let id = app_id(segments)?;
-    existing(&ask.server.handle.snapshot(), &id)?;
-    let command = Command::RemoveServices(vec![id.clone()]);
-    let done = change::carry_out(ask, command, vec![id], ask.flag("force", true)).await?;
-    Ok(done.reply())
+    let wish = |snapshot: &Snapshot| {
+        existing(snapshot, &id)?;
+        Ok(Wish { gone: vec![id.clone()], ..Wish::default() })
+    };
+    Ok(change::submit(ask, ask.flag("force", true), wish).await?.reply())
 }
 
 /// `POST /v2/apps/{id}/restart`.

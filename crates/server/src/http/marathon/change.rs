@@ -49,7 +49,8 @@ impl Wish {
 
     /// The command that carries it out.
     fn command(self, snapshot: &Snapshot, known: &Apps) -> Result<Command, Reply> {
-        let Wish { apps, gone, groups, no_groups } = self;
+        let Wish { mut apps, gone, groups, no_groups } = self;
+        apps.extend(freed(snapshot, known, &apps, &gone));
         let making = Making::new(snapshot, &apps, &gone, &groups);
         let mut documents = making.documents(known, apps)?;
         let changed_at = now();
@@ -60,6 +61,19 @@ impl Wish {
         documents.extend(no_groups.into_iter().map(Document::NoGroup));
         Ok(Command::Apply(documents))
     }
+}
+
+/// Apps that stay and depend on others that go: they depend on these no longer. What natively
+/// described services depend on stays, and is not removed.
+fn freed(snapshot: &Snapshot, known: &Apps, apps: &[App], gone: &[ServiceId]) -> Vec<App> {
+    let is_freed = |service: &&Arc<Service>| {
+        let id = &service.id;
+        let is_spoken_of = gone.contains(id) || apps.iter().any(|app| app.id() == id);
+        let depends = service.spec().depends_on.iter().any(|id| gone.contains(id));
+        depends && !is_spoken_of && !service.removing && service.target().source.is_some()
+    };
+    let freed = snapshot.state.services().filter(is_freed);
+    freed.map(|service| App::clone(&known.target(service))).collect()
 }
 
 /// What came of it.
@@ -240,20 +254,17 @@ impl<'a> Making<'a> {
     }
 
     /// The services that an app depends on: by itself or as its groups do, each of which may name
-    /// an app or a group.
+    /// an app or a group. One that is not there is passed over, as in Marathon: it is still shown,
+    /// and takes effect when the app is next changed after it has come. A service may depend only
+    /// on what there is.
     fn dependencies(&self, app: &ServiceId, own: &BTreeSet<ServiceId>) -> BTreeSet<ServiceId> {
         let of_groups = self.depends_on.iter().filter(|(group, _)| app.is_in(group.as_str()));
         let named = own.iter().chain(of_groups.flat_map(|(_, depends_on)| depends_on.iter()));
-        let mut services = BTreeSet::new();
-        for named in named.filter(|named| !app.is_in(named.as_str())) {
-            let inside = self.all.iter().filter(|id| id.is_in(named.as_str()));
-            let before = services.len();
-            services.extend(inside.cloned());
-            if services.len() == before && !self.all.iter().any(|id| id.is_in(named.as_str())) {
-                // There is none such: let it be said.
-                services.insert(named.clone());
-            }
-        }
-        services
+        let named = named.filter(|named| !app.is_in(named.as_str()));
+        let inside = |named: &ServiceId| {
+            let named = named.clone();
+            self.all.iter().filter(move |id| id.is_in(named.as_str())).cloned()
+        };
+        named.flat_map(inside).collect()
     }
 }
