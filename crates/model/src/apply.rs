@@ -397,6 +397,7 @@ impl State {
         if let Some(moving) = deployment.move_mut(&id) {
             moving.state = MoveState::Done;
         }
+        let mut over = None;
         if !deployment.is_moving() {
             let (stage, kind) = match &deployment.stage {
                 Stage::RollingBack { reason } => {
@@ -406,7 +407,7 @@ impl State {
             };
             let message = stage.reason().unwrap_or("all its services have arrived").to_string();
             deployment.stage = stage;
-            applied.event(at, kind, number, None, message);
+            over = Some((kind, message));
         }
         let service = self.service_mut(&id)?;
         applied.changed.insert(Key::Service(id.clone()));
@@ -428,6 +429,10 @@ impl State {
             let message = format!("revision {} is ready", service.target);
             applied.event(at, "arrived", &id, Some(&id), message);
             self.prune_revisions(&id, &mut applied);
+        }
+        // The last one has arrived before all of them have.
+        if let Some((kind, message)) = over {
+            applied.event(at, kind, number, None, message);
         }
         self.prune_deployments(&mut applied);
         Ok(applied)

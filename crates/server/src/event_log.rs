@@ -38,7 +38,9 @@ impl<T: Numbered> EventLog<T> {
     /// The log of `events`; `newest` is the newest number that anyone may have been told. No more
     /// than `capacity` are kept.
     pub(crate) fn new(events: Vec<T>, newest: u64, capacity: usize) -> EventLog<T> {
-        let kept = Kept { events: events.into(), dropped: 0 };
+        // What came before the first is not known any more.
+        let dropped = events.first().map_or(newest, |first| first.number().saturating_sub(1));
+        let kept = Kept { events: events.into(), dropped };
         EventLog { kept: Mutex::new(kept), newest: watch::Sender::new(newest), capacity }
     }
 
@@ -67,6 +69,11 @@ impl<T: Numbered> EventLog<T> {
     /// Whether events after number `after` have been dropped.
     pub(crate) fn has_dropped(&self, after: u64) -> bool {
         self.lock().dropped > after
+    }
+
+    /// The number of the last event that has been dropped: after it, all are there.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.lock().dropped
     }
 
     /// Tells the number of the newest event whenever it changes.
@@ -104,5 +111,13 @@ mod tests {
         for (place, has_dropped) in [(0, true), (3, true), (4, false), (10, false)] {
             assert_eq!(log.has_dropped(place), has_dropped, "{place}");
         }
+        assert_eq!((log.dropped(), log.after(log.dropped(), 9).len()), (4, 3), "no more are kept");
+    }
+
+    #[test]
+    fn what_came_before_a_start_is_dropped() {
+        assert_eq!(EventLog::<Number>::new(Vec::new(), 7, 3).dropped(), 7);
+        assert_eq!(EventLog::new(vec![Number(5), Number(9)], 9, 3).dropped(), 4);
+        assert_eq!(EventLog::new(vec![Number(1)], 1, 3).dropped(), 0);
     }
 }

@@ -162,7 +162,7 @@ impl Shell {
             routes: watch::Sender::new(Arc::default()),
             assignments: Mutex::default(),
             events: EventLog::new(events, core.newest_event(), EVENTS_KEPT),
-            marathon: Arc::new(teller::log(core.newest_event())),
+            marathon: Arc::new(teller::log(core.snapshot().state.meta())),
             happened,
             stopping: watch::Sender::new(false),
         });

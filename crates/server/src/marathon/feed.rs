@@ -1,8 +1,8 @@
 //! From what happens in the cluster to the events that Marathon's clients are told. Pure.
 //!
-//! Each native event is taken together with the snapshot that was current when it was told.
-//! Remembered is only what is gone from the snapshot by the time it is needed: the tasks there
-//! are, and the plans of deployments under way.
+//! Native events are taken by turns, together with the snapshot that was current when all of the
+//! turn had been told. Remembered is only what is gone from the snapshot by the time it is needed:
+//! the tasks there are, the plans of deployments under way, and the state before the turn.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use std::sync::Arc;
 use api::EventView;
 use formats::marathon::HealthCheck;
 use model::{
-    Deployment, DeploymentId, InstanceId, Leave, Move, Revision, Service, ServiceId, Timestamp,
+    Deployment, DeploymentId, InstanceId, Leave, Move, Origin, Phase, Revision, Service, ServiceId,
+    State, Timestamp,
 };
 use serde_json::{Map, Value, json};
 
@@ -25,11 +26,14 @@ use crate::control::Snapshot;
 pub(crate) struct Feed {
     tasks: BTreeMap<InstanceId, Task>,
     plans: BTreeMap<DeploymentId, Plan>,
+    /// The state at the end of the turn before.
+    before: State,
     apps: Apps,
 }
 
 /// What is remembered of a task.
 struct Task {
+    /// Its run; 0 while no agent has spoken of it to this server.
     run: u32,
     node: String,
     host: String,
@@ -54,7 +58,8 @@ struct Plan {
 impl Feed {
     /// A feed that goes on from what there is.
     pub(crate) fn new(snapshot: &Snapshot, apps: Apps) -> Feed {
-        let mut feed = Feed { tasks: BTreeMap::new(), plans: BTreeMap::new(), apps };
+        let before = snapshot.state.clone();
+        let mut feed = Feed { tasks: BTreeMap::new(), plans: BTreeMap::new(), before, apps };
         for service in snapshot.state.services() {
             for seat in service.placements.keys() {
                 let id = InstanceId { service: service.id.clone(), seat: *seat };
@@ -74,7 +79,7 @@ impl Feed {
         let node = snapshot.state.node(&placement.node);
         let status = snapshot.observed.status(&id.service, id.seat);
         let task = Task {
-            run: status.map_or(0, |status| status.run).max(1),
+            run: status.map_or(0, |status| status.run),
             node: placement.node.to_string(),
             host: node.map(|node| node.node.address.clone()).unwrap_or_default(),
             ports: placement.ports.clone(),
@@ -85,8 +90,19 @@ impl Feed {
         Some(self.tasks.entry(id.clone()).or_insert(task))
     }
 
-    /// What is told of an event.
-    pub(crate) fn take(&mut self, event: &EventView, snapshot: &Snapshot) -> Vec<Event> {
+    /// What is told of the events of a turn.
+    pub(crate) fn take(&mut self, events: &[EventView], snapshot: &Snapshot) -> Vec<Event> {
+        let told = events.iter().flat_map(|event| self.take_one(event, snapshot)).collect();
+        self.before = snapshot.state.clone();
+        told
+    }
+
+    /// A service, also if it has gone away in this turn.
+    fn service<'a>(&'a self, id: &ServiceId, snapshot: &'a Snapshot) -> Option<&'a Arc<Service>> {
+        snapshot.state.service(id).or_else(|| self.before.service(id))
+    }
+
+    fn take_one(&mut self, event: &EventView, snapshot: &Snapshot) -> Vec<Event> {
         let EventView { event, .. } = event;
         let at = event.at;
         if let Ok(id) = event.subject.parse::<InstanceId>() {
@@ -121,11 +137,18 @@ impl Feed {
         let Some(known) = self.tasks.get_mut(id) else { return Vec::new() };
         let mut told = Vec::new();
         match kind {
-            "placed" => told.push(known.update(id, "TASK_STAGING", "", at)),
+            "placed" => {
+                // What has become of it since is told by what comes after this.
+                (known.run, known.killing) = (1, false);
+                told.push(known.update(id, "TASK_STAGING", "", at));
+            }
             "running" => {
                 let run = message.strip_prefix("run ").and_then(|run| run.parse().ok());
                 let run = run.unwrap_or(known.run + 1);
-                if run > known.run {
+                let is_first_word = known.run == 0;
+                if is_first_word {
+                    known.run = run;
+                } else if run > known.run {
                     known.run = run;
                     told.push(known.update(id, "TASK_STAGING", "", at));
                 }
@@ -154,6 +177,8 @@ impl Feed {
                 let fields = json!({ "healthCheck": check });
                 told.push(known.event(id, "failed_health_check_event", fields, at));
             }
+            // A task that has ended by itself is not killed any more.
+            "draining" | "stopping" if known.ended => known.killing = true,
             "draining" | "stopping" if !known.killing => {
                 known.killing = true;
                 if message == Leave::Unhealthy.to_string() {
@@ -168,8 +193,12 @@ impl Feed {
                 told.push(known.update(id, "TASK_KILLING", message, at));
             }
             "exited" if !known.ended => {
-                known.ended = true;
                 let status = snapshot.observed.status(&id.service, id.seat);
+                if known.run == 0 && status.is_some_and(|status| status.phase == Phase::Running) {
+                    // The run before this one has ended, in the days of an earlier server.
+                    return Vec::new();
+                }
+                known.ended = true;
                 let exit = status.and_then(|status| status.last_exit.as_ref());
                 let state = if known.killing { "TASK_KILLED" } else { task::state_after(exit) };
                 told.push(known.update(id, state, message, at));
@@ -224,9 +253,8 @@ impl Feed {
         let group = common_group(deployment);
         let success = json!({ "groupId": group, "version": plan.version });
         told.push(Event::new("group_change_success", at, success));
-        if let Some(origin) = &deployment.origin {
-            let app = self.posted(deployment, snapshot);
-            told.push(api_post(&origin.client, &origin.uri, app, at));
+        if let Some((origin, app)) = self.posted(deployment, snapshot) {
+            told.push(api_post(origin, app, at));
         }
         // A step of starts brings nothing by itself: it is over at once.
         let is_start = |step: &Step| step.iter().all(|a| a.action == "StartApplication");
@@ -236,12 +264,17 @@ impl Feed {
         told
     }
 
-    /// The app that a request was about, if it was one.
-    fn posted(&self, deployment: &Deployment, snapshot: &Snapshot) -> Option<Value> {
-        let [m] = deployment.moves.as_slice() else { return None };
+    /// The request that has made or changed one app, with what it is now.
+    fn posted<'a>(
+        &self,
+        deployment: &'a Deployment,
+        snapshot: &Snapshot,
+    ) -> Option<(&'a Origin, Value)> {
+        let origin = deployment.origin.as_ref()?;
+        let m = deployment.moves.iter().find(|m| posts(origin, &m.service))?;
         let service = snapshot.state.service(&m.service)?;
         let revision = service.revisions.get(&m.to?)?;
-        Some(versioned(&self.apps, service, revision))
+        Some((origin, versioned(&self.apps, service, revision)))
     }
 
     /// Health checks that a move adds, or takes away.
@@ -252,7 +285,7 @@ impl Feed {
         at: Timestamp,
         snapshot: &Snapshot,
     ) -> Vec<Event> {
-        let Some(service) = snapshot.state.service(&m.service) else { return Vec::new() };
+        let Some(service) = self.service(&m.service, snapshot) else { return Vec::new() };
         let app = |number| {
             let revision = service.revisions.get(&number)?;
             Some(self.apps.of(service, revision))
@@ -296,8 +329,9 @@ impl Feed {
         let revision = |service: &Service, number: Option<u32>| {
             service.revisions.get(&number?).map(Arc::clone)
         };
-        let services: Vec<(&Arc<Service>, &Move)> =
-            deployment.moves.iter().filter_map(|m| Some((state.service(&m.service)?, m))).collect();
+        let services =
+            deployment.moves.iter().filter_map(|m| Some((self.service(&m.service, snapshot)?, m)));
+        let services: Vec<_> = services.collect();
         let version = services.iter().filter_map(|(service, m)| revision(service, m.to));
         let version = version.map(|revision| revision.created_at).max();
         let version = version.unwrap_or(deployment.created_at);
@@ -329,7 +363,7 @@ impl Feed {
     }
 }
 
-fn versioned(apps: &Apps, service: &Service, revision: &Revision) -> Value {
+pub(crate) fn versioned(apps: &Apps, service: &Service, revision: &Revision) -> Value {
     json!(Versioned::new(&apps.of(service, revision), service, revision))
 }
 
@@ -347,18 +381,23 @@ fn common_group(deployment: &Deployment) -> String {
     if common.is_empty() { ROOT.into() } else { common }
 }
 
-/// What is told of a request.
-pub(crate) fn api_post(client: &str, uri: &str, app: Option<Value>, at: Timestamp) -> Event {
-    let mut fields = json!({ "clientIp": client, "uri": uri });
-    if let Some(app) = app {
-        fields["appDefinition"] = app;
-    }
+/// Whether a request is told of as one that posts an app: Marathon tells of those that make one or
+/// change one, and not of restarts, kills, groups and lists. (That one is removed or not changed at
+/// all is for the caller to know.)
+pub(crate) fn posts(origin: &Origin, app: &ServiceId) -> bool {
+    let rest = origin.uri.strip_prefix("/v2/apps");
+    rest.is_some_and(|rest| rest.is_empty() || rest == app.as_str())
+}
+
+/// What is told of a request that has posted an app.
+pub(crate) fn api_post(origin: &Origin, app: Value, at: Timestamp) -> Event {
+    let fields = json!({ "clientIp": origin.client, "uri": origin.uri, "appDefinition": app });
     Event::new("api_post_event", at, fields)
 }
 
 impl Task {
     fn name(&self, id: &InstanceId) -> String {
-        name::task(id, self.run)
+        name::task(id, self.run.max(1))
     }
 
     /// An event about the task, with more about it.

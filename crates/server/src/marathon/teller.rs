@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use api::EventView;
+use model::Meta;
 use tokio::sync::mpsc;
 
 use super::event::{Event, Rendered};
@@ -14,9 +15,9 @@ use crate::event_log::EventLog;
 /// So many events are kept. A reader that is further behind is cut off.
 pub(crate) const KEPT: usize = 4096;
 
-/// No native event becomes more of Marathon's than this: their numbers are its number times this,
-/// and so rise over restarts as well.
-const SPREAD: u64 = 64;
+/// The events of an epoch are numbered from the epoch times this: no server tells so many, so that
+/// numbers rise over restarts as well, whatever was told besides what is stored.
+const EPOCH: u64 = 1 << 40;
 
 /// What is to be told.
 pub(crate) enum Happening {
@@ -26,10 +27,9 @@ pub(crate) enum Happening {
     Posted(Vec<Event>),
 }
 
-/// The log of events; `newest` is the number of the newest native event that anyone may have been
-/// told.
-pub(crate) fn log(newest: u64) -> EventLog<Rendered> {
-    EventLog::new(Vec::new(), newest * SPREAD + SPREAD - 1, KEPT)
+/// The log of events of a server that has taken the lead.
+pub(crate) fn log(meta: Meta) -> EventLog<Rendered> {
+    EventLog::new(Vec::new(), meta.epoch * EPOCH, KEPT)
 }
 
 /// Tells what happens, until nothing can any more.
@@ -39,20 +39,14 @@ pub(crate) async fn tell(
     log: Arc<EventLog<Rendered>>,
 ) {
     let mut last = *log.follow().borrow();
-    let mut push = |event: Event, least: u64| {
-        last = least.max(last + 1);
-        log.push(event.render(last));
-    };
     while let Some(happening) = happened.recv().await {
-        match happening {
-            Happening::Posted(events) => events.into_iter().for_each(|event| push(event, 0)),
-            Happening::Native(events, snapshot) => {
-                for native in &events {
-                    for event in feed.take(native, &snapshot) {
-                        push(event, native.number * SPREAD);
-                    }
-                }
-            }
+        let events = match happening {
+            Happening::Posted(events) => events,
+            Happening::Native(events, snapshot) => feed.take(&events, &snapshot),
+        };
+        for event in events {
+            last += 1;
+            log.push(event.render(last));
         }
     }
 }

@@ -17,7 +17,7 @@ use super::reply::{Ask, Reply};
 use crate::control::{Snapshot, Trouble};
 use crate::marathon::app::{Apps, DOOR};
 use crate::marathon::event::Event;
-use crate::marathon::feed::api_post;
+use crate::marathon::feed::{api_post, posts, versioned};
 use crate::marathon::{name, plan};
 use crate::shell::{Failure, now};
 
@@ -102,10 +102,16 @@ impl Done {
             let origin = &ask.origin;
             let plan = json!({ "id": name::no_deployment(at), "steps": [], "version": at });
             let fields = json!({ "id": name::no_deployment(at), "plan": plan });
-            ask.server.handle.post(vec![
-                api_post(&origin.client, &origin.uri, None, at),
-                Event::new("deployment_success", at, fields),
-            ]);
+            let services = applied.changes.iter().filter_map(|change| {
+                let id: ServiceId = change.name.parse().ok()?;
+                posts(origin, &id).then(|| snapshot.state.service(&id)).flatten()
+            });
+            let app = |service: &Arc<Service>| {
+                api_post(origin, versioned(&ask.server.apps, service, service.target()), at)
+            };
+            let mut told: Vec<Event> = services.take(1).map(app).collect();
+            told.push(Event::new("deployment_success", at, fields));
+            ask.server.handle.post(told);
         }
         Done { at, deployment }
     }

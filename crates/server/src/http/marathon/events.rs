@@ -71,8 +71,12 @@ pub(super) fn follow(ask: &Ask) -> Result<Reply, Reply> {
     }
     let server = ask.server.clone();
     let newest = server.handle.marathon.follow();
-    let last_seen = ask.headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-    let place = last_seen.unwrap_or(*newest.borrow());
+    let last_seen: Option<u64> =
+        ask.headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+    let asked = last_seen.unwrap_or(*newest.borrow());
+    // Some of what was missed may not be known any more: the rest is told. To cut off this stream
+    // as well, and the next one that asks the same, would be to tell nothing for ever.
+    let place = asked.max(server.handle.marathon.dropped());
     let wanted = Wanted {
         kinds: ask.parameters("event_type").map(str::to_string).collect(),
         light: ask.parameter("plan-format") == Some("light"),
@@ -80,6 +84,12 @@ pub(super) fn follow(ask: &Ask) -> Result<Reply, Reply> {
     let client = ask.origin.client.clone();
     let attached = Event::new("event_stream_attached", now(), json!({ "remoteAddress": client }));
     let mut first = BytesMut::new();
+    if place > asked {
+        // A comment, since clients take no kinds of events that Marathon does not have.
+        let gone =
+            format!(": of what came after event {asked}, what is up to {place} is gone\r\n\r\n");
+        first.extend_from_slice(gone.as_bytes());
+    }
     wanted.append(&attached.render(place), &mut first);
     let stopped = server.handle.stopped();
     let first = Some(first.freeze()).filter(|first| !first.is_empty());

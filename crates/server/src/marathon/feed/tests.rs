@@ -26,13 +26,13 @@ impl World {
     fn tell(&mut self) {
         let snapshot = self.rig.snapshot();
         let events = self.rig.events.split_off(self.seen);
-        events.iter().for_each(|event| self.take(event, &snapshot));
+        self.take(&events, &snapshot);
         self.rig.events.extend(events);
         self.seen = self.rig.events.len();
     }
 
-    fn take(&mut self, event: &EventView, snapshot: &Snapshot) {
-        for event in self.feed.take(event, snapshot) {
+    fn take(&mut self, events: &[EventView], snapshot: &Snapshot) {
+        for event in self.feed.take(events, snapshot) {
             let full = String::from_utf8(event.render(1).full.to_vec()).unwrap();
             let data = full.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
             self.told.push(serde_json::from_str(data).unwrap());
@@ -56,7 +56,7 @@ impl World {
             message: message.into(),
         };
         let snapshot = self.rig.snapshot();
-        self.take(&EventView { number: 1, event }, &snapshot);
+        self.take(&[EventView { number: 1, event }], &snapshot);
         self.tell();
     }
 
@@ -154,7 +154,7 @@ fn a_restart_in_place_is_another_task() {
             service: None,
             message: message.into(),
         };
-        world.take(&EventView { number: 1, event }, &snapshot);
+        world.take(&[EventView { number: 1, event }], &snapshot);
     }
     let updates = world.told.iter().filter(|event| event["eventType"] == "status_update_event");
     let updates: Vec<_> = updates
@@ -173,8 +173,8 @@ fn plans_are_heavy_only_for_those_who_want_them_so() {
     world.rig.app(&app("1"));
     let snapshot = world.rig.snapshot();
     let events = world.rig.events.clone();
-    let started = events.iter().find(|e| e.event.kind == "deployment-started").unwrap();
-    let info = world.feed.take(started, &snapshot).remove(0).render(7);
+    let started = events.into_iter().find(|e| e.event.kind == "deployment-started").unwrap();
+    let info = world.feed.take(&[started], &snapshot).remove(0).render(7);
     let read = |bytes: &bytes::Bytes| {
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         assert!(text.starts_with("event: deployment_info\r\nid: 7\r\ndata: {"), "{text}");
@@ -210,4 +210,108 @@ fn what_is_superseded_or_removed_is_told() {
     let terminated = words.iter().position(|word| word == "app_terminated");
     assert!(words.contains(&"remove_health_check".to_string()), "{words:?}");
     assert!(terminated.is_some(), "{words:?}");
+}
+
+#[test]
+fn an_app_that_goes_within_a_turn_is_told_of_as_it_was() {
+    let mut world = World::new();
+    let mut none = app("1");
+    none["instances"] = json!(0);
+    world.rig.app(&none);
+    world.tell();
+    world.told.clear();
+    world.rig.command(model::Command::RemoveServices(vec!["/shop/web".parse().unwrap()]));
+    assert!(world.rig.state.services().next().is_none(), "it is gone before anything is told");
+    world.tell();
+    let plan = &world.told[0]["plan"];
+    assert_eq!(plan["original"]["groups"][0]["apps"][0]["id"], "/shop/web");
+    assert_eq!(plan["target"]["groups"], json!([]));
+    assert_eq!(
+        world.words(),
+        [
+            "deployment_info StopApplication",
+            "remove_health_check",
+            "group_change_success /shop",
+            "app_terminated",
+            "deployment_step_success StopApplication",
+            "deployment_success",
+        ]
+    );
+}
+
+impl World {
+    /// Events about one instance, told in one turn.
+    fn turn(&mut self, instance: &str, events: &[(&str, &str)]) {
+        let event = |(kind, message): &(&str, &str)| {
+            let (at, service) = (self.rig.now, None);
+            let (kind, subject, message) = (kind.to_string(), instance.into(), message.to_string());
+            EventView { number: 1, event: model::Event { at, kind, subject, service, message } }
+        };
+        let events: Vec<_> = events.iter().map(event).collect();
+        let snapshot = self.rig.snapshot();
+        self.take(&events, &snapshot);
+    }
+
+    /// A service of one instance, of which nothing has been told yet.
+    fn with_an_instance() -> World {
+        let mut world = World::new();
+        world.rig.app(&app("1"));
+        world.seen = world.rig.events.len();
+        world
+    }
+}
+
+#[test]
+fn a_task_that_has_ended_is_not_killed_any_more() {
+    let mut world = World::with_an_instance();
+    let ended = [
+        ("placed", ""),
+        ("running", "run 1"),
+        ("exited", "exit code 3"),
+        ("stopping", "unhealthy"),
+        ("stopped", "unhealthy"),
+    ];
+    world.turn("/shop/web~0.1", &ended);
+    let ended = ["TASK_STAGING", "TASK_RUNNING", "TASK_FAILED"];
+    assert_eq!(world.words(), ended.map(|state| format!("status_update {state}")));
+}
+
+#[test]
+fn what_happens_to_a_task_within_a_turn_is_told_in_its_order() {
+    let mut world = World::with_an_instance();
+    let id: InstanceId = "/shop/web~0.1".parse().unwrap();
+    let kill = model::Command::Kill { instances: vec![id], scale: true };
+    world.rig.command(kill);
+    let short = [("placed", ""), ("stopping", "killed"), ("exited", ""), ("stopped", "killed")];
+    world.turn("/shop/web~0.1", &short);
+    let short = ["TASK_STAGING", "TASK_KILLING", "TASK_KILLED"];
+    assert_eq!(world.words(), short.map(|state| format!("status_update {state}")));
+}
+
+#[test]
+fn what_ended_in_the_days_of_an_earlier_server_is_not_told_again() {
+    let mut world = World::with_an_instance();
+    world.feed = Feed::new(&world.rig.snapshot(), Apps::default());
+    world.rig.report("/shop/web~0.1", Phase::Running, |status| status.run = 3);
+    world.turn("/shop/web~0.1", &[("exited", "exit code 1"), ("running", "run 3")]);
+    let told: Vec<_> = world.told.iter().filter(|told| told["taskStatus"].is_string()).collect();
+    assert!(told.len() == 1 && told[0]["taskStatus"] == "TASK_RUNNING", "{told:?}");
+    assert!(told[0]["taskId"].as_str().unwrap().ends_with(".3"), "{told:?}");
+}
+
+#[test]
+fn only_apps_that_are_made_or_changed_are_posted() {
+    let app: ServiceId = "/shop/web".parse().unwrap();
+    for (uri, is_told) in [
+        ("/v2/apps", true),
+        ("/v2/apps/shop/web", true),
+        ("/v2/apps/shop/web/restart", false),
+        ("/v2/apps/shop/web/tasks", false),
+        ("/v2/apps/shop", false),
+        ("/v2/groups/shop", false),
+        ("/v2/deployments/d", false),
+    ] {
+        let origin = Origin { client: "10.0.0.9".into(), uri: uri.into() };
+        assert_eq!(posts(&origin, &app), is_told, "{uri}");
+    }
 }
