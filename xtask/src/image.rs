@@ -32,6 +32,19 @@ pub(crate) fn ensure(top: &Top) -> Result<()> {
         return Ok(());
     }
 
+    let program = program(top)?;
+    // The context holds just the two files; the whole repository would be sent to the engine otherwise.
+    let context = top.join(TARGET_DIR).join("context");
+    fs::create_dir_all(&context)?;
+    fs::copy(&program, context.join("simpleservice"))
+        .with_context(|| format!("cannot copy {}", program.display()))?;
+    fs::copy(top.join(SOURCES).join("Dockerfile"), context.join("Dockerfile"))?;
+    let label = format!("{LABEL}={fingerprint}");
+    run(top.command("docker").args(["build", "--tag", TAG, "--label", &label]).arg(&context))
+}
+
+/// Builds the program so that it needs nothing beside it; where it is.
+pub(crate) fn program(top: &Top) -> Result<PathBuf> {
     let build = [
         "build",
         "--release",
@@ -43,16 +56,7 @@ pub(crate) fn ensure(top: &Top) -> Result<()> {
         TARGET_DIR,
     ];
     run(top.cargo(&build).env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
-
-    // The context holds just the two files; the whole repository would be sent to the engine otherwise.
-    let context = top.join(TARGET_DIR).join("context");
-    fs::create_dir_all(&context)?;
-    let program = top.join(TARGET_DIR).join(TARGET).join("release/simpleservice");
-    fs::copy(&program, context.join("simpleservice"))
-        .with_context(|| format!("cannot copy {}", program.display()))?;
-    fs::copy(top.join(SOURCES).join("Dockerfile"), context.join("Dockerfile"))?;
-    let label = format!("{LABEL}={fingerprint}");
-    run(top.command("docker").args(["build", "--tag", TAG, "--label", &label]).arg(&context))
+    Ok(top.join(TARGET_DIR).join(TARGET).join("release/simpleservice"))
 }
 
 /// A number that differs when any file below `folder` does, in name or content.

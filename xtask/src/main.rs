@@ -8,6 +8,7 @@
 
 mod apt;
 mod bench;
+mod chaos;
 mod clients;
 mod demo;
 mod docker;
@@ -36,6 +37,10 @@ Usage: cargo xtask VERB [OPTIONS]
   docker                 install the Docker engine if it is missing, start it if it does not answer
   bench [--only NAME]    measure against limits and peers, and note the figures in benches/history.jsonl
        [--list]          the benches, without running them
+  chaos [--minutes N]    the real programs under load while everything fails that can; wants root, hurts nobody else
+        [--seed S]       the faults of an earlier run
+        [--only FAULT]   only this fault; may be given often
+        [--list]         the faults, without a run
   help                   this text
 ";
 
@@ -65,6 +70,11 @@ fn main() -> ExitCode {
             bench::list();
             Ok(())
         }
+        ["chaos", "--list"] => {
+            chaos::list();
+            Ok(())
+        }
+        ["chaos", rest @ ..] => chaos::run(&top, rest),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

@@ -140,7 +140,7 @@ pub(super) fn docker(method: &str, path: &str, body: &str) -> Result<Value> {
 }
 
 /// One request on a connection of its own; the body, if the answer is a 2xx.
-pub(super) fn request(
+pub(crate) fn request(
     mut stream: impl Read + Write,
     method: &str,
     path: &str,

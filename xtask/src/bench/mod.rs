@@ -5,7 +5,7 @@
 //! it likes, and answers [`Figure`]s. It measures release builds. Every figure is appended to `benches/history.jsonl`
 //! with the commit, so that a figure that creeps can be traced.
 
-mod dev;
+pub(crate) mod dev;
 mod door;
 mod gateway;
 mod history;

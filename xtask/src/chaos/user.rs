@@ -1,0 +1,196 @@
+//! Users who keep changing things, and remember what they were told has been done.
+//!
+//! A write is acknowledged when its request was answered with success; each such write made a revision, which must be
+//! found again with what was written. A request that was not answered may have been carried out or not.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use super::{cluster::ask, dice::Dice, history::History};
+
+/// The port on which gateways listen.
+pub(super) const PORT: u16 = 8080;
+/// How many instances a service has: so many that no two faults at once can reach all of them.
+const INSTANCES: (u64, u64) = (6, 9);
+
+/// What an acknowledged write wrote: what is `None` it left as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Written {
+    version: Option<u64>,
+    instances: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    writes: BTreeMap<u64, Written>,
+    unanswered: u64,
+}
+
+/// A user of one service.
+pub(super) struct User {
+    pub(super) service: &'static str,
+    /// The part of the document that says what runs, as JSON.
+    runs: Value,
+    told: Mutex<Told>,
+}
+
+impl User {
+    /// The user of a service of plain processes behind the gateways.
+    pub(super) fn of_processes(program: &Path) -> User {
+        User {
+            service: "/chaos/web",
+            runs: json!({ "process": { "command": [program] } }),
+            told: Mutex::default(),
+        }
+    }
+
+    /// The user of a service of containers.
+    pub(super) fn of_containers(image: &str) -> User {
+        User {
+            service: "/chaos/box",
+            runs: json!({ "container": { "image": image, "network": "host", "pull": "never" } }),
+            told: Mutex::default(),
+        }
+    }
+
+    fn instances(&self, dice: &mut Dice) -> u64 {
+        // Containers are slower, and no requests depend on them.
+        match self.runs.get("container") {
+            Some(_) => dice.number(1, 3),
+            None => dice.number(INSTANCES.0, INSTANCES.1),
+        }
+    }
+
+    /// Applies the first version, and lets gateways send requests to it.
+    pub(super) fn begin(&self, dice: &mut Dice) -> Result<()> {
+        self.apply(1, self.instances(dice))?;
+        if self.runs.get("process").is_some() {
+            apply(&json!({
+                "gateway": "public",
+                "listen": format!("0.0.0.0:{PORT}"),
+                "routes": [{ "to": format!("{}:http", self.service) }],
+            }))?;
+        }
+        Ok(())
+    }
+
+    /// Changes things until told to stop.
+    pub(super) fn work(&self, mut dice: Dice, stop: &AtomicBool, history: &History) {
+        let mut version = 1;
+        while !stop.load(Ordering::Relaxed) {
+            let pause = dice.span(500, 2500);
+            std::thread::sleep(pause);
+            let instances = self.instances(&mut dice);
+            let (what, done) = match dice.number(0, 9) {
+                0..=5 => {
+                    version += 1;
+                    (format!("apply version {version}"), self.apply(version, instances))
+                }
+                6..=8 => (format!("scale to {instances}"), self.scale(instances)),
+                _ => ("restart".to_owned(), self.restart()),
+            };
+            if let Err(error) = done {
+                history.note(format!("{}: {what} was not acknowledged: {error:#}", self.service));
+                self.told().unanswered += 1;
+            }
+        }
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many writes were acknowledged, and how many were not.
+    pub(super) fn writes(&self) -> (usize, u64) {
+        let told = self.told();
+        (told.writes.len(), told.unanswered)
+    }
+
+    fn apply(&self, version: u64, instances: u64) -> Result<()> {
+        let mut document = json!({
+            "service": self.service,
+            "instances": instances,
+            "resources": { "cpu": 0.1, "memory": "64MiB" },
+            "ports": [{ "name": "http" }],
+            "env": { "SIMPLE_SERVICE_VERSION": version.to_string(), "LOG_REQUESTS": "0" },
+            "health": [{ "probe": { "http": { "path": "/health", "port": "http" } }, "interval": "500ms" }],
+        });
+        for (key, value) in self.runs.as_object().into_iter().flatten() {
+            document[key] = value.clone();
+        }
+        let reply = apply(&document)?;
+        self.acknowledged(&reply, Written { version: Some(version), instances: Some(instances) })
+    }
+
+    fn scale(&self, instances: u64) -> Result<()> {
+        let body = json!({ "service": self.service, "instances": instances });
+        let reply = ask("POST", "/v1/scale", &body.to_string())?;
+        self.acknowledged(&reply, Written { version: None, instances: Some(instances) })
+    }
+
+    fn restart(&self) -> Result<()> {
+        let body = json!({ "service": self.service });
+        let reply = ask("POST", "/v1/restart", &body.to_string())?;
+        self.acknowledged(&reply, Written { version: None, instances: None })
+    }
+
+    fn acknowledged(&self, reply: &Value, written: Written) -> Result<()> {
+        let changes = reply["changes"].as_array().context("a reply has changes")?;
+        let change = changes.iter().find(|change| change["name"] == self.service);
+        let change = change.with_context(|| format!("it says nothing of the service: {reply}"))?;
+        let revision = change["revision"].as_u64().context("a revision")?;
+        if change["verdict"] != "unchanged" {
+            self.told().writes.insert(revision, written);
+        }
+        Ok(())
+    }
+
+    /// Looks whether all that was acknowledged is there.
+    pub(super) fn check(&self) -> Result<()> {
+        // Before the question: what is acknowledged meanwhile need not be in the answer.
+        let writes = self.told().writes.clone();
+        let view = ask("GET", &format!("/v1/services{}", self.service), "")?;
+        let revisions = view["revisions"].as_array().context("its revisions")?;
+        let number = |revision: &Value| revision["number"].as_u64().unwrap_or(0);
+        let oldest = revisions.iter().map(number).min().context("it has revisions")?;
+        let newest = view["revision"].as_u64().context("its revision")?;
+        for (revision, written) in writes.range(oldest..) {
+            let found = revisions.iter().find(|found| number(found) == *revision);
+            let Some(found) = found else {
+                bail!("LOST: revision {revision} of {}; it is at {newest}", self.service);
+            };
+            let version = found["spec"]["env"]["SIMPLE_SERVICE_VERSION"].as_str();
+            let version = version.and_then(|version| version.parse().ok());
+            let instances = found["spec"]["instances"].as_u64();
+            let same = |wanted: Option<u64>, found| wanted.is_none() || wanted == found;
+            if !same(written.version, version) || !same(written.instances, instances) {
+                bail!("LOST: revision {revision} of {} was {written:?}: {found}", self.service);
+            }
+        }
+        match writes.last_key_value() {
+            Some((last, _)) if newest < *last => {
+                bail!("LOST: {} is at {newest}, was at {last}", self.service)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn apply(document: &Value) -> Result<Value> {
+    let source = json!({ "name": "chaos", "text": document.to_string() });
+    ask("POST", "/v1/apply", &json!({ "sources": [source] }).to_string())
+}
+
+/// Looks whether all that any of them was told is there.
+pub(super) fn check_all(users: &[Arc<User>]) -> Result<()> {
+    users.iter().try_for_each(|user| user.check())
+}
