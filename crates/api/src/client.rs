@@ -34,6 +34,13 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A server is there, but has not answered for too long. Whether it has done, or will do, what
+    /// was asked is not known.
+    #[error("no answer from {url} for {} seconds", ANSWER_MAX.as_secs())]
+    Late {
+        /// The address.
+        url: String,
+    },
     /// The server answered that it cannot.
     #[error("{}", .0.message)]
     Refused(ErrorBody),
@@ -47,6 +54,10 @@ pub enum Error {
         source: serde_json::Error,
     },
 }
+
+/// An answer that takes longer to begin is not waited for: a server that stands still would keep
+/// whoever asks for ever.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// A client of one server (or of an agent's log API).
 #[derive(Debug, Clone)]
@@ -122,7 +133,9 @@ impl Client {
         }
         let request =
             request.body(Full::new(body)).map_err(|_| Error::Address { url: url.clone() })?;
-        let response = self.pool.request(request).await.map_err(|source| self.lost(source))?;
+        let answered = tokio::time::timeout(ANSWER_MAX, self.pool.request(request)).await;
+        let late = |_| Error::Late { url: self.base.clone() };
+        let response = answered.map_err(late)?.map_err(|source| self.lost(source))?;
         if response.status().is_success() {
             return Ok(response);
         }

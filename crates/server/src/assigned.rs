@@ -8,6 +8,34 @@ use model::{Goal, InstanceId, NodeId, Service, State};
 use crate::marathon::app::Apps;
 use crate::marathon::environment::environment;
 
+/// One agent's stream of assignments: what it has been told so far.
+#[derive(Debug)]
+pub struct Stream {
+    node: NodeId,
+    told: Option<BTreeMap<InstanceId, Assignment>>,
+}
+
+impl Stream {
+    /// A stream to the agent on `node`, which has been told nothing.
+    pub fn new(node: NodeId) -> Self {
+        Self { node, told: None }
+    }
+
+    /// What the agent is to be told next, if anything: the first time everything, then what has
+    /// changed. From then on it counts as told.
+    pub fn next(&mut self, state: &State, generation: u64, apps: &Apps) -> Option<Assignments> {
+        let now = assigned(state, &self.node, apps);
+        let line = difference(self.told.as_ref(), &now, generation)?;
+        self.told = Some(now);
+        Some(line)
+    }
+
+    /// The node of the agent.
+    pub fn node(&self) -> &NodeId {
+        &self.node
+    }
+}
+
 /// What `node` should run.
 pub(crate) fn assigned(
     state: &State,
@@ -41,7 +69,7 @@ fn assignment(service: &Service, id: &InstanceId, apps: &Apps) -> Option<Assignm
 
 /// The line that brings an agent from what it was told to what it should be told; `None` if that
 /// is the same.
-pub(crate) fn difference(
+fn difference(
     told: Option<&BTreeMap<InstanceId, Assignment>>,
     now: &BTreeMap<InstanceId, Assignment>,
     generation: u64,

@@ -5,12 +5,12 @@
 //! the store. One request's way: `http` -> [`shell::Handle`] -> `control` (apply, plan) -> store
 //! (one fsync) -> answer, assignments, routes.
 
-mod assigned;
-mod control;
+pub mod assigned;
+pub mod control;
 mod event_log;
 mod http;
 mod marathon;
-mod persist;
+pub mod persist;
 mod shell;
 mod view;
 
@@ -27,11 +27,11 @@ use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::control::Core;
-use crate::marathon::app::Apps;
 use crate::marathon::feed::Feed;
 use crate::marathon::teller;
-use crate::shell::{Shell, in_full, now};
+use crate::shell::{STOP_GRACE, Shell, in_full, now};
 
+pub use marathon::app::Apps;
 pub use persist::Error as PersistError;
 
 /// How a server is started.
@@ -128,9 +128,8 @@ pub async fn run(
     stop();
     if outcome.is_ok() && !looping.is_finished() {
         // Requests that were accepted are answered; streams end by themselves.
-        let grace = std::time::Duration::from_secs(5);
-        let _ = tokio::time::timeout(grace, serve).await;
-        let _ = tokio::time::timeout(grace, looping).await;
+        let _ = tokio::time::timeout(STOP_GRACE, serve).await;
+        let _ = tokio::time::timeout(STOP_GRACE, looping).await;
     }
     outcome
 }

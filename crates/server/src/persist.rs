@@ -26,37 +26,58 @@ pub enum Error {
 
 /// Everything that is stored.
 #[derive(Debug, Default)]
-pub(crate) struct Loaded {
-    pub(crate) state: State,
-    pub(crate) events: Vec<EventView>,
+pub struct Loaded {
+    /// What is wanted.
+    pub state: State,
+    /// The newest events, oldest first.
+    pub events: Vec<EventView>,
 }
 
 /// Reads everything that is stored.
 pub(crate) async fn load(store: &dyn Store) -> Result<Loaded, Error> {
-    let mut objects = Vec::new();
-    let mut events = Vec::new();
+    let mut reading = Reading::default();
     let mut after: Option<String> = None;
     loop {
         let page = store.range(PREFIX, after.as_deref(), PAGE).await?;
         for item in page.items {
-            let name = &item.key[PREFIX.len()..];
-            if name.starts_with(EVENTS) {
-                events.push(serde_json::from_slice(&item.value)?);
-                continue;
-            }
-            let key: Key = name.parse()?;
-            let object = Object::read(&key, &item.value)?;
-            objects.push((key, object));
+            reading.take(&item.key, &item.value)?;
         }
         after = page.next;
         if after.is_none() {
-            return Ok(Loaded { state: State::load(objects), events });
+            return Ok(reading.loaded());
         }
     }
 }
 
+/// Everything that is stored, while it is being read.
+#[derive(Debug, Default)]
+pub struct Reading {
+    objects: Vec<(Key, Object)>,
+    events: Vec<EventView>,
+}
+
+impl Reading {
+    /// Takes in one key and its value, in the order of the keys. Others' keys are passed over.
+    pub fn take(&mut self, key: &str, value: &[u8]) -> Result<(), Error> {
+        let Some(name) = key.strip_prefix(PREFIX) else { return Ok(()) };
+        if name.starts_with(EVENTS) {
+            self.events.push(serde_json::from_slice(value)?);
+            return Ok(());
+        }
+        let key: Key = name.parse()?;
+        let object = Object::read(&key, value)?;
+        self.objects.push((key, object));
+        Ok(())
+    }
+
+    /// What all of it comes to.
+    pub fn loaded(self) -> Loaded {
+        Loaded { state: State::load(self.objects), events: self.events }
+    }
+}
+
 /// The transaction that makes a batch durable.
-pub(crate) fn txn(batch: Batch) -> Result<Txn, serde_json::Error> {
+pub fn txn(batch: Batch) -> Result<Txn, serde_json::Error> {
     let mut ops = Vec::with_capacity(batch.objects.len() + 2 * batch.events.len());
     for (key, object) in batch.objects {
         let key = format!("{PREFIX}{key}");

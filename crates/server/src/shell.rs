@@ -25,6 +25,9 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// The store forgets its change log this often: nobody follows it, readers are told directly.
 const COMPACT_EVERY: u32 = 4096;
 
+/// So long a server that stops takes at most to answer those who have asked.
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(5);
+
 /// The time, as commands are stamped with it.
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -71,12 +74,20 @@ impl Handle {
     }
 
     async fn ask(&self, ask: Ask) -> Result<Answer, Failure> {
-        let (answer, answered) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
         self.inbox.try_send((ask, answer)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Failure::Busy,
             mpsc::error::TrySendError::Closed(_) => Failure::Stopping,
         })?;
-        answered.await.map_err(|_| Failure::Stopping)
+        tokio::select! {
+            biased;
+            answer = &mut answered => answer.map_err(|_| Failure::Stopping),
+            // Who has asked just when the loop ended may have been missed by it.
+            () = self.inbox.closed() => match tokio::time::timeout(STOP_GRACE, answered).await {
+                Ok(Ok(answer)) => Ok(answer),
+                _ => Err(Failure::Stopping),
+            },
+        }
     }
 
     /// Carries out a command; the answer is durable.

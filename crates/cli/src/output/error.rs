@@ -155,6 +155,9 @@ impl From<api::Error> for Failure {
             api::Error::Unreachable { source, .. } => {
                 Failure::new(Exit::Unreachable, message).because(source.as_ref()).hint(HINT)
             }
+            api::Error::Late { .. } => Failure::new(Exit::Unreachable, message).hint(
+                "it may still do what was asked: look with `muster get deployments` before asking again",
+            ),
             api::Error::Answer { source, .. } => Failure::new(Exit::Failure, message)
                 .because(&source)
                 .hint("compare `muster version` with the server's version"),

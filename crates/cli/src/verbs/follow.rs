@@ -117,7 +117,7 @@ async fn ended(
 /// Whether asking again may help.
 pub(crate) fn is_passing(error: &api::Error) -> bool {
     match error {
-        api::Error::Unreachable { .. } => true,
+        api::Error::Unreachable { .. } | api::Error::Late { .. } => true,
         api::Error::Refused(body) => body.code == ErrorCode::Unavailable,
         api::Error::Address { .. } | api::Error::Answer { .. } => false,
     }

@@ -29,11 +29,12 @@ pub(crate) use record::KEPT as EVENTS_KEPT;
 use record::Record;
 
 /// Tells apart those who wait for an answer.
-pub(crate) type Ticket = u64;
+pub type Ticket = u64;
 
 /// What happens to the core.
 #[derive(Debug)]
-pub(crate) enum Event {
+#[expect(missing_docs, reason = "the fields are named after their types")]
+pub enum Event {
     /// Somebody wants something changed.
     Request { ticket: Ticket, command: Command },
     /// An agent reports.
@@ -50,7 +51,8 @@ pub(crate) enum Event {
 
 /// What is to be done.
 #[derive(Debug)]
-pub(crate) enum Effect {
+#[expect(missing_docs, reason = "the fields are named after their types")]
+pub enum Effect {
     /// Make a batch durable, then tell `Stored` or `StoreFailed`.
     Store(Batch),
     /// Answer somebody.
@@ -69,25 +71,27 @@ pub(crate) enum Effect {
 
 /// What one fsync makes durable.
 #[derive(Debug, Default)]
-pub(crate) struct Batch {
+pub struct Batch {
     /// Objects; `None` deletes.
-    pub(crate) objects: Vec<(Key, Option<Object>)>,
+    pub objects: Vec<(Key, Option<Object>)>,
     /// Events.
-    pub(crate) events: Vec<EventView>,
+    pub events: Vec<EventView>,
     /// The numbers of events that are old enough to be forgotten.
-    pub(crate) forgotten: Vec<u64>,
+    pub forgotten: Vec<u64>,
 }
 
 /// An answer to somebody.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub enum Answer {
+    /// To a request.
     Outcome(Result<Applied, Trouble>),
+    /// To a report.
     Report(Result<ReportReply, Trouble>),
 }
 
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Trouble {
+pub enum Trouble {
     /// It may not be.
     Refused(Refusal),
     /// It could not be stored; nothing of it has happened.
@@ -96,13 +100,17 @@ pub(crate) enum Trouble {
 
 /// What readers see: durable, and observed.
 #[derive(Debug, Clone)]
-pub(crate) struct Snapshot {
-    pub(crate) state: State,
-    pub(crate) observed: Arc<Observed>,
-    pub(crate) waits: Arc<BTreeMap<ServiceId, Vec<Wait>>>,
-    pub(crate) routes: Arc<RouteTable>,
+pub struct Snapshot {
+    /// What is durable.
+    pub state: State,
+    /// What is observed.
+    pub observed: Arc<Observed>,
+    /// What services waited for when last planned.
+    pub waits: Arc<BTreeMap<ServiceId, Vec<Wait>>>,
+    /// The newest table.
+    pub routes: Arc<RouteTable>,
     /// Listeners that gateways cannot open.
-    pub(crate) failed: Arc<BTreeMap<(Listen, NodeId), String>>,
+    pub failed: Arc<BTreeMap<(Listen, NodeId), String>>,
 }
 
 /// After a batch could not be stored, nothing is proposed by ourselves for this long.
@@ -112,8 +120,9 @@ const PLAN_RETRY: Millis = Millis(1000);
 /// Rounds of planning in a turn: adopting a step of one service may let another one go on.
 const ROUNDS_MAX: usize = 64;
 
-/// The core.
-pub(crate) struct Core {
+/// The core of a server. Drive it with [`Core::handle`].
+#[derive(Debug)]
+pub struct Core {
     /// What is durable.
     durable: State,
     /// `durable` and the batch under way.
@@ -141,6 +150,7 @@ pub(crate) struct Core {
     stalled_until: Timestamp,
 }
 
+#[derive(Debug)]
 struct Storing {
     answers: Vec<(Ticket, Result<Applied, Trouble>)>,
     changed: BTreeSet<Key>,
@@ -156,7 +166,7 @@ struct Changed {
 }
 
 /// Takes the lead. Returns what must be durable before a core is made.
-pub(crate) fn lead(
+pub fn lead(
     state: &mut State,
     events: &mut Vec<EventView>,
     now: Timestamp,
@@ -173,7 +183,7 @@ pub(crate) fn lead(
 impl Core {
     /// A core that has just taken the lead with what is durable; `events` are the numbers of the
     /// stored events, oldest first.
-    pub(crate) fn new(
+    pub fn new(
         durable: State,
         lost_after: Millis,
         events: impl IntoIterator<Item = u64>,
@@ -200,12 +210,12 @@ impl Core {
     }
 
     /// The number of the newest event that anyone may have been told.
-    pub(crate) fn newest_event(&self) -> u64 {
+    pub fn newest_event(&self) -> u64 {
         self.record.told()
     }
 
     /// What readers see now.
-    pub(crate) fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             state: self.durable.clone(),
             observed: Arc::new(self.observed.clone()),
@@ -216,7 +226,7 @@ impl Core {
     }
 
     /// Takes in what has happened and says what is to be done.
-    pub(crate) fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
+    pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
             Event::Request { ticket, command } => self.queue.push((ticket, command)),

@@ -23,6 +23,7 @@ const FLUSH_COUNT: usize = 256;
 const FLUSH_AFTER: Millis = Millis::secs(1);
 
 /// The events of a core.
+#[derive(Debug)]
 pub(super) struct Record {
     /// The last number that was told.
     told: u64,

@@ -1,22 +1,21 @@
 //! What agents and gateways call. Their streams are level-triggered: a line says what should be,
 //! not what has changed, and a reader that is slow gets the newest line next, not every one.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::{Assignment, ErrorCode, GatewayReport, Report, ReportReply};
+use api::{ErrorCode, GatewayReport, Report, ReportReply};
 use axum::Json;
 use axum::body::Body as HttpBody;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
-use model::{Command, InstanceId, NodeId, Registration};
+use model::{Command, NodeId, Registration};
 use serde::Serialize;
 
 use super::Server;
 use super::answer::{Bad, Body, Named};
-use crate::assigned::{assigned, difference};
+use crate::assigned;
 
 /// An empty line is sent when there was nothing to say for so long.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
@@ -75,14 +74,13 @@ pub(super) async fn assignments(
     }
     let mut changes = server.handle.follow_assignments(&node);
     changes.mark_changed();
-    let told: Option<BTreeMap<InstanceId, Assignment>> = None;
-    let state = (server.clone(), node, changes, told);
-    let lines = stream::unfold(state, |(server, node, mut changes, told)| async move {
+    let state = (server.clone(), assigned::Stream::new(node), changes);
+    let lines = stream::unfold(state, |(server, mut told, mut changes)| async move {
         loop {
             match tokio::time::timeout(SIGN_OF_LIFE, changes.changed()).await {
                 Err(_) => {
                     let sign = Bytes::from_static(b"\n");
-                    return Some((sign, (server, node, changes, told)));
+                    return Some((sign, (server, told, changes)));
                 }
                 Ok(Err(_)) => return None,
                 Ok(Ok(())) => {}
@@ -91,10 +89,9 @@ pub(super) async fn assignments(
             let snapshot = server.handle.snapshot();
             // A node that was removed has nothing to follow; an agent that is still there will
             // register it anew.
-            snapshot.state.node(&node)?;
-            let now = assigned(&snapshot.state, &node, &server.apps);
-            if let Some(document) = difference(told.as_ref(), &now, generation) {
-                return Some((line(&document), (server, node, changes, Some(now))));
+            snapshot.state.node(told.node())?;
+            if let Some(document) = told.next(&snapshot.state, generation, &server.apps) {
+                return Some((line(&document), (server, told, changes)));
             }
         }
     });

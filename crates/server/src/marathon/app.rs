@@ -18,8 +18,8 @@ use crate::control::Snapshot;
 pub(crate) const DOOR: &str = "marathon";
 
 /// Apps that have been read once. A revision never changes, so neither does what was read of it.
-#[derive(Clone, Default)]
-pub(crate) struct Apps(Arc<Mutex<Known>>);
+#[derive(Debug, Clone, Default)]
+pub struct Apps(Arc<Mutex<Known>>);
 
 type Known = HashMap<(ServiceId, RevisionNumber, Timestamp), Arc<App>>;
 

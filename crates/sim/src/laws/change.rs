@@ -1,0 +1,186 @@
+//! What may change from one batch to the next: budgets are kept, goals go forward, nothing holds
+//! more than there is.
+
+use std::collections::BTreeSet;
+
+use model::{Goal, NodeId, Observed, Seat, Service, Share, State, Timestamp};
+use server::control::Snapshot;
+
+use crate::user::{MAX_OVER, MIN_HEALTHY};
+use crate::world::World;
+
+/// What a user has asked of a rollout. It is repeated in labels, so that nothing that reads the
+/// budget itself is believed.
+fn asked(service: &Service, label: &str) -> Option<Share> {
+    service.spec().labels.get(label)?.parse().ok()
+}
+
+fn floor(service: &Service) -> u32 {
+    let wanted = service.spec().instances;
+    match asked(service, MIN_HEALTHY) {
+        Some(Share::Count(count)) => count.min(wanted),
+        Some(Share::Millionths(part)) => (f64::from(wanted) * f64::from(part) / 1e6).ceil() as u32,
+        None => 0,
+    }
+}
+
+fn ceiling(service: &Service) -> u32 {
+    let wanted = service.spec().instances;
+    let most = match asked(service, MAX_OVER) {
+        Some(Share::Count(count)) => wanted + count,
+        Some(Share::Millionths(part)) => {
+            wanted + (f64::from(wanted) * f64::from(part) / 1e6).floor() as u32
+        }
+        None => return u32::MAX,
+    };
+    // Where the shares leave no room at all, one more may come.
+    if most == floor(service) { most + 1 } else { most }
+}
+
+/// Whether an instance serves, as far as the server can know.
+fn serves(observed: &Observed, now: Timestamp, service: &Service, seat: Seat) -> bool {
+    let placement = &service.placements[&seat];
+    let status = observed.status(&service.id, seat);
+    let spec = service.running_spec(placement.revision);
+    placement.is_wanted()
+        && !observed.is_lost(&placement.node, now)
+        && match service.is_current(placement.revision) {
+            true => status.and_then(|s| s.ready_at(spec)).is_some_and(|at| at <= now),
+            false => status.is_some_and(|status| status.is_healthy(spec)),
+        }
+}
+
+fn live(observed: &Observed, now: Timestamp, service: &Service) -> u32 {
+    let live = service.placements.iter().filter(|(seat, placement)| {
+        let status = observed.status(&service.id, **seat);
+        !observed.is_lost(&placement.node, now)
+            && !status.is_some_and(|status| status.phase.is_over())
+    });
+    live.count() as u32
+}
+
+fn rank(goal: &Goal) -> u8 {
+    match goal {
+        Goal::Run => 0,
+        Goal::Drain { .. } => 1,
+        Goal::Stop { .. } => 2,
+    }
+}
+
+impl World {
+    /// Readers see something else than before: whatever was made durable meanwhile is lawful.
+    pub(crate) fn laws_of_change(&mut self, before: &Snapshot, now: Timestamp) {
+        let Some(running) = &self.server.running else { return };
+        let after = running.snapshot.clone();
+        if before.state.meta() != after.state.meta() || !same(&before.state, &after.state) {
+            let violations = after.state.violations();
+            self.law_of_violations(&violations);
+            self.law_of_promises(&after.state);
+        }
+        for service in after.state.services() {
+            let Some(was) = before.state.service(&service.id) else { continue };
+            if std::sync::Arc::ptr_eq(was, service) {
+                continue;
+            }
+            self.law_of_goals(was, service);
+            self.law_of_budget(before, &after, was, service, now);
+            self.law_of_stopping(&after, was, service, now);
+        }
+        for deployment in before.state.deployments().filter(|d| d.stage.is_over()) {
+            let now = after.state.deployment(deployment.id);
+            if now.is_some_and(|now| now.stage != deployment.stage) {
+                let (id, stage) = (deployment.id, &deployment.stage);
+                self.breach("outcomes stay", format!("{id} was {stage:?}"));
+            }
+        }
+    }
+
+    fn law_of_goals(&mut self, was: &Service, service: &Service) {
+        for (seat, placement) in &service.placements {
+            let Some(was) = was.placements.get(seat) else { continue };
+            if rank(&was.goal) > rank(&placement.goal) || was.node != placement.node {
+                let id = format!("{}~{}.{}", service.id, seat.slot, seat.attempt);
+                let how = format!("{id}: {was:?}, then {placement:?}");
+                self.breach("goals go forward, instances stay where they are", how);
+            }
+        }
+    }
+
+    /// A service has no fewer healthy instances than its budget says by what was decided, and no
+    /// more live ones.
+    fn law_of_budget(
+        &mut self,
+        before: &Snapshot,
+        after: &Snapshot,
+        was: &Service,
+        service: &Service,
+        now: Timestamp,
+    ) {
+        // A plan for another target, or for a service that goes, is held to another budget.
+        if was.target != service.target || service.removing {
+            return;
+        }
+        // What was observed when this was decided is not known any more; both are, before and
+        // after, and what an instance was at either time is in its favour.
+        let served: BTreeSet<Seat> = was
+            .placements
+            .keys()
+            .copied()
+            .filter(|s| serves(&after.observed, now, was, *s))
+            .collect();
+        let serves_now = service
+            .placements
+            .keys()
+            .copied()
+            .filter(|s| serves(&after.observed, now, service, *s));
+        let has = serves_now.count() as u32;
+        let told = |seat: &Seat| {
+            let went = !service.placements.get(seat).is_some_and(|p| p.is_wanted());
+            let by_user = service.placements.get(seat).is_some_and(|placement| {
+                let (Goal::Drain { why, .. } | Goal::Stop { why }) = placement.goal else {
+                    return false;
+                };
+                why == model::Leave::Asked
+            });
+            went && !by_user && serves(&before.observed, now, was, *seat)
+        };
+        let let_go = served.iter().filter(|seat| told(seat)).count() as u32;
+        let floor = floor(service);
+        if let_go > 0 && has < floor {
+            let id = &service.id;
+            let how = format!("{id}: {let_go} let go, {has} of at least {floor} serve");
+            self.breach("never fewer healthy than the budget says", how);
+        }
+        let came = service.placements.keys().any(|seat| !was.placements.contains_key(seat));
+        let (live, ceiling) = (live(&after.observed, now, service), ceiling(service));
+        if came && live > ceiling {
+            let id = &service.id;
+            let how = format!("{id}: {live} live of at most {ceiling}");
+            self.breach("never more live than the budget says", how);
+        }
+    }
+
+    /// What runs on a machine fits there. What its agent was not told of is not counted: it is
+    /// being stopped.
+    pub(crate) fn law_of_capacity(&mut self, node: &NodeId) {
+        let host = &self.hosts[node];
+        let (held, has) = (host.machine.held(), host.capacity);
+        if held.cpu > has.cpu || held.memory > has.memory {
+            let how = format!("{node} has {has:?} and {held:?} is held");
+            self.breach("no node over capacity", how);
+        }
+    }
+}
+
+/// Whether two states have the same services. Others than these keep no laws that a change of
+/// them could break.
+fn same(a: &State, b: &State) -> bool {
+    let (mut a, mut b) = (a.services(), b.services());
+    loop {
+        match (a.next(), b.next()) {
+            (None, None) => return true,
+            (Some(a), Some(b)) if std::sync::Arc::ptr_eq(a, b) => {}
+            _ => return false,
+        }
+    }
+}
