@@ -153,13 +153,14 @@ macro_rules! name {
 name! {
     /// The path of a service, such as `/shop/web`.
     ServiceId, |text| {
-        check_len(text)?;
         let mut path = String::with_capacity(text.len() + 1);
         for segment in text.split('/').filter(|segment| !segment.is_empty()) {
             check_segment(segment)?;
             path.push('/');
             path.push_str(segment);
         }
+        // As it is written from now on: with its first slash, without empty segments.
+        check_len(&path)?;
         match path.rsplit('/').next() {
             None | Some("") => Err(Error::Root),
             Some(last) if RESERVED.contains(&last) => Err(Error::Reserved { segment: last.into() }),
@@ -319,6 +320,15 @@ mod tests {
         check("/a/restart", Err(()));
         check("/a\u{0}", Err(()));
         check(&"a".repeat(300), Err(()));
+    }
+
+    #[test]
+    fn a_path_that_is_accepted_is_not_too_long_once_it_has_its_first_slash() {
+        let longest = "a".repeat(LEN_MAX - 1);
+        let path: ServiceId = longest.parse().unwrap();
+        assert_eq!(path.as_str().parse(), Ok(path.clone()));
+        let too_long = Err(Error::TooLong { len: LEN_MAX + 1, max: LEN_MAX });
+        assert_eq!(format!("{longest}a").parse::<ServiceId>(), too_long);
     }
 
     #[test]

@@ -209,6 +209,9 @@ quantity! {
 const MILLIS_UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
+/// As long as numbers with a fraction tell milliseconds apart.
+const MILLIS_MAX: u64 = 1 << 53;
+
 impl Millis {
     /// A duration given in seconds.
     pub const fn secs(count: u64) -> Self {
@@ -229,8 +232,10 @@ impl FromStr for Millis {
             let (number, tail) = split(rest).ok_or_else(bad)?;
             let end = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
             let unit = MILLIS_UNITS.iter().find(|(name, _)| *name == &tail[..end]);
-            let part = unit.and_then(|(_, factor)| scale(number, *factor as f64, 1 << 53));
-            total = part.and_then(|part| total.checked_add(part)).ok_or_else(bad)?;
+            let part = unit.and_then(|(_, factor)| scale(number, *factor as f64, MILLIS_MAX));
+            // Written in the largest units, all of it must be readable as one part.
+            let sum = part.map(|part| total + part).filter(|sum| *sum <= MILLIS_MAX);
+            total = sum.ok_or_else(bad)?;
             rest = &tail[end..];
             if rest.is_empty() {
                 return Ok(Millis(total));
@@ -330,9 +335,13 @@ impl fmt::Display for Share {
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// This time and `span` more.
+    /// The last time that can be written, 9999-12-30T22:00:00.000Z.
+    pub const MAX: Timestamp = Timestamp(253_402_207_200_000);
+
+    /// This time and `span` more, but never more than can be written: such a time is stored and
+    /// must read back.
     pub fn after(self, span: Millis) -> Timestamp {
-        Timestamp(self.0.saturating_add(span.0))
+        Timestamp(self.0.saturating_add(span.0).min(Timestamp::MAX.0))
     }
 
     /// How long ago `earlier` was; zero if it lies ahead.
@@ -346,7 +355,9 @@ impl FromStr for Timestamp {
     fn from_str(text: &str) -> Result<Self, Error> {
         const EXPECTED: &str = "a time such as 2026-11-21T10:00:00.000Z";
         match text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond) {
-            Ok(millis) if millis >= 0 => Ok(Timestamp(millis as u64)),
+            Ok(millis) if (0..=Timestamp::MAX.0 as i64).contains(&millis) => {
+                Ok(Timestamp(millis as u64))
+            }
             _ => refuse(text, EXPECTED),
         }
     }
@@ -394,12 +405,24 @@ mod tests {
         check::<Millis>("1.5s", Some("1s500ms"));
         check::<Millis>("5 parsecs", None);
         check::<Millis>("", None);
+        check::<Millis>("104249991d", Some("104249991d"));
+        check::<Millis>("104249991d104249991d", None);
         check::<Share>("25%", Some("25%"));
         check::<Share>("33.3%", Some("33.3%"));
         check::<Share>("3", Some("3"));
         check::<Share>("101%", None);
         check::<Timestamp>("2026-11-21T10:00:00.5Z", Some("2026-11-21T10:00:00.500Z"));
         check::<Timestamp>("1969-01-01T00:00:00Z", None);
+        check::<Timestamp>("9999-12-30T22:00:00.5Z", None);
+    }
+
+    #[test]
+    fn a_time_however_far_ahead_reads_back() {
+        assert_eq!(Timestamp(1).after(Millis(2)), Timestamp(3));
+        let far = Timestamp(1).after(Millis(MILLIS_MAX));
+        assert_eq!(far, Timestamp::MAX);
+        assert_eq!(far.to_string(), "9999-12-30T22:00:00.000Z");
+        assert_eq!(far.to_string().parse(), Ok(far));
     }
 
     #[test]

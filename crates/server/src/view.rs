@@ -196,3 +196,58 @@ pub(crate) fn gateway(snapshot: &Snapshot, gateway: &Gateway, now: Timestamp) ->
         failed: failed.map(|((_, node), why)| (node.clone(), why.clone())).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use planner::scenario::{World, execute};
+
+    use super::*;
+
+    /// What readers are shown of a cluster to which all this has happened.
+    fn snapshot(world: &mut World, lines: &[&str]) -> Snapshot {
+        for line in lines {
+            execute(world, line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        Snapshot {
+            state: world.state.clone(),
+            observed: world.observed.clone().into(),
+            waits: Default::default(),
+            routes: Default::default(),
+            failed: Default::default(),
+        }
+    }
+
+    #[test]
+    fn instances_on_lost_nodes_are_shown_and_do_not_count() {
+        let mut world = World::new();
+        let mut look = |lines: &[&str]| {
+            let snapshot = snapshot(&mut world, lines);
+            let web = snapshot.state.services().next().unwrap();
+            let view = service(&snapshot, web, world.now);
+            let phases: Vec<_> = instances(&snapshot, web, world.now).map(|i| i.phase).collect();
+            let n1 = snapshot.state.node(&"n1".parse().unwrap()).unwrap();
+            let n1 = node(&snapshot, n1, world.now);
+            let counts = (view.running, view.healthy, view.ready, view.outgoing);
+            (view.state, counts, phases, n1.state, n1.instances)
+        };
+        let running = vec![Phase::Running; 2];
+        assert_eq!(
+            look(&["node n1 cpu=1", "node n2 cpu=1", "apply /web instances=2 health", "settle"]),
+            (ServiceState::Running, (2, 2, 2, 0), running.clone(), NodeState::Ready, 1)
+        );
+        // Silent is not lost: what was last told is still what is known.
+        assert_eq!(
+            look(&["lose n1", "tick 29s"]),
+            (ServiceState::Running, (2, 2, 2, 0), running.clone(), NodeState::Silent, 1)
+        );
+        let (state, counts, mut phases, of_node, placed) = look(&["tick 1s", "run"]);
+        phases.sort();
+        assert_eq!((state, counts), (ServiceState::Degraded, (1, 1, 1, 0)));
+        assert_eq!((of_node, placed), (NodeState::Lost, 1));
+        assert_eq!(phases, [Phase::Running, Phase::Lost]);
+        assert_eq!(
+            look(&["return n1"]),
+            (ServiceState::Running, (2, 2, 2, 0), running, NodeState::Ready, 1)
+        );
+    }
+}
