@@ -222,6 +222,14 @@ impl Observed {
         }
     }
 
+    /// Takes everybody's silence for so much shorter: whoever observes was away for that long.
+    pub fn forgive(&mut self, span: Millis, now: Timestamp) {
+        let later = |at: &mut Timestamp| *at = at.after(span).min(now);
+        later(&mut self.since);
+        self.agents.values_mut().for_each(|agent| later(&mut agent.seen_at));
+        self.gateways.values_mut().for_each(|gateway| later(&mut gateway.seen_at));
+    }
+
     /// Whether nothing has been heard of the node's agent for too long.
     pub fn is_lost(&self, node: &NodeId, now: Timestamp) -> bool {
         self.lost_at(self.agents.get(node)) <= now

@@ -6,6 +6,7 @@
 //! (one fsync) -> answer, assignments, routes.
 
 pub mod assigned;
+mod clock;
 pub mod control;
 mod event_log;
 mod http;
@@ -26,10 +27,11 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::clock::now;
 use crate::control::Core;
 use crate::marathon::feed::Feed;
 use crate::marathon::teller;
-use crate::shell::{STOP_GRACE, Shell, in_full, now};
+use crate::shell::{STOP_GRACE, Shell, in_full};
 
 pub use marathon::app::Apps;
 pub use persist::Error as PersistError;

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use model::{Command, NodeId, RouteTable, Timestamp};
 use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::clock::{Absence, now};
 use crate::control::{Answer, Core, EVENTS_KEPT, Effect, Event, Snapshot, Ticket, Trouble};
 use crate::event_log::EventLog;
 use crate::marathon::event::Rendered;
@@ -27,12 +28,6 @@ const COMPACT_EVERY: u32 = 4096;
 
 /// So long a server that stops takes at most to answer those who have asked.
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(5);
-
-/// The time, as commands are stamped with it.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(since.as_millis() as u64)
-}
 
 /// What somebody wants of the loop.
 enum Ask {
@@ -153,6 +148,7 @@ pub(crate) struct Shell {
     /// The batch under way.
     storing: Option<store::Pending<'static, store::TxnResult>>,
     commits: u32,
+    absence: Absence,
     /// Events that were told in this turn.
     told: Vec<api::EventView>,
 }
@@ -187,6 +183,7 @@ impl Shell {
             wake_at: None,
             storing: None,
             commits: 0,
+            absence: Absence::new(REFRESH, now()),
             told: Vec::new(),
         };
         (shell, handle, happening)
@@ -221,6 +218,7 @@ impl Shell {
                 }
                 () = tokio::time::sleep(sleep) => {}
                 _ = refresh.tick() => {
+                    self.look_up();
                     self.handle.snapshot.store(Arc::new(self.core.snapshot()));
                     turn = false;
                 }
@@ -270,10 +268,21 @@ impl Shell {
         }
     }
 
+    /// Tells the core when nobody could be heard, before it judges anyone by silence.
+    fn look_up(&mut self) {
+        let now = now();
+        if let Some(span) = self.absence.until(now) {
+            tracing::warn!(ms = span.0, "the server stood still, or its clock was set forward");
+            let effects = self.core.handle(Event::Absent { span }, now);
+            debug_assert!(effects.is_empty(), "it only changes what silence means");
+        }
+    }
+
     fn carry_out(&mut self, event: Event, is_turn: bool) {
         if is_turn {
             self.wake_at = None;
         }
+        self.look_up();
         for effect in self.core.handle(event, now()) {
             match effect {
                 Effect::Store(batch) => {

@@ -45,6 +45,8 @@ pub enum Event {
     Stored,
     /// The batch is not stored, and nothing of it ever will be.
     StoreFailed { message: String },
+    /// Nobody could be heard for so long, up to now: the server itself stood still.
+    Absent { span: Millis },
     /// All that has happened has been told: do what follows from it.
     Turn,
 }
@@ -240,6 +242,7 @@ impl Core {
             }
             Event::Stored => self.stored(now, &mut effects),
             Event::StoreFailed { message } => self.store_failed(&message, now, &mut effects),
+            Event::Absent { span } => self.observed.forgive(span, now),
             Event::Turn => self.turn(now, &mut effects),
         }
         effects

@@ -8,8 +8,9 @@ use model::{Applied, Command, Refusal};
 
 use super::Server;
 use super::answer::{Bad, Body};
+use crate::clock::now;
 use crate::control::{Snapshot, Trouble};
-use crate::shell::{Failure, now};
+use crate::shell::Failure;
 use crate::view;
 
 pub(super) async fn apply(

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::Server;
 use super::answer::{Bad, Named, Query};
-use crate::shell::now;
+use crate::clock::now;
 use crate::view;
 
 pub(super) async fn health() -> Json<Health> {

@@ -8,12 +8,13 @@ mod world;
 use std::collections::BTreeMap;
 
 use model::{
-    Availability, Command, Document, Gateway, InstanceId, NodeId, Phase, Placement, Seat,
+    Availability, Command, Document, Gateway, InstanceId, Millis, NodeId, Phase, Placement, Seat,
     ServiceId, Spec, Steer,
 };
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::Event;
 use check::objects;
 use world::World;
 
@@ -236,6 +237,22 @@ impl World {
                 .collect::<Vec<_>>()
         };
         self.agents.iter().flat_map(of).collect()
+    }
+}
+
+#[test]
+fn a_server_that_stood_still_takes_no_node_for_lost() {
+    let mut world = World::new(3, 1);
+    world.request(Command::Apply(vec![spec("/a", 3, 1, SHARES[0])]));
+    world.arrive();
+    let runs = world.runs();
+    // Stopped, put to sleep, or its clock set forward: it wakes up before anyone has called again.
+    for span in [60_000, 3_600_000] {
+        world.now += span;
+        world.bring(Event::Absent { span: Millis(span) });
+        world.turn();
+        world.arrive();
+        assert_eq!(runs, world.runs());
     }
 }
 

@@ -14,12 +14,13 @@ use model::{
 use serde_json::json;
 
 use super::reply::{Ask, Reply};
+use crate::clock::now;
 use crate::control::{Snapshot, Trouble};
 use crate::marathon::app::{Apps, DOOR};
 use crate::marathon::event::Event;
 use crate::marathon::feed::{api_post, posts, versioned};
 use crate::marathon::{name, plan};
-use crate::shell::{Failure, now};
+use crate::shell::Failure;
 
 /// Each look may be overtaken by somebody else's change; more often than this is no accident.
 const LOOKS_MAX: usize = 10;

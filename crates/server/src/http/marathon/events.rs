@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::super::Server;
 use super::reply::{Ask, Reply};
+use crate::clock::now;
 use crate::event_log::Numbered as _;
 use crate::marathon::event::{Event, ON_REQUEST, Rendered};
-use crate::shell::now;
 
 /// So many events are taken from the log at once.
 const CHUNK: usize = 256;

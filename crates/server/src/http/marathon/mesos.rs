@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::super::logs;
 use super::reply::{Ask, Reply};
+use crate::clock::now;
 use crate::marathon::history;
 use crate::marathon::mesos::{self, Mesos};
-use crate::shell::now;
 
 /// The most of a file that is answered at once.
 const LENGTH_MAX: u64 = 1 << 20;

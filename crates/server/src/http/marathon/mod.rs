@@ -25,9 +25,9 @@ use model::Timestamp;
 use serde_json::json;
 
 use super::Server;
+use crate::clock::now;
 use crate::marathon::app::Look;
 use crate::marathon::failure;
-use crate::shell::now;
 use reply::{Ask, Reply};
 
 /// Bodies beyond this are refused before they are read.
