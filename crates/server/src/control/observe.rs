@@ -53,12 +53,13 @@ impl Core {
                 }
             }
         }
-        for (instance, status) in report.instances {
+        for (instance, mut status) in report.instances {
             // What is not placed there is not ours to follow: its agent will be told to stop it.
             if !placed.instances.contains(&instance) {
                 continue;
             }
             let before = self.observed.status(&instance.service, instance.seat);
+            set_right(&mut status, before, now);
             if before == Some(&status) {
                 continue;
             }
@@ -115,6 +116,15 @@ impl Core {
             self.readers_due = true;
         }
         Ok(ReportReply::default())
+    }
+}
+
+/// A node whose clock is ahead reports starts that lie in our future; what waits for them would wait as long as its
+/// clock is wrong. They count from when they were first heard of.
+fn set_right(status: &mut Status, before: Option<&Status>, now: Timestamp) {
+    if status.started_at.is_some_and(|at| at > now) {
+        let known = before.filter(|before| before.run == status.run);
+        status.started_at = known.and_then(|before| before.started_at).or(Some(now));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use api::{GatewayReport, Report};
-use model::{Command, Deployment, NodeId, Registration, Steer, Timestamp};
+use model::{Command, Deployment, Millis, NodeId, Registration, Steer, Timestamp};
 
 use super::super::record::Record;
 use super::super::{Answer, Effect, Event, Trouble};
@@ -44,6 +44,30 @@ fn what_cannot_be_stored_has_not_happened() {
     world.arrive();
     assert!(world.outcomes[&third].is_ok());
     assert_eq!(world.core.durable.service(&service("/a")).unwrap().placements.len(), 7);
+}
+
+#[test]
+fn a_start_reported_by_a_clock_that_is_ahead_counts_from_when_it_was_heard_of() {
+    let mut world = settled();
+    let agent = world.agents.iter().position(|agent| !agent.instances.is_empty()).unwrap();
+    let (instance, local) = world.agents[agent].instances.iter().next().unwrap();
+    let (instance, mut status) = (instance.clone(), local.status.clone());
+    status.run += 1;
+    status.started_at = Some(world.at().after(Millis::secs(3600)));
+    let heard_at = world.at();
+    for _ in 0..2 {
+        let report = Report {
+            node: world.agents[agent].node.clone(),
+            generation: 0,
+            whole: false,
+            instances: vec![(instance.clone(), status.clone())],
+        };
+        let ticket = world.ticket();
+        world.tell(Event::Report { ticket, report });
+        let observed = world.core.observed.status(&instance.service, instance.seat).unwrap();
+        assert_eq!(observed.started_at, Some(heard_at));
+        world.now += 5;
+    }
 }
 
 #[test]

@@ -215,7 +215,7 @@ impl World {
         agents.chain(self.gateways.iter().filter(|g| g.reachable).map(gateway)).collect()
     }
 
-    fn ticket(&mut self) -> Ticket {
+    pub(super) fn ticket(&mut self) -> Ticket {
         self.next_ticket += 1;
         self.waiting.insert(self.next_ticket);
         self.next_ticket
