@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use agent::core::{Outcome, Seed};
 use agent::drivers::{Found, Kind, Told};
-use model::{Exit, InstanceId, Millis, NodeId, Resources, Spec, Timestamp};
+use model::{Bytes, Cpu, Exit, InstanceId, Millis, NodeId, Resources, Spec, Timestamp};
 
 use crate::queue::Moment;
 use crate::world::{Happening, World};
@@ -74,7 +74,7 @@ impl Run {
 impl Machine {
     /// What all that is there holds together.
     pub(crate) fn held(&self) -> Resources {
-        let mut held = Resources::default();
+        let mut held = Resources { cpu: Cpu(0), memory: Bytes(0) };
         for run in self.runs.values().filter(|run| run.is_there()) {
             held.cpu.0 += run.spec.resources.cpu.0;
             held.memory.0 += run.spec.resources.memory.0;

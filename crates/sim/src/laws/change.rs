@@ -166,7 +166,10 @@ impl World {
         let host = &self.hosts[node];
         let (held, has) = (host.machine.held(), host.capacity);
         if held.cpu > has.cpu || held.memory > has.memory {
-            let how = format!("{node} has {has:?} and {held:?} is held");
+            let runs = host.machine.runs.iter().filter(|(_, run)| run.is_there());
+            let holds = runs.map(|(id, run)| format!("{id} {}", run.spec.resources.cpu));
+            let holds = holds.collect::<Vec<_>>().join(", ");
+            let how = format!("{node} has {} cpus, {} are held: {holds}", has.cpu, held.cpu);
             self.breach("no node over capacity", how);
         }
     }
