@@ -13,6 +13,7 @@ mod clients;
 mod demo;
 mod docker;
 mod docs;
+mod fuzz;
 mod image;
 mod shell;
 mod step;
@@ -41,6 +42,8 @@ Usage: cargo xtask VERB [OPTIONS]
         [--seed S]       the faults of an earlier run
         [--only FAULT]   only this fault; may be given often
         [--list]         the faults, without a run
+  fuzz --minutes N       search for inputs that break a law of a parser or a reader of the wire, for so long in all
+       [--only TARGET]   in one target; --list names them; --keep takes what was found into fuzz/corpus
   help                   this text
 ";
 
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["chaos", rest @ ..] => chaos::run(&top, rest),
+        ["fuzz", rest @ ..] if let Some(ask) = fuzz::Ask::read(rest) => fuzz::search(&top, &ask),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

@@ -32,6 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &ALL),
     ("sim", &ALL),
     ("tests", &["model", "api"]),
+    ("fuzz", &["model", "planner", "formats", "api"]),
     ("xtask", &[]),
     ("simpleservice", &[]),
 ];
