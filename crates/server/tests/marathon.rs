@@ -9,12 +9,7 @@ use support::{Server, ready, refused, soon};
 
 /// What is answered to a request with a body, as JSON; null if there is none.
 async fn asked(server: &Server, method: &str, path: &str, body: &str) -> (u16, Value) {
-    let len = body.len();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n\
-         {body}"
-    );
-    let (status, _, body) = server.raw(request.as_bytes()).await;
+    let (status, _, body) = server.send_as(method, path, body).await;
     (status, serde_json::from_str(&body).unwrap_or_default())
 }
 

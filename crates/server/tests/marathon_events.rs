@@ -1,5 +1,5 @@
-//! Marathon's events as they come over the wire: filtered, numbered, and told again to those who
-//! were cut off.
+//! Marathon's events as they come over the wire: filtered, numbered, told again to those who were
+//! cut off, and kept for nobody who stops reading.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod support;
@@ -7,8 +7,19 @@ mod support;
 use std::time::Duration;
 
 use support::Server;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// A connection on which events have been asked for.
+async fn asked(mut stream: TcpStream, query: &str, last_seen: Option<u64>) -> TcpStream {
+    let seen = last_seen.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
+    let request = format!(
+        "GET /v2/events{query} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\
+         connection: close\r\n{seen}\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
 
 /// A stream of events.
 struct Followed(Lines<BufReader<TcpStream>>);
@@ -18,13 +29,8 @@ type Told = (u64, String, serde_json::Value);
 
 impl Followed {
     async fn new(server: &Server, query: &str, last_seen: Option<u64>) -> Followed {
-        let seen = last_seen.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
-        let request = format!(
-            "GET /v2/events{query} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n{seen}\r\n"
-        );
-        let mut stream = TcpStream::connect(server.address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        Followed(BufReader::new(stream).lines())
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        Followed(BufReader::new(asked(stream, query, last_seen).await).lines())
     }
 
     async fn next(&mut self) -> Told {
@@ -58,12 +64,7 @@ impl Followed {
 
 async fn post(server: &Server, id: &str) {
     let body = format!(r#"{{"id": "{id}", "cmd": "sleep 9", "instances": 0}}"#);
-    let len = body.len();
-    let request = format!(
-        "POST /v2/apps HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n\
-         {body}"
-    );
-    assert_eq!(server.raw(request.as_bytes()).await.0, 201);
+    assert_eq!(server.send_as("POST", "/v2/apps", &body).await.0, 201);
 }
 
 #[tokio::test]
@@ -109,5 +110,70 @@ async fn only_what_was_asked_for_is_told() {
     assert!(data["plan"].get("target").is_none() && data["plan"]["steps"].is_array());
     let refused = "GET /v2/events HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     assert_eq!(server.raw(refused.as_bytes()).await.0, 405);
+    server.stop().await.unwrap();
+}
+
+/// So many requests that change a large app, of this many bytes, to what it is bring more events
+/// than sockets hold, which is some megabytes.
+const LARGE: (usize, usize) = (250, 32 << 10);
+/// So many more, of a small one, bring more events than are kept.
+const SMALL: usize = 2100;
+
+/// Nothing is kept for a reader but its place: once events after it are dropped, it is cut off. It
+/// comes back for what is left, and is told that some is gone.
+#[tokio::test]
+async fn who_stops_reading_is_cut_off_and_nobody_else_notices() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    post(&server, "/small").await;
+    post(&server, "/large").await;
+    let label = format!(r#"{{"labels": {{"a": "{}"}}}}"#, "x".repeat(LARGE.1));
+    assert_eq!(server.send_as("PUT", "/v2/apps/large?force=true", &label).await.0, 200);
+
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    let stalled = socket.connect(server.address).await.unwrap();
+    let mut stalled = asked(stalled, "", None).await;
+    stalled.readable().await.unwrap();
+
+    let mut other = Followed::new(&server, "", None).await;
+    assert_eq!(other.next().await.1, "event_stream_attached");
+    let reading = tokio::spawn(async move {
+        let (mut told, mut done) = (Vec::new(), 0);
+        while done < LARGE.0 + SMALL {
+            let line = other.0.next_line().await.unwrap().expect("the stream goes on");
+            told.extend(line.strip_prefix("id: ").map(|id| id.parse::<u64>().unwrap()));
+            done += usize::from(line == "event: deployment_success");
+        }
+        told
+    });
+    for (path, times) in [("/v2/apps/large", LARGE.0), ("/v2/apps/small", SMALL)] {
+        for _ in 0..times {
+            assert_eq!(server.send_as("PUT", path, r#"{"instances": 0}"#).await.0, 200);
+        }
+    }
+    let told = support::soon(reading).await.unwrap();
+    assert!(told.windows(2).all(|pair| pair[1] == pair[0] + 1), "each one, and once");
+    let newest = told[told.len() - 1];
+
+    let mut rest = Vec::new();
+    support::soon(stalled.read_to_end(&mut rest)).await.unwrap();
+    let rest = String::from_utf8_lossy(&rest);
+    let ids = rest.lines().filter_map(|line| line.strip_prefix("id: ")?.parse::<u64>().ok());
+    let seen = ids.max().unwrap();
+    assert!(seen < newest - 4096, "{seen} of {newest}");
+
+    let mut again = Followed::new(&server, "", Some(seen)).await;
+    let gone = loop {
+        let line = again.0.next_line().await.unwrap().unwrap();
+        if let Some(comment) = line.strip_prefix(": ") {
+            break comment.to_string();
+        }
+    };
+    assert!(gone.starts_with(&format!("of what came after event {seen}, ")), "{gone}");
+    assert_eq!(again.next().await.1, "event_stream_attached");
+    let oldest = again.next().await.0;
+    assert!(seen < oldest && oldest >= newest - 4096, "{seen} {oldest} {newest}");
+    assert_eq!(again.next().await.0, oldest + 1, "from then on all of them");
     server.stop().await.unwrap();
 }

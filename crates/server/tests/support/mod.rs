@@ -142,12 +142,22 @@ impl Server {
     }
 
     /// A request with a body.
-    pub(crate) async fn send(&self, method: &str, path: &str, body: &str) -> (u16, ErrorBody) {
+    pub(crate) async fn send_as(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> (u16, String, String) {
         let len = body.len();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
         );
-        let (status, _, body) = self.raw(request.as_bytes()).await;
+        self.raw(request.as_bytes()).await
+    }
+
+    /// A request with a body that is refused in Muster's own words.
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &str) -> (u16, ErrorBody) {
+        let (status, _, body) = self.send_as(method, path, body).await;
         (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
     }
 }
