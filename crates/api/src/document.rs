@@ -291,17 +291,45 @@ pub struct LogQuery {
     pub follow: bool,
 }
 
+/// Which part of one output stream of an instance is wanted. Bytes are counted from the beginning
+/// of the instance, also those that are no longer kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogPartQuery {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Which of its streams.
+    pub stream: LogStream,
+    /// The first byte.
+    pub offset: u64,
+    /// At most so many; of 0 only the size is told.
+    pub length: u64,
+}
+
+/// The header that tells where the part begins that is given: later than was asked for, if what
+/// was asked for begins with what is no longer kept.
+pub const LOG_OFFSET: &str = "muster-log-offset";
+/// The header that tells how much the instance has written to the stream.
+pub const LOG_SIZE: &str = "muster-log-size";
+
+impl LogPartQuery {
+    /// The path that answers it.
+    pub fn path(&self) -> String {
+        let stream = self.stream.name().map(|stream| ("stream", stream.to_string()));
+        let pairs = [
+            ("instance", self.instance.to_string()),
+            ("offset", self.offset.to_string()),
+            ("length", self.length.to_string()),
+        ];
+        crate::path::query(crate::path::LOG_PART, pairs.into_iter().chain(stream))
+    }
+}
+
 impl LogQuery {
     /// The path that answers it.
     pub fn path(&self) -> String {
-        let stream = match self.stream {
-            LogStream::All => None,
-            LogStream::Stdout => Some("stdout"),
-            LogStream::Stderr => Some("stderr"),
-        };
         let pairs = [
             Some(("instance", self.instance.to_string())),
-            stream.map(|stream| ("stream", stream.to_string())),
+            self.stream.name().map(|stream| ("stream", stream.to_string())),
             self.tail.map(|tail| ("tail", tail.to_string())),
             self.follow.then(|| ("follow", "true".to_string())),
         ];
@@ -320,4 +348,15 @@ pub enum LogStream {
     Stdout,
     /// Standard error.
     Stderr,
+}
+
+impl LogStream {
+    /// The name of a stream, if it is one.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            LogStream::All => None,
+            LogStream::Stdout => Some("stdout"),
+            LogStream::Stderr => Some("stderr"),
+        }
+    }
 }

@@ -14,7 +14,8 @@ pub use client::{Client, Error, Lines};
 pub use daemon::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
 pub use document::{
     ApplyReply, ApplyRequest, DeploymentView, EventView, GatewayView, Health, InstanceView,
-    LogQuery, LogStream, MoveView, NodeState, NodeView, RevisionView, RolloutRequest, ScaleRequest,
-    ServiceState, ServiceView, Source, UndoRequest, WaitView, Wave,
+    LOG_OFFSET, LOG_SIZE, LogPartQuery, LogQuery, LogStream, MoveView, NodeState, NodeView,
+    RevisionView, RolloutRequest, ScaleRequest, ServiceState, ServiceView, Source, UndoRequest,
+    WaitView, Wave,
 };
 pub use error::{Detail, ErrorBody, ErrorCode};

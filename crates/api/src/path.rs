@@ -44,6 +44,9 @@ pub const ROUTES_REPORT: &str = "/v1/routes/report";
 pub const EVENTS: &str = "/v1/events";
 /// `GET` the output of an instance, as `LogQuery` says; served by agents, relayed by servers.
 pub const LOGS: &str = "/v1/logs";
+/// `GET` a part of one output stream of an instance, as `LogPartQuery` says, with where it lies in
+/// the headers `LOG_OFFSET` and `LOG_SIZE`; served by agents.
+pub const LOG_PART: &str = "/v1/logs/part";
 
 /// Fills the `{..}` of a path with a name.
 pub fn with(path: &str, name: &str) -> String {

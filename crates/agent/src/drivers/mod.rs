@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use model::{CommandLine, Exit, InstanceId, Signal, Spec, Timestamp};
 
 /// The drivers there are. An instance belongs to one of them all its life.
@@ -156,6 +156,28 @@ pub struct OutputQuery {
     pub follow: bool,
 }
 
+/// Which part of an output stream is wanted, in bytes from the beginning of the instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartQuery {
+    /// Which stream.
+    pub stream: api::LogStream,
+    /// The first byte.
+    pub offset: u64,
+    /// At most so many.
+    pub length: u64,
+}
+
+/// A part of an output stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Part {
+    /// What was written there.
+    pub bytes: Vec<u8>,
+    /// Where it begins; later than was asked for, where that is no longer kept.
+    pub offset: u64,
+    /// How much has been written in all.
+    pub size: u64,
+}
+
 /// Runs instances of one kind. Shared by reference; every method returns at once.
 pub trait Driver: Send + Sync + 'static {
     /// Looks for runs of this agent that are there already and follows them from now on. Called
@@ -184,6 +206,31 @@ pub trait Driver: Send + Sync + 'static {
         dir: PathBuf,
         query: OutputQuery,
     ) -> Later<std::io::Result<Output>>;
+
+    /// A part of what the instance has written to a stream. A driver that cannot begin anywhere
+    /// reads it all.
+    fn part(
+        &self,
+        instance: &InstanceId,
+        dir: PathBuf,
+        query: PartQuery,
+    ) -> Later<std::io::Result<Part>> {
+        let PartQuery { stream, offset, length } = query;
+        let output = self.output(instance, dir, OutputQuery { stream, tail: None, follow: false });
+        Box::pin(async move {
+            let mut output = output.await?;
+            let mut part = Part { offset, ..Part::default() };
+            while let Some(chunk) = output.next().await {
+                let chunk = chunk?;
+                let skip = offset.saturating_sub(part.size).min(chunk.len() as u64);
+                let wanted = length - part.bytes.len() as u64;
+                let rest = &chunk[skip as usize..];
+                part.bytes.extend_from_slice(&rest[..rest.len().min(wanted as usize)]);
+                part.size += chunk.len() as u64;
+            }
+            Ok(part)
+        })
+    }
 
     /// Removes what is left of an instance that has ended, but for its directory.
     fn forget(&self, instance: &InstanceId);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use api::{ErrorBody, ErrorCode, LogQuery};
+use api::{ErrorBody, ErrorCode, LOG_OFFSET, LOG_SIZE, LogPartQuery, LogQuery};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -15,7 +15,7 @@ use model::InstanceId;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Input;
-use crate::drivers::{Driver, OutputQuery};
+use crate::drivers::{Driver, OutputQuery, Part, PartQuery};
 
 /// What the API is told of an instance.
 pub(super) type Place = (Arc<dyn Driver>, PathBuf);
@@ -36,7 +36,8 @@ pub(super) struct Logs {
 
 /// The routes of the API.
 pub(super) fn router(logs: Logs) -> Router {
-    Router::new().route(api::path::LOGS, get(output)).with_state(logs)
+    let router = Router::new().route(api::path::LOGS, get(output));
+    router.route(api::path::LOG_PART, get(part)).with_state(logs)
 }
 
 async fn output(
@@ -57,11 +58,42 @@ async fn output(
             let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
             (headers, Body::from_stream(output)).into_response()
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            refuse(ErrorCode::NotFound, format!("{instance} has not written anything yet"))
-        }
-        Err(error) => refuse(ErrorCode::Unavailable, format!("the output of {instance}: {error}")),
+        Err(error) => failed(&instance, &error),
     }
+}
+
+/// The most of a stream that is given at once.
+const PART_MAX: u64 = 1 << 20;
+
+async fn part(
+    State(logs): State<Logs>,
+    query: Result<Query<LogPartQuery>, QueryRejection>,
+) -> Response {
+    let LogPartQuery { instance, stream, offset, length } = match query {
+        Ok(Query(query)) => query,
+        Err(rejection) => return refuse(ErrorCode::BadRequest, rejection.body_text()),
+    };
+    if stream.name().is_none() {
+        return refuse(ErrorCode::BadRequest, "a part is of one stream: stdout or stderr".into());
+    }
+    let Some((driver, dir)) = place(&logs, &instance).await else {
+        return refuse(ErrorCode::NotFound, format!("{instance} is not on this node"));
+    };
+    let length = length.min(PART_MAX);
+    match driver.part(&instance, dir, PartQuery { stream, offset, length }).await {
+        Ok(Part { bytes, offset, size }) => {
+            let headers = [(LOG_OFFSET, offset.to_string()), (LOG_SIZE, size.to_string())];
+            (headers, bytes).into_response()
+        }
+        Err(error) => failed(&instance, &error),
+    }
+}
+
+fn failed(instance: &InstanceId, error: &std::io::Error) -> Response {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return refuse(ErrorCode::NotFound, format!("{instance} has not written anything yet"));
+    }
+    refuse(ErrorCode::Unavailable, format!("the output of {instance}: {error}"))
 }
 
 async fn place(logs: &Logs, instance: &InstanceId) -> Option<Place> {

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::{Client, ErrorCode, LogQuery};
+use api::{Client, ErrorCode, LOG_OFFSET, LOG_SIZE, LogPartQuery, LogQuery};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_util::StreamExt;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use model::InstanceId;
 
 use super::Server;
 use super::answer::{Bad, Query};
@@ -37,9 +41,45 @@ pub(super) async fn logs(
 }
 
 /// The output of an instance, as its agent gives it.
-pub(super) async fn output(server: &Server, query: &LogQuery) -> Result<Response, Bad> {
+async fn output(server: &Server, query: &LogQuery) -> Result<Response, Bad> {
+    let response = ask(server, &query.instance, &query.path()).await?;
+    // A relay ends with the server, however long the agent would go on.
+    let stopped = server.handle.stopped();
+    let relay = |body| Body::from_stream(Body::new(body).into_data_stream().take_until(stopped));
+    Ok(response.map(relay).into_response())
+}
+
+/// A part of one stream of an instance's output: where it begins, how much there is in all.
+pub(super) struct Part {
+    pub(super) bytes: Bytes,
+    pub(super) offset: u64,
+    pub(super) size: u64,
+}
+
+/// A part of one stream of an instance's output, as its agent gives it.
+pub(super) async fn part(server: &Server, query: &LogPartQuery) -> Result<Part, Bad> {
+    let response = ask(server, &query.instance, &query.path()).await?;
+    let number = |name: &str| {
+        let value =
+            response.headers().get(name).and_then(|value| value.to_str().ok()?.parse().ok());
+        value.ok_or_else(|| {
+            let message = format!("the agent of {} does not say `{name}`", query.instance);
+            Bad::new(ErrorCode::BadGateway, message)
+        })
+    };
+    let (offset, size) = (number(LOG_OFFSET)?, number(LOG_SIZE)?);
+    let bytes = response.into_body().collect().await;
+    let bytes = bytes.map_err(|error| Bad::new(ErrorCode::BadGateway, in_full(&error)))?.to_bytes();
+    Ok(Part { bytes, offset, size })
+}
+
+/// What the agent of an instance answers.
+async fn ask(
+    server: &Server,
+    instance: &InstanceId,
+    path: &str,
+) -> Result<http::Response<Incoming>, Bad> {
     let snapshot = server.handle.snapshot();
-    let instance = &query.instance;
     let Some(placement) = snapshot.state.placement(instance) else {
         let message = format!("there is no instance `{instance}`");
         return Err(Bad::new(ErrorCode::NotFound, message).hint("see `muster get instances`"));
@@ -50,16 +90,9 @@ pub(super) async fn output(server: &Server, query: &LogQuery) -> Result<Response
         return Err(away(format!("the agent of {} has not said where it listens", placement.node)));
     };
     let url = format!("http://{}:{}", node.node.address, node.node.agent_port);
-    let path = query.path();
     let client = server.agents.client(&url).map_err(|error| away(error.to_string()))?;
-    match client.raw(&path).await {
-        Ok(response) => {
-            // A relay ends with the server, however long the agent would go on.
-            let stopped = server.handle.stopped();
-            let relay =
-                |body| Body::from_stream(Body::new(body).into_data_stream().take_until(stopped));
-            Ok(response.map(relay).into_response())
-        }
+    match client.raw(path).await {
+        Ok(response) => Ok(response),
         Err(api::Error::Refused(body)) => Err(Bad(body)),
         Err(error) => Err(away(format!("the agent of {}: {}", placement.node, in_full(&error)))),
     }

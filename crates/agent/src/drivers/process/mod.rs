@@ -36,7 +36,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::wire::{Request, Start};
-use super::{CommandOutcome, Driver, Found, Later, Launch, Output, OutputQuery, Told};
+use super::{
+    CommandOutcome, Driver, Found, Later, Launch, Output, OutputQuery, Part, PartQuery, Told,
+};
 
 /// The longest path a Unix socket can have (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
@@ -66,6 +68,8 @@ impl Settings {
 #[derive(Debug)]
 pub struct Processes {
     asks: mpsc::UnboundedSender<link::Ask>,
+    /// Held while a stream is rotated, or read by place.
+    rotating: rotate::Rotating,
     _work: DropGuard,
 }
 
@@ -74,11 +78,13 @@ impl Processes {
     pub fn new(settings: Settings, told: mpsc::UnboundedSender<Told>) -> Processes {
         let (asks, inbox) = mpsc::unbounded_channel();
         let dropped = CancellationToken::new();
-        let logs = rotate::keep_small(settings.instances_dir.clone(), settings.log_bytes_max);
+        let rotating = rotate::Rotating::default();
+        let (dir, bytes_max) = (settings.instances_dir.clone(), settings.log_bytes_max);
+        let logs = rotate::keep_small(dir, bytes_max, rotating.clone());
         tokio::spawn(dropped.clone().run_until_cancelled_owned(logs));
         let link = link::Link::new(settings, told);
         tokio::spawn(dropped.clone().run_until_cancelled_owned(link.follow(inbox)));
-        Processes { asks, _work: dropped.drop_guard() }
+        Processes { asks, rotating, _work: dropped.drop_guard() }
     }
 
     fn ask(&self, ask: link::Ask) {
@@ -123,6 +129,17 @@ impl Driver for Processes {
         query: OutputQuery,
     ) -> Later<io::Result<Output>> {
         Box::pin(output::read(dir, query))
+    }
+
+    fn part(
+        &self,
+        _instance: &InstanceId,
+        dir: PathBuf,
+        query: PartQuery,
+    ) -> Later<io::Result<Part>> {
+        let rotating = self.rotating.clone();
+        let read = tokio::task::spawn_blocking(move || output::part(&dir, query, &rotating));
+        Box::pin(async move { read.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
     }
 
     fn forget(&self, instance: &InstanceId) {

@@ -6,14 +6,15 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use api::LogStream;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::rotate::{STREAMS, numbered};
-use crate::drivers::{Output, OutputQuery};
+use super::rotate::{Rotating, STREAMS, dropped, numbered};
+use crate::drivers::{Output, OutputQuery, Part, PartQuery};
 
 /// How often a file that is followed is looked at.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -61,6 +62,31 @@ pub(super) async fn read(dir: PathBuf, query: OutputQuery) -> io::Result<Output>
         }
     });
     Ok(Box::pin(futures_util::stream::poll_fn(move |context| receiver.poll_recv(context))))
+}
+
+/// Reads a part of a stream, and only that.
+pub(super) fn part(dir: &Path, query: PartQuery, rotating: &Rotating) -> io::Result<Part> {
+    let Some(stream) = query.stream.name() else { return Err(io::ErrorKind::InvalidInput.into()) };
+    if !fs::exists(dir)? {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let _held = rotating.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = dir.join(stream);
+    let mut place = dropped(&path);
+    let end = query.offset.saturating_add(query.length);
+    let mut part = Part { offset: query.offset.max(place), ..Part::default() };
+    for path in [numbered(&path, 2), numbered(&path, 1), path] {
+        let Some(mut file) = open(&path)? else { continue };
+        let next = place + file.metadata()?.len();
+        let (from, to) = (query.offset.max(place), end.min(next));
+        if from < to {
+            file.seek(SeekFrom::Start(from - place))?;
+            file.take(to - from).read_to_end(&mut part.bytes)?;
+        }
+        place = next;
+    }
+    part.size = place;
+    Ok(part)
 }
 
 fn wanted(stream: LogStream) -> impl Iterator<Item = &'static str> {
@@ -184,6 +210,51 @@ fn last_lines(path: &Path, count: usize, lines: &mut VecDeque<Vec<u8>>) -> io::R
         lines.push_back(line);
         while lines.len() > count {
             lines.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+mod tests {
+    use super::super::rotate::rotate;
+    use super::*;
+
+    #[test]
+    fn places_in_a_stream_do_not_shift_when_a_file_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stdout");
+        let rotating = Rotating::default();
+        let part = |offset, length| {
+            let query = PartQuery { stream: LogStream::Stdout, offset, length };
+            let Part { bytes, offset, size } = part(dir.path(), query, &rotating).unwrap();
+            (String::from_utf8(bytes).unwrap(), offset, size)
+        };
+        assert_eq!(part(0, 9), (String::new(), 0, 0));
+        let mut written = String::new();
+        for turn in 0..6u64 {
+            let text = format!("these are the bytes of turn {turn}\n");
+            let mut before = fs::read_to_string(&path).unwrap_or_default();
+            before.push_str(&text);
+            fs::write(&path, before).unwrap();
+            written.push_str(&text);
+            let (size, line) = (written.len() as u64, text.len() as u64);
+            // All that is kept is where it always was: in three files before the next rotation.
+            let first = size.saturating_sub(3 * line);
+            assert_eq!(part(first, u64::MAX), (written[first as usize..].into(), first, size));
+            for (offset, length) in
+                [(size - 7, 7), (size - line, 3), (size, 5), (size - line, line)]
+            {
+                let end = (offset + length).min(size) as usize;
+                let expected = written[offset as usize..end].to_string();
+                assert_eq!(part(offset, length), (expected, offset, size));
+            }
+            if turn > 2 {
+                assert_eq!(part(first - 5, 5), (String::new(), first, size), "where to go on");
+                assert_eq!(part(first - 5, 9), ("thes".into(), first, size));
+            }
+            rotate(&path).unwrap();
+            assert_eq!(part(0, 0).2, size);
         }
     }
 }

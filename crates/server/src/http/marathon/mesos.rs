@@ -1,7 +1,7 @@
 //! The part of Mesos that the command line of DC/OS looks at: nodes, tasks, and their output.
 
+use api::LogPartQuery;
 use axum::http::StatusCode;
-use http_body_util::BodyExt as _;
 use model::NodeId;
 use serde_json::json;
 
@@ -10,9 +10,6 @@ use super::reply::{Ask, Reply};
 use crate::clock::now;
 use crate::marathon::history;
 use crate::marathon::mesos::{self, Mesos};
-
-/// The most of a file that is answered at once.
-const LENGTH_MAX: u64 = 1 << 20;
 
 fn with_mesos<T>(ask: &Ask, show: impl FnOnce(&Mesos<'_>) -> T) -> T {
     let handle = &ask.server.handle;
@@ -46,7 +43,7 @@ pub(super) fn hosts(ask: &Ask, name: &str) -> Reply {
 }
 
 /// `GET /slave/{id}/files/read.json`: a part of a task's output; with an offset of -1, how much of
-/// it there is.
+/// it there is. Agents give a MiB at once at most, and count from the beginning of the instance.
 pub(super) async fn read(ask: &Ask) -> Result<Reply, Reply> {
     let path = ask.parameter("path").unwrap_or_default();
     let missing = || Reply::not_found(format!("there is no file `{path}`"));
@@ -59,31 +56,17 @@ pub(super) async fn read(ask: &Ask) -> Result<Reply, Reply> {
         }),
     };
     let (offset, length) = (number("offset", -1)?, number("length", -1)?);
-    let wanted = u64::try_from(length).unwrap_or(LENGTH_MAX).min(LENGTH_MAX);
-    let query = api::LogQuery { instance, stream, tail: None, follow: false };
-    let away = |message: String| Reply::error(StatusCode::BAD_GATEWAY, message);
-    let output = logs::output(&ask.server, &query).await.map_err(|bad| {
+    let begin = u64::try_from(offset).ok();
+    // Who asks for no place asks how much there is.
+    let length = u64::try_from(length).unwrap_or(u64::MAX).min(begin.map_or(0, |_| u64::MAX));
+    let query = LogPartQuery { instance, stream, offset: begin.unwrap_or(0), length };
+    let part = logs::part(&ask.server, &query).await.map_err(|bad| {
         let status = StatusCode::from_u16(bad.0.code.status());
         Reply::error(status.unwrap_or(StatusCode::BAD_GATEWAY), bad.0.message)
     })?;
-    let mut body = output.into_body();
-    let (mut size, mut data) = (0u64, Vec::new());
-    let begin = u64::try_from(offset).ok();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| away(error.to_string()))?;
-        let Ok(part) = frame.into_data() else { continue };
-        if let Some(begin) = begin {
-            let skip = begin.saturating_sub(size).min(part.len() as u64);
-            let take = wanted - data.len() as u64;
-            data.extend(part.iter().skip(skip as usize).take(take as usize));
-            if data.len() as u64 == wanted {
-                break;
-            }
-        }
-        size += part.len() as u64;
-    }
-    let text = String::from_utf8_lossy(&data);
-    Ok(Reply::json(&json!({ "data": text, "offset": begin.unwrap_or(size) })))
+    let offset = if begin.is_some() { part.offset } else { part.size };
+    let text = String::from_utf8_lossy(&part.bytes);
+    Ok(Reply::json(&json!({ "data": text, "offset": offset })))
 }
 
 /// `GET /capabilities`.
