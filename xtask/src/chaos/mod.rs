@@ -134,7 +134,9 @@ fn inside(top: &Top, options: &Options) -> Result<()> {
         true => Some(Engine::start(top, &image::program(top)?, &programs)?),
         false => None,
     };
-    let mut users = vec![Arc::new(User::of_processes(&programs.simpleservice))];
+    let program = &programs.simpleservice;
+    let mut users =
+        vec![Arc::new(User::of_processes(program)), Arc::new(User::of_the_unchecked(program))];
     if engine.is_some() {
         users.push(Arc::new(User::of_containers(Engine::image())));
     }

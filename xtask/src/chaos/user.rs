@@ -21,6 +21,8 @@ use super::{cluster::ask, dice::Dice, history::History};
 pub(super) const PORT: u16 = 8080;
 /// How many instances a service has: so many that no two faults at once can reach all of them.
 const INSTANCES: (u64, u64) = (6, 9);
+/// Those of services that no requests depend on.
+const INSTANCES_OF_OTHERS: (u64, u64) = (1, 3);
 
 /// What an acknowledged write wrote: what is `None` it left as it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub(super) struct User {
     pub(super) service: &'static str,
     /// The part of the document that says what runs, as JSON.
     runs: Value,
+    /// How many instances there may be.
+    instances: (u64, u64),
     told: Mutex<Told>,
 }
 
@@ -48,7 +52,18 @@ impl User {
     pub(super) fn of_processes(program: &Path) -> User {
         User {
             service: "/chaos/web",
+            runs: json!({ "process": { "command": [program] }, "health": [health()] }),
+            instances: INSTANCES,
+            told: Mutex::default(),
+        }
+    }
+
+    /// The user of a service of processes that nobody checks and nobody asks.
+    pub(super) fn of_the_unchecked(program: &Path) -> User {
+        User {
+            service: "/chaos/bare",
             runs: json!({ "process": { "command": [program] } }),
+            instances: INSTANCES_OF_OTHERS,
             told: Mutex::default(),
         }
     }
@@ -57,23 +72,23 @@ impl User {
     pub(super) fn of_containers(image: &str) -> User {
         User {
             service: "/chaos/box",
-            runs: json!({ "container": { "image": image, "network": "host", "pull": "never" } }),
+            runs: json!({
+                "container": { "image": image, "network": "host", "pull": "never" },
+                "health": [health()],
+            }),
+            instances: INSTANCES_OF_OTHERS,
             told: Mutex::default(),
         }
     }
 
     fn instances(&self, dice: &mut Dice) -> u64 {
-        // Containers are slower, and no requests depend on them.
-        match self.runs.get("container") {
-            Some(_) => dice.number(1, 3),
-            None => dice.number(INSTANCES.0, INSTANCES.1),
-        }
+        dice.number(self.instances.0, self.instances.1)
     }
 
     /// Applies the first version, and lets gateways send requests to it.
     pub(super) fn begin(&self, dice: &mut Dice) -> Result<()> {
         self.apply(1, self.instances(dice))?;
-        if self.runs.get("process").is_some() {
+        if self.instances == INSTANCES {
             apply(&json!({
                 "gateway": "public",
                 "listen": format!("0.0.0.0:{PORT}"),
@@ -122,7 +137,6 @@ impl User {
             "resources": { "cpu": 0.1, "memory": "64MiB" },
             "ports": [{ "name": "http" }],
             "env": { "SIMPLE_SERVICE_VERSION": version.to_string(), "LOG_REQUESTS": "0" },
-            "health": [{ "probe": { "http": { "path": "/health", "port": "http" } }, "interval": "500ms" }],
         });
         for (key, value) in self.runs.as_object().into_iter().flatten() {
             document[key] = value.clone();
@@ -161,7 +175,10 @@ impl User {
         let view = ask("GET", &format!("/v1/services{}", self.service), "")?;
         let revisions = view["revisions"].as_array().context("its revisions")?;
         let number = |revision: &Value| revision["number"].as_u64().unwrap_or(0);
-        let oldest = revisions.iter().map(number).min().context("it has revisions")?;
+        // Of older ones, only those are kept that something runs.
+        let mut numbers: Vec<_> = revisions.iter().map(number).collect();
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
+        let oldest = *numbers.iter().take(REVISIONS_KEPT).last().context("it has revisions")?;
         let newest = view["revision"].as_u64().context("its revision")?;
         for (revision, written) in writes.range(oldest..) {
             let found = revisions.iter().find(|found| number(found) == *revision);
@@ -183,6 +200,13 @@ impl User {
             _ => Ok(()),
         }
     }
+}
+
+/// So many of a service's newest revisions are always kept.
+const REVISIONS_KEPT: usize = 10;
+
+fn health() -> Value {
+    json!({ "probe": { "http": { "path": "/health", "port": "http" } }, "interval": "500ms" })
 }
 
 fn apply(document: &Value) -> Result<Value> {
