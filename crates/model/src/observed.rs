@@ -146,6 +146,8 @@ pub struct CheckResult {
 pub struct Observed {
     /// When observing began: the start of the server, or of its leadership.
     pub since: Timestamp,
+    /// Since when it has gone on without a break. What nobody could see in a break was not missing.
+    pub unbroken_since: Timestamp,
     /// The agents.
     pub agents: BTreeMap<NodeId, Agent>,
     /// The gateways.
@@ -224,10 +226,16 @@ impl Observed {
 
     /// Takes everybody's silence for so much shorter: whoever observes was away for that long.
     pub fn forgive(&mut self, span: Millis, now: Timestamp) {
+        self.unbroken_since = now;
         let later = |at: &mut Timestamp| *at = at.after(span).min(now);
         later(&mut self.since);
         self.agents.values_mut().for_each(|agent| later(&mut agent.seen_at));
         self.gateways.values_mut().for_each(|gateway| later(&mut gateway.seen_at));
+    }
+
+    /// From when something would have been seen that did not happen since `at`.
+    pub fn seen_from(&self, at: Timestamp) -> Timestamp {
+        at.max(self.unbroken_since)
     }
 
     /// Whether nothing has been heard of the node's agent for too long.

@@ -329,7 +329,8 @@ impl<'a> Planning<'a, '_> {
     fn deadline(&self) -> Option<Timestamp> {
         let (deployment, m) = self.deployment?;
         let running = deployment.stage == Stage::Running;
-        Some(m.progressed_at.filter(|_| running)?.after(self.service.spec().rollout.deadline))
+        let progressed_at = m.progressed_at.filter(|_| running)?;
+        Some(self.observed().seen_from(progressed_at).after(self.service.spec().rollout.deadline))
     }
 
     /// Whether the service has made no progress for so long that its deployment has failed.

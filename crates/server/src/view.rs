@@ -166,10 +166,9 @@ fn moving(snapshot: &Snapshot, deployment: &Deployment, m: &Move, now: Timestamp
         return MoveView { service: id.clone(), wanted, ready, outgoing: 0, deadline_in, waits };
     };
     let counts = count(snapshot, service, now);
-    let deadline = m
-        .progressed_at
-        .filter(|_| deployment.stage == Stage::Running)
-        .map(|at| at.after(service.spec().rollout.deadline).since(now));
+    let deadline = m.progressed_at.filter(|_| deployment.stage == Stage::Running).map(|at| {
+        snapshot.observed.seen_from(at).after(service.spec().rollout.deadline).since(now)
+    });
     MoveView {
         service: id.clone(),
         wanted: service.wanted(),

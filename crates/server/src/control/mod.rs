@@ -193,7 +193,12 @@ impl Core {
     ) -> Core {
         Core {
             state: durable.clone(),
-            observed: Observed { since: now, lost_after, ..Observed::default() },
+            observed: Observed {
+                since: now,
+                unbroken_since: now,
+                lost_after,
+                ..Observed::default()
+            },
             agenda: Agenda::everything(),
             due: true,
             wake_at: None,

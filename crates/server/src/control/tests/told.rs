@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use api::{GatewayReport, Report};
-use model::{Command, Deployment, Millis, NodeId, Registration, Steer, Timestamp};
+use model::{Command, Deployment, Millis, NodeId, Registration, Stage, Steer, Timestamp};
 
 use super::super::record::Record;
 use super::super::{Answer, Effect, Event, Trouble};
@@ -67,6 +67,27 @@ fn a_start_reported_by_a_clock_that_is_ahead_counts_from_when_it_was_heard_of() 
         let observed = world.core.observed.status(&instance.service, instance.seat).unwrap();
         assert_eq!(observed.started_at, Some(heard_at));
         world.now += 5;
+    }
+}
+
+#[test]
+fn a_deployment_does_not_fail_by_time_in_which_nobody_watched() {
+    for stood_still in [true, false] {
+        let mut world = settled();
+        world.request(Command::Apply(vec![spec("/a", 2, 2, ALL)]));
+        world.store(true);
+        // Its deadline passes while the server stands still, or is away.
+        world.now += 600_000;
+        match stood_still {
+            true => world.bring(Event::Absent { span: Millis::secs(600) }),
+            false => world.kill(false),
+        }
+        world.arrive();
+        assert!(
+            matches!(newest(&world).stage, Stage::Succeeded { .. }),
+            "{:?}",
+            newest(&world).stage
+        );
     }
 }
 
