@@ -86,13 +86,7 @@ impl State {
             }
             Command::RemoveNode(node) => self.remove_node(node, at),
             Command::RemoveGateway(gateway) => self.remove_gateway(gateway, at),
-            Command::Lead => {
-                self.meta.epoch += 1;
-                let mut applied = Applied { changed: [Key::Meta].into(), ..Applied::default() };
-                let message = format!("it leads, epoch {}", self.meta.epoch);
-                applied.event(at, "server-started", "server", None, message);
-                Ok(applied)
-            }
+            Command::Lead => Ok(self.lead(at)),
             Command::Steer { deployment, how } => self.steer(deployment, how, at),
             Command::Apply(documents) => self.apply_documents(documents, at),
             Command::Scale { service, instances } => self.scale(service, instances, at),

@@ -17,6 +17,7 @@ mod gateway;
 pub mod graph;
 mod group;
 pub mod id;
+mod lead;
 mod node;
 pub mod object;
 mod observed;

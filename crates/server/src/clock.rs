@@ -44,7 +44,8 @@ fn millis(span: Duration) -> u64 {
 
 /// Looks out for spans in which nobody was heard because nobody listened: the process stood still, its machine slept,
 /// or the clock was set forward.
-pub(crate) struct Absence {
+#[derive(Debug)]
+pub struct Absence {
     /// When somebody looked last.
     seen_at: Timestamp,
     /// How long it usually takes until somebody looks again, at most.
@@ -52,12 +53,13 @@ pub(crate) struct Absence {
 }
 
 impl Absence {
-    pub(crate) fn new(usual: Duration, now: Timestamp) -> Absence {
+    /// Somebody looks now, and from now on at least this often.
+    pub fn new(usual: Duration, now: Timestamp) -> Absence {
         Absence { seen_at: now, usual: Millis(millis(usual)) }
     }
 
     /// For how long nobody has listened, if that was longer than usual.
-    pub(crate) fn until(&mut self, now: Timestamp) -> Option<Millis> {
+    pub fn until(&mut self, now: Timestamp) -> Option<Millis> {
         let span = now.since(self.seen_at);
         self.seen_at = now;
         // A busy machine may be late; half of the usual is no reason to doubt what was heard.

@@ -6,7 +6,7 @@
 //! (one fsync) -> answer, assignments, routes.
 
 pub mod assigned;
-mod clock;
+pub mod clock;
 pub mod control;
 mod event_log;
 mod http;
@@ -35,6 +35,7 @@ use crate::shell::{STOP_GRACE, Shell, in_full};
 
 pub use marathon::app::Apps;
 pub use persist::Error as PersistError;
+pub use shell::REFRESH;
 
 /// How a server is started.
 #[derive(Debug, Clone)]

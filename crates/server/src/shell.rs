@@ -22,7 +22,7 @@ const INBOX: usize = 8192;
 /// The loop takes in at most so many messages before it takes a turn.
 const TURN_MAX: usize = 4096;
 /// Signs of life are shown to readers at least this often.
-const REFRESH: Duration = Duration::from_secs(1);
+pub const REFRESH: Duration = Duration::from_secs(1);
 /// The store forgets its change log this often: nobody follows it, readers are told directly.
 const COMPACT_EVERY: u32 = 4096;
 

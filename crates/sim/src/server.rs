@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::EventView;
 use model::{Command, NodeId, RouteTable, Timestamp};
 use server::assigned;
+use server::clock::Absence;
 use server::control::{self, Answer, Core, Effect, Event, Snapshot, Ticket};
 use server::{Apps, persist};
 use store::Txn;
@@ -16,6 +17,9 @@ use crate::disk::Disk;
 use crate::network::Place;
 use crate::tamper::Tamper;
 use crate::world::{Call, Conn, Happening, Life, Line, Process, Reply, Rpc, Stream, World};
+
+/// How often a server looks up.
+const LOOK_MS: u64 = server::REFRESH.as_millis() as u64;
 
 /// The server, which runs or not, and its disk.
 pub(crate) struct ServerProcess {
@@ -41,6 +45,7 @@ pub(crate) struct Running {
     pub(crate) life: Life,
     core: Core,
     steady: Steady,
+    absence: Absence,
     pub(crate) snapshot: Snapshot,
     routes: Arc<RouteTable>,
     generation: u64,
@@ -109,6 +114,7 @@ impl World {
             life,
             core,
             steady,
+            absence: Absence::new(server::REFRESH, now),
             snapshot,
             routes: Arc::default(),
             generation: epoch << 32,
@@ -120,6 +126,24 @@ impl World {
             streams: BTreeMap::new(),
         });
         self.turn_soon();
+        self.queue.after(LOOK_MS, Happening::ServerLooks(life));
+    }
+
+    /// The server looks up from time to time, so that it notices when it stood still.
+    pub(crate) fn server_looks(&mut self, life: Life) {
+        if self.server.running.as_ref().is_some_and(|running| running.life == life) {
+            self.look_up();
+            self.queue.after(LOOK_MS, Happening::ServerLooks(life));
+        }
+    }
+
+    /// What was not heard while the server stood still is held against nobody.
+    fn look_up(&mut self) {
+        let now = self.server_now();
+        let Some(running) = &mut self.server.running else { return };
+        if let Some(span) = running.absence.until(now) {
+            running.core.handle(Event::Absent { span }, now);
+        }
     }
 
     /// The server is gone between two instructions. What it was writing may have been written.
@@ -273,6 +297,7 @@ impl World {
     }
 
     fn server_takes(&mut self, event: Event) {
+        self.look_up();
         let now = self.server_now();
         let Some(running) = &mut self.server.running else { return };
         let life = running.life;

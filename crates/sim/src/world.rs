@@ -114,6 +114,7 @@ pub(crate) enum Happening {
     ServerStarts,
     ServerTurns(Life),
     ServerWakes(Life, u64),
+    ServerLooks(Life),
     StreamDue(Life, Conn),
     Stored(Life),
     AgentStarts(NodeId),
@@ -168,6 +169,7 @@ impl Happening {
             Happening::Arrives { .. }
             | Happening::ServerTurns(_)
             | Happening::ServerWakes(..)
+            | Happening::ServerLooks(_)
             | Happening::StreamDue(..)
             | Happening::Stored(_) => Some(Process::Server),
             Happening::AgentAdopts(node, ..)
@@ -272,6 +274,7 @@ impl World {
             Happening::ServerStarts => self.server_starts(),
             Happening::ServerTurns(life) => self.server_turns(life),
             Happening::ServerWakes(life, token) => self.server_wakes(life, token),
+            Happening::ServerLooks(life) => self.server_looks(life),
             Happening::StreamDue(life, conn) => self.stream_due(life, conn),
             Happening::Stored(life) => self.stored(life),
             Happening::AgentStarts(node) => self.agent_starts(&node),

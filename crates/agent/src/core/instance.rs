@@ -111,6 +111,17 @@ impl Instance {
         &self.status
     }
 
+    /// Whether it has never been started here.
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self.stage, Stage::Waiting(_)) && self.status.run == 1 && !self.leaving
+    }
+
+    /// Whether it runs though nobody wants it here any more.
+    pub(super) fn is_unwanted(&self) -> bool {
+        let holds = matches!(self.stage, Stage::Starting | Stage::Running | Stage::Stopping(_));
+        self.unassigned && self.leaving && holds
+    }
+
     /// What is wanted, while an assignment names it.
     pub(super) fn assignment(&self) -> Option<&Assignment> {
         self.assignment.as_ref().filter(|_| !self.unassigned)

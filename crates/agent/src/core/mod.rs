@@ -161,6 +161,11 @@ pub struct Core {
     /// A server has said everything that should run: what else is found should not.
     told_whole: bool,
     ending: bool,
+    /// Instances that nobody wants here any more and that still run. What is new here waits for
+    /// them: it was given what they hold.
+    unwanted: BTreeSet<InstanceId>,
+    /// The last of them has ended.
+    is_cleared: bool,
     reporter: Reporter,
     /// When instances want to be looked at, in order, and for each.
     wakes: BTreeSet<(Timestamp, InstanceId)>,
@@ -187,6 +192,8 @@ impl Core {
             away: BTreeMap::new(),
             told_whole: false,
             ending: false,
+            unwanted: BTreeSet::new(),
+            is_cleared: false,
             reporter: Reporter::default(),
             wakes: BTreeSet::new(),
             wake_of: BTreeMap::new(),
@@ -257,9 +264,14 @@ impl Core {
             self.reporter.assigned();
             removed.extend(self.instances.keys().cloned());
         }
+        for assignment in &assignments.set {
+            removed.remove(&assignment.instance);
+        }
+        for id in removed {
+            self.change(&id, now, effects, Instance::unassign);
+        }
         for assignment in assignments.set {
             let id = assignment.instance.clone();
-            removed.remove(&id);
             if !self.instances.contains_key(&id) {
                 let instance = Instance::new(assignment, None, now);
                 self.reporter.compare(&id, None, instance.status());
@@ -268,9 +280,6 @@ impl Core {
             } else {
                 self.change(&id, now, effects, |instance| instance.assign(assignment, now));
             }
-        }
-        for id in removed {
-            self.change(&id, now, effects, Instance::unassign);
         }
     }
 
@@ -353,7 +362,15 @@ impl Core {
             (false, Some(why)) => Some(why.as_str()),
             (false, None) => Some("waits for its driver to look for what runs already"),
         };
-        let stepped = instance.step(away, now, effects);
+        let unwanted = self.unwanted.first().filter(|_| away.is_none() && instance.is_new());
+        let in_the_way = unwanted
+            .map(|other| format!("waits for {other} to end, which is not wanted here any more"));
+        let stepped = instance.step(away.or(in_the_way.as_deref()), now, effects);
+        if instance.is_unwanted() {
+            self.unwanted.insert(id.clone());
+        } else if self.unwanted.remove(id) {
+            self.is_cleared = self.unwanted.is_empty();
+        }
         let after = instance.status();
         self.reporter.compare(id, Some(&before), after);
         self.memory_changed |= kept(&before) != kept(after);
@@ -374,6 +391,9 @@ impl Core {
 
     /// What follows from any event: reports, the memory, the next wake.
     fn conclude(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if std::mem::take(&mut self.is_cleared) {
+            self.change_all(None, now, effects, |_| {});
+        }
         if let Some(due) = self.reporter.due(now) {
             effects.push(Effect::Report(self.report(&due)));
         }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use model::{Goal, InstanceId, Phase, Stage, Wait};
+use model::{Goal, InstanceId, Phase, Stage, Status, Wait};
 
 use crate::gateway::has;
-use crate::machine::Run;
+use crate::machine::{Run, SICK};
 use crate::queue::Moment;
 use crate::world::{Happening, World};
 
@@ -13,6 +13,11 @@ use crate::world::{Happening, World};
 const PATIENCE_MS: Moment = 15 * 60_000;
 /// Everything has been as it should be for so long.
 const LOOK_MS: u64 = 5_000;
+
+/// What a server goes by. Times are each clock's own.
+fn verdict(status: &Status) -> (Phase, u32, Option<bool>, bool) {
+    (status.phase, status.run, status.healthy, status.ready)
+}
 
 impl World {
     /// Looks whether everything is as it should be.
@@ -42,6 +47,9 @@ impl World {
                 matches!(wait, Wait::NoNode { .. } | Wait::Still { .. })
                     || matches!(wait, Wait::Dependencies { .. } | Wait::Dependents { .. })
             });
+            // Nothing comes of a revision that never gets well, also where it was gone back to.
+            let sickness = service.spec().env.get(SICK);
+            let excused = excused || sickness.is_some_and(|sickness| !sickness.is_empty());
             let still = state.deployment_of(service).is_some_and(|d| d.stage.is_still());
             let id = &service.id;
             if service.deployment.is_some() && !excused && !still {
@@ -75,13 +83,16 @@ impl World {
                     agent.core.statuses().find(|(id, _)| **id == instance).map(|(_, s)| s)
                 });
                 match (told, known) {
-                    (Some(told), Some(known)) if told.essence() == known.essence() => {
+                    (Some(told), Some(known)) if verdict(told) == verdict(known) => {
                         let spec = service.running_spec(placement.revision);
                         if told.phase != Phase::Running || told.ready_at(spec).is_none() {
                             found.push(format!("{instance} is not ready: {told:?}"));
                         }
                     }
-                    _ => found.push(format!("{instance} is {known:?}, and observed as {told:?}")),
+                    _ => {
+                        let (known, told) = (known.map(verdict), told.map(verdict));
+                        found.push(format!("{instance} is {known:?}, and observed as {told:?}"));
+                    }
                 }
             }
         }
@@ -129,7 +140,7 @@ impl World {
                 });
                 let wanted = service.placements.get(&instance.seat);
                 let wanted = wanted.is_some_and(|p| p.is_wanted() && p.node == *node);
-                let sick = service.spec().env.get(crate::machine::SICK);
+                let sick = service.spec().env.get(SICK);
                 if is_routed
                     && wanted
                     && sick.is_none_or(|sick| sick.is_empty())
