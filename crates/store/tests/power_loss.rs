@@ -31,6 +31,8 @@ use proptest::test_runner::Config;
 use tempfile::TempDir;
 
 const POINTS_OF_A_RECORD: usize = 64;
+/// Then another store begins: this one has become so large that opening it takes long.
+const RECORDS_OF_A_STORE: usize = 8;
 /// Of each writer, in each of its two turns: enough for the log to be folded into the file several times.
 const COMMITS: u64 = 40;
 /// The child says there what it was told, so that it stands in the record between the writes.
@@ -55,10 +57,12 @@ fn nothing_acknowledged_is_lost_by_a_power_loss() {
     let seed = RandomState::new().hash_one(());
     let mut dice = Dice(seed);
     let mut last = Loss::default();
-    let mut left = Config::default().cases as usize;
-    while left > 0 {
-        let points = left.min(POINTS_OF_A_RECORD);
-        left -= points;
+    let cases = Config::default().cases as usize;
+    for number in 0..cases.div_ceil(POINTS_OF_A_RECORD) {
+        let points = POINTS_OF_A_RECORD.min(cases - number * POINTS_OF_A_RECORD);
+        if number % RECORDS_OF_A_STORE == 0 {
+            last = Loss::default();
+        }
         let record = record("child_writes_before_a_power_loss", last);
         let seed = dice.0;
         match lose(&record, points, |_| true, &mut dice) {
