@@ -5,7 +5,7 @@
 //! compiler too, so neither a nightly one nor `cargo fuzz` is needed. There is no address sanitizer, which wants
 //! nightly: the code has no `unsafe`, and what would break there breaks an assertion or an overflow check here.
 //!
-//! What is found new is kept in `target/fuzz/TARGET/corpus` and searched on from the next time; `--keep` takes
+//! What is found new is kept in `target/fuzzing/TARGET/corpus` and searched on from the next time; `--keep` takes
 //! the few inputs that reach most into the repository.
 
 use std::{
@@ -129,7 +129,7 @@ fn build(top: &Top) -> Result<PathBuf> {
 }
 
 fn folder(top: &Top, target: &str) -> PathBuf {
-    top.built("fuzz").join(target)
+    top.built("fuzzing").join(target)
 }
 
 /// Searches one target.
@@ -231,6 +231,8 @@ fn keep(top: &Top, program: &Path, name: &str) -> Result<()> {
     let mut command = top.command(&program.display().to_string());
     command.env("FUZZ_TARGET", name).args(["-merge=1", "-verbosity=0"]);
     command.arg(format!("-merge_control_file={}", control.display()));
+    // Where an input breaks a law it is left out; `one` is what reports findings.
+    command.arg(format!("-artifact_prefix={}/left-out-", folder.display()));
     output(command.args(LIMITS).args([&merged, &corpus, &seeds]))?;
     let reached = read_merge(&fs::read_to_string(&control)?);
     let is_small = |path: &Path| fs::metadata(path).is_ok_and(|file| file.len() <= KEPT_LEN_MAX);

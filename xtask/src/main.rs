@@ -15,6 +15,7 @@ mod docker;
 mod docs;
 mod fuzz;
 mod image;
+mod mutants;
 mod shell;
 mod step;
 mod test;
@@ -44,6 +45,8 @@ Usage: cargo xtask VERB [OPTIONS]
         [--list]         the faults, without a run
   fuzz --minutes N       search for inputs that break a law of a parser or a reader of the wire, for so long in all
        [--only TARGET]   in one target; --list names them; --keep takes what was found into fuzz/corpus
+  mutants                change the model and the planner in small ways and say which changes no test minds
+       [--only CRATE]    `model` or `planner`; --shard I/N tries a part; --minutes N, as many as that allows
   help                   this text
 ";
 
@@ -79,6 +82,9 @@ fn main() -> ExitCode {
         }
         ["chaos", rest @ ..] => chaos::run(&top, rest),
         ["fuzz", rest @ ..] if let Some(ask) = fuzz::Ask::read(rest) => fuzz::search(&top, &ask),
+        ["mutants", rest @ ..] if let Some(ask) = mutants::Ask::read(rest) => {
+            mutants::survive(&top, &ask)
+        }
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

@@ -1,0 +1,190 @@
+//! `mutants`: changes the laws and the judgement in small ways, and says which changes no test minds.
+//!
+//! `cargo-mutants` does the work, at a pinned version in `target/tools`. What it changes and what it leaves alone, with the
+//! reason for each exception, stands in `.cargo/mutants.toml`. Only the pure crates are looked at: there a test is quick and
+//! a survivor is a law that nobody wrote down. What was built stays in `target/mutants`, and a run goes on where the one
+//! before ended: mutants that were caught are not tried again until `target/mutants` is removed.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::shell::{Top, output, run};
+
+/// The version that the exceptions were written for.
+const VERSION: &str = "27.1.0";
+const TOOL: &str = "cargo-mutants";
+const NEXTEST: &str = "cargo-nextest";
+
+/// The crates, and the packages whose tests must mind a change of them.
+const CRATES: &[(&str, &[&str])] =
+    &[("model", &["muster-model", "muster-planner"]), ("planner", &["muster-planner"])];
+
+/// As many cases of each property: each mutant runs them all.
+const CASES: &str = "24";
+
+/// What cargo-mutants ends with when it has done its work: all caught, some missed, some without end.
+const DONE: [i32; 3] = [0, 2, 3];
+/// What `timeout` ends with when the time was over.
+const TIME_IS_OVER: i32 = 124;
+
+/// What the command line asks for.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Ask<'a> {
+    only: Option<&'a str>,
+    shard: Option<&'a str>,
+    minutes: Option<u32>,
+}
+
+impl<'a> Ask<'a> {
+    /// Reads the arguments; nothing if they are wrong.
+    pub(crate) fn read(arguments: &[&'a str]) -> Option<Self> {
+        let mut ask = Ask::default();
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            let value = rest.next()?;
+            match *argument {
+                "--only" => {
+                    ask.only = Some(value)
+                        .filter(|only| CRATES.iter().any(|(name, _)| name == *only))
+                        .copied();
+                    ask.only?;
+                }
+                "--shard" => {
+                    let (shard, of) = value.split_once('/')?;
+                    let (shard, of): (u32, u32) = (shard.parse().ok()?, of.parse().ok()?);
+                    ask.shard = Some(*value).filter(|_| shard < of);
+                    ask.shard?;
+                }
+                "--minutes" => ask.minutes = Some(value.parse().ok().filter(|m| *m > 0)?),
+                _ => return None,
+            }
+        }
+        Some(ask)
+    }
+}
+
+/// Tries mutants; fails when no test minds one.
+pub(crate) fn survive(top: &Top, ask: &Ask<'_>) -> Result<()> {
+    let tool = install(top)?;
+    let chosen: Vec<_> =
+        CRATES.iter().filter(|(name, _)| ask.only.is_none_or(|only| only == *name)).collect();
+    let seconds = ask.minutes.map(|minutes| minutes * 60 / chosen.len() as u32);
+    let mut missed = Vec::new();
+    for (name, tests) in chosen {
+        let folder = top.built("mutants").join(name);
+        fs::create_dir_all(&folder)?;
+        // `timeout` asks it to end as a person would, so that it writes down what it has found.
+        let mut command = match seconds {
+            Some(seconds) => {
+                let mut command = top.command("timeout");
+                command.args(["--signal", "INT", &seconds.to_string()]).arg(&tool);
+                command
+            }
+            None => top.command(&tool.display().to_string()),
+        };
+        command
+            .args(["mutants", "--jobs", "1", "--iterate", "--package"])
+            .arg(format!("muster-{name}"))
+            .args(tests.iter().flat_map(|package| ["--test-package", package]))
+            .args(ask.shard.iter().flat_map(|shard| ["--shard", shard]))
+            .args(["--sharding", "round-robin", "--no-shuffle", "--output"])
+            .arg(&folder)
+            .env("PROPTEST_CASES", CASES)
+            .env("CARGO_TARGET_DIR", top.built("mutants").join("build"));
+        let status = command.status().with_context(|| format!("cannot start {TOOL}"))?;
+        let code = status.code().unwrap_or(TIME_IS_OVER);
+        if !DONE.contains(&code) && code != TIME_IS_OVER {
+            bail!("{TOOL} ended with {status}; is the tree green without mutants?");
+        }
+        let log = fs::read_to_string(folder.join("mutants.out/outcomes.json"))
+            .context("nothing was tried")?;
+        let (counts, survivors) = read_outcomes(&log)?;
+        let counts: Vec<_> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
+        println!("{name}: {}", counts.join(", "));
+        missed.extend(survivors);
+    }
+    match missed.len() {
+        0 => Ok(()),
+        count => bail!("no test minds {count} mutant(s):\n  {}", missed.join("\n  ")),
+    }
+}
+
+/// The tool at its version, installed where nothing else is touched.
+fn install(top: &Top) -> Result<PathBuf> {
+    let tools = top.built("tools");
+    for (program, version) in [(TOOL, Some(VERSION)), (NEXTEST, None)] {
+        let is_there = match version {
+            Some(version) => {
+                let said = output(
+                    top.command(&tools.join("bin").join(program).display().to_string())
+                        .args(["mutants", "--version"]),
+                );
+                said.is_ok_and(|said| said.ends_with(version))
+            }
+            None => output(&mut top.cargo(&["nextest", "--version"])).is_ok(),
+        };
+        if is_there {
+            continue;
+        }
+        let mut install = top.cargo(&["install", program, "--locked"]);
+        if let Some(version) = version {
+            install.args(["--version", version]).arg("--root").arg(&tools);
+        }
+        run(&mut install)?;
+    }
+    Ok(tools.join("bin").join(TOOL))
+}
+
+/// How many mutants came to which end, and the names of those that no test minded.
+fn read_outcomes(text: &str) -> Result<(BTreeMap<String, usize>, Vec<String>)> {
+    let log: serde_json::Value = serde_json::from_str(text).context("outcomes.json")?;
+    let mut counts = BTreeMap::new();
+    let mut missed = Vec::new();
+    for outcome in log["outcomes"].as_array().into_iter().flatten() {
+        let Some(name) = outcome["scenario"]["Mutant"]["name"].as_str() else { continue };
+        let end = match outcome["summary"].as_str().unwrap_or_default() {
+            "CaughtMutant" => "caught",
+            "MissedMutant" => "missed",
+            "Unviable" => "unviable",
+            "Timeout" => "without end",
+            _ => "broken off",
+        };
+        *counts.entry(end.to_owned()).or_insert(0) += 1;
+        if end == "missed" {
+            missed.push(name.to_owned());
+        }
+    }
+    Ok((counts, missed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_read() {
+        let ask = Ask::read(&["--only", "model", "--shard", "1/8", "--minutes", "5"]).unwrap();
+        assert_eq!(ask, Ask { only: Some("model"), shard: Some("1/8"), minutes: Some(5) });
+        assert_eq!(Ask::read(&[]), Some(Ask::default()));
+        for wrong in [["--only", "server"], ["--shard", "8/8"], ["--minutes", "0"], ["--all", "x"]]
+        {
+            assert_eq!(Ask::read(&wrong), None, "{wrong:?}");
+        }
+        assert_eq!(Ask::read(&["--only"]), None);
+    }
+
+    #[test]
+    fn outcomes_are_counted_and_survivors_named() {
+        let text = r#"{"outcomes": [
+            {"scenario": "Baseline", "summary": "Success"},
+            {"scenario": {"Mutant": {"name": "a.rs:1:2: replace f"}}, "summary": "CaughtMutant"},
+            {"scenario": {"Mutant": {"name": "b.rs:1:2: replace g"}}, "summary": "MissedMutant"},
+            {"scenario": {"Mutant": {"name": "b.rs:2:2: replace h"}}, "summary": "Unviable"}
+        ]}"#;
+        let (counts, missed) = read_outcomes(text).unwrap();
+        let counts: Vec<_> = counts.iter().map(|(end, count)| format!("{count} {end}")).collect();
+        assert_eq!(counts, ["1 caught", "1 missed", "1 unviable"]);
+        assert_eq!(missed, ["b.rs:1:2: replace g"]);
+    }
+}
