@@ -13,6 +13,7 @@ mod http;
 mod marathon;
 pub mod persist;
 mod shell;
+mod socket;
 mod view;
 
 use std::future::Future;
@@ -102,8 +103,7 @@ pub async fn run(
     let listen = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let local = listener.local_addr().map_err(listen)?;
-    // Every message is written whole: waiting for more to send would only delay it.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let listener = listener.tap_io(socket::tune);
     let mut stopping = handle.stopping.subscribe();
     let router = http::router(Arc::clone(&handle), local, apps);
     let router = router.into_make_service_with_connect_info::<SocketAddr>();
