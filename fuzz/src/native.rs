@@ -35,6 +35,11 @@ pub(crate) fn run(input: &[u8]) {
                 let again = read_app(shown.as_bytes(), None);
                 assert_eq!(again.as_ref(), Ok(&app), "it is shown as an app: {shown}");
             }
+            Document::Foreign(spec, source) => {
+                assert_eq!(spec.problems(), [], "what is accepted is sound");
+                let app = App::from_source(&source.text).map(|app| app.to_source());
+                assert_eq!(app.as_ref(), Some(&source.text), "it is kept as it was read");
+            }
             Document::Gateway(gateway) => {
                 assert_eq!(gateway.problems(), [], "what is accepted is sound");
                 reads_back(&located.document, gateway);

@@ -117,8 +117,7 @@ fn one(source: &str, tree: Node, is_json: bool, faults: &mut Faults<'_>) -> Opti
     } else if has("gateway") {
         (Door::Native, native::gateway(tree.clone(), is_json, faults).map(Document::Gateway))
     } else if has("id") {
-        let spec = marathon::app(&tree, is_json, faults);
-        (Door::Marathon, spec.map(Box::new).map(Document::Service))
+        (Door::Marathon, marathon::app(&tree, is_json, faults))
     } else {
         unknown(&tree, faults);
         return None;

@@ -11,8 +11,8 @@ fn one(text: &str) -> Located {
 
 fn spec(text: &str) -> Spec {
     match one(text).document {
-        Document::Service(spec) => *spec,
-        other => panic!("an app is a service, not {other:?}"),
+        Document::Foreign(spec, source) if source.door == "marathon" => *spec,
+        other => panic!("an app is a service that an app describes, not {other:?}"),
     }
 }
 

@@ -48,7 +48,7 @@ routes: [{to: /web:0}]
 ";
     let names = |documents: Vec<Located>| -> Vec<String> {
         let name = |located: &Located| match &located.document {
-            Document::Service(spec) => spec.service.to_string(),
+            Document::Service(spec) | Document::Foreign(spec, _) => spec.service.to_string(),
             Document::Gateway(gateway) => gateway.gateway.to_string(),
             other => panic!("not in these texts: {other:?}"),
         };

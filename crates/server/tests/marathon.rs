@@ -154,6 +154,31 @@ async fn what_an_app_depends_on_need_not_be_there() {
     server.stop().await.unwrap();
 }
 
+#[tokio::test]
+async fn an_app_of_a_file_is_shown_as_it_was_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let text = r#"{"id": "/web", "cmd": "run", "instances": 0, "executor": "//cmd",
+        "portDefinitions": [{"port": 0, "name": "web", "labels": {"a": "b"}}],
+        "networks": [{"mode": "host"}], "unreachableStrategy": "disabled"}"#;
+    let first = server.apply_as("web.json", text, false).await.unwrap();
+    assert_eq!(first.changes[0].revision, Some(1));
+    let shown = get(&server, "/v2/apps//web").await["app"].take();
+    let port = json!([{ "port": 10_000, "protocol": "tcp", "name": "web", "labels": {"a": "b"} }]);
+    assert_eq!(shown["portDefinitions"], port);
+    assert_eq!(
+        (&shown["executor"], &shown["unreachableStrategy"]),
+        (&json!("//cmd"), &json!("disabled"))
+    );
+    let again = server.apply_as("web.json", text, false).await.unwrap();
+    assert_eq!(again.changes[0].revision, Some(1), "nothing has changed");
+    let other = text.replace("/web", "/other");
+    server.apply_as("other.json", &other, false).await.unwrap();
+    let shown = get(&server, "/v2/apps//other").await["app"]["portDefinitions"][0]["port"].take();
+    assert_eq!(shown, 10_001);
+    server.stop().await.unwrap();
+}
+
 /// The epochs of the server, by what it has told.
 async fn epochs(server: &Server) -> Vec<u32> {
     let (_, _, told) = server.ask("GET", "/v1/events").await;

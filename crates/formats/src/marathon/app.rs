@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use model::{Constraint, ServiceId};
+use model::{Constraint, ServiceId, Source};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::DOOR;
 use super::check::{HealthCheck, ReadinessCheck};
 use super::container::{Container, Network, PortDefinition};
 use super::names::{KillSelection, Mode};
@@ -175,6 +176,11 @@ impl App {
     /// What is stored of it.
     pub fn to_source(&self) -> String {
         serde_json::to_string(self).expect("an app consists of nothing but JSON")
+    }
+
+    /// The same, as it is kept with a revision.
+    pub fn source(&self) -> Source {
+        Source { door: DOOR.into(), text: self.to_source() }
     }
 
     /// Reads back what was stored; nothing if it was stored by somebody else.

@@ -36,7 +36,7 @@ mod service_ports;
 mod update;
 mod valid;
 
-use model::Spec;
+use model::Document;
 
 use crate::fault::Faults;
 use crate::tree::Node;
@@ -50,8 +50,11 @@ pub use rejected::{Details, Rejected};
 pub use selector::LabelSelector;
 pub use update::{Update, read_app, update_app, update_apps};
 
-/// Reads an app of a file as a service. What is wrong is added to `faults`.
-pub(crate) fn app(tree: &Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Spec> {
+/// What the sources of apps are kept under.
+pub const DOOR: &str = "marathon";
+
+/// Reads an app of a file as a service that is described by it. What is wrong is added to `faults`.
+pub(crate) fn app(tree: &Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Document> {
     for (key, what) in [
         ("apps", "a file holds apps, not groups: list them as documents of their own"),
         ("groups", "a file holds apps, not groups: list them as documents of their own"),
@@ -64,13 +67,14 @@ pub(crate) fn app(tree: &Node, is_json: bool, faults: &mut Faults<'_>) -> Option
     }
     let mut readable = tree.clone();
     let reported = refused::reported(&mut readable);
-    let (spec, problems) = match read::read(readable, None, is_json, faults) {
-        Ok((_, spec)) => (Some(spec), Vec::new()),
+    let (read, problems) = match read::read(readable, None, is_json, faults) {
+        Ok(read) => (Some(read), Vec::new()),
         Err(problems) => (None, problems),
     };
-    let spec = spec.filter(|_| reported.is_empty());
+    let read = read.filter(|_| reported.is_empty());
     for problem in reported.into_iter().chain(problems) {
         faults.add(tree.locate(&problem.key).0, problem.key, problem.message);
     }
-    spec
+    let (app, spec) = read?;
+    Some(Document::Foreign(Box::new(spec), app.source()))
 }

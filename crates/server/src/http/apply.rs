@@ -10,6 +10,7 @@ use super::Server;
 use super::answer::{Bad, Body};
 use crate::clock::now;
 use crate::control::{Snapshot, Trouble};
+use crate::marathon::file;
 use crate::shell::Failure;
 use crate::view;
 
@@ -18,7 +19,14 @@ pub(super) async fn apply(
     Body(request): Body<ApplyRequest>,
 ) -> Result<Json<ApplyReply>, Bad> {
     let plan = request.plan;
-    let parsed = blocking(move || parse(request)).await??;
+    let (snapshot, apps) = (server.handle.snapshot(), server.apps.clone());
+    let parsed = blocking(move || {
+        let mut parsed = parse(request)?;
+        let documents = parsed.iter_mut().map(|located| &mut located.document);
+        file::number(documents, &snapshot.state, &apps);
+        Ok::<_, Bad>(parsed)
+    });
+    let parsed = parsed.await??;
     let documents = || parsed.iter().map(|located| located.document.clone()).collect();
     if plan {
         let snapshot = server.handle.snapshot();

@@ -15,7 +15,7 @@ use super::{failure, name};
 use crate::control::Snapshot;
 
 /// The name of this front door, by which it knows its own documents.
-pub(crate) const DOOR: &str = "marathon";
+pub(crate) use formats::marathon::DOOR;
 
 /// Apps that have been read once. A revision never changes, so neither does what was read of it.
 #[derive(Debug, Clone, Default)]

@@ -10,6 +10,7 @@ pub(crate) mod environment;
 pub(crate) mod event;
 pub(crate) mod failure;
 pub(crate) mod feed;
+pub(crate) mod file;
 pub(crate) mod group;
 pub(crate) mod history;
 pub(crate) mod mesos;

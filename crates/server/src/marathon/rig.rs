@@ -7,11 +7,11 @@ use api::EventView;
 use formats::marathon;
 use model::{
     AgentRegistration, Applied, Bytes, Command, Cpu, Document, InstanceId, Millis, Observed, PORTS,
-    Phase, Registration, Resources, ServiceId, Source, State, Status, Timestamp, Wait,
+    Phase, Registration, Resources, ServiceId, State, Status, Timestamp, Wait,
 };
 use serde_json::Value;
 
-use super::app::{Apps, DOOR, Look};
+use super::app::{Apps, Look};
 use crate::control::Snapshot;
 
 /// A cluster without daemons: what they would report is set.
@@ -88,8 +88,7 @@ impl Rig {
     /// Makes an app, as its document says.
     pub(super) fn app(&mut self, app: &Value) {
         let app = marathon::read_app(app.to_string().as_bytes(), None).unwrap();
-        let source = Source { door: DOOR.into(), text: app.to_source() };
-        let document = Document::Foreign(Box::new(app.spec().unwrap()), source);
+        let document = Document::Foreign(Box::new(app.spec().unwrap()), app.source());
         self.command(Command::Apply(vec![document]));
     }
 

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use formats::marathon::App;
 use model::{
     Applied, Command, DeploymentId, Document, Guard, Millis, OnFailure, Refusal, Service,
-    ServiceId, Source, State, Timestamp,
+    ServiceId, State, Timestamp,
 };
 
 use serde_json::json;
@@ -16,7 +16,7 @@ use serde_json::json;
 use super::reply::{Ask, Reply};
 use crate::clock::now;
 use crate::control::{Snapshot, Trouble};
-use crate::marathon::app::{Apps, DOOR};
+use crate::marathon::app::Apps;
 use crate::marathon::event::Event;
 use crate::marathon::feed::{api_post, posts, versioned};
 use crate::marathon::{name, plan};
@@ -254,8 +254,7 @@ impl<'a> Making<'a> {
                     Reply::invalid(&path, &error.to_string())
                 })?;
             }
-            let source = Source { door: DOOR.into(), text: app.to_source() };
-            Ok(Document::Foreign(Box::new(spec), source))
+            Ok(Document::Foreign(Box::new(spec), app.source()))
         };
         apps.into_iter().map(document).collect()
     }
