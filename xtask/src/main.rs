@@ -39,6 +39,7 @@ Usage: cargo xtask VERB [OPTIONS]
   docker                 install the Docker engine if it is missing, start it if it does not answer
   bench [--only NAME]    measure against limits and peers, and note the figures in benches/history.jsonl
        [--list]          the benches, without running them
+       [--readme]        put the newest figures into the README, without measuring
   chaos [--minutes N]    the real programs under load while everything fails that can; wants root, hurts nobody else
         [--seed S]       the faults of an earlier run
         [--only FAULT]   only this fault; may be given often
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         ["docker"] => docker::ensure(&top),
         ["bench"] => bench::run(&top, None),
         ["bench", "--only", name] => bench::run(&top, Some(name)),
+        ["bench", "--readme"] => bench::write_readme(&top),
         ["bench", "--list"] => {
             bench::list();
             Ok(())

@@ -80,9 +80,9 @@ pub struct Status {
     /// The results of its health checks, in the order of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckResult>,
-    /// How the run before ended.
+    /// How the run before ended. Apart, as few have one and very many are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_exit: Option<Exit>,
+    pub last_exit: Option<Box<Exit>>,
     /// Why it is in this phase, when that is not plain: an image that cannot be pulled, a wait
     /// before the next start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -210,7 +210,9 @@ impl Observed {
     }
 
     /// Takes in what is reported of an instance.
-    pub fn set_status(&mut self, instance: &InstanceId, status: Status) {
+    pub fn set_status(&mut self, instance: &InstanceId, mut status: Status) {
+        // What was read from the wire has room for more checks than there are; it stays for long.
+        status.checks.shrink_to_fit();
         let service = self.instances.entry(instance.service.clone()).or_default();
         Arc::make_mut(service).insert(instance.seat, status);
     }

@@ -353,6 +353,9 @@ impl State {
         let service = Arc::make_mut(self.services.get_mut(&id.service)?);
         let spec = Arc::clone(&service.revisions.get(&placement.revision)?.spec);
         let node = self.nodes.get_mut(&placement.node)?;
+        // Names that were read with the placement would be kept once for each instance.
+        let id = InstanceId { service: service.id.clone(), seat: id.seat };
+        let placement = Placement { node: node.node.id.clone(), ..placement };
         Arc::make_mut(node).take(id.clone(), &placement, &spec);
         service.placements.insert(id.seat, placement);
         Some(service)

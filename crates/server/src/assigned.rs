@@ -1,9 +1,10 @@
 //! What a node should run, and what tells its agent the difference to what it was told before.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::{Assigned, Assignment, Assignments};
-use model::{Goal, InstanceId, NodeId, Service, State};
+use model::{Goal, InstanceId, NodeId, Service, Spec, State};
 
 use crate::marathon::app::Apps;
 use crate::marathon::environment::environment;
@@ -12,7 +13,7 @@ use crate::marathon::environment::environment;
 #[derive(Debug)]
 pub struct Stream {
     node: NodeId,
-    told: Option<BTreeMap<InstanceId, Assignment>>,
+    told: Option<Told>,
 }
 
 impl Stream {
@@ -26,7 +27,7 @@ impl Stream {
     pub fn next(&mut self, state: &State, generation: u64, apps: &Apps) -> Option<Assignments> {
         let now = assigned(state, &self.node, apps);
         let line = difference(self.told.as_ref(), &now, generation)?;
-        self.told = Some(now);
+        self.told = Some(Told::of(&now));
         Some(line)
     }
 
@@ -67,10 +68,44 @@ fn assignment(service: &Service, id: &InstanceId, apps: &Apps) -> Option<Assignm
     })
 }
 
+/// What an agent has been told of its instances: only what can change of one while it is placed, as
+/// this is kept for every instance of every agent that follows.
+#[derive(Debug)]
+struct Told(Vec<(InstanceId, Changing)>);
+
+#[derive(Debug)]
+struct Changing {
+    goal: Assigned,
+    retries: u32,
+    spec: Arc<Spec>,
+}
+
+impl Told {
+    /// What an agent knows that has been told all this.
+    fn of(now: &BTreeMap<InstanceId, Assignment>) -> Told {
+        let changing = |assignment: &Assignment| Changing {
+            goal: assignment.goal,
+            retries: assignment.retries,
+            spec: Arc::clone(&assignment.spec),
+        };
+        Told(now.iter().map(|(id, assignment)| (id.clone(), changing(assignment))).collect())
+    }
+
+    fn is_still(&self, assignment: &Assignment) -> bool {
+        let Assignment { instance, goal, retries, spec, .. } = assignment;
+        let found = self.0.binary_search_by(|(id, _)| id.cmp(instance)).ok();
+        found.is_some_and(|at| {
+            let known = &self.0[at].1;
+            let is_same = Arc::ptr_eq(&known.spec, spec) || known.spec == *spec;
+            is_same && known.goal == *goal && known.retries == *retries
+        })
+    }
+}
+
 /// The line that brings an agent from what it was told to what it should be told; `None` if that
 /// is the same.
 fn difference(
-    told: Option<&BTreeMap<InstanceId, Assignment>>,
+    told: Option<&Told>,
     now: &BTreeMap<InstanceId, Assignment>,
     generation: u64,
 ) -> Option<Assignments> {
@@ -78,12 +113,66 @@ fn difference(
         let set = now.values().cloned().collect();
         return Some(Assignments { generation, whole: true, set, removed: Vec::new() });
     };
-    let set: Vec<_> = now
-        .iter()
-        .filter(|(id, assignment)| told.get(*id) != Some(*assignment))
-        .map(|(_, assignment)| assignment.clone())
-        .collect();
-    let removed: Vec<_> = told.keys().filter(|id| !now.contains_key(*id)).cloned().collect();
+    let set: Vec<_> = now.values().filter(|now| !told.is_still(now)).cloned().collect();
+    let gone = told.0.iter().filter(|(id, _)| !now.contains_key(id));
+    let removed: Vec<_> = gone.map(|(id, _)| id.clone()).collect();
     let changed = !set.is_empty() || !removed.is_empty();
     changed.then_some(Assignments { generation, whole: false, set, removed })
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Agent, Command, Document, Observed, Registration, Timestamp};
+    use serde_json::json;
+
+    use super::*;
+
+    /// Two instances of `/web` on `n1`.
+    fn placed() -> State {
+        let registration: Registration = serde_json::from_value(json!({
+            "node": "n1", "address": "10.0.0.1",
+            "agent": {
+                "port": 1, "capacity": { "cpu": 4, "memory": "4GiB" }, "labels": {},
+                "capabilities": [], "ports": [20000, 20999],
+            },
+        }))
+        .unwrap();
+        let spec = json!({
+            "service": "/web", "instances": 2, "process": { "command": ["serve"] }, "ports": [{}],
+        });
+        let spec = Box::new(serde_json::from_value(spec).unwrap());
+        let mut state = State::new();
+        state.apply(Command::Register(registration), Timestamp(1)).unwrap();
+        state.apply(Command::Apply(vec![Document::Service(spec)]), Timestamp(1)).unwrap();
+        let mut observed = Observed { lost_after: model::Millis::secs(30), ..Observed::default() };
+        let agent = Agent { seen_at: Timestamp(1), told_all: true };
+        observed.agents.insert("n1".parse().unwrap(), agent);
+        for step in planner::plan(&state, &observed, Timestamp(1)).steps {
+            state.apply(Command::Adopt(step), Timestamp(1)).unwrap();
+        }
+        state
+    }
+
+    #[test]
+    fn only_what_has_changed_is_told_again() {
+        let apps = Apps::default();
+        let mut state = placed();
+        let mut stream = Stream::new("n1".parse().unwrap());
+        let first = stream.next(&state, 1, &apps).unwrap();
+        assert_eq!((first.whole, first.set.len()), (true, 2));
+        assert_eq!(stream.next(&state, 2, &apps), None);
+
+        let instance: InstanceId = "/web~0.1".parse().unwrap();
+        let stop = model::Step::Stop { instance: instance.clone(), why: model::Leave::Asked };
+        state.apply(Command::Adopt(stop), Timestamp(2)).unwrap();
+        let second = stream.next(&state, 3, &apps).unwrap();
+        assert_eq!((second.whole, second.set.len()), (false, 1));
+        assert_eq!((&second.set[0].instance, second.set[0].goal), (&instance, Assigned::Stop));
+
+        let forget = model::Step::Forget { instance: instance.clone(), why: model::Leave::Asked };
+        state.apply(Command::Adopt(forget), Timestamp(3)).unwrap();
+        let third = stream.next(&state, 4, &apps).unwrap();
+        assert_eq!((third.set.len(), third.removed), (0, vec![instance]));
+        assert_eq!(stream.next(&state, 5, &apps), None);
+    }
 }

@@ -139,6 +139,14 @@ pub(super) fn docker(method: &str, path: &str, body: &str) -> Result<Value> {
     Ok(serde_json::from_str(&answer).unwrap_or(Value::Null))
 }
 
+/// A text as a part of a query.
+pub(super) fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let one =
+        |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(one).collect()
+}
+
 /// One request on a connection of its own; the body, if the answer is a 2xx.
 pub(crate) fn request(
     mut stream: impl Read + Write,

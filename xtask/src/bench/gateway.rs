@@ -1,6 +1,6 @@
-//! The gateway beside HAProxy: the same backend, the same load, the same single core.
+//! The gateway beside HAProxy and nginx: the same backend, the same load, the same single core.
 //!
-//! Both are started in front of a backend that answers as fast as a loop over sockets can, and
+//! All are started in front of a backend that answers as fast as a loop over sockets can, and
 //! take turns under a load of kept connections; the best of each counts. What a request costs is
 //! processor time over requests, which hardly depends on what else the machine does.
 
@@ -10,18 +10,20 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use super::dev::{free_port, wait_for};
+use super::node::cpu_micros;
 use super::{Figure, Limit};
 use crate::apt::{self, Package};
 use crate::shell::{self, Top};
 
 const PACKAGES: &[Package] = &[
     Package { program: "haproxy", package: "haproxy" },
+    Package { program: "nginx", package: "nginx-light" },
     Package { program: "wrk", package: "wrk" },
     Package { program: "taskset", package: "util-linux" },
 ];
 
 /// Turns of each.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 3;
 const SECONDS: u32 = 4;
 const CONNECTIONS: u32 = 50;
 /// The core of the proxies, and that of the load and the backend.
@@ -54,8 +56,8 @@ struct Proxy {
     best: Option<Turn>,
 }
 
-/// Requests a second, their processor time and their latencies, beside HAProxy's.
-pub(super) fn beside_haproxy(top: &Top) -> Result<Vec<Figure>> {
+/// Requests a second, their processor time and their latencies, beside those of others.
+pub(super) fn beside_others(top: &Top) -> Result<Vec<Figure>> {
     apt::ensure(top, PACKAGES)?;
     let build =
         ["build", "--release", "--quiet", "-p", "muster-gateway", "--example", "bench_proxy"];
@@ -70,31 +72,30 @@ pub(super) fn beside_haproxy(top: &Top) -> Result<Vec<Figure>> {
     let listen = format!("127.0.0.1:{port}");
     let arguments = [program, "--listen", &listen, "--backend", &backend, "--threads", "1"];
     let mut ours = Proxy { running: start(PROXY_CORE, &arguments)?, port, best: None };
-    let mut peer = haproxy(top, &backend)?;
-    for proxy in [&ours, &peer] {
+    let mut peers = [("HAProxy", haproxy(top, &backend)?), ("nginx", nginx(top, &backend)?)];
+    for proxy in peers.iter().map(|(_, peer)| peer).chain([&ours]) {
         wait_for("a proxy to listen", || {
             Ok(std::net::TcpStream::connect(("127.0.0.1", proxy.port)).ok())
         })?;
     }
     for _ in 0..ROUNDS {
         turn(&mut ours)?;
-        turn(&mut peer)?;
+        peers.iter_mut().try_for_each(|(_, peer)| turn(peer))?;
     }
-    let (Some(ours), Some(peer)) = (ours.best, peer.best) else { bail!("nothing was measured") };
-    println!("ours {ours:?}\nHAProxy {peer:?}");
-    let figure = |what: &str, unit, value: fn(&Turn) -> f64, limit| Figure {
-        what: what.into(),
-        unit,
-        ours: value(&ours),
-        peer: Some(("HAProxy", value(&peer))),
-        limit,
-    };
-    Ok(vec![
-        figure("processor time of a request", "us", |t| t.micros_of_cpu, Limit::RatioMax(1.0)),
-        figure("requests", "1/s", |t| t.requests_per_second, Limit::RatioMin(1.0)),
-        figure("latency, median", "us", |t| t.p50, Limit::RatioMax(1.1)),
-        figure("latency, 99th percentile", "us", |t| t.p99, Limit::RatioMax(1.5)),
-    ])
+    let ours = ours.best.context("nothing was measured")?;
+    let mut figures = Vec::new();
+    for (name, peer) in peers {
+        let peer = peer.best.context("nothing was measured")?;
+        let mut figure = |what: &str, unit, value: fn(&Turn) -> f64, limit| {
+            let figure = Figure::new(what, unit, value(&ours), limit);
+            figures.push(figure.beside(name, value(&peer)));
+        };
+        figure("processor time of a request", "us", |t| t.micros_of_cpu, Limit::RatioMax(1.0));
+        figure("requests", "1/s", |t| t.requests_per_second, Limit::RatioMin(1.0));
+        figure("latency, median", "us", |t| t.p50, Limit::RatioMax(1.1));
+        figure("latency, 99th percentile", "us", |t| t.p99, Limit::RatioMax(1.5));
+    }
+    Ok(figures)
 }
 
 fn haproxy(top: &Top, backend: &str) -> Result<Proxy> {
@@ -104,13 +105,37 @@ fn haproxy(top: &Top, backend: &str) -> Result<Proxy> {
          timeout client 60s\n  timeout server 60s\n  http-reuse always\n  option forwardfor\n\
          frontend f\n  bind 127.0.0.1:{port}\n  default_backend b\nbackend b\n  server s {backend}\n"
     );
-    let path = top.join("target/bench-haproxy.cfg");
+    peer(top, &["haproxy", "-db", "-f"], &config, port)
+}
+
+fn nginx(top: &Top, backend: &str) -> Result<Proxy> {
+    let port = free_port()?;
+    // One process, so that all that it uses is seen; connections are kept for as long as they last.
+    let config = format!(
+        "daemon off; master_process off; worker_processes 1; pid nginx.pid; error_log stderr crit;\n\
+         events {{ worker_connections 4096; }}\n\
+         http {{\n  access_log off; keepalive_requests 1000000000;\n  \
+         client_body_temp_path tmp; proxy_temp_path tmp; fastcgi_temp_path tmp;\n  \
+         uwsgi_temp_path tmp; scgi_temp_path tmp;\n  \
+         upstream b {{ server {backend}; keepalive 256; keepalive_requests 1000000000; }}\n  \
+         server {{\n    listen 127.0.0.1:{port};\n    location / {{\n      proxy_pass http://b;\n      \
+         proxy_http_version 1.1; proxy_set_header Connection \"\";\n      \
+         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n    }}\n  }}\n}}\n"
+    );
+    let folder = top.built("bench-nginx");
+    std::fs::create_dir_all(&folder)?;
+    let folder = folder.to_str().context("the repository's path is text")?;
+    peer(top, &["nginx", "-p", folder, "-c"], &config, port)
+}
+
+/// Starts another proxy on the core of the proxies, its configuration after its other arguments.
+fn peer(top: &Top, words: &[&str], config: &str, port: u16) -> Result<Proxy> {
+    let path = top.built(format!("bench-{}.conf", words[0]));
     std::fs::write(&path, config)?;
-    let path = path.to_str().context("the repository's path is text")?;
     let mut command = Command::new("taskset");
-    command.args(["-c", PROXY_CORE, "haproxy", "-db", "-f", path]);
+    command.args(["-c", PROXY_CORE]).args(words).arg(path);
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let running = Running(child.context("start haproxy")?);
+    let running = Running(child.with_context(|| format!("start {}", words[0]))?);
     Ok(Proxy { running, port, best: None })
 }
 
@@ -174,17 +199,6 @@ fn micros(text: &str) -> Result<f64> {
         "ms" => number * 1e3,
         _ => number * 1e6,
     })
-}
-
-/// The processor time that a process has used, all its threads together.
-fn cpu_micros(pid: u32) -> Result<f64> {
-    /// What the kernel counts in, on every Linux.
-    const TICKS_PER_SECOND: f64 = 100.0;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<f64>);
-    let ticks: f64 = ticks.collect::<Result<Vec<_>, _>>()?.into_iter().sum();
-    Ok(ticks * 1e6 / TICKS_PER_SECOND)
 }
 
 #[cfg(test)]

@@ -1,24 +1,19 @@
 //! `benches/history.jsonl`: one line a figure, appended, never rewritten.
 
-use std::{
-    fs,
-    io::Write as _,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::fs;
+use std::io::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Figure, Limit, commit};
-use crate::shell::Top;
+use super::Figure;
+use crate::shell::{self, Top};
 
 const FILE: &str = "benches/history.jsonl";
 
-/// Appends the figures under the present commit.
-pub(crate) fn append(top: &Top, measured: &[(&str, Figure)]) -> Result<()> {
-    if measured.is_empty() {
-        return Ok(());
-    }
+/// Appends the figures of one bench under the present commit.
+pub(crate) fn append(top: &Top, bench: &str, figures: &[Figure]) -> Result<()> {
     let commit = commit(top)?;
     let at_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let path = top.join(FILE);
@@ -28,46 +23,66 @@ pub(crate) fn append(top: &Top, measured: &[(&str, Figure)]) -> Result<()> {
         .append(true)
         .open(&path)
         .with_context(|| format!("cannot open {FILE}"))?;
-    for (bench, figure) in measured {
+    for figure in figures {
         writeln!(file, "{}", line(&commit, at_unix_s, bench, figure))
             .with_context(|| format!("cannot write {FILE}"))?;
     }
     Ok(())
 }
 
-fn line(commit: &str, at_unix_s: u64, bench: &str, figure: &Figure) -> Value {
-    let (kind, value) = match figure.limit {
-        Limit::Max(value) => ("max", value),
-        Limit::Min(value) => ("min", value),
-        Limit::RatioMax(value) => ("ratio_max", value),
-        Limit::RatioMin(value) => ("ratio_min", value),
+/// All that has been noted: the bench, when it ran, and a figure of it, oldest first.
+pub(crate) fn read(top: &Top) -> Result<Vec<(String, u64, Figure)>> {
+    let text = match fs::read_to_string(top.join(FILE)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        text => text.with_context(|| format!("cannot read {FILE}"))?,
     };
-    json!({
-        "commit": commit,
-        "at_unix_s": at_unix_s,
-        "bench": bench,
-        "figure": figure.what,
-        "unit": figure.unit,
-        "ours": figure.ours,
-        "peer": figure.peer.map(|(name, value)| json!({ "name": name, "value": value })),
-        "limit": { kind: value },
-        "met": figure.is_met(),
-    })
+    text.lines()
+        .map(|line| {
+            let value: Value = serde_json::from_str(line).context(line.to_owned())?;
+            let bench = value["bench"].as_str().context(line.to_owned())?.to_owned();
+            let at = value["at_unix_s"].as_u64().context(line.to_owned())?;
+            Ok((bench, at, Figure::from_json(&value)?))
+        })
+        .collect()
+}
+
+/// What a figure was when it was last measured.
+pub(crate) fn last(top: &Top, bench: &str, what: &str) -> Result<Option<f64>> {
+    let known = read(top)?;
+    let mut found = known.iter().rev().filter(|(b, _, figure)| b == bench && figure.what == what);
+    Ok(found.next().map(|(_, _, figure)| figure.ours))
+}
+
+fn line(commit: &str, at_unix_s: u64, bench: &str, figure: &Figure) -> Value {
+    let mut line = figure.to_json();
+    line["commit"] = commit.into();
+    line["at_unix_s"] = at_unix_s.into();
+    line["bench"] = bench.into();
+    line["met"] = figure.is_met().into();
+    line
+}
+
+/// The commit measured, with `+` when the tree differs from it.
+fn commit(top: &Top) -> Result<String> {
+    let head = shell::output(top.command("git").args(["rev-parse", "--short=12", "HEAD"]))?;
+    // What is appended here is no change of what is measured.
+    let paths = ["--", ".", ":!benches"];
+    let status = ["status", "--porcelain", "--untracked-files=no"];
+    let changes = shell::output(top.command("git").args(status).args(paths))?;
+    Ok(if changes.is_empty() { head } else { head + "+" })
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::Limit;
     use super::*;
 
     #[test]
     fn a_line_holds_all_that_the_table_shows() {
-        let figure = Figure {
-            what: "10 running".to_owned(),
-            unit: "ms",
-            ours: 42.0,
-            peer: Some(("dockerd", 84.0)),
-            limit: Limit::RatioMax(1.1),
-        };
+        let figure = Figure::new("10 running", "ms", 42.0, Limit::RatioMax(1.1));
+        let figure = figure.beside("dockerd", 84.0);
         let expected = json!({
             "commit": "abc", "at_unix_s": 7, "bench": "start", "figure": "10 running", "unit": "ms", "ours": 42.0,
             "peer": { "name": "dockerd", "value": 84.0 }, "limit": { "ratio_max": 1.1 }, "met": true,

@@ -13,7 +13,11 @@ use crate::shell::Top;
 /// Times are taken so often; the best one counts, since others only add noise.
 const ROUNDS: usize = 5;
 
-fn document(name: &str, instances: usize, run: &str) -> String {
+/// What containers are made of.
+pub(super) const IMAGE: &str = "mhausenblas/simpleservice:0.4.0";
+
+/// A service of the example service.
+pub(super) fn document(name: &str, instances: usize, run: &str) -> String {
     format!(
         "service: /bench/{name}\ninstances: {instances}\n{run}\n\
          resources: {{ cpu: 0.001, memory: 64MiB }}\nports: [{{ name: http }}]\n\
@@ -27,7 +31,7 @@ fn process(top: &Top) -> String {
 
 /// The milliseconds from when a deployment was accepted until all its instances ran, by the
 /// server's own clock.
-fn until_running(dev: &Dev, text: &str, instances: usize) -> Result<f64> {
+pub(super) fn until_running(dev: &Dev, text: &str, instances: usize) -> Result<f64> {
     let before = dev.events(0)?.last().and_then(|event| event["number"].as_u64()).unwrap_or(0);
     dev.apply(text)?;
     ask_each(PATIENT, "all instances to run", || {
@@ -72,14 +76,13 @@ pub(super) fn processes(top: &Top) -> Result<Vec<Figure>> {
             Ok(taken)
         })?;
         let what = format!("{count} processes, accepted to running");
-        figures.push(Figure { what, unit: "ms", ours, peer: None, limit: Limit::Max(limit) });
+        figures.push(Figure::new(&what, "ms", ours, Limit::Max(limit)));
     }
     Ok(figures)
 }
 
 /// Containers from accepted to running, beside dockerd driven directly.
 pub(super) fn containers(top: &Top) -> Result<Vec<Figure>> {
-    const IMAGE: &str = "mhausenblas/simpleservice:0.4.0";
     dev::build(top)?;
     crate::docker::ensure(top)?;
     crate::image::ensure(top)?;
@@ -106,15 +109,15 @@ pub(super) fn containers(top: &Top) -> Result<Vec<Figure>> {
             }
         }
         let what = format!("{count} containers, accepted to running");
-        let peer = Some(("dockerd", bare));
-        figures.push(Figure { what, unit: "ms", ours, peer, limit: Limit::RatioMax(1.1) });
+        let figure = Figure::new(&what, "ms", ours, Limit::RatioMax(1.1));
+        figures.push(figure.beside("dockerd", bare));
     }
     Ok(figures)
 }
 
 /// How many containers of the image there are.
-fn containers_of(image: &str) -> Result<usize> {
-    let filters = format!("%7B%22ancestor%22%3A%5B%22{}%22%5D%7D", image.replace(':', "%3A"));
+pub(super) fn containers_of(image: &str) -> Result<usize> {
+    let filters = dev::encoded(&serde_json::json!({ "ancestor": [image] }).to_string());
     let listed = docker("GET", &format!("/containers/json?all=1&filters={filters}"), "")?;
     listed.as_array().map(Vec::len).context("dockerd lists containers")
 }
@@ -154,40 +157,68 @@ fn bare_containers(image: &str, count: usize) -> Result<f64> {
 pub(super) fn restart(top: &Top) -> Result<Vec<Figure>> {
     dev::build(top)?;
     let dev = Dev::start(top)?;
-    dev.apply(&document("killed", 1, &process(top)))?;
-    let running = |run: u64| -> Result<Option<u64>> {
-        let events = dev.events(0)?;
-        let wanted = format!("run {run}");
-        let found = events
-            .iter()
-            .find(|event| event["kind"] == "running" && event["message"] == wanted.as_str());
-        Ok(found.and_then(millis))
-    };
-    wait_for("the first run", || running(1))?;
     // Only the first restart in a row is immediate, so each round has a service of its own.
     let ours = best(ROUNDS, |round| {
         let name = format!("killed{round}");
-        let before = dev.events(0)?.last().and_then(|e| e["number"].as_u64()).unwrap_or(0);
-        dev.apply(&document(&name, 1, &process(top)))?;
-        let subject = format!("/bench/{name}~0.1");
-        let at = |run: u64| -> Result<Option<u64>> {
-            let wanted = format!("run {run}");
-            let events = dev.events(before)?;
-            let found = events.iter().find(|event| {
-                event["subject"] == subject.as_str() && event["message"] == wanted.as_str()
-            });
-            Ok(found.and_then(millis))
-        };
-        wait_for("the first run", || at(1))?;
-        let pid = wait_for("its process", || Ok(find_instance(&subject)))?;
-        let killed_at =
-            SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64 % 86_400_000;
-        kill(pid)?;
-        let again_at = wait_for("the second run", || at(2))?;
-        Ok(again_at.saturating_sub(killed_at) as f64)
+        until_running(&dev, &document(&name, 1, &process(top)), 1)?;
+        let instance = format!("/bench/{name}~0.1");
+        until_again(&dev, &instance, || {
+            kill(wait_for("its process", || Ok(find_instance(&instance)))?)
+        })
     })?;
-    let what = "a killed process, running again".to_string();
-    Ok(vec![Figure { what, unit: "ms", ours, peer: None, limit: Limit::Max(20.0) }])
+    Ok(vec![Figure::new("a killed process, running again", "ms", ours, Limit::Max(20.0))])
+}
+
+/// The milliseconds from before something kills an instance until its second run runs, by the
+/// clock that the server has as well.
+pub(super) fn until_again(
+    dev: &Dev,
+    instance: &str,
+    kill: impl FnOnce() -> Result<()>,
+) -> Result<f64> {
+    let killed_at = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64 % 86_400_000;
+    kill()?;
+    wait_for("the second run", || {
+        let events = dev.events(0)?;
+        let mut runs = events
+            .iter()
+            .filter(|event| event["subject"] == instance && event["message"] == "run 2");
+        let again_at = runs.next().and_then(millis);
+        Ok(again_at.map(|at| at.saturating_sub(killed_at) as f64))
+    })
+}
+
+/// The milliseconds that the upgrade to a changed document takes, by the server's own clock.
+pub(super) fn upgraded(dev: &Dev, text: &str) -> Result<f64> {
+    let before = dev.events(0)?.last().and_then(|event| event["number"].as_u64()).unwrap_or(0);
+    dev.apply(text)?;
+    ask_each(PATIENT, "the upgrade to succeed", || {
+        let events = dev.events(before)?;
+        let at = |kind: &str| events.iter().find(|event| event["kind"] == kind).and_then(millis);
+        let both = at("deployment-started").zip(at("deployment-succeeded"));
+        Ok(both.map(|(from, to)| to.saturating_sub(from) as f64))
+    })
+}
+
+/// Upgrades of all instances of a service at once, each new one ready before an old one leaves.
+pub(super) fn upgrades(top: &Top) -> Result<Vec<Figure>> {
+    dev::build(top)?;
+    let dev = Dev::start(top)?;
+    let mut figures = Vec::new();
+    for (count, limit) in [(10, 500.0), (100, 3_000.0)] {
+        let name = format!("upgraded{count}");
+        let readiness = "readiness: { probe: { http: { path: /health } } }\n";
+        let text = document(&name, count, &process(top)) + readiness;
+        upgraded(&dev, &text)?;
+        let ours = best(3, |round| {
+            let changed = format!("ROUND: \"{round}\", LOG_REQUESTS");
+            upgraded(&dev, &text.replace("LOG_REQUESTS", &changed))
+        })?;
+        dev.remove(&format!("/bench/{name}"))?;
+        let what = format!("{count} processes upgraded, applied to done");
+        figures.push(Figure::new(&what, "ms", ours, Limit::Max(limit)));
+    }
+    Ok(figures)
 }
 
 /// The process whose environment says that it is `instance`.
@@ -201,7 +232,7 @@ fn find_instance(instance: &str) -> Option<u32> {
     })
 }
 
-fn kill(pid: u32) -> Result<()> {
+pub(super) fn kill(pid: u32) -> Result<()> {
     std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status()?;
     Ok(())
 }
@@ -237,6 +268,5 @@ pub(super) fn route(top: &Top) -> Result<Vec<Figure>> {
         }
         Ok(began.elapsed().as_secs_f64() * 1000.0)
     })?;
-    let what = "a changed route, committed to live".to_string();
-    Ok(vec![Figure { what, unit: "ms", ours, peer: None, limit: Limit::Max(5.0) }])
+    Ok(vec![Figure::new("a changed route, committed to live", "ms", ours, Limit::Max(5.0))])
 }

@@ -1,29 +1,48 @@
-//! How long plans of a large cluster take: the example `bench_planner` of the planner measures and
-//! says what each figure may be.
+//! How long plans of a large cluster take and how well they fill it: the example `bench_planner` of
+//! the planner measures, and says what each figure may be.
+//!
+//! Time is noisy, so of two plans the instructions are counted as well: hardly anything but the code
+//! changes their number, which is held against that of the last run.
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::{Context as _, Result};
 
-use super::{Figure, Limit};
+use super::{Figure, Limit, history};
+use crate::apt::{self, Package};
 use crate::shell::{self, Top};
 
-/// No-op plans, cold plans and their adoption, on one core.
-pub(crate) fn plans(top: &Top) -> Result<Vec<Figure>> {
-    let example =
-        ["run", "--release", "--quiet", "-p", "muster-planner", "--example", "bench_planner"];
-    let text = shell::output(&mut top.cargo(&example))?;
-    text.lines().map(figure).collect()
+const PACKAGES: &[Package] = &[Package { program: "valgrind", package: "valgrind" }];
+
+/// Plans and their adoption, on one core.
+pub(super) fn plans(top: &Top) -> Result<Vec<Figure>> {
+    let example = ["-p", "muster-planner", "--example", "bench_planner"];
+    shell::run(top.cargo(&["build", "--release", "--quiet"]).args(example))?;
+    let program = top.built("release/examples/bench_planner");
+    let program = program.to_str().context("the repository's path is text")?;
+    let text = shell::output(&mut top.command(program))?;
+    let measured = text.lines().map(|line| Figure::from_json(&serde_json::from_str(line)?));
+    let mut figures = measured.collect::<Result<Vec<_>>>()?;
+    apt::ensure(top, PACKAGES)?;
+    figures.push(counted(top, program, "cold", "a cold plan of 10,000, instructions")?);
+    figures.push(counted(top, program, "rest", "a no-op plan of 10,000, instructions")?);
+    Ok(figures)
 }
 
-fn figure(line: &str) -> Result<Figure> {
-    let value: Value = serde_json::from_str(line).context("a figure that does not read")?;
-    let number = |key: &str| value[key].as_f64().with_context(|| format!("`{line}` lacks {key}"));
-    let what = value["what"].as_str().with_context(|| format!("`{line}` lacks what"))?;
-    Ok(Figure {
-        what: what.to_owned(),
-        unit: "ms",
-        ours: number("ours")?,
-        peer: None,
-        limit: Limit::Max(number("max")?),
+/// The instructions of one plan, beside those that it took when last measured.
+fn counted(top: &Top, program: &str, which: &str, what: &str) -> Result<Figure> {
+    /// A tenth more than before is a change for the worse.
+    const RATIO_MAX: f64 = 1.1;
+    let mut command = top.command("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
+    command.args(["--toggle-collect=bench_planner::counted", program, "count", which]);
+    let output = command.output().context("cannot start valgrind")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let collected = said.lines().find_map(|line| line.split_once("Collected : "));
+    let count: f64 = collected.and_then(|(_, count)| count.trim().parse().ok()).unwrap_or(0.0);
+    anyhow::ensure!(output.status.success() && count > 0.0, "valgrind counted nothing: {said}");
+    let millions = count / 1e6;
+    Ok(match history::last(top, "planner", what)? {
+        Some(last) => Figure::new(what, "million", millions, Limit::RatioMax(RATIO_MAX))
+            .beside("before", last),
+        None => Figure::new(what, "million", millions, Limit::None),
     })
 }

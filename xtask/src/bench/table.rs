@@ -2,7 +2,7 @@
 
 use super::{Figure, Limit};
 
-const HEADINGS: [&str; 7] = ["bench", "figure", "ours", "peer", "ratio", "limit", ""];
+const HEADINGS: [&str; 7] = ["bench", "figure", "ours", "peer", "ratio", "limit", "met"];
 
 /// One line a figure, columns aligned.
 pub(crate) fn render(measured: &[(&str, Figure)]) -> String {
@@ -23,30 +23,56 @@ pub(crate) fn render(measured: &[(&str, Figure)]) -> String {
     text
 }
 
+/// The same as a table of a Markdown page.
+pub(crate) fn markdown(measured: &[(&str, Figure)]) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(&HEADINGS.map(str::to_owned));
+    text.push_str(&"|---".repeat(HEADINGS.len()));
+    text.push_str("|\n");
+    let mut shown = "";
+    for (bench, figure) in measured {
+        // A bench is named once, on the first of its lines.
+        let mut cells = row(if *bench == shown { "" } else { bench }, figure);
+        if !figure.is_met() {
+            cells[HEADINGS.len() - 1] = "**no**".into();
+        }
+        shown = bench;
+        text.push_str(&line(&cells));
+    }
+    text
+}
+
 fn row(bench: &str, figure: &Figure) -> [String; HEADINGS.len()] {
-    let unit = figure.unit;
+    let with_unit = |value: f64| format!("{} {}", number(value), figure.unit).trim_end().to_owned();
+    let none = || "-".to_owned();
     [
         bench.to_owned(),
         figure.what.clone(),
-        format!("{} {unit}", number(figure.ours)),
-        figure.peer.map_or_else(
-            || "-".to_owned(),
-            |(name, value)| format!("{} {unit} ({name})", number(value)),
-        ),
-        figure.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
+        with_unit(figure.ours),
+        figure
+            .peer
+            .as_ref()
+            .map_or_else(none, |(name, value)| format!("{} ({name})", with_unit(*value))),
+        figure.ratio().map_or_else(none, |ratio| format!("{ratio:.2}")),
         match figure.limit {
-            Limit::Max(max) => format!("at most {} {unit}", number(max)),
-            Limit::Min(min) => format!("at least {} {unit}", number(min)),
-            Limit::RatioMax(max) => format!("at most {max:.2} times the peer"),
-            Limit::RatioMin(min) => format!("at least {min:.2} times the peer"),
+            Limit::None => none(),
+            Limit::Max(max) => format!("at most {}", with_unit(max)),
+            Limit::Min(min) => format!("at least {}", with_unit(min)),
+            Limit::RatioMax(max) => format!("at most {max:.2} times"),
+            Limit::RatioMin(min) => format!("at least {min:.2} times"),
         },
-        if figure.is_met() { "pass" } else { "FAIL" }.to_owned(),
+        match (figure.limit, figure.is_met()) {
+            (Limit::None, _) => none(),
+            (_, true) => "yes".to_owned(),
+            (_, false) => "NO".to_owned(),
+        },
     ]
 }
 
 /// Three digits that mean something.
 fn number(value: f64) -> String {
     match value.abs() {
+        magnitude if magnitude >= 10_000.0 => thousands(value),
         magnitude if magnitude >= 100.0 => format!("{value:.0}"),
         magnitude if magnitude >= 10.0 => format!("{value:.1}"),
         magnitude if magnitude >= 1.0 => format!("{value:.2}"),
@@ -54,39 +80,50 @@ fn number(value: f64) -> String {
     }
 }
 
+/// Whole, in groups of three digits.
+fn thousands(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut text = if value < 0.0 { "-".to_owned() } else { String::new() };
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn measured() -> [(&'static str, Figure); 3] {
+        let requests = Figure::new("requests", "1/s", 24_091.1, Limit::None);
+        let cpu = Figure::new("CPU a request", "us", 13.64, Limit::RatioMax(1.0));
+        let ten = Figure::new("10 running", "ms", 60.4, Limit::Max(60.0));
+        [("gateway", cpu.beside("HAProxy", 14.8)), ("gateway", requests), ("process", ten)]
+    }
+
     #[test]
     fn columns_align_and_each_line_ends_with_its_verdict() {
-        let table = render(&[
-            (
-                "gateway",
-                Figure {
-                    what: "CPU a request".to_owned(),
-                    unit: "µs",
-                    ours: 13.64,
-                    peer: Some(("HAProxy", 14.8)),
-                    limit: Limit::RatioMax(1.0),
-                },
-            ),
-            (
-                "process",
-                Figure {
-                    what: "10 running".to_owned(),
-                    unit: "ms",
-                    ours: 60.4,
-                    peer: None,
-                    limit: Limit::Max(60.0),
-                },
-            ),
-        ]);
         let expected = "\
-bench    figure         ours     peer               ratio  limit
-gateway  CPU a request  13.6 µs  14.8 µs (HAProxy)  0.92   at most 1.00 times the peer  pass
-process  10 running     60.4 ms  -                  -      at most 60.0 ms              FAIL
+bench    figure         ours        peer               ratio  limit               met
+gateway  CPU a request  13.6 us     14.8 us (HAProxy)  0.92   at most 1.00 times  yes
+gateway  requests       24,091 1/s  -                  -      -                   -
+process  10 running     60.4 ms     -                  -      at most 60.0 ms     NO
 ";
-        assert_eq!(table, expected);
+        assert_eq!(render(&measured()), expected);
+    }
+
+    #[test]
+    fn a_page_names_each_bench_once_and_shows_what_is_not_met() {
+        let expected = "\
+| bench | figure | ours | peer | ratio | limit | met |
+|---|---|---|---|---|---|---|
+| gateway | CPU a request | 13.6 us | 14.8 us (HAProxy) | 0.92 | at most 1.00 times | yes |
+|  | requests | 24,091 1/s | - | - | - | - |
+| process | 10 running | 60.4 ms | - | - | at most 60.0 ms | **no** |
+";
+        assert_eq!(markdown(&measured()), expected);
     }
 }

@@ -93,7 +93,7 @@ impl Instance {
         };
         instance.status.started_at = Some(found.started_at);
         if let Some(exit) = &found.exit {
-            instance.status.last_exit = Some(exit.clone());
+            instance.status.last_exit = Some(Box::new(exit.clone()));
             instance.over(now);
         }
         instance
@@ -306,11 +306,11 @@ impl Instance {
                 let delay = self.failed();
                 let message = waits(&exit.message, delay);
                 let until = exit.at.min(now).after(delay);
-                self.status.last_exit = Some(exit);
+                self.status.last_exit = Some(Box::new(exit));
                 self.next_run(run.saturating_add(1), now, until, Some(message));
             }
             Stage::Starting | Stage::Running | Stage::Stopping(_) => {
-                self.status.last_exit = Some(exit);
+                self.status.last_exit = Some(Box::new(exit));
                 self.over(now);
             }
             Stage::Unknown | Stage::Waiting(_) | Stage::Over => {}

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use api::EventView;
 use formats::marathon::HealthCheck;
 use model::{
-    Deployment, DeploymentId, InstanceId, Leave, Move, Origin, Phase, Revision, Service, ServiceId,
-    State, Timestamp,
+    Deployment, DeploymentId, InstanceId, Leave, Move, NodeId, Origin, Phase, Revision, Service,
+    ServiceId, State, Timestamp,
 };
 use serde_json::{Map, Value, json};
 
@@ -25,19 +25,20 @@ use crate::control::Snapshot;
 /// Translates events.
 pub(crate) struct Feed {
     tasks: BTreeMap<InstanceId, Task>,
+    hosts: BTreeMap<NodeId, Arc<str>>,
     plans: BTreeMap<DeploymentId, Plan>,
     /// The state at the end of the turn before.
     before: State,
     apps: Apps,
 }
 
-/// What is remembered of a task.
+/// What is remembered of a task: of every one there is, so it shares what it can.
 struct Task {
     /// Its run; 0 while no agent has spoken of it to this server.
     run: u32,
-    node: String,
-    host: String,
-    ports: Vec<u16>,
+    node: NodeId,
+    host: Arc<str>,
+    ports: Box<[u16]>,
     version: Timestamp,
     /// It was told to stop.
     killing: bool,
@@ -58,8 +59,9 @@ struct Plan {
 impl Feed {
     /// A feed that goes on from what there is.
     pub(crate) fn new(snapshot: &Snapshot, apps: Apps) -> Feed {
+        let (tasks, hosts, plans) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let before = snapshot.state.clone();
-        let mut feed = Feed { tasks: BTreeMap::new(), plans: BTreeMap::new(), before, apps };
+        let mut feed = Feed { tasks, hosts, plans, before, apps };
         for service in snapshot.state.services() {
             for seat in service.placements.keys() {
                 let id = InstanceId { service: service.id.clone(), seat: *seat };
@@ -80,14 +82,27 @@ impl Feed {
         let status = snapshot.observed.status(&id.service, id.seat);
         let task = Task {
             run: status.map_or(0, |status| status.run),
-            node: placement.node.to_string(),
-            host: node.map(|node| node.node.address.clone()).unwrap_or_default(),
-            ports: placement.ports.clone(),
+            node: placement.node.clone(),
+            host: self.host(&placement.node, node.map_or("", |node| &node.node.address)),
+            ports: placement.ports.as_slice().into(),
             version: task::version(service, placement.revision),
             killing: !placement.is_wanted(),
             ended: false,
         };
-        Some(self.tasks.entry(id.clone()).or_insert(task))
+        let id = InstanceId { service: service.id.clone(), seat: id.seat };
+        Some(self.tasks.entry(id).or_insert(task))
+    }
+
+    /// The address of a node, one for all its tasks.
+    fn host(&mut self, node: &NodeId, address: &str) -> Arc<str> {
+        match self.hosts.get(node) {
+            Some(host) if **host == *address => Arc::clone(host),
+            _ => {
+                let host: Arc<str> = address.into();
+                self.hosts.insert(node.clone(), Arc::clone(&host));
+                host
+            }
+        }
     }
 
     /// What is told of the events of a turn.
@@ -199,7 +214,7 @@ impl Feed {
                     return Vec::new();
                 }
                 known.ended = true;
-                let exit = status.and_then(|status| status.last_exit.as_ref());
+                let exit = status.and_then(|status| status.last_exit.as_deref());
                 let state = if known.killing { "TASK_KILLED" } else { task::state_after(exit) };
                 told.push(known.update(id, state, message, at));
             }
@@ -421,7 +436,7 @@ impl Task {
             "taskStatus": state,
             "message": message,
             "appId": id.service,
-            "host": self.host,
+            "host": &*self.host,
             "ports": self.ports,
             "version": self.version,
         });

@@ -91,7 +91,7 @@ pub(crate) fn state(placement: &Placement, status: Option<&Status>, lost: bool) 
     let leaving = placement.goal != Goal::Run;
     match status {
         _ if lost => "TASK_UNREACHABLE",
-        Some(status) if status.phase.is_over() => ended(status.last_exit.as_ref(), leaving),
+        Some(status) if status.phase.is_over() => ended(status.last_exit.as_deref(), leaving),
         _ if leaving => "TASK_KILLING",
         Some(Status { phase: Phase::Running, .. }) => "TASK_RUNNING",
         Some(Status { phase: Phase::Stopping, .. }) => "TASK_KILLING",

@@ -1,0 +1,176 @@
+//! How long plans take and how well they fill nodes, on one core.
+//!
+//! Prints one JSON object a figure, in the form in which the history of the benches keeps them: what
+//! was measured, its value, what it may be. Time is processor time, so that it hardly matters what
+//! else the machine does. `cargo xtask bench --only planner` builds this for release and holds the
+//! figures to their limits.
+//!
+//! With `count cold` or `count rest` as arguments it does one plan of a kind, once, inside of
+//! [`counted`]: for a tool that counts the instructions of that function and of nothing else.
+
+mod cluster;
+mod packing;
+
+use std::hint::black_box;
+
+use model::{Command, InstanceId, Observed, Phase, State, Status};
+use muster_planner::{Agenda, plan};
+use serde_json::{Value, json};
+
+use cluster::{NOW, Shape, adopt, apply, cluster, placed, run_all, service};
+
+/// The fewest placements a second: a second for 100,000 instances, ten for a million.
+const PLACED_PER_SECOND_MIN: f64 = 100_000.0;
+/// The most milliseconds for a plan of a cluster in which nothing is to be done.
+const REST_MS_MAX: f64 = 5.0;
+/// The same where the instances belong to very many services, of which each costs something. What
+/// a server does is the plan of its agenda, which does not look at services that rest.
+const REST_OF_MANY_MS_MAX: f64 = 25.0;
+/// The most milliseconds for a full cluster to say again what each of many services waits for.
+const BLOCKED_MS_MAX: f64 = 100.0;
+/// The least that a cluster is filled by what comes one by one and is spread, beside what could be
+/// packed if all of it were known.
+const PACKED_RATIO_MIN: f64 = 0.85;
+
+/// What is measured is repeated for so long.
+const LASTING_MS: f64 = 500.0;
+
+/// What instructions are counted for: large enough that nothing else matters, small enough for a
+/// tool under which everything takes fifty times as long.
+const COUNTED: Shape = Shape { nodes: 1_000, services: 100, instances: 100 };
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => measure(),
+        ["count", "cold"] => count_cold(),
+        ["count", "rest"] => count_rest(),
+        _ => {
+            eprintln!("usage: bench_planner [count cold|rest]");
+            std::process::exit(2);
+        }
+    }
+}
+
+fn measure() {
+    let shape = |nodes, services, instances| Shape { nodes, services, instances };
+    cold(shape(1_000, 100, 100));
+    for (services, instances) in [(1_000, 100), (100, 1_000), (20_000, 5)] {
+        let (state, observed) = cold(shape(10_000, services, instances));
+        rest(&format!("{services} services of {instances}"), &state, &observed);
+    }
+    cold(shape(10_000, 10_000, 100));
+    blocked();
+    let (ours, peer) = packing::shares();
+    let peer = json!({ "name": "first-fit-decreasing", "value": 100.0 * peer });
+    let limit = json!({ "ratio_min": PACKED_RATIO_MIN });
+    figure("a cluster's use when the first finds no node", "%", 100.0 * ours, peer, limit);
+}
+
+/// The first plan of a cluster and its adoption; what is there once everything runs.
+fn cold(shape: Shape) -> (State, Observed) {
+    let (mut state, mut observed) = cluster(shape);
+    apply(&mut state, shape);
+    let count = shape.all_instances();
+    let what =
+        format!("{} services of {} on {} nodes", shape.services, shape.instances, shape.nodes);
+    let (cold_ms, cold) = taken(|| plan(&state, &observed, NOW));
+    assert_eq!(placed(&cold), count, "all find a place");
+    let per_second = |ms: f64| count as f64 * 1_000.0 / ms;
+    let least = || json!({ "min": PLACED_PER_SECOND_MIN });
+    figure(&format!("placed: {what}"), "1/s", per_second(cold_ms), Value::Null, least());
+    let (adopt_ms, adopted) = taken(|| adopt(&state, &cold));
+    figure(&format!("adopted: {what}"), "1/s", per_second(adopt_ms), Value::Null, least());
+    state = adopted;
+    run_all(&state, &mut observed);
+    let arrived = plan(&state, &observed, NOW);
+    (adopt(&state, &arrived), observed)
+}
+
+/// What plans cost while a thousand services find no node.
+fn blocked() {
+    let (mut state, observed) = cluster(Shape { nodes: 10_000, services: 1_000, instances: 100 });
+    let documents = (0..1_000).map(|i| service(&format!("/big-{i}"), 3, 1_000.0, 256));
+    state.apply(Command::Apply(documents.collect()), NOW).expect("it is applied");
+    state = adopt(&state, &plan(&state, &observed, NOW));
+    let mut agenda = Agenda::everything();
+    let (blocked_ms, blocked) = taken(|| agenda.plan(&state, &observed, NOW));
+    assert_eq!((blocked.steps.len(), blocked.waits.len()), (0, 1_000));
+    time("1000 services that no node can take", blocked_ms, BLOCKED_MS_MAX);
+}
+
+/// What plans cost while nothing is to be done, and while one service has something to do.
+fn rest(shape: &str, state: &State, observed: &Observed) {
+    let (rest_ms, plan_at_rest) = taken(|| plan(state, observed, NOW));
+    assert!(plan_at_rest.steps.is_empty() && plan_at_rest.waits.is_empty());
+    let is_many = state.services().count() > 10_000;
+    let max = if is_many { REST_OF_MANY_MS_MAX } else { REST_MS_MAX };
+    time(&format!("no-op plan of everything, {shape}"), rest_ms, max);
+    let mut agenda = Agenda::everything();
+    agenda.plan(state, observed, NOW);
+    let (agenda_ms, _) = taken(|| agenda.plan(state, observed, NOW));
+    time(&format!("no-op plan of an agenda, {shape}"), agenda_ms, REST_MS_MAX);
+    let service = state.services().next().expect("there are services").id.clone();
+    let mut observed = observed.clone();
+    let mut status = Status::new(Phase::Running, NOW);
+    status.healthy = Some(false);
+    observed.set_status(&InstanceId::new(service.clone(), 0, 1), status);
+    let (one_ms, one) = taken(|| {
+        agenda.touch(&service);
+        agenda.plan(state, &observed, NOW)
+    });
+    assert_eq!(placed(&one), 1);
+    time(&format!("one unhealthy instance, {shape}"), one_ms, REST_MS_MAX);
+}
+
+/// The one call whose instructions are counted.
+#[inline(never)]
+fn counted(what: &mut dyn FnMut()) {
+    what();
+}
+
+fn count_cold() {
+    let (mut state, observed) = cluster(COUNTED);
+    apply(&mut state, COUNTED);
+    counted(&mut || assert_eq!(placed(&plan(&state, &observed, NOW)), COUNTED.all_instances()));
+}
+
+fn count_rest() {
+    let (mut state, mut observed) = cluster(COUNTED);
+    apply(&mut state, COUNTED);
+    state = adopt(&state, &plan(&state, &observed, NOW));
+    run_all(&state, &mut observed);
+    state = adopt(&state, &plan(&state, &observed, NOW));
+    counted(&mut || assert!(plan(&state, &observed, NOW).steps.is_empty()));
+}
+
+/// The milliseconds of processor time that something takes, over as many runs as it takes for them
+/// to be known well, and what the last run made.
+fn taken<T>(mut what: impl FnMut() -> T) -> (f64, T) {
+    let (began, mut runs) = (cpu_ms(), 0.0);
+    loop {
+        let made = black_box(what());
+        runs += 1.0;
+        let taken = cpu_ms() - began;
+        if taken >= LASTING_MS {
+            return (taken / runs, made);
+        }
+    }
+}
+
+/// The processor time that this thread, the only one, has used. The kernel is up to 4 ms late.
+fn cpu_ms() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/schedstat").expect("Linux tells");
+    let nanoseconds = stat.split(' ').next().and_then(|first| first.parse::<f64>().ok());
+    nanoseconds.expect("a number") / 1e6
+}
+
+fn time(what: &str, ms: f64, max: f64) {
+    figure(what, "ms", ms, Value::Null, json!({ "max": max }));
+}
+
+fn figure(what: &str, unit: &str, ours: f64, peer: Value, limit: Value) {
+    let figure =
+        json!({ "figure": what, "unit": unit, "ours": ours, "peer": peer, "limit": limit });
+    println!("{figure}");
+}

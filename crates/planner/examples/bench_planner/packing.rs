@@ -1,0 +1,95 @@
+//! How full a cluster gets before the first instance finds no node, beside first-fit-decreasing.
+//!
+//! Instances of mixed sizes come one after the other, each a service of its own, and none ever
+//! moves. First-fit-decreasing is told all of them beforehand: it packs as many of the same
+//! sequence as it can with every larger one put before every smaller one. Nobody who places what
+//! comes as it comes can be expected to reach it; the distance is what is measured.
+
+use model::{Bytes, Command, Cpu, Resources, State};
+use muster_planner::Agenda;
+
+use super::cluster::{NOW, adopt, join, placed, service};
+
+const NODES: usize = 100;
+const CAPACITY: Resources = Resources { cpu: Cpu(16_000), memory: Bytes::mib(65_536) };
+
+/// What instances need, in thousandths of a core and MiB: mostly small, some large.
+const SIZES: [(u32, u64); 8] = [
+    (100, 128),
+    (250, 512),
+    (250, 2_048),
+    (500, 1_024),
+    (1_000, 4_096),
+    (2_000, 4_096),
+    (2_000, 12_288),
+    (4_000, 16_384),
+];
+
+/// The share of the scarcer resource in use when the first instance finds no node: ours, and
+/// first-fit-decreasing's.
+pub(crate) fn shares() -> (f64, f64) {
+    let sizes: Vec<(u32, u64)> = sequence().take(NODES * 40).collect();
+    let ours = until_refused(&sizes);
+    let peer = most_by_first_fit_decreasing(&sizes);
+    (share(&sizes[..ours]), share(&sizes[..peer]))
+}
+
+/// Sizes in an order that looks like none and is the same each time.
+fn sequence() -> impl Iterator<Item = (u32, u64)> {
+    let mut word: u64 = 0x9e37_79b9_7f4a_7c15;
+    std::iter::repeat_with(move || {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        SIZES[(word >> 32) as usize % SIZES.len()]
+    })
+}
+
+fn share(sizes: &[(u32, u64)]) -> f64 {
+    let cpu: u64 = sizes.iter().map(|(cpu, _)| u64::from(*cpu)).sum();
+    let memory: u64 = sizes.iter().map(|(_, mebibytes)| *mebibytes << 20).sum();
+    let all = NODES as u64;
+    let of = |used: u64, one: u64| used as f64 / (one * all) as f64;
+    of(cpu, CAPACITY.cpu.0.into()).max(of(memory, CAPACITY.memory.0))
+}
+
+/// So many of the sequence find a node as they come.
+fn until_refused(sizes: &[(u32, u64)]) -> usize {
+    let mut state = State::new();
+    let mut observed =
+        model::Observed { since: NOW, lost_after: model::Millis::secs(30), ..Default::default() };
+    (0..NODES).for_each(|i| join(&mut state, &mut observed, i, CAPACITY));
+    let mut agenda = Agenda::everything();
+    for (i, (cpu, mebibytes)) in sizes.iter().enumerate() {
+        let document = service(&format!("/s-{i}"), 1, f64::from(*cpu) / 1_000.0, *mebibytes);
+        let applied = state.apply(Command::Apply(vec![document]), NOW).expect("it is applied");
+        drop(applied);
+        agenda.touch(&format!("/s-{i}").parse().expect("a path"));
+        let plan = agenda.plan(&state, &observed, NOW);
+        if placed(&plan) == 0 {
+            return i;
+        }
+        state = adopt(&state, &plan);
+    }
+    sizes.len()
+}
+
+/// The most of the sequence that first-fit-decreasing finds nodes for.
+fn most_by_first_fit_decreasing(sizes: &[(u32, u64)]) -> usize {
+    (1..=sizes.len()).take_while(|count| fits(&sizes[..*count])).last().unwrap_or(0)
+}
+
+fn fits(sizes: &[(u32, u64)]) -> bool {
+    let mut sizes: Vec<(u64, u64)> =
+        sizes.iter().map(|(cpu, mebibytes)| (u64::from(*cpu), mebibytes << 20)).collect();
+    let (cpu_all, memory_all) = (u64::from(CAPACITY.cpu.0), CAPACITY.memory.0);
+    // The larger of the two shares says how large an instance is.
+    sizes.sort_by_key(|(cpu, memory)| {
+        std::cmp::Reverse(((cpu << 20) / cpu_all).max((memory << 10) / (memory_all >> 10)))
+    });
+    let mut free = vec![(cpu_all, memory_all); NODES];
+    sizes.iter().all(|(cpu, memory)| {
+        let node = free.iter_mut().find(|(c, m)| c >= cpu && m >= memory);
+        node.map(|(c, m)| (*c -= cpu, *m -= memory)).is_some()
+    })
+}
