@@ -298,3 +298,24 @@ fn free_ports(node: &NodeUse, id: &InstanceId, spec: &Spec) -> Vec<u16> {
     }
     ports
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::hash;
+
+    #[test]
+    fn the_search_for_ports_starts_where_fnv_says_and_apart_for_each_attempt() {
+        // From the test vectors of FNV's authors.
+        for (text, expected) in [
+            ("", 0xcbf2_9ce4_8422_2325),
+            ("a", 0xaf63_dc4c_8601_ec8c),
+            ("foobar", 0x8594_4171_f739_67e8),
+        ] {
+            assert_eq!(hash(text), expected, "{text}");
+        }
+        let starts = (1..=8).map(|attempt| hash(&format!("/web~0.{attempt}")) % 12_000);
+        assert_eq!(starts.collect::<BTreeSet<_>>().len(), 8);
+    }
+}
