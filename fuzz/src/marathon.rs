@@ -24,7 +24,8 @@ pub(crate) fn app(input: &[u8]) {
     let file = parse("shown", &shown).map(|parsed| {
         parsed.documents.into_iter().map(|located| located.document).collect::<Vec<_>>()
     });
-    assert_eq!(file, Ok(vec![Document::Service(Box::new(spec))]), "a file says the same: {shown}");
+    let document = Document::Foreign(Box::new(spec), app.source());
+    assert_eq!(file, Ok(vec![document]), "a file says the same: {shown}");
     let _ = read_app(input, Some("/in/a/group")).map_err(|rejected| refused(&rejected));
 }
 
