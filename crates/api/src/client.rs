@@ -57,7 +57,7 @@ pub enum Error {
 
 /// An answer that takes longer to begin is not waited for: a server that stands still would keep
 /// whoever asks for ever.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// A client of one server (or of an agent's log API).
 #[derive(Debug, Clone)]

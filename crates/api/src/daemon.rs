@@ -64,6 +64,13 @@ pub enum Assigned {
 pub struct Report {
     /// The node.
     pub node: NodeId,
+    /// Tells apart the lives of agents: what one says of another's is not believed.
+    #[serde(default)]
+    pub life: u64,
+    /// Rises with each report of that life, from 1. A report that arrives after a later one is
+    /// not listened to. Reports without numbers, of older agents, are taken as they come.
+    #[serde(default)]
+    pub number: u64,
     /// The generation of assignments it follows.
     pub generation: u64,
     /// Whether `instances` is all there is. Each connection's first report is whole.

@@ -100,19 +100,21 @@ impl World {
 
     /// A driver tells its agent something, if there is one to be told.
     pub(crate) fn driver_tells(&mut self, node: &NodeId, kind: Kind, told: Told) {
+        // What a driver sees of others it tells once it has looked; what becomes of a start it tells
+        // whoever has asked for it.
+        let is_answer = matches!(told, Told::NotStarted { .. } | Told::Misplaced { .. });
         let agent = self.hosts[node].agent.as_ref();
-        let Some(agent) = agent.filter(|agent| agent.adopted.contains(&kind)) else { return };
+        let Some(agent) = agent.filter(|a| is_answer || a.adopted.contains(&kind)) else { return };
         let life = agent.life;
         self.agent_takes(node, life, Event::Told(told));
     }
 
-    /// The Docker daemon of a node goes away, or is back.
-    pub(crate) fn docker_goes(&mut self, node: &NodeId, away: bool) {
-        self.host(node).machine.docker_is_away = away;
+    /// A driver cannot work any more, or can again.
+    pub(crate) fn driver_looks_again(&mut self, node: &NodeId, driver: Kind) {
         let Some(agent) = &mut self.host(node).agent else { return };
-        agent.adopted.retain(|kind| *kind != Kind::Docker);
+        agent.adopted.retain(|kind| *kind != driver);
         let life = agent.life;
-        self.agent_adopts(node, life, Kind::Docker);
+        self.agent_adopts(node, life, driver);
     }
 
     pub(crate) fn agent_connects(&mut self, node: &NodeId, life: Life) {
@@ -159,7 +161,7 @@ impl World {
                 let Some(stream) = self.streams.get_mut(&conn) else {
                     return self.agent_retries(node, life);
                 };
-                stream.life = life;
+                stream.life = Some(life);
                 if let Some(agent) = self.agent(node, life) {
                     agent.conn = Some(conn);
                     agent.connecting = false;

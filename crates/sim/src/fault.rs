@@ -181,9 +181,9 @@ impl World {
         host.machine.lose_power();
         if wiped {
             host.memory = Default::default();
-            host.machine.forget();
-            self.forget_phases(&node);
         }
+        // What its agent knew last it may not have written down.
+        self.forget_phases(&node);
         self.queue.after(span, Happening::FaultEnds(Ending::Powered(Some(node))));
     }
 

@@ -118,7 +118,7 @@ impl World {
                 let Some(stream) = self.streams.get_mut(&conn) else {
                     return self.gateway_connects_again(node, life);
                 };
-                stream.life = life;
+                stream.life = Some(life);
                 if let Some(gateway) = self.gateway(node, life) {
                     gateway.conn = Some(conn);
                     gateway.connect_retry_ms = RETRY_MS.0;

@@ -82,33 +82,48 @@ impl Machine {
         held
     }
 
-    /// Everything stops at once.
+    /// Everything stops at once. What was started last its agent may not have written down.
     pub(crate) fn lose_power(&mut self) {
         self.runs.clear();
-    }
-
-    /// Its disk is gone: nobody remembers what was there.
-    pub(crate) fn forget(&mut self) {
         self.numbers.clear();
     }
 
     /// What a driver finds when it looks.
     pub(crate) fn found(&self, kind: Kind) -> Vec<Found> {
         let of_kind = self.runs.iter().filter(|(_, run)| run.kind() == kind);
-        let found = of_kind.filter_map(|(instance, run)| {
+        let found = of_kind.map(|(instance, run)| {
             let exit = match &run.stage {
-                Stage::Starting => return None,
-                Stage::Up | Stage::Stopping => None,
+                Stage::Starting | Stage::Up | Stage::Stopping => None,
                 Stage::Ended(exit) => Some(exit.clone()),
             };
             let (instance, number) = (instance.clone(), run.number);
-            Some(Found { instance, run: number, started_at: run.started_at, exit })
+            Found { instance, run: number, started_at: run.started_at, exit }
         });
         found.collect()
     }
 }
 
 impl World {
+    /// The Docker daemon of a node goes away, or is back. What was being started has started or
+    /// has not: nobody can say.
+    pub(crate) fn docker_goes(&mut self, node: &NodeId, away: bool) {
+        self.host(node).machine.docker_is_away = away;
+        let runs = self.hosts[node].machine.runs.iter();
+        let starting = runs.filter(|(_, run)| run.kind() == Kind::Docker);
+        let starting = starting.filter(|(_, run)| away && run.stage == Stage::Starting);
+        let starting: Vec<_> = starting.map(|(id, run)| (id.clone(), run.number)).collect();
+        for (instance, run) in starting {
+            if self.rng.bool() {
+                self.host(node).machine.runs.remove(&instance);
+                self.host(node).machine.numbers.remove(&(instance.clone(), run));
+            }
+            let message = "the Docker daemon does not answer".into();
+            let told = Told::NotStarted { instance, run, message, driver_away: true };
+            self.driver_tells(node, Kind::Docker, told);
+        }
+        self.driver_looks_again(node, Kind::Docker);
+    }
+
     /// A driver is to start a run.
     pub(crate) fn run_is_wanted(&mut self, node: &NodeId, seed: Seed) {
         let Seed { instance, run, spec, ports, .. } = seed;

@@ -205,7 +205,9 @@ impl World {
     fn open_stream(&mut self, from: &Place, rpc: Rpc, to: Process, told: Told) {
         let conn = self.number();
         // Its reader makes it its own when the answer comes.
-        self.streams.insert(conn, Stream { to, life: 0, lines: Default::default() });
+        let opened_at = self.now();
+        let stream = Stream { to, life: None, opened_at, lines: Default::default() };
+        self.streams.insert(conn, stream);
         let Some(running) = &mut self.server.running else { return };
         let life = running.life;
         running.streams.insert(conn, told);
@@ -310,6 +312,9 @@ impl World {
         let Some(running) = &mut self.server.running else { return };
         match effect {
             Effect::Store(batch) => {
+                let (before, after) = (running.core.snapshot(), running.core.proposed().clone());
+                self.laws_of_decision(&before, &after, now);
+                let Some(running) = &mut self.server.running else { return };
                 running.storing = Some(persist::txn(batch).expect("a batch can be written"));
                 let span = if self.chance(20) { 400 } else { 12 };
                 let span = self.rng.u64(1..span);
@@ -337,8 +342,9 @@ impl World {
                 });
             }
             Effect::Publish(snapshot) => {
-                let before = std::mem::replace(&mut running.snapshot, snapshot);
-                self.laws_of_change(&before, now);
+                running.snapshot = snapshot;
+                let state = running.snapshot.state.clone();
+                self.law_of_promises(&state);
             }
             Effect::Tell(event) => {
                 let line = format!(

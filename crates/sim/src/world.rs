@@ -91,7 +91,9 @@ pub(crate) enum Line {
 /// A stream from the server to a daemon: its lines come in their order, or not at all.
 pub(crate) struct Stream {
     pub(crate) to: Process,
-    pub(crate) life: Life,
+    /// The life of its reader, once that knows of it.
+    pub(crate) life: Option<Life>,
+    pub(crate) opened_at: Moment,
     pub(crate) lines: std::collections::VecDeque<Line>,
 }
 
@@ -380,7 +382,15 @@ impl World {
 
     fn line(&mut self, conn: Conn) {
         let Some(stream) = self.streams.get_mut(&conn) else { return };
-        let (to, life) = (stream.to.clone(), stream.life);
+        let to = stream.to.clone();
+        let Some(life) = stream.life else {
+            // Its lines come after the answer that opens it, if that ever comes.
+            match stream.opened_at + ANSWER_MAX_MS < self.queue.now() {
+                true => drop(self.streams.remove(&conn)),
+                false => self.queue.after(5, Happening::Line(conn)),
+            }
+            return;
+        };
         let place = match &to {
             Process::Agent(node) | Process::Gateway(node) => Place::Node(node.clone()),
             Process::Server => Place::Server,

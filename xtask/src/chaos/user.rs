@@ -178,7 +178,8 @@ impl User {
         // Of older ones, only those are kept that something runs.
         let mut numbers: Vec<_> = revisions.iter().map(number).collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
-        let oldest = *numbers.iter().take(REVISIONS_KEPT).next_back().context("it has revisions")?;
+        let oldest =
+            *numbers.iter().take(REVISIONS_KEPT).next_back().context("it has revisions")?;
         let newest = view["revision"].as_u64().context("its revision")?;
         for (revision, written) in writes.range(oldest..) {
             let found = revisions.iter().find(|found| number(found) == *revision);

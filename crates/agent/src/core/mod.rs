@@ -167,6 +167,10 @@ pub struct Core {
     /// The last of them has ended.
     is_cleared: bool,
     reporter: Reporter,
+    /// When this agent began, by its own clock: its life.
+    began_at: Timestamp,
+    /// How many reports it has made.
+    reports: u64,
     /// When instances want to be looked at, in order, and for each.
     wakes: BTreeSet<(Timestamp, InstanceId)>,
     wake_of: BTreeMap<InstanceId, Timestamp>,
@@ -195,6 +199,8 @@ impl Core {
             unwanted: BTreeSet::new(),
             is_cleared: false,
             reporter: Reporter::default(),
+            began_at: now,
+            reports: 0,
             wakes: BTreeSet::new(),
             wake_of: BTreeMap::new(),
             woken_at: None,
@@ -395,6 +401,7 @@ impl Core {
             self.change_all(None, now, effects, |_| {});
         }
         if let Some(due) = self.reporter.due(now) {
+            self.reports += 1;
             effects.push(Effect::Report(self.report(&due)));
         }
         if std::mem::take(&mut self.memory_changed) {
@@ -419,6 +426,8 @@ impl Core {
         };
         Report {
             node: self.node.clone(),
+            life: self.began_at.0,
+            number: self.reports,
             generation: self.generation,
             whole: *due == Due::Whole,
             instances,

@@ -130,6 +130,8 @@ pub struct Core {
     /// `durable` and the batch under way.
     state: State,
     observed: Observed,
+    /// The life of each agent, and the number of its last report.
+    heard: BTreeMap<NodeId, (u64, u64)>,
     agenda: Agenda,
     /// Something has happened since the last planning.
     due: bool,
@@ -199,6 +201,7 @@ impl Core {
                 lost_after,
                 ..Observed::default()
             },
+            heard: BTreeMap::new(),
             agenda: Agenda::everything(),
             due: true,
             wake_at: None,
@@ -230,6 +233,11 @@ impl Core {
             routes: Arc::clone(&self.routes),
             failed: Arc::clone(&self.failed),
         }
+    }
+
+    /// What is durable, and what is about to be.
+    pub fn proposed(&self) -> &State {
+        &self.state
     }
 
     /// Takes in what has happened and says what is to be done.

@@ -34,8 +34,16 @@ impl Core {
         let node = report.node;
         let placed = self.calling(&node, "agent")?;
         let known = self.observed.agents.get(&node).copied();
+        let (life, last) = self.heard.get(&node).copied().unwrap_or((report.life, 0));
+        if life == report.life && report.number <= last && report.number > 0 {
+            // Overtaken on its way: what it says was so before what is known.
+            return Ok(ReportReply { tell_all: known.is_some_and(|agent| !agent.told_all) });
+        }
+        self.heard.insert(node.clone(), (report.life, report.number));
         let was_lost = known.is_some() && self.observed.is_lost(&node, now);
-        let told_all = report.whole || known.is_some_and(|agent| agent.told_all);
+        // Another life's whole truth was another one.
+        let knew_all = life == report.life && known.is_some_and(|agent| agent.told_all);
+        let told_all = report.whole || knew_all;
         self.observed.agents.insert(node.clone(), Agent { seen_at: now, told_all });
         if was_lost || known.is_none_or(|agent| agent.told_all != told_all) {
             // Everything that was planned without knowing this node may look different now.

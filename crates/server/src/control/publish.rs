@@ -57,6 +57,7 @@ impl Core {
 
     fn forget_node(&mut self, node: &NodeId) {
         self.observed.agents.remove(node);
+        self.heard.remove(node);
         self.observed.gateways.remove(node);
         if self.failed.keys().any(|(_, at)| at == node) {
             Arc::make_mut(&mut self.failed).retain(|(_, at), _| at != node);

@@ -119,7 +119,9 @@ impl Server {
     ) -> Result<serde_json::Value, Error> {
         let node: NodeId = node.parse().unwrap();
         let path = path::with(path::NODE_REPORT, node.as_str());
-        self.client.post(&path, &Report { node, generation: 0, whole, instances }).await
+        self.client
+            .post(&path, &Report { node, life: 0, number: 0, generation: 0, whole, instances })
+            .await
     }
 
     /// Sends a request as it is; returns the status and the body.
@@ -191,7 +193,7 @@ pub(crate) fn refused<T: std::fmt::Debug>(outcome: Result<T, Error>) -> ErrorBod
 
 /// Waits for something that comes soon, or not at all.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), what).await.expect("it takes too long")
+    tokio::time::timeout(Duration::from_secs(60), what).await.expect("it takes too long")
 }
 
 /// An instance that runs and passes everything.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{Goal, NodeId, Observed, Seat, Service, Share, State, Timestamp};
+use model::{Goal, Leave, NodeId, Observed, Seat, Service, Share, State, Timestamp};
 use server::control::Snapshot;
 
 use crate::user::{MAX_OVER, MIN_HEALTHY};
@@ -68,26 +68,23 @@ fn rank(goal: &Goal) -> u8 {
 }
 
 impl World {
-    /// Readers see something else than before: whatever was made durable meanwhile is lawful.
-    pub(crate) fn laws_of_change(&mut self, before: &Snapshot, now: Timestamp) {
-        let Some(running) = &self.server.running else { return };
-        let after = running.snapshot.clone();
-        if before.state.meta() != after.state.meta() || !same(&before.state, &after.state) {
-            let violations = after.state.violations();
-            self.law_of_violations(&violations);
-            self.law_of_promises(&after.state);
+    /// Something has been decided, by what is known now, and is about to be made durable.
+    pub(crate) fn laws_of_decision(&mut self, before: &Snapshot, after: &State, now: Timestamp) {
+        let violations = after.violations();
+        if !violations.is_empty() {
+            self.breach("invariants", format!("{violations:?}"));
         }
-        for service in after.state.services() {
+        for service in after.services() {
             let Some(was) = before.state.service(&service.id) else { continue };
             if std::sync::Arc::ptr_eq(was, service) {
                 continue;
             }
             self.law_of_goals(was, service);
-            self.law_of_budget(before, &after, was, service, now);
-            self.law_of_stopping(&after, was, service, now);
+            self.law_of_budget(&before.observed, was, service, now);
+            self.law_of_stopping(&before.observed, was, service, now);
         }
         for deployment in before.state.deployments().filter(|d| d.stage.is_over()) {
-            let now = after.state.deployment(deployment.id);
+            let now = after.deployment(deployment.id);
             if now.is_some_and(|now| now.stage != deployment.stage) {
                 let (id, stage) = (deployment.id, &deployment.stage);
                 self.breach("outcomes stay", format!("{id} was {stage:?}"));
@@ -106,12 +103,11 @@ impl World {
         }
     }
 
-    /// A service has no fewer healthy instances than its budget says by what was decided, and no
+    /// A service has no fewer healthy instances than its budget says by what is decided, and no
     /// more live ones.
     fn law_of_budget(
         &mut self,
-        before: &Snapshot,
-        after: &Snapshot,
+        observed: &Observed,
         was: &Service,
         service: &Service,
         now: Timestamp,
@@ -120,41 +116,26 @@ impl World {
         if was.target != service.target || service.removing {
             return;
         }
-        // What was observed when this was decided is not known any more; both are, before and
-        // after, and what an instance was at either time is in its favour.
-        let served: BTreeSet<Seat> = was
-            .placements
-            .keys()
-            .copied()
-            .filter(|s| serves(&after.observed, now, was, *s))
-            .collect();
-        let serves_now = service
-            .placements
-            .keys()
-            .copied()
-            .filter(|s| serves(&after.observed, now, service, *s));
-        let has = serves_now.count() as u32;
-        let told = |seat: &Seat| {
-            let went = !service.placements.get(seat).is_some_and(|p| p.is_wanted());
-            let by_user = service.placements.get(seat).is_some_and(|placement| {
-                let (Goal::Drain { why, .. } | Goal::Stop { why }) = placement.goal else {
-                    return false;
-                };
-                why == model::Leave::Asked
-            });
-            went && !by_user && serves(&before.observed, now, was, *seat)
+        let id = &service.id;
+        let serving = |service: &Service| -> BTreeSet<Seat> {
+            let seats = service.placements.keys().copied();
+            seats.filter(|seat| serves(observed, now, service, *seat)).collect()
         };
-        let let_go = served.iter().filter(|seat| told(seat)).count() as u32;
+        let (had, has) = (serving(was), serving(service));
+        let by_user = |seat: &&Seat| {
+            let goal = service.placements.get(*seat).map(|placement| &placement.goal);
+            matches!(goal, Some(Goal::Drain { why, .. } | Goal::Stop { why }) if *why == Leave::Asked)
+        };
+        let let_go = had.difference(&has).filter(|seat| !by_user(seat)).count();
         let floor = floor(service);
-        if let_go > 0 && has < floor {
-            let id = &service.id;
+        if let_go > 0 && (has.len() as u32) < floor {
+            let has = has.len();
             let how = format!("{id}: {let_go} let go, {has} of at least {floor} serve");
             self.breach("never fewer healthy than the budget says", how);
         }
         let came = service.placements.keys().any(|seat| !was.placements.contains_key(seat));
-        let (live, ceiling) = (live(&after.observed, now, service), ceiling(service));
+        let (live, ceiling) = (live(observed, now, service), ceiling(service));
         if came && live > ceiling {
-            let id = &service.id;
             let how = format!("{id}: {live} live of at most {ceiling}");
             self.breach("never more live than the budget says", how);
         }
@@ -171,19 +152,6 @@ impl World {
             let holds = holds.collect::<Vec<_>>().join(", ");
             let how = format!("{node} has {} cpus, {} are held: {holds}", has.cpu, held.cpu);
             self.breach("no node over capacity", how);
-        }
-    }
-}
-
-/// Whether two states have the same services. Others than these keep no laws that a change of
-/// them could break.
-fn same(a: &State, b: &State) -> bool {
-    let (mut a, mut b) = (a.services(), b.services());
-    loop {
-        match (a.next(), b.next()) {
-            (None, None) => return true,
-            (Some(a), Some(b)) if std::sync::Arc::ptr_eq(a, b) => {}
-            _ => return false,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What gateways are told, and that nothing is stopped under a request.
 
-use model::{Goal, InstanceId, NodeId, RouteTable, Seat, Service, Timestamp};
-use server::control::Snapshot;
+use model::{Goal, InstanceId, NodeId, Observed, RouteTable, Seat, Service, Timestamp};
 
 use crate::gateway::has;
 use crate::world::World;
@@ -32,7 +31,7 @@ impl World {
     /// anything under way there, or the time for that is over.
     pub(crate) fn law_of_stopping(
         &mut self,
-        after: &Snapshot,
+        observed: &Observed,
         was: &Service,
         service: &Service,
         now: Timestamp,
@@ -41,11 +40,11 @@ impl World {
             let before = was.placements.get(seat);
             let stops = matches!(placement.goal, Goal::Stop { .. })
                 && before.is_some_and(|before| !matches!(before.goal, Goal::Stop { .. }));
-            if !stops || self.is_excused(after, service, *seat, before.map(|b| &b.goal), now) {
+            if !stops || self.is_excused(observed, service, *seat, before.map(|b| &b.goal), now) {
                 continue;
             }
             let instance = InstanceId { service: service.id.clone(), seat: *seat };
-            if let Some(node) = self.gateway_that_uses(after, &instance, now) {
+            if let Some(node) = self.gateway_that_uses(observed, &instance, now) {
                 let how = format!("{instance} is told to stop while the gateway on {node} uses it");
                 self.breach("nothing is stopped under a request", how);
             }
@@ -55,16 +54,15 @@ impl World {
     /// Whether the time for its requests is over.
     fn is_excused(
         &self,
-        after: &Snapshot,
+        observed: &Observed,
         service: &Service,
         seat: Seat,
         before: Option<&Goal>,
         now: Timestamp,
     ) -> bool {
         let placement = &service.placements[&seat];
-        let status = after.observed.status(&service.id, seat);
+        let status = observed.status(&service.id, seat);
         let over = match before {
-            // A write takes a while: what was not over when it was decided may be over now.
             Some(Goal::Drain { until, .. }) => *until <= now,
             _ => service.drain(placement.revision).0 == 0,
         };
@@ -73,14 +71,14 @@ impl World {
 
     fn gateway_that_uses(
         &self,
-        after: &Snapshot,
+        observed: &Observed,
         instance: &InstanceId,
         now: Timestamp,
     ) -> Option<NodeId> {
         let users = self.hosts.iter().filter(|(node, host)| {
             let Some(gateway) = &host.gateway else { return false };
             // What a gateway does of which nobody has heard for so long, nobody waits for.
-            let answers = after.observed.gateways.get(*node).is_some_and(|told| {
+            let answers = observed.gateways.get(*node).is_some_and(|told| {
                 now.since(told.seen_at).0 + 1_000 < model::GATEWAY_SILENCE_MAX.0
             });
             let tables = gateway.threads.iter().flatten();

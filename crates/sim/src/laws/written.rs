@@ -1,6 +1,6 @@
 //! What users were told is done, is done: whatever has died since.
 
-use model::{State, Violation};
+use model::State;
 
 use crate::world::World;
 
@@ -36,12 +36,6 @@ impl World {
         }
         if !broken.is_empty() {
             self.breach("no acknowledged write is lost", broken.join("; "));
-        }
-    }
-
-    pub(crate) fn law_of_violations(&mut self, violations: &[Violation]) {
-        if !violations.is_empty() {
-            self.breach("invariants", format!("{violations:?}"));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use api::{GatewayReport, Report};
-use model::{Command, Deployment, Millis, NodeId, Registration, Stage, Steer, Timestamp};
+use model::{Command, Deployment, Millis, NodeId, Registration, Stage, Status, Steer, Timestamp};
 
 use super::super::record::Record;
 use super::super::{Answer, Effect, Event, Trouble};
@@ -58,6 +58,8 @@ fn a_start_reported_by_a_clock_that_is_ahead_counts_from_when_it_was_heard_of() 
     for _ in 0..2 {
         let report = Report {
             node: world.agents[agent].node.clone(),
+            life: 0,
+            number: 0,
             generation: 0,
             whole: false,
             instances: vec![(instance.clone(), status.clone())],
@@ -137,7 +139,8 @@ fn what_is_published_after_the_lead_was_taken_anew_is_of_its_epoch() {
 fn a_sign_of_life_costs_nothing() {
     let mut world = settled();
     let node: NodeId = world.agents[0].node.clone();
-    let report = Report { node, generation: 0, whole: false, instances: Vec::new() };
+    let report =
+        Report { node, life: 0, number: 0, generation: 0, whole: false, instances: Vec::new() };
     let mut effects = world.core.handle(Event::Report { ticket: 1, report }, world.at());
     effects.extend(world.core.handle(Event::Turn, world.at()));
     let costs = |effect: &Effect| !matches!(effect, Effect::Answer { .. } | Effect::WakeAt(_));
@@ -148,7 +151,14 @@ fn a_sign_of_life_costs_nothing() {
 fn strangers_leave_nothing_behind() {
     let mut world = settled();
     let node: NodeId = "stranger".parse().unwrap();
-    let report = Report { node: node.clone(), generation: 0, whole: true, instances: Vec::new() };
+    let report = Report {
+        node: node.clone(),
+        life: 0,
+        number: 0,
+        generation: 0,
+        whole: true,
+        instances: Vec::new(),
+    };
     let generation = u64::MAX;
     let of_gateway =
         GatewayReport { node: node.clone(), generation, busy: [].into(), failed: Vec::new() };
@@ -254,4 +264,33 @@ fn a_gateway_that_has_just_registered_is_waited_for() {
     world.switch(0, false);
     world.store(true);
     world.arrive();
+}
+
+#[test]
+fn a_report_that_was_overtaken_on_its_way_is_not_believed() {
+    let mut world = settled();
+    let agent = world.agents.iter().position(|agent| !agent.instances.is_empty()).unwrap();
+    let (instance, local) = world.agents[agent].instances.iter().next().unwrap();
+    let (instance, status) = (instance.clone(), local.status.clone());
+    let node = world.agents[agent].node.clone();
+    let mut tell = |life: u64, number: u64, whole: bool, run: u32| {
+        let status = Status { run, ..status.clone() };
+        let instances = vec![(instance.clone(), status)];
+        let report = Report { node: node.clone(), life, number, generation: 0, whole, instances };
+        let ticket = world.ticket();
+        let at = world.at();
+        let mut effects = world.core.handle(Event::Report { ticket, report }, at);
+        let reply = effects.pop();
+        let Some(Effect::Answer { answer: Answer::Report(Ok(reply)), .. }) = reply else {
+            panic!("a report is answered: {reply:?}");
+        };
+        let known = world.core.observed.status(&instance.service, instance.seat);
+        (known.map(|status| status.run), reply.tell_all)
+    };
+    assert_eq!(tell(7, 1, true, 5), (Some(5), false));
+    assert_eq!(tell(7, 3, false, 6), (Some(6), false));
+    assert_eq!(tell(7, 2, false, 5), (Some(6), false), "it comes late");
+    assert_eq!(tell(7, 3, false, 5), (Some(6), false), "it comes twice");
+    assert_eq!(tell(8, 1, false, 7).1, true, "what another life did not tell is not known");
+    assert_eq!(tell(8, 2, true, 7), (Some(7), false));
 }

@@ -421,7 +421,14 @@ impl World {
             agent.instances.iter().filter(|(id, _)| agent.whole || agent.changed.contains(*id));
         let instances = told.map(|(id, local)| (id.clone(), local.status.clone())).collect();
         let node = agent.node.clone();
-        let report = Report { node: node.clone(), generation: 0, whole: agent.whole, instances };
+        let report = Report {
+            node: node.clone(),
+            life: 0,
+            number: 0,
+            generation: 0,
+            whole: agent.whole,
+            instances,
+        };
         let is_known = self.core.durable.node(&node).is_some_and(|n| n.node.capacity.is_some());
         if is_known {
             agent.whole = false;
