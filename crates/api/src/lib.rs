@@ -1,7 +1,8 @@
 //! The wire of Muster: what the daemons and the command line say to each other, and how.
 //!
 //! Only this crate knows the paths and the JSON of the native API. `document` has what people ask
-//! and are told, `daemon` what agents and gateways tell and are told, `path` where, `client` a
+//! and are told, `daemon` what agents and gateways tell and are told, `state` all that a server knows,
+//! `path` where, `client` a
 //! typed client for all of it. Every answer that is not 2xx carries an [`ErrorBody`].
 
 mod client;
@@ -9,6 +10,7 @@ mod daemon;
 mod document;
 mod error;
 pub mod path;
+mod state;
 
 pub use client::{Client, Error, Lines};
 pub use daemon::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
@@ -19,3 +21,4 @@ pub use document::{
     WaitView, Wave,
 };
 pub use error::{Detail, ErrorBody, ErrorCode};
+pub use state::{ClusterState, ObservedState};

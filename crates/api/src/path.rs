@@ -24,6 +24,8 @@ pub const NODES: &str = "/v1/nodes";
 pub const NODE: &str = "/v1/nodes/{node}";
 /// `POST` a `model::Availability`.
 pub const NODE_AVAILABILITY: &str = "/v1/nodes/{node}/availability";
+/// `GET` the `ClusterState`: all that is stored and observed.
+pub const STATE: &str = "/v1/state";
 /// `POST` a `model::Registration`: a daemon introduces its node.
 pub const REGISTER: &str = "/v1/register";
 /// `GET` a stream of `Assignments`, a line each.

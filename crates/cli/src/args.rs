@@ -7,7 +7,7 @@ use crate::demo;
 use crate::exit;
 use crate::output::screen::{ColorWhen, Format};
 use crate::verbs::{
-    apply, completion, describe, events, get, logs, man, markdown, node, plan, restart, rm,
+    apply, completion, describe, events, get, lab, logs, man, markdown, node, plan, restart, rm,
     rollout, scale, schema, version,
 };
 
@@ -107,6 +107,7 @@ pub(crate) enum Verb {
     Rm(rm::Args),
     Rollout(rollout::Args),
     Node(node::Args),
+    Lab(lab::Args),
     Schema(schema::Args),
     Completion(completion::Args),
     Man(man::Args),
@@ -166,6 +167,11 @@ mod tests {
             "muster rollout undo /shop/web --to 3",
             "muster rollout status d-7",
             "muster node drain n1 --wait",
+            "muster lab",
+            "muster lab --check a.txt b.txt",
+            "muster lab --update a.txt",
+            "muster lab --from-cluster -e lose_n1;run;show -o json",
+            "muster lab --from-cluster -",
             "muster -vv get nodes --server http://x:1 --color never",
             "muster completion bash",
             "muster help-markdown",
@@ -187,6 +193,10 @@ mod tests {
             "muster rollout undo /shop/web --to x",
             "muster apply -f x --timeout 5parsecs",
             "muster rm",
+            "muster lab --check",
+            "muster lab --update -e run",
+            "muster lab a.txt -e run",
+            "muster lab --check --from-cluster a.txt",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

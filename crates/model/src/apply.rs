@@ -19,7 +19,7 @@ use crate::state::{NodeUse, State};
 use crate::unit::Timestamp;
 
 /// The name in `known` that is most like `name`, if one is like it at all.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     let scored = known.map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
     let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 > 0.6).then(|| best.1.to_string())

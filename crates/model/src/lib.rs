@@ -31,6 +31,7 @@ mod steer;
 pub mod unit;
 mod violation;
 
+pub use apply::nearest;
 pub use command::{
     AgentRegistration, Applied, Change, Command, Document, Event, Guard, Outcome, Refusal,
     Registration, Steer, Step, Verdict,
@@ -45,7 +46,8 @@ pub use id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, Seat, 
 pub use node::{Availability, Node, PORTS};
 pub use object::{Key, Meta, Object};
 pub use observed::{
-    Agent, CheckResult, Exit, GatewayStatus, Observed, Phase, Published, Status, not_serving,
+    Agent, CheckResult, Exit, GatewayStatus, Observed, Phase, Published, SILENT_AFTER, Status,
+    not_serving,
 };
 pub use problem::Problem;
 pub use reason::{Reason, Wait};

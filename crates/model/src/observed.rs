@@ -141,6 +141,9 @@ pub struct CheckResult {
     pub last_failure_cause: Option<String>,
 }
 
+/// A daemon that was silent for this long is taken for silent: three reports are missing.
+pub const SILENT_AFTER: Millis = Millis::secs(10);
+
 /// All that is reported.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
@@ -161,7 +164,7 @@ pub struct Observed {
 }
 
 /// Which instances are in the routes, which have left them, and when.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
     /// The generation of the first table since observing began; 0 before it.
     pub first: u64,
@@ -184,7 +187,7 @@ impl Published {
 }
 
 /// What is known of an agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agent {
     /// When it was last heard of.
     pub seen_at: Timestamp,
@@ -193,7 +196,7 @@ pub struct Agent {
 }
 
 /// What is known of a gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct GatewayStatus {
     /// When it was last heard of.
     pub seen_at: Timestamp,

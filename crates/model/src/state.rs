@@ -303,6 +303,26 @@ impl State {
         })
     }
 
+    /// All that is stored of it, by key.
+    pub fn objects(&self) -> impl Iterator<Item = (Key, Object)> {
+        let services = self.services.values().flat_map(|service| {
+            let id = &service.id;
+            let revisions = service.revisions.keys();
+            let revisions = revisions.map(|number| Key::Revision(id.clone(), *number));
+            let instance = |seat: &Seat| InstanceId { service: id.clone(), seat: *seat };
+            let instances = service.placements.keys();
+            let instances = instances.map(move |seat| Key::Instance(instance(seat)));
+            std::iter::once(Key::Service(id.clone())).chain(revisions).chain(instances)
+        });
+        let keys = std::iter::once(Key::Meta)
+            .chain(self.nodes.keys().cloned().map(Key::Node))
+            .chain(services)
+            .chain(self.deployments.keys().copied().map(Key::Deployment))
+            .chain(self.gateways.keys().cloned().map(Key::Gateway))
+            .chain(self.groups.keys().cloned().map(Key::Group));
+        keys.filter_map(|key| self.object(&key).map(|object| (key, object)))
+    }
+
     /// Rebuilds the state from its objects, given in any order. Objects without the one they hang
     /// on are dropped: they are left over from a state that cannot be stored in one transaction.
     pub fn load(objects: impl IntoIterator<Item = (Key, Object)>) -> State {

@@ -5,14 +5,11 @@ use api::{
     ServiceView, WaitView,
 };
 use model::{
-    Deployment, Gateway, Goal, InstanceId, Millis, Move, MoveState, NodeUse, Phase, Service,
+    Deployment, Gateway, Goal, InstanceId, Move, MoveState, NodeUse, Phase, SILENT_AFTER, Service,
     ServiceId, Spec, Stage, Timestamp, Wait, not_serving,
 };
 
 use crate::control::Snapshot;
-
-/// An agent that was silent for this long is shown as silent: three reports are missing.
-const SILENT_AFTER: Millis = Millis::secs(10);
 
 /// How many instances of a service are how far.
 #[derive(Default)]

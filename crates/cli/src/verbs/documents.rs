@@ -24,17 +24,12 @@ impl Files {
     pub(crate) fn read(&self) -> Result<Vec<Source>, Failure> {
         let mut sources = Vec::new();
         for path in &self.paths {
-            if path.as_os_str() == "-" {
-                let mut text = String::new();
-                let read = std::io::stdin().lock().read_to_string(&mut text);
-                read.map_err(|error| cannot_read("standard input", &error))?;
-                sources.push(Source { name: "-".into(), text });
-            } else if path.is_dir() {
+            if path.is_dir() {
                 for file in directory(path)? {
-                    sources.push(file_source(&file)?);
+                    sources.push(source(&file)?);
                 }
             } else {
-                sources.push(file_source(path)?);
+                sources.push(source(path)?);
             }
         }
         Ok(sources)
@@ -61,7 +56,14 @@ fn directory(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-fn file_source(path: &Path) -> Result<Source, Failure> {
+/// Reads one file, or standard input if it is called `-`.
+pub(crate) fn source(path: &Path) -> Result<Source, Failure> {
+    if path.as_os_str() == "-" {
+        let mut text = String::new();
+        let read = std::io::stdin().lock().read_to_string(&mut text);
+        read.map_err(|error| cannot_read("standard input", &error))?;
+        return Ok(Source { name: "-".into(), text });
+    }
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| cannot_read(&name, &error))?;
     Ok(Source { name, text })

@@ -8,6 +8,7 @@ pub(crate) mod documents;
 pub(crate) mod events;
 pub(crate) mod follow;
 pub(crate) mod get;
+pub(crate) mod lab;
 pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod markdown;
@@ -58,6 +59,7 @@ pub(crate) async fn run(verb: Verb, global: &Global, screen: Screen) -> Result<E
         Verb::Rm(args) => rm::run(args, &session()?).await,
         Verb::Rollout(args) => rollout::run(args, &session()?).await,
         Verb::Node(args) => node::run(args, &session()?).await,
+        Verb::Lab(args) => lab::run(args, session, screen).await,
         Verb::Schema(args) => schema::run(args, screen),
         Verb::Completion(args) => completion::run(args, screen),
         Verb::Man(args) => man::run(args, screen),

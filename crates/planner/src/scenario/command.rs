@@ -5,49 +5,14 @@ use std::str::FromStr;
 
 use model::{
     AgentRegistration, Applied, Availability, Bytes, Command, Cpu, Document, Gateway, InstanceId,
-    Millis, Outcome, PORTS, Phase, Refusal, Resources, Route, ServiceId, Steer,
+    Millis, NodeId, Outcome, PORTS, Phase, Refusal, Resources, Route, ServiceId, Steer,
 };
 
-use super::{World, document, print};
-
-/// Why a line could not be carried out.
-#[derive(Debug)]
-pub enum Error {
-    /// No such command.
-    Command(String),
-    /// A word is missing.
-    Missing(&'static str),
-    /// A word that means nothing here.
-    Word(String),
-    /// A name or quantity that does not read.
-    Value(String),
-    /// A document that does not read.
-    Document(serde_json::Error),
-}
-
-impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Error::Command(word) => write!(f, "there is no command `{word}`"),
-            Error::Missing(what) => write!(f, "{what} is missing"),
-            Error::Word(word) => write!(f, "`{word}` means nothing here"),
-            Error::Value(message) => f.write_str(message),
-            Error::Document(_) => f.write_str("the document does not read"),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Error::Document(source) => Some(source),
-            _ => None,
-        }
-    }
-}
+use super::{COMMANDS, Error, World, document, help, print};
 
 fn parse<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Error> {
-    text.parse().map_err(|error: T::Err| Error::Value(error.to_string()))
+    text.parse()
+        .map_err(|error: T::Err| Error::Value { word: text.into(), message: error.to_string() })
 }
 
 /// More rounds than any scenario needs before nothing moves.
@@ -108,11 +73,11 @@ pub fn execute(world: &mut World, line: &str) -> Result<Vec<String>, Error> {
             return Ok(Vec::new());
         }
         "lose" => {
-            world.lose(&parse(first()?)?);
+            world.lose(&daemons(world, first()?)?);
             return Ok(Vec::new());
         }
         "return" => {
-            world.find(&parse(first()?)?);
+            world.find(&daemons(world, first()?)?);
             return Ok(Vec::new());
         }
         "forget-all" => {
@@ -120,12 +85,26 @@ pub fn execute(world: &mut World, line: &str) -> Result<Vec<String>, Error> {
             return Ok(Vec::new());
         }
         "tell" => {
-            world.tell(&parse(first()?)?);
+            world.tell(&daemons(world, first()?)?);
             return Ok(Vec::new());
         }
-        _ => return Err(Error::Command((*verb).into())),
+        "help" => return Ok(help::lines()),
+        _ => {
+            let nearest = model::nearest(verb, COMMANDS.iter().map(|known| known.name));
+            return Err(Error::Command { word: (*verb).into(), nearest });
+        }
     };
     Ok(told(outcome))
+}
+
+/// A node that is there: to lose one that is not would look as if nothing came of it.
+fn daemons(world: &World, name: &str) -> Result<NodeId, Error> {
+    let node: NodeId = parse(name)?;
+    if world.state.node(&node).is_some() {
+        return Ok(node);
+    }
+    let nearest = model::nearest(name, world.state.nodes().map(|node| node.id.as_str()));
+    Err(Error::Unknown { kind: "node", name: name.into(), nearest })
 }
 
 /// What became of a user's command.
@@ -189,14 +168,19 @@ fn node(words: &[&str]) -> Result<AgentRegistration, Error> {
 
 fn route(words: &[&str]) -> Result<Gateway, Error> {
     let [listen, to] = words else { return Err(Error::Missing("a port and a service")) };
-    let to = model::RouteTo::try_from(to.to_string());
-    let to = to.map_err(|error| Error::Value(error.to_string()))?;
+    let read = model::RouteTo::try_from(to.to_string());
+    let to =
+        read.map_err(|error| Error::Value { word: to.to_string(), message: error.to_string() })?;
     let routes = vec![Route { hosts: Default::default(), path: "/".into(), to }];
     Ok(Gateway { gateway: parse(&format!("on-{listen}"))?, listen: parse(listen)?, routes })
 }
 
 fn report(world: &mut World, instance: &str, words: &[&str]) -> Result<(), Error> {
     let instance: InstanceId = parse(instance)?;
+    if world.state.placement(&instance).is_none() {
+        let name = instance.to_string();
+        return Err(Error::Unknown { kind: "instance", name, nearest: None });
+    }
     let mut status = world.status(&instance);
     let before = status.phase;
     for word in words {

@@ -94,8 +94,12 @@ pub(super) fn counts(world: &World, of: &BTreeSet<ServiceId>) -> Vec<String> {
                 status.is_some_and(|status| status.phase.is_over())
             };
             let present = of_revision().filter(|(seat, _)| !is_over(**seat));
-            let (mut ready, mut unready, mut leaving) = (0, 0, 0);
+            let (mut ready, mut unready, mut leaving, mut lost) = (0, 0, 0, 0);
             for (seat, placement) in present {
+                if world.observed.is_lost(&placement.node, world.now) {
+                    lost += 1;
+                    continue;
+                }
                 live += 1;
                 match (&placement.goal, is_ready(*seat)) {
                     (Goal::Run, true) => ready += 1,
@@ -103,7 +107,8 @@ pub(super) fn counts(world: &World, of: &BTreeSet<ServiceId>) -> Vec<String> {
                     _ => leaving += 1,
                 }
             }
-            let counts = [(ready, "ready"), (unready, "not ready"), (leaving, "leaving")];
+            let counts =
+                [(ready, "ready"), (unready, "not ready"), (leaving, "leaving"), (lost, "lost")];
             let counts = counts.iter().filter(|(count, _)| *count > 0);
             let counts: Vec<_> = counts.map(|(count, word)| format!("{count} {word}")).collect();
             if !counts.is_empty() {
@@ -122,8 +127,15 @@ pub(super) fn instances(world: &World) -> Vec<String> {
     for service in world.state.services() {
         for (seat, placement) in &service.placements {
             let instance = InstanceId { service: service.id.clone(), seat: *seat };
-            let status = world.observed.status(&service.id, *seat);
-            let phase = status.map_or(Phase::Placed, |status| status.phase).word();
+            // What was last told of it is not known to be so any more.
+            let is_lost = world.observed.is_lost(&placement.node, world.now);
+            let status = world.observed.status(&service.id, *seat).filter(|_| !is_lost);
+            let phase = match status {
+                Some(status) => status.phase,
+                None if is_lost => Phase::Lost,
+                None => Phase::Placed,
+            };
+            let phase = phase.word();
             let health = match status.and_then(|status| status.healthy) {
                 Some(true) => ", healthy",
                 Some(false) => ", unhealthy",

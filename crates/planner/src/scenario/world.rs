@@ -1,10 +1,11 @@
-//! A made-up cluster: what is wanted, what runs in truth, and what the server knows of it.
+//! A cluster, made up or copied from a real one: what is wanted, what runs in truth, and what the server knows of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     Agent, AgentRegistration, Command, GatewayStatus, Goal, InstanceId, Millis, NodeId, Observed,
-    Outcome, Phase, Registration, RevisionNumber, ServiceId, State, Status, Timestamp,
+    Outcome, Phase, Registration, RevisionNumber, SILENT_AFTER, ServiceId, State, Status,
+    Timestamp,
 };
 
 use crate::{Plan, plan, routes};
@@ -20,8 +21,10 @@ pub struct World {
     pub now: Timestamp,
     /// What runs.
     truth: BTreeMap<InstanceId, Status>,
-    /// Nodes whose daemons do not speak.
+    /// Nodes whose agents do not speak.
     silent: BTreeSet<NodeId>,
+    /// Nodes whose gateways do not speak.
+    silent_gateways: BTreeSet<NodeId>,
     /// Revisions whose instances never become healthy.
     sick: BTreeSet<(ServiceId, RevisionNumber)>,
 }
@@ -45,7 +48,32 @@ impl World {
             now: BEGINNING,
             truth: BTreeMap::new(),
             silent: BTreeSet::new(),
+            silent_gateways: BTreeSet::new(),
             sick: BTreeSet::new(),
+        }
+    }
+
+    /// The cluster that a server knows: what it was told is taken for what runs, and daemons that
+    /// have been silent for a while stay silent.
+    pub fn of(state: State, observed: Observed, now: Timestamp) -> World {
+        let statuses = observed.instances.iter().flat_map(|(service, statuses)| {
+            let instance = |seat| InstanceId { service: service.clone(), seat };
+            statuses.iter().map(move |(seat, status)| (instance(*seat), status.clone()))
+        });
+        let is_silent = |seen_at: Option<Timestamp>| {
+            seen_at.is_none_or(|seen_at| now.since(seen_at) >= SILENT_AFTER)
+        };
+        let agent = |node: &NodeId| observed.agents.get(node).map(|agent| agent.seen_at);
+        let gateway = |node: &NodeId| observed.gateways.get(node).map(|gateway| gateway.seen_at);
+        let nodes = || state.nodes().map(|node| &node.id);
+        World {
+            truth: statuses.collect(),
+            silent: nodes().filter(|node| is_silent(agent(node))).cloned().collect(),
+            silent_gateways: nodes().filter(|node| is_silent(gateway(node))).cloned().collect(),
+            sick: BTreeSet::new(),
+            state,
+            observed,
+            now,
         }
     }
 
@@ -61,6 +89,7 @@ impl World {
 
     /// An agent calls for the first time, and tells that nothing runs.
     pub fn join(&mut self, node: &NodeId, agent: AgentRegistration) -> Outcome {
+        self.silent.remove(node);
         let told = Agent { seen_at: self.now, told_all: true };
         self.observed.agents.insert(node.clone(), told);
         let address = format!("{node}.example");
@@ -73,6 +102,7 @@ impl World {
         let address = format!("{node}.example");
         let registration = Registration { node: node.clone(), address, agent: None };
         let outcome = self.apply(Command::Register(registration));
+        self.silent_gateways.remove(node);
         let told = GatewayStatus { seen_at: self.now, ..GatewayStatus::default() };
         self.observed.gateways.insert(node.clone(), told);
         self.publish();
@@ -88,7 +118,7 @@ impl World {
             }
         }
         for (node, gateway) in &mut self.observed.gateways {
-            if !self.silent.contains(node) {
+            if !self.silent_gateways.contains(node) {
                 gateway.seen_at = self.now;
             }
         }
@@ -98,15 +128,17 @@ impl World {
     /// The daemons of a node fall silent. Its instances run on.
     pub fn lose(&mut self, node: &NodeId) {
         self.silent.insert(node.clone());
+        self.silent_gateways.insert(node.clone());
     }
 
     /// The daemons of a node speak again.
     pub fn find(&mut self, node: &NodeId) {
         self.silent.remove(node);
+        self.silent_gateways.remove(node);
         self.tell(node);
     }
 
-    /// Whether the daemons of a node speak.
+    /// Whether the agent of a node speaks.
     pub fn speaks(&self, node: &NodeId) -> bool {
         !self.silent.contains(node)
     }
@@ -230,7 +262,7 @@ impl World {
             published.present = present;
         }
         for (node, gateway) in &mut self.observed.gateways {
-            if !self.silent.contains(node) {
+            if !self.silent_gateways.contains(node) {
                 gateway.generation = published.last;
             }
         }
@@ -242,5 +274,29 @@ impl World {
             statuses.keys().map(|seat| InstanceId { service: service.clone(), seat: *seat })
         });
         known.filter(|instance| self.state.placement(instance).is_none()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Line, replay};
+
+    #[test]
+    fn a_copy_goes_on_as_the_cluster_would() {
+        let before = "> node n1 cpu=2\n> node n2 cpu=3\n> node n3\n> gateway n3\n\
+            > route 8080 /web\n> apply /web instances=4 health , /db\n> settle\n\
+            > restart /db\n> run\n> lose n1\n> tick 20s\n";
+        let after = "> plan\n> show\n> tick 10s\n> run\n> settle\n> show\n> return n1\n\
+            > drain n2\n> settle\n> show\n> gateway n2\n> lose n3\n> tick 31s\n> settle\n";
+        let mut made_up = World::new();
+        replay(&mut made_up, before);
+        let mut copy =
+            World::of(State::load(made_up.state.objects()), made_up.observed.clone(), made_up.now);
+        let written = |world: &mut World| -> String {
+            replay(world, after).iter().map(Line::to_string).collect()
+        };
+        assert_eq!(written(&mut copy), written(&mut made_up));
+        assert!(written(&mut copy).contains("wait"), "the nodes that are left have no room");
     }
 }

@@ -54,6 +54,7 @@ pub(crate) fn router(handle: Arc<Handle>, address: SocketAddr, apps: Apps) -> Ro
         .route(path::DEPLOYMENTS, get(read::deployments))
         .route(path::GATEWAYS, get(read::gateways))
         .route(path::GATEWAY, delete(steer::remove_gateway))
+        .route(path::STATE, get(read::state))
         .route(path::EVENTS, get(events::events))
         .route(path::LOGS, get(logs::logs))
         .route(path::REGISTER, post(daemons::register))

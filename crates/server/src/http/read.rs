@@ -1,6 +1,6 @@
 //! What is asked and changes nothing.
 
-use api::{DeploymentView, GatewayView, Health, InstanceView, NodeView, ServiceView};
+use api::{ClusterState, DeploymentView, GatewayView, Health, InstanceView, NodeView, ServiceView};
 use axum::Json;
 use axum::extract::State;
 use model::ServiceId;
@@ -82,4 +82,9 @@ pub(super) async fn gateways(State(server): State<Server>) -> Json<Vec<GatewayVi
     let snapshot = server.handle.snapshot();
     let now = now();
     Json(snapshot.state.gateways().map(|gateway| view::gateway(&snapshot, gateway, now)).collect())
+}
+
+pub(super) async fn state(State(server): State<Server>) -> Json<ClusterState> {
+    let snapshot = server.handle.snapshot();
+    Json(ClusterState::new(&snapshot.state, &snapshot.observed, now()))
 }

@@ -1,0 +1,159 @@
+//! The whole cluster at one moment: what is stored, by key, and what is observed. Whoever has it
+//! can go on from there by themselves, as `muster lab` does.
+
+use std::collections::BTreeMap;
+
+use model::{
+    Agent, GatewayStatus, InstanceId, Key, Millis, NodeId, Object, Observed, Published, State,
+    Status, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+/// Everything that a server knows of its cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClusterState {
+    /// The server's time.
+    pub now: Timestamp,
+    /// The stored objects, by key, as they lie in the store.
+    #[serde(with = "by_key")]
+    pub objects: Vec<(Key, Object)>,
+    /// What is observed.
+    pub observed: ObservedState,
+}
+
+/// What is reported to a server and not stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ObservedState {
+    /// When the server began to observe.
+    pub since: Timestamp,
+    /// Since when it has gone on without a break.
+    pub unbroken_since: Timestamp,
+    /// How long an agent may be silent before its instances count as lost.
+    pub lost_after: Millis,
+    /// The agents' last signs of life, by node.
+    pub agents: BTreeMap<NodeId, Agent>,
+    /// The gateways' last signs of life, by node, and which routes they follow.
+    pub gateways: BTreeMap<NodeId, GatewayStatus>,
+    /// What agents report of instances.
+    pub statuses: BTreeMap<InstanceId, Status>,
+    /// Which instances are in the routes, or were.
+    pub published: Published,
+}
+
+impl ClusterState {
+    /// What a server knows at `now`.
+    pub fn new(state: &State, observed: &Observed, now: Timestamp) -> ClusterState {
+        let statuses = observed.instances.iter().flat_map(|(service, statuses)| {
+            let instance = |seat| InstanceId { service: service.clone(), seat };
+            statuses.iter().map(move |(seat, status)| (instance(*seat), status.clone()))
+        });
+        let observed = ObservedState {
+            since: observed.since,
+            unbroken_since: observed.unbroken_since,
+            lost_after: observed.lost_after,
+            agents: observed.agents.clone(),
+            gateways: observed.gateways.clone(),
+            statuses: statuses.collect(),
+            published: observed.published.clone(),
+        };
+        ClusterState { now, objects: state.objects().collect(), observed }
+    }
+
+    /// The same as the pure crates know it.
+    pub fn parts(self) -> (State, Observed, Timestamp) {
+        let told = self.observed;
+        let mut observed = Observed {
+            since: told.since,
+            unbroken_since: told.unbroken_since,
+            agents: told.agents,
+            gateways: told.gateways,
+            instances: BTreeMap::new(),
+            lost_after: told.lost_after,
+            published: told.published,
+        };
+        for (instance, status) in told.statuses {
+            observed.set_status(&instance, status);
+        }
+        (State::load(self.objects), observed, self.now)
+    }
+}
+
+/// Objects as a map: each is read as its key says.
+mod by_key {
+    use std::collections::BTreeMap;
+
+    use model::{Key, Object};
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+    use serde_json::value::RawValue;
+
+    pub(super) fn serialize<S: Serializer>(
+        objects: &[(Key, Object)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(objects.iter().map(|(key, object)| (key.to_string(), object)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<(Key, Object)>, D::Error> {
+        let texts = BTreeMap::<String, Box<RawValue>>::deserialize(deserializer)?;
+        let read = |(key, text): (String, Box<RawValue>)| {
+            let key: Key = key.parse()?;
+            let object = Object::read(&key, text.get().as_bytes())?;
+            Ok((key, object))
+        };
+        texts
+            .into_iter()
+            .map(|text| read(text).map_err(|error: model::object::Error| D::Error::custom(error)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let text = r#"{
+            "now": "2026-01-01T00:00:10Z",
+            "objects": {
+                "meta": { "deployments": 0, "epoch": 3, "attempts": 7 },
+                "nodes/n1": {
+                    "id": "n1", "address": "10.0.0.1", "gateway": true, "ports": [20000, 20100],
+                    "capacity": { "cpu": 4, "memory": "8GiB" }
+                }
+            },
+            "observed": {
+                "since": "2026-01-01T00:00:00Z",
+                "unbroken_since": "2026-01-01T00:00:00Z",
+                "lost_after": "30s",
+                "agents": { "n1": { "seen_at": "2026-01-01T00:00:09Z", "told_all": true } },
+                "gateways": {
+                    "n1": { "seen_at": "2026-01-01T00:00:08Z", "generation": 5, "busy": [] }
+                },
+                "statuses": {
+                    "/web~0.1": { "phase": "running", "run": 1, "since": "2026-01-01T00:00:05Z" }
+                },
+                "published": {
+                    "first": 4, "last": 5, "present": ["/web~0.1"], "left": { "/web~0.0": 5 }
+                }
+            }
+        }"#;
+        let known: ClusterState = serde_json::from_str(text).unwrap();
+        let again = serde_json::to_string(&known).unwrap();
+        assert_eq!(serde_json::from_str::<ClusterState>(&again).unwrap(), known);
+        let (state, observed, now) = known.clone().parts();
+        assert_eq!((state.nodes().count(), state.meta().attempts), (1, 7));
+        assert_eq!(observed.instances.len(), 1);
+        assert_eq!(ClusterState::new(&state, &observed, now), known);
+    }
+
+    #[test]
+    fn objects_that_do_not_read_are_named() {
+        let text = r#"{ "now": "2026-01-01T00:00:10Z", "objects": { "wheels/w1": {} } }"#;
+        let error = serde_json::from_str::<ClusterState>(text).unwrap_err();
+        assert!(error.to_string().contains("wheels/w1"), "{error}");
+    }
+}

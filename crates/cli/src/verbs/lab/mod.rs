@@ -1,0 +1,203 @@
+//! `muster lab`: clusters to try things in. Scripts say what happens, the planner what it does
+//! about it; nothing runs, and a cluster that was copied from a server stays as it is.
+//!
+//! `check` keeps scripts as tests, `prompt` reads commands one by one.
+
+mod check;
+mod prompt;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use api::{Client, ClusterState, Detail, Source, path};
+use planner::scenario::{Line, World, replay};
+use serde::Serialize;
+
+use super::{Session, documents};
+use crate::exit::Exit;
+use crate::output::{Failure, Screen};
+
+const EXAMPLES: &str = "\
+Examples:
+  muster lab --from-cluster -e 'lose n3; tick 31s; run; settle; show'
+                                       what would happen to your cluster if n3 died
+  muster lab --from-cluster            ask as you go: `help`, `show`, `lose n3`, `exit`
+  muster lab -e 'node n1 cpu=2; apply /web instances=3; settle'
+                                       a cluster that is made up
+  muster lab upgrade.txt               a script, with what its commands print
+  muster lab --check lab/*.txt         scripts as tests: fails if they print anything else
+  muster lab --update lab/*.txt        writes into them what they print now";
+
+/// Try out what would happen: to a cluster that is made up, or to yours, without touching it
+///
+/// A script has a command on each line that begins with `> `, comments that begin with `#`, and
+/// below each command, indented, what it printed. The commands make nodes and services, let time
+/// pass, let nodes fall silent, and print what the server would do: the same judgement as in a
+/// server decides.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Scripts, each played from the beginning; - for standard input. Without any, commands are
+    /// asked for
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Commands instead of a file, with ; between them
+    #[arg(short = 'e', long = "execute", value_name = "COMMANDS", conflicts_with = "files")]
+    commands: Option<String>,
+    /// Begin with what the server knows now instead of an empty cluster; nothing is changed there
+    #[arg(long)]
+    from_cluster: bool,
+    /// Compare what is printed with what the files say, and fail if it is something else
+    #[arg(long, requires = "files", conflicts_with_all = ["from_cluster", "commands", "update"])]
+    check: bool,
+    /// Write the files anew with what is printed
+    #[arg(long, requires = "files", conflicts_with_all = ["from_cluster", "commands"])]
+    update: bool,
+}
+
+/// Runs the verb. A server is asked only for its cluster.
+pub(crate) async fn run(
+    args: Args,
+    session: impl Fn() -> Result<Session, api::Error>,
+    screen: Screen,
+) -> Result<Exit, Failure> {
+    let client = match args.from_cluster {
+        true => Some(session()?.client),
+        false => None,
+    };
+    let world = match &client {
+        Some(client) => copy(client).await?,
+        None => World::new(),
+    };
+    let scripts = match &args.commands {
+        Some(commands) => vec![typed(commands)],
+        None if args.files.is_empty() && std::io::stdin().is_terminal() => {
+            return prompt::run(world, client.as_ref().map(Client::url), &screen);
+        }
+        None if args.files.is_empty() => vec![documents::source("-".as_ref())?],
+        None => args.files.iter().map(|file| documents::source(file)).collect::<Result<_, _>>()?,
+    };
+    match (args.check, args.update) {
+        (true, _) => check::check(&scripts, &screen),
+        (_, true) => check::update(&scripts, &screen),
+        _ => show(&scripts, &world, &screen),
+    }
+}
+
+/// What a server knows of its cluster, as a cluster to try things in.
+async fn copy(client: &Client) -> Result<World, Failure> {
+    let known: ClusterState = client.get(path::STATE).await?;
+    let (state, observed, now) = known.parts();
+    Ok(World::of(state, observed, now))
+}
+
+/// Commands of the command line as a script.
+fn typed(commands: &str) -> Source {
+    let commands = commands.split([';', '\n']).map(str::trim).filter(|one| !one.is_empty());
+    Source { name: "-e".into(), text: commands.map(|one| format!("> {one}\n")).collect() }
+}
+
+/// A command and what it printed, for programs.
+#[derive(Debug, Serialize)]
+struct Told<'a> {
+    file: &'a str,
+    line: usize,
+    command: &'a str,
+    printed: &'a [String],
+}
+
+/// Prints scripts with what their commands print.
+fn show(scripts: &[Source], world: &World, screen: &Screen) -> Result<Exit, Failure> {
+    let played: Vec<_> =
+        scripts.iter().map(|script| (script, replay(&mut world.clone(), &script.text))).collect();
+    if screen.is_for_programs() {
+        let mut all = Vec::new();
+        for (script, lines) in &played {
+            fault(script, lines)?;
+            all.extend(lines.iter().filter_map(|line| told(script, line)));
+        }
+        screen.document(&all)?;
+        return Ok(Exit::Ok);
+    }
+    for (script, lines) in &played {
+        let good = lines.iter().take_while(|line| line.printed.is_ok());
+        screen.bytes(good.map(Line::to_string).collect::<String>().as_bytes())?;
+        fault(script, lines)?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn told<'a>(script: &'a Source, line: &'a Line) -> Option<Told<'a>> {
+    let (command, printed) = (line.command()?, line.printed.as_deref().ok()?);
+    Some(Told { file: &script.name, line: line.number, command, printed })
+}
+
+/// Fails with the first line that was not understood. Those after it may be wrong only for that.
+fn fault(script: &Source, lines: &[Line]) -> Result<(), Failure> {
+    let wrong = lines.iter().find_map(|line| Some((line, line.printed.as_ref().err()?)));
+    let Some((line, error)) = wrong else { return Ok(()) };
+    let detail = Detail {
+        source: Some(script.name.clone()),
+        line: Some(line.number),
+        column: Some(error.column(&line.text)),
+        key: None,
+        message: error.to_string(),
+    };
+    Err(Failure::new(Exit::Documents, "the script cannot be played")
+        .with_details(vec![detail])
+        .with_sources(std::slice::from_ref(script))
+        .hint("`muster lab -e help` lists the commands"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(script: &Source) -> String {
+        let lines = replay(&mut World::new(), &script.text);
+        let failure = fault(script, &lines).unwrap_err();
+        assert_eq!(failure.exit, Exit::Documents);
+        failure.render(false, 80)
+    }
+
+    #[test]
+    fn a_line_that_is_not_understood_is_shown_with_what_was_meant() {
+        let text = "# An upgrade.\n> node n1\n  node n1 created\n> aply /web\n> sho\n";
+        let script = Source { name: "upgrade.txt".into(), text: text.into() };
+        insta::assert_snapshot!(failure(&script), @r"
+         × the script cannot be played
+         × there is no command `aply`; did you mean `apply`?
+          ╭─[upgrade.txt:4:3]
+        3 │   node n1 created
+        4 │ > aply /web
+          ·   ────
+        5 │ > sho
+          ╰────
+         help: `muster lab -e help` lists the commands
+        ");
+        insta::assert_snapshot!(failure(&typed("node n1; lose n2; show")), @r"
+         × the script cannot be played
+         × there is no node `n2`
+          ╭─[-e:2:8]
+        1 │ > node n1
+        2 │ > lose n2
+          ·        ──
+        3 │ > show
+          ╰────
+         help: `muster lab -e help` lists the commands
+        ");
+    }
+
+    #[test]
+    fn commands_of_the_command_line_are_a_script() {
+        assert_eq!(typed("lose n3; tick 31s;\n run ;").text, "> lose n3\n> tick 31s\n> run\n");
+    }
+
+    #[test]
+    fn programs_are_told_each_command_and_what_it_printed() {
+        let script = typed("node n1; tick 1s");
+        let lines = replay(&mut World::new(), &script.text);
+        let all: Vec<_> = lines.iter().filter_map(|line| told(&script, line)).collect();
+        insta::assert_snapshot!(serde_json::to_string(&all).unwrap(), @r#"[{"file":"-e","line":1,"command":"node n1","printed":["node n1 created"]},{"file":"-e","line":2,"command":"tick 1s","printed":[]}]"#);
+    }
+}

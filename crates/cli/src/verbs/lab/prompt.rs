@@ -1,0 +1,52 @@
+//! Commands typed one by one. The terminal edits the line; what is on it afterwards is a script.
+
+use std::io::BufRead;
+
+use planner::scenario::{World, execute};
+
+use crate::exit::Exit;
+use crate::output::screen::Tone;
+use crate::output::{Failure, Screen};
+
+/// Asks for commands until `exit` or the end of input. `url` is where the cluster was copied from.
+pub(super) fn run(mut world: World, url: Option<&str>, screen: &Screen) -> Result<Exit, Failure> {
+    let whose = match url {
+        Some(url) => {
+            let (nodes, services) = (world.state.nodes().count(), world.state.services().count());
+            format!(
+                "# A copy of {url}: nodes {nodes}, services {services}. Nothing is changed there."
+            )
+        }
+        None => "# An empty cluster: begin with `node n1`.".into(),
+    };
+    screen.line(screen.paint(Tone::Dim, &whose))?;
+    screen.line(screen.paint(Tone::Dim, "# `help` lists the commands, `exit` ends."))?;
+    let mut input = std::io::stdin().lock();
+    loop {
+        screen.bytes(b"> ")?;
+        let mut line = String::new();
+        let read = input.read_line(&mut line).map_err(|error| {
+            Failure::new(Exit::Failure, "the terminal cannot be read").because(&error)
+        })?;
+        match line.trim().trim_start_matches("> ") {
+            "exit" | "quit" => return Ok(Exit::Ok),
+            _ if read == 0 => {
+                screen.line("")?;
+                return Ok(Exit::Ok);
+            }
+            "" => {}
+            comment if comment.starts_with('#') => {}
+            command => {
+                let mut out = String::new();
+                match execute(&mut world, command) {
+                    Ok(lines) => lines.iter().for_each(|line| out.push_str(&format!("  {line}\n"))),
+                    Err(error) => {
+                        let error = format!("error: {error}");
+                        out = format!("  {}\n", screen.paint(Tone::Bad, &error));
+                    }
+                }
+                screen.bytes(out.as_bytes())?;
+            }
+        }
+    }
+}

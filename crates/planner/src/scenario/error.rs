@@ -1,0 +1,74 @@
+//! Why a line of a script could not be carried out, and where in it.
+
+/// Why a line could not be carried out.
+#[derive(Debug)]
+pub enum Error {
+    /// Not a command, a comment or something printed.
+    Stray,
+    /// No such command.
+    Command {
+        /// The word.
+        word: String,
+        /// The command that was probably meant.
+        nearest: Option<String>,
+    },
+    /// A word is missing.
+    Missing(&'static str),
+    /// A word that means nothing here.
+    Word(String),
+    /// A name or quantity that does not read.
+    Value {
+        /// The word.
+        word: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Something that is not there.
+    Unknown {
+        /// What it would be.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// The name that was probably meant.
+        nearest: Option<String>,
+    },
+}
+
+impl Error {
+    /// The column of `line`, in characters from 1, that it complains of.
+    pub fn column(&self, line: &str) -> usize {
+        let word = match self {
+            Error::Stray => return 1,
+            Error::Missing(_) => return line.chars().count() + 1,
+            Error::Command { word, .. } | Error::Word(word) | Error::Value { word, .. } => word,
+            Error::Unknown { name, .. } => name,
+        };
+        let before = line.find(word.as_str()).map_or("", |at| &line[..at]);
+        before.chars().count() + 1
+    }
+}
+
+fn meant(nearest: &Option<String>) -> String {
+    nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Error::Stray => f.write_str(
+                "a command begins with `> `, a comment with `#`, and what is printed is indented",
+            ),
+            Error::Command { word, nearest } => {
+                write!(f, "there is no command `{word}`{}", meant(nearest))
+            }
+            Error::Missing(what) => write!(f, "{what} is missing"),
+            Error::Word(word) => write!(f, "`{word}` means nothing here"),
+            Error::Value { message, .. } => f.write_str(message),
+            Error::Unknown { kind, name, nearest } => {
+                write!(f, "there is no {kind} `{name}`{}", meant(nearest))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,58 @@
+//! The commands of scripts, as people are told of them. `command` carries them out.
+
+/// A command that scripts know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Its first word.
+    pub name: &'static str,
+    /// How it is written.
+    pub usage: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+const fn known(name: &'static str, usage: &'static str, meaning: &'static str) -> Known {
+    Known { name, usage, meaning }
+}
+
+/// Every command, those first that a reader needs first.
+pub const COMMANDS: &[Known] = &[
+    known("show", "show", "prints the instances"),
+    known("plan", "plan", "prints what would be done now, and why not more"),
+    known("run", "run", "does it, until there is nothing to do at once"),
+    known("settle", "settle", "lets everything work, a second at a time, until nothing moves"),
+    known("tick", "tick 31s", "lets time pass"),
+    known("lose", "lose n1", "the daemons of a node fall silent"),
+    known("return", "return n1", "they speak again"),
+    known("node", "node n1 cpu=4 memory=8GiB label.rack=a has=docker", "an agent calls"),
+    known("gateway", "gateway n1", "a gateway calls"),
+    known("cordon", "cordon n1", "nothing more is placed on a node"),
+    known("drain", "drain n1", "and what is there moves away"),
+    known("uncordon", "uncordon n1", "it takes instances again"),
+    known("apply", "apply /web instances=2 health , /db", "services, with any keys of documents"),
+    known("route", "route 8080 /web", "a gateway document"),
+    known("scale", "scale /web 3", "another number of instances"),
+    known("restart", "restart /web", "all instances anew"),
+    known("retry", "retry /web", "what waits after failures is tried at once"),
+    known("undo", "undo /web 1", "back to a revision, or without number to the one before"),
+    known("rm", "rm /web", "stops and forgets services"),
+    known("pause", "pause d-1", "a deployment stays as it is"),
+    known("resume", "resume d-1", "it goes on"),
+    known("abort", "abort d-1", "it goes back"),
+    known(
+        "report",
+        "report /web~0.1 running healthy ready",
+        "an agent tells; also unhealthy, failed",
+    ),
+    known("sicken", "sicken /web@2", "instances of a revision never become healthy"),
+    known("forget-all", "forget-all", "a server starts anew and knows nothing of what runs"),
+    known("tell", "tell n1", "the daemons of a node tell it everything"),
+    known("help", "help", "prints this"),
+];
+
+/// What `help` prints.
+pub(super) fn lines() -> Vec<String> {
+    let width = COMMANDS.iter().map(|known| known.usage.len()).max().unwrap_or_default();
+    let line = |known: &Known| format!("{:width$}  {}", known.usage, known.meaning);
+    COMMANDS.iter().map(line).collect()
+}

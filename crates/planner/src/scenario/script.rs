@@ -1,0 +1,112 @@
+//! Scripts: read line by line, and written again with what their commands print now.
+
+use std::fmt;
+
+use super::{Error, World, execute};
+
+/// A line of a script, and what came of it. Written, it is the line and all that it printed.
+#[derive(Debug)]
+pub struct Line {
+    /// Its number in the script, from 1.
+    pub number: usize,
+    /// The line.
+    pub text: String,
+    /// What it printed; nothing, if it is a comment.
+    pub printed: Result<Vec<String>, Error>,
+}
+
+impl Line {
+    /// The command, if it is one.
+    pub fn command(&self) -> Option<&str> {
+        command(&self.text)
+    }
+}
+
+fn command(text: &str) -> Option<&str> {
+    text.strip_prefix("> ")
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.text)?;
+        match &self.printed {
+            Ok(lines) => lines.iter().try_for_each(|line| writeln!(f, "  {line}")),
+            Err(error) => writeln!(f, "  error: {error}"),
+        }
+    }
+}
+
+/// Carries out a script, in a cluster. What its commands printed before is left out.
+pub fn replay(world: &mut World, script: &str) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for (index, text) in script.lines().enumerate() {
+        let text = text.trim_end();
+        let printed = match command(text) {
+            Some(command) => execute(world, command),
+            None if text.is_empty() || text.starts_with('#') => Ok(Vec::new()),
+            None if text.starts_with(char::is_whitespace) => continue,
+            None => Err(Error::Stray),
+        };
+        lines.push(Line { number: index + 1, text: text.into(), printed });
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::COMMANDS;
+
+    fn written(script: &str) -> String {
+        replay(&mut World::new(), script).iter().map(Line::to_string).collect()
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_below_its_line() {
+        let script = "> node n1\n> lsoe n1\n> lose n12\n> tick soon\n> scale /web\nlose n1\n\
+                      > apply /web instnces=2\n> node n2 cpus=1\n";
+        insta::assert_snapshot!(written(script), @r"
+        > node n1
+          node n1 created
+        > lsoe n1
+          error: there is no command `lsoe`; did you mean `lose`?
+        > lose n12
+          error: there is no node `n12`; did you mean `n1`?
+        > tick soon
+          error: `soon` is not a duration with its unit: 500ms, 30s, 5m, 1h30m
+        > scale /web
+          error: a number of instances is missing
+        lose n1
+          error: a command begins with `> `, a comment with `#`, and what is printed is indented
+        > apply /web instnces=2
+          error: unknown field `instnces`
+        > node n2 cpus=1
+          error: `cpus=1` means nothing here
+        ");
+        assert_eq!(written(&written(script)), written(script));
+        let lines = replay(&mut World::new(), script);
+        let columns = lines.iter().map(|line| match &line.printed {
+            Ok(_) => 0,
+            Err(error) => error.column(&line.text),
+        });
+        assert_eq!(columns.collect::<Vec<_>>(), [0, 3, 8, 8, 13, 1, 14, 11]);
+    }
+
+    #[test]
+    fn every_command_that_help_lists_is_one() {
+        let examples: String =
+            COMMANDS.iter().map(|known| format!("> {}\n", known.usage)).collect();
+        let lines = replay(&mut World::new(), &examples);
+        for (line, known) in lines.iter().zip(COMMANDS) {
+            assert!(known.usage.starts_with(known.name));
+            let is_one = !matches!(
+                line.printed,
+                Err(Error::Command { .. }
+                    | Error::Missing(_)
+                    | Error::Word(_)
+                    | Error::Value { .. })
+            );
+            assert!(is_one, "{line}");
+        }
+    }
+}
