@@ -3,7 +3,7 @@
 
 mod support;
 
-use api::{ApplyReply, ErrorCode, Health, ServiceState, ServiceView, path};
+use api::{ApplyReply, ClusterState, ErrorCode, Health, ServiceState, ServiceView, path};
 use model::Verdict;
 use serde_json::{Value, json};
 use support::{Server, refused, service, soon};
@@ -46,6 +46,12 @@ async fn documents_are_applied_and_planned() {
     assert_eq!(marathon.changes[0].name, "/zdd/base");
     let base: ServiceView = server.client.get("/v1/services/zdd/base").await.unwrap();
     assert_eq!(base.spec.rollout.min_healthy.to_string(), "25%");
+    let known: ClusterState = server.client.get(path::STATE).await.unwrap();
+    let (state, observed, now) = known.clone().parts();
+    let services: Vec<_> = state.services().map(|service| service.id.to_string()).collect();
+    assert_eq!(services, ["/shop/web", "/zdd/base"]);
+    assert_eq!(state.violations(), []);
+    assert_eq!(ClusterState::new(&state, &observed, now), known, "nothing is lost on the way");
     let shop: Vec<ServiceView> = server.client.get("/v1/services?group=/shop").await.unwrap();
     assert_eq!(shop.len(), 1);
     let instances: Vec<Value> = server.client.get("/v1/instances?service=/zdd/base").await.unwrap();

@@ -1,9 +1,9 @@
 //! `muster apply`: make services and gateways as documents say.
 
-use api::{ApplyReply, ApplyRequest, Client, Detail, Source, path};
+use api::{ApplyReply, ApplyRequest, Client, Source, path};
 use model::{Change, DeploymentId, Verdict};
 
-use super::documents::Files;
+use super::documents::{self, Files};
 use super::follow::Wait;
 use super::{Session, get, outcome};
 use crate::exit::Exit;
@@ -72,22 +72,13 @@ pub(crate) async fn send(
 }
 
 fn check(sources: &[Source]) -> Result<(), Failure> {
-    let mut faults = Vec::new();
-    for source in sources {
-        faults.extend(formats::parse(&source.name, &source.text).err().unwrap_or_default());
-    }
+    let parsed = sources.iter().map(|source| formats::parse(&source.name, &source.text));
+    let faults: Vec<_> = parsed.filter_map(Result::err).flatten().collect();
     if faults.is_empty() {
         return Ok(());
     }
-    let details = faults.into_iter().map(|fault| Detail {
-        source: Some(fault.source),
-        line: Some(fault.line),
-        column: Some(fault.column),
-        key: Some(fault.key).filter(|key| !key.is_empty()),
-        message: fault.message,
-    });
     Err(Failure::new(Exit::Documents, "the documents are wrong; and no server answers")
-        .with_details(details.collect())
+        .with_details(documents::details(faults))
         .with_sources(sources))
 }
 

@@ -3,7 +3,8 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use api::Source;
+use api::{Detail, Source};
+use formats::Fault;
 
 use crate::exit::Exit;
 use crate::output::Failure;
@@ -67,6 +68,18 @@ pub(crate) fn source(path: &Path) -> Result<Source, Failure> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| cannot_read(&name, &error))?;
     Ok(Source { name, text })
+}
+
+/// What is wrong with documents, as details of a failure.
+pub(crate) fn details(faults: Vec<Fault>) -> Vec<Detail> {
+    let details = faults.into_iter().map(|fault| Detail {
+        source: Some(fault.source),
+        line: Some(fault.line),
+        column: Some(fault.column),
+        key: Some(fault.key).filter(|key| !key.is_empty()),
+        message: fault.message,
+    });
+    details.collect()
 }
 
 fn cannot_read(name: &str, error: &std::io::Error) -> Failure {

@@ -27,6 +27,10 @@ pub fn execute(world: &mut World, line: &str) -> Result<Vec<String>, Error> {
         "node" => world.join(&parse(first()?)?, node(&rest[1..])?),
         "gateway" => world.join_gateway(&parse(first()?)?),
         "route" => world.apply(Command::Apply(vec![Document::Gateway(route(rest)?)])),
+        "apply" if rest.first() == Some(&"-f") => {
+            let documents = offered(world, rest)?;
+            world.apply(Command::Apply(documents))
+        }
         "apply" => {
             let services = rest.split(|word| *word == ",").map(document::service);
             let documents = services.map(|spec| Ok(Document::Service(Box::new(spec?))));
@@ -95,6 +99,30 @@ pub fn execute(world: &mut World, line: &str) -> Result<Vec<String>, Error> {
         }
     };
     Ok(told(outcome))
+}
+
+/// The files that `apply` takes documents of: `apply -f web.yaml -f db.yaml`.
+pub fn files_of(line: &str) -> Vec<&str> {
+    let mut words = line.split_whitespace();
+    let is_apply = words.next() == Some("apply");
+    let words: Vec<&str> = words.filter(|_| is_apply).collect();
+    let pairs = words.windows(2).filter(|pair| pair[0] == "-f");
+    pairs.map(|pair| pair[1]).collect()
+}
+
+fn offered(world: &World, words: &[&str]) -> Result<Vec<Document>, Error> {
+    let mut documents = Vec::new();
+    for pair in words.chunks(2) {
+        match *pair {
+            ["-f", file] => {
+                let name = || Error::Unknown { kind: "file", name: file.into(), nearest: None };
+                documents.extend_from_slice(world.offered(file).ok_or_else(name)?);
+            }
+            ["-f"] => return Err(Error::Missing("a file")),
+            _ => return Err(Error::Word(pair[0].into())),
+        }
+    }
+    Ok(documents)
 }
 
 /// A node that is there: to lose one that is not would look as if nothing came of it.

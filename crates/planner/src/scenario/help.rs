@@ -30,6 +30,7 @@ pub const COMMANDS: &[Known] = &[
     known("drain", "drain n1", "and what is there moves away"),
     known("uncordon", "uncordon n1", "it takes instances again"),
     known("apply", "apply /web instances=2 health , /db", "services, with any keys of documents"),
+    known("apply", "apply -f web.yaml", "the documents of a file"),
     known("route", "route 8080 /web", "a gateway document"),
     known("scale", "scale /web 3", "another number of instances"),
     known("restart", "restart /web", "all instances anew"),

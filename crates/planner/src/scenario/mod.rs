@@ -18,7 +18,7 @@ mod print;
 mod script;
 mod world;
 
-pub use command::execute;
+pub use command::{execute, files_of};
 pub use error::Error;
 pub use help::{COMMANDS, Known};
 pub use script::{Line, replay};

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Agent, AgentRegistration, Command, GatewayStatus, Goal, InstanceId, Millis, NodeId, Observed,
-    Outcome, Phase, Registration, RevisionNumber, SILENT_AFTER, ServiceId, State, Status,
+    Agent, AgentRegistration, Command, Document, GatewayStatus, Goal, InstanceId, Millis, NodeId,
+    Observed, Outcome, Phase, Registration, RevisionNumber, SILENT_AFTER, ServiceId, State, Status,
     Timestamp,
 };
 
@@ -27,6 +27,8 @@ pub struct World {
     silent_gateways: BTreeSet<NodeId>,
     /// Revisions whose instances never become healthy.
     sick: BTreeSet<(ServiceId, RevisionNumber)>,
+    /// What files say that `apply -f` may name.
+    files: BTreeMap<String, Vec<Document>>,
 }
 
 /// 2026-01-01T00:00:00Z: as good a beginning as any.
@@ -50,6 +52,7 @@ impl World {
             silent: BTreeSet::new(),
             silent_gateways: BTreeSet::new(),
             sick: BTreeSet::new(),
+            files: BTreeMap::new(),
         }
     }
 
@@ -71,10 +74,21 @@ impl World {
             silent: nodes().filter(|node| is_silent(agent(node))).cloned().collect(),
             silent_gateways: nodes().filter(|node| is_silent(gateway(node))).cloned().collect(),
             sick: BTreeSet::new(),
+            files: BTreeMap::new(),
             state,
             observed,
             now,
         }
+    }
+
+    /// The documents of a file, for `apply -f` to name it: nothing here reads a disk.
+    pub fn offer(&mut self, file: impl Into<String>, documents: Vec<Document>) {
+        self.files.insert(file.into(), documents);
+    }
+
+    /// The documents of a file that was offered.
+    pub(super) fn offered(&self, file: &str) -> Option<&[Document]> {
+        self.files.get(file).map(Vec::as_slice)
     }
 
     /// Applies a command now.
@@ -285,8 +299,8 @@ mod tests {
     #[test]
     fn a_copy_goes_on_as_the_cluster_would() {
         let before = "> node n1 cpu=2\n> node n2 cpu=3\n> node n3\n> gateway n3\n\
-            > route 8080 /web\n> apply /web instances=4 health , /db\n> settle\n\
-            > restart /db\n> run\n> lose n1\n> tick 20s\n";
+            > gateway n4\n> route 8080 /web\n> apply /web instances=4 health , /db\n> settle\n\
+            > restart /db\n> run\n> lose n1\n> lose n4\n> tick 20s\n";
         let after = "> plan\n> show\n> tick 10s\n> run\n> settle\n> show\n> return n1\n\
             > drain n2\n> settle\n> show\n> gateway n2\n> lose n3\n> tick 31s\n> settle\n";
         let mut made_up = World::new();

@@ -1,10 +1,10 @@
 //! Scripts as tests: what they print now against what their files say.
 
 use api::Source;
-use planner::scenario::{Line, World, replay};
+use planner::scenario::{Line, World};
 use similar::{ChangeTag, TextDiff};
 
-use super::fault;
+use super::{fault, play};
 use crate::exit::Exit;
 use crate::output::screen::Tone;
 use crate::output::{Failure, Screen};
@@ -47,7 +47,7 @@ pub(super) fn update(scripts: &[Source], screen: &Screen) -> Result<Exit, Failur
 
 /// The script as it is when all of it is understood.
 fn played(script: &Source) -> Result<String, Failure> {
-    let lines = replay(&mut World::new(), &script.text);
+    let lines = play(script, World::new())?;
     fault(script, &lines)?;
     Ok(lines.iter().map(Line::to_string).collect())
 }

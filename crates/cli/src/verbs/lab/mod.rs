@@ -10,7 +10,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use api::{Client, ClusterState, Detail, Source, path};
-use planner::scenario::{Line, World, replay};
+use planner::scenario::{Line, World, files_of, replay};
 use serde::Serialize;
 
 use super::{Session, documents};
@@ -21,6 +21,8 @@ const EXAMPLES: &str = "\
 Examples:
   muster lab --from-cluster -e 'lose n3; tick 31s; run; settle; show'
                                        what would happen to your cluster if n3 died
+  muster lab --from-cluster -e 'apply -f web.yaml; settle; lose n3; tick 31s; settle'
+                                       the same after a document is applied
   muster lab --from-cluster            ask as you go: `help`, `show`, `lose n3`, `exit`
   muster lab -e 'node n1 cpu=2; apply /web instances=3; settle'
                                        a cluster that is made up
@@ -97,6 +99,29 @@ fn typed(commands: &str) -> Source {
     Source { name: "-e".into(), text: commands.map(|one| format!("> {one}\n")).collect() }
 }
 
+/// Plays a script, with the files that it names.
+fn play(script: &Source, mut world: World) -> Result<Vec<Line>, Failure> {
+    for command in script.text.lines().filter_map(|line| line.strip_prefix("> ")) {
+        offer(&mut world, command)?;
+    }
+    Ok(replay(&mut world, &script.text))
+}
+
+/// Reads the files that a command takes documents of.
+fn offer(world: &mut World, command: &str) -> Result<(), Failure> {
+    for file in files_of(command) {
+        let source = documents::source(file.as_ref())?;
+        let parsed = formats::parse(file, &source.text).map_err(|faults| {
+            Failure::new(Exit::Documents, "the documents are wrong")
+                .with_details(documents::details(faults))
+                .with_sources(std::slice::from_ref(&source))
+        })?;
+        let located = parsed.documents.into_iter();
+        world.offer(file, located.map(|located| located.document).collect());
+    }
+    Ok(())
+}
+
 /// A command and what it printed, for programs.
 #[derive(Debug, Serialize)]
 struct Told<'a> {
@@ -108,8 +133,8 @@ struct Told<'a> {
 
 /// Prints scripts with what their commands print.
 fn show(scripts: &[Source], world: &World, screen: &Screen) -> Result<Exit, Failure> {
-    let played: Vec<_> =
-        scripts.iter().map(|script| (script, replay(&mut world.clone(), &script.text))).collect();
+    let play = |script| Ok((script, play(script, world.clone())?));
+    let played: Vec<_> = scripts.iter().map(play).collect::<Result<_, Failure>>()?;
     if screen.is_for_programs() {
         let mut all = Vec::new();
         for (script, lines) in &played {
@@ -199,5 +224,23 @@ mod tests {
         let lines = replay(&mut World::new(), &script.text);
         let all: Vec<_> = lines.iter().filter_map(|line| told(&script, line)).collect();
         insta::assert_snapshot!(serde_json::to_string(&all).unwrap(), @r#"[{"file":"-e","line":1,"command":"node n1","printed":["node n1 created"]},{"file":"-e","line":2,"command":"tick 1s","printed":[]}]"#);
+    }
+
+    #[test]
+    fn documents_of_files_are_applied() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("web.yaml");
+        let document = "service: /web\ninstances: 2\nprocess: { command: run }\n";
+        std::fs::write(&file, document).unwrap();
+        let script = typed(&format!("node n1; apply -f {}; settle; show", file.display()));
+        let lines = play(&script, World::new()).unwrap();
+        let shown = &lines[3].printed.as_ref().unwrap()[..];
+        assert_eq!(shown[0], "/web~0.1 @1 on n1: running, healthy, ready");
+        std::fs::write(&file, document.replace("instances", "instnces")).unwrap();
+        let failure = play(&script, World::new()).unwrap_err();
+        assert_eq!(failure.exit, Exit::Documents);
+        assert!(failure.render(false, 100).contains("did you mean `instances`?"));
+        let missing = play(&typed("apply -f nowhere.yaml"), World::new()).unwrap_err();
+        assert_eq!(missing.exit, Exit::Usage);
     }
 }

@@ -37,16 +37,19 @@ pub(super) fn run(mut world: World, url: Option<&str>, screen: &Screen) -> Resul
             "" => {}
             comment if comment.starts_with('#') => {}
             command => {
-                let mut out = String::new();
-                match execute(&mut world, command) {
-                    Ok(lines) => lines.iter().for_each(|line| out.push_str(&format!("  {line}\n"))),
-                    Err(error) => {
-                        let error = format!("error: {error}");
-                        out = format!("  {}\n", screen.paint(Tone::Bad, &error));
-                    }
-                }
-                screen.bytes(out.as_bytes())?;
+                screen.bytes(answer(&mut world, command, screen).as_bytes())?;
             }
         }
+    }
+}
+
+/// What a command prints, or what is wrong with it; the cluster goes on from there.
+fn answer(world: &mut World, command: &str, screen: &Screen) -> String {
+    if let Err(failure) = super::offer(world, command) {
+        return failure.render(false, 100);
+    }
+    match execute(world, command) {
+        Ok(lines) => lines.iter().map(|line| format!("  {line}\n")).collect(),
+        Err(error) => format!("  {}\n", screen.paint(Tone::Bad, &format!("error: {error}"))),
     }
 }
