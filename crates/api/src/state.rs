@@ -16,7 +16,7 @@ pub struct ClusterState {
     pub now: Timestamp,
     /// The stored objects, by key, as they lie in the store.
     #[serde(with = "by_key")]
-    pub objects: Vec<(Key, Object)>,
+    pub objects: BTreeMap<Key, Object>,
     /// What is observed.
     pub observed: ObservedState,
 }
@@ -88,7 +88,7 @@ mod by_key {
     use serde_json::value::RawValue;
 
     pub(super) fn serialize<S: Serializer>(
-        objects: &[(Key, Object)],
+        objects: &BTreeMap<Key, Object>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         serializer.collect_map(objects.iter().map(|(key, object)| (key.to_string(), object)))
@@ -96,7 +96,7 @@ mod by_key {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Vec<(Key, Object)>, D::Error> {
+    ) -> Result<BTreeMap<Key, Object>, D::Error> {
         let texts = BTreeMap::<String, Box<RawValue>>::deserialize(deserializer)?;
         let read = |(key, text): (String, Box<RawValue>)| {
             let key: Key = key.parse()?;
