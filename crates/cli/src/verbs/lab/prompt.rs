@@ -53,3 +53,22 @@ fn answer(world: &mut World, command: &str, screen: &Screen) -> String {
         Err(error) => format!("  {}\n", screen.paint(Tone::Bad, &format!("error: {error}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::screen::{ColorWhen, Format};
+
+    #[test]
+    fn a_mistake_is_told_and_the_cluster_goes_on() {
+        let screen = Screen::new(Format::Table, ColorWhen::Never);
+        let mut world = World::new();
+        let commands =
+            ["node n1", "loose n1", "apply -f nowhere.yaml", "apply /web", "settle", "show"];
+        let answers = commands.map(|command| answer(&mut world, command, &screen));
+        assert_eq!(answers[0], "  node n1 created\n");
+        assert_eq!(answers[1], "  error: there is no command `loose`; did you mean `lose`?\n");
+        assert!(answers[2].contains("cannot read nowhere.yaml"), "{}", answers[2]);
+        assert_eq!(answers[5], "  /web~0.1 @1 on n1: running, healthy, ready\n");
+    }
+}
