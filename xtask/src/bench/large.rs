@@ -74,7 +74,7 @@ fn report_all(server: &Server) -> Result<()> {
     }
     ask_each(Duration::from_millis(200), "the services to arrive", || {
         let deployments = server.get("/v1/deployments")?;
-        let moving = |deployment: &Value| deployment["stage"]["is"] == "running";
+        let moving = |deployment: &Value| deployment["deployment"]["stage"]["is"] == "running";
         let deployments = deployments.as_array().context("a list")?;
         Ok((!deployments.iter().any(moving)).then_some(()))
     })

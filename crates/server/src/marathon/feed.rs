@@ -2,7 +2,8 @@
 //!
 //! Native events are taken by turns, together with the snapshot that was current when all of the
 //! turn had been told. Remembered is only what is gone from the snapshot by the time it is needed:
-//! the tasks there are, the plans of deployments under way, and the state before the turn.
+//! what was told of the tasks there are, the plans of deployments under way, and the state before
+//! the turn.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use std::sync::Arc;
 use api::EventView;
 use formats::marathon::HealthCheck;
 use model::{
-    Deployment, DeploymentId, InstanceId, Leave, Move, NodeId, Origin, Phase, Revision, Service,
-    ServiceId, State, Timestamp,
+    Deployment, DeploymentId, InstanceId, Leave, Move, NodeId, Origin, Phase, Placement, Revision,
+    Seat, Service, ServiceId, State, Status, Timestamp,
 };
 use serde_json::{Map, Value, json};
 
@@ -24,26 +25,31 @@ use crate::control::Snapshot;
 
 /// Translates events.
 pub(crate) struct Feed {
-    tasks: BTreeMap<InstanceId, Task>,
-    hosts: BTreeMap<NodeId, Arc<str>>,
+    tasks: BTreeMap<ServiceId, BTreeMap<Seat, Told>>,
     plans: BTreeMap<DeploymentId, Plan>,
     /// The state at the end of the turn before.
     before: State,
     apps: Apps,
 }
 
-/// What is remembered of a task: of every one there is, so it shares what it can.
-struct Task {
+/// What was told of a task. Of every one there is, so what the state knows is not kept here.
+#[derive(Clone, Copy)]
+struct Told {
     /// Its run; 0 while no agent has spoken of it to this server.
     run: u32,
-    node: NodeId,
-    host: Arc<str>,
-    ports: Box<[u16]>,
-    version: Timestamp,
     /// It was told to stop.
     killing: bool,
     /// Its present run has ended.
     ended: bool,
+}
+
+/// A task of which something is to be told.
+struct Task {
+    told: Told,
+    node: NodeId,
+    host: String,
+    ports: Vec<u16>,
+    version: Timestamp,
 }
 
 /// A deployment under way.
@@ -59,14 +65,16 @@ struct Plan {
 impl Feed {
     /// A feed that goes on from what there is.
     pub(crate) fn new(snapshot: &Snapshot, apps: Apps) -> Feed {
-        let (tasks, hosts, plans) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (tasks, plans) = (BTreeMap::new(), BTreeMap::new());
         let before = snapshot.state.clone();
-        let mut feed = Feed { tasks, hosts, plans, before, apps };
+        let mut feed = Feed { tasks, plans, before, apps };
         for service in snapshot.state.services() {
-            for seat in service.placements.keys() {
-                let id = InstanceId { service: service.id.clone(), seat: *seat };
-                feed.remember(&id, snapshot);
-            }
+            let seats = service.placements.iter();
+            let told = |(seat, placement): (&Seat, &Placement)| {
+                let status = snapshot.observed.status(&service.id, *seat);
+                (*seat, Told::first(placement, status))
+            };
+            feed.tasks.insert(service.id.clone(), seats.map(told).collect());
         }
         for deployment in snapshot.state.deployments().filter(|d| !d.stage.is_over()) {
             let plan = feed.plan(deployment, snapshot);
@@ -75,33 +83,38 @@ impl Feed {
         feed
     }
 
-    fn remember(&mut self, id: &InstanceId, snapshot: &Snapshot) -> Option<&mut Task> {
-        let service = snapshot.state.service(&id.service)?;
-        let placement = service.placements.get(&id.seat)?;
-        let node = snapshot.state.node(&placement.node);
-        let status = snapshot.observed.status(&id.service, id.seat);
-        let task = Task {
-            run: status.map_or(0, |status| status.run),
-            node: placement.node.clone(),
-            host: self.host(&placement.node, node.map_or("", |node| &node.node.address)),
-            ports: placement.ports.as_slice().into(),
-            version: task::version(service, placement.revision),
-            killing: !placement.is_wanted(),
-            ended: false,
+    /// A task, also if it has gone away in this turn: then it is in the state before.
+    fn task(&self, id: &InstanceId, snapshot: &Snapshot) -> Option<Task> {
+        let told = self.tasks.get(&id.service).and_then(|tasks| tasks.get(&id.seat));
+        let now = snapshot.state.placement(id).map(|placement| (&snapshot.state, placement));
+        let before = || Some((&self.before, self.before.placement(id)?));
+        let (state, placement) = match told {
+            Some(_) => now.or_else(before)?,
+            None => now?,
         };
-        let id = InstanceId { service: service.id.clone(), seat: id.seat };
-        Some(self.tasks.entry(id).or_insert(task))
+        let status = snapshot.observed.status(&id.service, id.seat);
+        let node = state.node(&placement.node);
+        Some(Task {
+            told: told.copied().unwrap_or_else(|| Told::first(placement, status)),
+            node: placement.node.clone(),
+            host: node.map(|node| node.node.address.clone()).unwrap_or_default(),
+            ports: placement.ports.to_vec(),
+            version: task::version(state.service(&id.service)?, placement.revision),
+        })
     }
 
-    /// The address of a node, one for all its tasks.
-    fn host(&mut self, node: &NodeId, address: &str) -> Arc<str> {
-        match self.hosts.get(node) {
-            Some(host) if **host == *address => Arc::clone(host),
-            _ => {
-                let host: Arc<str> = address.into();
-                self.hosts.insert(node.clone(), Arc::clone(&host));
-                host
-            }
+    fn remember(&mut self, id: &InstanceId, told: Told) {
+        match self.tasks.get_mut(&id.service) {
+            Some(tasks) => drop(tasks.insert(id.seat, told)),
+            None => drop(self.tasks.insert(id.service.clone(), [(id.seat, told)].into())),
+        }
+    }
+
+    fn forget(&mut self, id: &InstanceId) {
+        let Some(tasks) = self.tasks.get_mut(&id.service) else { return };
+        tasks.remove(&id.seat);
+        if tasks.is_empty() {
+            self.tasks.remove(&id.service);
         }
     }
 
@@ -146,28 +159,25 @@ impl Feed {
         at: Timestamp,
         snapshot: &Snapshot,
     ) -> Vec<Event> {
-        if !self.tasks.contains_key(id) && self.remember(id, snapshot).is_none() {
-            return Vec::new();
-        }
-        let Some(known) = self.tasks.get_mut(id) else { return Vec::new() };
-        let mut told = Vec::new();
+        let Some(mut known) = self.task(id, snapshot) else { return Vec::new() };
+        let (mut told, mut is_gone) = (Vec::new(), false);
         match kind {
             "placed" => {
                 // What has become of it since is told by what comes after this.
-                (known.run, known.killing) = (1, false);
+                (known.told.run, known.told.killing) = (1, false);
                 told.push(known.update(id, "TASK_STAGING", "", at));
             }
             "running" => {
                 let run = message.strip_prefix("run ").and_then(|run| run.parse().ok());
-                let run = run.unwrap_or(known.run + 1);
-                let is_first_word = known.run == 0;
+                let run = run.unwrap_or(known.told.run + 1);
+                let is_first_word = known.told.run == 0;
                 if is_first_word {
-                    known.run = run;
-                } else if run > known.run {
-                    known.run = run;
+                    known.told.run = run;
+                } else if run > known.told.run {
+                    known.told.run = run;
                     told.push(known.update(id, "TASK_STAGING", "", at));
                 }
-                known.ended = false;
+                known.told.ended = false;
                 told.push(known.update(id, "TASK_RUNNING", "", at));
             }
             "healthy" | "unhealthy" => {
@@ -193,9 +203,9 @@ impl Feed {
                 told.push(known.event(id, "failed_health_check_event", fields, at));
             }
             // A task that has ended by itself is not killed any more.
-            "draining" | "stopping" if known.ended => known.killing = true,
-            "draining" | "stopping" if !known.killing => {
-                known.killing = true;
+            "draining" | "stopping" if known.told.ended => known.told.killing = true,
+            "draining" | "stopping" if !known.told.killing => {
+                known.told.killing = true;
                 if message == Leave::Unhealthy.to_string() {
                     let fields = json!({
                         "version": known.version,
@@ -207,25 +217,32 @@ impl Feed {
                 }
                 told.push(known.update(id, "TASK_KILLING", message, at));
             }
-            "exited" if !known.ended => {
+            "exited" if !known.told.ended => {
                 let status = snapshot.observed.status(&id.service, id.seat);
-                if known.run == 0 && status.is_some_and(|status| status.phase == Phase::Running) {
+                if known.told.run == 0
+                    && status.is_some_and(|status| status.phase == Phase::Running)
+                {
                     // The run before this one has ended, in the days of an earlier server.
-                    return Vec::new();
+                    return told;
                 }
-                known.ended = true;
+                known.told.ended = true;
                 let exit = status.and_then(|status| status.last_exit.as_deref());
-                let state = if known.killing { "TASK_KILLED" } else { task::state_after(exit) };
+                let state =
+                    if known.told.killing { "TASK_KILLED" } else { task::state_after(exit) };
                 told.push(known.update(id, state, message, at));
             }
             "stopped" | "lost" => {
-                if !known.ended {
+                if !known.told.ended {
                     let state = if kind == "lost" { "TASK_UNREACHABLE" } else { "TASK_KILLED" };
                     told.push(known.update(id, state, message, at));
                 }
-                self.tasks.remove(id);
+                is_gone = true;
             }
             _ => {}
+        }
+        match is_gone {
+            true => self.forget(id),
+            false => self.remember(id, known.told),
         }
         // A task that changes its state is an instance that changes its condition.
         let changed: Vec<_> = told.iter().filter_map(|event| event.as_instance(id)).collect();
@@ -410,9 +427,17 @@ pub(crate) fn api_post(origin: &Origin, app: Value, at: Timestamp) -> Event {
     Event::new("api_post_event", at, fields)
 }
 
+impl Told {
+    /// What followers count as told of a task that nothing was told of yet.
+    fn first(placement: &Placement, status: Option<&Status>) -> Told {
+        let run = status.map_or(0, |status| status.run);
+        Told { run, killing: !placement.is_wanted(), ended: false }
+    }
+}
+
 impl Task {
     fn name(&self, id: &InstanceId) -> String {
-        name::task(id, self.run.max(1))
+        name::task(id, self.told.run.max(1))
     }
 
     /// An event about the task, with more about it.
@@ -436,7 +461,7 @@ impl Task {
             "taskStatus": state,
             "message": message,
             "appId": id.service,
-            "host": &*self.host,
+            "host": self.host,
             "ports": self.ports,
             "version": self.version,
         });

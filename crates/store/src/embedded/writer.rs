@@ -30,6 +30,8 @@ const SWEEP_EVENTS: i64 = 10_000;
 const LOG_PAGES: i32 = 1_000;
 const LOG_PAGES_MAX: i32 = 16_000;
 const LOG_BYTES_KEPT: i64 = 64 << 20;
+// The kernel caches the file as well, and gives that up when others need the memory: few pages are kept beside that.
+const CACHE_KIB: i64 = 2_048;
 
 /// Where jobs are left.
 pub(super) type Inbox = Sender<Job>;
@@ -84,7 +86,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "trusted_schema", false)?;
-    connection.pragma_update(None, "cache_size", -16_384)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     // By itself, SQLite would checkpoint before it answers, and hide it when that fails.
     connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES_KEPT, |_| Ok(()))?;
