@@ -16,6 +16,7 @@ mod docs;
 mod fuzz;
 mod image;
 mod mutants;
+mod prove;
 mod shell;
 mod step;
 mod test;
@@ -48,6 +49,10 @@ Usage: cargo xtask VERB [OPTIONS]
        [--only TARGET]   in one target; --list names them; --keep takes what was found into fuzz/corpus
   mutants                change the model and the planner in small ways and say which changes no test minds
        [--only CRATE]    `model` or `planner`; --shard I/N tries a part; --minutes N, as many as that allows
+  sim [--seeds N]        simulate whole clusters, one for each seed, and hold them against the laws
+      [--seed S]         one, with what happened before a law was broken; --tell: with its whole history
+      [--fresh]          from a seed that nobody has tried; --tamper RULE: with a rule broken on purpose
+  prove [--cases N]      100,000 cases of each property, then 1,000 new seeds
   help                   this text
 ";
 
@@ -87,6 +92,9 @@ fn main() -> ExitCode {
         ["mutants", rest @ ..] if let Some(ask) = mutants::Ask::read(rest) => {
             mutants::survive(&top, &ask)
         }
+        ["sim", rest @ ..] => prove::simulate(&top, rest),
+        ["prove"] => prove::prove(&top, None),
+        ["prove", "--cases", cases] => prove::prove(&top, Some(cases)),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

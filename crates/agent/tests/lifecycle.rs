@@ -339,19 +339,39 @@ fn reports_go_one_at_a_time_and_what_failed_is_told_again() {
     rig.started("a", 1);
     rig.started("b", 1);
     assert_eq!(reports(&mut rig), []);
-    rig.event(Event::ReportSent { tell_all: false });
+    rig.event(Event::ReportSent { number: 1, tell_all: false });
     assert_eq!(reports(&mut rig), [(false, 2)]);
     rig.exited("a", 1);
-    rig.event(Event::ReportFailed);
+    rig.event(Event::ReportFailed { number: 2 });
     rig.now += 250;
     rig.event(Event::Tick);
     assert_eq!(reports(&mut rig), [(false, 2)]);
-    rig.event(Event::ReportSent { tell_all: true });
+    rig.event(Event::ReportSent { number: 3, tell_all: true });
     assert_eq!(reports(&mut rig), [(true, 2)]);
-    rig.event(Event::ReportSent { tell_all: false });
+    rig.event(Event::ReportSent { number: 4, tell_all: false });
     rig.now += 2000;
     rig.event(Event::Tick);
     assert_eq!(reports(&mut rig), [(false, 0)], "a sign of life");
+}
+
+#[test]
+fn the_fate_of_a_report_that_was_given_up_says_nothing_of_the_next() {
+    let mut rig = Rig::new();
+    rig.event(Event::Connected);
+    rig.assign(true, vec![run("a", json!({}))]);
+    // The connection is made anew while the first report is still on its way.
+    rig.event(Event::Connected);
+    rig.assign(true, vec![run("a", json!({}))]);
+    rig.event(Event::ReportSent { number: 1, tell_all: false });
+    rig.effects.clear();
+    rig.event(Event::ReportFailed { number: 2 });
+    rig.now += 250;
+    rig.event(Event::Tick);
+    let told = rig.effects.iter().find_map(|effect| match effect {
+        Effect::Report(report) => Some((report.number, report.whole, report.instances.len())),
+        _ => None,
+    });
+    assert_eq!(told, Some((3, true, 1)), "what the second one said is still to be told");
 }
 
 #[test]

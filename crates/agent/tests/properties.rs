@@ -57,7 +57,7 @@ enum Debt {
     Start(Seed),
     Stop(InstanceId, u32),
     Probe(InstanceId, u32, muster_agent::core::CheckId),
-    Report,
+    Report(u64),
 }
 
 struct World {
@@ -173,7 +173,7 @@ impl World {
                         self.told.clear();
                     }
                     self.told.extend(report.instances);
-                    self.debts.push(Debt::Report);
+                    self.debts.push(Debt::Report(report.number));
                 }
                 Effect::WakeAt(at) => self.wake_at = Some(at),
             }
@@ -281,8 +281,10 @@ impl World {
                 };
                 self.handle(Event::Probed { instance, run, check, outcome });
             }
-            Debt::Report if well => self.handle(Event::ReportSent { tell_all: false }),
-            Debt::Report => self.handle(Event::ReportFailed),
+            Debt::Report(number) if well => {
+                self.handle(Event::ReportSent { number, tell_all: false });
+            }
+            Debt::Report(number) => self.handle(Event::ReportFailed { number }),
         }
     }
 
@@ -336,7 +338,7 @@ impl World {
                         self.ended.insert(instance, (run, exit(self.now)));
                     }
                 }
-                Debt::Probe(..) | Debt::Report => {}
+                Debt::Probe(..) | Debt::Report(_) => {}
             }
         }
         let node = "n1".parse().unwrap();

@@ -57,6 +57,7 @@ impl World {
             token: 0,
         });
         self.history.note(moment, format_args!("{node}: agent starts"));
+        self.phases_begin_anew(node);
         let mut last = 0;
         for kind in [Kind::Process, Kind::Docker] {
             let span = self.rng.u64(0..400);
@@ -169,20 +170,20 @@ impl World {
                 self.agent_takes(node, life, Event::Connected);
             }
             (Purpose::Register | Purpose::Follow, _) => self.agent_retries(node, life),
-            (Purpose::Report, Reply::Reported(Ok(reply))) => {
+            (Purpose::Report(number), Reply::Reported(Ok(reply))) => {
                 if let Some(agent) = self.agent(node, life) {
                     agent.failed_reports = 0;
                 }
                 let tell_all = reply.tell_all;
-                self.agent_takes(node, life, Event::ReportSent { tell_all });
+                self.agent_takes(node, life, Event::ReportSent { number, tell_all });
             }
-            (Purpose::Report, _) => {
+            (Purpose::Report(number), _) => {
                 let Some(agent) = self.agent(node, life) else { return };
                 agent.failed_reports += 1;
                 if agent.failed_reports.is_multiple_of(FAILED_REPORTS_MAX) && !agent.connecting {
                     self.agent_gives_up(node, life);
                 }
-                self.agent_takes(node, life, Event::ReportFailed);
+                self.agent_takes(node, life, Event::ReportFailed { number });
             }
         }
     }
@@ -306,7 +307,7 @@ impl World {
                         status.healthy = Some(true);
                     }
                 }
-                let asker = Asker::Agent(node.clone(), life, Purpose::Report);
+                let asker = Asker::Agent(node.clone(), life, Purpose::Report(report.number));
                 self.call(Place::Node(node.clone()), asker, Call::Report(report));
             }
             Effect::WakeAt(at) => {

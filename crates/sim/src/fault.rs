@@ -182,8 +182,6 @@ impl World {
         if wiped {
             host.memory = Default::default();
         }
-        // What its agent knew last it may not have written down.
-        self.forget_phases(&node);
         self.queue.after(span, Happening::FaultEnds(Ending::Powered(Some(node))));
     }
 

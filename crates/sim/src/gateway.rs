@@ -126,7 +126,7 @@ impl World {
                 self.gateway_reports(node, life);
             }
             (Purpose::Register | Purpose::Follow, _) => self.gateway_connects_again(node, life),
-            (Purpose::Report, reply) => self.gateway_has_reported(node, life, &reply),
+            (Purpose::Report(_), reply) => self.gateway_has_reported(node, life, &reply),
         }
     }
 
@@ -178,7 +178,7 @@ impl World {
             busy: if unburdened { BTreeSet::new() } else { standing.busy },
             failed: failed.map(|(listen, reason)| (Listen(listen), reason)).collect(),
         };
-        let asker = Asker::Gateway(node.clone(), life, Purpose::Report);
+        let asker = Asker::Gateway(node.clone(), life, Purpose::Report(0));
         self.call(Place::Node(node.clone()), asker, Call::GatewayReport(report));
     }
 

@@ -14,22 +14,22 @@ const KEPT: usize = 400;
 pub(crate) struct History {
     lines: VecDeque<(Moment, String)>,
     fingerprint: DefaultHasher,
-    told: bool,
+    tell: Option<fn(&str)>,
 }
 
 impl History {
-    /// A history that is printed as it happens, or not.
-    pub(crate) fn new(told: bool) -> History {
-        History { told, ..History::default() }
+    /// A history that is told as it happens, or not.
+    pub(crate) fn new(tell: Option<fn(&str)>) -> History {
+        History { tell, ..History::default() }
     }
 
     /// Something happens.
     pub(crate) fn note(&mut self, at: Moment, line: impl fmt::Display) {
         let line = line.to_string();
-        if self.told {
-            println!("{:>9.3}  {line}", at as f64 / 1000.0);
-        }
         (at, &line).hash(&mut self.fingerprint);
+        if let Some(tell) = self.tell {
+            tell(&dated(&(at, line.clone())));
+        }
         if self.lines.len() == KEPT {
             self.lines.pop_front();
         }
@@ -43,7 +43,11 @@ impl History {
 
     /// The newest lines with their times in seconds.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let line = |(at, line): &(Moment, String)| format!("{:>9.3}  {line}", *at as f64 / 1000.0);
-        self.lines.iter().map(line).collect()
+        self.lines.iter().map(dated).collect()
     }
+}
+
+/// A line with its time in seconds.
+fn dated((at, line): &(Moment, String)) -> String {
+    format!("{:>9.3}  {line}", *at as f64 / 1000.0)
 }

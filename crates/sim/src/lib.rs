@@ -56,15 +56,15 @@ pub struct Options {
     pub storm_ms: u64,
     /// A rule that is broken on purpose.
     pub tamper: Option<Tamper>,
-    /// Whether to print the history as it happens.
-    pub tell: bool,
+    /// Who is told the history, line by line, as it happens.
+    pub tell: Option<fn(&str)>,
 }
 
 impl Options {
     /// Everything may break, for as long as it takes to meet every fault a few times.
     pub fn new(seed: u64) -> Options {
         let faults = Fault::ALL.into_iter().collect();
-        Options { seed, faults, storm_ms: 240_000, tamper: None, tell: false }
+        Options { seed, faults, storm_ms: 240_000, tamper: None, tell: None }
     }
 }
 

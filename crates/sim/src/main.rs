@@ -2,16 +2,18 @@
 //! again. `cargo xtask sim` is the way to it.
 
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use muster_sim::{Options, Tamper, run};
 
 const HELP: &str = "\
 Simulates clusters, one for each seed, and holds them against the laws.
 
-Usage: muster-sim [--seeds COUNT] [--from SEED] [--tamper RULE]
+Usage: muster-sim [--seeds COUNT] [--from SEED | --fresh] [--tamper RULE]
        muster-sim --seed SEED [--tell] [--tamper RULE]
 
   --seeds COUNT   how many, from --from on (by default 100 from 0)
+  --fresh         from a seed on that nobody has tried
   --seed SEED     one; what happened before a law was broken is printed
   --tell          with its whole history as it happens
   --tamper RULE   with a rule broken on purpose; `list` says which there are
@@ -33,6 +35,7 @@ fn arguments() -> Result<Option<Arguments>, String> {
         match argument.as_str() {
             "--seeds" => found.count = number(value()?)?,
             "--from" => found.from = number(value()?)?,
+            "--fresh" => found.from = fresh(),
             "--seed" => (found.from, found.count) = (number(value()?)?, 1),
             "--tell" => found.tell = true,
             "--tamper" => {
@@ -49,6 +52,12 @@ fn arguments() -> Result<Option<Arguments>, String> {
     Ok(Some(found))
 }
 
+/// Seeds from the time: others for each run.
+fn fresh() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_secs().saturating_mul(10_000)
+}
+
 fn main() -> ExitCode {
     let Arguments { from, count, tell, tamper } = match arguments() {
         Ok(Some(arguments)) => arguments,
@@ -63,7 +72,8 @@ fn main() -> ExitCode {
     };
     let (mut failures, mut faults, mut writes, mut requests, mut span_ms) = (0u64, 0, 0, 0, 0);
     for seed in from..from.saturating_add(count) {
-        match run(&Options { tamper, tell, ..Options::new(seed) }) {
+        let print: fn(&str) = |line| println!("{line}");
+        match run(&Options { tamper, tell: tell.then_some(print), ..Options::new(seed) }) {
             Ok(summary) => {
                 faults += summary.faults;
                 writes += summary.writes;

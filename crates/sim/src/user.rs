@@ -1,6 +1,6 @@
 //! Users: what they ask for, at bad moments, and what they have been promised.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     Availability, Change, Command, DeploymentId, Document, NodeId, RevisionNumber, ServiceId,
@@ -28,11 +28,14 @@ pub(crate) struct Users {
     pub(crate) acknowledged: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Asked {
     removes: Vec<ServiceId>,
     /// A node and what may happen there.
     steers: Option<(NodeId, Availability)>,
+    /// Somebody else has asked for the same node, or for a service to go, before this was answered:
+    /// which of the two was carried out last nobody is told.
+    doubtful: BTreeSet<String>,
 }
 
 /// What users have been told is so, until they ask for something else.
@@ -43,6 +46,15 @@ pub(crate) struct Promised {
     pub(crate) availability: BTreeMap<NodeId, Availability>,
 }
 
+impl Users {
+    /// What is under way about something may be carried out before or after what is asked now.
+    fn doubt(&mut self, name: impl std::fmt::Display) {
+        for other in self.asking.values_mut() {
+            other.doubtful.insert(name.to_string());
+        }
+    }
+}
+
 impl World {
     pub(crate) fn user_acts(&mut self) {
         if self.calm {
@@ -51,18 +63,24 @@ impl World {
         let span = self.rng.u64(500..9_000);
         self.queue.after(span, Happening::UserActs);
         let command = self.wish();
-        let mut asked = Asked { removes: Vec::new(), steers: None };
+        let mut asked = Asked::default();
         match &command {
             Command::RemoveServices(services) => {
                 asked.removes = services.clone();
                 // From now on nobody can say whether it is still there.
                 for service in services {
                     self.users.promised.revisions.remove(service);
+                    self.users.doubt(service);
                 }
             }
             Command::SetAvailability { node, availability } => {
                 asked.steers = Some((node.clone(), *availability));
                 self.users.promised.availability.remove(node);
+                let others = self.users.asking.values().filter_map(|other| other.steers.as_ref());
+                if others.clone().any(|(other, _)| other == node) {
+                    asked.doubtful.insert(node.to_string());
+                }
+                self.users.doubt(node);
             }
             _ => {}
         }
@@ -89,15 +107,14 @@ impl World {
                 continue;
             };
             let removed = self.users.asking.values().any(|other| other.removes.contains(&service));
+            let removed = removed || asked.doubtful.contains(service.as_str());
             if verdict != Verdict::Removed && !removed && !asked.removes.contains(&service) {
                 let known = self.users.promised.revisions.entry(service).or_insert(revision);
                 *known = revision.max(*known);
             }
         }
         if let Some((node, availability)) = asked.steers {
-            let doubtful = self.users.asking.values();
-            let mut doubtful = doubtful.filter_map(|other| other.steers.as_ref());
-            if !doubtful.any(|(other, _)| *other == node) {
+            if !asked.doubtful.contains(node.as_str()) {
                 self.users.promised.availability.insert(node, availability);
             }
         }
@@ -118,7 +135,8 @@ impl World {
             Some(server) => server.snapshot.state.deployments().map(|d| d.id).collect(),
             None => Vec::new(),
         };
-        match self.rng.u32(0..30) {
+        match self.rng.u32(0..31) {
+            30 => Command::Lead,
             0..14 => Command::Apply(vec![self.service_document()]),
             14..17 => {
                 let documents = (0..self.rng.usize(2..4)).map(|_| self.service_document());

@@ -68,7 +68,8 @@ pub(crate) enum Asker {
 pub(crate) enum Purpose {
     Register,
     Follow,
-    Report,
+    /// With its number.
+    Report(u64),
 }
 
 /// A process.

@@ -111,15 +111,16 @@ impl Instance {
         &self.status
     }
 
-    /// Whether it has never been started here.
+    /// Whether it is to be started and is not known to have run here.
     pub(super) fn is_new(&self) -> bool {
-        matches!(self.stage, Stage::Waiting(_)) && self.status.run == 1 && !self.leaving
+        let waits = matches!(self.stage, Stage::Waiting(_)) && !self.leaving;
+        waits && self.status.last_exit.is_none()
     }
 
-    /// Whether it runs though nobody wants it here any more.
+    /// Whether it runs though nobody wants it here, as far as is known.
     pub(super) fn is_unwanted(&self) -> bool {
         let holds = matches!(self.stage, Stage::Starting | Stage::Running | Stage::Stopping(_));
-        self.unassigned && self.leaving && holds
+        self.unassigned && holds
     }
 
     /// What is wanted, while an assignment names it.
@@ -178,11 +179,14 @@ impl Instance {
     pub(super) fn driver_went_away(&mut self) {
         // Of a start that is still under way the driver itself will tell what became of it.
         let stood = matches!(self.stage, Stage::Running | Stage::Stopping(_));
-        self.unsure = stood && self.status.started_at.is_some();
+        self.unsure |= stood && self.status.started_at.is_some();
     }
 
     /// Its driver has looked, and found this of it, or nothing.
     pub(super) fn looked_for(&mut self, found: Option<&Found>, now: Timestamp) {
+        if matches!(self.stage, Stage::Waiting(_)) {
+            self.unsure = false;
+        }
         match (self.stage, found) {
             (Stage::Unknown, Some(found)) if found.exit.is_none() => self.adopt(found, now),
             (Stage::Unknown | Stage::Waiting(_), Some(found)) if found.run >= self.status.run => {
@@ -263,6 +267,8 @@ impl Instance {
         }
         match self.stage {
             Stage::Starting if away => {
+                // It may have begun all the same: nobody knows until the driver has looked.
+                self.unsure = true;
                 self.stage = Stage::Waiting(now.after(AWAY_RETRY));
                 self.status.message = Some(message);
             }
@@ -337,6 +343,9 @@ impl Instance {
     ) -> Stepped {
         match self.stage {
             Stage::Unknown => {}
+            Stage::Waiting(_) if self.leaving && self.unsure && away.is_some() => {
+                self.status.message = away.map(String::from);
+            }
             Stage::Waiting(_) if self.leaving => self.over(now),
             Stage::Waiting(until) => match away {
                 Some(why) => self.status.message = Some(why.into()),

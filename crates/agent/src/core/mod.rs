@@ -61,13 +61,18 @@ pub enum Event {
     },
     /// The time of the last [`Effect::WakeAt`] has come.
     Tick,
-    /// The report under way has arrived.
+    /// A report has arrived.
     ReportSent {
+        /// Its number.
+        number: u64,
         /// The server wants to be told everything.
         tell_all: bool,
     },
-    /// The report under way has not arrived, or that is not known.
-    ReportFailed,
+    /// A report has not arrived, or that is not known.
+    ReportFailed {
+        /// Its number.
+        number: u64,
+    },
     /// The agent ends and shall leave nothing behind: everything is stopped and forgotten.
     End,
 }
@@ -156,6 +161,8 @@ pub struct Core {
     instances: BTreeMap<InstanceId, Instance>,
     /// Drivers that have looked for their runs and can be asked.
     adopted: BTreeSet<Kind>,
+    /// Drivers that have not said yet what they find, of an agent that was here before.
+    looking: BTreeSet<Kind>,
     /// Why the others cannot.
     away: BTreeMap<Kind, String>,
     /// A server has said everything that should run: what else is found should not.
@@ -169,8 +176,6 @@ pub struct Core {
     reporter: Reporter,
     /// When this agent began, by its own clock: its life.
     began_at: Timestamp,
-    /// How many reports it has made.
-    reports: u64,
     /// When instances want to be looked at, in order, and for each.
     wakes: BTreeSet<(Timestamp, InstanceId)>,
     wake_of: BTreeMap<InstanceId, Timestamp>,
@@ -181,6 +186,8 @@ pub struct Core {
 impl Core {
     /// The core of the agent on `node`, with what it remembers.
     pub fn new(node: NodeId, memory: Memory, now: Timestamp) -> Self {
+        let was_here = !memory.assignments.is_empty();
+        let looking = [Kind::Process, Kind::Docker].into_iter().filter(|_| was_here).collect();
         let mut statuses = memory.statuses;
         let mut instances = BTreeMap::new();
         for assignment in memory.assignments {
@@ -193,6 +200,7 @@ impl Core {
             generation: memory.generation,
             instances,
             adopted: BTreeSet::new(),
+            looking,
             away: BTreeMap::new(),
             told_whole: false,
             ending: false,
@@ -200,7 +208,6 @@ impl Core {
             is_cleared: false,
             reporter: Reporter::default(),
             began_at: now,
-            reports: 0,
             wakes: BTreeSet::new(),
             wake_of: BTreeMap::new(),
             woken_at: None,
@@ -218,6 +225,7 @@ impl Core {
             Event::Away { driver, message } => {
                 self.adopted.remove(&driver);
                 self.away.insert(driver, message);
+                self.has_looked(driver);
                 self.change_all(Some(driver), now, &mut effects, Instance::driver_went_away);
             }
             Event::Told(told) => self.told(told, now, &mut effects),
@@ -232,8 +240,8 @@ impl Core {
                     self.change(&id, now, &mut effects, |_| {});
                 }
             }
-            Event::ReportSent { tell_all } => self.reporter.sent(tell_all),
-            Event::ReportFailed => self.reporter.failed(now),
+            Event::ReportSent { number, tell_all } => self.reporter.sent(number, tell_all),
+            Event::ReportFailed { number } => self.reporter.failed(number, now),
             Event::End => {
                 self.ending = true;
                 self.change_all(None, now, &mut effects, Instance::unassign);
@@ -292,6 +300,7 @@ impl Core {
     fn adopt(&mut self, driver: Kind, found: &[Found], now: Timestamp, effects: &mut Vec<Effect>) {
         self.adopted.insert(driver);
         self.away.remove(&driver);
+        self.has_looked(driver);
         let found: BTreeMap<_, _> = found.iter().map(|found| (&found.instance, found)).collect();
         for (id, found) in &found {
             if !self.instances.contains_key(*id) {
@@ -300,6 +309,9 @@ impl Core {
                     instance.unassign();
                 }
                 self.reporter.compare(id, None, instance.status());
+                if instance.is_unwanted() {
+                    self.unwanted.insert((*id).clone());
+                }
                 self.instances.insert((*id).clone(), instance);
             }
         }
@@ -307,6 +319,13 @@ impl Core {
             let id = instance.id().clone();
             instance.looked_for(found.get(&id).copied(), now);
         });
+    }
+
+    /// A driver has said what it finds, or that it cannot.
+    fn has_looked(&mut self, driver: Kind) {
+        if self.looking.remove(&driver) {
+            self.is_cleared |= self.looking.is_empty();
+        }
     }
 
     fn told(&mut self, told: Told, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -368,14 +387,17 @@ impl Core {
             (false, Some(why)) => Some(why.as_str()),
             (false, None) => Some("waits for its driver to look for what runs already"),
         };
-        let unwanted = self.unwanted.first().filter(|_| away.is_none() && instance.is_new());
-        let in_the_way = unwanted
-            .map(|other| format!("waits for {other} to end, which is not wanted here any more"));
+        let in_the_way = match self.unwanted.first() {
+            _ if away.is_some() || !instance.is_new() => None,
+            Some(other) => Some(format!("waits for {other} to end, which is not wanted here")),
+            None if self.looking.is_empty() => None,
+            None => Some("waits until it is known what runs here already".into()),
+        };
         let stepped = instance.step(away.or(in_the_way.as_deref()), now, effects);
         if instance.is_unwanted() {
             self.unwanted.insert(id.clone());
         } else if self.unwanted.remove(id) {
-            self.is_cleared = self.unwanted.is_empty();
+            self.is_cleared |= self.unwanted.is_empty();
         }
         let after = instance.status();
         self.reporter.compare(id, Some(&before), after);
@@ -401,7 +423,6 @@ impl Core {
             self.change_all(None, now, effects, |_| {});
         }
         if let Some(due) = self.reporter.due(now) {
-            self.reports += 1;
             effects.push(Effect::Report(self.report(&due)));
         }
         if std::mem::take(&mut self.memory_changed) {
@@ -427,7 +448,7 @@ impl Core {
         Report {
             node: self.node.clone(),
             life: self.began_at.0,
-            number: self.reports,
+            number: self.reporter.count(),
             generation: self.generation,
             whole: *due == Due::Whole,
             instances,

@@ -31,6 +31,8 @@ pub(super) struct Reporter {
     /// Changes that can wait for the next report.
     aged: BTreeSet<InstanceId>,
     under_way: Option<Due>,
+    /// How many there have been: the number of the newest.
+    count: u64,
     /// Nothing is sent before.
     not_before: Timestamp,
     heartbeat_at: Timestamp,
@@ -64,14 +66,25 @@ impl Reporter {
         }
     }
 
-    /// The report under way has arrived.
-    pub(super) fn sent(&mut self, tell_all: bool) {
-        self.under_way = None;
+    /// The number of the newest report.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// A report has arrived. What is known late of one that was given up says nothing about the
+    /// one that is under way.
+    pub(super) fn sent(&mut self, number: u64, tell_all: bool) {
+        if number == self.count {
+            self.under_way = None;
+        }
         self.whole |= tell_all;
     }
 
-    /// The report under way has failed: what was in it is still to be told.
-    pub(super) fn failed(&mut self, now: Timestamp) {
+    /// A report has failed: what was in it is still to be told.
+    pub(super) fn failed(&mut self, number: u64, now: Timestamp) {
+        if number != self.count {
+            return;
+        }
         match self.under_way.take() {
             Some(Due::Whole) => self.whole = true,
             Some(Due::Changed(ids)) => self.changed.extend(ids),
@@ -99,6 +112,7 @@ impl Reporter {
         self.whole = false;
         self.heartbeat_at = now.after(HEARTBEAT);
         self.under_way = Some(due.clone());
+        self.count += 1;
         Some(due)
     }
 

@@ -108,14 +108,15 @@ async fn changed(registration: &mut watch::Receiver<Registration>) {
 /// Brings a report to the server; says what came of it.
 pub(super) async fn report(client: Client, report: Report) -> Event {
     let path = path::with(path::NODE_REPORT, report.node.as_str());
+    let number = report.number;
     let sent = tokio::time::timeout(REPORT_TIMEOUT, client.post::<ReportReply>(&path, &report));
     match sent.await {
-        Ok(Ok(reply)) => Event::ReportSent { tell_all: reply.tell_all },
+        Ok(Ok(reply)) => Event::ReportSent { number, tell_all: reply.tell_all },
         Ok(Err(error)) => {
             tracing::debug!("a report was not delivered: {}", explain(&error));
-            Event::ReportFailed
+            Event::ReportFailed { number }
         }
-        Err(_) => Event::ReportFailed,
+        Err(_) => Event::ReportFailed { number },
     }
 }
 

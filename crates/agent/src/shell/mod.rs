@@ -200,7 +200,7 @@ impl Loop {
         match &event {
             Event::Tick => self.wake_at = None,
             Event::ReportSent { .. } => self.failed_reports = 0,
-            Event::ReportFailed => {
+            Event::ReportFailed { .. } => {
                 self.failed_reports += 1;
                 if self.failed_reports.is_multiple_of(FAILED_REPORTS_MAX) {
                     self.shell.reconnect.notify_one();

@@ -72,8 +72,12 @@ impl World {
         }
     }
 
-    /// An agent that has lost its memory begins anew.
-    pub(crate) fn forget_phases(&mut self, node: &NodeId) {
+    /// An agent that starts goes on from what it has written down.
+    pub(crate) fn phases_begin_anew(&mut self, node: &NodeId) {
         self.laws.phases.retain(|key, _| key.0 != *node);
+        for (instance, status) in &self.hosts[node].memory.statuses {
+            let key = (node.clone(), instance.clone());
+            self.laws.phases.insert(key, (status.run, status.phase));
+        }
     }
 }

@@ -64,9 +64,17 @@ impl World {
                 let run = self.hosts[&placement.node].machine.runs.get(&instance);
                 placed.insert((placement.node.clone(), instance.clone()));
                 let sick = run.is_some_and(|run| !run.sickness().is_empty());
+                let told = running.snapshot.observed.status(id, *seat);
+                let agent = self.hosts[&placement.node].agent.as_ref();
+                let known = agent.and_then(|agent| {
+                    agent.core.statuses().find(|(id, _)| **id == instance).map(|(_, s)| s)
+                });
                 if placement.goal != Goal::Run {
                     if !excused {
-                        found.push(format!("{instance} is still leaving: {waits:?}"));
+                        let (known, told) = (known.map(verdict), told.map(verdict));
+                        found.push(format!(
+                            "{instance} is still leaving: it is {known:?}, and observed as {told:?}"
+                        ));
                     }
                     continue;
                 }
@@ -77,11 +85,6 @@ impl World {
                     found.push(format!("{instance} on {} is not well", placement.node));
                     continue;
                 }
-                let told = running.snapshot.observed.status(id, *seat);
-                let agent = self.hosts[&placement.node].agent.as_ref();
-                let known = agent.and_then(|agent| {
-                    agent.core.statuses().find(|(id, _)| **id == instance).map(|(_, s)| s)
-                });
                 match (told, known) {
                     (Some(told), Some(known)) if verdict(told) == verdict(known) => {
                         let spec = service.running_spec(placement.revision);

@@ -1,0 +1,28 @@
+//! The long lanes: simulated clusters from as many seeds as one likes (`sim`), and that after 100,000 cases of each
+//! property (`prove`). Both are built with a profile of their own: quick, with the assertions of a debug build.
+
+use anyhow::{Result, bail};
+
+use crate::shell::{Top, is_installed, run};
+
+/// As many cases of each property.
+const CASES: &str = "100000";
+/// As many seeds, new ones each time.
+const SEEDS: &str = "1000";
+
+/// Runs the simulator with these arguments.
+pub(crate) fn simulate(top: &Top, arguments: &[&str]) -> Result<()> {
+    let build = ["run", "--quiet", "--profile", "prove", "--package", "muster-sim", "--"];
+    run(top.cargo(&build).args(arguments))
+}
+
+/// Runs every property for as many cases as it takes, then the simulator.
+pub(crate) fn prove(top: &Top, cases: Option<&str>) -> Result<()> {
+    if !is_installed("cargo-nextest") {
+        bail!("cargo-nextest is missing; `cargo install cargo-nextest --locked` gets it");
+    }
+    let tests = ["nextest", "run", "--cargo-profile", "prove", "--profile", "prove"];
+    let which = ["--workspace", "--exclude", "muster-tests", "-E", "binary(properties)"];
+    run(top.cargo(&tests).args(which).env("PROPTEST_CASES", cases.unwrap_or(CASES)))?;
+    simulate(top, &["--fresh", "--seeds", SEEDS])
+}
