@@ -265,7 +265,11 @@ fn what_runs_already_is_adopted_and_stays_as_healthy_as_it_was() {
     rig.event(Event::Adopted { driver: Kind::Process, found });
     let mut done = rig.done();
     done.sort();
-    assert_eq!(done, ["probe /a~0.1", "start /b~0.1 run 2", "start /c~0.1 run 2"]);
+    // What has left no trace may stand in for something that the other driver has yet to find.
+    assert_eq!(done, ["probe /a~0.1", "start /b~0.1 run 2"]);
+    let message = "this node runs no containers".into();
+    rig.event(Event::Away { driver: Kind::Docker, message });
+    assert_eq!(rig.done(), ["start /c~0.1 run 2"]);
     let a = rig.status("a");
     assert_eq!((a.phase, a.healthy, a.ready), (Phase::Running, Some(true), true));
     let b = rig.status("b");
@@ -388,4 +392,35 @@ fn the_end_of_an_ephemeral_agent_stops_and_forgets_all() {
     assert!(rig.core.is_empty());
     rig.assign(true, vec![run("c", json!({}))]);
     assert!(rig.core.is_empty(), "nothing begins any more");
+}
+
+#[test]
+fn what_is_new_waits_until_what_nobody_wants_has_ended() {
+    let mut rig = Rig::new();
+    rig.assign(true, vec![run("a", json!({}))]);
+    rig.started("a", 1);
+    rig.done();
+    // The node was silent for so long that `a` was given up, and another one gets its place.
+    rig.assign(true, vec![run("b", json!({}))]);
+    assert_eq!(rig.done(), ["stop /a~0.1 run 1 within 10s"]);
+    let why = rig.status("b").message.clone().unwrap();
+    assert_eq!(why, "waits for /a~0.1 to end, which is not wanted here");
+    rig.exited("a", 1);
+    assert_eq!(rig.done(), ["forget /a~0.1", "start /b~0.1 run 1"]);
+}
+
+#[test]
+fn what_may_have_begun_while_its_driver_was_away_is_looked_for_before_it_is_over() {
+    let mut rig = Rig::new();
+    rig.assign(true, vec![run("a", json!({}))]);
+    rig.done();
+    let (instance, message) = (id("a"), "no answer".to_string());
+    let told = Told::NotStarted { instance, run: 1, message: message.clone(), driver_away: true };
+    rig.event(Event::Told(told));
+    rig.event(Event::Away { driver: Kind::Process, message });
+    rig.assign(true, vec![]);
+    assert_eq!(rig.done(), [""; 0], "nobody knows whether it runs");
+    let found = vec![found("a", 1, None)];
+    rig.event(Event::Adopted { driver: Kind::Process, found });
+    assert_eq!(rig.done(), ["stop /a~0.1 run 1 within 10s"]);
 }

@@ -138,6 +138,8 @@ impl World {
 
     fn adopt(&mut self) {
         self.handle(Event::Adopted { driver: Kind::Process, found: self.found() });
+        let message = "this node runs no containers".into();
+        self.handle(Event::Away { driver: Kind::Docker, message });
     }
 
     fn handle(&mut self, event: Event) {
