@@ -113,10 +113,10 @@ impl World {
                 *known = revision.max(*known);
             }
         }
-        if let Some((node, availability)) = asked.steers {
-            if !asked.doubtful.contains(node.as_str()) {
-                self.users.promised.availability.insert(node, availability);
-            }
+        if let Some((node, availability)) = asked.steers
+            && !asked.doubtful.contains(node.as_str())
+        {
+            self.users.promised.availability.insert(node, availability);
         }
     }
 
