@@ -4,6 +4,7 @@
 //! `demo` shows all of it at work, `output` is the terminal. Nothing here decides anything about
 //! services: that is the server's.
 
+mod allocator;
 mod args;
 mod daemon;
 mod demo;
@@ -20,11 +21,6 @@ use clap::error::ErrorKind;
 use args::{Cli, GETTING_STARTED};
 use exit::Exit;
 use output::{Failure, Screen};
-
-/// A server holds very many small values for long, made and dropped by all its threads. The system's
-/// allocator keeps more than half as much again in holes that nothing fits, this one less.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // The keeper stays beside every process for its whole life: it must not pay for the rest.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::node::{Identity, Supply};
 use super::{Log, data_dir, ended, stop_signal, stopped};
+use crate::allocator;
 use crate::exit::Exit;
 use crate::output::Failure;
 
@@ -37,6 +38,7 @@ pub(crate) struct Args {
 
 /// Runs the verb.
 pub(crate) async fn run(args: Args, server: &str) -> Result<Exit, Failure> {
+    allocator::give_back_at_once();
     let stop = stop_signal()?;
     let data_dir = args.data_dir.unwrap_or_else(|| data_dir("agent"));
     let options = args.supply.options(&args.identity, server, data_dir, args.ephemeral)?;

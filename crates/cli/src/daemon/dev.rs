@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::cluster::{Cluster, Setup};
 use super::node::{Identity, Supply};
 use super::{Log, data_dir, stop_signal, stopped};
+use crate::allocator;
 use crate::exit::Exit;
 use crate::output::screen::Tone;
 use crate::output::{Failure, Screen};
@@ -40,6 +41,7 @@ pub(crate) struct Args {
 
 /// Runs the verb.
 pub(crate) async fn run(args: Args, screen: Screen) -> Result<Exit, Failure> {
+    allocator::give_back_at_once();
     let stop = stop_signal()?;
     let data_dir =
         (!args.ephemeral).then(|| args.data_dir.clone().unwrap_or_else(|| data_dir("dev")));

@@ -7,6 +7,7 @@ use model::Millis;
 use tokio::sync::oneshot;
 
 use super::{Log, data_dir, ended, stop_signal, stopped};
+use crate::allocator;
 use crate::exit::Exit;
 use crate::output::Failure;
 
@@ -39,6 +40,7 @@ pub(crate) struct Args {
 
 /// Runs the verb.
 pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
+    allocator::give_back_at_once();
     let stop = stop_signal()?;
     let options = server::Options {
         listen: args.listen,
