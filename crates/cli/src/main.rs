@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use args::{Cli, GETTING_STARTED};
+use args::{Cli, GETTING_STARTED, Verb};
 use exit::Exit;
 use output::{Failure, Screen};
 
@@ -53,7 +53,12 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     };
     logging::start(&cli.global, &verb);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let mut builder = match &verb {
+        // It shares its machine with what it runs: one thread holds less and hands nothing over.
+        Verb::Agent(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.enable_all().build();
     let runtime = runtime.map_err(|error| {
         Failure::new(Exit::Failure, "the process cannot get its threads").because(&error)
     })?;
