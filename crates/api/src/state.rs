@@ -43,10 +43,8 @@ pub struct ObservedState {
 impl ClusterState {
     /// What a server knows at `now`.
     pub fn new(state: &State, observed: &Observed, now: Timestamp) -> ClusterState {
-        let statuses = observed.instances.iter().flat_map(|(service, statuses)| {
-            let instance = |seat| InstanceId { service: service.clone(), seat };
-            statuses.iter().map(move |(seat, status)| (instance(*seat), status.clone()))
-        });
+        let statuses = observed.statuses();
+        let statuses = statuses.map(|(instance, status)| (instance, status.clone()));
         let observed = ObservedState {
             since: observed.since,
             unbroken_since: observed.unbroken_since,

@@ -212,6 +212,14 @@ impl Observed {
         self.instances.get(service)?.get(&seat)
     }
 
+    /// All instances that something is reported of, with what that is.
+    pub fn statuses(&self) -> impl Iterator<Item = (InstanceId, &Status)> {
+        self.instances.iter().flat_map(|(service, statuses)| {
+            let instance = |seat| InstanceId { service: service.clone(), seat };
+            statuses.iter().map(move |(seat, status)| (instance(*seat), status))
+        })
+    }
+
     /// Takes in what is reported of an instance.
     pub fn set_status(&mut self, instance: &InstanceId, mut status: Status) {
         // What was read from the wire has room for more checks than there are; it stays for long.

@@ -59,10 +59,8 @@ impl World {
     /// The cluster that a server knows: what it was told is taken for what runs, and daemons that
     /// have been silent for a while stay silent.
     pub fn of(state: State, observed: Observed, now: Timestamp) -> World {
-        let statuses = observed.instances.iter().flat_map(|(service, statuses)| {
-            let instance = |seat| InstanceId { service: service.clone(), seat };
-            statuses.iter().map(move |(seat, status)| (instance(*seat), status.clone()))
-        });
+        let statuses = observed.statuses();
+        let statuses = statuses.map(|(instance, status)| (instance, status.clone()));
         let is_silent = |seen_at: Option<Timestamp>| {
             seen_at.is_none_or(|seen_at| now.since(seen_at) >= SILENT_AFTER)
         };
@@ -283,10 +281,7 @@ impl World {
     }
 
     fn forgotten(&self) -> Vec<InstanceId> {
-        let known = self.observed.instances.iter();
-        let known = known.flat_map(|(service, statuses)| {
-            statuses.keys().map(|seat| InstanceId { service: service.clone(), seat: *seat })
-        });
+        let known = self.observed.statuses().map(|(instance, _)| instance);
         known.filter(|instance| self.state.placement(instance).is_none()).collect()
     }
 }
