@@ -84,7 +84,7 @@ pub struct Status {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<Box<Exit>>,
     /// Why it is in this phase, when that is not plain: an image that cannot be pulled, a wait
-    /// before the next start.
+    /// before the next start. While it runs: why it is not ready, or a check that cannot run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -353,20 +353,23 @@ pub fn not_serving(service: &Service, seat: Seat, status: Option<&Status>) -> Op
     if !placement.is_wanted() {
         return Some("it is leaving".into());
     }
+    let message = status.message.as_deref();
     if status.phase != Phase::Running {
-        let message = status.message.as_deref().map(|m| format!(": {m}")).unwrap_or_default();
-        return Some(format!("it is {}{message}", status.phase.word()));
+        return Some(because(&format!("it is {}", status.phase.word()), message));
     }
     if !spec.health.is_empty() && status.healthy != Some(true) {
         let cause = status.checks.iter().find_map(|check| check.last_failure_cause.as_deref());
-        return Some(match (status.healthy, cause) {
-            (None, None) => "its health is not known yet".into(),
-            (None, Some(cause)) => format!("its health is not known yet: {cause}"),
-            (_, Some(cause)) => format!("it is unhealthy: {cause}"),
-            (_, None) => "it is unhealthy".into(),
-        });
+        let what = match status.healthy {
+            None => "its health is not known yet",
+            Some(_) => "it is unhealthy",
+        };
+        return Some(because(what, cause.or(message)));
     }
-    (!status.ready).then(|| "it is not ready yet".into())
+    (!status.ready).then(|| because("it is not ready yet", message))
+}
+
+fn because(what: &str, cause: Option<&str>) -> String {
+    cause.map_or_else(|| what.into(), |cause| format!("{what}: {cause}"))
 }
 
 #[cfg(test)]

@@ -61,6 +61,8 @@ struct Watch {
     next: Next,
     /// Probes so far that did not pass, in a row, counted or not.
     misses: u32,
+    /// Why the last probe could not be made, if it could not.
+    obstacle: Option<String>,
 }
 
 /// The checks of one run of an instance.
@@ -70,6 +72,8 @@ pub(super) struct Checks {
     health: Vec<Watch>,
     readiness: Next,
     readiness_misses: u32,
+    /// Why the readiness check has not passed, as far as probes have told.
+    unready: Option<String>,
     /// From when grace counts: the start, or a later change of the checks.
     begun_at: Timestamp,
     ready: bool,
@@ -77,7 +81,8 @@ pub(super) struct Checks {
 
 impl Watch {
     fn new(now: Timestamp) -> Self {
-        Self { result: CheckResult::default(), verdict: None, next: Next::Due(now), misses: 0 }
+        let next = Next::Due(now);
+        Self { result: CheckResult::default(), verdict: None, next, misses: 0, obstacle: None }
     }
 
     /// A check that goes on from a result of before.
@@ -86,7 +91,7 @@ impl Watch {
             count if failures > 0 && count >= failures => Some(false),
             _ => result.first_success.map(|_| true),
         };
-        Self { result, verdict, next: Next::Due(now), misses: 0 }
+        Self { result, verdict, ..Self::new(now) }
     }
 }
 
@@ -98,6 +103,7 @@ impl Checks {
             health: Vec::new(),
             readiness: Next::Never,
             readiness_misses: 0,
+            unready: None,
             begun_at: Timestamp(0),
             ready: false,
         }
@@ -111,6 +117,7 @@ impl Checks {
         self.ready = spec.readiness.is_none();
         self.readiness = if self.ready { Next::Never } else { Next::Due(now) };
         self.readiness_misses = 0;
+        self.unready = None;
     }
 
     /// A run goes on of which `results` and `ready` were known before.
@@ -150,6 +157,7 @@ impl Checks {
         self.pause();
         self.health.clear();
         self.ready = false;
+        self.unready = None;
     }
 
     /// The checks have changed under a run that goes on. What is known of a check with the same
@@ -174,6 +182,7 @@ impl Checks {
             .collect();
         self.begun_at = if was_healthy { self.begun_at } else { now };
         self.ready |= spec.readiness.is_none();
+        self.unready = None;
         self.readiness = if self.ready { Next::Never } else { Next::Due(now) };
     }
 
@@ -204,13 +213,18 @@ impl Checks {
         }
         match check.which {
             Which::Health(index) => self.health_probed(index, outcome, spec, now),
-            Which::Readiness => self.readiness_probed(&outcome, spec, now),
+            Which::Readiness => self.readiness_probed(outcome, spec, now),
         }
     }
 
-    fn readiness_probed(&mut self, outcome: &Outcome, spec: &Spec, now: Timestamp) {
+    fn readiness_probed(&mut self, outcome: Outcome, spec: &Spec, now: Timestamp) {
         let Some(check) = &spec.readiness else { return };
-        if *outcome == Outcome::Pass {
+        self.unready = match outcome {
+            Outcome::Pass => None,
+            Outcome::Fail(cause) => Some(cause),
+            Outcome::CannotRun(why) => Some(cannot_run("readiness", &why)),
+        };
+        if self.unready.is_none() {
             self.ready = true;
             self.readiness = Next::Never;
             return;
@@ -230,6 +244,7 @@ impl Checks {
             _ if in_grace => eager(watch.misses).min(check.interval),
             _ => check.interval,
         }));
+        watch.obstacle = None;
         match outcome {
             Outcome::Pass => {
                 watch.misses = 0;
@@ -238,7 +253,10 @@ impl Checks {
                 watch.result.first_success.get_or_insert(now);
                 watch.result.last_success = Some(now);
             }
-            Outcome::CannotRun(_) => watch.misses = watch.misses.saturating_add(1),
+            Outcome::CannotRun(why) => {
+                watch.misses = watch.misses.saturating_add(1);
+                watch.obstacle = Some(why);
+            }
             Outcome::Fail(cause) => {
                 watch.misses = watch.misses.saturating_add(1);
                 watch.result.last_failure = Some(now);
@@ -282,10 +300,20 @@ impl Checks {
         self.ready
     }
 
+    /// Why it is not ready, or why nothing new is known of its health.
+    pub(super) fn remark(&self) -> Option<String> {
+        let obstacle = || self.health.iter().find_map(|watch| watch.obstacle.as_deref());
+        self.unready.clone().or_else(|| Some(cannot_run("health", obstacle()?)))
+    }
+
     /// What each health check has seen, in the order of the spec.
     pub(super) fn results(&self) -> Vec<CheckResult> {
         self.health.iter().map(|watch| watch.result.clone()).collect()
     }
+}
+
+fn cannot_run(check: &str, why: &str) -> String {
+    format!("its {check} check cannot run: {why}")
 }
 
 /// The wait after so many probes in a row that did not pass.
@@ -375,6 +403,32 @@ mod tests {
             at = checks.wake_at().unwrap().0;
         }
         assert_eq!(times, [0, 50, 150, 350, 1350, 2350, 3350, 4350]);
+    }
+
+    #[test]
+    fn it_tells_why_nothing_has_passed() {
+        let spec = spec(serde_json::json!({
+            "service": "/a", "process": {"command": "x"}, "ports": [{}],
+            "health": [{"probe": {"command": "true"}}], "readiness": {"probe": {"tcp": {}}},
+        }));
+        let mut checks = Checks::idle();
+        checks.begin(&spec, Timestamp(0));
+        let edition = checks.edition;
+        let health = CheckId { edition, which: Which::Health(0) };
+        let readiness = CheckId { edition, which: Which::Readiness };
+        let mut told = |check, outcome| {
+            checks.probed(check, outcome, &spec, Timestamp(1));
+            checks.remark()
+        };
+        let refused = || "127.0.0.1:31000: connection refused".to_string();
+        let health_cannot = "its health check cannot run: too many open files";
+        assert_eq!(told(readiness, Outcome::Fail(refused())), Some(refused()));
+        let cannot = || Outcome::CannotRun("too many open files".into());
+        assert_eq!(told(health, cannot()), Some(refused()), "readiness comes first");
+        assert_eq!(told(readiness, Outcome::Pass).as_deref(), Some(health_cannot));
+        assert_eq!(told(health, Outcome::Pass), None);
+        let readiness_cannot = "its readiness check cannot run: too many open files";
+        assert_eq!(told(readiness, cannot()).as_deref(), Some(readiness_cannot));
     }
 
     #[test]

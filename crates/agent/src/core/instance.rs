@@ -458,6 +458,9 @@ impl Instance {
         self.status.healthy = self.checks.healthy();
         self.status.ready = self.checks.ready();
         self.status.checks = self.checks.results();
+        if self.status.phase == Phase::Running {
+            self.status.message = self.checks.remark();
+        }
     }
 }
 
