@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorCode {
     /// 400: the request itself cannot be read.
     BadRequest,
+    /// 403: a page of another site asks for a change.
+    Forbidden,
     /// 404: there is no such thing.
     NotFound,
     /// 405: not with this method.
@@ -31,6 +33,7 @@ impl ErrorCode {
     pub fn status(self) -> u16 {
         match self {
             ErrorCode::BadRequest => 400,
+            ErrorCode::Forbidden => 403,
             ErrorCode::NotFound => 404,
             ErrorCode::MethodNotAllowed => 405,
             ErrorCode::Conflict => 409,

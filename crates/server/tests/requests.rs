@@ -172,6 +172,46 @@ async fn whatever_is_wrong_is_said_in_json() {
 }
 
 #[tokio::test]
+async fn pages_of_other_sites_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let document = service("/shop/web", 1);
+    let apply = json!({"sources": [{"name": "a.yaml", "text": document}]}).to_string();
+    let before = server.shown().await;
+    let ask = async |from: &str, method: &str, path: &str, body: &str| {
+        let len = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost:4040\r\n{from}\r\ncontent-type: text/plain\r\n\
+             connection: close\r\ncontent-length: {len}\r\n\r\n{body}"
+        );
+        let (status, _, answer) = server.raw(request.as_bytes()).await;
+        (status, answer)
+    };
+    for from in ["origin: http://evil.example", "sec-fetch-site: cross-site", "origin: null"] {
+        for (method, path, body) in [
+            ("POST", "/v1/apply", apply.as_str()),
+            ("DELETE", "/v1/services/shop/web", ""),
+            ("POST", "/v2/apps", MARATHON),
+            ("PUT", "/service/marathon/v2/apps//zdd/base", MARATHON),
+            ("POST", "/nowhere", ""),
+        ] {
+            let (status, answer) = ask(from, method, path, body).await;
+            let error: api::ErrorBody = serde_json::from_str(&answer).unwrap();
+            assert_eq!((status, error.code), (403, ErrorCode::Forbidden), "{from} {method} {path}");
+            assert!(error.hint.unwrap().contains("curl"));
+        }
+        let (status, _) = ask(from, "GET", "/v1/services", "").await;
+        assert_eq!(status, 200, "to look changes nothing");
+    }
+    assert_eq!(before, server.shown().await);
+    for from in ["origin: http://localhost:4040", "sec-fetch-site: same-origin", "x: y"] {
+        let (status, answer) = ask(from, "POST", "/v1/apply", &apply).await;
+        assert_eq!(status, 200, "{from}: {answer}");
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn wrong_documents_are_pointed_at() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;

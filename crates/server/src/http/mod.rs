@@ -4,6 +4,7 @@ mod answer;
 mod apply;
 mod daemons;
 mod events;
+mod foreign;
 mod logs;
 mod marathon;
 mod read;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use api::path;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 
@@ -65,6 +67,7 @@ pub(crate) fn router(handle: Arc<Handle>, address: SocketAddr, apps: Apps) -> Ro
         .fallback(elsewhere)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(from_fn(foreign::keep_out))
         .with_state(Server { handle, agents: logs::Agents::default(), address, apps })
 }
 
