@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,7 +44,7 @@ impl Node {
         let dir = tempfile::tempdir().unwrap();
         let mut settings = Settings {
             keeper_dir: dir.path().join("keeper"),
-            instances_dir: dir.path().join("instances"),
+            logs_dir: dir.path().join("logs"),
             keeper_exe: support::keeper_exe(dir.path()),
             ephemeral: false,
             log_bytes_max: Settings::LOG_BYTES_MAX,
@@ -82,7 +83,7 @@ impl Node {
         document["service"] = json!(format!("/{name}"));
         let spec: Spec = serde_json::from_value(document).unwrap();
         let instance = id(name);
-        let dir = self.settings.instances_dir.join(instance.slug());
+        let dir = self.dir.path().join("instances").join(instance.slug());
         std::fs::create_dir_all(&dir).unwrap();
         let path = ("PATH".to_string(), "/usr/bin:/bin".to_string());
         let greeting = ("GREETING".to_string(), "hello".to_string());
@@ -118,8 +119,7 @@ impl Node {
 
     async fn output(&self, name: &str, tail: Option<u32>) -> String {
         let query = OutputQuery { stream: LogStream::All, tail, follow: false };
-        let dir = self.settings.instances_dir.join(id(name).slug());
-        let mut output = self.driver().output(&id(name), dir, query).await.unwrap();
+        let mut output = self.driver().output(&id(name), query).await.unwrap();
         let mut text = Vec::new();
         while let Some(chunk) = output.next().await {
             text.extend_from_slice(&chunk.unwrap());
@@ -339,8 +339,8 @@ async fn logs_are_cut_and_followed_over_the_cut() {
     node.driver().start(node.launch_with("a", 1, document));
     node.started().await;
     let query = OutputQuery { stream: LogStream::Stdout, tail: None, follow: true };
-    let dir = node.launch("a", 1, "").dir;
-    let mut output = node.driver().output(&id("a"), dir.clone(), query).await.unwrap();
+    let dir = node.settings.logs_dir.join(id("a").slug());
+    let mut output = node.driver().output(&id("a"), query).await.unwrap();
     let mut text = String::new();
     while !text.ends_with("line 400\n") {
         let chunk = tokio::time::timeout(LIMIT, output.next()).await.expect("more is written");
@@ -350,6 +350,38 @@ async fn logs_are_cut_and_followed_over_the_cut() {
     assert_eq!(text, expected);
     eventually("the file was cut", || dir.join("stdout.1").exists().then_some(())).await;
     assert_eq!(node.output("a", Some(2)).await, "line 399\nline 400\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_cannot_put_links_in_place_of_its_streams() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut node = Node::new();
+    node.adopt().await;
+    let foreign = node.dir.path().join("foreign");
+    std::fs::write(&foreign, "foreign").unwrap();
+    let names = "stdout stderr stdout.new stdout.1 stdout.dropped";
+    let link = format!("for name in {names}; do ln -sfn ../../foreign $name || exit 1; done");
+    let by_nobody = |node: &Node, run, command: &str| {
+        let document = json!({"process": {"command": command, "user": "nobody"}});
+        node.driver().start(node.launch_with("a", run, document));
+    };
+    by_nobody(&node, 1, &link);
+    node.started().await;
+    assert_eq!(node.exited().await.code, Some(0), "its directory is its own");
+    by_nobody(&node, 2, "echo told; echo warned >&2");
+    node.started().await;
+    node.exited().await;
+    assert_eq!(std::fs::read_to_string(&foreign).unwrap(), "foreign");
+    assert_eq!(node.output("a", None).await, "told\nwarned\n");
+    let logs = node.settings.logs_dir.join(id("a").slug());
+    let closed = |path: PathBuf| {
+        let metadata = std::fs::metadata(path).unwrap();
+        assert_eq!((metadata.uid(), metadata.mode() & 0o077), (0, 0));
+    };
+    closed(logs.join("stdout"));
+    closed(logs);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,7 +53,7 @@ pub struct Launch {
     pub ports: Vec<u16>,
     /// The whole environment of the instance, Muster's own variables included.
     pub env: Vec<(String, String)>,
-    /// The instance's own directory: exists, survives restarts in place, holds its logs.
+    /// The instance's own directory: exists, survives restarts in place, belongs to its user.
     pub dir: PathBuf,
 }
 
@@ -200,23 +200,13 @@ pub trait Driver: Send + Sync + 'static {
     ) -> Later<CommandOutcome>;
 
     /// What the instance has written, over all its runs that are still known.
-    fn output(
-        &self,
-        instance: &InstanceId,
-        dir: PathBuf,
-        query: OutputQuery,
-    ) -> Later<std::io::Result<Output>>;
+    fn output(&self, instance: &InstanceId, query: OutputQuery) -> Later<std::io::Result<Output>>;
 
     /// A part of what the instance has written to a stream. A driver that cannot begin anywhere
     /// reads it all.
-    fn part(
-        &self,
-        instance: &InstanceId,
-        dir: PathBuf,
-        query: PartQuery,
-    ) -> Later<std::io::Result<Part>> {
+    fn part(&self, instance: &InstanceId, query: PartQuery) -> Later<std::io::Result<Part>> {
         let PartQuery { stream, offset, length } = query;
-        let output = self.output(instance, dir, OutputQuery { stream, tail: None, follow: false });
+        let output = self.output(instance, OutputQuery { stream, tail: None, follow: false });
         Box::pin(async move {
             let mut output = output.await?;
             let mut part = Part { offset, ..Part::default() };

@@ -74,6 +74,12 @@ impl Disk {
         self.dir.join("instances")
     }
 
+    /// What plain processes write is kept apart from their directories, which belong to their
+    /// users.
+    pub(super) fn logs_dir(&self) -> PathBuf {
+        self.dir.join("logs")
+    }
+
     pub(super) fn keeper_dir(&self) -> PathBuf {
         self.dir.join("keeper")
     }

@@ -40,7 +40,7 @@ impl Drivers {
         let (tells, told) = mpsc::unbounded_channel();
         let settings = process::Settings {
             keeper_dir: disk.keeper_dir(),
-            instances_dir: disk.instances_dir(),
+            logs_dir: disk.logs_dir(),
             keeper_exe: options.keeper_exe.clone(),
             ephemeral: options.ephemeral,
             log_bytes_max: process::Settings::LOG_BYTES_MAX,

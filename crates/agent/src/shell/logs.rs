@@ -1,6 +1,5 @@
 //! The agent's own API: the output of its instances, relayed to people by servers.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use api::{ErrorBody, ErrorCode, LOG_OFFSET, LOG_SIZE, LogPartQuery, LogQuery};
@@ -17,14 +16,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::Input;
 use crate::drivers::{Driver, OutputQuery, Part, PartQuery};
 
-/// What the API is told of an instance.
-pub(super) type Place = (Arc<dyn Driver>, PathBuf);
-
-/// A question to the main loop: where is this instance?
+/// A question to the main loop: whose is this instance?
 #[derive(Debug)]
 pub(super) struct Where {
     pub(super) instance: InstanceId,
-    pub(super) answer: oneshot::Sender<Option<(crate::drivers::Kind, PathBuf)>>,
+    pub(super) answer: oneshot::Sender<Option<crate::drivers::Kind>>,
 }
 
 /// The drivers and the way to ask where an instance is.
@@ -48,12 +44,12 @@ async fn output(
         Ok(Query(query)) => query,
         Err(rejection) => return refuse(ErrorCode::BadRequest, rejection.body_text()),
     };
-    let Some((driver, dir)) = place(&logs, &query.instance).await else {
+    let Some(driver) = driver(&logs, &query.instance).await else {
         let message = format!("{} is not on this node", query.instance);
         return refuse(ErrorCode::NotFound, message);
     };
     let LogQuery { instance, stream, tail, follow } = query;
-    match driver.output(&instance, dir, OutputQuery { stream, tail, follow }).await {
+    match driver.output(&instance, OutputQuery { stream, tail, follow }).await {
         Ok(output) => {
             let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
             (headers, Body::from_stream(output)).into_response()
@@ -76,11 +72,11 @@ async fn part(
     if stream.name().is_none() {
         return refuse(ErrorCode::BadRequest, "a part is of one stream: stdout or stderr".into());
     }
-    let Some((driver, dir)) = place(&logs, &instance).await else {
+    let Some(driver) = driver(&logs, &instance).await else {
         return refuse(ErrorCode::NotFound, format!("{instance} is not on this node"));
     };
     let length = length.min(PART_MAX);
-    match driver.part(&instance, dir, PartQuery { stream, offset, length }).await {
+    match driver.part(&instance, PartQuery { stream, offset, length }).await {
         Ok(Part { bytes, offset, size }) => {
             let headers = [(LOG_OFFSET, offset.to_string()), (LOG_SIZE, size.to_string())];
             (headers, bytes).into_response()
@@ -96,11 +92,10 @@ fn failed(instance: &InstanceId, error: &std::io::Error) -> Response {
     refuse(ErrorCode::Unavailable, format!("the output of {instance}: {error}"))
 }
 
-async fn place(logs: &Logs, instance: &InstanceId) -> Option<Place> {
+async fn driver(logs: &Logs, instance: &InstanceId) -> Option<Arc<dyn Driver>> {
     let (answer, told) = oneshot::channel();
     logs.asks.send(Input::Where(Where { instance: instance.clone(), answer })).ok()?;
-    let (kind, dir) = told.await.ok()??;
-    Some((logs.drivers.get(kind)?, dir))
+    logs.drivers.get(told.await.ok()??)
 }
 
 fn refuse(code: ErrorCode, message: String) -> Response {

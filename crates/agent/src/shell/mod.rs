@@ -177,10 +177,8 @@ impl Loop {
             match input {
                 Input::Event(event) => self.handle(event),
                 Input::Where(ask) => {
-                    let driver = self.core.driver(&ask.instance);
-                    let dir = self.shell.dir(&ask.instance);
                     // The asker may have gone away meanwhile.
-                    let _ = ask.answer.send(driver.map(|driver| (driver, dir)));
+                    let _ = ask.answer.send(self.core.driver(&ask.instance));
                 }
             }
             if give_up.is_some() && self.core.is_empty() {
@@ -282,13 +280,14 @@ impl Shell {
         if let Some(driver) = self.drivers.get(driver) {
             driver.forget(instance);
         }
-        let dir = self.dir(instance);
-        tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!("{} cannot be removed: {error}", dir.display());
-            }
-            _ => {}
-        });
+        for dir in [self.dir(instance), self.disk.logs_dir().join(instance.slug())] {
+            tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&dir) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!("{} cannot be removed: {error}", dir.display());
+                }
+                _ => {}
+            });
+        }
     }
 
     fn launch(&self, seed: Seed) -> Launch {

@@ -1,6 +1,5 @@
 //! Commands in a run, and what runs write.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use agent::drivers::{CommandOutcome, Driver as _, OutputQuery};
@@ -54,7 +53,7 @@ async fn output_goes_over_restarts_in_place() {
 
     let read = async |stream, tail, count| {
         let query = OutputQuery { stream, tail, follow: true };
-        let output = rig.driver.output(&instance, PathBuf::new(), query).await.unwrap();
+        let output = rig.driver.output(&instance, query).await.unwrap();
         let read = output.take(count).map(|part| part.unwrap().to_vec()).collect::<Vec<_>>();
         String::from_utf8(timeout(PATIENCE, read).await.unwrap().concat()).unwrap()
     };
@@ -68,7 +67,7 @@ async fn following_goes_on_with_the_next_run_and_ends_with_the_instance() {
     let mut rig = Rig::new(engine).await;
     let instance = rig.run(0, 1, "echo one; sleep 0.5; echo two").await;
     let query = OutputQuery { stream: api::LogStream::All, tail: None, follow: true };
-    let output = rig.driver.output(&instance, PathBuf::new(), query).await.unwrap();
+    let output = rig.driver.output(&instance, query).await.unwrap();
     let read = tokio::spawn(output.map(|part| part.unwrap().to_vec()).collect::<Vec<_>>());
     rig.exit(&instance, 1).await;
     rig.run(0, 2, "echo three").await;

@@ -169,7 +169,7 @@ impl Rig {
     /// All that an instance has written.
     pub(crate) async fn output(&self, slot: u32, tail: Option<u32>) -> String {
         let query = OutputQuery { stream: api::LogStream::All, tail, follow: false };
-        let output = self.driver.output(&self.instance(slot), PathBuf::new(), query).await;
+        let output = self.driver.output(&self.instance(slot), query).await;
         let parts: Vec<_> = output.unwrap().collect().await;
         parts.into_iter().map(|part| String::from_utf8(part.unwrap().to_vec()).unwrap()).collect()
     }

@@ -196,12 +196,7 @@ impl Driver for Docker {
         Box::pin(command::command(self.core.clone(), key, command.words(), timeout))
     }
 
-    fn output(
-        &self,
-        instance: &InstanceId,
-        _dir: PathBuf,
-        query: OutputQuery,
-    ) -> Later<std::io::Result<Output>> {
+    fn output(&self, instance: &InstanceId, query: OutputQuery) -> Later<std::io::Result<Output>> {
         Box::pin(output::output(self.core.clone(), instance.clone(), query))
     }
 

@@ -48,8 +48,10 @@ const SOCKET_PATH_MAX: usize = 107;
 pub struct Settings {
     /// The keeper's directory; absolute.
     pub keeper_dir: PathBuf,
-    /// The directory that holds the directories of instances; absolute.
-    pub instances_dir: PathBuf,
+    /// The directory that holds, for each instance, a directory with what it has written;
+    /// absolute, and of nobody but the agent: whoever else could put a link in place of a stream
+    /// would have the keeper and the agent, who may be root, open any file.
+    pub logs_dir: PathBuf,
     /// The program to run as keeper: `<exe> keeper --dir DIR [--ephemeral]`.
     pub keeper_exe: PathBuf,
     /// Whether the keeper stops everything once the agent is gone.
@@ -68,6 +70,7 @@ impl Settings {
 #[derive(Debug)]
 pub struct Processes {
     asks: mpsc::UnboundedSender<link::Ask>,
+    logs_dir: PathBuf,
     /// Held while a stream is rotated, or read by place.
     rotating: rotate::Rotating,
     _work: DropGuard,
@@ -79,17 +82,40 @@ impl Processes {
         let (asks, inbox) = mpsc::unbounded_channel();
         let dropped = CancellationToken::new();
         let rotating = rotate::Rotating::default();
-        let (dir, bytes_max) = (settings.instances_dir.clone(), settings.log_bytes_max);
-        let logs = rotate::keep_small(dir, bytes_max, rotating.clone());
+        let (logs_dir, bytes_max) = (settings.logs_dir.clone(), settings.log_bytes_max);
+        let logs = rotate::keep_small(logs_dir.clone(), bytes_max, rotating.clone());
         tokio::spawn(dropped.clone().run_until_cancelled_owned(logs));
         let link = link::Link::new(settings, told);
         tokio::spawn(dropped.clone().run_until_cancelled_owned(link.follow(inbox)));
-        Processes { asks, rotating, _work: dropped.drop_guard() }
+        Processes { asks, logs_dir, rotating, _work: dropped.drop_guard() }
     }
 
     fn ask(&self, ask: link::Ask) {
         // Only fails while the agent is being torn down.
         let _ = self.asks.send(ask);
+    }
+
+    /// The directory of what an instance has written.
+    fn logs_of(&self, instance: &InstanceId) -> PathBuf {
+        self.logs_dir.join(instance.slug())
+    }
+
+    fn start_of(&self, launch: &Launch) -> Start {
+        let Spec { process, resources, stop, .. } = launch.spec.as_ref();
+        let workdir = process.as_ref().and_then(|process| process.workdir.as_deref());
+        Start {
+            instance: launch.instance.clone(),
+            run: launch.run,
+            dir: launch.dir.clone(),
+            logs: self.logs_of(&launch.instance),
+            words: process.as_ref().map(|process| process.command.words()).unwrap_or_default(),
+            env: launch.env.clone(),
+            workdir: workdir.map_or_else(|| launch.dir.clone(), PathBuf::from),
+            user: process.as_ref().and_then(|process| process.user.clone()),
+            cpu: resources.cpu,
+            memory: resources.memory,
+            stop: (stop.signal, stop.grace),
+        }
     }
 }
 
@@ -103,7 +129,7 @@ impl Driver for Processes {
     }
 
     fn start(&self, launch: Launch) {
-        let start = start_of(&launch);
+        let start = self.start_of(&launch);
         self.ask(link::Ask::Keeper(Request::Start(Box::new(start))));
     }
 
@@ -119,25 +145,15 @@ impl Driver for Processes {
         command: &CommandLine,
         timeout: Duration,
     ) -> Later<CommandOutcome> {
-        Box::pin(command::run(start_of(launch), command.words(), timeout))
+        Box::pin(command::run(self.start_of(launch), command.words(), timeout))
     }
 
-    fn output(
-        &self,
-        _instance: &InstanceId,
-        dir: PathBuf,
-        query: OutputQuery,
-    ) -> Later<io::Result<Output>> {
-        Box::pin(output::read(dir, query))
+    fn output(&self, instance: &InstanceId, query: OutputQuery) -> Later<io::Result<Output>> {
+        Box::pin(output::read(self.logs_of(instance), query))
     }
 
-    fn part(
-        &self,
-        _instance: &InstanceId,
-        dir: PathBuf,
-        query: PartQuery,
-    ) -> Later<io::Result<Part>> {
-        let rotating = self.rotating.clone();
+    fn part(&self, instance: &InstanceId, query: PartQuery) -> Later<io::Result<Part>> {
+        let (dir, rotating) = (self.logs_of(instance), self.rotating.clone());
         let read = tokio::task::spawn_blocking(move || output::part(&dir, query, &rotating));
         Box::pin(async move { read.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
     }
@@ -145,23 +161,6 @@ impl Driver for Processes {
     fn forget(&self, instance: &InstanceId) {
         let instance = instance.clone();
         self.ask(link::Ask::Keeper(Request::Forget { instance }));
-    }
-}
-
-fn start_of(launch: &Launch) -> Start {
-    let Spec { process, resources, stop, .. } = launch.spec.as_ref();
-    let workdir = process.as_ref().and_then(|process| process.workdir.as_deref());
-    Start {
-        instance: launch.instance.clone(),
-        run: launch.run,
-        dir: launch.dir.clone(),
-        words: process.as_ref().map(|process| process.command.words()).unwrap_or_default(),
-        env: launch.env.clone(),
-        workdir: workdir.map_or_else(|| launch.dir.clone(), PathBuf::from),
-        user: process.as_ref().and_then(|process| process.user.clone()),
-        cpu: resources.cpu,
-        memory: resources.memory,
-        stop: (stop.signal, stop.grace),
     }
 }
 

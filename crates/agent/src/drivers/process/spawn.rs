@@ -7,9 +7,10 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -22,6 +23,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::cgroup::Cgroup;
+use super::rotate::STREAMS;
 use super::user::{self, User};
 use super::wire::Start;
 
@@ -34,15 +36,8 @@ const NOT_JOINED: Errno = Errno::PROTO;
 /// The process is to be waited for by whoever gets its id; says why there is none.
 pub(super) fn spawn(start: &Start, cgroup: &Cgroup, identity: &Path) -> Result<Pid, String> {
     let user = start.user.as_deref().map(user::look_up).transpose()?;
-    let open = |name: &str| {
-        let path = start.dir.join(name);
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(|error| format!("{} cannot be opened: {error}", path.display()))
-    };
-    let (stdout, stderr) = (open("stdout")?, open("stderr")?);
+    let [stdout, stderr] = streams(&start.logs)
+        .map_err(|error| format!("{} cannot be written to: {error}", start.logs.display()))?;
     let identity = File::create(identity)
         .map_err(|error| format!("{} cannot be made: {error}", identity.display()))?;
     if let Some(user) = &user {
@@ -75,6 +70,15 @@ pub(super) fn spawn(start: &Start, cgroup: &Cgroup, identity: &Path) -> Result<P
             Err(explain(start, program, &error))
         }
     }
+}
+
+/// Opens what a process writes to. What it writes is for those who may see all of its service, as
+/// its environment is.
+fn streams(dir: &Path) -> io::Result<[File; 2]> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let open = |name| OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join(name));
+    let [stdout, stderr] = STREAMS.map(open);
+    Ok([stdout?, stderr?])
 }
 
 fn become_instance(joins: &[File], identity: &File, user: Option<&User>) -> io::Result<()> {

@@ -24,8 +24,10 @@ pub(super) enum Request {
 pub(super) struct Start {
     pub(super) instance: InstanceId,
     pub(super) run: u32,
-    /// The instance's directory.
+    /// The instance's directory, which its user gets.
     pub(super) dir: PathBuf,
+    /// The directory of its streams, which its user does not get.
+    pub(super) logs: PathBuf,
     pub(super) words: Vec<String>,
     pub(super) env: Vec<(String, String)>,
     pub(super) workdir: PathBuf,
