@@ -36,10 +36,12 @@ pub enum Error {
     },
     /// A server is there, but has not answered for too long. Whether it has done, or will do, what
     /// was asked is not known.
-    #[error("no answer from {url} for {} seconds", ANSWER_MAX.as_secs())]
+    #[error("no answer from {url} for {} seconds", .waited.as_secs())]
     Late {
         /// The address.
         url: String,
+        /// For how long.
+        waited: Duration,
     },
     /// The server answered that it cannot.
     #[error("{}", .0.message)]
@@ -55,9 +57,17 @@ pub enum Error {
     },
 }
 
-/// An answer that takes longer to begin is not waited for: a server that stands still would keep
-/// whoever asks for ever.
+/// On a stream that goes on, a server says at least this often that it is there.
+pub const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+/// An answer that takes longer to begin, or to go on, is not waited for: a server that stands still
+/// would keep whoever asks for ever.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// A stream without a sign of life for so long is lost, though its connection may seem to live.
+const SILENCE_MAX: Duration = SIGN_OF_LIFE.saturating_mul(3);
+/// So long a connection is idle before the kernel asks whether the other side is still there; ten
+/// seconds between questions, three of which may stay without an answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// A client of one server (or of an agent's log API).
 #[derive(Debug, Clone)]
@@ -77,6 +87,9 @@ impl Client {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(5)));
+        connector.set_keepalive(Some(KEEP_ALIVE));
+        connector.set_keepalive_interval(Some(Duration::from_secs(10)));
+        connector.set_keepalive_retries(Some(3));
         let pool = Pool::builder(TokioExecutor::new())
             .pool_idle_timeout(Duration::from_secs(20))
             .pool_timer(TokioTimer::new())
@@ -109,10 +122,20 @@ impl Client {
         self.whole(self.send(Method::POST, path, body.into()).await?).await
     }
 
-    /// `GET` an answer that comes line by line for as long as both sides like.
+    /// `GET` text that comes line by line, for as long as both sides like.
     pub async fn lines(&self, path: &str) -> Result<Lines, Error> {
-        let response = self.send(Method::GET, path, Bytes::new()).await?;
-        Ok(Lines { url: self.base.clone(), body: response.into_body(), buffer: BytesMut::new() })
+        self.open(path, None).await
+    }
+
+    /// `GET` a stream on which the server says every [`SIGN_OF_LIFE`] that it is there: by an empty
+    /// line if by nothing else.
+    pub async fn follow(&self, path: &str) -> Result<Lines, Error> {
+        self.open(path, Some(SILENCE_MAX)).await
+    }
+
+    async fn open(&self, path: &str, silence_max: Option<Duration>) -> Result<Lines, Error> {
+        let body = self.send(Method::GET, path, Bytes::new()).await?.into_body();
+        Ok(Lines { client: self.clone(), body, buffer: BytesMut::new(), silence_max })
     }
 
     /// `GET` an answer as it is, for relaying.
@@ -133,15 +156,13 @@ impl Client {
         }
         let request =
             request.body(Full::new(body)).map_err(|_| Error::Address { url: url.clone() })?;
-        let answered = tokio::time::timeout(ANSWER_MAX, self.pool.request(request)).await;
-        let late = |_| Error::Late { url: self.base.clone() };
-        let response = answered.map_err(late)?.map_err(|source| self.lost(source))?;
+        let answered = self.within(Some(ANSWER_MAX), self.pool.request(request)).await?;
+        let response = answered.map_err(|source| self.lost(source))?;
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status();
-        let body = response.into_body().collect().await.map_err(|source| self.lost(source))?;
-        let body = body.to_bytes();
+        let body = self.collect(response.into_body()).await?;
         Err(Error::Refused(serde_json::from_slice(&body).unwrap_or_else(|_| {
             let text = String::from_utf8_lossy(&body);
             ErrorBody::new(ErrorCode::Internal, format!("{status} {}", text.trim()))
@@ -149,8 +170,37 @@ impl Client {
     }
 
     async fn whole<T: DeserializeOwned>(&self, response: Response<Incoming>) -> Result<T, Error> {
-        let body = response.into_body().collect().await.map_err(|source| self.lost(source))?;
-        serde_json::from_slice(&body.to_bytes()).map_err(|source| self.answer(source))
+        let body = self.collect(response.into_body()).await?;
+        serde_json::from_slice(&body).map_err(|source| self.answer(source))
+    }
+
+    async fn collect(&self, mut body: Incoming) -> Result<BytesMut, Error> {
+        let mut bytes = BytesMut::new();
+        while self.read(&mut body, &mut bytes, Some(ANSWER_MAX)).await? {}
+        Ok(bytes)
+    }
+
+    /// Reads what comes next of a body; `false` at its end.
+    async fn read(
+        &self,
+        body: &mut Incoming,
+        into: &mut BytesMut,
+        limit: Option<Duration>,
+    ) -> Result<bool, Error> {
+        let Some(frame) = self.within(limit, body.frame()).await? else { return Ok(false) };
+        let frame = frame.map_err(|source| self.lost(source))?;
+        into.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+        Ok(true)
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Option<Duration>,
+        answer: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        let Some(waited) = limit else { return Ok(answer.await) };
+        let late = |_| Error::Late { url: self.base.clone(), waited };
+        tokio::time::timeout(waited, answer).await.map_err(late)
     }
 
     fn lost(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -162,12 +212,14 @@ impl Client {
     }
 }
 
-/// An answer that comes line by line. Empty lines are signs of life and skipped.
+/// An answer that comes line by line.
 #[derive(Debug)]
 pub struct Lines {
-    url: String,
+    client: Client,
     body: Incoming,
     buffer: BytesMut,
+    /// How long the server may say nothing. Then its empty lines are signs of life, and skipped.
+    silence_max: Option<Duration>,
 }
 
 impl Lines {
@@ -179,25 +231,17 @@ impl Lines {
                 let line = self.buffer.split_to(searched + at + 1).freeze();
                 let line = line.slice(..line.len() - 1);
                 searched = 0;
-                if line.is_empty() {
+                if line.is_empty() && self.silence_max.is_some() {
                     continue;
                 }
                 return Ok(Some(line));
             }
             searched = self.buffer.len();
-            match self.body.frame().await {
-                None => return Ok(None),
-                Some(Ok(frame)) => {
-                    if let Some(data) = frame.data_ref() {
-                        self.buffer.extend_from_slice(data);
-                    }
-                }
-                Some(Err(source)) => {
-                    return Err(Error::Unreachable {
-                        url: self.url.clone(),
-                        source: source.into(),
-                    });
-                }
+            if !self.client.read(&mut self.body, &mut self.buffer, self.silence_max).await? {
+                // Text may end without the end of a line. What a server tells line by line does
+                // not: it was cut off.
+                let rest = self.buffer.split().freeze();
+                return Ok(Some(rest).filter(|rest| !rest.is_empty() && self.silence_max.is_none()));
             }
         }
     }
@@ -206,9 +250,73 @@ impl Lines {
     pub async fn next_document<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
         match self.next().await? {
             None => Ok(None),
-            Some(line) => serde_json::from_slice(&line)
-                .map(Some)
-                .map_err(|source| Error::Answer { url: self.url.clone(), source }),
+            Some(line) => {
+                serde_json::from_slice(&line).map(Some).map_err(|source| self.client.answer(source))
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const STREAM: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+
+    /// A client, and the socket of a server that answers its first request with `answer` and then
+    /// says nothing more.
+    async fn asked<T>(answer: &str, ask: impl AsyncFn(Client) -> T) -> (T, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serve = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut head = [0; 4096];
+            let _ = socket.read(&mut head).await.unwrap();
+            socket.write_all(answer.as_bytes()).await.unwrap();
+            socket
+        };
+        tokio::join!(ask(Client::new(&url).unwrap()), serve)
+    }
+
+    fn chunk(text: &str) -> String {
+        format!("{:x}\r\n{text}\r\n", text.len())
+    }
+
+    #[tokio::test]
+    async fn a_stream_without_signs_of_life_is_lost() {
+        let answer = format!("{STREAM}{}", chunk("\n{}\n\n"));
+        let open = async |client: Client| client.follow("/").await.unwrap();
+        let (mut lines, _socket) = asked(&answer, open).await;
+        assert_eq!(lines.next().await.unwrap().unwrap(), "{}");
+        tokio::time::pause();
+        let ended = tokio::time::timeout(SILENCE_MAX + SIGN_OF_LIFE, lines.next()).await;
+        let error = ended.expect("silence is noticed").unwrap_err();
+        assert!(matches!(error, Error::Late { waited: SILENCE_MAX, .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_go_on_is_late() {
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{";
+        let ask = async |client: Client| (client.raw("/").await.unwrap(), client);
+        let ((response, client), _socket) = asked(answer, ask).await;
+        tokio::time::pause();
+        let whole = client.whole::<serde_json::Value>(response);
+        let ended = tokio::time::timeout(ANSWER_MAX * 2, whole).await;
+        assert!(matches!(ended.expect("it is not waited for"), Err(Error::Late { .. })));
+    }
+
+    #[tokio::test]
+    async fn text_keeps_its_empty_lines_and_its_last_one() {
+        let answer = format!("{STREAM}{}0\r\n\r\n", chunk("a\n\nb\nc"));
+        let open = async |client: Client| client.lines("/").await.unwrap();
+        let (mut lines, _socket) = asked(&answer, open).await;
+        let mut text = Vec::new();
+        while let Some(line) = lines.next().await.unwrap() {
+            text.push(line);
+        }
+        assert_eq!(text, ["a", "", "b", "c"]);
     }
 }

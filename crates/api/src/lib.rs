@@ -12,7 +12,7 @@ mod error;
 pub mod path;
 mod state;
 
-pub use client::{Client, Error, Lines};
+pub use client::{Client, Error, Lines, SIGN_OF_LIFE};
 pub use daemon::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
 pub use document::{
     ApplyReply, ApplyRequest, DeploymentView, EventView, GatewayView, Health, InstanceView,

@@ -89,7 +89,7 @@ async fn follow(client: &Client, options: &Options, proxy: &Proxy, link: &Link) 
                 agent: None,
             };
             client.post::<ReportReply>(path::REGISTER, &registration).await?;
-            let mut lines = client.lines(path::ROUTES).await?;
+            let mut lines = client.follow(path::ROUTES).await?;
             tracing::info!(server = client.url(), "following the server's routes");
             (backoff, was_connected) = (BACKOFF_MIN, true);
             link.connected.notify_one();

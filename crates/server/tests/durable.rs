@@ -24,7 +24,7 @@ async fn everything_is_there_after_a_restart_and_a_kill() {
     for round in 0..6 {
         server.report("n1", true, statuses()).await.unwrap();
         let stream = path::with(path::NODE_ASSIGNMENTS, "n1");
-        let mut lines = server.client.lines(&stream).await.unwrap();
+        let mut lines = server.client.follow(&stream).await.unwrap();
         let told: Assignments = soon(lines.next_document()).await.unwrap().unwrap();
         let told = told.set.into_iter().map(|assignment| assignment.instance);
         let told: Vec<_> = told.filter(|id| id.service.as_str() == "/web").collect();

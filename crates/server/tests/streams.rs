@@ -27,7 +27,7 @@ async fn next_event(lines: &mut Lines) -> Option<EventView> {
 
 /// All events that there are after a number.
 async fn events(client: &Client, query: &str) -> Vec<EventView> {
-    let mut lines = client.lines(&format!("{}{query}", path::EVENTS)).await.unwrap();
+    let mut lines = client.follow(&format!("{}{query}", path::EVENTS)).await.unwrap();
     let mut events = Vec::new();
     while let Some(event) = next_event(&mut lines).await {
         events.push(event);
@@ -71,7 +71,7 @@ async fn events_are_told_once_and_resumed_by_number() {
 
     let newest = all.last().unwrap().number;
     let query = format!("{}?after={newest}&follow=true", path::EVENTS);
-    let mut following = server.client.lines(&query).await.unwrap();
+    let mut following = server.client.follow(&query).await.unwrap();
     scale(&server, 2).await;
     let event = next_event(&mut following).await.unwrap();
     assert_eq!(event.event.kind, "deployment-superseded");
@@ -95,7 +95,7 @@ async fn assignments_come_whole_then_as_differences() {
     server.register("n1").await.unwrap();
     server.apply(&service("/web", 1)).await.unwrap();
     let stream = path::with(path::NODE_ASSIGNMENTS, "n1");
-    let mut lines = server.client.lines(&stream).await.unwrap();
+    let mut lines = server.client.follow(&stream).await.unwrap();
     let mut told: Vec<InstanceId> = Vec::new();
     let mut generation = 0;
     let mut is_first = true;
@@ -109,7 +109,7 @@ async fn assignments_come_whole_then_as_differences() {
     }
 
     // Another connection: all of it again.
-    let mut other = server.client.lines(&stream).await.unwrap();
+    let mut other = server.client.follow(&stream).await.unwrap();
     let whole: Assignments = soon(other.next_document()).await.unwrap().unwrap();
     assert!(whole.whole && whole.set.len() == 1 && whole.generation >= generation);
 
@@ -143,7 +143,7 @@ async fn nodes_register_once_and_go_when_they_are_removed() {
     let early = refused(server.report("n1", true, Vec::new()).await);
     assert!(early.message.contains("register"), "{}", early.message);
     server.register("n1").await.unwrap();
-    let mut lines = server.client.lines("/v1/nodes/n1/assignments").await.unwrap();
+    let mut lines = server.client.follow("/v1/nodes/n1/assignments").await.unwrap();
     let first: Assignments = soon(lines.next_document()).await.unwrap().unwrap();
     assert!(first.whole && first.set.is_empty());
     let count = events(&server.client, "").await.len();
@@ -168,7 +168,7 @@ async fn routes_follow_what_is_ready_at_once() {
     server.register("n1").await.unwrap();
     let gateway = json!({"node": "g1", "address": "127.0.0.1"});
     client.post::<Value>(path::REGISTER, &gateway).await.unwrap();
-    let mut lines = client.lines(path::ROUTES).await.unwrap();
+    let mut lines = client.follow(path::ROUTES).await.unwrap();
     let report = async |generation| {
         let node = "g1".parse().unwrap();
         let report = GatewayReport { node, generation, busy: [].into(), failed: Vec::new() };
@@ -202,7 +202,7 @@ async fn routes_follow_what_is_ready_at_once() {
     assert!(took[2] < Duration::from_millis(100), "from report to table: {took:?}");
 
     // It is stopped only once the gateway says that it has let go of it.
-    let mut assigned = client.lines("/v1/nodes/n1/assignments").await.unwrap();
+    let mut assigned = client.follow("/v1/nodes/n1/assignments").await.unwrap();
     let _: Assignments = soon(assigned.next_document()).await.unwrap().unwrap();
     report(table.generation).await;
     scale(&server, 0).await;

@@ -66,7 +66,7 @@ async fn connection(
         return Ended::NotReached(explain(&error));
     }
     let stream = path::with(path::NODE_ASSIGNMENTS, current.node.as_str());
-    let mut lines = match client.lines(&stream).await {
+    let mut lines = match client.follow(&stream).await {
         Ok(lines) => lines,
         Err(error) => return Ended::NotReached(explain(&error)),
     };

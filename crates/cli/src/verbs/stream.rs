@@ -25,7 +25,7 @@ impl Events {
         let service = service.map(|service| ("service", service.to_string()));
         let follow = follow.then(|| ("follow", "true".to_string()));
         let pairs = after_pair.into_iter().chain(service).chain(follow);
-        let lines = client.lines(&path::query(path::EVENTS, pairs)).await?;
+        let lines = client.follow(&path::query(path::EVENTS, pairs)).await?;
         Ok(Events { lines, last: after })
     }
 

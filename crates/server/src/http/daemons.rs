@@ -1,9 +1,8 @@
 //! What agents and gateways call. Their streams are level-triggered: a line says what should be,
-//! not what has changed, and a reader that is slow gets the newest line next, not every one.
+//! not what has changed, and a reader that is slow gets the newest line next, not every one. When
+//! there is nothing to say, an empty line says so.
 
-use std::time::Duration;
-
-use api::{ErrorCode, GatewayReport, Report, ReportReply};
+use api::{ErrorCode, GatewayReport, Report, ReportReply, SIGN_OF_LIFE};
 use axum::Json;
 use axum::body::Body as HttpBody;
 use axum::extract::State;
@@ -12,13 +11,11 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 use model::{Command, NodeId, Registration};
 use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
 
 use super::Server;
 use super::answer::{Bad, Body, Named};
 use crate::assigned;
-
-/// An empty line is sent when there was nothing to say for so long.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 pub(super) async fn register(
     State(server): State<Server>,
@@ -47,8 +44,9 @@ pub(super) async fn routes(State(server): State<Server>) -> Response {
     let mut tables = server.handle.routes.subscribe();
     tables.mark_changed();
     let lines = stream::unfold(tables, |mut tables| async move {
+        let silent_until = Instant::now() + SIGN_OF_LIFE;
         loop {
-            match tokio::time::timeout(SIGN_OF_LIFE, tables.changed()).await {
+            match timeout_at(silent_until, tables.changed()).await {
                 Err(_) => return Some((Bytes::from_static(b"\n"), tables)),
                 Ok(Err(_)) => return None,
                 Ok(Ok(())) => {}
@@ -76,8 +74,9 @@ pub(super) async fn assignments(
     changes.mark_changed();
     let state = (server.clone(), assigned::Stream::new(node), changes);
     let lines = stream::unfold(state, |(server, mut told, mut changes)| async move {
+        let silent_until = Instant::now() + SIGN_OF_LIFE;
         loop {
-            match tokio::time::timeout(SIGN_OF_LIFE, changes.changed()).await {
+            match timeout_at(silent_until, changes.changed()).await {
                 Err(_) => {
                     let sign = Bytes::from_static(b"\n");
                     return Some((sign, (server, told, changes)));

@@ -2,7 +2,6 @@
 //! with the number of the last event it saw.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -62,5 +61,5 @@ pub(super) async fn events(
         },
     );
     let ended = futures_util::StreamExt::take_until(follow, stopped);
-    Ok(Sse::new(ended).keep_alive(KeepAlive::new().interval(Duration::from_secs(10))))
+    Ok(Sse::new(ended).keep_alive(KeepAlive::new().interval(api::SIGN_OF_LIFE)))
 }
