@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Assignments, Client, Report, ReportReply, path};
+use futures_util::FutureExt as _;
 use model::Registration;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -71,6 +72,8 @@ async fn connection(
         Err(error) => return Ended::NotReached(explain(&error)),
     };
     tracing::info!("connected to {}", client.url());
+    // A doubt from before says nothing about the stream that begins now.
+    let _ = reconnect.notified().now_or_never();
     let _ = events.send(Input::Event(Event::Connected));
     let mut reached = false;
     let error = loop {
@@ -129,4 +132,58 @@ pub(super) fn explain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, Bytes};
+    use axum::routing::{get, post};
+    use axum::{Json, Router};
+    use futures_util::{StreamExt as _, stream};
+    use serde_json::json;
+
+    use super::*;
+
+    /// A server that gives a node nothing to do, and goes on with its stream.
+    async fn server() -> Client {
+        let stream = || async {
+            let line =
+                json!({"node": "n1", "generation": 1, "whole": true, "set": [], "removed": []});
+            let line = Bytes::from(format!("{line}\n"));
+            let lines = stream::iter([Ok::<_, std::convert::Infallible>(line)]);
+            Body::from_stream(lines.chain(stream::pending()))
+        };
+        let router = Router::new()
+            .route(path::REGISTER, post(|| async { Json(json!({})) }))
+            .route(path::NODE_ASSIGNMENTS, get(stream));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async { axum::serve(listener, router).await });
+        Client::new(&url).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_doubt_from_before_does_not_end_a_new_connection() {
+        let client = server().await;
+        let registration = json!({"node": "n1", "address": "127.0.0.1"});
+        let (_changes, mut registration) =
+            watch::channel(serde_json::from_value(registration).unwrap());
+        let (events, mut told) = mpsc::unbounded_channel();
+        let reconnect = Notify::new();
+        reconnect.notify_one();
+        let assigned = async {
+            while let Some(input) = told.recv().await {
+                if matches!(input, Input::Event(Event::Assignments(_))) {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = connection(&client, &mut registration, &events, &reconnect) => {
+                panic!("it has ended")
+            }
+            () = assigned => {}
+        }
+    }
 }

@@ -197,7 +197,7 @@ impl Loop {
     fn handle(&mut self, event: Event) {
         match &event {
             Event::Tick => self.wake_at = None,
-            Event::ReportSent { .. } => self.failed_reports = 0,
+            Event::ReportSent { .. } | Event::Connected => self.failed_reports = 0,
             Event::ReportFailed { .. } => {
                 self.failed_reports += 1;
                 if self.failed_reports.is_multiple_of(FAILED_REPORTS_MAX) {
