@@ -149,7 +149,7 @@ impl Driver for Processes {
     }
 
     fn output(&self, instance: &InstanceId, query: OutputQuery) -> Later<io::Result<Output>> {
-        Box::pin(output::read(self.logs_of(instance), query))
+        Box::pin(output::read(self.logs_of(instance), query, self.rotating.clone()))
     }
 
     fn part(&self, instance: &InstanceId, query: PartQuery) -> Later<io::Result<Part>> {

@@ -1,10 +1,11 @@
 //! What an instance has written: the last lines, and what follows. The files of both streams are
 //! apart, so what was written before is told stream by stream; what follows, as it comes.
+//!
+//! Everything is read by its place in the stream, so it does not matter which file has it when.
 
-use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -13,45 +14,38 @@ use api::LogStream;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::rotate::{Rotating, STREAMS, dropped, numbered};
+use super::rotate::{Piece, Rotating, pieces};
 use crate::drivers::{Output, OutputQuery, Part, PartQuery};
 
 /// How often a file that is followed is looked at.
 const INTERVAL: Duration = Duration::from_millis(100);
-const CHUNK_BYTES: usize = 64 << 10;
+const CHUNK_BYTES: u64 = 64 << 10;
 
 /// Reads the output in `dir`.
-pub(super) async fn read(dir: PathBuf, query: OutputQuery) -> io::Result<Output> {
+pub(super) async fn read(
+    dir: PathBuf,
+    query: OutputQuery,
+    rotating: Rotating,
+) -> io::Result<Output> {
     if !tokio::fs::try_exists(&dir).await? {
         return Err(io::ErrorKind::NotFound.into());
     }
     let (sender, mut receiver) = mpsc::channel(16);
     tokio::spawn(async move {
-        let mut streams: Vec<_> =
-            wanted(query.stream).map(|name| Reader::new(&dir, name)).collect();
-        let mut first = true;
+        let mut streams: Vec<_> = wanted(query.stream).map(|stream| (stream, None)).collect();
         loop {
-            for reader in &mut streams {
-                let mut taken = std::mem::take(reader);
-                let tail = query.tail.filter(|_| first);
-                let to = sender.clone();
-                let read = tokio::task::spawn_blocking(move || {
-                    let read = if first { taken.begin(tail, &to) } else { taken.go_on(&to) };
-                    (taken, read)
-                });
-                let Ok((taken, outcome)) = read.await else { return };
-                *reader = taken;
-                match outcome {
-                    Ok(true) => {}
+            for (stream, place) in &mut streams {
+                let reader = Reader { dir: &dir, stream: *stream, rotating: &rotating };
+                match reader.send(*place, query.tail, &sender).await {
+                    Ok(reached @ Some(_)) => *place = reached,
                     // Nobody listens any more.
-                    Ok(false) => return,
+                    Ok(None) => return,
                     Err(error) => {
                         let _ = sender.send(Err(error)).await;
                         return;
                     }
                 }
             }
-            first = false;
             if !query.follow || !tokio::fs::try_exists(&dir).await.unwrap_or(false) {
                 return;
             }
@@ -67,156 +61,123 @@ pub(super) async fn read(dir: PathBuf, query: OutputQuery) -> io::Result<Output>
 /// Reads a part of a stream, and only that.
 pub(super) fn part(dir: &Path, query: PartQuery, rotating: &Rotating) -> io::Result<Part> {
     let Some(stream) = query.stream.name() else { return Err(io::ErrorKind::InvalidInput.into()) };
-    if !fs::exists(dir)? {
-        return Err(io::ErrorKind::NotFound.into());
-    }
     let _held = rotating.lock().unwrap_or_else(PoisonError::into_inner);
-    let path = dir.join(stream);
-    let mut place = dropped(&path);
-    let end = query.offset.saturating_add(query.length);
-    let mut part = Part { offset: query.offset.max(place), ..Part::default() };
-    for path in [numbered(&path, 2), numbered(&path, 1), path] {
-        let Some(mut file) = open(&path)? else { continue };
-        let next = place + file.metadata()?.len();
-        let (from, to) = (query.offset.max(place), end.min(next));
-        if from < to {
-            file.seek(SeekFrom::Start(from - place))?;
+    let pieces = pieces(&dir.join(stream))?;
+    let PartQuery { offset, length, .. } = query;
+    let end = offset.saturating_add(length);
+    // Of what is no longer kept, the place where it goes on is told.
+    let begins = pieces.iter().find(|piece| offset < piece.end());
+    let begins = begins.map_or(offset, |piece| offset.max(piece.begins));
+    let mut part = Part { offset: begins, ..Part::default() };
+    for piece in pieces {
+        let from = begins + part.bytes.len() as u64;
+        let to = end.min(piece.end());
+        if piece.begins <= from && from < to {
+            let mut file = File::open(&piece.path)?;
+            file.seek(SeekFrom::Start(from - piece.begins))?;
             file.take(to - from).read_to_end(&mut part.bytes)?;
         }
-        place = next;
+        part.size = piece.end();
     }
-    part.size = place;
     Ok(part)
 }
 
-fn wanted(stream: LogStream) -> impl Iterator<Item = &'static str> {
-    STREAMS.into_iter().filter(move |name| match stream {
-        LogStream::All => true,
-        LogStream::Stdout => *name == "stdout",
-        LogStream::Stderr => *name == "stderr",
-    })
+fn wanted(stream: LogStream) -> impl Iterator<Item = LogStream> {
+    let each = [LogStream::Stdout, LogStream::Stderr].into_iter();
+    each.filter(move |one| stream == LogStream::All || stream == *one)
 }
 
-type Sender = mpsc::Sender<io::Result<Bytes>>;
-
-/// A stream that is read up to some place.
-#[derive(Debug, Default)]
-struct Reader {
-    path: PathBuf,
-    /// Read up to here.
-    position: u64,
-    /// Which file `<stream>.1` was then: another one tells that the stream was rotated.
-    rotated: Option<u64>,
+/// Reads a stream piece by piece, so that the files are held for a moment only.
+struct Reader<'a> {
+    dir: &'a Path,
+    stream: LogStream,
+    rotating: &'a Rotating,
 }
 
-impl Reader {
-    fn new(dir: &Path, stream: &str) -> Reader {
-        Reader { path: dir.join(stream), ..Reader::default() }
+impl Reader<'_> {
+    /// Sends what there is from `place`, or, without one, the last lines or everything; says up to
+    /// where. `None` if nobody listens.
+    async fn send(
+        &self,
+        place: Option<u64>,
+        tail: Option<u32>,
+        to: &mpsc::Sender<io::Result<Bytes>>,
+    ) -> io::Result<Option<u64>> {
+        let mut place = match (place, tail) {
+            (Some(place), _) => place,
+            (None, None) => 0,
+            (None, Some(tail)) => self.last_lines(tail).await?,
+        };
+        let end = self.part(place, 0).await?.size;
+        while place < end {
+            let Part { bytes, offset, .. } = self.part(place, CHUNK_BYTES.min(end - place)).await?;
+            let reached = offset + bytes.len() as u64;
+            if reached == place {
+                break;
+            }
+            place = reached;
+            if !bytes.is_empty() && to.send(Ok(bytes.into())).await.is_err() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(place))
     }
 
-    /// Sends what is there: everything, or the last lines. `false` if nobody listens.
-    fn begin(&mut self, tail: Option<u32>, to: &Sender) -> io::Result<bool> {
-        self.rotated = inode(&numbered(&self.path, 1));
-        let older = [2, 1].map(|number| numbered(&self.path, number));
-        let Some(tail) = tail else {
-            for path in &older {
-                if !send(path, 0, to)?.1 {
-                    return Ok(false);
+    async fn part(&self, offset: u64, length: u64) -> io::Result<Part> {
+        let query = PartQuery { stream: self.stream, offset, length };
+        let (dir, rotating) = (self.dir.to_path_buf(), self.rotating.clone());
+        let part = tokio::task::spawn_blocking(move || part(&dir, query, &rotating)).await;
+        match part.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            // It was removed with its instance: nothing follows.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(Part { offset, ..Part::default() })
+            }
+            part => part,
+        }
+    }
+
+    async fn last_lines(&self, count: u32) -> io::Result<u64> {
+        let path = self.dir.join(self.stream.name().unwrap_or_default());
+        let rotating = self.rotating.clone();
+        let found = tokio::task::spawn_blocking(move || {
+            let _held = rotating.lock().unwrap_or_else(PoisonError::into_inner);
+            last_lines(&pieces(&path)?, u64::from(count))
+        });
+        found.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+}
+
+/// The place where the last `count` lines begin.
+fn last_lines(pieces: &[Piece], count: u64) -> io::Result<u64> {
+    let size = pieces.last().map_or(0, Piece::end);
+    let mut begun = 0;
+    for piece in pieces.iter().rev().filter(|piece| piece.length > 0) {
+        let file = File::open(&piece.path)?;
+        let mut end = piece.length;
+        while end > 0 {
+            let begins = end.saturating_sub(CHUNK_BYTES);
+            let mut chunk = vec![0; (end - begins) as usize];
+            file.read_exact_at(&mut chunk, begins)?;
+            for (index, byte) in chunk.iter().enumerate().rev() {
+                let next = piece.begins + begins + index as u64 + 1;
+                if *byte == b'\n' || next == size {
+                    if begun == count {
+                        return Ok(next);
+                    }
+                    begun += 1;
                 }
             }
-            return self.send_rest(to);
-        };
-        let mut lines = VecDeque::new();
-        let mut bytes = 0;
-        for path in older.iter().chain([&self.path]) {
-            bytes = last_lines(path, tail as usize, &mut lines)?;
-        }
-        self.position = bytes;
-        for line in lines {
-            if to.blocking_send(Ok(line.into())).is_err() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Sends what was written since. `false` if nobody listens.
-    fn go_on(&mut self, to: &Sender) -> io::Result<bool> {
-        let first = numbered(&self.path, 1);
-        let rotated = inode(&first);
-        if rotated != self.rotated {
-            if !send(&first, self.position, to)?.1 {
-                return Ok(false);
-            }
-            self.rotated = rotated;
-            self.position = 0;
-        } else if fs::metadata(&self.path).is_ok_and(|file| file.len() < self.position) {
-            // It has just been cut; where the rest is will be known in a moment.
-            return Ok(true);
-        }
-        self.send_rest(to)
-    }
-
-    fn send_rest(&mut self, to: &Sender) -> io::Result<bool> {
-        let (position, listens) = send(&self.path, self.position, to)?;
-        self.position = position;
-        Ok(listens)
-    }
-}
-
-fn inode(path: &Path) -> Option<u64> {
-    fs::metadata(path).ok().map(|metadata| metadata.ino())
-}
-
-fn open(path: &Path) -> io::Result<Option<File>> {
-    match File::open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Sends a file from `position`; says up to where, and whether anybody listens.
-fn send(path: &Path, position: u64, to: &Sender) -> io::Result<(u64, bool)> {
-    let Some(mut file) = open(path)? else { return Ok((position, true)) };
-    file.seek(SeekFrom::Start(position))?;
-    let mut position = position;
-    loop {
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let count = file.read(&mut chunk)?;
-        if count == 0 {
-            return Ok((position, true));
-        }
-        chunk.truncate(count);
-        position += count as u64;
-        if to.blocking_send(Ok(chunk.into())).is_err() {
-            return Ok((position, false));
+            end = begins;
         }
     }
-}
-
-/// Adds the lines of a file, keeping only the last `count`; says how long the file was.
-fn last_lines(path: &Path, count: usize, lines: &mut VecDeque<Vec<u8>>) -> io::Result<u64> {
-    let Some(file) = open(path)? else { return Ok(0) };
-    let mut reader = BufReader::with_capacity(CHUNK_BYTES, file);
-    let mut position = 0;
-    loop {
-        let mut line = Vec::new();
-        let read = reader.read_until(b'\n', &mut line)?;
-        if read == 0 {
-            return Ok(position);
-        }
-        position += read as u64;
-        lines.push_back(line);
-        while lines.len() > count {
-            lines.pop_front();
-        }
-    }
+    Ok(0)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 mod tests {
+    use std::fs;
+
     use super::super::rotate::rotate;
     use super::*;
 
@@ -253,8 +214,53 @@ mod tests {
                 assert_eq!(part(first - 5, 5), (String::new(), first, size), "where to go on");
                 assert_eq!(part(first - 5, 9), ("thes".into(), first, size));
             }
-            rotate(&path).unwrap();
+            rotate(&path, u64::MAX / 2).unwrap();
             assert_eq!(part(0, 0).2, size);
         }
+    }
+
+    #[test]
+    fn the_last_lines_are_found_over_all_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stdout");
+        let check = |count, expected: u64| {
+            assert_eq!(last_lines(&pieces(&path).unwrap(), count).unwrap(), expected, "{count}");
+        };
+        check(1, 0);
+        fs::write(&path, "one\ntwo\nth").unwrap();
+        rotate(&path, 100).unwrap();
+        fs::write(&path, "ree\nfour").unwrap();
+        for (count, expected) in [(0, 18), (1, 14), (2, 8), (3, 4), (4, 0), (5, 0)] {
+            check(count, expected);
+        }
+        fs::write(&path, "ree\nfour\n").unwrap();
+        for (count, expected) in [(0, 19), (1, 14), (2, 8)] {
+            check(count, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_longer_kept_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stdout");
+        fs::write(&path, "gone gone kept\n").unwrap();
+        rotate(&path, 5).unwrap();
+        fs::write(&path, "gone too, last\n").unwrap();
+        rotate(&path, 5).unwrap();
+        let query = OutputQuery { stream: LogStream::All, tail: None, follow: false };
+        let output = read(dir.path().into(), query, Rotating::default()).await.unwrap();
+        let chunks: Vec<_> = futures_util::StreamExt::collect(output).await;
+        let text: Vec<_> = chunks.into_iter().map(Result::unwrap).collect();
+        assert_eq!(text.concat(), b"kept\nlast\n");
+        let ask = |offset, length| {
+            let query = PartQuery { stream: LogStream::Stdout, offset, length };
+            let Part { bytes, offset, size } =
+                part(dir.path(), query, &Rotating::default()).unwrap();
+            (String::from_utf8(bytes).unwrap(), offset, size)
+        };
+        assert_eq!(ask(0, 100), ("kept\n".into(), 10, 30));
+        assert_eq!(ask(12, 8), ("pt\n".into(), 12, 30));
+        assert_eq!(ask(20, 2), (String::new(), 25, 30), "where to go on");
+        assert_eq!(ask(27, 9), ("st\n".into(), 27, 30));
     }
 }

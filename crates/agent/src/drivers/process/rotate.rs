@@ -1,11 +1,21 @@
 //! Keeps what instances write small. A stream goes straight to its file, opened for appending, so
-//! the file cannot be exchanged under the writer: when it has grown too long, its content is
-//! copied to `<stream>.1` (what was there becomes `<stream>.2`) and it is cut to nothing. What is
-//! written in the moment between the end of the copy and the cut is lost; nothing else is. How much
-//! has been dropped stands in `<stream>.dropped`, so that places in a stream do not shift.
+//! the file cannot be exchanged under the writer: when it has grown too long, its end is copied to
+//! a file beside it, and it is cut to nothing. The copy is named after the place in the stream at
+//! which it begins, `stdout.1048576`, and the file itself begins where the last copy ends: a place
+//! in a stream is the same for as long as the instance lives, whatever is no longer kept.
+//!
+//! A log never fills a disk for good. No more is copied than may be kept; what cannot be copied,
+//! because the disk is full or the writer is faster, is gone, and an empty copy says where the
+//! stream goes on. What is written in the moment between the last look at the length and the cut
+//! is lost and not counted.
+//!
+//! A copy is named `stdout.1048576.new` until the file is cut. Of an agent that is killed in
+//! between, the next one finishes what it left. Only if it is killed between the cut and the empty
+//! copy that tells of a gap, is the gap forgotten.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,74 +24,311 @@ use std::time::Duration;
 pub(super) const STREAMS: [&str; 2] = ["stdout", "stderr"];
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// So many copies are kept beside a file.
+const COPIES: usize = 2;
+/// What a copy is called until it is known to be the only one.
+const NEW: &str = "new";
 
 /// Held by whoever must see all files of a stream as they are at one time.
 pub(super) type Rotating = Arc<Mutex<()>>;
 
-/// Looks after the files of all instances below `instances_dir`, for ever.
-pub(super) async fn keep_small(instances_dir: PathBuf, bytes_max: u64, rotating: Rotating) {
-    let mut ticks = tokio::time::interval(INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let (dir, rotating) = (instances_dir.clone(), rotating.clone());
-        let looked = tokio::task::spawn_blocking(move || look(&dir, bytes_max, &rotating)).await;
-        if let Ok(Err(error)) = looked {
-            tracing::warn!("the logs of instances cannot be kept small: {error}");
-        }
+/// A file with a part of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) path: PathBuf,
+    /// The place in the stream at which it begins.
+    pub(super) begins: u64,
+    pub(super) length: u64,
+}
+
+impl Piece {
+    pub(super) fn end(&self) -> u64 {
+        self.begins + self.length
     }
 }
 
-fn look(instances_dir: &Path, bytes_max: u64, rotating: &Rotating) -> io::Result<()> {
-    let entries = match fs::read_dir(instances_dir) {
+/// Looks after the files of all instances below `logs_dir`, for ever.
+pub(super) async fn keep_small(logs_dir: PathBuf, bytes_max: u64, rotating: Rotating) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut first = true;
+    loop {
+        ticks.tick().await;
+        let (dir, rotating) = (logs_dir.clone(), rotating.clone());
+        let looked = tokio::task::spawn_blocking(move || look(&dir, bytes_max, first, &rotating));
+        if let Ok(Err(error)) = looked.await {
+            tracing::warn!("the logs of instances cannot be kept small: {error}");
+        }
+        first = false;
+    }
+}
+
+/// Looks at all streams once. What is wrong with one of them is no matter of the others.
+fn look(logs_dir: &Path, bytes_max: u64, first: bool, rotating: &Rotating) -> io::Result<()> {
+    let entries = match fs::read_dir(logs_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
-    for entry in entries {
-        let dir = entry?.path();
-        for stream in STREAMS {
-            let path = dir.join(stream);
-            if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > bytes_max) {
-                let _held = rotating.lock().unwrap_or_else(PoisonError::into_inner);
-                rotate(&path)?;
+    for dir in entries.flatten().map(|entry| entry.path()) {
+        for path in STREAMS.map(|stream| dir.join(stream)) {
+            // One that is not there has not been written yet, or is removed just now.
+            let Ok(length) = fs::metadata(&path).map(|metadata| metadata.len()) else { continue };
+            let is_long = length > bytes_max;
+            if !is_long && !first {
+                continue;
+            }
+            let _held = rotating.lock().unwrap_or_else(PoisonError::into_inner);
+            let done = if is_long { rotate(&path, bytes_max) } else { finish(&path) };
+            match done {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!("{} cannot be kept: {error}", path.display());
+                }
+                _ => {}
             }
         }
     }
     Ok(())
 }
 
-/// Moves the content of a stream's file to the file beside it. That file appears once the
-/// stream's own has been cut, so who follows knows what to read on.
-pub(super) fn rotate(path: &Path) -> io::Result<()> {
-    let (first, new) = (numbered(path, 1), path.with_extension("new"));
-    let mut from = OpenOptions::new().read(true).write(true).open(path)?;
-    let mut to = File::create(&new)?;
-    // Ends when it has read up to the end, whatever was appended meanwhile; at once after that
-    // the file is cut.
-    io::copy(&mut from, &mut to)?;
-    from.set_len(0)?;
-    if first.exists() {
-        let second = numbered(path, 2);
-        if let Ok(gone) = fs::metadata(&second) {
-            // Before it goes: a place may be told twice if the agent ends here, but none is lost.
-            let noted = path.with_extension("noted");
-            fs::write(&noted, (dropped(path) + gone.len()).to_string())?;
-            fs::rename(noted, path.with_extension("dropped"))?;
+/// What is kept of a stream, oldest first; the last is the file that is written to.
+pub(super) fn pieces(path: &Path) -> io::Result<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    for (copy, name) in beside(path)? {
+        if let Ok(begins) = name.parse() {
+            let length = fs::metadata(&copy)?.len();
+            pieces.push(Piece { path: copy, begins, length });
         }
-        fs::rename(&first, second)?;
     }
-    fs::rename(new, first)
+    pieces.sort_unstable_by_key(|piece| piece.begins);
+    let begins = pieces.last().map_or(0, Piece::end);
+    let length = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        metadata => metadata?.len(),
+    };
+    pieces.push(Piece { path: path.into(), begins, length });
+    Ok(pieces)
 }
 
-/// How much of a stream is no longer kept.
-pub(super) fn dropped(path: &Path) -> u64 {
-    let noted = fs::read_to_string(path.with_extension("dropped"));
-    noted.ok().and_then(|noted| noted.parse().ok()).unwrap_or(0)
+/// Takes the content out of a stream's file, and keeps at most the last `bytes_max` of it.
+pub(super) fn rotate(path: &Path, bytes_max: u64) -> io::Result<()> {
+    finish(path)?;
+    let mut from = OpenOptions::new().read(true).write(true).open(path)?;
+    let pieces = pieces(path)?;
+    let (copies, begins) = match pieces.split_last() {
+        Some((own, copies)) => (copies, own.begins),
+        None => return Ok(()),
+    };
+    let skipped = from.metadata()?.len().saturating_sub(bytes_max);
+    let copy = with(path, begins + skipped);
+    let new = copy.with_added_extension(NEW);
+    from.seek(SeekFrom::Start(skipped))?;
+    // Up to the end, whatever is appended meanwhile, unless that is as much again.
+    let copied = make(&new).and_then(|mut to| io::copy(&mut (&from).take(2 * bytes_max), &mut to));
+    if copied.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    let end = from.metadata()?.len();
+    from.set_len(0)?;
+    if let Ok(copied) = copied {
+        fs::rename(new, &copy)?;
+        if skipped + copied < end {
+            make(&with(path, begins + end))?;
+        }
+    } else {
+        make(&with(path, begins + end))?;
+    }
+    // The new copy may have taken the place of an empty one.
+    let others = copies.iter().filter(|old| old.path != copy);
+    let (full, empty): (Vec<_>, Vec<_>) = others.partition(|old| old.length > 0);
+    let spare = COPIES - usize::from(copied.is_ok());
+    for old in empty.into_iter().chain(full.into_iter().rev().skip(spare)) {
+        fs::remove_file(&old.path)?;
+    }
+    copied.map(|_| ())
 }
 
-/// `stdout.1` for `stdout`.
-pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    name.into()
+/// Finishes what an agent that was killed has left: a copy that is still in the file is not
+/// needed, and one that is not there any more is the only one.
+fn finish(path: &Path) -> io::Result<()> {
+    for (new, name) in beside(path)? {
+        let begins = name.strip_suffix(NEW).and_then(|name| name.strip_suffix('.')?.parse().ok());
+        let Some(begins) = begins else { continue };
+        let own = pieces(path)?.pop().map_or(0, |own| own.begins);
+        if holds(path, u64::saturating_sub(begins, own), &new)? {
+            fs::remove_file(new)?;
+        } else {
+            fs::rename(new, with(path, begins))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file has at `place` what `copy` has.
+fn holds(path: &Path, place: u64, copy: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(place))?;
+    let mut bytes = BufReader::new(file).bytes();
+    for byte in BufReader::new(File::open(copy)?).bytes() {
+        if bytes.next().transpose()? != Some(byte?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The files beside a stream's own, each with what its name has more than that.
+fn beside(path: &Path) -> io::Result<Vec<(PathBuf, String)>> {
+    let (Some(dir), Some(stream)) = (path.parent(), path.file_name()) else { return Ok(vec![]) };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let rest = name.to_str().zip(stream.to_str()).and_then(|(name, stream)| {
+            name.strip_prefix(stream).and_then(|rest| rest.strip_prefix('.'))
+        });
+        if let Some(rest) = rest {
+            files.push((entry.path(), rest.into()));
+        }
+    }
+    Ok(files)
+}
+
+/// `stdout.7` for `stdout`.
+fn with(path: &Path, begins: u64) -> PathBuf {
+    path.with_added_extension(begins.to_string())
+}
+
+fn make(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// A stream, and all that was ever written to it.
+    struct Stream {
+        path: PathBuf,
+        written: Vec<u8>,
+        lines: u32,
+    }
+
+    impl Stream {
+        fn new(dir: &Path) -> Stream {
+            let path = dir.join("stdout");
+            make(&path).unwrap();
+            Stream { path, written: Vec::new(), lines: 0 }
+        }
+
+        fn write(&mut self, length: usize) {
+            let mut bytes = Vec::new();
+            while bytes.len() < length {
+                self.lines += 1;
+                writeln!(bytes, "line {}", self.lines).unwrap();
+            }
+            bytes.truncate(length);
+            let mut file = OpenOptions::new().append(true).open(&self.path).unwrap();
+            file.write_all(&bytes).unwrap();
+            self.written.extend(bytes);
+        }
+
+        /// Where the pieces begin and end; each has what was written there.
+        fn pieces(&self) -> Vec<(u64, u64)> {
+            let pieces = pieces(&self.path).unwrap();
+            assert_eq!(pieces.last().unwrap().end(), self.written.len() as u64);
+            let places = pieces.iter().map(|piece| {
+                let (begins, end) = (piece.begins, piece.end());
+                let expected = &self.written[begins as usize..end as usize];
+                assert!(fs::read(&piece.path).unwrap() == expected, "{begins}..{end}");
+                (begins, end)
+            });
+            places.collect()
+        }
+    }
+
+    #[test]
+    fn of_a_file_that_is_far_too_long_only_the_end_is_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut stream = Stream::new(dir.path());
+        stream.write(150);
+        rotate(&stream.path, 100).unwrap();
+        assert_eq!(stream.pieces(), [(50, 150), (150, 150)]);
+        stream.write(1000);
+        rotate(&stream.path, 100).unwrap();
+        stream.write(20);
+        assert_eq!(stream.pieces(), [(50, 150), (1050, 1150), (1150, 1170)]);
+        stream.write(100);
+        rotate(&stream.path, 100).unwrap();
+        assert_eq!(stream.pieces(), [(1050, 1150), (1170, 1270), (1270, 1270)]);
+    }
+
+    #[test]
+    fn what_an_agent_that_was_killed_has_left_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut stream = Stream::new(dir.path());
+        stream.write(150);
+        rotate(&stream.path, 100).unwrap();
+        stream.write(120);
+        // Killed while it copied, and when it had copied all.
+        for length in [30, 100] {
+            let copy = &stream.written[170..170 + length];
+            fs::write(dir.path().join("stdout.170.new"), copy).unwrap();
+            finish(&stream.path).unwrap();
+            assert_eq!(stream.pieces(), [(50, 150), (150, 270)]);
+        }
+        // Killed after the cut.
+        fs::write(dir.path().join("stdout.170.new"), &stream.written[170..270]).unwrap();
+        make(&stream.path).unwrap();
+        stream.write(300);
+        finish(&stream.path).unwrap();
+        assert_eq!(stream.pieces(), [(50, 150), (170, 270), (270, 570)]);
+    }
+
+    #[test]
+    fn a_full_disk_is_freed_and_places_stay() {
+        use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+        let dir = tempfile::tempdir().unwrap();
+        let disk = dir.path().join("logs");
+        fs::create_dir(&disk).unwrap();
+        if mount("tmpfs", &disk, "tmpfs", MountFlags::empty(), Some(c"size=256k")).is_err() {
+            return;
+        }
+        struct Mounted(PathBuf);
+        impl Drop for Mounted {
+            fn drop(&mut self) {
+                let _ = unmount(&self.0, UnmountFlags::DETACH);
+            }
+        }
+        let _mounted = Mounted(disk.clone());
+        let instances = ["a", "b"].map(|name| disk.join(name));
+        let mut streams = instances.each_ref().map(|dir| {
+            fs::create_dir(dir).unwrap();
+            Stream::new(dir)
+        });
+        let [a, b] = &mut streams;
+        a.write(60 << 10);
+        b.write(40 << 10);
+        // What is wrong with one is no matter of the others.
+        fs::create_dir_all(disk.join("c/stdout.0.new")).unwrap();
+        fs::write(disk.join("c/stdout"), [0; 32 << 10]).unwrap();
+        let look = || look(&disk, 30 << 10, false, &Rotating::default()).unwrap();
+        look();
+        assert_eq!(a.pieces(), [(30 << 10, 60 << 10), (60 << 10, 60 << 10)]);
+        // No room is left: nothing can be copied, but the next of both can be written.
+        a.write(80 << 10);
+        b.write(80 << 10);
+        let rest = std::iter::repeat_n(0, 256 << 10).collect::<Vec<u8>>();
+        assert!(fs::write(disk.join("rest"), rest).is_err(), "the disk is full");
+        assert!(rotate(&a.path, 30 << 10).is_err());
+        let end = 140 << 10;
+        assert_eq!(a.pieces(), [(30 << 10, 60 << 10), (end, end), (end, end)]);
+        look();
+        assert!(b.pieces().last().is_some_and(|own| own.0 == own.1), "it was cut");
+        a.write(20 << 10);
+        b.write(20 << 10);
+        a.pieces();
+        b.pieces();
+    }
 }
