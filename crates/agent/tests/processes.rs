@@ -402,6 +402,25 @@ async fn commands_run_beside_the_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_command_leaves_no_helper_and_no_pipe() {
+    let node = Node::new();
+    let launch = node.launch("a", 1, "true");
+    let command = "sleep 1000 & echo $! > helper; setsid sleep 1000 & echo $! > apart; exit 4";
+    let command = CommandLine::Shell(command.into());
+    let outcome = node.driver().command(&launch, &command, LIMIT).await;
+    assert!(matches!(outcome, CommandOutcome::Ended { code: 4, .. }), "{outcome:?}");
+    let [helper, apart] = ["helper", "apart"].map(|name| pid_in(launch.dir.join(name)).unwrap());
+    eventually("the helper is dead", || (!is_alive(helper)).then_some(())).await;
+    // What is no longer in the group lives, but nothing of it is held here.
+    if let Ok(pipe) = std::fs::read_link(format!("/proc/{apart}/fd/1")) {
+        let own = || std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let holds = || own().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == pipe));
+        eventually("the pipe is closed", || (!holds()).then_some(())).await;
+        kill_9(apart);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_ephemeral_keeper_leaves_nothing() {
     let mut node = Node::with(|settings| settings.ephemeral = true);
     node.adopt().await;

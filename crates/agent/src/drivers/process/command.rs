@@ -1,13 +1,16 @@
 //! Commands of health checks: run by the agent with the instance's environment, directory and
-//! user, in a process group of their own, and killed with it when their time is over.
+//! user, in a process group of their own. Once a command has ended or its time is over, whatever is
+//! left of its group is killed.
 
 use std::io;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::user;
 use super::wire::Start;
@@ -30,18 +33,43 @@ pub(super) async fn run(of: Start, words: Vec<String>, timeout: Duration) -> Com
             };
         }
     };
-    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-    let mut ending = std::pin::pin!(wait(child));
-    match tokio::time::timeout(timeout, &mut ending).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            // The command has not been waited for, so its id still is its own.
-            if let Some(group) = group {
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-            CommandOutcome::TimedOut
-        }
+    wait(child, timeout)
+        .await
+        .unwrap_or_else(|error| CommandOutcome::CannotRun(format!("its end is not known: {error}")))
+}
+
+/// The process group of a command that has not been waited for, so that its id still is its own.
+/// Killed when dropped.
+struct Group(Pid);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // One of which nothing is left is what was wanted.
+        let _ = kill_process_group(self.0, Signal::KILL);
     }
+}
+
+async fn wait(mut child: Child, timeout: Duration) -> io::Result<CommandOutcome> {
+    let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let pid = pid.ok_or(io::ErrorKind::NotFound)?;
+    let group = Group(pid);
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    // What left the group may hold the pipes for ever: they are not read, nor open, for as long.
+    let output = async move { tokio::join!(end_of(stdout), end_of(stderr)) };
+    let output = AbortOnDropHandle::new(tokio::spawn(output));
+    let end = super::spawn::end_of(Arc::new(pidfd_open(pid, PidfdFlags::NONBLOCK)?))?;
+    match tokio::time::timeout(timeout, end.readable()).await {
+        Ok(readable) => drop(readable?),
+        Err(_) => return Ok(CommandOutcome::TimedOut),
+    }
+    drop(group);
+    let status = child.wait().await?;
+    let output = match tokio::time::timeout(OUTPUT_WAIT, output).await {
+        Ok(Ok((stdout, stderr))) => stdout + &stderr,
+        _ => String::new(),
+    };
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    Ok(ended(status.code().unwrap_or_else(|| 128 + signal.unwrap_or(0)), &output))
 }
 
 fn spawn(of: &Start, words: &[String]) -> io::Result<Child> {
@@ -62,21 +90,6 @@ fn spawn(of: &Start, words: &[String]) -> io::Result<Child> {
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
     }
     command.spawn()
-}
-
-async fn wait(mut child: Child) -> CommandOutcome {
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let output = tokio::spawn(async move { tokio::join!(end_of(stdout), end_of(stderr)) });
-    let status = match child.wait().await {
-        Ok(status) => status,
-        Err(error) => return CommandOutcome::CannotRun(format!("its end is not known: {error}")),
-    };
-    let output = match tokio::time::timeout(OUTPUT_WAIT, output).await {
-        Ok(Ok((stdout, stderr))) => stdout + &stderr,
-        _ => String::new(),
-    };
-    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-    ended(status.code().unwrap_or_else(|| 128 + signal.unwrap_or(0)), &output)
 }
 
 fn ended(code: i32, output: &str) -> CommandOutcome {
