@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -47,7 +48,7 @@ pub(crate) async fn forward(
 
 async fn find_answer(
     worker: Rc<Worker>,
-    client: &Client,
+    client: &Rc<Client>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Gone> {
     let guard = client::Request::new(&client.activity, request.version());
@@ -78,8 +79,8 @@ async fn find_answer(
         let fresh = tries.only_fresh;
         let mut connection = match connect(&worker, under_way.backend(), fresh, harmless).await {
             Ok(connection) => connection,
-            Err(reason) => {
-                tries.unreachable(under_way.backend(), reason);
+            Err(error) => {
+                tries.unreachable(under_way.backend(), &error.to_string());
                 continue;
             }
         };
@@ -95,7 +96,7 @@ async fn find_answer(
         };
         let failure = match answer {
             Ok(StatusCode::SWITCHING_PROTOCOLS) => {
-                return Ok(switch(&worker, parts, exchange));
+                return Ok(switch(&worker, client, parts, exchange));
             }
             Ok(status) => return Ok(respond(status, parts.headers, exchange, guard)),
             Err(failure) => failure,
@@ -111,7 +112,8 @@ async fn find_answer(
                 // It was closed while it was not used: that says nothing about the backend.
                 tries.only_fresh = true;
             } else {
-                tries.unreachable(&backend, "it closed the connection".into());
+                backend.failed();
+                tries.unreachable(&backend, "it closed the connection");
             }
             continue;
         }
@@ -145,8 +147,7 @@ impl Tries {
         }
     }
 
-    fn unreachable(&mut self, backend: &Rc<LiveBackend>, reason: String) {
-        backend.failed();
+    fn unreachable(&mut self, backend: &Rc<LiveBackend>, reason: &str) {
         self.reason = Some(format!("{}: {reason}", backend.backend.instance));
         self.failed.push(backend.clone());
     }
@@ -158,7 +159,7 @@ async fn connect(
     backend: &Rc<LiveBackend>,
     only_fresh: bool,
     harmless: bool,
-) -> Result<Box<Connection>, String> {
+) -> io::Result<Box<Connection>> {
     if !only_fresh {
         while let Some(mut idle) = backend.take_idle() {
             let is_fresh = poll_fn(|cx| Poll::Ready(idle.is_fresh(cx))).await;
@@ -170,13 +171,8 @@ async fn connect(
     }
     let limit = worker.settings.connect_timeout;
     // Boxed because it is large and rarely needed: the future of every request would grow by it.
-    let connecting = Box::pin(tokio::time::timeout(limit, backend.connect()));
-    let stream = match connecting.await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(error.to_string()),
-        Err(_) => return Err(format!("no connection within {limit:?}")),
-    };
-    Connection::new(stream, &worker.alarms).map_err(|error| error.to_string())
+    let stream = Box::pin(backend.connect(limit)).await?;
+    Connection::new(stream, &worker.alarms)
 }
 
 fn respond(
@@ -192,18 +188,24 @@ fn respond(
 }
 
 /// Connects the client with the backend once hyper has written the answer.
-fn switch(worker: &Rc<Worker>, mut parts: Parts, exchange: Exchange) -> Response<Body> {
+fn switch(
+    worker: &Rc<Worker>,
+    client: &Rc<Client>,
+    mut parts: Parts,
+    exchange: Exchange,
+) -> Response<Body> {
     let mut response = Response::new(Body::whole(bytes::Bytes::new(), None));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *response.headers_mut() = parts.headers;
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    if let Some(client) = parts.extensions.remove::<OnUpgrade>()
+    if let Some(upgrade) = parts.extensions.remove::<OnUpgrade>()
         && let Some((stream, input, under_way)) = exchange.into_tunnel()
     {
-        let held = worker.hold();
+        // The connection's own entry ends with HTTP on it; the tunnel takes as much room.
+        let entered = worker.enter(client.clone());
         tokio::task::spawn_local(async move {
-            tunnel(client, stream, input).await;
-            drop((under_way, held));
+            tunnel(upgrade, stream, input).await;
+            drop((under_way, entered));
         });
     }
     response

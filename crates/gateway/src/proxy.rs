@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use model::RouteTable;
+use rustix::process::{Resource, getrlimit};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -54,8 +55,8 @@ impl Proxy {
     /// Starts the threads. They serve nothing until the first [`Proxy::switch`]. Must be called
     /// within a tokio runtime.
     pub fn start(settings: Settings) -> Result<Proxy, Error> {
-        let count = settings.threads.max(1);
-        let settings = Arc::new(Settings { threads: count, ..settings });
+        let settings = Arc::new(settings.possible(getrlimit(Resource::Nofile).current));
+        let count = settings.threads;
         let (events, inbox) = unbounded_channel();
         let (stands, standing) = watch::channel(Standing::default());
         let (mut orders, mut threads, mut counts) = (Vec::new(), Vec::new(), Vec::new());

@@ -53,7 +53,7 @@ pub(crate) struct Worker {
     left: Notify,
     /// Told to the accepting task of each listener when it should close.
     listeners: RefCell<HashMap<SocketAddr, Rc<Notify>>>,
-    /// How many things besides clients are to be waited for: tunnels, accepting tasks.
+    /// How many accepting tasks there are: they are waited for, too.
     held: Cell<usize>,
 }
 

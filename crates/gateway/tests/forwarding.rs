@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -237,30 +237,9 @@ async fn a_client_that_asks_first_is_told_to_go_on() {
     .await;
 }
 
-/// Switches to a protocol that sends everything back.
-async fn switching() -> Service {
-    Service::http(|mut request: Request<Incoming>| async move {
-        let upgrade = hyper::upgrade::on(&mut request);
-        tokio::spawn(async move {
-            let mut io = TokioIo::new(upgrade.await.unwrap());
-            let mut buffer = [0; 1024];
-            while let Ok(count @ 1..) = io.read(&mut buffer).await {
-                io.write_all(&buffer[..count]).await.unwrap();
-            }
-        });
-        let mut response = Response::new(Empty::<Bytes>::new());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        response.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
-        response.headers_mut().insert("upgrade", HeaderValue::from_static("websocket"));
-        response.headers_mut().insert("sec-websocket-accept", HeaderValue::from_static("k"));
-        response
-    })
-    .await
-}
-
 #[tokio::test]
 async fn tunnels_web_sockets_and_counts_them_until_they_close() {
-    let service = switching().await;
+    let service = Service::switching().await;
     let gateway = Gateway::before(&[service.address]).await;
     within(async {
         let mut stream = TcpStream::connect(gateway.address).await.unwrap();

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use model::Backend;
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 
 use super::connection::Connection;
@@ -88,11 +89,26 @@ impl LiveBackend {
         }
     }
 
-    pub(crate) async fn connect(&self) -> io::Result<TcpStream> {
-        match &self.address {
-            Address::Number(address) => TcpStream::connect(address).await,
-            Address::Name(name) => TcpStream::connect(name).await,
+    /// Connects within `limit`, or puts it aside, unless the reason lies with this gateway.
+    pub(crate) async fn connect(&self, limit: Duration) -> io::Result<TcpStream> {
+        let connecting = async {
+            match &self.address {
+                Address::Number(address) => TcpStream::connect(address).await,
+                Address::Name(name) => TcpStream::connect(name).await,
+            }
+        };
+        let late = || io::Error::other(format!("no connection within {limit:?}"));
+        let connected =
+            tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| Err(late()));
+        connected.map_err(|error| self.not_connected(error))
+    }
+
+    fn not_connected(&self, error: io::Error) -> io::Error {
+        if is_own(&error) {
+            return io::Error::other(format!("the gateway itself has no room: {error}"));
         }
+        self.failed();
+        error
     }
 
     /// The connection that was used last: it is the least likely to be closed.
@@ -122,6 +138,12 @@ impl LiveBackend {
             self.idle.borrow_mut().clear();
         }
     }
+}
+
+/// Whether an error is of the gateway's own machine and says nothing of the backend.
+fn is_own(error: &io::Error) -> bool {
+    let own = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    own.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// A request that is under way at a backend, from the choice of it to the end.
@@ -157,5 +179,28 @@ impl Drop for UnderWay {
         if left == 0 && self.backend.leaving.get() {
             self.worker.tell_followed();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backend() -> Rc<LiveBackend> {
+        let backend =
+            Backend { instance: "/shop/web~0.1".parse().unwrap(), address: "127.0.0.1:9".into() };
+        LiveBackend::new(&backend, 1)
+    }
+
+    #[test]
+    fn what_the_gateway_lacks_puts_no_backend_aside() {
+        let backend = backend();
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::ADDRNOTAVAIL] {
+            let told = backend.not_connected(errno.into()).to_string();
+            assert!(told.starts_with("the gateway itself"), "{told}");
+            assert!(!backend.is_aside(), "{errno}");
+        }
+        backend.not_connected(Errno::CONNREFUSED.into());
+        assert!(backend.is_aside());
     }
 }

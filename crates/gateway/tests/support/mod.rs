@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -170,6 +170,27 @@ impl Service {
                 text.push_str(&format!("{name}: {}\n", value.to_str().unwrap()));
             }
             Response::new(Full::new(Bytes::from(text)))
+        })
+        .await
+    }
+
+    /// Switches to a protocol that sends everything back.
+    pub async fn switching() -> Service {
+        Self::http(|mut request: Request<Incoming>| async move {
+            let upgrade = hyper::upgrade::on(&mut request);
+            tokio::spawn(async move {
+                let mut io = TokioIo::new(upgrade.await.unwrap());
+                let mut buffer = [0; 1024];
+                while let Ok(count @ 1..) = io.read(&mut buffer).await {
+                    io.write_all(&buffer[..count]).await.unwrap();
+                }
+            });
+            let mut response = Response::new(Empty::<Bytes>::new());
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            response.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
+            response.headers_mut().insert("upgrade", HeaderValue::from_static("websocket"));
+            response.headers_mut().insert("sec-websocket-accept", HeaderValue::from_static("k"));
+            response
         })
         .await
     }
