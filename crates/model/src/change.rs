@@ -264,9 +264,12 @@ impl State {
     ) -> Option<Move> {
         let known = self.services.get(id).map(Arc::clone);
         let from = known.as_ref().and_then(|service| service.settled);
+        let present = known.as_ref().filter(|service| !service.removing);
+        let aimed = present.map(|service| service.target);
         let moving = |to| Move {
             service: id.clone(),
             from,
+            aimed,
             to,
             state: MoveState::Moving,
             ready: 0,
@@ -317,6 +320,11 @@ impl State {
             (To::Spec(spec, source), None) => (spec, None, source.map(Arc::new)),
             (To::Changed(_) | To::Again | To::Earlier(..), None) => return None,
         };
+        let configured_at = present.and_then(|service| {
+            let before = service.target();
+            let scales = template == Some(before.template) && is_scaled(&before.spec, &spec);
+            scales.then(|| before.configured_at.unwrap_or(before.created_at))
+        });
         let verdict = if known.is_some() { Verdict::Updated } else { Verdict::Created };
         let attempts = self.meta.attempts;
         let mut service =
@@ -327,7 +335,7 @@ impl State {
         // Times tell the revisions of a service apart.
         let before = service.revisions.values().next_back().map(|before| before.created_at);
         let created_at = before.map_or(at, |before| at.max(Timestamp(before.0 + 1)));
-        let revision = Revision { number, template, created_at, spec, source };
+        let revision = Revision { number, template, created_at, configured_at, spec, source };
         service.revisions.insert(number, Arc::new(revision));
         service.target = number;
         service.latch = None;
@@ -368,11 +376,19 @@ impl State {
         let mut problems = Vec::new();
         let mut specs: BTreeMap<&ServiceId, &Spec> =
             self.services().filter(|s| !s.removing).map(|s| (&s.id, s.spec().as_ref())).collect();
+        // Other systems let what a service depends on go; then it no longer waits for that.
+        let own = |service: &&Arc<Service>| service.target().source.is_none();
+        let mut natively: BTreeSet<&ServiceId> =
+            self.services().filter(own).map(|service| &service.id).collect();
         let mut listens: BTreeMap<_, _> = self.gateways().map(|g| (&g.gateway, g.listen)).collect();
         let mut seen = BTreeMap::new();
         for (i, document) in documents.iter().enumerate() {
             let (own, key, name) = match document {
                 Document::Service(spec) | Document::Foreign(spec, _) => {
+                    match document {
+                        Document::Foreign(..) => drop(natively.remove(&spec.service)),
+                        _ => drop(natively.insert(&spec.service)),
+                    }
                     specs.insert(&spec.service, spec);
                     (spec.problems(), "service", spec.service.as_str())
                 }
@@ -439,8 +455,9 @@ impl State {
                     }
                 }
                 Document::NoService(id) => {
-                    let mut others = specs.iter().filter(|(_, spec)| spec.depends_on.contains(id));
-                    if let Some((other, _)) = others.next() {
+                    let needs = |(_, spec): &(&&ServiceId, &&Spec)| spec.depends_on.contains(id);
+                    let mut others = specs.iter().filter(needs).map(|(other, _)| *other);
+                    if let Some(other) = others.find(|other| natively.contains(*other)) {
                         problems.push((i, Problem::new("service", still_needed(other, id))));
                     }
                 }
@@ -463,6 +480,12 @@ impl State {
         }
         problems
     }
+}
+
+/// Whether going from `before` to `spec` changes the number of instances and nothing else.
+fn is_scaled(before: &Spec, spec: &Spec) -> bool {
+    before.instances != spec.instances
+        && Spec { instances: spec.instances, ..before.clone() } == *spec
 }
 
 /// `Some` if applying `spec` would change nothing, with what one should know about it.

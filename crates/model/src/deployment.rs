@@ -39,6 +39,10 @@ pub struct Move {
     pub service: ServiceId,
     /// The revision it comes from; `None` if it is new.
     pub from: Option<RevisionNumber>,
+    /// The revision it aimed for before, whether it ever got there or not; `None` if it was not to
+    /// be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aimed: Option<RevisionNumber>,
     /// The revision it goes to; `None` if it is removed.
     pub to: Option<RevisionNumber>,
     /// How far it is.

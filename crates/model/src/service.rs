@@ -19,6 +19,9 @@ pub struct Revision {
     pub template: RevisionNumber,
     /// When it was applied.
     pub created_at: Timestamp,
+    /// When all but its number of instances was applied, if that was with an earlier revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured_at: Option<Timestamp>,
     /// What was applied.
     pub spec: Arc<Spec>,
     /// What it was applied as, if that was another document than Muster's own.

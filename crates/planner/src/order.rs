@@ -20,7 +20,8 @@ pub(crate) fn dependencies(view: &View<'_>, service: &Service) -> Vec<ServiceId>
     waited_for.filter(|id| !depends_on(view, id, &service.id)).cloned().collect()
 }
 
-/// The services that must have stopped before `service` may be removed: those that depend on it.
+/// The services that must have stopped before `service` may be removed: those that depend on it
+/// and go away as well. One that stays does without it.
 pub(crate) fn dependents(view: &View<'_>, service: &Service) -> Vec<ServiceId> {
     let waited_for = view.dependents(&service.id).iter();
     let waited_for = waited_for.filter(|id| !depends_on(view, &service.id, id));

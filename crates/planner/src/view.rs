@@ -85,11 +85,11 @@ impl<'a> View<'a> {
         lost.replace.then(|| lost_at().after(lost.after))
     }
 
-    /// The services that depend on `service`.
+    /// The services that go away and depend on `service`.
     pub(crate) fn dependents(&self, service: &ServiceId) -> &[ServiceId] {
         let dependents = self.dependents.get_or_init(|| {
             let mut dependents = BTreeMap::<_, Vec<_>>::new();
-            for service in self.state.services() {
+            for service in self.state.services().filter(|service| service.removing) {
                 for dependency in &service.spec().depends_on {
                     let of_one = dependents.entry(dependency.clone()).or_default();
                     of_one.push(service.id.clone());

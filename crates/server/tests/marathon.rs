@@ -141,8 +141,20 @@ async fn what_an_app_depends_on_need_not_be_there() {
     assert_eq!(asked(&server, "PUT", "/v2/apps//web?force=true", change).await.0, 200);
     assert_eq!(depends_on(&server).await, json!(["/db"]));
 
-    assert_eq!(asked(&server, "DELETE", "/v2/apps//db", "").await.0, 200);
-    assert_eq!((shown().await, depends_on(&server).await), (json!(["/db", "/none"]), Value::Null));
+    // What goes takes nothing from what depended on it: that is not moved, and is not stopped first.
+    let version = async || get(&server, "/v2/apps//web").await["app"]["version"].take();
+    let before = version().await;
+    let (status, said) = asked(&server, "DELETE", "/v2/apps//db?force=false", "").await;
+    assert_eq!(status, 200, "{said}");
+    let plan = said["deploymentId"].as_str().unwrap().to_string();
+    let gone = async {
+        while !get(&server, "/v2/deployments").await.as_array().unwrap().is_empty() {
+            let shown = get(&server, "/v2/deployments").await;
+            assert!(shown.as_array().unwrap().iter().all(|one| one["id"] == *plan), "{shown}");
+        }
+    };
+    soon(gone).await;
+    assert_eq!((shown().await, version().await), (json!(["/db", "/none"]), before));
 
     // What is described natively depends on what there is, and keeps it.
     let native = "service: /native\nprocess: { command: [run] }\ndepends_on: [/none]\n";
@@ -260,5 +272,143 @@ async fn the_tools_beside_marathon_find_nodes_and_tasks() {
     assert!(get(&server, "/capabilities").await["capabilities"].is_array());
     let version = get(&server, "/dcos-metadata/dcos-version.json").await;
     assert_eq!(keys(&version), ["bootstrap-id", "dcos-image-commit", "version"]);
+    server.stop().await.unwrap();
+}
+
+/// The number of instances and the command of an app.
+async fn aim(server: &Server, id: &str) -> (Value, Value) {
+    let mut app = get(server, &format!("/v2/apps/{id}")).await["app"].take();
+    (app["instances"].take(), app["cmd"].take())
+}
+
+#[tokio::test]
+async fn rolling_back_goes_to_what_was_asked_for_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    // No node: nothing ever arrives.
+    let app = r#"{"id": "/web", "cmd": "first", "instances": 1}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    let put = async |change: &str| {
+        let (status, said) = asked(&server, "PUT", "/v2/apps//web?force=true", change).await;
+        assert_eq!(status, 200, "{said}");
+        said["deploymentId"].as_str().unwrap().to_string()
+    };
+    put(r#"{"cmd": "second"}"#).await;
+    let third = put(r#"{"instances": 3}"#).await;
+    let shown = get(&server, "/v2/deployments").await;
+    assert_eq!(shown[0]["steps"][0]["actions"][0]["action"], "ScaleApplication", "{shown}");
+    let (status, said) = asked(&server, "DELETE", &format!("/v2/deployments/{third}"), "").await;
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(aim(&server, "/web").await, (json!(1), json!("second")));
+
+    // Called off, it stays as it is, and is not told to have succeeded.
+    let last = put(r#"{"instances": 2}"#).await;
+    let path = format!("/v2/deployments/{last}?force=true");
+    assert_eq!(asked(&server, "DELETE", &path, "").await.0, 202);
+    assert_eq!(aim(&server, "/web").await, (json!(2), json!("second")));
+    assert_eq!(get(&server, "/v2/deployments").await, json!([]));
+
+    // Of what was new, nothing is left.
+    let new = r#"{"id": "/new", "cmd": "run"}"#;
+    let (_, made) = asked(&server, "POST", "/v2/apps", new).await;
+    let made = made["deployments"][0]["id"].as_str().unwrap();
+    assert_eq!(asked(&server, "DELETE", &format!("/v2/deployments/{made}"), "").await.0, 200);
+    assert_eq!(asked(&server, "GET", "/v2/apps//new", "").await.0, 404);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn versions_tell_scaling_from_all_other_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let app = r#"{"id": "/web", "cmd": "first", "instances": 0}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    let change = async |change: &str| {
+        let (status, said) = asked(&server, "PUT", "/v2/apps//web?force=true", change).await;
+        assert_eq!(status, 200, "{said}");
+        let info = get(&server, "/v2/apps//web").await["app"].take();
+        let at = info["version"].clone();
+        assert_eq!((&said["version"], &info["versionInfo"]["lastScalingAt"]), (&at, &at));
+        let configured = info["versionInfo"]["lastConfigChangeAt"].clone();
+        let plans = get(&server, "/v2/deployments").await;
+        (configured == at, plans.pointer("/0/steps/0/actions/0/action").cloned())
+    };
+    let first = get(&server, "/v2/apps//web").await["app"]["version"].take();
+    let (scale, restart) = (Some(json!("ScaleApplication")), Some(json!("RestartApplication")));
+    assert_eq!(change(r#"{"instances": 2}"#).await, (false, scale.clone()));
+    assert_eq!(change(r#"{"instances": 1}"#).await, (false, scale));
+    assert_eq!(change(r#"{"backoffSeconds": 5}"#).await, (true, restart.clone()));
+    let labelled = r#"{"labels": {"a": "b"}, "instances": 3}"#;
+    assert_eq!(change(labelled).await, (true, restart.clone()));
+    let back = json!({ "version": first }).to_string();
+    assert!(change(&back).await.0, "what goes back is a change of today");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn no_app_lies_in_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let app = |id: &str| json!({ "id": id, "cmd": "run", "instances": 0 });
+    let post =
+        async |path: &str, body: Value| asked(&server, "POST", path, &body.to_string()).await;
+    assert_eq!(post("/v2/apps", app("/shop/web")).await.0, 201);
+    let what = "Groups and Applications may not have the same identifier:";
+    for (path, body, which) in [
+        ("/v2/apps", app("/shop/web/sub"), "/shop/web"),
+        ("/v2/apps", app("/shop"), "/shop"),
+        (
+            "/v2/groups",
+            json!({ "id": "/a", "apps": [app("x")],
+                "groups": [{ "id": "x", "apps": [app("y")] }] }),
+            "/a/x",
+        ),
+    ] {
+        let (status, said) = post(path, body).await;
+        let error = &said["details"][0]["errors"][0];
+        assert_eq!((status, error), (422, &json!(format!("{what} {which}"))), "{said}");
+    }
+    for id in ["/../../etc", "/shop/../../x", "../x"] {
+        let (status, said) = post("/v2/apps", app(id)).await;
+        assert_eq!((status, &said["details"][0]["path"]), (422, &json!("/id")), "{id}: {said}");
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn tasks_that_are_gone_are_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    server.register("n1").await.unwrap();
+    let app = r#"{"id": "/web", "cmd": "run", "instances": 1}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    let task = tasks(&server, &["TASK_STAGING"]).await.remove(0);
+    let dead = task.replace("instance-00000000", "instance-00000009");
+    let kill = async |query: &str, ids: &[&str]| {
+        let body = json!({ "ids": ids }).to_string();
+        asked(&server, "POST", &format!("/v2/tasks/delete?{query}"), &body).await
+    };
+    let (status, said) = kill("scale=true&force=true", &[&dead]).await;
+    assert!(status == 200 && said["deploymentId"].is_string(), "{said}");
+    assert_eq!(kill("scale=true", &[]).await.0, 200);
+    assert_eq!(kill("scale=true&wipe=true", &[&dead]).await.0, 400);
+    let unknown = dead.replace("web.", "none.");
+    let (status, said) = kill("scale=true", &[&unknown]).await;
+    assert_eq!((status, &said["message"]), (404, &json!("App '/none' does not exist")));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn whatever_is_asked_is_answered_in_the_same_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    for path in ["/v2/apps", "/v2/info", "/service/marathon/v2/groups", "/ping"] {
+        let (status, _, body) = server.ask("HEAD", path).await;
+        assert_eq!((status, body.as_str()), (200, ""), "{path}");
+    }
+    let (status, said) = asked(&server, "GET", "/v2/apps/%ff", "").await;
+    assert_eq!((status, &said["message"]), (400, &json!("the path is not UTF-8")));
+    let (status, said) = asked(&server, "GET", "/v2/apps/none/*", "").await;
+    assert_eq!((status, &said["message"]), (404, &json!("Group '/none' does not exist")));
     server.stop().await.unwrap();
 }

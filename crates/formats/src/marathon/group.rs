@@ -8,7 +8,7 @@ use crate::json;
 use crate::tree::{Node, Step, Value};
 
 use super::app::App;
-use super::read::resolve;
+use super::read::{resolve, resolve_within};
 use super::refused::drop_nulls;
 use super::rejected::Rejected;
 use super::update::{make, not_a_time, timestamp};
@@ -99,7 +99,7 @@ fn group(mut tree: Node, base: &str, at: &mut Vec<Step>) -> Result<GroupUpdate, 
         let Value::Text(path) = dependency.value else {
             return Err(Rejected::type_at(at, "error.expected.jsstring"));
         };
-        let path = resolve(&id, &path).parse();
+        let path = resolve_within(&id, &path).parse();
         path.map_err(|error: model::id::Error| Rejected::value_at(at, error.to_string()))
     })?;
     let scale_by = scale(tree.take("scaleBy"), &within(at, "scaleBy"))?;

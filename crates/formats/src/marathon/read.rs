@@ -80,25 +80,27 @@ impl Listen for Unless<'_> {
 /// Makes the app's id and those it depends on absolute. In a group both are seen from there;
 /// otherwise the latter are seen from the app itself, so that `../db` is its sibling.
 fn resolve_ids(tree: &mut Node, base: Option<&str>, is_json: bool) {
-    let absolute = |node: &mut Node, base: &str| match &node.value {
+    let absolute = |node: &mut Node, resolve: &dyn Fn(&str) -> String| match &node.value {
         Value::Plain(_) if is_json => {}
-        Value::Text(path) | Value::Plain(path) => node.value = Value::Text(resolve(base, path)),
+        Value::Text(path) | Value::Plain(path) => node.value = Value::Text(resolve(path)),
         _ => {}
     };
     let Value::Map(entries) = &mut tree.value else { return };
     let mut id = String::from("/");
     for entry in entries.iter_mut().filter(|entry| entry.key == "id") {
-        absolute(&mut entry.node, base.unwrap_or("/"));
+        absolute(&mut entry.node, &|path| resolve(base.unwrap_or("/"), path));
         id = entry.node.text().unwrap_or_default().into();
     }
     for entry in entries.iter_mut().filter(|entry| entry.key == "dependencies") {
         if let Value::List(items) = &mut entry.node.value {
-            items.iter_mut().for_each(|item| absolute(item, base.unwrap_or(&id)));
+            let within = |path: &str| resolve_within(base.unwrap_or(&id), path);
+            items.iter_mut().for_each(|item| absolute(item, &within));
         }
     }
 }
 
-/// A path as it is seen from `base`: `../db` is beside it.
+/// A path as it is seen from `base`: `../db` is beside it. What leads out of the root stays as it
+/// is, and is no name of anything.
 pub(super) fn resolve(base: &str, path: &str) -> String {
     let mut resolved: Vec<&str> = match path.starts_with('/') {
         true => Vec::new(),
@@ -107,9 +109,19 @@ pub(super) fn resolve(base: &str, path: &str) -> String {
     for segment in path.split('/') {
         match segment {
             "" | "." => {}
-            ".." => drop(resolved.pop()),
+            ".." if resolved.last().is_some_and(|last| *last != "..") => drop(resolved.pop()),
             segment => resolved.push(segment),
         }
     }
     format!("/{}", resolved.join("/"))
+}
+
+/// A path as it is seen from `base`, above which there is nothing: what leads out of the root leads
+/// to it.
+pub(super) fn resolve_within(base: &str, path: &str) -> String {
+    let resolved = resolve(base, path);
+    match resolved.trim_start_matches("/..") {
+        "" => "/".into(),
+        inside => inside.into(),
+    }
 }

@@ -148,13 +148,10 @@ fn rollout(app: &App) -> Rollout {
 /// immediate, as Muster's own are.
 fn restart(app: &App) -> Restart {
     let default = Restart::default();
-    let backoff = app.backoff_seconds.0;
+    let (wait, factor) = (app.backoff_seconds.0, app.backoff_factor.0);
     let is_default = app.backoff_seconds == App::default_backoff_seconds();
-    Restart {
-        first: if is_default { default.first } else { backoff },
-        backoff,
-        factor: app.backoff_factor.0,
-        max: app.max_launch_delay_seconds.0,
-        ..default
-    }
+    let second = Millis((wait.0 as f64 * factor) as u64);
+    let (first, backoff) = if is_default { (default.first, wait) } else { (wait, second) };
+    let max = app.max_launch_delay_seconds.0;
+    Restart { first: first.min(max), backoff, factor, max, ..default }
 }

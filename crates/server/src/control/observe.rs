@@ -147,8 +147,15 @@ fn differences(before: Option<&Status>, after: &Status) -> Vec<(&'static str, St
     if let (true, Some(exit)) = (new_exit, &after.last_exit) {
         told.push(("exited", exit.message.clone()));
     }
+    let waits = |status: &Status| status.phase == Phase::Starting;
+    let failed = before.filter(|before| waits(before) && waits(after) && before.run < after.run);
+    if let (Some(before), false) = (failed, new_exit) {
+        let message = after.message.as_deref().unwrap_or("it could not be started");
+        told.push(("not-started", format!("run {}: {message}", before.run)));
+    }
     let same_run = before.is_some_and(|b| b.run == after.run && b.phase == after.phase);
     match after.phase {
+        Phase::Starting if failed.is_some() && !new_exit => {}
         Phase::Starting if before.and_then(|b| b.message.as_ref()) != after.message.as_ref() => {
             if let Some(message) = &after.message {
                 told.push(("starting", message.clone()));

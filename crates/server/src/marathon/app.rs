@@ -104,13 +104,11 @@ pub(crate) struct VersionInfo {
     pub(crate) last_config_change_at: Timestamp,
 }
 
-/// When the app of a revision was last scaled and last configured: a revision that shares the
-/// template of one before is a scaling, or a change that needs no new start.
-pub(crate) fn version_info(service: &Service, revision: &Revision) -> VersionInfo {
-    let configured = service.revisions.get(&revision.template).map(|first| first.created_at);
+/// When the app of a revision was last scaled and last configured.
+pub(crate) fn version_info(revision: &Revision) -> VersionInfo {
     VersionInfo {
         last_scaling_at: revision.created_at,
-        last_config_change_at: configured.unwrap_or(revision.created_at),
+        last_config_change_at: revision.configured_at.unwrap_or(revision.created_at),
     }
 }
 
@@ -125,8 +123,8 @@ pub(crate) struct Versioned<'a> {
 }
 
 impl<'a> Versioned<'a> {
-    pub(crate) fn new(app: &'a App, service: &Service, revision: &Revision) -> Versioned<'a> {
-        let (version, version_info) = (revision.created_at, version_info(service, revision));
+    pub(crate) fn new(app: &'a App, revision: &Revision) -> Versioned<'a> {
+        let (version, version_info) = (revision.created_at, version_info(revision));
         Versioned { app, version, version_info }
     }
 }
@@ -207,7 +205,7 @@ impl Look<'_> {
         Info {
             app: self.apps.target(service),
             version: service.target().created_at,
-            version_info: version_info(service, service.target()),
+            version_info: version_info(service.target()),
             tasks_staged: 0,
             tasks_running: 0,
             tasks_healthy: 0,

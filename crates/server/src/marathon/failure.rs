@@ -6,6 +6,7 @@ use api::EventView;
 use model::{InstanceId, ServiceId, Timestamp};
 use serde::Serialize;
 
+use super::feed::run_of;
 use super::{name, task};
 use crate::control::Snapshot;
 
@@ -36,20 +37,21 @@ pub(crate) fn last<'a>(
         let subject = event.subject.as_str();
         match event.kind.as_str() {
             "placed" => drop(runs.insert(subject, 0)),
-            "running" => *runs.entry(subject).or_default() += 1,
+            "running" => drop(runs.insert(subject, run_of(&event.message).unwrap_or(1))),
             "draining" | "stopping" => drop(leaving.insert(subject)),
-            "exited" if !leaving.contains(subject) => {
+            "exited" | "not-started" | "failed" if !leaving.contains(subject) => {
                 let Ok(id) = subject.parse::<InstanceId>() else { continue };
                 let Some(service) = snapshot.state.service(&id.service) else { continue };
                 let placement = service.placements.get(&id.seat);
                 let node = placement.and_then(|placement| snapshot.state.node(&placement.node));
+                let run = run_of(&event.message).or(runs.get(subject).copied());
                 let revision = placement.map_or(service.target, |placement| placement.revision);
                 let failure = Failure {
                     app_id: id.service.clone(),
                     host: node.map(|node| node.node.address.clone()).unwrap_or_default(),
                     message: event.message.clone(),
                     state: "TASK_FAILED",
-                    task_id: name::task(&id, runs.get(subject).copied().unwrap_or(1)),
+                    task_id: name::task(&id, run.unwrap_or(0).max(1)),
                     timestamp: event.at,
                     version: task::version(service, revision),
                     slave_id: placement.map(|p| p.node.to_string()).unwrap_or_default(),

@@ -168,8 +168,7 @@ impl Feed {
                 told.push(known.update(id, "TASK_STAGING", "", at));
             }
             "running" => {
-                let run = message.strip_prefix("run ").and_then(|run| run.parse().ok());
-                let run = run.unwrap_or(known.told.run + 1);
+                let run = run_of(message).unwrap_or(known.told.run + 1);
                 let is_first_word = known.told.run == 0;
                 if is_first_word {
                     known.told.run = run;
@@ -199,8 +198,10 @@ impl Feed {
                 let service = snapshot.state.service(&id.service);
                 let check = service
                     .and_then(|service| self.apps.target(service).health_checks().first().cloned());
-                let fields = json!({ "healthCheck": check });
-                told.push(known.event(id, "failed_health_check_event", fields, at));
+                // As in Marathon, the instance is what it calls a task here.
+                let (app, instance) = (&id.service, name::instance(id));
+                let fields = json!({ "appId": app, "taskId": instance, "healthCheck": check });
+                told.push(Event::new("failed_health_check_event", at, fields));
             }
             // A task that has ended by itself is not killed any more.
             "draining" | "stopping" if known.told.ended => known.told.killing = true,
@@ -230,6 +231,20 @@ impl Feed {
                 let state =
                     if known.told.killing { "TASK_KILLED" } else { task::state_after(exit) };
                 told.push(known.update(id, state, message, at));
+            }
+            "not-started" if !known.told.killing => {
+                let run = run_of(message).unwrap_or(known.told.run);
+                if run > known.told.run {
+                    known.told.run = run;
+                    told.push(known.update(id, "TASK_STAGING", "", at));
+                }
+                told.push(known.update(id, "TASK_FAILED", message, at));
+                known.told.run += 1;
+                told.push(known.update(id, "TASK_STAGING", "", at));
+            }
+            "failed" if !known.told.ended => {
+                known.told.ended = true;
+                told.push(known.update(id, "TASK_FAILED", message, at));
             }
             "stopped" | "lost" => {
                 if !known.told.ended {
@@ -265,10 +280,25 @@ impl Feed {
                 told.push(plan.event("deployment_success", id, at, json!({})));
                 told
             }
-            "deployment-superseded" | "deployment-rolled-back" | "deployment-held" => {
+            // One that stands still is called off, as far as Marathon's clients know.
+            "deployment-superseded"
+            | "deployment-rolled-back"
+            | "deployment-held"
+            | "deployment-paused" => {
                 let Some(plan) = self.plans.remove(&id) else { return Vec::new() };
-                let reason = json!({ "reason": message });
-                vec![plan.event("deployment_failed", id, at, reason)]
+                let by = message.strip_prefix("by ").and_then(|by| by.parse().ok());
+                let reason = match by {
+                    Some(by) => format!("cancelled by deployment {}", name::deployment(by)),
+                    None => message.to_string(),
+                };
+                vec![plan.event("deployment_failed", id, at, json!({ "reason": reason }))]
+            }
+            "deployment-resumed" => {
+                let Some(deployment) = snapshot.state.deployment(id) else { return Vec::new() };
+                let plan = self.plan(deployment, snapshot);
+                let told = vec![plan.info(id, at)];
+                self.plans.insert(id, plan);
+                told
             }
             _ => Vec::new(),
         }
@@ -322,17 +352,17 @@ impl Feed {
             let revision = service.revisions.get(&number)?;
             Some(self.apps.of(service, revision))
         };
-        let (from, to) = (m.from.and_then(app), m.to.and_then(app));
+        let before = plan::before(m);
+        let (from, to) = (before.and_then(app), m.to.and_then(app));
         let Some(to) = to else {
             let had_some = !self.apps.target(service).health_checks().is_empty();
             let removed =
                 || Event::new("remove_health_check_event", at, json!({ "appId": m.service }));
             return had_some.then(removed).into_iter().collect();
         };
-        let same_instances = m
-            .from
+        let same_instances = before
             .zip(m.to)
-            .is_some_and(|(from, to)| service.template(from) == service.template(to));
+            .is_some_and(|(before, to)| service.template(before) == service.template(to));
         if same_instances && from.is_some_and(|from| from.health_checks() == to.health_checks()) {
             return Vec::new();
         }
@@ -364,9 +394,7 @@ impl Feed {
         let services =
             deployment.moves.iter().filter_map(|m| Some((self.service(&m.service, snapshot)?, m)));
         let services: Vec<_> = services.collect();
-        let version = services.iter().filter_map(|(service, m)| revision(service, m.to));
-        let version = version.map(|revision| revision.created_at).max();
-        let version = version.unwrap_or(deployment.created_at);
+        let version = plan::version(deployment, state);
         let shown = Shown { groups: true, apps: true, pods: true, of_apps: Default::default() };
         let tree = |number: fn(&Move) -> Option<u32>, at: Option<Timestamp>| {
             let there: BTreeMap<&ServiceId, Arc<Revision>> = services
@@ -386,7 +414,7 @@ impl Feed {
         let steps = plan::steps(deployment, state);
         let current = plan::current_step(deployment, &steps);
         Plan {
-            original: tree(|m| m.from, None),
+            original: tree(plan::before, None),
             target: tree(|m| m.to, Some(version)),
             version,
             current,
@@ -396,7 +424,12 @@ impl Feed {
 }
 
 pub(crate) fn versioned(apps: &Apps, service: &Service, revision: &Revision) -> Value {
-    json!(Versioned::new(&apps.of(service, revision), service, revision))
+    json!(Versioned::new(&apps.of(service, revision), revision))
+}
+
+/// The run that something is told of: `run 2`, or more about it after a colon.
+pub(crate) fn run_of(message: &str) -> Option<u32> {
+    message.strip_prefix("run ")?.split(':').next()?.parse().ok()
 }
 
 /// The innermost group that holds all apps of a deployment.

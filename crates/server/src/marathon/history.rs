@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use api::EventView;
 use model::{InstanceId, NodeId, Timestamp};
 
+use super::feed::run_of;
+
 /// So many are told, the newest.
 const KEPT: usize = 1000;
 
@@ -45,14 +47,18 @@ pub(crate) fn ended<'a>(events: impl IntoIterator<Item = &'a EventView>) -> Vec<
         let Some(known) = live.get_mut(subject) else { continue };
         let state = match event.kind.as_str() {
             "running" => {
-                let run = message.strip_prefix("run ").and_then(|run| run.parse().ok());
-                known.run = run.unwrap_or(known.run);
+                known.run = run_of(message).unwrap_or(known.run);
                 continue;
             }
             "draining" | "stopping" => {
                 known.leaving = true;
                 continue;
             }
+            "not-started" => {
+                known.run = run_of(message).unwrap_or(known.run);
+                "TASK_FAILED"
+            }
+            "failed" => "TASK_FAILED",
             "exited" if !known.leaving && message == "exit code 0" => "TASK_FINISHED",
             "exited" if !known.leaving => "TASK_FAILED",
             "stopped" => "TASK_KILLED",

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Deployment, Move, MoveState, ServiceId, State};
+use model::{Deployment, Move, MoveState, Revision, RevisionNumber, ServiceId, State, Timestamp};
 use serde::Serialize;
 
 /// What is done to one app.
@@ -16,21 +16,34 @@ pub(crate) struct Action {
 /// What is done at the same time.
 pub(crate) type Step = Vec<Action>;
 
-/// What a move is, from the app's revisions; nothing where these are the same.
+/// The version that a deployment brings its apps to.
+pub(crate) fn version(deployment: &Deployment, state: &State) -> Timestamp {
+    let to = |m: &Move| Some(state.service(&m.service)?.revisions.get(&m.to?)?.created_at);
+    deployment.moves.iter().filter_map(to).max().unwrap_or(deployment.created_at)
+}
+
+/// The revision that an app was to be at when a deployment began, if it was to be there.
+pub(crate) fn before(m: &Move) -> Option<RevisionNumber> {
+    m.aimed.or(m.from)
+}
+
+/// What a move is, from the app's revisions. All that changes more than the number of instances is
+/// a restart, also where Muster need not start anything anew.
 fn action(m: &Move, state: &State) -> Option<&'static str> {
     let service = state.service(&m.service)?;
-    let Some(from) = m.from else { return Some("ScaleApplication") };
-    let to = m.to?;
-    let is_same = service.template(from) == service.template(to);
-    let stops = service.revisions.get(&to).is_some_and(|to| to.spec.instances == 0);
-    Some(if is_same || stops { "ScaleApplication" } else { "RestartApplication" })
+    let Some(before) = before(m) else { return Some("ScaleApplication") };
+    let (before, to) = (service.revisions.get(&before), service.revisions.get(&m.to?)?);
+    let configured_at = |revision: &Revision| revision.configured_at.unwrap_or(revision.created_at);
+    let scales = before.is_some_and(|before| configured_at(before) == configured_at(to));
+    let stops = to.spec.instances == 0;
+    Some(if scales || stops { "ScaleApplication" } else { "RestartApplication" })
 }
 
 /// The steps of a deployment; none of them is empty.
 pub(crate) fn steps(deployment: &Deployment, state: &State) -> Vec<Step> {
     let act = |action, m: &Move| Action { action, app: m.service.clone() };
     let removed = deployment.moves.iter().filter(|m| m.to.is_none());
-    let new = deployment.moves.iter().filter(|m| m.to.is_some() && m.from.is_none());
+    let new = deployment.moves.iter().filter(|m| m.to.is_some() && before(m).is_none());
     let stop: Step = removed.map(|m| act("StopApplication", m)).collect();
     let start: Step = new.map(|m| act("StartApplication", m)).collect();
     let mut layers: BTreeMap<usize, Step> = BTreeMap::new();
@@ -82,7 +95,7 @@ pub(crate) fn current_step(deployment: &Deployment, steps: &[Step]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use model::{Command, Document, Spec, Timestamp};
+    use model::{Command, Document, Spec};
 
     use super::*;
 

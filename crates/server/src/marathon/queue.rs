@@ -207,7 +207,7 @@ fn item(look: &Look<'_>, service: &Service, waiting: Waiting<'_>, embed: Embed) 
     let declined = funnel(&nodes);
     let offers = || nodes.iter().map(|(id, reason)| offer(look, id, reason)).collect();
     Item {
-        app: json!(Versioned::new(&app, service, target)),
+        app: json!(Versioned::new(&app, target)),
         count: waiting.count,
         delay: Delay {
             time_left_seconds: until.map_or(0, |until| until.since(look.now).0.div_ceil(1000)),
@@ -366,7 +366,7 @@ mod tests {
             "backoffFactor": 2}));
         rig.report("/a~0.1", Phase::Running, running);
         rig.report("/a~1.1", Phase::Starting, |status| {
-            (status.run, status.failures) = (3, 2);
+            (status.run, status.failures) = (2, 1);
             status.message = Some("exit code 1; waits 10s before it is started again".into());
         });
         rig.now.0 += 2_500;

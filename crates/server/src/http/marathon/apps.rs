@@ -60,11 +60,14 @@ pub(super) fn show(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
 pub(super) fn show_group(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
     let path = format!("/{}", segments.join("/"));
     let embed = Embed::default().and(ask.parameters("embed"));
-    Ok(with_look(ask, embed.last_task_failure, |look| {
+    with_look(ask, embed.last_task_failure, |look| {
+        if !group::exists(&look.snapshot.state, &path) {
+            return Err(Reply::group_not_found(&path));
+        }
         let services = group::services(&look.snapshot.state, &path);
         let apps: Vec<_> = services.map(|service| look.info(service, embed)).collect();
-        Reply::json(&json!({ "*": apps }))
-    }))
+        Ok(Reply::json(&json!({ "*": apps })))
+    })
 }
 
 fn existing<'a>(snapshot: &'a Snapshot, id: &ServiceId) -> Result<&'a Arc<Service>, Reply> {
@@ -99,10 +102,7 @@ pub(super) async fn create(ask: &Ask) -> Result<Reply, Reply> {
 /// An app may not have the path of a group.
 fn refuse_group(snapshot: &Snapshot, id: &ServiceId) -> Result<(), Reply> {
     match group::exists(&snapshot.state, id.as_str()) {
-        true => Err(Reply::invalid(
-            "/id",
-            &format!("Groups and Applications may not have the same identifier: {id}"),
-        )),
+        true => Err(Reply::shared_id(id)),
         false => Ok(()),
     }
 }
@@ -222,5 +222,5 @@ pub(super) fn version(ask: &Ask, segments: &[&str], at: &str) -> Result<Reply, R
     let service = existing(&snapshot, &id)?;
     let revision = at_version(service, at)?;
     let app = ask.server.apps.of(service, revision);
-    Ok(Reply::json(&Versioned::new(&app, service, revision)))
+    Ok(Reply::json(&Versioned::new(&app, revision)))
 }

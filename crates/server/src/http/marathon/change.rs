@@ -50,8 +50,7 @@ impl Wish {
 
     /// The command that carries it out.
     fn command(self, snapshot: &Snapshot, known: &Apps) -> Result<Command, Reply> {
-        let Wish { mut apps, gone, groups, no_groups } = self;
-        apps.extend(freed(snapshot, known, &apps, &gone));
+        let Wish { apps, gone, groups, no_groups } = self;
         let making = Making::new(snapshot, &apps, &gone, &groups);
         let mut documents = making.documents(known, apps)?;
         let changed_at = now();
@@ -62,19 +61,6 @@ impl Wish {
         documents.extend(no_groups.into_iter().map(Document::NoGroup));
         Ok(Command::Apply(documents))
     }
-}
-
-/// Apps that stay and depend on others that go: they depend on these no longer. What natively
-/// described services depend on stays, and is not removed.
-fn freed(snapshot: &Snapshot, known: &Apps, apps: &[App], gone: &[ServiceId]) -> Vec<App> {
-    let is_freed = |service: &&Arc<Service>| {
-        let id = &service.id;
-        let is_spoken_of = gone.contains(id) || apps.iter().any(|app| app.id() == id);
-        let depends = service.spec().depends_on.iter().any(|id| gone.contains(id));
-        depends && !is_spoken_of && !service.removing && service.target().source.is_some()
-    };
-    let freed = snapshot.state.services().filter(is_freed);
-    freed.map(|service| App::clone(&known.target(service))).collect()
 }
 
 /// What came of it.
@@ -96,9 +82,12 @@ impl Done {
             let service = snapshot.state.service(&change.name.parse().ok()?)?;
             Some(service.revisions.get(&change.revision?)?.created_at)
         });
-        let at = revisions.max().unwrap_or_else(now);
         let deployment = applied.changes.iter().find_map(|change| change.deployment);
-        if deployment.is_none() && !applied.changes.is_empty() {
+        let version = deployment.and_then(|id| snapshot.state.deployment(id));
+        let version = version.map(|deployment| plan::version(deployment, &snapshot.state));
+        let at = version.or(revisions.max()).unwrap_or_else(now);
+        let of_apps = applied.changes.iter().any(|change| change.kind != "deployment");
+        if deployment.is_none() && of_apps {
             // Nothing had to change: it is done as soon as it was asked for.
             let origin = &ask.origin;
             let plan = json!({ "id": name::no_deployment(at), "steps": [], "version": at });
@@ -135,12 +124,13 @@ pub(super) async fn carry_out(
 
 /// Tells of a change that was refused because another is under way.
 fn refused(ask: &Ask, failure: Failure) -> Reply {
-    if let Failure::Trouble(Trouble::Refused(refusal @ Refusal::Moving { service, .. })) = &failure
-    {
+    if let Failure::Trouble(Trouble::Refused(Refusal::Moving { service, by })) = &failure {
         let group = service.as_str().rsplit_once('/').map_or("", |(group, _)| group);
         let group = if group.is_empty() { "/" } else { group };
         let at = now();
-        let fields = json!({ "groupId": group, "version": at, "reason": refusal.to_string() });
+        let by: Vec<String> = by.iter().map(|id| name::deployment(*id)).collect();
+        let reason = format!("{service} is locked by deployment {}", by.join(", "));
+        let fields = json!({ "groupId": group, "version": at, "reason": reason });
         ask.server.handle.post(vec![Event::new("group_change_failed", at, fields)]);
     }
     failure.into()
@@ -225,7 +215,27 @@ impl<'a> Making<'a> {
         Making { snapshot, all, depends_on: stored.chain(groups).collect() }
     }
 
+    /// An app may not have the path of a group: none may lie within another that is described here
+    /// for the first time, and none of those within another.
+    fn refuse_nested(&self, apps: &[App]) -> Result<(), Reply> {
+        let is_new = |id: &&ServiceId| present(&self.snapshot.state, id).is_none();
+        let new: BTreeSet<&ServiceId> = apps.iter().map(App::id).filter(is_new).collect();
+        for id in self.all.iter().filter(|_| !new.is_empty()) {
+            let mut path = id.as_str();
+            while let Some((group, _)) = path.rsplit_once('/').filter(|(group, _)| group.len() > 1)
+            {
+                let app = group.parse().ok().filter(|app| self.all.contains(app));
+                if let Some(app) = app.filter(|app| new.contains(app) || new.contains(id)) {
+                    return Err(Reply::shared_id(&app));
+                }
+                path = group;
+            }
+        }
+        Ok(())
+    }
+
     fn documents(&self, known: &Apps, apps: Vec<App>) -> Result<Vec<Document>, Reply> {
+        self.refuse_nested(&apps)?;
         let changed: BTreeSet<_> = apps.iter().map(|app| app.id().clone()).collect();
         let services = self.snapshot.state.services().filter(|service| !service.removing);
         let others = services.filter(|service| !changed.contains(&service.id));

@@ -55,7 +55,7 @@ fn info(look: &Look<'_>, deployment: &Deployment) -> Info {
     };
     Info {
         id: name::deployment(deployment.id),
-        version: version(look.snapshot, deployment),
+        version: plan::version(deployment, state),
         affected_apps: deployment.moves.iter().map(|m| m.service.clone()).collect(),
         affected_pods: [],
         current_actions: actions.iter().map(current_action).collect(),
@@ -63,15 +63,6 @@ fn info(look: &Look<'_>, deployment: &Deployment) -> Info {
         total_steps: steps.len(),
         steps: steps.iter().map(|actions| json!({ "actions": actions })).collect(),
     }
-}
-
-/// The version that a deployment brings its apps to.
-fn version(snapshot: &Snapshot, deployment: &Deployment) -> model::Timestamp {
-    let to = |m: &model::Move| {
-        let service = snapshot.state.service(&m.service)?;
-        Some(service.revisions.get(&m.to?)?.created_at)
-    };
-    deployment.moves.iter().filter_map(to).max().unwrap_or(deployment.created_at)
 }
 
 /// `DELETE /v2/deployments/{id}`: a new deployment that goes back; or, with `force`, an end to it
@@ -98,9 +89,9 @@ fn back(snapshot: &Snapshot, deployment: &Deployment, apps: &Apps) -> Wish {
     let ours = deployment.moves.iter().filter(|m| m.state != MoveState::Superseded);
     for m in ours {
         let Some(service) = snapshot.state.service(&m.service) else { continue };
-        // What was to be removed before it ever got anywhere goes back to what it aimed for.
-        let from = m.from.or(m.to.is_none().then_some(service.target));
-        match from.and_then(|number| service.revisions.get(&number)) {
+        // As in Marathon, back to what was asked for before, whether it ever ran or not.
+        let mut before = [m.aimed, m.from].into_iter().flatten();
+        match before.find_map(|number| service.revisions.get(&number)) {
             Some(revision) => wish.apps.push((*apps.of(service, revision)).clone()),
             None if present(&snapshot.state, &m.service).is_some() => {
                 wish.gone.push(m.service.clone());

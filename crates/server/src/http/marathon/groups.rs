@@ -11,15 +11,11 @@ use super::change::{self, Wish, present};
 use super::reply::{Ask, Reply};
 use super::with_look;
 use crate::control::Snapshot;
-use crate::marathon::app::Apps;
+use crate::marathon::app::{Apps, Versioned};
 use crate::marathon::group::{self, ROOT, Shown};
 
 fn path(segments: &[&str]) -> String {
     format!("/{}", segments.join("/"))
-}
-
-fn not_found(path: &str) -> Reply {
-    Reply::not_found(format!("Group '{path}' does not exist"))
 }
 
 /// `GET /v2/groups[/{id}]`.
@@ -30,7 +26,7 @@ pub(super) fn show(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
     with_look(ask, shown.of_apps.last_task_failure, |look| {
         match group::exists(&look.snapshot.state, &path) {
             true => Ok(Reply::json(&group::info(look, &path, shown))),
-            false => Err(not_found(&path)),
+            false => Err(Reply::group_not_found(&path)),
         }
     })
 }
@@ -52,7 +48,7 @@ pub(super) fn versions(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
     let snapshot = ask.server.handle.snapshot();
     match group::exists(&snapshot.state, &path) {
         true => Ok(Reply::json(&group::versions(&snapshot.state, &path))),
-        false => Err(not_found(&path)),
+        false => Err(Reply::group_not_found(&path)),
     }
 }
 
@@ -74,11 +70,7 @@ pub(super) fn version(ask: &Ask, segments: &[&str], at: &str) -> Result<Reply, R
         let then = |service: &std::sync::Arc<model::Service>| {
             let revision = service.revisions.values().rfind(|r| r.created_at <= at);
             let revision = revision.unwrap_or_else(|| service.target());
-            json!(crate::marathon::app::Versioned::new(
-                &look.apps.of(service, revision),
-                service,
-                revision
-            ))
+            json!(Versioned::new(&look.apps.of(service, revision), revision))
         };
         let mut tree = group::tree(&path, &services, &[], shown, &then);
         tree.version = at;
@@ -134,7 +126,7 @@ pub(super) async fn remove(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply>
     let path = path(segments);
     let wish = |snapshot: &Snapshot| {
         if !group::exists(&snapshot.state, &path) {
-            return Err(not_found(&path));
+            return Err(Reply::group_not_found(&path));
         }
         let mut changes = Changes::new(snapshot, &ask.server.apps);
         changes.remove(&path);

@@ -70,7 +70,9 @@ fn segments(path: &str) -> Option<Vec<String>> {
 
 /// Whether a path is one of this API.
 pub(super) fn is_ours(path: &str) -> bool {
-    let first = segments(path).and_then(|segments| segments.into_iter().next());
+    // What cannot be read further on is told in this API's way as well.
+    let readable = || segments(path.split('%').next()?);
+    let first = segments(path).or_else(readable).and_then(|all| all.into_iter().next());
     first.is_some_and(|first| FIRST.contains(&first.as_str()))
 }
 
@@ -139,7 +141,7 @@ async fn others(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
         ("GET", ["v2", "deployments"]) => Ok(deployments::list(ask)),
         ("DELETE", ["v2", "deployments", id]) => deployments::remove(ask, id).await,
         ("GET", ["v2", "events"]) => events::follow(ask),
-        ("GET" | "HEAD", ["ping"]) => Ok(info::ping(ask)),
+        ("GET", ["ping"]) => Ok(info::ping(ask)),
         ("GET", ["metrics"]) => Ok(info::metrics(ask)),
         ("GET", ["v2", "info"]) => Ok(info::info(ask)),
         ("GET", ["v2", "leader"]) => Ok(info::leader(ask)),

@@ -47,13 +47,19 @@ impl Ask {
         })?;
         let client = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let client = client.map_or_else(|| "unknown".into(), |info| info.0.ip().to_string());
+        // Where nothing else is meant by it, a HEAD is a GET whose answer is not sent.
+        let is_other = segments.len() > 1 && ["pods", "events"].contains(&segments[1].as_str());
+        let method = match parts.method {
+            Method::HEAD if !is_other => Method::GET,
+            method => method,
+        };
         let query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
         Ok(Ask {
             server: server.clone(),
             query: query.into_owned().collect(),
             origin: Origin { client, uri: format!("/{}", segments.join("/")) },
             segments,
-            method: parts.method,
+            method,
             headers: parts.headers,
             body,
         })
@@ -155,6 +161,15 @@ impl Reply {
 
     pub(super) fn app_not_found(id: &str) -> Reply {
         Reply::not_found(format!("App '{id}' does not exist"))
+    }
+
+    pub(super) fn shared_id(id: &ServiceId) -> Reply {
+        let what = format!("Groups and Applications may not have the same identifier: {id}");
+        Reply::invalid("/id", &what)
+    }
+
+    pub(super) fn group_not_found(path: &str) -> Reply {
+        Reply::not_found(format!("Group '{path}' does not exist"))
     }
 
     /// A change that was accepted: when, and which deployment carries it out; none if nothing had

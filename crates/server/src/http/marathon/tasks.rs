@@ -142,20 +142,23 @@ pub(super) async fn kill_many(ask: &Ask) -> Result<Reply, Reply> {
         name::parse_task(id).map(|(instance, _)| instance).ok_or_else(invalid)
     };
     let named = ids.iter().map(parse).collect::<Result<Vec<InstanceId>, Reply>>()?;
-    let (instances, apps, tasks) = with_look(ask, false, |look| {
+    let (instances, apps, idle, tasks) = with_look(ask, false, |look| {
         let mut apps: Vec<ServiceId> = named.iter().map(|id| id.service.clone()).collect();
         apps.sort();
         apps.dedup();
-        let services = apps.iter().filter_map(|id| look.snapshot.state.service(id));
+        let service = |id| look.snapshot.state.service(id);
+        let has_tasks = |id| service(id).is_some_and(|service| !service.placements.is_empty());
+        let idle = apps.iter().find(|id| !has_tasks(id)).cloned();
+        let services = apps.iter().filter_map(service);
         let tasks = services.flat_map(|service| tasks_of(look, service));
         let is_meant = |task: &Task| ids.iter().any(|id| is_named(task, id));
         let tasks: Vec<_> = tasks.filter(is_meant).collect();
         let instances: Vec<_> = tasks.iter().filter_map(instance).collect();
-        (instances, apps, tasks)
+        (instances, apps, idle, tasks)
     });
-    if instances.is_empty() && ask.flag("scale", false) {
-        let id = apps.first().map(ToString::to_string).unwrap_or_default();
-        return Err(Reply::app_not_found(&id));
+    if let Some(id) = idle.filter(|_| instances.is_empty() && ask.flag("scale", false)) {
+        refuse_both(ask)?;
+        return Err(Reply::app_not_found(id.as_str()));
     }
     kill(ask, apps, instances, &json!({ "tasks": tasks })).await
 }
@@ -167,13 +170,21 @@ async fn kill(
     instances: Vec<InstanceId>,
     killed: &serde_json::Value,
 ) -> Result<Reply, Reply> {
-    let (scale, wipe) = (ask.flag("scale", false), ask.flag("wipe", false));
-    if scale && wipe {
-        let message = "You cannot use scale and wipe at the same time.";
-        return Err(Reply::error(StatusCode::BAD_REQUEST, message));
-    }
+    refuse_both(ask)?;
+    let scale = ask.flag("scale", false);
     // Only a change of an app's number is one that a deployment may be in the way of.
     let force = !scale || ask.flag("force", false);
     let done = change::carry_out(ask, Command::Kill { instances, scale }, apps, force).await?;
     Ok(if scale { done.reply() } else { Reply::json(killed) })
+}
+
+/// Tasks are either not replaced or not to come back with what they had.
+fn refuse_both(ask: &Ask) -> Result<(), Reply> {
+    match ask.flag("scale", false) && ask.flag("wipe", false) {
+        true => {
+            let message = "You cannot use scale and wipe at the same time.";
+            Err(Reply::error(StatusCode::BAD_REQUEST, message))
+        }
+        false => Ok(()),
+    }
 }

@@ -315,3 +315,38 @@ fn only_apps_that_are_made_or_changed_are_posted() {
         assert_eq!(posts(&origin, &app), is_told, "{uri}");
     }
 }
+
+#[test]
+fn a_task_that_cannot_start_fails_and_the_next_one_is_staged() {
+    let mut world = World::new();
+    world.rig.app(&app("1"));
+    world.tell();
+    world.told.clear();
+    world.reported("/shop/web~0.1", "not-started", "run 1: no such image; waits 1s");
+    let about = |event: &Value| (event["taskStatus"].clone(), event["taskId"].clone());
+    let updates = world.told.iter().filter(|event| event["eventType"] == "status_update_event");
+    let told: Vec<_> = updates.map(about).collect();
+    let task = |run| json!(name::task(&"/shop/web~0.1".parse().unwrap(), run));
+    assert_eq!(told, [(json!("TASK_FAILED"), task(1)), (json!("TASK_STAGING"), task(2))]);
+}
+
+#[test]
+fn a_deployment_that_is_called_off_has_failed() {
+    let mut world = World::new();
+    world.rig.app(&app("1"));
+    world.tell();
+    world.told.clear();
+    let deployment = DeploymentId(1);
+    world.rig.command(model::Command::Steer { deployment, how: model::Steer::Pause });
+    world.tell();
+    assert_eq!(world.words(), ["deployment_failed"]);
+    world.rig.command(model::Command::Steer { deployment, how: model::Steer::Resume });
+    world.tell();
+    assert_eq!(world.words(), ["deployment_info ScaleApplication"]);
+    // What takes over from it is named as clients know it.
+    world.rig.app(&app("2"));
+    world.tell();
+    let failed = world.told.iter().find(|event| event["eventType"] == "deployment_failed");
+    let reason = format!("cancelled by deployment {}", name::deployment(DeploymentId(2)));
+    assert_eq!(failed.unwrap()["reason"], *reason);
+}
