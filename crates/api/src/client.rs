@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{ErrorBody, ErrorCode};
+use crate::socket;
 
 /// Why a request has no good answer.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +66,6 @@ pub const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// A stream without a sign of life for so long is lost, though its connection may seem to live.
 const SILENCE_MAX: Duration = SIGN_OF_LIFE.saturating_mul(3);
-/// So long a connection is idle before the kernel asks whether the other side is still there; ten
-/// seconds between questions, three of which may stay without an answer.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// A client of one server (or of an agent's log API).
 #[derive(Debug, Clone)]
@@ -84,16 +82,10 @@ impl Client {
         if !uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some()) {
             return Err(Error::Address { url: url.into() });
         }
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_secs(5)));
-        connector.set_keepalive(Some(KEEP_ALIVE));
-        connector.set_keepalive_interval(Some(Duration::from_secs(10)));
-        connector.set_keepalive_retries(Some(3));
         let pool = Pool::builder(TokioExecutor::new())
             .pool_idle_timeout(Duration::from_secs(20))
             .pool_timer(TokioTimer::new())
-            .build(connector);
+            .build(socket::connector());
         Ok(Client { base, pool })
     }
 

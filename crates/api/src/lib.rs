@@ -10,6 +10,8 @@ mod daemon;
 mod document;
 mod error;
 pub mod path;
+mod serve;
+mod socket;
 mod state;
 
 pub use client::{Client, Error, Lines, SIGN_OF_LIFE};
@@ -21,4 +23,5 @@ pub use document::{
     WaitView, Wave,
 };
 pub use error::{Detail, ErrorBody, ErrorCode};
+pub use serve::serve;
 pub use state::{ClusterState, ObservedState};

@@ -13,7 +13,6 @@ mod http;
 mod marathon;
 pub mod persist;
 mod shell;
-mod socket;
 mod view;
 
 use std::future::Future;
@@ -21,7 +20,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::serve::ListenerExt;
 use model::Millis;
 use store::{Embedded, Store};
 use tokio::net::TcpListener;
@@ -103,16 +101,12 @@ pub async fn run(
     let listen = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let local = listener.local_addr().map_err(listen)?;
-    let listener = listener.tap_io(socket::tune);
     let mut stopping = handle.stopping.subscribe();
     let router = http::router(Arc::clone(&handle), local, apps);
-    let router = router.into_make_service_with_connect_info::<SocketAddr>();
-    let serve = axum::serve(listener, router)
-        .with_graceful_shutdown(async move {
-            // The handle lives as long as the loop: an error means that it has ended.
-            let _ = stopping.wait_for(|stopping| *stopping).await;
-        })
-        .into_future();
+    let serve = api::serve(listener, router, async move {
+        // The handle lives as long as the loop: an error means that it has ended.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    });
     // Nothing of a server goes on once nobody runs it any more.
     let looping = AbortOnDropHandle::new(tokio::spawn(shell.run()));
     tracing::info!(address = %local, "the server answers");
@@ -126,7 +120,7 @@ pub async fn run(
             Ok(ended) => ended.map_err(Error::Store),
             Err(panic) => Err(Error::Lead(panic.to_string())),
         },
-        served = &mut serve => served.map_err(listen),
+        () = &mut serve => Ok(()),
     };
     stop();
     if outcome.is_ok() && !looping.is_finished() {

@@ -86,11 +86,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let (registration, registered) = watch::channel(registration(&options, port));
     let (drivers, adoption) = Drivers::open(&options, &disk, &inputs, registration);
     let router = logs::router(logs::Logs { drivers: drivers.clone(), asks: inputs.clone() });
-    tokio::spawn(work.clone().run_until_cancelled_owned(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!("the API for logs has ended: {error}");
-        }
-    }));
+    tokio::spawn(api::serve(listener, router, work.clone().cancelled_owned()));
     let reconnect = std::sync::Arc::new(tokio::sync::Notify::new());
     let follow = link::follow(client.clone(), registered, inputs.clone(), reconnect.clone());
     tokio::spawn(work.clone().run_until_cancelled_owned(async move {
