@@ -185,6 +185,84 @@ async fn what_cannot_be_started_says_why() {
     }
 }
 
+/// Makes the start of an instance hang, as a file system that does not answer does; it goes on
+/// once the file that is returned is opened for reading.
+fn hang(node: &Node, name: &str) -> PathBuf {
+    let dir = node.settings.logs_dir.join(id(name).slug());
+    std::fs::create_dir_all(&dir).unwrap();
+    let pipe = dir.join("stdout");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    pipe
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_that_hang_hold_up_no_other() {
+    let mut node = Node::new();
+    node.adopt().await;
+    let names = ["a", "b", "c", "d"];
+    let pipes = names.map(|name| hang(&node, name));
+    for name in names {
+        node.start(name, 1, "touch ran");
+    }
+    node.start("f", 1, "exit 6");
+    let mut ended = None;
+    for _ in 0..names.len() + 2 {
+        match node.next().await {
+            Told::NotStarted { message, driver_away: false, .. } => {
+                assert!(message.contains("has not come to an end within"), "{message}");
+            }
+            Told::Started { instance, .. } => assert_eq!(instance, id("f")),
+            Told::Exited { exit, .. } => ended = exit.code,
+            told => panic!("was told {told:?}"),
+        }
+    }
+    assert_eq!(ended, Some(6));
+    // One that was given up is not begun twice, and must not run.
+    node.start("a", 2, "touch ran");
+    match node.next().await {
+        Told::NotStarted { run: 2, message, .. } => assert!(message.contains("given up")),
+        told => panic!("was told {told:?}"),
+    }
+    let runs = node.settings.keeper_dir.join("runs/a-0.1.id");
+    assert!(!runs.exists());
+    let _open = pipes.map(|pipe| std::fs::File::open(pipe).unwrap());
+    std::fs::remove_file(node.settings.logs_dir.join(id("a").slug()).join("stdout")).unwrap();
+    for run in 3.. {
+        node.start("a", run, "exit 7");
+        match node.next().await {
+            Told::Started { .. } => break,
+            Told::NotStarted { .. } => tokio::time::sleep(Duration::from_millis(20)).await,
+            told => panic!("was told {told:?}"),
+        }
+    }
+    assert_eq!(node.exited().await.code, Some(7));
+    assert!(!node.launch("a", 1, "").dir.join("ran").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_hangs_keeps_no_agent_from_coming_back() {
+    let mut node = Node::new();
+    node.adopt().await;
+    let pipe = hang(&node, "a");
+    node.start("b", 1, "exec sleep 1000");
+    node.started().await;
+    node.start("a", 1, "touch ran");
+    eventually("the start is under way", || {
+        node.settings.keeper_dir.join("runs/a-0.1.json").exists().then_some(())
+    })
+    .await;
+    let keeper = node.keeper();
+    node.restart();
+    let found: Vec<_> = node.adopt().await.into_iter().map(|found| found.instance).collect();
+    assert_eq!(found, [id("b")]);
+    assert_eq!(node.keeper(), keeper);
+    drop(std::fs::File::open(pipe).unwrap());
+    node.stop("b", 1, Duration::from_secs(10));
+    assert_eq!(node.exited().await.signal, Some(15));
+    assert!(!node.launch("a", 1, "").dir.join("ran").exists());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exit_code_is_known_after_the_agent_was_away() {
     let mut node = Node::new();

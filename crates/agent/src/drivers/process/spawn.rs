@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio_util::sync::CancellationToken;
 
 use super::cgroup::Cgroup;
 use super::rotate::STREAMS;
@@ -34,7 +35,12 @@ const NOT_JOINED: Errno = Errno::PROTO;
 
 /// Starts a process as asked, in its group, its identity written to `identity`.
 /// The process is to be waited for by whoever gets its id; says why there is none.
-pub(super) fn spawn(start: &Start, cgroup: &Cgroup, identity: &Path) -> Result<Pid, String> {
+pub(super) fn spawn(
+    start: &Start,
+    cgroup: &Cgroup,
+    identity: &Path,
+    given_up: &CancellationToken,
+) -> Result<Pid, String> {
     let user = start.user.as_deref().map(user::look_up).transpose()?;
     let [stdout, stderr] = streams(&start.logs)
         .map_err(|error| format!("{} cannot be written to: {error}", start.logs.display()))?;
@@ -61,6 +67,11 @@ pub(super) fn spawn(start: &Start, cgroup: &Cgroup, identity: &Path) -> Result<P
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(stderr);
+    // What came before may have hung on a file system until nobody wanted it any more.
+    if given_up.is_cancelled() {
+        cgroup.remove();
+        return Err("it was given up".into());
+    }
     // SAFETY: `become_instance` makes system calls only: it allocates nothing and takes no lock.
     unsafe { command.pre_exec(move || become_instance(&joins, &identity, user.as_ref())) };
     match command.spawn() {

@@ -9,6 +9,7 @@
 //! Everything happens on one thread, in [`Keeper::turn`]; only starting a process, which takes
 //! long, and waiting for one to end are done beside it.
 
+mod begin;
 mod record;
 mod watch;
 
@@ -21,22 +22,23 @@ use std::time::Duration;
 
 use model::{Exit, InstanceId, Millis, Signal};
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
+use self::begin::Starts;
 use self::record::{Record, Records};
 use self::watch::Process;
 use super::cgroup::Cgroups;
-use super::now;
-use super::spawn;
-use super::wire::{Request, Start, Tell};
+use super::wire::{Request, Tell};
 
 /// The line on standard output that says that agents can connect.
 pub(super) const READY: &str = "ready";
 /// With nothing to keep and no agent, the keeper stays for so long.
 const IDLE: Duration = Duration::from_secs(2);
+/// So long a new agent waits for starts that are under way.
+const GREETING_WAIT: Duration = Duration::from_secs(5);
 /// How long to wait for another keeper of the same directory to end.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
@@ -81,7 +83,11 @@ enum Event {
     /// The nth agent is gone.
     Gone(u64),
     /// A start has come to its end.
-    Spawned { instance: InstanceId, run: u32, outcome: Result<Pid, String> },
+    Spawned { instance: InstanceId, run: u32, outcome: Result<Process, String> },
+    /// A start takes too long; what it may be.
+    Overdue { instance: InstanceId, message: String },
+    /// The nth agent has waited long enough to be told what is held.
+    GreetingDue(u64),
     /// A run has ended.
     Ended { instance: InstanceId, run: u32, end: watch::End, out_of_memory: u64 },
     /// A run was given enough time to stop.
@@ -105,6 +111,9 @@ struct Keeper {
     cgroups: Arc<Cgroups>,
     note: Option<String>,
     held: BTreeMap<InstanceId, Held>,
+    starts: Starts,
+    /// Starts that have not come to an end, those that were given up included.
+    starting: BTreeMap<InstanceId, CancellationToken>,
     agent: Option<mpsc::UnboundedSender<Tell>>,
     /// The agent has been told what is held.
     greeted: bool,
@@ -122,7 +131,6 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let _lock = lock(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(4)
         .build()
         .map_err(|source| failed("run in", source))?;
     let outcome = runtime.block_on(keep(args));
@@ -165,6 +173,8 @@ async fn keep(args: &Args) -> Result<(), Error> {
         cgroups: Arc::new(cgroups),
         note,
         held: BTreeMap::new(),
+        starts: Starts::new(),
+        starting: BTreeMap::new(),
         agent: None,
         greeted: false,
         agents: 0,
@@ -220,7 +230,8 @@ impl Keeper {
     }
 
     fn is_running(&self) -> bool {
-        self.held.values().any(|held| held.record.exit.is_none())
+        // What a start that was given up may still bring forth must be killed.
+        self.held.values().any(|held| held.record.exit.is_none()) || !self.starting.is_empty()
     }
 
     fn may_end(&self) -> bool {
@@ -250,6 +261,16 @@ impl Keeper {
                 }
             }
             Event::Spawned { instance, run, outcome } => self.spawned(&instance, run, outcome),
+            Event::Overdue { instance, message } => self.give_up(&instance, message),
+            Event::GreetingDue(number) => {
+                if number == self.agents && !self.greeted {
+                    let under_way: Vec<_> = self.starting.keys().cloned().collect();
+                    for instance in under_way {
+                        self.give_up(&instance, "its start took too long".into());
+                    }
+                    self.greet();
+                }
+            }
             Event::Ended { instance, run, end, out_of_memory } => {
                 self.ended(&instance, run, end, out_of_memory);
             }
@@ -280,6 +301,11 @@ impl Keeper {
             }
         });
         let (events, number) = (self.events.clone(), self.agents);
+        let later = events.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(GREETING_WAIT).await;
+            let _ = later.send(Event::GreetingDue(number));
+        });
         tokio::spawn(async move {
             let mut lines = BufReader::new(reader).lines();
             while let Ok(Some(line)) = lines.next_line().await {
@@ -293,7 +319,8 @@ impl Keeper {
     }
 
     /// Tells a new agent what is held, once no start is under way: of one that is, it is not
-    /// known yet whether there is anything to hold.
+    /// known yet whether there is anything to hold. An agent is not left waiting for ever: what
+    /// has not started by then is given up.
     fn greet(&mut self) {
         let starting = |held: &Held| held.process.is_none() && held.record.exit.is_none();
         if self.greeted || self.held.values().any(starting) {
@@ -308,78 +335,6 @@ impl Keeper {
         if let Some(message) = self.note.clone() {
             self.tell(Tell::Note { message });
         }
-    }
-
-    fn start(&mut self, start: Start) {
-        let (instance, run) = (start.instance.clone(), start.run);
-        if let Some(held) = self.held.get(&instance)
-            && held.record.exit.is_none()
-        {
-            let told = held.record.run;
-            let message = format!("run {told} of it has not ended");
-            if told != run {
-                self.tell(Tell::NotStarted { instance, run, message });
-            } else if held.process.is_some() {
-                let at = held.record.started_at;
-                self.tell(Tell::Started { instance, run, at });
-            }
-            return;
-        }
-        let record = Record {
-            instance: instance.clone(),
-            run,
-            started_at: now(),
-            boot: self.records.boot().into(),
-            stop: start.stop,
-            memory: start.memory.to_string(),
-            exit: None,
-        };
-        if let Err(error) = self.records.write(&record) {
-            let message = format!("the start cannot be recorded: {error}");
-            self.tell(Tell::NotStarted { instance, run, message });
-            return;
-        }
-        let cgroup = self.cgroups.of(&instance.slug());
-        let held = Held { record, process: None, stopping: None, killed: false };
-        self.held.insert(instance.clone(), held);
-        let (events, identity) = (self.events.clone(), self.records.identity_path(&instance));
-        tokio::task::spawn_blocking(move || {
-            let outcome = spawn::spawn(&start, &cgroup, &identity);
-            let _ = events.send(Event::Spawned { instance, run, outcome });
-        });
-    }
-
-    fn spawned(&mut self, instance: &InstanceId, run: u32, outcome: Result<Pid, String>) {
-        let cgroup = self.cgroups.of(&instance.slug());
-        let opened = outcome.and_then(|pid| {
-            Process::open(pid, cgroup).map_err(|error| {
-                // Without a handle its end would never be known; it must not run.
-                let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
-                format!("it cannot be followed: {error}")
-            })
-        });
-        let Some(held) = self.held.get_mut(instance) else { return };
-        match opened {
-            Ok(process) => {
-                held.record.started_at = now();
-                held.process = Some(process.clone());
-                let at = held.record.started_at;
-                let kill_at_once = held.stopping.is_some();
-                let started = Tell::Started { instance: instance.clone(), run, at };
-                if kill_at_once {
-                    held.kill();
-                }
-                let _ = self.records.write(&held.record);
-                self.watch(instance, run, process);
-                self.tell(started);
-            }
-            Err(message) => {
-                self.held.remove(instance);
-                self.records.remove(instance);
-                self.tell(Tell::NotStarted { instance: instance.clone(), run, message });
-            }
-        }
-        self.greet();
     }
 
     fn watch(&self, instance: &InstanceId, run: u32, process: Process) {
