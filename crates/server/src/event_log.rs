@@ -1,14 +1,15 @@
 //! The newest events, for those who look back or follow. Readers keep their own place and come
-//! for more, so a slow one holds up nobody and loses only what is dropped here.
+//! for more, so a slow one holds up nobody and loses only what is dropped here. Events are shared
+//! with readers, not copied for them: nobody who looks at all of them holds up who tells the next.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::EventView;
 use tokio::sync::watch;
 
 /// What has a number of its own, higher than all before it.
-pub(crate) trait Numbered: Clone {
+pub(crate) trait Numbered {
     /// Its number.
     fn number(&self) -> u64;
 }
@@ -29,7 +30,7 @@ pub(crate) struct EventLog<T = EventView> {
 
 #[derive(Debug)]
 struct Kept<T> {
-    events: VecDeque<T>,
+    events: VecDeque<Arc<T>>,
     /// The number of the last one that was dropped.
     dropped: u64,
 }
@@ -40,11 +41,12 @@ impl<T: Numbered> EventLog<T> {
     pub(crate) fn new(events: Vec<T>, newest: u64, capacity: usize) -> EventLog<T> {
         // What came before the first is not known any more.
         let dropped = events.first().map_or(newest, |first| first.number().saturating_sub(1));
-        let kept = Kept { events: events.into(), dropped };
+        let kept = Kept { events: events.into_iter().map(Arc::new).collect(), dropped };
         EventLog { kept: Mutex::new(kept), newest: watch::Sender::new(newest), capacity }
     }
 
-    pub(crate) fn push(&self, event: T) {
+    pub(crate) fn push(&self, event: impl Into<Arc<T>>) {
+        let event = event.into();
         let number = event.number();
         let mut kept = self.lock();
         if kept.events.len() >= self.capacity
@@ -59,7 +61,7 @@ impl<T: Numbered> EventLog<T> {
 
     /// The events after number `after`, at most `limit`, oldest first. A number that was never
     /// given out is another cluster's, and says nothing of what its reader has seen of this one.
-    pub(crate) fn after(&self, after: u64, limit: usize) -> Vec<T> {
+    pub(crate) fn after(&self, after: u64, limit: usize) -> Vec<Arc<T>> {
         let kept = self.lock();
         let after = if after > *self.newest.borrow() { 0 } else { after };
         let from = kept.events.partition_point(|event| event.number() <= after);
@@ -91,7 +93,7 @@ impl<T: Numbered> EventLog<T> {
 mod tests {
     use super::*;
 
-    #[derive(Debug, Clone, PartialEq)]
+    #[derive(Debug)]
     struct Number(u64);
 
     impl Numbered for Number {
@@ -106,12 +108,23 @@ mod tests {
         for number in [2, 4, 6, 8, 10] {
             log.push(Number(number));
         }
-        assert_eq!(log.after(6, 9), [Number(8), Number(10)]);
-        assert_eq!(log.after(4, 1), [Number(6)]);
+        let after = |after, limit| -> Vec<u64> {
+            log.after(after, limit).iter().map(|event| event.0).collect()
+        };
+        assert_eq!(after(6, 9), [8, 10]);
+        assert_eq!(after(4, 1), [6]);
         for (place, has_dropped) in [(0, true), (3, true), (4, false), (10, false)] {
             assert_eq!(log.has_dropped(place), has_dropped, "{place}");
         }
         assert_eq!((log.dropped(), log.after(log.dropped(), 9).len()), (4, 3), "no more are kept");
+    }
+
+    #[test]
+    fn readers_share_what_is_kept() {
+        let log = EventLog::new(vec![Number(1)], 1, 3);
+        log.push(Number(2));
+        let readers = [log.after(0, 9), log.after(0, 9)];
+        assert!(readers[0].iter().zip(&readers[1]).all(|(one, other)| Arc::ptr_eq(one, other)));
     }
 
     #[test]

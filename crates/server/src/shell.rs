@@ -150,7 +150,7 @@ pub(crate) struct Shell {
     commits: u32,
     absence: Absence,
     /// Events that were told in this turn.
-    told: Vec<api::EventView>,
+    told: Vec<Arc<api::EventView>>,
 }
 
 impl Shell {
@@ -310,7 +310,8 @@ impl Shell {
                 Effect::Tell(event) => {
                     tracing::debug!(kind = %event.event.kind, subject = %event.event.subject,
                         "{}", event.event.message);
-                    self.told.push(event.clone());
+                    let event = Arc::new(event);
+                    self.told.push(Arc::clone(&event));
                     self.handle.events.push(event);
                 }
                 Effect::WakeAt(at) => self.wake_at = Some(at),

@@ -2,6 +2,7 @@
 //! with the number of the last event it saw.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -41,14 +42,14 @@ pub(super) async fn events(
                 let wanted = |event: &api::EventView| {
                     query.service.is_none() || event.event.service == query.service
                 };
-                let next: Option<api::EventView> = chunk.next();
+                let next: Option<Arc<api::EventView>> = chunk.next();
                 if let Some(event) = next {
                     after = event.number;
                     if !wanted(&event) {
                         continue;
                     }
                     let sse = Event::default().id(after.to_string()).event(&event.event.kind);
-                    let Ok(sse) = sse.json_data(&event) else { continue };
+                    let Ok(sse) = sse.json_data(&*event) else { continue };
                     return Some((Ok(sse), (server, newest, after, chunk, query)));
                 }
                 newest.mark_unchanged();

@@ -119,8 +119,12 @@ impl Feed {
     }
 
     /// What is told of the events of a turn.
-    pub(crate) fn take(&mut self, events: &[EventView], snapshot: &Snapshot) -> Vec<Event> {
-        let told = events.iter().flat_map(|event| self.take_one(event, snapshot)).collect();
+    pub(crate) fn take<'a>(
+        &mut self,
+        events: impl IntoIterator<Item = &'a EventView>,
+        snapshot: &Snapshot,
+    ) -> Vec<Event> {
+        let told = events.into_iter().flat_map(|event| self.take_one(event, snapshot)).collect();
         self.before = snapshot.state.clone();
         told
     }

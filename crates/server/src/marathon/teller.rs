@@ -22,7 +22,7 @@ const EPOCH: u64 = 1 << 40;
 /// What is to be told.
 pub(crate) enum Happening {
     /// Native events, with what was current when they had been told.
-    Native(Vec<EventView>, Arc<Snapshot>),
+    Native(Vec<Arc<EventView>>, Arc<Snapshot>),
     /// What a request alone has brought about.
     Posted(Vec<Event>),
 }
@@ -42,7 +42,9 @@ pub(crate) async fn tell(
     while let Some(happening) = happened.recv().await {
         let events = match happening {
             Happening::Posted(events) => events,
-            Happening::Native(events, snapshot) => feed.take(&events, &snapshot),
+            Happening::Native(events, snapshot) => {
+                feed.take(events.iter().map(Arc::as_ref), &snapshot)
+            }
         };
         for event in events {
             last += 1;

@@ -13,7 +13,8 @@ use crate::marathon::mesos::{self, Mesos};
 
 fn with_mesos<T>(ask: &Ask, show: impl FnOnce(&Mesos<'_>) -> T) -> T {
     let handle = &ask.server.handle;
-    let history = history::ended(&handle.events.after(0, usize::MAX));
+    let events = handle.events.after(0, usize::MAX);
+    let history = history::ended(events.iter().map(AsRef::as_ref));
     let (snapshot, address) = (handle.snapshot(), ask.leader());
     show(&Mesos { snapshot: &snapshot, history: &history, address: &address, now: now() })
 }

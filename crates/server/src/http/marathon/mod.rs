@@ -181,7 +181,10 @@ async fn mesos_part(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
 fn with_look<T>(ask: &Ask, failures: bool, show: impl FnOnce(&Look<'_>) -> T) -> T {
     let snapshot = ask.server.handle.snapshot();
     let failures = match failures {
-        true => failure::last(&snapshot, &ask.server.handle.events.after(0, usize::MAX)),
+        true => {
+            let events = ask.server.handle.events.after(0, usize::MAX);
+            failure::last(&snapshot, events.iter().map(AsRef::as_ref))
+        }
         false => BTreeMap::new(),
     };
     show(&Look { snapshot: &snapshot, apps: &ask.server.apps, failures, now: now() })
