@@ -1,15 +1,16 @@
 //! One request: which route, which backend, and what if that does not work.
 //!
-//! A request that no backend can have seen is tried on another one, each at most once. One that
-//! a backend may have seen is tried once more only if that can do no harm: it has no body and its
-//! method is idempotent (RFC 9110 §9.2.2). Every choice is made from the table of that moment and
-//! counted in the same step.
+//! A request that no backend can have seen is tried on another one, each at most once and not for
+//! ever. One that a backend may have seen is tried once more only if that can do no harm: it has
+//! no body and its method is idempotent (RFC 9110 §9.2.2). Every choice is made from the table of
+//! that moment and counted in the same step.
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Instant;
 
 use http::header::{self, HeaderMap};
 use http::request::Parts;
@@ -69,7 +70,8 @@ async fn find_answer(
                 return Ok(answer::no_route(host, parts.uri.path(), guard));
             };
             tries.count(&live, route);
-            let Some(backend) = worker.choose(&live, route, &tries.failed) else {
+            let chosen = (!tries.is_late()).then(|| worker.choose(&live, route, &tries.failed));
+            let Some(backend) = chosen.flatten() else {
                 live.counts[route].failed();
                 let route = &live.table.routes[route];
                 return Ok(answer::no_backend(route, tries.reason.as_deref(), guard));
@@ -80,7 +82,7 @@ async fn find_answer(
         let mut connection = match connect(&worker, under_way.backend(), fresh, harmless).await {
             Ok(connection) => connection,
             Err(error) => {
-                tries.unreachable(under_way.backend(), &error.to_string());
+                tries.unreachable(&worker, under_way.backend(), &error.to_string());
                 continue;
             }
         };
@@ -112,8 +114,8 @@ async fn find_answer(
                 // It was closed while it was not used: that says nothing about the backend.
                 tries.only_fresh = true;
             } else {
-                backend.failed();
-                tries.unreachable(&backend, "it closed the connection");
+                backend.failed(Instant::now());
+                tries.unreachable(&worker, &backend, "it closed the connection");
             }
             continue;
         }
@@ -132,6 +134,8 @@ struct Tries {
     failed: Vec<Rc<LiveBackend>>,
     /// Why the last of them failed.
     reason: Option<String>,
+    /// When to begin no further try; set once one has failed.
+    until: Option<Instant>,
     /// A used connection had been closed: only new ones from now on.
     only_fresh: bool,
     /// It was repeated although a backend may have seen it.
@@ -147,9 +151,15 @@ impl Tries {
         }
     }
 
-    fn unreachable(&mut self, backend: &Rc<LiveBackend>, reason: &str) {
+    fn unreachable(&mut self, worker: &Worker, backend: &Rc<LiveBackend>, reason: &str) {
         self.reason = Some(format!("{}: {reason}", backend.backend.instance));
         self.failed.push(backend.clone());
+        self.until.get_or_insert_with(|| Instant::now() + worker.settings.retry_timeout);
+    }
+
+    /// Whether the time for further tries is over.
+    fn is_late(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
     }
 }
 

@@ -11,6 +11,9 @@ pub struct Settings {
     pub threads: usize,
     /// After this long a backend that does not accept a connection counts as unreachable.
     pub connect_timeout: Duration,
+    /// A request whose first backend was unreachable is tried elsewhere for this long. Without it,
+    /// 50 silent backends would be waited for one by one.
+    pub retry_timeout: Duration,
     /// After this long without the first byte of an answer to a request that was sent, or
     /// without a further piece of a request that is being sent, the request has failed.
     pub answer_timeout: Duration,
@@ -55,6 +58,7 @@ impl Default for Settings {
         Self {
             threads: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             connect_timeout: Duration::from_secs(2),
+            retry_timeout: Duration::from_secs(3),
             answer_timeout: Duration::from_secs(60),
             client_idle: Duration::from_secs(60),
             head_timeout: Duration::from_secs(10),

@@ -50,6 +50,23 @@ async fn when_nobody_can_be_reached_it_says_so() {
     }
 }
 
+/// Backends of nodes that are gone: nothing refuses, nothing accepts.
+#[tokio::test]
+async fn many_silent_backends_are_not_waited_for_one_by_one() {
+    let silent = Silent::start().await;
+    let settings = Settings {
+        connect_timeout: Duration::from_millis(200),
+        retry_timeout: Duration::from_millis(300),
+        ..settings()
+    };
+    let gateway = Gateway::start(settings, vec![all(&[silent.address; 20])]).await;
+    let answer = get(gateway.address, "/", "").await;
+    assert_eq!(status(&answer), "503", "{answer}");
+    assert!(answer.contains("no connection within 200ms"), "{answer}");
+    let counts = gateway.proxy.counts().into_values().next().unwrap();
+    assert!((1..=3).contains(&counts.retries), "{counts:?}");
+}
+
 #[tokio::test]
 async fn a_backend_comes_back_when_it_can_be_reached_again() {
     let mirror = Service::mirror("m").await;

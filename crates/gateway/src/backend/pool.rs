@@ -73,8 +73,12 @@ impl LiveBackend {
         self.aside_until.get().is_some_and(|until| Instant::now() < until)
     }
 
-    /// It could not be reached.
-    pub(crate) fn failed(&self) {
+    /// It could not be reached by an attempt that began then. Of the attempts that one outage
+    /// lets fail only the first counts: the others began before it was put aside, or while it was.
+    pub(crate) fn failed(&self, begun: Instant) {
+        if self.aside_until.get().is_some_and(|until| begun < until) {
+            return;
+        }
         let failures = self.failures.get();
         self.failures.set(failures + 1);
         let span = ASIDE_MIN.saturating_mul(1 << failures.min(16)).min(ASIDE_MAX);
@@ -97,17 +101,18 @@ impl LiveBackend {
                 Address::Name(name) => TcpStream::connect(name).await,
             }
         };
+        let begun = Instant::now();
         let late = || io::Error::other(format!("no connection within {limit:?}"));
         let connected =
             tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| Err(late()));
-        connected.map_err(|error| self.not_connected(error))
+        connected.map_err(|error| self.not_connected(error, begun))
     }
 
-    fn not_connected(&self, error: io::Error) -> io::Error {
+    fn not_connected(&self, error: io::Error, begun: Instant) -> io::Error {
         if is_own(&error) {
             return io::Error::other(format!("the gateway itself has no room: {error}"));
         }
-        self.failed();
+        self.failed(begun);
         error
     }
 
@@ -196,11 +201,28 @@ mod tests {
     fn what_the_gateway_lacks_puts_no_backend_aside() {
         let backend = backend();
         for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::ADDRNOTAVAIL] {
-            let told = backend.not_connected(errno.into()).to_string();
+            let told = backend.not_connected(errno.into(), Instant::now()).to_string();
             assert!(told.starts_with("the gateway itself"), "{told}");
             assert!(!backend.is_aside(), "{errno}");
         }
-        backend.not_connected(Errno::CONNREFUSED.into());
+        backend.not_connected(Errno::CONNREFUSED.into(), Instant::now());
         assert!(backend.is_aside());
+    }
+
+    #[test]
+    fn one_outage_is_one_failure_however_many_requests_it_hits() {
+        let backend = backend();
+        let begun = Instant::now();
+        for _ in 0..6 {
+            backend.failed(begun);
+        }
+        let until = backend.aside_until.get().unwrap();
+        assert!(until <= Instant::now() + ASIDE_MIN);
+        // It is still away when it is tried again.
+        backend.failed(until);
+        let until = backend.aside_until.get().unwrap();
+        assert!(until > begun + ASIDE_MIN && until <= Instant::now() + 2 * ASIDE_MIN);
+        backend.answered();
+        assert!(!backend.is_aside());
     }
 }

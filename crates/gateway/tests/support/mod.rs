@@ -227,6 +227,29 @@ impl Drop for Service {
     }
 }
 
+/// A backend that does not even refuse: its queue of connections is full and nobody accepts.
+pub struct Silent {
+    pub address: SocketAddr,
+    _listener: socket2::Socket,
+    _queued: Vec<TcpStream>,
+}
+
+impl Silent {
+    pub async fn start() -> Silent {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let listener = listener.unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut queued = Vec::new();
+        let moment = Duration::from_millis(100);
+        while let Ok(stream) = tokio::time::timeout(moment, TcpStream::connect(address)).await {
+            queued.push(stream.unwrap());
+        }
+        Silent { address, _listener: listener, _queued: queued }
+    }
+}
+
 /// Reads until the empty line; what was read, or less at the end of the connection.
 pub async fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
