@@ -217,5 +217,13 @@ pub struct Backend {
     pub address: String,
 }
 
+/// An address of a node and a port of it, as URLs and routes have them: IPv6 in brackets.
+pub fn endpoint(address: &str, port: u16) -> String {
+    match address.contains(':') {
+        true => format!("[{address}]:{port}"),
+        false => format!("{address}:{port}"),
+    }
+}
+
 /// How long a gateway may go without a word before nothing waits for it any more.
 pub const GATEWAY_SILENCE_MAX: Millis = Millis::secs(15);

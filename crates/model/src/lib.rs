@@ -39,7 +39,8 @@ pub use command::{
 pub use constraint::{Constraint, OPERATORS, Operator, Rule};
 pub use deployment::{Deployment, Move, MoveState, Origin, Stage};
 pub use gateway::{
-    Backend, GATEWAY_SILENCE_MAX, Gateway, Listen, Listener, Route, RouteTable, RouteTo, TableRoute,
+    Backend, GATEWAY_SILENCE_MAX, Gateway, Listen, Listener, Route, RouteTable, RouteTo,
+    TableRoute, endpoint,
 };
 pub use group::Group;
 pub use id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, Seat, ServiceId};

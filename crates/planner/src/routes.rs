@@ -2,7 +2,7 @@
 
 use model::{
     Backend, InstanceId, Listener, Observed, Route, Seat, Service, State, TableRoute, Timestamp,
-    not_serving,
+    endpoint, not_serving,
 };
 
 /// The listeners of the route table. An instance is in it while it is wanted and ready.
@@ -75,7 +75,7 @@ fn backend(
     match (port, node) {
         (Some(port), Some(node)) => Ok(Backend {
             instance: InstanceId { service: service.id.clone(), seat },
-            address: format!("{}:{port}", node.node.address),
+            address: endpoint(&node.node.address, *port),
         }),
         _ => Err(format!("its revision has no port `{}`", route.to.port)),
     }

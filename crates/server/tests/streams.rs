@@ -161,6 +161,31 @@ async fn nodes_register_once_and_go_when_they_are_removed() {
 }
 
 #[tokio::test]
+async fn a_node_with_an_ipv6_address_is_reached() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    server.register_at("n1", "::1").await.unwrap();
+    server.apply(&format!("{}---\n{GATEWAY}", service("/web", 1))).await.unwrap();
+    let web: InstanceId = "/web~0.1".parse().unwrap();
+    server.report("n1", true, vec![(web, ready())]).await.unwrap();
+    let mut lines = server.client.follow(path::ROUTES).await.unwrap();
+    let backend = loop {
+        let table: RouteTable = soon(lines.next_document()).await.unwrap().unwrap();
+        let mut routes = table.listeners.iter().flat_map(|listener| &listener.routes);
+        if let Some(backend) = routes.find_map(|route| route.backends.first()) {
+            break backend.address.clone();
+        }
+    };
+    let address: std::net::SocketAddr = backend.parse().unwrap();
+    assert_eq!(address.ip(), std::net::Ipv6Addr::LOCALHOST);
+    // There is no agent, but it is known where to ask for it.
+    let logs = server.client.get::<Value>("/v1/logs?instance=/web~0.1").await;
+    let message = refused(logs).message;
+    assert!(message.contains("no answer from http://[::1]:"), "{message}");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn routes_follow_what_is_ready_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
-use model::{HttpProbe, PortRef, Probe};
+use model::{HttpProbe, PortRef, Probe, endpoint};
 use tokio::net::TcpStream;
 
 use crate::core::Outcome;
@@ -77,7 +77,7 @@ async fn connect(launch: &Launch, address: &str, port: &PortRef) -> Result<TcpSt
         return Err(Outcome::CannotRun(format!("it has no port `{port}`")));
     };
     let failed = |error: io::Error| {
-        let cause = format!("{address}:{port}: {error}");
+        let cause = format!("{}: {error}", endpoint(address, *port));
         if is_own(&error) { Outcome::CannotRun(cause) } else { Outcome::Fail(cause) }
     };
     let stream = TcpStream::connect((address, *port)).await.map_err(failed)?;
@@ -100,7 +100,7 @@ async fn get(launch: &Launch, address: &str, probe: &HttpProbe) -> Result<(), Ou
         .map_err(|error| Outcome::Fail(format!("`{}` is not a path: {error}", probe.path)))?;
     let stream = connect(launch, address, &probe.port).await?;
     let host = match stream.peer_addr() {
-        Ok(peer) => format!("{address}:{}", peer.port()),
+        Ok(peer) => endpoint(address, peer.port()),
         Err(_) => address.to_string(),
     };
     let broken = |error: hyper::Error| {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use model::InstanceId;
+use model::{InstanceId, endpoint};
 
 use super::Server;
 use super::answer::{Bad, Query};
@@ -89,7 +89,7 @@ async fn ask(
     let Some(node) = node else {
         return Err(away(format!("the agent of {} has not said where it listens", placement.node)));
     };
-    let url = format!("http://{}:{}", node.node.address, node.node.agent_port);
+    let url = format!("http://{}", endpoint(&node.node.address, node.node.agent_port));
     let client = server.agents.client(&url).map_err(|error| away(error.to_string()))?;
     match client.raw(path).await {
         Ok(response) => Ok(response),

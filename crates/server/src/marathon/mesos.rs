@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{InstanceId, NodeId, NodeUse, Phase, Placement, Resources, Service, Status, Timestamp};
+use model::{
+    InstanceId, NodeId, NodeUse, Phase, Placement, Resources, Service, Status, Timestamp, endpoint,
+};
 use serde_json::{Value, json};
 
 use super::history::Ended;
@@ -90,7 +92,7 @@ impl Mesos<'_> {
         json!({
             "id": id,
             "hostname": node.node.address,
-            "pid": format!("slave(1)@{}:{}", node.node.address, node.node.agent_port),
+            "pid": format!("slave(1)@{}", endpoint(&node.node.address, node.node.agent_port)),
             "port": node.node.agent_port,
             "active": !self.snapshot.observed.is_lost(id, self.now),
             "attributes": node.node.labels,

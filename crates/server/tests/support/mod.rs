@@ -97,9 +97,17 @@ impl Server {
     }
 
     pub(crate) async fn register(&self, node: &str) -> Result<serde_json::Value, Error> {
+        self.register_at(node, "127.0.0.1").await
+    }
+
+    pub(crate) async fn register_at(
+        &self,
+        node: &str,
+        address: &str,
+    ) -> Result<serde_json::Value, Error> {
         let registration = json!({
             "node": node,
-            "address": "127.0.0.1",
+            "address": address,
             "agent": {
                 "port": 4041,
                 "capacity": {"cpu": 100, "memory": "100GiB"},
