@@ -464,6 +464,30 @@ async fn a_user_cannot_put_links_in_place_of_its_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn daemons_may_open_more_files_than_what_they_start() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = Rlimit { current: Some(900), ..getrlimit(Resource::Nofile) };
+    setrlimit(Resource::Nofile, before).unwrap();
+    muster_agent::raise_file_limit().unwrap();
+    assert_eq!(getrlimit(Resource::Nofile).current, before.maximum);
+    let mut node = Node::new();
+    node.adopt().await;
+    let limit = |pid| {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        line.split_whitespace().nth(3).unwrap().to_string()
+    };
+    assert_eq!(limit(node.keeper()), limit(std::process::id() as i32));
+    node.start("a", 1, "ulimit -n");
+    node.started().await;
+    node.exited().await;
+    assert_eq!(node.output("a", None).await, "900\n");
+    let ask = CommandLine::Shell("ulimit -n".into());
+    let outcome = node.driver().command(&node.launch("a", 1, "true"), &ask, LIMIT).await;
+    assert_eq!(outcome, CommandOutcome::Ended { code: 0, output: "900".into() });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn commands_run_beside_the_instance() {
     let node = Node::new();
     let launch = node.launch("a", 1, "true");

@@ -53,6 +53,10 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     };
     logging::start(&cli.global, &verb);
+    // Daemons hold a file for each connection and process; to the others it is all the same.
+    if let Err(error) = agent::raise_file_limit() {
+        tracing::warn!("the limit of open files cannot be raised: {error}");
+    }
     let mut builder = match &verb {
         // It shares its machine with what it runs: one thread holds less and hands nothing over.
         Verb::Agent(_) => tokio::runtime::Builder::new_current_thread(),

@@ -56,7 +56,6 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     if let Some(threads) = options.threads.and_then(NonZeroUsize::new) {
         settings.threads = threads.get();
     }
-    raise_file_limit();
     let proxy = Proxy::start(settings).map_err(Error::Start)?;
     let link = Link::default();
     tokio::select! {
@@ -162,15 +161,5 @@ fn report_of(node: &NodeId, standing: &Standing) -> GatewayReport {
         generation: standing.generation,
         busy: standing.busy.clone(),
         failed: failed.map(|(listen, reason)| (Listen(*listen), reason.clone())).collect(),
-    }
-}
-
-/// Every request needs two sockets; the usual limit of 1024 would be reached at 500.
-fn raise_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }

@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::user;
 use super::wire::Start;
+use super::{spawn, user};
 use crate::drivers::CommandOutcome;
 
 /// So much of the end of what a command writes is kept.
@@ -57,7 +57,7 @@ async fn wait(mut child: Child, timeout: Duration) -> io::Result<CommandOutcome>
     // What left the group may hold the pipes for ever: they are not read, nor open, for as long.
     let output = async move { tokio::join!(end_of(stdout), end_of(stderr)) };
     let output = AbortOnDropHandle::new(tokio::spawn(output));
-    let end = super::spawn::end_of(Arc::new(pidfd_open(pid, PidfdFlags::NONBLOCK)?))?;
+    let end = spawn::end_of(Arc::new(pidfd_open(pid, PidfdFlags::NONBLOCK)?))?;
     match tokio::time::timeout(timeout, end.readable()).await {
         Ok(readable) => drop(readable?),
         Err(_) => return Ok(CommandOutcome::TimedOut),
@@ -89,6 +89,7 @@ fn spawn(of: &Start, words: &[String]) -> io::Result<Child> {
         let user = user::look_up(user).map_err(io::Error::other)?;
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
     }
+    spawn::with_file_limit(command.as_std_mut());
     command.spawn()
 }
 

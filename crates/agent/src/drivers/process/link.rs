@@ -16,7 +16,7 @@ use tokio::process::Command;
 use tokio::sync::{mpsc, oneshot};
 
 use super::wire::{Request, Tell};
-use super::{Settings, keeper, socket_path};
+use super::{Settings, keeper, socket_path, spawn};
 use crate::drivers::{Found, Told};
 
 /// The longest wait between two attempts to start a keeper.
@@ -134,6 +134,7 @@ impl Link {
         if *ephemeral {
             command.arg("--ephemeral");
         }
+        spawn::with_file_limit(command.as_std_mut());
         let mut child = command
             .current_dir("/")
             .stdin(Stdio::null())

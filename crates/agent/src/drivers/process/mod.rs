@@ -11,11 +11,13 @@
 //! | [`keeper`] | the keeper's side |
 //! | [`wire`] | what they say to each other |
 //! | [`spawn`], [`cgroup`], [`user`], [`identity`] | starting a process, and what it takes |
+//! | [`files`] | how many files daemons may open, and what they start |
 //! | [`command`] | commands of health checks, run beside the instance |
 //! | [`output`], [`rotate`] | reading what instances write, and keeping it small |
 
 mod cgroup;
 mod command;
+mod files;
 mod identity;
 pub mod keeper;
 mod link;
@@ -35,6 +37,7 @@ use model::{CommandLine, InstanceId, Millis, Signal, Spec, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use self::files::raise_file_limit;
 use self::wire::{Request, Start};
 use super::{
     CommandOutcome, Driver, Found, Later, Launch, Output, OutputQuery, Part, PartQuery, Told,

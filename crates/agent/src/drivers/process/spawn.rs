@@ -24,6 +24,7 @@ use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
 use super::cgroup::Cgroup;
+use super::files::restore_file_limit;
 use super::rotate::STREAMS;
 use super::user::{self, User};
 use super::wire::Start;
@@ -94,6 +95,7 @@ fn streams(dir: &Path) -> io::Result<[File; 2]> {
 
 fn become_instance(joins: &[File], identity: &File, user: Option<&User>) -> io::Result<()> {
     rustix::process::setsid()?;
+    restore_file_limit()?;
     for join in joins {
         rustix::io::write(join, b"0").map_err(|_| NOT_JOINED)?;
     }
@@ -107,6 +109,12 @@ fn become_instance(joins: &[File], identity: &File, user: Option<&User>) -> io::
         rustix::thread::set_thread_uid(user.uid)?;
     }
     Ok(())
+}
+
+/// Has a command begin with the limit of open files that this process began with.
+pub(super) fn with_file_limit(command: &mut Command) {
+    // SAFETY: it makes system calls only.
+    unsafe { command.pre_exec(restore_file_limit) };
 }
 
 /// Becomes readable once the process has ended.

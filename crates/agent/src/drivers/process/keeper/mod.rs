@@ -31,6 +31,7 @@ use self::begin::Starts;
 use self::record::{Record, Records};
 use self::watch::Process;
 use super::cgroup::Cgroups;
+use super::files::raise_file_limit;
 use super::wire::{Request, Tell};
 
 /// The line on standard output that says that agents can connect.
@@ -126,6 +127,8 @@ struct Keeper {
 pub fn run(args: &Args) -> Result<(), Error> {
     // Fails only if it is the leader of a group already, which is as good.
     let _ = rustix::process::setsid();
+    // It holds a file for each process. With the usual limit it just holds fewer.
+    let _ = raise_file_limit();
     let failed = |doing, source| Error::Io { doing, path: args.dir.clone(), source };
     std::fs::create_dir_all(&args.dir).map_err(|source| failed("make", source))?;
     let _lock = lock(args)?;
