@@ -1,5 +1,5 @@
 //! What a gateway decides: which table to follow, which listeners to open and close, and what to
-//! report. Pure: `handle(Event) -> Vec<Effect>`; `control.rs` is its shell.
+//! report. Pure: `handle(Event) -> Vec<Effect>`; `proxy.rs` is its shell.
 //!
 //! The promise that everything else rests on: a report of generation *g* means that every request
 //! from now on follows table *g* or a newer one, on every thread, and that each instance which is
@@ -105,11 +105,6 @@ impl Core {
             effects.push(Effect::Stand(stands));
         }
         effects
-    }
-
-    /// Whether a listener is open at a port, whatever its address.
-    pub fn listens_at(&self, port: u16) -> bool {
-        self.open.iter().any(|listen| listen.port() == port)
     }
 
     fn follow(&mut self, table: RouteTable, effects: &mut Vec<Effect>) {

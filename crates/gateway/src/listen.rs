@@ -3,14 +3,17 @@
 //! Each thread has its own socket for each listener (`SO_REUSEPORT`), so the kernel spreads new
 //! connections and no thread wakes another.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use crate::backend::connection::keep_alive;
 use crate::client::Client;
@@ -24,27 +27,47 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long to wait when the process has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Opens a listener once for each of so many threads. `shared` says that this process listens at
-/// the port already, at another address.
-pub(crate) fn open(
+/// The ports that this process listens at, whatever the addresses.
+#[derive(Debug, Default)]
+pub(crate) struct Ports(BTreeMap<u16, Weak<()>>);
+
+/// A thread's socket of a listener.
+#[derive(Debug)]
+pub(crate) struct Listener {
     listen: SocketAddr,
-    threads: usize,
-    shared: bool,
-) -> io::Result<Vec<TcpListener>> {
-    if !shared {
-        // Two processes of one user may share a port with `SO_REUSEPORT`, and would each get a
-        // part of the connections. A socket without it tells whether the port is really free.
-        socket(listen)?.bind(&listen.into())?;
+    // Closed before its port is given up: fields are dropped in this order.
+    socket: std::net::TcpListener,
+    port: Arc<()>,
+}
+
+impl Ports {
+    /// Opens a listener once for each of so many threads.
+    pub(crate) fn open(&mut self, listen: SocketAddr, threads: usize) -> io::Result<Vec<Listener>> {
+        let held = self.0.get(&listen.port()).and_then(Weak::upgrade);
+        let port = match held {
+            // At another address, or by threads that have not closed this one yet.
+            Some(port) => port,
+            None => {
+                // Two processes of one user may share a port with `SO_REUSEPORT`, and would each
+                // get a part of the connections. A socket without it tells whether the port is
+                // really free.
+                socket(listen)?.bind(&listen.into())?;
+                Arc::default()
+            }
+        };
+        let open_one = |_| {
+            let socket = socket(listen)?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&listen.into())?;
+            socket.listen(BACKLOG)?;
+            socket.set_nonblocking(true)?;
+            Ok(Listener { listen, socket: socket.into(), port: port.clone() })
+        };
+        let opened = (0..threads).map(open_one).collect::<io::Result<_>>()?;
+        self.0.retain(|_, port| port.strong_count() > 0);
+        self.0.insert(listen.port(), Arc::downgrade(&port));
+        Ok(opened)
     }
-    let open_one = |_| {
-        let socket = socket(listen)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&listen.into())?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket.into())
-    };
-    (0..threads).map(open_one).collect()
 }
 
 fn socket(listen: SocketAddr) -> io::Result<Socket> {
@@ -53,16 +76,26 @@ fn socket(listen: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Accepts until told to close; what was accepted by the kernel before is still served.
-pub(crate) async fn accept(worker: Rc<Worker>, listen: SocketAddr, listener: TcpListener) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
+/// Begins to accept. From here on the worker knows the listener, so that a table without it closes
+/// it even before the first connection is waited for.
+pub(crate) fn begin_to_accept(worker: &Rc<Worker>, listener: Listener) {
+    let Listener { listen, socket, port } = listener;
+    let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {
             tracing::error!(%listen, %error, "cannot accept on the listener");
             return;
         }
     };
-    let (close, _held) = (worker.listens(listen), worker.hold());
+    let (worker, close, held) = (worker.clone(), worker.listens(listen), worker.hold());
+    tokio::task::spawn_local(async move {
+        accept(&worker, listen, listener, &close).await;
+        drop((port, held));
+    });
+}
+
+/// Accepts until told to close; what was accepted by the kernel before is still served.
+async fn accept(worker: &Rc<Worker>, listen: SocketAddr, listener: TcpListener, close: &Notify) {
     loop {
         let next = async {
             worker.room().await;
@@ -71,7 +104,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, listen: SocketAddr, listener: Tcp
         tokio::select! {
             biased;
             accepted = next => match accepted {
-                Ok((stream, peer)) => begin(&worker, listen, stream, peer, false),
+                Ok((stream, peer)) => begin(worker, listen, stream, peer, false),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%listen, %error, "cannot accept connections for a moment");
@@ -82,7 +115,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, listen: SocketAddr, listener: Tcp
         }
     }
     while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        begin(&worker, listen, stream, peer, true);
+        begin(worker, listen, stream, peer, true);
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use tokio::sync::watch;
 use crate::alarm::TICK;
 use crate::core::{Core, Effect, Event, Standing};
 use crate::count::{Counts, RouteCounts};
-use crate::listen;
+use crate::listen::{self, Listener, Ports};
 use crate::settings::Settings;
 use crate::table::{Compiled, RouteName};
 use crate::worker::Worker;
@@ -36,7 +35,7 @@ pub enum Error {
 /// What a thread is told.
 enum Order {
     Follow(Arc<Compiled>),
-    Open(SocketAddr, TcpListener),
+    Open(Listener),
     Stop,
 }
 
@@ -85,7 +84,8 @@ impl Proxy {
             orders.push(order);
             threads.push(handle);
         }
-        let control = Control { core: Core::new(count), orders: orders.clone(), stands };
+        let (core, ports) = (Core::new(count), Ports::default());
+        let control = Control { core, ports, orders: orders.clone(), stands };
         let control = tokio::spawn(control.run(inbox));
         Ok(Proxy { events, standing, orders, threads, counts, control })
     }
@@ -138,6 +138,7 @@ impl Drop for Proxy {
 /// The shell of [`Core`].
 struct Control {
     core: Core,
+    ports: Ports,
     orders: Vec<UnboundedSender<Order>>,
     stands: watch::Sender<Standing>,
 }
@@ -163,11 +164,10 @@ impl Control {
         while let Some(effect) = effects.pop_front() {
             match effect {
                 Effect::Open(listen) => {
-                    let shared = self.core.listens_at(listen.port());
-                    let event = match listen::open(listen, self.orders.len(), shared) {
+                    let event = match self.ports.open(listen, self.orders.len()) {
                         Ok(sockets) => {
                             tracing::info!(%listen, "listening");
-                            opened.push((listen, sockets));
+                            opened.push(sockets);
                             Event::Opened(listen)
                         }
                         Err(error) => Event::NotOpened(listen, error.to_string()),
@@ -191,12 +191,9 @@ impl Control {
             }
         }
         // After the table: who comes in by a new listener finds its routes.
-        for (listen, sockets) in opened {
-            let mut sockets = sockets.into_iter();
-            for order in &self.orders {
-                if let Some(socket) = sockets.next() {
-                    drop(order.send(Order::Open(listen, socket)));
-                }
+        for sockets in opened {
+            for (order, socket) in self.orders.iter().zip(sockets) {
+                drop(order.send(Order::Open(socket)));
             }
         }
     }
@@ -226,9 +223,7 @@ async fn serve(
     while let Some(order) = orders.recv().await {
         match order {
             Order::Follow(table) => worker.follow(table),
-            Order::Open(listen, socket) => {
-                tokio::task::spawn_local(listen::accept(worker.clone(), listen, socket));
-            }
+            Order::Open(listener) => listen::begin_to_accept(&worker, listener),
             Order::Stop => {
                 if tokio::time::timeout(grace, worker.stop()).await.is_err() {
                     tracing::warn!(thread, "requests were cut off: they took too long to finish");
@@ -236,5 +231,37 @@ async fn serve(
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread that is busy may find both orders at once.
+    #[test]
+    fn a_listener_that_leaves_before_it_is_waited_for_closes() {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listener = Ports::default().open(free, 1).unwrap().remove(0);
+        let (order, orders) = unbounded_channel();
+        let (events, _told) = unbounded_channel();
+        assert!(order.send(Order::Open(listener)).is_ok());
+        assert!(order.send(Order::Follow(Arc::default())).is_ok());
+        let serving = serve(0, Arc::default(), Arc::default(), events, orders);
+        let closed = async {
+            while tokio::net::TcpStream::connect(free).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        runtime.block_on(async {
+            tokio::select! {
+                () = serving => panic!("nobody told it to stop"),
+                closed = tokio::time::timeout(Duration::from_secs(10), closed) => closed.unwrap(),
+            }
+        });
     }
 }

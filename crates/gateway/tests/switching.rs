@@ -182,6 +182,28 @@ async fn two_gateways_do_not_share_a_port() {
     assert!(get(one.address, "/", "").await.contains("m GET /"));
 }
 
+/// The old address still has the port when the new one is opened, so nobody is turned away.
+#[tokio::test]
+async fn a_listener_changes_its_address_and_keeps_its_port() {
+    let mirror = Service::mirror("m").await;
+    let local = free_address();
+    let everywhere = std::net::SocketAddr::from(([0, 0, 0, 0], local.port()));
+    let proxy = Proxy::start(settings()).unwrap();
+    let mut standing = proxy.standing();
+    let some = |generation, listen| table(generation, listen, vec![all(&[mirror.address])]);
+    for (generation, listen) in [(1, everywhere), (2, local)] {
+        proxy.switch(some(generation, listen));
+        let now = within(standing.wait_for(|s| s.generation == generation)).await.unwrap().clone();
+        assert!(now.failed.is_empty(), "{now:?}");
+        assert!(get(local, "/", "").await.contains("m GET /"));
+    }
+    // Left out and wanted again before every thread has closed it.
+    proxy.switch(model::RouteTable { generation: 3, listeners: Vec::new() });
+    proxy.switch(some(4, local));
+    let now = within(standing.wait_for(|s| s.generation == 4)).await.unwrap().clone();
+    assert!(now.failed.is_empty(), "{now:?}");
+}
+
 #[tokio::test]
 async fn a_listener_that_leaves_finishes_what_it_has() {
     let release = Arc::new(tokio::sync::Notify::new());
