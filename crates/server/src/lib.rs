@@ -70,6 +70,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A part of it broke.
+    #[error("{part} has broken")]
+    Broken {
+        /// What it did.
+        part: &'static str,
+        /// How it ended.
+        #[source]
+        source: tokio::task::JoinError,
+    },
     /// The first write failed.
     #[error("cannot take the lead: {0}")]
     Lead(String),
@@ -96,7 +105,7 @@ pub async fn run(
     let apps = Apps::default();
     let feed = Feed::new(&handle.snapshot(), apps.clone());
     let telling = teller::tell(happening, feed, Arc::clone(&handle.marathon));
-    let _telling = AbortOnDropHandle::new(tokio::spawn(telling));
+    let mut telling = AbortOnDropHandle::new(tokio::spawn(telling));
     let address = options.listen;
     let listen = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
@@ -116,10 +125,7 @@ pub async fn run(
     tokio::pin!(serve, looping, shutdown);
     let outcome = tokio::select! {
         () = &mut shutdown => Ok(()),
-        ended = &mut looping => match ended {
-            Ok(ended) => ended.map_err(Error::Store),
-            Err(panic) => Err(Error::Lead(panic.to_string())),
-        },
+        ended = first_end(&mut looping, &mut telling) => ended,
         () = &mut serve => Ok(()),
     };
     stop();
@@ -129,4 +135,37 @@ pub async fn run(
         let _ = tokio::time::timeout(STOP_GRACE, looping).await;
     }
     outcome
+}
+
+/// Waits until a part of the server ends, which none does before the server stops: one that was
+/// missed would leave a server that answers, and does only some of what it should.
+async fn first_end(
+    looping: &mut AbortOnDropHandle<Result<(), store::Error>>,
+    telling: &mut AbortOnDropHandle<()>,
+) -> Result<(), Error> {
+    let broken = |part| move |source| Error::Broken { part, source };
+    tokio::select! {
+        ended = looping => ended.map_err(broken("the control loop"))?.map_err(Error::Store),
+        ended = telling => ended.map_err(broken("what tells Marathon's clients")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_breaks_ends_the_server() {
+        async fn breaks<T>() -> T {
+            panic!("this part breaks")
+        }
+        let works = || AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
+        let mut telling = AbortOnDropHandle::new(tokio::spawn(breaks()));
+        let ended = first_end(&mut works(), &mut telling).await.unwrap_err();
+        assert_eq!(ended.to_string(), "what tells Marathon's clients has broken");
+        let mut looping = AbortOnDropHandle::new(tokio::spawn(breaks()));
+        let mut telling = AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
+        let ended = first_end(&mut looping, &mut telling).await.unwrap_err();
+        assert_eq!(ended.to_string(), "the control loop has broken");
+    }
 }
