@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Exit, Signal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal,
     test_kill_process_group, waitid,
@@ -84,7 +85,12 @@ impl Process {
 
     /// There is no room for one more event source: looks now and then.
     async fn ended_without_events(&self) {
-        while rustix::process::test_kill_process(self.pid).is_ok() {
+        let ended = || {
+            // True of one that nobody has waited for yet, too, and of one that is no own child.
+            let mut pidfd = [PollFd::new(&self.pidfd, PollFlags::IN)];
+            poll(&mut pidfd, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+        };
+        while !ended() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -153,6 +159,16 @@ pub(super) fn unseen(cgroup: &Cgroup, memory: &str) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_an_own_child_is_seen_without_events() {
+        let child = std::process::Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
+        let process = Process::open(Pid::from_child(&child), Cgroup::default()).unwrap();
+        let ended = process.ended_without_events();
+        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("its end is seen");
+        assert_eq!(process.reap(), End::Code(3));
+        assert!({ child }.wait().is_err(), "it has been waited for");
+    }
 
     #[test]
     fn ends_are_said_in_words() {
