@@ -10,7 +10,7 @@ pub mod process;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
@@ -224,4 +224,11 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Removes what is left of an instance that has ended, but for its directory.
     fn forget(&self, instance: &InstanceId);
+}
+
+/// The wall clock, which is all that drivers have in common with daemons, with the keeper and with
+/// who comes after them.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -37,16 +37,16 @@ mod runs;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use model::{CommandLine, InstanceId, NodeId, Signal, Timestamp};
+use model::{CommandLine, InstanceId, NodeId, Signal};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::daemon::Daemon;
 use self::image::Images;
 use self::runs::{Key, Runs, StopAnswer};
-use super::{CommandOutcome, Driver, Found, Later, Launch, Output, OutputQuery, Told};
+use super::{CommandOutcome, Driver, Found, Later, Launch, Output, OutputQuery, Told, now};
 
 /// So many containers are made and started at once. The daemon does one after the other anyway;
 /// more at once only make each of them, and everything else asked of it, slower.
@@ -153,12 +153,6 @@ impl Core {
             StopAnswer::Done | StopAnswer::WillBe => {}
         }
     }
-}
-
-/// The present time of the machine, which the daemon shares.
-fn now() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Driver for Docker {

@@ -31,16 +31,16 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use model::{CommandLine, InstanceId, Millis, Signal, Spec, Timestamp};
+use model::{CommandLine, InstanceId, Millis, Signal, Spec};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::files::raise_file_limit;
 use self::wire::{Request, Start};
 use super::{
-    CommandOutcome, Driver, Found, Later, Launch, Output, OutputQuery, Part, PartQuery, Told,
+    CommandOutcome, Driver, Found, Later, Launch, Output, OutputQuery, Part, PartQuery, Told, now,
 };
 
 /// The longest path a Unix socket can have (unix(7)).
@@ -176,12 +176,6 @@ fn socket_path(dir: &Path) -> io::Result<(PathBuf, Option<File>)> {
     }
     let dir = File::open(dir)?;
     Ok((format!("/proc/self/fd/{}/socket", dir.as_raw_fd()).into(), Some(dir)))
-}
-
-/// The wall clock, which is all that the keeper and its successors have in common.
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A short name for a directory, the same in every process (FNV-1a).
