@@ -169,8 +169,19 @@ impl Worker {
     /// Waits until there is room for another client.
     pub(crate) async fn room(&self) {
         let share = (self.settings.clients_max / self.settings.threads.max(1)).max(1);
-        while self.clients.borrow().len() >= share {
-            self.left.notified().await;
+        self.left_until(|| self.clients.borrow().len() < share).await;
+    }
+
+    /// Waits for something that comes true only when somebody leaves. All who wait are told and
+    /// look for themselves: one that was told alone might not want what it was told of.
+    async fn left_until(&self, ready: impl Fn() -> bool) {
+        loop {
+            // Before the look: from here on nothing is missed.
+            let left = self.left.notified();
+            if ready() {
+                return;
+            }
+            left.await;
         }
     }
 
@@ -212,9 +223,7 @@ impl Worker {
     /// Takes no new connections and waits until all requests are done.
     pub(crate) async fn stop(&self) {
         self.close_listeners(|_| true);
-        while !self.clients.borrow().is_empty() || self.held.get() > 0 {
-            self.left.notified().await;
-        }
+        self.left_until(|| self.clients.borrow().is_empty() && self.held.get() == 0).await;
     }
 }
 
@@ -227,7 +236,7 @@ pub(crate) struct Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         self.worker.clients.borrow_mut().remove(&self.number);
-        self.worker.left.notify_one();
+        self.worker.left.notify_waiters();
     }
 }
 
@@ -237,6 +246,30 @@ pub(crate) struct Held(Rc<Worker>);
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.held.set(self.0.held.get() - 1);
-        self.0.left.notify_one();
+        self.0.left.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::poll;
+    use std::pin::pin;
+    use std::task::Poll::{Pending, Ready};
+
+    /// As many clients as listeners, one too many: each listener accepts one before it waits.
+    #[tokio::test]
+    async fn room_is_told_to_every_listener_that_waits_for_it() {
+        let settings = Settings { threads: 1, clients_max: 1, ..Settings::default() };
+        let (events, _told) = tokio::sync::mpsc::unbounded_channel();
+        let worker = Worker::new(0, Arc::new(settings), Arc::default(), events);
+        let client = || Rc::new(Client::for_tests("10.0.0.1:1", "127.0.0.1:80"));
+        let (first, second) = (worker.enter(client()), worker.enter(client()));
+        let (mut idle, mut busy) = (pin!(worker.room()), pin!(worker.room()));
+        assert_eq!((poll!(&mut idle), poll!(&mut busy)), (Pending, Pending));
+        drop(first);
+        assert_eq!((poll!(&mut idle), poll!(&mut busy)), (Pending, Pending));
+        drop(second);
+        assert_eq!((poll!(&mut idle), poll!(&mut busy)), (Ready(()), Ready(())));
     }
 }

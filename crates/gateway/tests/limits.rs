@@ -1,4 +1,4 @@
-//! How many clients are served at a time, and who gets the room that one leaves.
+//! How many clients are served at a time.
 #![allow(clippy::unwrap_used, reason = "an error here fails the test")]
 
 mod support;
