@@ -162,6 +162,7 @@ impl State {
         match registration.agent {
             None => next.node.gateway = true,
             Some(agent) => {
+                next.node.agent_id = agent.id;
                 next.node.agent_port = agent.port;
                 next.node.labels = agent.labels;
                 next.node.capabilities = agent.capabilities;

@@ -174,6 +174,10 @@ impl Registration {
 /// What an agent tells of its node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentRegistration {
+    /// Which agent it is: what it keeps in its data directory, and no other has. Empty if it does
+    /// not say.
+    #[serde(default)]
+    pub id: String,
     /// The port of its API for logs.
     pub port: u16,
     /// What it can give to instances.

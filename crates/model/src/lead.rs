@@ -80,6 +80,7 @@ mod tests {
     fn nothing_waits_for_a_clock_that_was_ahead() {
         let mut state = State::new();
         let agent = AgentRegistration {
+            id: String::new(),
             port: 4041,
             capacity: Resources::default(),
             labels: Default::default(),

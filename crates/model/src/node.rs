@@ -19,6 +19,9 @@ pub struct Node {
     pub gateway: bool,
     /// The address by which instances on it are reached.
     pub address: String,
+    /// Which agent called last, if it said so.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub agent_id: String,
     /// The port of its agent's API for logs.
     #[serde(default)]
     pub agent_port: u16,
@@ -60,6 +63,7 @@ impl Node {
             capacity: None,
             gateway: false,
             address: "127.0.0.1".into(),
+            agent_id: String::new(),
             agent_port: 0,
             labels: BTreeMap::new(),
             capabilities: BTreeSet::new(),

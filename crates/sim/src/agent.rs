@@ -128,6 +128,7 @@ impl World {
             node: node.clone(),
             address: format!("{node}.example"),
             agent: Some(AgentRegistration {
+                id: format!("{node}, disk {}", host.disks),
                 port: 4041,
                 capacity,
                 labels: host.labels.clone(),

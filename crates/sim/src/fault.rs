@@ -180,6 +180,7 @@ impl World {
         host.powered = false;
         host.machine.lose_power();
         if wiped {
+            host.disks += 1;
             host.memory = Default::default();
         }
         self.queue.after(span, Happening::FaultEnds(Ending::Powered(Some(node))));

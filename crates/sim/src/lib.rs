@@ -154,6 +154,7 @@ fn world(options: &Options) -> World {
                 powered: true,
                 machine: Default::default(),
                 agent: None,
+                disks: 1,
                 memory: Default::default(),
                 has_gateway: number <= 2,
                 gateway: None,

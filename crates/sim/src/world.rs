@@ -201,6 +201,8 @@ pub(crate) struct Host {
     pub(crate) powered: bool,
     pub(crate) machine: Machine,
     pub(crate) agent: Option<AgentProcess>,
+    /// How many disks it has had.
+    pub(crate) disks: u32,
     /// What the agent finds on its disk when it starts.
     pub(crate) memory: agent::core::Memory,
     pub(crate) has_gateway: bool,

@@ -10,6 +10,9 @@ use tokio::sync::watch;
 
 use crate::core::Memory;
 
+/// Linux makes an id here, another one each time.
+const RANDOM_ID: &str = "/proc/sys/kernel/random/uuid";
+
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -84,6 +87,21 @@ impl Disk {
         self.dir.join("keeper")
     }
 
+    /// What tells this agent from all others: the same for as long as there is the directory.
+    pub(super) fn agent_id(&self) -> Result<String, Error> {
+        let path = self.dir.join("agent.id");
+        let failed = |doing, source| Error::Io { doing, path: path.clone(), source };
+        match fs::read_to_string(&path) {
+            Ok(id) if !id.trim().is_empty() => return Ok(id.trim().into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("read", error)),
+        }
+        let id = fs::read_to_string(RANDOM_ID).map_err(|error| failed("find an id for", error))?;
+        write(&path, id.as_bytes()).map_err(|error| failed("write", error))?;
+        Ok(id.trim().into())
+    }
+
     fn memory_path(&self) -> PathBuf {
         self.dir.join("agent.json")
     }
@@ -106,7 +124,9 @@ impl Disk {
         while memories.changed().await.is_ok() {
             let memory = memories.borrow_and_update().clone();
             let path = path.clone();
-            let written = tokio::task::spawn_blocking(move || write(&path, &memory)).await;
+            let written =
+                tokio::task::spawn_blocking(move || write(&path, &serde_json::to_vec(&memory)?))
+                    .await;
             if let Ok(Err(error)) = written {
                 tracing::error!("the assignments cannot be kept for a restart: {error}");
             }
@@ -120,10 +140,10 @@ impl Disk {
 }
 
 /// Whole or not at all, and there after a loss of power.
-fn write(path: &Path, memory: &Memory) -> io::Result<()> {
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec(memory)?)?;
+    file.write_all(content)?;
     file.sync_all()?;
     fs::rename(new, path)?;
     path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())

@@ -83,7 +83,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let work = CancellationToken::new();
     let _ends = work.clone().drop_guard();
 
-    let (registration, registered) = watch::channel(registration(&options, port));
+    let (registration, registered) = watch::channel(registration(&options, disk.agent_id()?, port));
     let (drivers, adoption) = Drivers::open(&options, &disk, &inputs, registration);
     let router = logs::router(logs::Logs { drivers: drivers.clone(), asks: inputs.clone() });
     tokio::spawn(api::serve(listener, router, work.clone().cancelled_owned()));
@@ -104,13 +104,14 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     Ok(())
 }
 
-fn registration(options: &Options, port: u16) -> Registration {
+fn registration(options: &Options, id: String, port: u16) -> Registration {
     let mut capabilities = options.capabilities.clone();
     capabilities.insert(Kind::Process.capability().into());
     Registration {
         node: options.node.clone(),
         address: options.address.clone(),
         agent: Some(AgentRegistration {
+            id,
             port,
             capacity: options.capacity.unwrap_or_else(machine::capacity),
             labels: options.labels.clone(),

@@ -149,6 +149,7 @@ pub(crate) fn agent() -> impl Strategy<Value = AgentRegistration> {
     let ports = prop::sample::select(vec![(20000u16, 31999u16), (20000, 20003)]);
     (1u32..6, 1u64..6, option::weighted(0.8, rack), ports).prop_map(|(cpu, memory, rack, ports)| {
         AgentRegistration {
+            id: rack.unwrap_or_default().into(),
             port: 4041,
             capacity: Resources { cpu: Cpu(cpu * 1000), memory: Bytes::mib(memory * 512) },
             labels: rack.map(|rack| ("rack".into(), rack.into())).into_iter().collect(),

@@ -43,6 +43,7 @@ pub(crate) fn cluster(shape: Shape) -> (State, Observed) {
 pub(crate) fn join(state: &mut State, observed: &mut Observed, i: usize, capacity: Resources) {
     let node: NodeId = format!("node-{i:05}.example").parse().expect("a name");
     let agent = AgentRegistration {
+        id: String::new(),
         port: 4041,
         capacity,
         labels: [("rack".into(), format!("r{}", i % 40))].into(),

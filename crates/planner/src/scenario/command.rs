@@ -175,6 +175,7 @@ fn availability(
 
 fn node(words: &[&str]) -> Result<AgentRegistration, Error> {
     let mut agent = AgentRegistration {
+        id: String::new(),
         port: 4041,
         capacity: Resources { cpu: Cpu(8000), memory: Bytes::mib(8192) },
         labels: Default::default(),

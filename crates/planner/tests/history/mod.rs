@@ -104,6 +104,7 @@ pub(crate) fn idle() -> impl Strategy<Value = Idle> {
 
 pub(crate) fn big_agent() -> AgentRegistration {
     AgentRegistration {
+        id: String::new(),
         port: 4041,
         capacity: Resources { cpu: Cpu(64_000), memory: Bytes::mib(65_536) },
         labels: BTreeMap::new(),

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use api::{EventView, GatewayReport, Report, ReportReply};
 use model::{
     Applied, Command, Event as Told, Key, Listen, Millis, NodeId, Object, Observed, Refusal,
-    Registration, RouteTable, ServiceId, State, Timestamp, Wait,
+    Registration, RouteTable, SILENT_AFTER, ServiceId, State, Timestamp, Wait,
 };
 use planner::Agenda;
 
@@ -319,7 +319,10 @@ impl Core {
             {
                 self.gateway_called(node, now);
             }
-            let outcome = self.apply(command, now, &mut changed);
+            let outcome = match self.impostor(&command, now) {
+                Some(refusal) => Err(refusal),
+                None => self.apply(command, now, &mut changed),
+            };
             answers.push((ticket, outcome.map_err(Trouble::Refused)));
         }
         let stalled = self.stalled_until > now;
@@ -339,6 +342,23 @@ impl Core {
         let (events, batched, forgotten) = self.record.store(events);
         effects.push(Effect::Store(Batch { objects, events: batched, forgotten }));
         self.storing = Some(Storing { answers, changed: keys, events });
+    }
+
+    /// Refuses a second agent for a node whose own is alive: both would run its instances.
+    fn impostor(&self, command: &Command, now: Timestamp) -> Option<Refusal> {
+        let Command::Register(Registration { node, agent: Some(agent), .. }) = command else {
+            return None;
+        };
+        let known = &self.state.node(node)?.node.agent_id;
+        let seen_at = self.observed.agents.get(node).map_or(self.observed.since, |a| a.seen_at);
+        let silence = now.since(seen_at);
+        let is_other = !known.is_empty() && !agent.id.is_empty() && *known != agent.id;
+        (is_other && silence < SILENT_AFTER).then(|| Refusal::Conflict {
+            message: format!(
+                "another agent calls itself {node} and was heard of {silence} ago: give this node \
+                 another name, or end that agent"
+            ),
+        })
     }
 
     fn apply(

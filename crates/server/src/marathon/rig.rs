@@ -40,6 +40,7 @@ impl Rig {
         for node in nodes {
             let capacity = Resources { cpu: Cpu(8000), memory: Bytes::mib(8192) };
             let agent = AgentRegistration {
+                id: String::new(),
                 port: 4041,
                 capacity,
                 labels: BTreeMap::from([("rack".to_string(), "r1".to_string())]),

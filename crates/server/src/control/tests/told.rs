@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use api::{GatewayReport, Report};
-use model::{Command, Deployment, Millis, NodeId, Registration, Stage, Status, Steer, Timestamp};
+use model::{
+    Command, Deployment, Millis, NodeId, Refusal, Registration, SILENT_AFTER, Stage, Status, Steer,
+    Timestamp,
+};
 
 use super::super::record::Record;
 use super::super::{Answer, Effect, Event, Trouble};
@@ -293,4 +296,32 @@ fn a_report_that_was_overtaken_on_its_way_is_not_believed() {
     assert_eq!(tell(7, 3, false, 5), (Some(6), false), "it comes twice");
     assert!(tell(8, 1, false, 7).1, "what another life did not tell is not known");
     assert_eq!(tell(8, 2, true, 7), (Some(7), false));
+}
+
+#[test]
+fn a_second_agent_of_a_node_is_refused_while_the_first_is_alive() {
+    let mut world = settled();
+    let node = world.agents[0].node.clone();
+    let all = world.registrations().into_iter();
+    let own = all.filter(|r| r.node == node).find(|r| r.agent.is_some()).unwrap();
+    let register = |world: &mut World, id: &str| {
+        let mut registration = own.clone();
+        registration.agent.as_mut().unwrap().id = id.into();
+        let ticket = world.request(Command::Register(registration));
+        while world.storing.is_some() {
+            world.store(true);
+        }
+        world.outcomes.remove(&ticket).unwrap()
+    };
+    assert!(register(&mut world, "first").is_ok());
+    let refused = register(&mut world, "second");
+    let Err(Trouble::Refused(Refusal::Conflict { message })) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(message.starts_with("another agent calls itself"), "{message}");
+    // The same one may say as often as it likes who it is.
+    assert!(register(&mut world, "first").is_ok());
+    world.agents[0].reachable = false;
+    world.pass(SILENT_AFTER.0);
+    assert!(register(&mut world, "second").is_ok(), "the first is gone");
 }

@@ -194,11 +194,12 @@ impl World {
         Timestamp(self.now)
     }
 
-    fn registrations(&self) -> Vec<Registration> {
+    pub(super) fn registrations(&self) -> Vec<Registration> {
         let agent = |agent: &Agent| Registration {
             node: agent.node.clone(),
             address: "10.0.0.1".into(),
             agent: Some(AgentRegistration {
+                id: String::new(),
                 port: 4041,
                 capacity: Resources { cpu: model::Cpu(8_000), memory: model::Bytes::mib(8_192) },
                 labels: BTreeMap::new(),
