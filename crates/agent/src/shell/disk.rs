@@ -1,8 +1,9 @@
 //! What the agent keeps on disk: its memory in `agent.json`, a lock so that one agent at a time
 //! uses the directory, and the directories of instances.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -139,12 +140,40 @@ impl Disk {
     }
 }
 
-/// Whole or not at all, and there after a loss of power.
+/// Whole or not at all, and there after a loss of power. Nobody else may read it: what an
+/// agent remembers has the environments of instances, with what is secret in them.
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
+    // One that is left over may have other rights.
+    if let Err(error) = fs::remove_file(&new)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(new, path)?;
     path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn nobody_else_can_read_what_the_agent_remembers() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path()).unwrap();
+        fs::write(dir.path().join("agent.new"), "left over, for all to read").unwrap();
+        for _ in 0..2 {
+            let memory = serde_json::to_vec(&Memory::default()).unwrap();
+            write(&disk.memories(), &memory).unwrap();
+            let mode = fs::metadata(disk.memories()).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        assert_eq!(disk.memory().unwrap(), Memory::default());
+    }
 }
