@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use model::Registration;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Input;
 use super::disk::Disk;
@@ -29,12 +31,14 @@ pub(super) struct Drivers {
 
 impl Drivers {
     /// Opens the drivers that `options` asks for. The tracker is done once each of them has been
-    /// asked what it finds, with whatever outcome.
+    /// asked what it finds, with whatever outcome. What brings their news is put to `parts`, and
+    /// ends if a driver does.
     pub(super) fn open(
         options: &Options,
         disk: &Disk,
         inputs: &mpsc::UnboundedSender<Input>,
         registration: watch::Sender<Registration>,
+        parts: &mut JoinSet<()>,
     ) -> (Drivers, TaskTracker) {
         let asked = TaskTracker::new();
         let (tells, told) = mpsc::unbounded_channel();
@@ -46,7 +50,7 @@ impl Drivers {
             log_bytes_max: process::Settings::LOG_BYTES_MAX,
         };
         let process: Arc<dyn Driver> = Arc::new(Processes::new(settings, tells));
-        Bridge::new(Kind::Process, &process, told, inputs).run(&asked);
+        parts.spawn(Bridge::new(Kind::Process, &process, told, inputs).run(asked.token()));
         let docker = options.docker.as_ref().map(|docker_options| {
             let (tells, told) = mpsc::unbounded_channel();
             let driver = Docker::new(
@@ -58,9 +62,9 @@ impl Drivers {
                 },
                 tells,
             );
-            tokio::spawn(announce(driver.answers(), registration));
+            parts.spawn(announce(driver.answers(), registration));
             let driver: Arc<dyn Driver> = Arc::new(driver);
-            Bridge::new(Kind::Docker, &driver, told, inputs).run(&asked);
+            parts.spawn(Bridge::new(Kind::Docker, &driver, told, inputs).run(asked.token()));
             driver
         });
         if docker.is_none() {
@@ -117,30 +121,28 @@ impl Bridge {
         Bridge { kind, driver: Arc::downgrade(driver), told, inputs: inputs.clone() }
     }
 
-    fn run(mut self, asked: &TaskTracker) {
-        let first = asked.token();
-        tokio::spawn(async move {
-            let mut first = Some(first);
-            while let Some(driver) = self.driver.upgrade() {
-                let adopting = driver.adopt();
-                drop(driver);
-                let outcome = adopting.await;
-                let works = outcome.is_ok();
-                self.send(match outcome {
-                    Ok(found) => Event::Adopted { driver: self.kind, found },
-                    Err(message) => Event::Away { driver: self.kind, message },
-                });
-                drop(first.take());
-                if works {
-                    self.bring_until_away().await;
-                } else {
-                    tokio::time::sleep(RETRY).await;
-                }
-                if self.told.is_closed() && self.told.is_empty() {
-                    return;
-                }
+    /// Runs until the driver is gone. `first` is let go of once it has been asked what it finds.
+    async fn run(mut self, first: TaskTrackerToken) {
+        let mut first = Some(first);
+        while let Some(driver) = self.driver.upgrade() {
+            let adopting = driver.adopt();
+            drop(driver);
+            let outcome = adopting.await;
+            let works = outcome.is_ok();
+            self.send(match outcome {
+                Ok(found) => Event::Adopted { driver: self.kind, found },
+                Err(message) => Event::Away { driver: self.kind, message },
+            });
+            drop(first.take());
+            if works {
+                self.bring_until_away().await;
+            } else {
+                tokio::time::sleep(RETRY).await;
             }
-        });
+            if self.told.is_closed() && self.told.is_empty() {
+                return;
+            }
+        }
     }
 
     /// Brings what is told until the driver says that it cannot work, or is gone.

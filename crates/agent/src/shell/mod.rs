@@ -19,6 +19,7 @@ use api::Client;
 use model::{AgentRegistration, InstanceId, Registration, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::clock::Clock;
@@ -55,6 +56,9 @@ pub enum Error {
     /// The address of the server is none.
     #[error("the server cannot be followed")]
     Server(#[from] api::Error),
+    /// A part of it broke.
+    #[error("a part of the agent has broken; its instances go on")]
+    Broken(#[source] Option<tokio::task::JoinError>),
 }
 
 /// What comes to the main loop.
@@ -79,29 +83,44 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let (inputs, inbox) = mpsc::unbounded_channel();
     let (memories, remembered) = watch::channel(memory.clone());
     let remember = tokio::spawn(Disk::remember(disk.memories(), remembered));
-    // Everything beside the main loop ends with it.
+    // Everything beside the main loop ends with it; nothing of it ends before.
+    let mut parts = JoinSet::new();
     let work = CancellationToken::new();
     let _ends = work.clone().drop_guard();
 
     let (registration, registered) = watch::channel(registration(&options, disk.agent_id()?, port));
-    let (drivers, adoption) = Drivers::open(&options, &disk, &inputs, registration);
+    let (drivers, adoption) = Drivers::open(&options, &disk, &inputs, registration, &mut parts);
     let router = logs::router(logs::Logs { drivers: drivers.clone(), asks: inputs.clone() });
-    tokio::spawn(api::serve(listener, router, work.clone().cancelled_owned()));
+    parts.spawn(api::serve(listener, router, std::future::pending()));
     let reconnect = std::sync::Arc::new(tokio::sync::Notify::new());
     let follow = link::follow(client.clone(), registered, inputs.clone(), reconnect.clone());
-    tokio::spawn(work.clone().run_until_cancelled_owned(async move {
+    parts.spawn(async move {
         // What runs already is part of the first thing that a server is told.
         let _ = tokio::time::timeout(ADOPTION_WAIT, adoption.wait()).await;
         follow.await;
-    }));
+    });
 
     let mut clock = Clock::new();
     let core = Core::new(options.node.clone(), memory, clock.now());
     let shell = Shell { options, disk, client, drivers, inputs, memories, reconnect, work };
-    Loop { core, clock, shell, wake_at: None, failed_reports: 0 }.turn(inbox, shutdown).await;
+    let main = Loop { core, clock, shell, wake_at: None, failed_reports: 0 };
+    let outcome = tokio::select! {
+        biased;
+        () = main.turn(inbox, shutdown) => Ok(()),
+        broken = first_end(&mut parts) => Err(broken),
+    };
     // The loop's side of the channel is gone: this ends once the newest memory is written.
     let _ = remember.await;
-    Ok(())
+    outcome
+}
+
+/// Waits until a part ends beside the loop. One that was missed would leave an agent that says it
+/// is there and does nothing: a new one is better.
+async fn first_end(parts: &mut JoinSet<()>) -> Error {
+    match parts.join_next().await {
+        Some(ended) => Error::Broken(ended.err()),
+        None => std::future::pending().await,
+    }
 }
 
 fn registration(options: &Options, id: String, port: u16) -> Registration {
@@ -320,5 +339,23 @@ async fn until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_ends_is_noticed() {
+        async fn breaks() {
+            panic!("this part breaks")
+        }
+        let mut parts = JoinSet::new();
+        parts.spawn(std::future::pending());
+        parts.spawn(async {});
+        assert!(matches!(first_end(&mut parts).await, Error::Broken(None)));
+        parts.spawn(breaks());
+        assert!(matches!(first_end(&mut parts).await, Error::Broken(Some(_))));
     }
 }
