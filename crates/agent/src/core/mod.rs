@@ -6,6 +6,7 @@
 //! `instance` has the life of one instance, `checks` its probes and verdicts, `report` what the
 //! server is told and when.
 
+mod brief;
 mod checks;
 mod instance;
 mod report;

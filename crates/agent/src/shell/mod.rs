@@ -222,9 +222,9 @@ impl Loop {
             }
             _ => {}
         }
-        tracing::trace!(?event);
+        trace("event", event.brief());
         for effect in self.core.handle(event, self.clock.now()) {
-            tracing::trace!(?effect);
+            trace("effect", effect.brief());
             match effect {
                 Effect::WakeAt(at) => self.wake_at = Some(at),
                 effect => self.shell.perform(effect),
@@ -326,6 +326,10 @@ impl Shell {
             let _ = inputs.send(Input::Event(work.await));
         }));
     }
+}
+
+fn trace(kind: &str, (what, instance): (&str, Option<&InstanceId>)) {
+    tracing::trace!(instance = instance.map(tracing::field::display), "{kind}: {what}");
 }
 
 async fn sleep(span: Option<Duration>) {
