@@ -295,8 +295,8 @@ async fn adopt(core: &Arc<Core>, client: &Client) -> Result<(), Error> {
     for id in never_started.chain(superfluous) {
         core.spawn(end::bury(core.clone(), id));
     }
-    for stop in early_stops {
-        core.stop(&stop.key, stop.signal, stop.grace);
+    for (key, (signal, grace)) in early_stops {
+        core.stop(&key, signal, grace);
     }
     Ok(())
 }

@@ -33,6 +33,8 @@ struct Run {
     out_of_memory_at: Option<Timestamp>,
     /// Cancelled when a start under way is given up.
     given_up: CancellationToken,
+    /// Whether somebody is at stopping it, and will be until it has ended.
+    stopping: bool,
     /// Cancelled when the run has ended.
     ended: CancellationToken,
 }
@@ -53,18 +55,10 @@ pub(super) enum StopAnswer {
     Signal { container: String, ended: CancellationToken },
     /// It has ended, and that has been told.
     Done,
-    /// Who starts it, or who adopts the runs, will see to it.
+    /// Who starts it, stops it or adopts the runs will see to it.
     WillBe,
     /// There is no such run.
     Unknown,
-}
-
-/// A stop that was asked for before it was known which runs there are.
-#[derive(Debug)]
-pub(super) struct EarlyStop {
-    pub(super) key: Key,
-    pub(super) signal: Signal,
-    pub(super) grace: Duration,
 }
 
 /// A container found on the daemon that is or was the container of a run.
@@ -77,13 +71,17 @@ pub(super) struct Adopted {
     pub(super) exit: Option<Exit>,
 }
 
+/// What to stop, by which signal and with how much grace.
+pub(super) type EarlyStops = BTreeMap<Key, (Signal, Duration)>;
+
 /// All the runs that are known.
 #[derive(Debug)]
 pub(super) struct Runs {
     known: BTreeMap<Key, Run>,
     /// Whether the containers that were there before have been looked for.
     adopted: bool,
-    early_stops: Vec<EarlyStop>,
+    /// The stops that were asked for before it was known which runs there are.
+    early_stops: EarlyStops,
     told: mpsc::UnboundedSender<Told>,
     /// Notified when an instance gets another container, or is forgotten.
     changed: watch::Sender<()>,
@@ -94,7 +92,7 @@ impl Runs {
         Runs {
             known: BTreeMap::new(),
             adopted: false,
-            early_stops: Vec::new(),
+            early_stops: EarlyStops::new(),
             told,
             changed: watch::channel(()).0,
         }
@@ -117,6 +115,7 @@ impl Runs {
             stage: Stage::Starting(None),
             out_of_memory_at: None,
             given_up: CancellationToken::new(),
+            stopping: false,
             ended: CancellationToken::new(),
         };
         let given_up = run.given_up.clone();
@@ -214,11 +213,14 @@ impl Runs {
         let _ = self.told.send(Told::Exited { instance, run, exit });
     }
 
-    /// What there is to do about a stop. A start under way is given up here.
+    /// What there is to do about a stop. A start under way is given up here. The agent asks again
+    /// and again, but a run is stopped by one task only: it does not rest until the run has ended.
     pub(super) fn stop(&mut self, key: &Key, signal: Signal, grace: Duration) -> StopAnswer {
-        match self.known.get(key) {
+        match self.known.get_mut(key) {
             Some(run) => match (&run.stage, &run.container) {
+                (Stage::Running(_), Some(_)) if run.stopping => StopAnswer::WillBe,
                 (Stage::Running(_), Some(container)) => {
+                    run.stopping = true;
                     StopAnswer::Signal { container: container.clone(), ended: run.ended.clone() }
                 }
                 (Stage::Starting(_), _) => {
@@ -229,7 +231,7 @@ impl Runs {
             },
             None if self.adopted => StopAnswer::Unknown,
             None => {
-                self.early_stops.push(EarlyStop { key: key.clone(), signal, grace });
+                self.early_stops.insert(key.clone(), (signal, grace));
                 StopAnswer::WillBe
             }
         }
@@ -307,7 +309,7 @@ impl Runs {
     /// Takes over the containers that were there before: of each instance the newest run, and
     /// the ended one before it for its output. Gives the other containers, to be removed, and
     /// the stops that were asked for meanwhile.
-    pub(super) fn adopt(&mut self, found: Vec<Adopted>) -> (Vec<String>, Vec<EarlyStop>) {
+    pub(super) fn adopt(&mut self, found: Vec<Adopted>) -> (Vec<String>, EarlyStops) {
         let mut newest: BTreeMap<InstanceId, u32> = BTreeMap::new();
         for key in found.iter().map(|adopted| &adopted.key).chain(self.known.keys()) {
             let run = newest.entry(key.instance.clone()).or_default();
@@ -341,6 +343,7 @@ impl Runs {
                 stage,
                 out_of_memory_at: None,
                 given_up: CancellationToken::new(),
+                stopping: false,
                 ended,
             };
             self.known.insert(key, run);
@@ -453,10 +456,25 @@ mod tests {
     }
 
     #[test]
+    fn a_run_is_stopped_once_however_often_that_is_asked() {
+        let (mut runs, _told) = runs();
+        runs.adopt(vec![adopted(1, None)]);
+        let first = runs.stop(&key(1), Signal::Term, Duration::ZERO);
+        assert!(matches!(first, StopAnswer::Signal { .. }), "{first:?}");
+        let again = runs.stop(&key(1), Signal::Term, Duration::ZERO);
+        assert!(matches!(again, StopAnswer::WillBe), "{again:?}");
+        runs.died(&key(1), "c1", 143, Timestamp(5));
+        let answer = runs.stop(&key(1), Signal::Term, Duration::ZERO);
+        assert!(matches!(answer, StopAnswer::Done), "{answer:?}");
+    }
+
+    #[test]
     fn of_what_was_there_the_newest_run_goes_on_and_the_one_before_is_kept() {
         let (mut runs, mut told) = runs();
-        let early = runs.stop(&key(4), Signal::Int, Duration::ZERO);
-        assert!(matches!(early, StopAnswer::WillBe));
+        for _ in 0..2 {
+            let early = runs.stop(&key(4), Signal::Int, Duration::ZERO);
+            assert!(matches!(early, StopAnswer::WillBe));
+        }
         let found = [(1, Some(0)), (2, None), (3, Some(3)), (4, None)];
         let found = found.into_iter().map(|(run, code)| adopted(run, code)).collect();
         let (superfluous, stops) = runs.adopt(found);
