@@ -286,6 +286,8 @@ async fn an_instance_runs_is_started_again_and_stops() {
     server.want(vec![]);
     let dir = agent.path(&id, "");
     eventually("a is forgotten", || (!dir.exists()).then_some(())).await;
+    let logs = dir.ancestors().nth(2).unwrap().join("logs").join(id.slug());
+    eventually("so are its logs", || (!logs.exists()).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -381,6 +383,30 @@ async fn killing_the_agent_disturbs_no_instance() {
     for wanted in &wanted {
         assert_eq!(pids(&path(wanted)).len(), 1, "it was started once");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_could_not_remove_the_next_one_removes() {
+    let (dir, _cleanup) = setup();
+    let server = Server::new().await;
+    let mut agent = Agent::start(&server, &dir, false);
+    let wanted = sleeper("a");
+    let id = wanted.instance.clone();
+    server.want(vec![wanted]);
+    server.until("a runs", &id, |s| s.phase == Phase::Running).await;
+    agent.end().await;
+    let left = ["instances/gone-0.1", "logs/gone-0.1", "logs/gone-1.1"]
+        .map(|path| dir.path().join("agent").join(path));
+    for dir in &left {
+        std::fs::create_dir(dir).unwrap();
+        std::fs::write(dir.join("stdout"), "left").unwrap();
+    }
+    let agent = Agent::start(&server, &dir, false);
+    for dir in &left {
+        eventually("it is removed", || (!dir.exists()).then_some(())).await;
+    }
+    let logs = dir.path().join("agent/logs").join(id.slug());
+    assert!(agent.path(&id, "pids").exists() && logs.join("stdout").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

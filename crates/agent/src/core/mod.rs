@@ -262,6 +262,12 @@ impl Core {
         self.instances.get(instance).map(Instance::driver)
     }
 
+    /// Whether a server has said all that belongs here, and all processes have been looked for:
+    /// what else there is of instances is left over.
+    pub(crate) fn knows_all(&self) -> bool {
+        self.told_whole && self.adopted.contains(&Kind::Process)
+    }
+
     /// The instances on this node as they stand.
     pub fn statuses(&self) -> impl Iterator<Item = (&InstanceId, &Status)> {
         self.instances.iter().map(|(id, instance)| (id, instance.status()))

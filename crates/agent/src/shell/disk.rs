@@ -1,6 +1,7 @@
 //! What the agent keeps on disk: its memory in `agent.json`, a lock so that one agent at a time
 //! uses the directory, and the directories of instances.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use crate::core::Memory;
 
@@ -49,6 +51,7 @@ pub enum Error {
 #[derive(Debug)]
 pub(super) struct Disk {
     dir: PathBuf,
+    removals: TaskTracker,
     _lock: File,
 }
 
@@ -65,7 +68,7 @@ impl Disk {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::InUse { dir }),
             Err(error) => return Err(failed("lock")(error.into())),
         }
-        let disk = Disk { dir, _lock: lock };
+        let disk = Disk { dir, removals: TaskTracker::new(), _lock: lock };
         fs::create_dir_all(disk.instances_dir()).map_err(failed("make directories in"))?;
         Ok(disk)
     }
@@ -101,6 +104,43 @@ impl Disk {
         let id = fs::read_to_string(RANDOM_ID).map_err(|error| failed("find an id for", error))?;
         write(&path, id.as_bytes()).map_err(|error| failed("write", error))?;
         Ok(id.trim().into())
+    }
+
+    /// Removes what an instance leaves, by its slug, beside everything else. What cannot be
+    /// removed now, or is cut short by the agent's own end, is at the next start.
+    pub(super) fn remove(&self, slug: String) {
+        for dir in [self.instances_dir(), self.logs_dir()] {
+            let dir = dir.join(&slug);
+            self.removals.spawn_blocking(move || match fs::remove_dir_all(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!("{} cannot be removed: {error}", dir.display());
+                }
+                _ => {}
+            });
+        }
+    }
+
+    /// Removes what all other instances have left than those of these slugs.
+    pub(super) fn remove_all_but(&self, known: &BTreeSet<String>) {
+        let mut left = BTreeSet::new();
+        for dir in [self.instances_dir(), self.logs_dir()] {
+            match fs::read_dir(&dir) {
+                Ok(entries) => left.extend(
+                    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()),
+                ),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!("{} cannot be read: {error}", dir.display()),
+            }
+        }
+        for slug in left.difference(known) {
+            tracing::info!("removing what is left of {slug}, which nobody knows any more");
+            self.remove(slug.clone());
+        }
+    }
+
+    /// What is being removed.
+    pub(super) fn removals(&self) -> TaskTracker {
+        self.removals.clone()
     }
 
     fn memory_path(&self) -> PathBuf {

@@ -102,8 +102,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
 
     let mut clock = Clock::new();
     let core = Core::new(options.node.clone(), memory, clock.now());
+    let removals = disk.removals();
     let shell = Shell { options, disk, client, drivers, inputs, memories, reconnect, work };
-    let main = Loop { core, clock, shell, wake_at: None, failed_reports: 0 };
+    let main = Loop { core, clock, shell, wake_at: None, failed_reports: 0, is_swept: false };
     let outcome = tokio::select! {
         biased;
         () = main.turn(inbox, shutdown) => Ok(()),
@@ -111,6 +112,8 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     };
     // The loop's side of the channel is gone: this ends once the newest memory is written.
     let _ = remember.await;
+    removals.close();
+    removals.wait().await;
     outcome
 }
 
@@ -147,6 +150,8 @@ struct Loop {
     shell: Shell,
     wake_at: Option<Timestamp>,
     failed_reports: u32,
+    /// What earlier agents could not remove is being removed.
+    is_swept: bool,
 }
 
 /// What performs effects.
@@ -230,6 +235,11 @@ impl Loop {
                 effect => self.shell.perform(effect),
             }
         }
+        if !self.is_swept && self.core.knows_all() {
+            self.is_swept = true;
+            let known = self.core.statuses().map(|(instance, _)| instance.slug());
+            self.shell.disk.remove_all_but(&known.collect());
+        }
     }
 }
 
@@ -296,14 +306,7 @@ impl Shell {
         if let Some(driver) = self.drivers.get(driver) {
             driver.forget(instance);
         }
-        for dir in [self.dir(instance), self.disk.logs_dir().join(instance.slug())] {
-            tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&dir) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!("{} cannot be removed: {error}", dir.display());
-                }
-                _ => {}
-            });
-        }
+        self.disk.remove(instance.slug());
     }
 
     fn launch(&self, seed: Seed) -> Launch {
