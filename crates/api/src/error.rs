@@ -68,6 +68,12 @@ impl ErrorBody {
     }
 }
 
+/// An error with its causes, in one line.
+pub fn in_full(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(|error| error.to_string()).collect::<Vec<_>>().join(": ")
+}
+
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Detail {
@@ -85,4 +91,15 @@ pub struct Detail {
     pub key: Option<String>,
     /// What is wrong and what would be right.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_error_is_told_with_its_causes() {
+        let source = std::io::Error::other("connection refused").into();
+        let error = crate::Error::Unreachable { url: "http://10.0.0.1:4040".into(), source };
+        let told = super::in_full(&error);
+        assert_eq!(told, "no answer from http://10.0.0.1:4040: connection refused");
+    }
 }

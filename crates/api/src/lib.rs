@@ -22,6 +22,6 @@ pub use document::{
     RevisionView, RolloutRequest, ScaleRequest, ServiceState, ServiceView, Source, UndoRequest,
     WaitView, Wave,
 };
-pub use error::{Detail, ErrorBody, ErrorCode};
+pub use error::{Detail, ErrorBody, ErrorCode, in_full};
 pub use serve::serve;
 pub use state::{ClusterState, ObservedState};

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use api::in_full;
 use model::Millis;
 use store::{Embedded, Store};
 use tokio::net::TcpListener;
@@ -30,7 +31,7 @@ use crate::clock::now;
 use crate::control::Core;
 use crate::marathon::feed::Feed;
 use crate::marathon::teller;
-use crate::shell::{STOP_GRACE, Shell, in_full};
+use crate::shell::{STOP_GRACE, Shell};
 
 pub use marathon::app::Apps;
 pub use persist::Error as PersistError;

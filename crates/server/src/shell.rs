@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use api::in_full;
 use arc_swap::ArcSwap;
 use model::{Command, NodeId, RouteTable, Timestamp};
 use store::Store;
@@ -351,18 +352,6 @@ fn stored_event(stored: Result<store::TxnResult, store::Error>) -> Result<Event,
             Ok(Event::StoreFailed { message })
         }
     }
-}
-
-/// An error with its causes.
-pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        message.push_str(": ");
-        message.push_str(&error.to_string());
-        cause = error.source();
-    }
-    message
 }
 
 fn commit(

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Assignments, Client, Report, ReportReply, path};
+use api::{Assignments, Client, Report, ReportReply, in_full, path};
 use futures_util::FutureExt as _;
 use model::Registration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -64,12 +64,12 @@ async fn connection(
 ) -> Ended {
     let current = registration.borrow_and_update().clone();
     if let Err(error) = client.post::<serde_json::Value>(path::REGISTER, &current).await {
-        return Ended::NotReached(explain(&error));
+        return Ended::NotReached(in_full(&error));
     }
     let stream = path::with(path::NODE_ASSIGNMENTS, current.node.as_str());
     let mut lines = match client.follow(&stream).await {
         Ok(lines) => lines,
-        Err(error) => return Ended::NotReached(explain(&error)),
+        Err(error) => return Ended::NotReached(in_full(&error)),
     };
     tracing::info!("connected to {}", client.url());
     // A doubt from before says nothing about the stream that begins now.
@@ -83,7 +83,7 @@ async fn connection(
             () = changed(registration) => {
                 let current = registration.borrow_and_update().clone();
                 if let Err(error) = client.post::<serde_json::Value>(path::REGISTER, &current).await {
-                    break explain(&error);
+                    break in_full(&error);
                 }
                 continue;
             }
@@ -94,7 +94,7 @@ async fn connection(
                 let _ = events.send(Input::Event(Event::Assignments(assignments)));
             }
             Ok(None) => break "the server has ended the stream of assignments".into(),
-            Err(error) => break explain(&error),
+            Err(error) => break in_full(&error),
         }
     };
     if reached { Ended::Reached(error) } else { Ended::NotReached(error) }
@@ -116,22 +116,11 @@ pub(super) async fn report(client: Client, report: Report) -> Event {
     match sent.await {
         Ok(Ok(reply)) => Event::ReportSent { number, tell_all: reply.tell_all },
         Ok(Err(error)) => {
-            tracing::debug!("a report was not delivered: {}", explain(&error));
+            tracing::debug!("a report was not delivered: {}", in_full(&error));
             Event::ReportFailed { number }
         }
         Err(_) => Event::ReportFailed { number },
     }
-}
-
-/// An error with its causes.
-pub(super) fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

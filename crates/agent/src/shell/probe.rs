@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::in_full;
 use bytes::Bytes;
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Empty};
@@ -103,15 +104,7 @@ async fn get(launch: &Launch, address: &str, probe: &HttpProbe) -> Result<(), Ou
         Ok(peer) => endpoint(address, peer.port()),
         Err(_) => address.to_string(),
     };
-    let broken = |error: hyper::Error| {
-        let mut causes: Vec<String> = vec![error.to_string()];
-        let mut cause: &dyn std::error::Error = &error;
-        while let Some(source) = cause.source() {
-            causes.push(source.to_string());
-            cause = source;
-        }
-        Outcome::Fail(causes.join(": "))
-    };
+    let broken = |error: hyper::Error| Outcome::Fail(in_full(&error));
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let request = Request::get(path)

@@ -19,13 +19,7 @@ pub(crate) fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
     match keeper::run(&args) {
         Ok(()) => Exit::Ok.into(),
         Err(error) => {
-            let mut text = error.to_string();
-            let mut cause = std::error::Error::source(&error);
-            while let Some(error) = cause {
-                text.push_str(&format!(": {error}"));
-                cause = error.source();
-            }
-            eprintln!("{text}");
+            eprintln!("{}", api::in_full(&error));
             Exit::Failure.into()
         }
     }

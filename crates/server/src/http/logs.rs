@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::{Client, ErrorCode, LOG_OFFSET, LOG_SIZE, LogPartQuery, LogQuery};
+use api::{Client, ErrorCode, LOG_OFFSET, LOG_SIZE, LogPartQuery, LogQuery, in_full};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -15,7 +15,6 @@ use model::{InstanceId, endpoint};
 
 use super::Server;
 use super::answer::{Bad, Query};
-use crate::shell::in_full;
 
 /// Clients of the agents' APIs, by address.
 #[derive(Clone, Default)]

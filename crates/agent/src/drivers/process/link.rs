@@ -82,7 +82,7 @@ impl Link {
                     }
                 }
                 Err(error) => {
-                    let message = explain(&error);
+                    let message = api::in_full(&error);
                     tracing::error!("{message}");
                     retry = (retry * 2).clamp(Duration::from_millis(50), RETRY_MAX);
                     if self.refuse_for(retry, &message, &mut asks).await.is_none() {
@@ -322,12 +322,5 @@ async fn held(connection: &mut Connection) -> Result<Vec<Found>, Error> {
             Ok(Tell::AllHeld) => return Ok(all),
             Ok(_) | Err(_) => {}
         }
-    }
-}
-
-fn explain(error: &Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use api::in_full;
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -15,7 +16,7 @@ use super::super::Server;
 use super::BODY_MAX;
 use crate::control::Trouble;
 use crate::marathon::name;
-use crate::shell::{Failure, in_full};
+use crate::shell::Failure;
 
 /// A request: its parts taken in, none of them judged.
 pub(super) struct Ask {
