@@ -14,7 +14,7 @@ use api::LogStream;
 use futures_util::StreamExt;
 use model::{CommandLine, Exit, InstanceId, Signal, Spec};
 use muster_agent::drivers::process::{Processes, Settings};
-use muster_agent::drivers::{CommandOutcome, Driver, Found, Launch, OutputQuery, Told};
+use muster_agent::drivers::{CommandOutcome, Driver, Found, Launch, OutputQuery, PartQuery, Told};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -429,6 +429,40 @@ async fn logs_are_cut_and_followed_over_the_cut() {
     let copies = || std::fs::read_dir(&dir).unwrap().count() - 2;
     eventually("the file was cut", || (copies() > 0).then_some(())).await;
     assert_eq!(node.output("a", Some(2)).await, "line 399\nline 400\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_is_kept_small_and_its_places_only_grow() {
+    const MAX: u64 = 1 << 20;
+    let mut node = Node::with(|settings| settings.log_bytes_max = MAX);
+    node.adopt().await;
+    node.start("a", 1, "timeout 1.5 yes; echo the end");
+    node.started().await;
+    let dir = node.settings.logs_dir.join(id("a").slug());
+    let copies = || {
+        let files = std::fs::read_dir(&dir).unwrap().flatten();
+        let copies = files.filter(|file| file.file_name() != "stdout");
+        copies.filter_map(|file| Some(file.metadata().ok()?.len())).sum::<u64>()
+    };
+    let part = |offset, length| {
+        let query = PartQuery { stream: LogStream::Stdout, offset, length };
+        node.driver().part(&id("a"), query)
+    };
+    let mut size = 0;
+    while !part(size, 100).await.unwrap().bytes.ends_with(b"the end\n") {
+        let before = size;
+        size = part(0, 0).await.unwrap().size.max(10) - 10;
+        assert!(size >= before, "{size} after {before}");
+        // What is being copied, and two copies of at most twice as much as may be kept.
+        assert!(copies() <= 6 * MAX, "{}", copies());
+    }
+    eventually("it is cut", || {
+        (std::fs::metadata(dir.join("stdout")).unwrap().len() <= MAX).then_some(())
+    })
+    .await;
+    let end = part(size, 100).await.unwrap();
+    assert!(end.bytes.ends_with(b"the end\n") && end.size > 10 * MAX, "{}", end.size);
+    println!("{} MiB were written, {} are kept", end.size >> 20, copies() >> 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,9 +4,9 @@
 //! which it begins, `stdout.1048576`, and the file itself begins where the last copy ends: a place
 //! in a stream is the same for as long as the instance lives, whatever is no longer kept.
 //!
-//! A log never fills a disk for good. No more is copied than may be kept; what cannot be copied,
-//! because the disk is full or the writer is faster, is gone, and an empty copy says where the
-//! stream goes on. What is written in the moment between the last look at the length and the cut
+//! A log never fills a disk for good. No more is copied than may be kept, and as much again if it
+//! is written meanwhile; what cannot be copied, because the disk is full or the writer is faster,
+//! is gone, and an empty copy says where the stream goes on. What is written in the moment between the last look at the length and the cut
 //! is lost and not counted.
 //!
 //! A copy is named `stdout.1048576.new` until the file is cut. Of an agent that is killed in
