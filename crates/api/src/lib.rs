@@ -6,6 +6,7 @@
 //! typed client for all of it. Every answer that is not 2xx carries an [`ErrorBody`].
 
 mod client;
+mod clock;
 mod daemon;
 mod document;
 mod error;
@@ -15,6 +16,7 @@ mod socket;
 mod state;
 
 pub use client::{Client, Error, Lines, SIGN_OF_LIFE};
+pub use clock::now;
 pub use daemon::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
 pub use document::{
     ApplyReply, ApplyRequest, DeploymentView, EventView, GatewayView, Health, InstanceView,

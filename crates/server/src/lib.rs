@@ -5,8 +5,8 @@
 //! the store. One request's way: `http` -> [`shell::Handle`] -> `control` (apply, plan) -> store
 //! (one fsync) -> answer, assignments, routes.
 
+pub mod absence;
 pub mod assigned;
-pub mod clock;
 pub mod control;
 mod event_log;
 mod http;
@@ -20,14 +20,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use api::in_full;
+use api::{in_full, now};
 use model::Millis;
 use store::{Embedded, Store};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::clock::now;
 use crate::control::Core;
 use crate::marathon::feed::Feed;
 use crate::marathon::teller;

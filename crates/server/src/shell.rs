@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::in_full;
+use api::{in_full, now};
 use arc_swap::ArcSwap;
 use model::{Command, NodeId, RouteTable, Timestamp};
 use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clock::{Absence, now};
+use crate::absence::Absence;
 use crate::control::{Answer, Core, EVENTS_KEPT, Effect, Event, Snapshot, Ticket, Trouble};
 use crate::event_log::EventLog;
 use crate::marathon::event::Rendered;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use api::EventView;
 use model::{Command, NodeId, RouteTable, Timestamp};
+use server::absence::Absence;
 use server::assigned;
-use server::clock::Absence;
 use server::control::{self, Answer, Core, Effect, Event, Snapshot, Ticket};
 use server::{Apps, persist};
 use store::Txn;

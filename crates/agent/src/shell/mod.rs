@@ -3,7 +3,6 @@
 //! One loop owns the core. Everything that takes time (the server, drivers, probes, the disk) is
 //! done beside it and comes back as an [`Input`], so nothing slow ever holds up an instance.
 
-mod clock;
 mod disk;
 mod drivers;
 mod link;
@@ -15,14 +14,13 @@ mod probe;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api::Client;
+use api::{Client, now};
 use model::{AgentRegistration, InstanceId, Registration, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::clock::Clock;
 use self::disk::Disk;
 pub use self::disk::Error as DiskError;
 use self::drivers::Drivers;
@@ -100,11 +98,10 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         follow.await;
     });
 
-    let mut clock = Clock::new();
-    let core = Core::new(options.node.clone(), memory, clock.now());
+    let core = Core::new(options.node.clone(), memory, now());
     let removals = disk.removals();
     let shell = Shell { options, disk, client, drivers, inputs, memories, reconnect, work };
-    let main = Loop { core, clock, shell, wake_at: None, failed_reports: 0, is_swept: false };
+    let main = Loop { core, shell, wake_at: None, failed_reports: 0, is_swept: false };
     let outcome = tokio::select! {
         biased;
         () = main.turn(inbox, shutdown) => Ok(()),
@@ -143,10 +140,9 @@ fn registration(options: &Options, id: String, port: u16) -> Registration {
     }
 }
 
-/// The core, its clock, and what performs its effects.
+/// The core, and what performs its effects.
 struct Loop {
     core: Core,
-    clock: Clock,
     shell: Shell,
     wake_at: Option<Timestamp>,
     failed_reports: u32,
@@ -175,7 +171,7 @@ impl Loop {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut give_up = None;
         loop {
-            let span = self.wake_at.map(|at| Duration::from_millis(at.since(self.clock.now()).0));
+            let span = self.wake_at.map(|at| Duration::from_millis(at.since(now()).0));
             let input = tokio::select! {
                 biased;
                 () = &mut shutdown, if give_up.is_none() => {
@@ -228,7 +224,7 @@ impl Loop {
             _ => {}
         }
         trace("event", event.brief());
-        for effect in self.core.handle(event, self.clock.now()) {
+        for effect in self.core.handle(event, now()) {
             trace("effect", effect.brief());
             match effect {
                 Effect::WakeAt(at) => self.wake_at = Some(at),

@@ -1,6 +1,6 @@
 //! Documents in: read, checked, and carried out or played through.
 
-use api::{ApplyReply, ApplyRequest, Detail, ErrorBody, ErrorCode, Wave};
+use api::{ApplyReply, ApplyRequest, Detail, ErrorBody, ErrorCode, Wave, now};
 use axum::Json;
 use axum::extract::State;
 use formats::{Fault, Located};
@@ -8,7 +8,6 @@ use model::{Applied, Command, Refusal};
 
 use super::Server;
 use super::answer::{Bad, Body};
-use crate::clock::now;
 use crate::control::{Snapshot, Trouble};
 use crate::marathon::file;
 use crate::shell::Failure;

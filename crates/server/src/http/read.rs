@@ -1,6 +1,8 @@
 //! What is asked and changes nothing.
 
-use api::{ClusterState, DeploymentView, GatewayView, Health, InstanceView, NodeView, ServiceView};
+use api::{
+    ClusterState, DeploymentView, GatewayView, Health, InstanceView, NodeView, ServiceView, now,
+};
 use axum::Json;
 use axum::extract::State;
 use model::ServiceId;
@@ -8,7 +10,6 @@ use serde::Deserialize;
 
 use super::Server;
 use super::answer::{Bad, Named, Query};
-use crate::clock::now;
 use crate::view;
 
 pub(super) async fn health() -> Json<Health> {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use api::now;
 use axum::http::StatusCode;
 use formats::marathon::App;
 use model::{
@@ -14,7 +15,6 @@ use model::{
 use serde_json::json;
 
 use super::reply::{Ask, Reply};
-use crate::clock::now;
 use crate::control::{Snapshot, Trouble};
 use crate::marathon::app::Apps;
 use crate::marathon::event::Event;

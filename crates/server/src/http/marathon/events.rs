@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use api::now;
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
@@ -14,7 +15,6 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::super::Server;
 use super::reply::{Ask, Reply};
-use crate::clock::now;
 use crate::event_log::Numbered as _;
 use crate::marathon::event::{Event, ON_REQUEST, Rendered};
 

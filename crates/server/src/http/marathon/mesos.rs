@@ -1,13 +1,12 @@
 //! The part of Mesos that the command line of DC/OS looks at: nodes, tasks, and their output.
 
-use api::LogPartQuery;
+use api::{LogPartQuery, now};
 use axum::http::StatusCode;
 use model::NodeId;
 use serde_json::json;
 
 use super::super::logs;
 use super::reply::{Ask, Reply};
-use crate::clock::now;
 use crate::marathon::history;
 use crate::marathon::mesos::{self, Mesos};
 

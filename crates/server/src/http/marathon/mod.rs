@@ -17,6 +17,7 @@ mod tasks;
 
 use std::collections::BTreeMap;
 
+use api::now;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -25,7 +26,6 @@ use model::Timestamp;
 use serde_json::json;
 
 use super::Server;
-use crate::clock::now;
 use crate::marathon::app::Look;
 use crate::marathon::failure;
 use reply::{Ask, Reply};
