@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{ErrorBody, ErrorCode};
+use crate::error::ErrorBody;
 use crate::socket;
 
 /// Why a request has no good answer.
@@ -47,6 +47,14 @@ pub enum Error {
     /// The server answered that it cannot.
     #[error("{}", .0.message)]
     Refused(ErrorBody),
+    /// What answered is something else.
+    #[error("what answers at {url} is not a Muster server")]
+    Stranger {
+        /// The address.
+        url: String,
+        /// How it answered.
+        status: u16,
+    },
     /// The answer is not what this version understands.
     #[error("{url} answered what this version of muster does not understand")]
     Answer {
@@ -155,15 +163,20 @@ impl Client {
         }
         let status = response.status();
         let body = self.collect(response.into_body()).await?;
-        Err(Error::Refused(serde_json::from_slice(&body).unwrap_or_else(|_| {
-            let text = String::from_utf8_lossy(&body);
-            ErrorBody::new(ErrorCode::Internal, format!("{status} {}", text.trim()))
-        })))
+        Err(match serde_json::from_slice::<ErrorBody>(&body) {
+            Ok(body) => Error::Refused(body),
+            // Every refusal of a server is such a body.
+            Err(_) => Error::Stranger { url: self.base.clone(), status: status.as_u16() },
+        })
     }
 
     async fn whole<T: DeserializeOwned>(&self, response: Response<Incoming>) -> Result<T, Error> {
+        let status = response.status().as_u16();
         let body = self.collect(response.into_body()).await?;
-        serde_json::from_slice(&body).map_err(|source| self.answer(source))
+        serde_json::from_slice(&body).map_err(|source| match source.is_syntax() {
+            true => Error::Stranger { url: self.base.clone(), status },
+            false => self.answer(source),
+        })
     }
 
     async fn collect(&self, mut body: Incoming) -> Result<BytesMut, Error> {
@@ -298,6 +311,18 @@ mod tests {
         let whole = client.whole::<serde_json::Value>(response);
         let ended = tokio::time::timeout(ANSWER_MAX * 2, whole).await;
         assert!(matches!(ended.expect("it is not waited for"), Err(Error::Late { .. })));
+    }
+
+    #[tokio::test]
+    async fn what_does_not_answer_as_a_server_is_a_stranger() {
+        let page = "<html>";
+        for answer in ["404 Not Found", "405 Method Not Allowed", "200 OK"] {
+            let length = page.len();
+            let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: {length}\r\n\r\n{page}");
+            let ask = async |client: Client| client.get::<serde_json::Value>("/").await;
+            let (answered, _socket) = asked(&answer, ask).await;
+            assert!(matches!(answered, Err(Error::Stranger { .. })), "{answered:?}");
+        }
     }
 
     #[tokio::test]

@@ -5,10 +5,9 @@ use std::fmt;
 use std::io;
 
 use api::{Detail, ErrorBody, ErrorCode, Source};
-use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceSpan,
-};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan};
 
+use super::excerpt::Excerpt;
 use crate::exit::Exit;
 
 /// Why a verb did not do what it was asked for.
@@ -92,45 +91,33 @@ impl Failure {
             // Rendering fails only if the writer does, and a `String` does not.
             let _ = handler.render_report(&mut text, spot);
         };
-        let (located, plain): (Vec<_>, Vec<_>) =
-            self.details.iter().partition(|detail| self.source_of(detail).is_some());
         let mut causes = self.causes.clone();
-        causes.extend(plain.into_iter().map(unlocated));
-        if located.is_empty() {
+        let mut located = Vec::new();
+        for detail in &self.details {
+            match self.excerpt_of(detail) {
+                Some(excerpt) => located.push((detail, excerpt)),
+                None => causes.push(unlocated(detail)),
+            }
+        }
+        let Some(last) = located.len().checked_sub(1) else {
             show(&Spot::head(&self.message, causes, self.hint.clone()));
             return text;
-        }
+        };
         show(&Spot::head(&self.message, causes, None));
-        let last = located.len() - 1;
-        for (index, detail) in located.into_iter().enumerate() {
+        for (index, (detail, excerpt)) in located.into_iter().enumerate() {
             let hint = self.hint.clone().filter(|_| index == last);
-            if let Some((source, at)) = self.source_of(detail) {
-                show(&Spot::located(detail, source, at, hint));
-            }
+            show(&Spot::located(detail, excerpt, hint));
         }
         text
     }
 
-    fn source_of(&self, detail: &Detail) -> Option<(&Source, SourceSpan)> {
+    fn excerpt_of(&self, detail: &Detail) -> Option<Excerpt> {
         let name = detail.source.as_deref();
         let only = self.sources.first().filter(|_| self.sources.len() == 1 && name.is_none());
         let source =
             only.or_else(|| self.sources.iter().find(|s| Some(s.name.as_str()) == name))?;
-        Some((source, token(&source.text, detail.line?, detail.column.unwrap_or(1))?))
+        Excerpt::around(source, detail.line?, detail.column.unwrap_or(1))
     }
-}
-
-/// The token at a line and column (in characters), both from 1.
-fn token(text: &str, line: usize, column: usize) -> Option<SourceSpan> {
-    let before: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
-    let this = text.get(before..)?.lines().next().unwrap_or("");
-    let skipped: usize = this.chars().take(column.saturating_sub(1)).map(char::len_utf8).sum();
-    let rest = &this[skipped..];
-    let end = rest.find(|c: char| c.is_whitespace() || ":,{}[]\"".contains(c));
-    let len = end.unwrap_or(rest.len()).max(usize::from(!rest.is_empty()));
-    // A boundary inside a character would not be drawn.
-    let len = (len..=rest.len()).find(|len| rest.is_char_boundary(*len)).unwrap_or(rest.len());
-    Some((before + skipped, len).into())
 }
 
 /// A detail whose text is not at hand, in one line.
@@ -151,7 +138,16 @@ impl From<api::Error> for Failure {
             "start one with `muster dev`, or name another with --server or MUSTER_SERVER";
         let message = error.to_string();
         match error {
-            api::Error::Address { .. } => Failure::new(Exit::Usage, message),
+            api::Error::Address { url } => {
+                let failure = Failure::new(Exit::Usage, message);
+                match url.starts_with("https:") {
+                    true => failure.hint("TLS is not supported: use http://"),
+                    false => failure,
+                }
+            }
+            api::Error::Stranger { status, .. } => Failure::new(Exit::Unreachable, message)
+                .because_of(format!("it answered with status {status} and no words of ours"))
+                .hint(HINT),
             api::Error::Unreachable { source, .. } => {
                 Failure::new(Exit::Unreachable, message).because(source.as_ref()).hint(HINT)
             }
@@ -169,13 +165,23 @@ impl From<api::Error> for Failure {
 impl From<ErrorBody> for Failure {
     fn from(body: ErrorBody) -> Failure {
         let exit = match body.code {
+            // A server that does not know the path is not asked at its root.
+            ErrorCode::NotFound if body.message.starts_with("there is nothing at /") => {
+                Exit::Unreachable
+            }
             ErrorCode::Invalid | ErrorCode::TooLarge => Exit::Documents,
             ErrorCode::NotFound => Exit::NotFound,
             _ => Exit::Failure,
         };
         let mut failure = Failure::new(exit, body.message).with_details(body.details);
         failure.hint = body.hint.map(String::into_boxed_str);
-        failure
+        match exit {
+            Exit::Unreachable => failure.hint(
+                "no server of this version answers there: give its address without a path, such \
+                 as http://127.0.0.1:4040",
+            ),
+            _ => failure,
+        }
     }
 }
 
@@ -196,7 +202,7 @@ struct Spot {
     message: String,
     cause: Option<Box<Cause>>,
     hint: Option<Box<str>>,
-    source: Option<NamedSource<String>>,
+    excerpt: Option<Excerpt>,
     label: Option<LabeledSpan>,
 }
 
@@ -206,16 +212,15 @@ impl Spot {
             .into_iter()
             .rev()
             .fold(None, |next, message| Some(Box::new(Cause { message, next })));
-        Spot { message: message.into(), cause, hint, source: None, label: None }
+        Spot { message: message.into(), cause, hint, excerpt: None, label: None }
     }
 
-    fn located(detail: &Detail, source: &Source, at: SourceSpan, hint: Option<Box<str>>) -> Spot {
+    fn located(detail: &Detail, excerpt: Excerpt, hint: Option<Box<str>>) -> Spot {
         // A path of keys tells where the line is; a single key is the line.
         let key = detail.key.clone().filter(|key| key.contains('.'));
-        let label = LabeledSpan::new_primary_with_span(key, at);
-        let source = NamedSource::new(&source.name, source.text.clone());
-        let (source, label) = (Some(source), Some(label));
-        Spot { message: detail.message.clone(), cause: None, hint, source, label }
+        let label = Some(LabeledSpan::new_primary_with_span(key, excerpt.token));
+        let message = detail.message.clone();
+        Spot { message, cause: None, hint, excerpt: Some(excerpt), label }
     }
 }
 
@@ -237,7 +242,7 @@ impl Diagnostic for Spot {
     }
 
     fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        self.source.as_ref().map(|source| source as &dyn miette::SourceCode)
+        self.excerpt.as_ref().map(|excerpt| excerpt as &dyn miette::SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
@@ -307,6 +312,34 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_far_along_an_endless_line_is_shown_with_what_is_around_it() {
+        let command = "y".repeat(3_000_000);
+        let text = format!("service: /a\nprocess: {{command: \"{command}\", typo: 1}}\n");
+        let failure = Failure::new(Exit::Documents, "the documents cannot be applied")
+            .with_sources(&[source(&text)])
+            .with_details(vec![detail(2, 3_000_024, "process.typo", "unknown key `typo`")]);
+        insta::assert_snapshot!(failure.render(false, 80), @r#"
+         × the documents cannot be applied
+         × unknown key `typo`
+          ╭─[web.yaml:2:3000024]
+        1 │ service: /a
+        2 │ …yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy", typo: 1}
+          ·                                                              ──┬─
+          ·                                                                ╰── process.typo
+          ╰────
+        "#);
+    }
+
+    #[test]
+    fn an_endless_line_is_not_printed_back() {
+        let failure = Failure::new(Exit::Documents, "too large")
+            .with_sources(&[source(&"é".repeat(1_000_000))])
+            .with_details(vec![detail(1, 1, "", "the source has 2000000 bytes")]);
+        let shown = failure.render(false, 80);
+        assert!(shown.len() < 2000 && shown.contains("ééé…"), "{shown}");
+    }
+
+    #[test]
     fn details_without_their_text_are_still_told() {
         let failure = Failure::new(Exit::Documents, "the documents cannot be applied")
             .with_details(vec![detail(7, 3, "env", "expected a map")]);
@@ -328,6 +361,20 @@ mod tests {
         help: start one with `muster dev`, or name another with --server or
               MUSTER_SERVER
         ");
+    }
+
+    #[test]
+    fn what_is_no_server_is_told_so() {
+        let url = || "http://127.0.0.1:80".to_string();
+        let stranger = Failure::from(api::Error::Stranger { url: url(), status: 404 });
+        assert_eq!(stranger.exit, Exit::Unreachable);
+        assert!(stranger.render(false, 200).contains("is not a Muster server"));
+        let nothing = ErrorBody::new(ErrorCode::NotFound, "there is nothing at /foo/v1/services");
+        let nothing = Failure::from(nothing);
+        assert_eq!(nothing.exit, Exit::Unreachable);
+        assert!(nothing.render(false, 200).contains("without a path"));
+        let encrypted = api::Error::Address { url: "https://muster:4040".into() };
+        assert!(Failure::from(encrypted).render(false, 200).contains("TLS is not supported"));
     }
 
     #[test]

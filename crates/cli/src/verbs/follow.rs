@@ -119,7 +119,9 @@ pub(crate) fn is_passing(error: &api::Error) -> bool {
     match error {
         api::Error::Unreachable { .. } | api::Error::Late { .. } => true,
         api::Error::Refused(body) => body.code == ErrorCode::Unavailable,
-        api::Error::Address { .. } | api::Error::Answer { .. } => false,
+        api::Error::Address { .. } | api::Error::Stranger { .. } | api::Error::Answer { .. } => {
+            false
+        }
     }
 }
 
