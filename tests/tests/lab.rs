@@ -76,7 +76,7 @@ fn upgraded(name: &str) -> Result<Course> {
     let ours = |event: &&Value| event["service"] == id;
     let events: Vec<Value> =
         events.as_array().unwrap().iter().filter(later).filter(ours).cloned().collect();
-    cluster.ok(&["rm", id, "--wait"])?;
+    cluster.ok(&["rm", id, "gateway/lab", "--wait"])?;
     Ok(course(&events))
 }
 

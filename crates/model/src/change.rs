@@ -14,6 +14,7 @@ use crate::group::Group;
 use crate::id::{DeploymentId, InstanceId, RevisionNumber, ServiceId};
 use crate::object::Key;
 use crate::problem::Problem;
+use crate::routed::still_routed;
 use crate::service::{Goal, Leave, Revision, Service, Source};
 use crate::spec::{INSTANCES_MAX, Spec};
 use crate::state::State;
@@ -108,6 +109,9 @@ impl State {
         let instances = target.spec.instances;
         let earlier = Arc::clone(earlier);
         let spec = Spec { instances, ..Spec::clone(&earlier.spec) };
+        if let Some(lost) = self.routes_lost(&id, self.wanted(&id), Some(&spec)).next() {
+            return Err(Refusal::Conflict { message: still_routed(lost) });
+        }
         self.deploy_one("undo", id, To::Earlier(Arc::new(spec), earlier), at)
     }
 
@@ -119,6 +123,11 @@ impl State {
             if let Some(id) = service.spec().depends_on.iter().find(|id| going.contains(id)) {
                 let message = still_needed(&service.id, id);
                 return Err(Refusal::Conflict { message });
+            }
+        }
+        for id in &ids {
+            if let Some(lost) = self.routes_lost(id, self.wanted(id), None).next() {
+                return Err(Refusal::Conflict { message: still_routed(lost) });
             }
         }
         let mut applied = Applied::default();
@@ -222,7 +231,10 @@ impl State {
         let deployment = DeploymentId(self.meta.deployments + 1);
         let mut moves = Vec::new();
         for (id, to) in changes {
+            let before = self.service(&id).filter(|service| !service.removing).map(Arc::clone);
             if let Some(moving) = self.turn(&id, to, deployment, at, applied) {
+                let before = before.as_ref().map(|service| service.spec().as_ref());
+                self.tell_routes_lost(&id, before, at, applied);
                 moves.push(moving);
             }
         }
@@ -419,6 +431,17 @@ impl State {
                 Document::Service(spec) | Document::Foreign(spec, _) => {
                     for id in spec.depends_on.iter().filter(|id| !specs.contains_key(id)) {
                         problems.push((i, Problem::new("depends_on", missing(id))));
+                    }
+                    // Another system's document goes through: it knows of no gateways.
+                    if matches!(document, Document::Service(_)) {
+                        let id = &spec.service;
+                        let mut lost = self.routes_lost(id, self.wanted(id), Some(spec));
+                        let described = |gateway: &Gateway| {
+                            seen.contains_key(&("gateway", gateway.gateway.as_str()))
+                        };
+                        if let Some(lost) = lost.find(|(gateway, _)| !described(gateway)) {
+                            problems.push((i, Problem::new("ports", still_routed(lost))));
+                        }
                     }
                 }
                 Document::Gateway(gateway) => {

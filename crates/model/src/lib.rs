@@ -24,6 +24,7 @@ mod observed;
 mod problem;
 mod reason;
 mod roster;
+mod routed;
 mod service;
 mod spec;
 mod state;

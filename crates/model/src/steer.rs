@@ -117,11 +117,15 @@ impl State {
                     m.state = MoveState::Moving;
                     m.ready = 0;
                     m.progressed_at = Some(at);
+                    let before = self.service(&m.service).map(Arc::clone);
+                    let before = before.as_ref().filter(|service| !service.removing);
                     let service = self.service_mut(&m.service)?;
                     service.target = target;
                     service.removing = false;
                     service.deployment = Some(id);
                     service.slots.iter_mut().for_each(|slot| slot.failures = 0);
+                    let before = before.map(|service| service.spec().as_ref());
+                    self.tell_routes_lost(&m.service, before, at, &mut applied);
                 }
                 // A service that is new has nothing to go back to and stays.
                 None if m.state == MoveState::Moving => {

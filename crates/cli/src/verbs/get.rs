@@ -117,12 +117,38 @@ async fn services(client: &Client, name: Option<&str>) -> Result<Vec<ServiceView
 pub(crate) async fn service(client: &Client, id: &ServiceId) -> Result<ServiceView, Failure> {
     let found: Result<ServiceView, api::Error> =
         client.get(&path::with(path::SERVICE, id.as_str())).await;
-    found.map_err(|error| match error {
-        api::Error::Refused(body) if body.code == ErrorCode::NotFound && body.hint.is_none() => {
-            Failure::from(body).hint("`muster get services` lists what there is")
+    match found {
+        Ok(found) => Ok(found),
+        Err(api::Error::Refused(body))
+            if body.code == ErrorCode::NotFound && body.hint.is_none() =>
+        {
+            let failure = Failure::from(body).hint("`muster get services` lists what there is");
+            Err(or_group(client, id, failure).await)
         }
-        error => error.into(),
-    })
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// That there is no such service; if it is a group of services, that it is one.
+pub(crate) async fn or_group(client: &Client, id: &ServiceId, failure: Failure) -> Failure {
+    if failure.exit != Exit::NotFound {
+        return failure;
+    }
+    match services(client, Some(id.as_str())).await {
+        Ok(found) => is_group(id, &found).unwrap_or(failure),
+        Err(_) => failure,
+    }
+}
+
+fn is_group(id: &ServiceId, found: &[ServiceView]) -> Option<Failure> {
+    const NAMED: usize = 5;
+    let mut names: Vec<_> = found.iter().take(NAMED).map(|view| view.service.to_string()).collect();
+    if found.len() > NAMED {
+        names.push(format!("and {} more", found.len() - NAMED));
+    }
+    let message = format!("{id} is no service but a group of services: {}", names.join(", "));
+    let hint = format!("name one of them; `muster get services {id}` lists them");
+    (!found.is_empty()).then(|| Failure::new(Exit::NotFound, message).hint(hint))
 }
 
 async fn instances(client: &Client, name: Option<&str>) -> Result<Vec<InstanceView>, Failure> {
@@ -142,7 +168,11 @@ pub(crate) async fn instances_of(
     client: &Client,
     service: &ServiceId,
 ) -> Result<Vec<InstanceView>, Failure> {
-    Ok(client.get(&path::query(path::INSTANCES, [("service", service.to_string())])).await?)
+    let path = path::query(path::INSTANCES, [("service", service.to_string())]);
+    match client.get(&path).await {
+        Ok(found) => Ok(found),
+        Err(error) => Err(or_group(client, service, Failure::from(error)).await),
+    }
 }
 
 /// One instance, if there is such a one.

@@ -6,7 +6,7 @@ use api::{ApplyReply, path};
 use model::{GatewayId, ServiceId};
 
 use super::follow::Wait;
-use super::{Session, outcome};
+use super::{Session, get, outcome};
 use crate::exit::Exit;
 use crate::output::Failure;
 
@@ -49,9 +49,12 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
     let mut all = ApplyReply { changes: vec![], deployment: None, waves: vec![], waits: vec![] };
     let mut deployments = Vec::new();
     let mut failed = None;
-    for name in &args.names {
-        let reply = match name {
-            Name::Service(id) => outcome::delete(session, path::SERVICE, id.as_str()).await,
+    for name in in_order(args.names) {
+        let reply = match &name {
+            Name::Service(id) => match outcome::delete(session, path::SERVICE, id.as_str()).await {
+                Ok(reply) => Ok(reply),
+                Err(failure) => Err(get::or_group(&session.client, id, failure).await),
+            },
             Name::Gateway(id) => outcome::delete(session, path::GATEWAY, id.as_str()).await,
         };
         match reply {
@@ -74,9 +77,22 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
     failed.map_or(Ok(exit), Err)
 }
 
+/// Gateways first: a service is not removed while a route leads to it.
+fn in_order(mut names: Vec<Name>) -> Vec<Name> {
+    names.sort_by_key(|name| matches!(name, Name::Service(_)));
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gateway_goes_before_the_services_it_leads_to() {
+        let names = ["/b", "gateway/public", "/a"].map(|name| name.parse().unwrap());
+        let [b, public, a] = names.clone();
+        assert_eq!(in_order(names.into()), [public, b, a]);
+    }
 
     #[test]
     fn names_tell_services_from_gateways() {

@@ -1,0 +1,164 @@
+//! What gateways lead to: a service that a route leads to does not lose it in silence. Muster's own
+//! documents and verbs are refused then; those of other systems, which know of no gateways, and
+//! deployments that go back are carried out, and an event says which route leads nowhere now.
+
+use crate::command::Applied;
+use crate::gateway::{Gateway, Route};
+use crate::id::ServiceId;
+use crate::spec::Spec;
+use crate::state::State;
+use crate::unit::Timestamp;
+
+impl State {
+    /// The first route of each gateway that leads to a service as it is `before`, and nowhere with
+    /// it as it is `after`; `None` for a service that is not there.
+    pub(crate) fn routes_lost<'a>(
+        &'a self,
+        id: &'a ServiceId,
+        before: Option<&'a Spec>,
+        after: Option<&'a Spec>,
+    ) -> impl Iterator<Item = (&'a Gateway, &'a Route)> {
+        let leads = |spec: Option<&Spec>, route: &Route| {
+            spec.is_some_and(|spec| spec.port_index(&route.to.port).is_some())
+        };
+        let lost = move |route: &&Route| {
+            route.to.service == *id && leads(before, route) && !leads(after, route)
+        };
+        self.gateways().filter_map(move |gateway| {
+            gateway.routes.iter().find(lost).map(|route| (gateway.as_ref(), route))
+        })
+    }
+
+    /// What a service is to be, as far as users see: nothing, once it is being removed.
+    pub(crate) fn wanted(&self, id: &ServiceId) -> Option<&Spec> {
+        self.service(id).filter(|service| !service.removing).map(|service| service.spec().as_ref())
+    }
+
+    /// Tells of the routes that lead nowhere now that the service is no longer as `before`.
+    pub(crate) fn tell_routes_lost(
+        &self,
+        id: &ServiceId,
+        before: Option<&Spec>,
+        at: Timestamp,
+        applied: &mut Applied,
+    ) {
+        for (gateway, route) in self.routes_lost(id, before, self.wanted(id)) {
+            let message = format!("{}, which leads nowhere now", routed(gateway, route));
+            applied.event(at, "route-broken", &gateway.gateway, Some(id), message);
+        }
+    }
+}
+
+/// Why a service must not lose what a route leads to.
+pub(crate) fn still_routed((gateway, route): (&Gateway, &Route)) -> String {
+    let (routed, name) = (routed(gateway, route), &gateway.gateway);
+    format!(
+        "{routed}: apply the gateway without that route, first or in the same command, or remove \
+         it with `muster rm gateway/{name}`"
+    )
+}
+
+fn routed(gateway: &Gateway, route: &Route) -> String {
+    let Gateway { gateway, .. } = gateway;
+    let Route { hosts, path, to } = route;
+    let hosts: Vec<_> = hosts.iter().map(String::as_str).collect();
+    format!("gateway `{gateway}` routes {}{path} to {to}", hosts.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Command, Document, Outcome};
+    use crate::service::Source;
+
+    fn service(port: &str) -> Spec {
+        let text = format!(
+            r#"{{"service": "/shop/web", "instances": 0, "process": {{"command": "serve"}},
+                "ports": [{{"name": "{port}"}}]}}"#
+        );
+        serde_json::from_str(&text).expect("a service")
+    }
+
+    fn gateway(routes: &str) -> Document {
+        let text = format!(r#"{{"gateway": "public", "listen": 8080, "routes": [{routes}]}}"#);
+        Document::Gateway(serde_json::from_str(&text).expect("a gateway"))
+    }
+
+    fn native(port: &str) -> Document {
+        Document::Service(Box::new(service(port)))
+    }
+
+    fn foreign(port: &str) -> Document {
+        let source = Source { door: "marathon".into(), text: port.into() };
+        Document::Foreign(Box::new(service(port)), source)
+    }
+
+    fn apply(state: &mut State, documents: Vec<Document>) -> Outcome {
+        state.apply(Command::Apply(documents), Timestamp(1))
+    }
+
+    fn routed() -> State {
+        let mut state = State::new();
+        let route = gateway(r#"{"path": "/api", "to": "/shop/web:http"}"#);
+        apply(&mut state, vec![native("http"), route]).expect("it is applied");
+        state
+    }
+
+    fn broken(outcome: Outcome) -> Vec<String> {
+        let events = outcome.expect("it goes through").events;
+        let broken = events.into_iter().filter(|event| event.kind == "route-broken");
+        broken.map(|event| format!("{}: {}", event.subject, event.message)).collect()
+    }
+
+    fn web() -> ServiceId {
+        "/shop/web".parse().expect("a path")
+    }
+
+    const REFUSED: &str = "gateway `public` routes /api to /shop/web:http: apply the gateway \
+                           without that route, first or in the same command, or remove it with \
+                           `muster rm gateway/public`";
+    const BROKEN: &str =
+        "public: gateway `public` routes /api to /shop/web:http, which leads nowhere now";
+
+    #[test]
+    fn a_port_that_a_route_leads_to_is_not_lost_in_silence() {
+        let mut state = routed();
+        let refusal = apply(&mut state, vec![native("www")]).expect_err("it is routed to");
+        assert!(refusal.to_string().contains(REFUSED), "{refusal}");
+        let both = vec![native("www"), gateway(r#"{"to": "/shop/web:www"}"#)];
+        assert_eq!(broken(apply(&mut state, both)), [""; 0]);
+        let back = Command::Undo { service: web(), to: Some(1) };
+        assert!(state.apply(back, Timestamp(2)).is_err(), "the earlier port is not that routed to");
+    }
+
+    #[test]
+    fn a_service_that_a_route_leads_to_is_not_removed_in_silence() {
+        let mut state = routed();
+        let remove = || Command::RemoveServices(vec![web()]);
+        let refusal = state.apply(remove(), Timestamp(2)).expect_err("it is routed to");
+        assert_eq!(refusal.to_string(), REFUSED);
+        let gateway = Command::RemoveGateway("public".parse().expect("a name"));
+        state.apply(gateway, Timestamp(2)).expect("the route goes");
+        assert_eq!(broken(state.apply(remove(), Timestamp(2))), [""; 0]);
+    }
+
+    #[test]
+    fn other_systems_break_routes_and_it_is_told() {
+        assert_eq!(broken(apply(&mut routed(), vec![Document::NoService(web())])), [BROKEN]);
+        let mut state = routed();
+        assert_eq!(broken(apply(&mut state, vec![foreign("www")])), [BROKEN]);
+        assert_eq!(broken(apply(&mut state, vec![native("mmm")])), [""; 0], "it was broken before");
+    }
+
+    #[test]
+    fn going_back_tells_of_the_routes_it_breaks() {
+        let mut state = routed();
+        let step = crate::Step::Arrive { service: web() };
+        state.apply(Command::Adopt(step), Timestamp(2)).expect("it arrives");
+        let both = vec![native("www"), gateway(r#"{"path": "/api", "to": "/shop/web:www"}"#)];
+        apply(&mut state, both).expect("it is applied");
+        let abort = Command::Steer { deployment: crate::DeploymentId(2), how: crate::Steer::Abort };
+        let told = broken(state.apply(abort, Timestamp(3)));
+        assert_eq!(told, [BROKEN.replace("web:http", "web:www")]);
+    }
+}
