@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{NodeId, ServiceId};
+use crate::id::{InstanceId, NodeId, ServiceId};
 use crate::unit::{Bytes, Cpu, Timestamp};
 
 /// Why a node cannot take one more instance of a service. The first that holds, from the most
@@ -54,6 +54,8 @@ pub enum Reason {
     Port {
         /// The port.
         port: u16,
+        /// The instance that holds it.
+        holder: InstanceId,
     },
     /// All ports that may be assigned are taken.
     Ports,
@@ -71,7 +73,7 @@ impl fmt::Display for Reason {
             Reason::Constraint { constraint } => write!(f, "constraint {constraint}"),
             Reason::Cpu { free, needed } => write!(f, "cpu: {needed} needed, {free} free"),
             Reason::Memory { free, needed } => write!(f, "memory: {needed} needed, {free} free"),
-            Reason::Port { port } => write!(f, "port {port} is taken"),
+            Reason::Port { port, holder } => write!(f, "port {port} is taken by {holder}"),
             Reason::Ports => f.write_str("no port left to assign"),
         }
     }

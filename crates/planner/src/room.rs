@@ -289,7 +289,7 @@ fn free_ports(node: &NodeUse, id: &InstanceId, spec: &Spec) -> Vec<u16> {
         for _ in 0..count {
             let port = first + next as u16;
             next = (next + 1) % count;
-            let held = |protocol| node.ports.contains(&(port, protocol));
+            let held = |protocol| node.ports.contains_key(&(port, protocol));
             if !held(Protocol::Tcp) && !held(Protocol::Udp) && taken.insert(port) {
                 ports.push(port);
                 break;
