@@ -263,3 +263,13 @@ fn problems_found_later_point_into_the_app() {
     }
     check("problems_found_later_point_into_the_app", said);
 }
+
+#[test]
+fn what_is_run_twice_is_told_beside_what_is_refused() {
+    let app = r#"{"id": "/a", "cmd": "xx", "args": ["x"], "uris": ["http://x/y"], "gpus": 1}"#;
+    let faults = parse("app.json", app).expect_err(app);
+    let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    assert!(keys.contains(&"args") && keys.len() > 1, "{faults:?}");
+    let short = parse("app.json", r#"{"id": "/a", "cmd": "x"}"#).expect_err("it is too short");
+    assert_eq!(short[0].message, "must have 2 characters or more");
+}

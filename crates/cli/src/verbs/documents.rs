@@ -60,14 +60,36 @@ fn directory(path: &Path) -> Result<Vec<PathBuf>, Failure> {
 /// Reads one file, or standard input if it is called `-`.
 pub(crate) fn source(path: &Path) -> Result<Source, Failure> {
     if path.as_os_str() == "-" {
-        let mut text = String::new();
-        let read = std::io::stdin().lock().read_to_string(&mut text);
+        let mut bytes = Vec::new();
+        let read = std::io::stdin().lock().read_to_end(&mut bytes);
         read.map_err(|error| cannot_read("standard input", &error))?;
-        return Ok(Source { name: "-".into(), text });
+        return text("-".into(), bytes);
     }
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| cannot_read(&name, &error))?;
-    Ok(Source { name, text })
+    let bytes = std::fs::read(path).map_err(|error| cannot_read(&name, &error))?;
+    text(name, bytes)
+}
+
+/// The text that bytes are. Documents are UTF-8; where they are not, they are wrong.
+fn text(name: String, bytes: Vec<u8>) -> Result<Source, Failure> {
+    let error = match String::from_utf8(bytes) {
+        Ok(text) => return Ok(Source { name, text }),
+        Err(error) => error,
+    };
+    let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+    let line = good.matches('\n').count() + 1;
+    let column = good.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    let fault = Detail {
+        source: Some(name.clone()),
+        line: Some(line),
+        column: Some(column),
+        key: None,
+        message: "these bytes are not UTF-8: save the file as UTF-8 text".into(),
+    };
+    let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+    Err(Failure::new(Exit::Documents, "the documents are wrong")
+        .with_sources(&[Source { name, text }])
+        .with_details(vec![fault]))
 }
 
 /// What is wrong with documents, as details of a failure.
@@ -109,11 +131,19 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_a_usage_error() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("not-text.yaml"), [0xff, 0xfe]).unwrap();
-        for path in [dir.path().join("missing.yaml"), dir.path().join("not-text.yaml")] {
-            assert_eq!(read(&path).unwrap_err().exit, Exit::Usage);
-        }
+        assert_eq!(read(&dir.path().join("missing.yaml")).unwrap_err().exit, Exit::Usage);
         std::fs::create_dir(dir.path().join("empty")).unwrap();
         assert_eq!(read(&dir.path().join("empty")).unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
+    fn a_document_that_is_not_text_is_wrong_at_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("web.yaml");
+        std::fs::write(&path, b"service: /a\nenv: { NAME: J\xfcrgen }\n").unwrap();
+        let failure = read(&path).unwrap_err();
+        assert_eq!(failure.exit, Exit::Documents);
+        let shown = failure.render(false, 80);
+        assert!(shown.contains("web.yaml:2:15") && shown.contains("not UTF-8"), "{shown}");
     }
 }

@@ -36,7 +36,7 @@ mod service_ports;
 mod update;
 mod valid;
 
-use model::Document;
+use model::{Document, Problem};
 
 use crate::fault::Faults;
 use crate::tree::Node;
@@ -73,8 +73,27 @@ pub(crate) fn app(tree: &Node, is_json: bool, faults: &mut Faults<'_>) -> Option
     };
     let read = read.filter(|_| reported.is_empty());
     for problem in reported.into_iter().chain(problems) {
+        let problem = in_a_file(problem, tree);
         faults.add(tree.locate(&problem.key).0, problem.key, problem.message);
     }
     let (app, spec) = read?;
     Some(Document::Foreign(Box::new(spec), app.source()))
+}
+
+/// What Marathon says in words of its own, said to whoever wrote a file: where, and what to do.
+fn in_a_file(problem: Problem, tree: &Node) -> Problem {
+    match problem.key.as_str() {
+        "" if tree.get("cmd").is_some() && tree.get("args").is_some() => {
+            Problem::new("args", "an app has `cmd` or `args`, not both: leave one of them out")
+        }
+        "" if problem.message == valid::NO_COMMAND => {
+            let message = "an app needs `cmd`, `args`, or a `container` with an image";
+            Problem::new("", message)
+        }
+        "cmd" if tree.get("cmd").and_then(Node::text).is_some_and(|cmd| !cmd.is_empty()) => {
+            let message = problem.message.replace(valid::NO_LINE, "must have 2 characters or more");
+            Problem::new("cmd", message)
+        }
+        _ => problem,
+    }
 }

@@ -42,8 +42,13 @@ pub(super) fn read(
             }
         }
     }
-    // What is missing beside something refused may be missing because of it.
-    further.retain(|problem| !problems.iter().any(|refused| refused.key.starts_with(&problem.key)));
+    // What is missing beside something refused may be missing because of it; what is there twice
+    // is not.
+    let twice = app.cmd.is_some() && app.args.is_some();
+    further.retain(|problem| {
+        let beside = || problems.iter().any(|refused| refused.key.starts_with(&problem.key));
+        (problem.key.is_empty() && twice) || !beside()
+    });
     problems.append(&mut further);
     match problems.is_empty() {
         true => Ok((app, spec)),

@@ -33,17 +33,18 @@ pub(super) fn problems(app: &App) -> Vec<Problem> {
 }
 
 const EMPTY: &str = "must not be empty";
+/// What is said of an app that says nothing of what it runs, or says it twice.
+pub(super) const NO_COMMAND: &str =
+    "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'.";
+/// What is said of a command of less than two characters.
+pub(super) const NO_LINE: &str = "must not be an empty string";
 
 fn run(app: &App, rules: &mut Rules) {
     let has_image = app.container.as_ref().is_some_and(|container| container.docker.is_some());
     let says_once = app.cmd.is_some() != app.args.is_some();
-    rules.must(
-        says_once || (app.cmd.is_none() && has_image),
-        "",
-        "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'.",
-    );
+    rules.must(says_once || (app.cmd.is_none() && has_image), "", NO_COMMAND);
     let is_line = app.cmd.as_ref().is_none_or(|cmd| cmd.len() > 1);
-    rules.must(is_line, "cmd", "must not be an empty string");
+    rules.must(is_line, "cmd", NO_LINE);
     let Some(container) = &app.container else { return };
     let needs_image = container.engine == Engine::Docker;
     rules.must(!needs_image || has_image, "container.docker", "not defined");
