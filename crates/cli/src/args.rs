@@ -51,15 +51,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
-    /// The server to talk to
-    #[arg(
-        long,
-        global = true,
-        env = "MUSTER_SERVER",
-        hide_env_values = true,
-        value_name = "URL",
-        default_value = "http://127.0.0.1:4040"
-    )]
+    /// The server to talk to; without it what MUSTER_SERVER says, if that is set
+    #[arg(long, global = true, value_name = "URL", default_value_t = server())]
     pub(crate) server: String,
     /// How to show answers: table, wide (more columns), json or yaml (the documents of the API),
     /// name (one a line)
@@ -86,6 +79,13 @@ pub(crate) struct Global {
     /// Log more to standard error; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+/// The server that is talked to by default. Not left to clap, which would say of an option that
+/// the environment has set that it must be given.
+fn server() -> String {
+    let named = std::env::var("MUSTER_SERVER").ok().filter(|url| !url.is_empty());
+    named.unwrap_or_else(|| "http://127.0.0.1:4040".into())
 }
 
 /// What to do.
@@ -136,6 +136,13 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// What the environment says of a global option, clap takes for given; then it says of the
+    /// option in its usage that it must be.
+    #[test]
+    fn no_global_option_is_left_to_the_environment() {
+        assert!(Cli::command().get_arguments().all(|option| option.get_env().is_none()));
     }
 
     #[test]
