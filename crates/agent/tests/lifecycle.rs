@@ -187,7 +187,7 @@ fn a_start_that_fails_counts_but_not_when_the_driver_is_away() {
     rig.done();
     rig.not_started("a", 1, false);
     let message = rig.status("a").message.unwrap();
-    assert_eq!(message, "no image; waits 40ms before it is started again");
+    assert_eq!(message, "no image; waits 1s before it is started again");
     assert_eq!(rig.wait(), (40, vec!["start /a~0.1 run 2".to_string()]));
     rig.not_started("a", 2, true);
     assert_eq!((rig.status("a").failures, rig.status("a").run), (1, 2));

@@ -467,6 +467,9 @@ impl Instance {
 fn waits(cause: &str, delay: Millis) -> String {
     match delay {
         Millis(0) => cause.into(),
-        delay => format!("{cause}; waits {delay} before it is started again"),
+        Millis(delay) => {
+            let seconds = delay.div_ceil(1000);
+            format!("{cause}; waits {seconds}s before it is started again")
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! Deployments as they go: a bar for each service on a terminal, else a line whenever something
 //! has changed. Written to standard error, so that standard output stays for answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use api::{DeploymentView, MoveView};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use model::{DeploymentId, MoveState, ServiceId, Stage, Wait};
+use model::{DeploymentId, InstanceId, MoveState, ServiceId, Stage, Wait};
 
 use super::age;
 
@@ -20,8 +20,30 @@ pub(crate) struct Progress {
 #[derive(Debug)]
 enum Look {
     Bars { all: MultiProgress, bars: BTreeMap<(DeploymentId, ServiceId), ProgressBar> },
-    Lines { told: BTreeMap<(DeploymentId, ServiceId), String> },
+    Lines { told: BTreeMap<(DeploymentId, ServiceId), Told> },
     Nothing,
+}
+
+/// What lines have said of a service. A program that ends again and again goes round through the
+/// same few words, which are worth a line once for each step that is got further.
+#[derive(Debug, Default)]
+struct Told {
+    /// How far it was.
+    step: String,
+    /// What has been said since.
+    texts: BTreeSet<String>,
+}
+
+impl Told {
+    /// Whether this is news.
+    fn is_new(&mut self, step: String, text: &str) -> bool {
+        if self.step != step {
+            *self = Told { step, texts: BTreeSet::new() };
+        }
+        // Delays grow from one start to the next.
+        let gist = text.split("; waits ").next().unwrap_or(text);
+        self.texts.insert(gist.into())
+    }
 }
 
 impl Progress {
@@ -49,10 +71,13 @@ impl Progress {
             match &mut self.look {
                 Look::Nothing => {}
                 Look::Lines { told } => {
-                    if told.get(&key) != Some(&text) {
+                    let MoveView { wanted, ready, outgoing, .. } = progress;
+                    let stage = deployment.stage.word();
+                    let step = format!("{stage} {state:?} {ready}/{wanted} {outgoing}");
+                    let (id, service) = (key.0, key.1.clone());
+                    if told.entry(key).or_default().is_new(step, &text) {
                         // Nobody to tell is no reason to stop following.
-                        let _ = writeln!(io::stderr(), "{} {}: {text}", key.0, key.1);
-                        told.insert(key, text);
+                        let _ = writeln!(io::stderr(), "{id} {service}: {text}");
                     }
                 }
                 Look::Bars { all, bars } => {
@@ -137,12 +162,21 @@ fn tail(progress: &MoveView, state: Option<MoveState>, stage: &Stage) -> String 
         _ => {
             parts.extend(progress.waits.iter().map(|wait| match &wait.wait {
                 // How many are ready has been said.
-                Wait::Ready { why, .. } => why.clone(),
+                Wait::Ready { why, .. } => with_logs(why),
                 _ => wait.message.clone(),
             }));
         }
     }
     parts.join(", ")
+}
+
+/// Where an instance's program has ended, what it printed says more.
+fn with_logs(why: &str) -> String {
+    let instance = why.split(" on ").next().and_then(|name| name.parse::<InstanceId>().ok());
+    match instance.filter(|_| why.contains("; waits ")) {
+        Some(instance) => format!("{why}; see: muster logs {instance}"),
+        None => why.into(),
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +205,22 @@ mod tests {
             Stage::Paused,
             "paused: removing, 2 old, no room",
         );
+    }
+
+    #[test]
+    fn a_program_that_ends_again_and_again_is_told_once() {
+        let mut told = Told::default();
+        let mut said = |step: &str, text: &str| told.is_new(step.into(), text);
+        assert!(said("0/1", "0/1 ready, it is waiting: exit code 1; waits 1s before"));
+        assert!(said("0/1", "0/1 ready, it is starting"));
+        assert!(!said("0/1", "0/1 ready, it is waiting: exit code 1; waits 2s before"));
+        assert!(!said("0/1", "0/1 ready, it is starting"));
+        assert!(said("0/1", "0/1 ready, it is waiting: exit code 2; waits 3s before"));
+        assert!(said("1/1", "1/1 ready, done"));
+        assert!(said("0/1", "0/1 ready, it is starting"), "it fell back");
+        let why = "/web~0.1 on n1: it is waiting: exit code 1; waits 1s before it is started again";
+        assert!(with_logs(why).ends_with("; see: muster logs /web~0.1"));
+        assert_eq!(with_logs("/web~0.1 on n1: it is starting"), "/web~0.1 on n1: it is starting");
     }
 
     #[test]

@@ -93,6 +93,13 @@ async fn set(
     Ok(Exit::Ok)
 }
 
+fn counted(instances: usize) -> String {
+    match instances {
+        1 => "1 instance".into(),
+        _ => format!("{instances} instances"),
+    }
+}
+
 /// Waits until nothing is left on the node.
 async fn emptied(node: &NodeId, wait: &Wait, session: &Session) -> Result<Exit, Failure> {
     const POLL: Duration = Duration::from_millis(200);
@@ -109,14 +116,14 @@ async fn emptied(node: &NodeId, wait: &Wait, session: &Session) -> Result<Exit, 
                     return Ok(Exit::Ok);
                 }
                 if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                    let message = format!("{} instances are still on {node}", left.len());
+                    let message = format!("{} still on {node}", counted(left.len()));
                     return Err(Failure::new(Exit::TimedOut, message).hint(format!(
                         "they go on leaving; `muster describe service {}` says what it waits for",
                         left[0].service
                     )));
                 }
                 if told.replace(left.len()) != Some(left.len()) {
-                    progress.say(&format!("{node}: {} instances left", left.len()));
+                    progress.say(&format!("{node}: {} left", counted(left.len())));
                 }
             }
             Err(error) if !follow::is_passing(&error) => return Err(error.into()),

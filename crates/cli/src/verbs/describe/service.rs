@@ -1,7 +1,7 @@
 //! A service in full.
 
-use api::{InstanceView, ServiceView};
-use model::{OnFailure, Probe, Revision, ServiceId, Spec, Timestamp};
+use api::{InstanceView, ServiceView, WaitView};
+use model::{OnFailure, Probe, Revision, ServiceId, Spec, Timestamp, Wait};
 
 use super::{Session, events, waits};
 use crate::exit::Exit;
@@ -24,7 +24,9 @@ pub(super) async fn show(session: &Session, id: &ServiceId) -> Result<Exit, Fail
     let mut wanted = Sheet::new(&session.screen, 11);
     spec(&mut wanted, &view.spec);
     sheet.section("What is wanted of each instance", wanted.finish());
-    sheet.section("Instances", &session.screen.table(&instances));
+    if !instances.is_empty() {
+        sheet.section("Instances", &session.screen.table(&instances));
+    }
     let revisions: Vec<Revision> = view.revisions.iter().map(|r| r.as_ref().clone()).collect();
     sheet.section("Revisions", &session.screen.table(&revisions));
     let events = events(&session.client, id).await?;
@@ -68,7 +70,14 @@ fn why(screen: &Screen, view: &ServiceView, instances: &[InstanceView]) -> Strin
             continue;
         }
         if let Some(reason) = &instance.not_serving {
-            text.push_str(&format!("{} on {}: {reason}\n", instance.instance, instance.node));
+            let line = format!("{} on {}: {reason}", instance.instance, instance.node);
+            let is_told = |wait: &WaitView| match &wait.wait {
+                Wait::Ready { why, .. } => *why == line,
+                _ => false,
+            };
+            if !view.waits.iter().any(is_told) {
+                text.push_str(&format!("{line}\n"));
+            }
             let exit = instance.status.as_ref().and_then(|status| status.last_exit.as_ref());
             if let Some(exit) = exit {
                 let line = format!("  it ended before: {}", exit.message);
