@@ -54,8 +54,9 @@ pub enum Reason {
     Port {
         /// The port.
         port: u16,
-        /// The instance that holds it.
-        holder: InstanceId,
+        /// The instance that holds it, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        holder: Option<InstanceId>,
     },
     /// All ports that may be assigned are taken.
     Ports,
@@ -73,7 +74,8 @@ impl fmt::Display for Reason {
             Reason::Constraint { constraint } => write!(f, "constraint {constraint}"),
             Reason::Cpu { free, needed } => write!(f, "cpu: {needed} needed, {free} free"),
             Reason::Memory { free, needed } => write!(f, "memory: {needed} needed, {free} free"),
-            Reason::Port { port, holder } => write!(f, "port {port} is taken by {holder}"),
+            Reason::Port { port, holder: None } => write!(f, "port {port} is taken"),
+            Reason::Port { port, holder: Some(by) } => write!(f, "port {port} is taken by {by}"),
             Reason::Ports => f.write_str("no port left to assign"),
         }
     }

@@ -4,7 +4,7 @@
 //! as they like, and only [`State::apply`](crate::apply) changes one. What instances use of nodes
 //! is derived from the placements and kept beside them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rpds::RedBlackTreeMapSync;
@@ -41,8 +41,8 @@ pub struct NodeUse {
     pub node: Node,
     /// What its instances use.
     pub used: Resources,
-    /// The ports they hold, and which of them holds each.
-    pub ports: BTreeMap<(u16, Protocol), InstanceId>,
+    /// The ports they hold.
+    pub ports: BTreeSet<(u16, Protocol)>,
     /// The instances.
     pub instances: BTreeSet<InstanceId>,
 }
@@ -83,15 +83,14 @@ impl Need {
 impl NodeUse {
     /// A node without instances.
     pub fn new(node: Node) -> Self {
-        Self { node, used: Resources::NONE, ports: BTreeMap::new(), instances: BTreeSet::new() }
+        Self { node, used: Resources::NONE, ports: BTreeSet::new(), instances: BTreeSet::new() }
     }
 
     /// Counts an instance in.
     pub fn take(&mut self, id: InstanceId, placement: &Placement, spec: &Spec) {
         self.used.cpu.0 += spec.resources.cpu.0;
         self.used.memory.0 += spec.resources.memory.0;
-        let held = held_ports(placement, spec).into_iter();
-        self.ports.extend(held.map(|port| (port, id.clone())));
+        self.ports.extend(held_ports(placement, spec));
         self.instances.insert(id);
     }
 
@@ -132,9 +131,8 @@ impl NodeUse {
         if free < need.resources.memory {
             return Some(Reason::Memory { free, needed: need.resources.memory });
         }
-        let taken = |held: &(u16, Protocol)| Some((held.0, self.ports.get(held)?));
-        if let Some((port, holder)) = need.fixed.iter().find_map(taken) {
-            return Some(Reason::Port { port, holder: holder.clone() });
+        if let Some((port, _)) = need.fixed.iter().find(|port| self.ports.contains(port)) {
+            return Some(Reason::Port { port: *port, holder: None });
         }
         self.lacks_ports(need).then_some(Reason::Ports)
     }
@@ -151,7 +149,7 @@ impl NodeUse {
                     fixed => fixed == *port,
                 };
                 let held = (*port, wanted.protocol);
-                fits && !self.ports.contains_key(&held) && own.insert(held)
+                fits && !self.ports.contains(&held) && own.insert(held)
             })
     }
 
@@ -163,7 +161,7 @@ impl NodeUse {
         if need.assigned == 0 || self.ports.len() + need.fixed.len() + need.assigned <= all {
             return false;
         }
-        let held = self.ports.keys().chain(&need.fixed).map(|(port, _)| *port);
+        let held = self.ports.iter().chain(&need.fixed).map(|(port, _)| *port);
         let held: BTreeSet<u16> = held.filter(|port| (first..=last).contains(port)).collect();
         held.len() + need.assigned > all
     }
@@ -198,6 +196,16 @@ impl State {
     /// A node with what is used of it.
     pub fn node(&self, id: &NodeId) -> Option<&Arc<NodeUse>> {
         self.nodes.get(id)
+    }
+
+    /// Why a node refuses, with the instance that is in the way.
+    pub fn in_full(&self, id: &NodeId, reason: Reason) -> Reason {
+        let Reason::Port { port, holder: None } = reason else { return reason };
+        let holds = |instance: &&InstanceId| {
+            self.placement(instance).is_some_and(|placement| placement.ports.contains(&port))
+        };
+        let holder = self.node(id).and_then(|node| node.instances.iter().find(holds)).cloned();
+        Reason::Port { port, holder }
     }
 
     /// Whether instances are placed on the node.

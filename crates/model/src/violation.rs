@@ -1,6 +1,6 @@
 //! Every invariant of the state, as data. Run after each apply in tests and in simulations.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::deployment::MoveState;
 use crate::id::{DeploymentId, InstanceId, NodeId, RevisionNumber, ServiceId};
@@ -86,7 +86,7 @@ impl State {
     fn node_violations(&self, node: &NodeUse, found: &mut Vec<Violation>) {
         let id = &node.node.id;
         let mut used = Resources::NONE;
-        let mut ports = BTreeMap::new();
+        let mut ports = BTreeSet::new();
         for instance in &node.instances {
             let placement = self.placement(instance);
             let service = self.services.get(&instance.service);
@@ -100,7 +100,7 @@ impl State {
             used.cpu.0 += revision.spec.resources.cpu.0;
             used.memory.0 += revision.spec.resources.memory.0;
             for (port, spec) in placement.ports.iter().zip(&revision.spec.ports) {
-                if ports.insert((*port, spec.protocol), instance.clone()).is_some() {
+                if !ports.insert((*port, spec.protocol)) {
                     found.push(Violation::PortTwice(id.clone(), *port));
                 }
             }

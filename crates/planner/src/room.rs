@@ -205,10 +205,11 @@ impl Room {
     /// Why each node refuses an instance. Remembered: on a full cluster many services ask for the
     /// same, and each is told of every node.
     fn refuse(&mut self, shape: Option<Shape>, need: &Need) -> Refusals {
-        let nodes = self.nodes.iter().enumerate();
-        let reasons =
-            nodes.filter_map(|(i, node)| Some((node.node.id.clone(), self.refusal(i, need)?)));
-        let refusals: Refusals = reasons.collect();
+        let reason = |(i, node): (usize, &Arc<NodeUse>)| {
+            let id = &node.node.id;
+            Some((id.clone(), self.source.in_full(id, self.refusal(i, need)?)))
+        };
+        let refusals: Refusals = self.nodes.iter().enumerate().filter_map(reason).collect();
         if let Some(shape) = shape {
             self.refused.insert(shape, Arc::clone(&refusals));
         }
@@ -289,7 +290,7 @@ fn free_ports(node: &NodeUse, id: &InstanceId, spec: &Spec) -> Vec<u16> {
         for _ in 0..count {
             let port = first + next as u16;
             next = (next + 1) % count;
-            let held = |protocol| node.ports.contains_key(&(port, protocol));
+            let held = |protocol| node.ports.contains(&(port, protocol));
             if !held(Protocol::Tcp) && !held(Protocol::Udp) && taken.insert(port) {
                 ports.push(port);
                 break;
