@@ -5,15 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::apply::nearest;
 use crate::command::{Applied, Document, Outcome, Refusal, Verdict};
 use crate::deployment::{Deployment, Move, MoveState, Stage};
+use crate::documents::still_needed;
 use crate::gateway::Gateway;
-use crate::graph;
 use crate::group::Group;
 use crate::id::{DeploymentId, InstanceId, RevisionNumber, ServiceId};
 use crate::object::Key;
-use crate::problem::Problem;
 use crate::routed::still_routed;
 use crate::service::{Goal, Leave, Revision, Service, Source};
 use crate::spec::{INSTANCES_MAX, Spec};
@@ -382,127 +380,6 @@ impl State {
             applied.event(at, "deployment-superseded", number, None, format!("by {by}"));
         }
     }
-
-    /// What is wrong with documents, by themselves and in this state, with their indices.
-    fn document_problems(&self, documents: &[Document]) -> Vec<(usize, Problem)> {
-        let mut problems = Vec::new();
-        let mut specs: BTreeMap<&ServiceId, &Spec> =
-            self.services().filter(|s| !s.removing).map(|s| (&s.id, s.spec().as_ref())).collect();
-        // Other systems let what a service depends on go; then it no longer waits for that.
-        let own = |service: &&Arc<Service>| service.target().source.is_none();
-        let mut natively: BTreeSet<&ServiceId> =
-            self.services().filter(own).map(|service| &service.id).collect();
-        let mut listens: BTreeMap<_, _> = self.gateways().map(|g| (&g.gateway, g.listen)).collect();
-        let mut seen = BTreeMap::new();
-        for (i, document) in documents.iter().enumerate() {
-            let (own, key, name) = match document {
-                Document::Service(spec) | Document::Foreign(spec, _) => {
-                    match document {
-                        Document::Foreign(..) => drop(natively.remove(&spec.service)),
-                        _ => drop(natively.insert(&spec.service)),
-                    }
-                    specs.insert(&spec.service, spec);
-                    (spec.problems(), "service", spec.service.as_str())
-                }
-                Document::Gateway(gateway) => {
-                    listens.insert(&gateway.gateway, gateway.listen);
-                    (gateway.problems(), "gateway", gateway.gateway.as_str())
-                }
-                Document::NoService(id) => {
-                    specs.remove(id);
-                    (Vec::new(), "service", id.as_str())
-                }
-                Document::Group(Group { group: path, .. }) | Document::NoGroup(path) => {
-                    (Vec::new(), "group", path.as_str())
-                }
-            };
-            problems.extend(own.into_iter().map(|problem| (i, problem)));
-            if seen.insert((key, name), i).is_some() {
-                problems.push((i, Problem::new(key, format!("`{name}` is described twice"))));
-            }
-        }
-        let known = || specs.keys().map(|id| id.as_str());
-        let missing = |id: &ServiceId| match nearest(id.as_str(), known()) {
-            Some(near) => format!("there is no service `{id}`; did you mean `{near}`?"),
-            None => format!("there is no service `{id}`: apply it first, or in the same command"),
-        };
-        for (i, document) in documents.iter().enumerate() {
-            match document {
-                Document::Service(spec) | Document::Foreign(spec, _) => {
-                    for id in spec.depends_on.iter().filter(|id| !specs.contains_key(id)) {
-                        problems.push((i, Problem::new("depends_on", missing(id))));
-                    }
-                    // Another system's document goes through: it knows of no gateways.
-                    if matches!(document, Document::Service(_)) {
-                        let id = &spec.service;
-                        let mut lost = self.routes_lost(id, self.wanted(id), Some(spec));
-                        let described = |gateway: &Gateway| {
-                            seen.contains_key(&("gateway", gateway.gateway.as_str()))
-                        };
-                        if let Some(lost) = lost.find(|(gateway, _)| !described(gateway)) {
-                            problems.push((i, Problem::new("ports", still_routed(lost))));
-                        }
-                    }
-                }
-                Document::Gateway(gateway) => {
-                    let clash = |other: &crate::gateway::Listen| {
-                        let (a, b) = (other.0, gateway.listen.0);
-                        let overlap =
-                            a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-                        a.port() == b.port() && overlap
-                    };
-                    let mut others = listens.iter().filter(|(id, _)| **id != &gateway.gateway);
-                    if let Some((other, listen)) = others.find(|(_, listen)| clash(listen)) {
-                        let message = format!("gateway `{other}` listens on {listen} already");
-                        problems.push((i, Problem::new("listen", message)));
-                    }
-                    for (r, route) in gateway.routes.iter().enumerate() {
-                        let key = format!("routes.{r}.to");
-                        match specs.get(&route.to.service) {
-                            None => {
-                                problems.push((i, Problem::new(key, missing(&route.to.service))))
-                            }
-                            Some(spec) if spec.port_index(&route.to.port).is_none() => {
-                                let (service, port) = (&route.to.service, &route.to.port);
-                                let names: Vec<_> =
-                                    spec.ports.iter().filter_map(|p| p.name.as_deref()).collect();
-                                let names =
-                                    if names.is_empty() { "none".into() } else { names.join(", ") };
-                                let message = format!(
-                                    "{service} has no port `{port}`; its named ports: {names}"
-                                );
-                                problems.push((i, Problem::new(key, message)));
-                            }
-                            Some(_) => {}
-                        }
-                    }
-                }
-                Document::NoService(id) => {
-                    let needs = |(_, spec): &(&&ServiceId, &&Spec)| spec.depends_on.contains(id);
-                    let mut others = specs.iter().filter(needs).map(|(other, _)| *other);
-                    if let Some(other) = others.find(|other| natively.contains(*other)) {
-                        problems.push((i, Problem::new("service", still_needed(other, id))));
-                    }
-                }
-                Document::Group(_) | Document::NoGroup(_) => {}
-            }
-        }
-        let edges =
-            specs.iter().map(|(id, spec)| (*id, spec.depends_on.iter().collect())).collect();
-        if let Some(cycle) = graph::cycle(&edges) {
-            let path: Vec<_> = cycle.iter().chain(cycle.first()).map(ServiceId::as_str).collect();
-            let message =
-                format!("services depend on each other in a circle: {}", path.join(" -> "));
-            let in_cycle = |document: &Document| {
-                document.spec().is_some_and(|spec| cycle.contains(&spec.service))
-            };
-            // A circle that rollbacks have left behind is not the fault of these documents.
-            if let Some(i) = documents.iter().position(in_cycle) {
-                problems.push((i, Problem::new("depends_on", message)));
-            }
-        }
-        problems
-    }
 }
 
 /// Whether going from `before` to `spec` changes the number of instances and nothing else.
@@ -532,10 +409,6 @@ fn unchanged(service: &Service, spec: &Spec, source: Option<&Source>) -> Option<
         }
     }
     (**service.spec() == *spec).then_some(None)
-}
-
-fn still_needed(by: &ServiceId, id: &ServiceId) -> String {
-    format!("{by} depends on {id}: remove both, or change {by} first")
 }
 
 fn blank(id: &ServiceId, attempts_before: u32) -> Service {

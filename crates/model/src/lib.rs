@@ -13,6 +13,7 @@ mod change;
 mod command;
 mod constraint;
 mod deployment;
+mod documents;
 mod gateway;
 pub mod graph;
 mod group;
