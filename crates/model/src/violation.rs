@@ -87,16 +87,15 @@ impl State {
         let id = &node.node.id;
         let mut used = Resources::NONE;
         let mut ports = BTreeSet::new();
+        let mut placed = 0;
         for instance in &node.instances {
-            let placement = self.placement(instance);
+            let placement = self.placement(instance).filter(|placement| placement.node == *id);
             let service = self.services.get(&instance.service);
             let revision = placement
                 .zip(service)
                 .and_then(|(placement, service)| service.revisions.get(&placement.revision));
-            let Some((placement, revision)) = placement.zip(revision) else {
-                found.push(Violation::Miscounted(id.clone()));
-                continue;
-            };
+            let Some((placement, revision)) = placement.zip(revision) else { continue };
+            placed += 1;
             used.cpu.0 += revision.spec.resources.cpu.0;
             used.memory.0 += revision.spec.resources.memory.0;
             for (port, spec) in placement.ports.iter().zip(&revision.spec.ports) {
@@ -105,12 +104,241 @@ impl State {
                 }
             }
         }
-        if used != node.used || ports != node.ports {
+        if placed != node.instances.len() || used != node.used || ports != node.ports {
             found.push(Violation::Miscounted(id.clone()));
         }
         let capacity = node.node.capacity.unwrap_or(Resources::NONE);
         if used.cpu > capacity.cpu || used.memory > capacity.memory {
             found.push(Violation::OverCapacity(id.clone()));
         }
+    }
+}
+
+/// Each law is broken on purpose, and kept by a hair: one that never tells would be no law.
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::command::{AgentRegistration, Command, Document, Registration, Step};
+    use crate::deployment::{Deployment, Stage};
+    use crate::id::Seat;
+    use crate::service::{Placement, Service};
+    use crate::spec::Protocol;
+    use crate::unit::{Bytes, Cpu, Timestamp};
+
+    const SEATS: [Seat; 2] = [Seat { slot: 0, attempt: 1 }, Seat { slot: 1, attempt: 1 }];
+
+    fn name(text: &str) -> NodeId {
+        text.parse().unwrap()
+    }
+
+    fn web() -> ServiceId {
+        "/web".parse().unwrap()
+    }
+
+    fn instance(slot: u32) -> InstanceId {
+        InstanceId { service: web(), seat: SEATS[slot as usize] }
+    }
+
+    /// `d-1` moves `/web`, which has two instances on `n1` and fills it; `n2` is empty.
+    fn lawful() -> State {
+        let mut state = State::new();
+        let mut apply = |command| drop(state.apply(command, Timestamp(1)).unwrap());
+        for node in ["n1", "n2"] {
+            apply(Command::Register(Registration {
+                node: name(node),
+                address: node.into(),
+                agent: Some(AgentRegistration {
+                    id: String::new(),
+                    port: 4041,
+                    capacity: Resources { cpu: Cpu(2_000), memory: Bytes::mib(512) },
+                    labels: Default::default(),
+                    capabilities: Default::default(),
+                    ports: crate::PORTS,
+                }),
+            }));
+        }
+        let spec = r#"{"service": "/web", "instances": 2, "process": {"command": "serve"},
+            "resources": {"cpu": 1, "memory": "256MiB"},
+            "ports": [{"name": "http"}, {"name": "dns", "protocol": "udp"}]}"#;
+        let spec = serde_json::from_str(spec).unwrap();
+        apply(Command::Apply(vec![Document::Service(Box::new(spec))]));
+        for (slot, port) in [(0, 20_000), (1, 20_001)] {
+            // The same number for both protocols is two ports.
+            let ports = vec![port, port];
+            let instance = instance(slot);
+            apply(Command::Adopt(Step::Place { instance, revision: 1, node: name("n1"), ports }));
+        }
+        state
+    }
+
+    /// What is told of a state that was lawful before `change`.
+    fn told(change: impl FnOnce(&mut State)) -> Vec<Violation> {
+        let mut state = lawful();
+        assert_eq!(state.violations(), []);
+        change(&mut state);
+        state.violations()
+    }
+
+    fn node<'a>(state: &'a mut State, id: &str) -> &'a mut NodeUse {
+        Arc::make_mut(state.nodes.get_mut(&name(id)).unwrap())
+    }
+
+    fn service(state: &mut State) -> &mut Service {
+        Arc::make_mut(state.services.get_mut(&web()).unwrap())
+    }
+
+    fn placement(state: &mut State, slot: usize) -> &mut Placement {
+        service(state).placements.get_mut(&SEATS[slot]).unwrap()
+    }
+
+    fn deployment(state: &mut State) -> &mut Deployment {
+        Arc::make_mut(state.deployments.get_mut(&DeploymentId(1)).unwrap())
+    }
+
+    #[test]
+    fn no_node_holds_more_than_it_has() {
+        let with = |cpu: u32, memory: u64| {
+            told(|state| {
+                let memory = Bytes(Bytes::mib(512).0 - memory);
+                node(state, "n1").node.capacity = Some(Resources { cpu: Cpu(2_000 - cpu), memory });
+            })
+        };
+        let over = [Violation::OverCapacity(name("n1"))];
+        assert_eq!(with(0, 0), [], "it is full");
+        assert_eq!(with(1, 0), over);
+        assert_eq!(with(0, 1), over);
+        let never_called = told(|state| {
+            node(state, "n1").node.capacity = None;
+            state.enroll(&name("n1"));
+        });
+        assert_eq!(never_called, over);
+    }
+
+    #[test]
+    fn what_is_counted_as_used_of_a_node_is_what_its_instances_use() {
+        let changes: [fn(&mut NodeUse); 6] = [
+            |node| node.used.cpu.0 -= 1,
+            |node| node.used.memory.0 += 1,
+            |node| assert!(node.ports.insert((20_002, Protocol::Tcp))),
+            |node| assert!(node.ports.remove(&(20_001, Protocol::Udp))),
+            |node| assert!(node.instances.insert("/web~2.1".parse().unwrap())),
+            |node| assert!(node.instances.insert("/db~0.1".parse().unwrap())),
+        ];
+        for (i, change) in changes.into_iter().enumerate() {
+            let found = told(|state| change(node(state, "n1")));
+            assert_eq!(found, [Violation::Miscounted(name("n1"))], "change {i}");
+        }
+    }
+
+    #[test]
+    fn an_instance_counts_on_the_node_it_is_placed_on_and_on_no_other() {
+        let on_both = told(|state| {
+            let (placement, spec) = (placement(state, 0).clone(), service(state).spec().clone());
+            node(state, "n2").take(instance(0), &placement, &spec);
+        });
+        assert_eq!(on_both, [Violation::Miscounted(name("n2"))]);
+        let on_none = told(|state| {
+            let (placement, spec) = (placement(state, 0).clone(), service(state).spec().clone());
+            node(state, "n1").give_back(&instance(0), &placement, &spec);
+        });
+        assert_eq!(on_none, [Violation::NoNode(instance(0))]);
+        let on_a_node_that_is_gone = told(|state| {
+            state.nodes.remove_mut(&name("n1"));
+            state.enroll(&name("n1"));
+        });
+        assert_eq!(on_a_node_that_is_gone, [0, 1].map(|slot| Violation::NoNode(instance(slot))));
+    }
+
+    #[test]
+    fn no_two_instances_of_a_node_hold_the_same_port() {
+        let found = told(|state| {
+            placement(state, 1).ports = vec![20_001, 20_000];
+            node(state, "n1").ports.remove(&(20_001, Protocol::Udp));
+        });
+        assert_eq!(found, [Violation::PortTwice(name("n1"), 20_000)]);
+    }
+
+    #[test]
+    fn the_roster_is_what_the_nodes_are() {
+        let cordoned = told(|s| node(s, "n2").node.availability = crate::Availability::Cordoned);
+        assert_eq!(cordoned, [], "it says who is drained");
+        let drained = told(|s| node(s, "n2").node.availability = crate::Availability::Draining);
+        assert_eq!(drained, [Violation::Roster]);
+        assert_eq!(told(|s| assert!(s.nodes.remove_mut(&name("n2")))), [Violation::Roster]);
+    }
+
+    #[test]
+    fn every_revision_that_is_referred_to_is_there() {
+        let missing = || Violation::NoRevision(web(), 2);
+        assert_eq!(told(|s| service(s).settled = Some(1)), []);
+        assert_eq!(told(|s| service(s).settled = Some(2)), [missing()]);
+        assert_eq!(told(|s| service(s).target = 2), [missing()]);
+        let placed = told(|s| placement(s, 0).revision = 2);
+        assert_eq!(placed, [Violation::Miscounted(name("n1")), missing()]);
+    }
+
+    #[test]
+    fn no_instance_is_ahead_of_its_slot() {
+        let ahead = |slot| Violation::AttemptAhead(instance(slot));
+        assert_eq!(told(|s| service(s).slots[1].attempts = 2), []);
+        assert_eq!(told(|s| service(s).slots[1].attempts = 0), [ahead(1)]);
+        assert_eq!(told(|s| service(s).slots.clear()), [ahead(0), ahead(1)]);
+        let of_an_earlier_service = told(|s| {
+            service(s).slots.clear();
+            service(s).attempts_before = 1;
+        });
+        assert_eq!(of_an_earlier_service, []);
+    }
+
+    #[test]
+    fn the_deployment_of_a_service_moves_it() {
+        let not_moved = [Violation::NotMoved(web())];
+        let at = Timestamp(2);
+        assert_eq!(told(|s| deployment(s).stage = Stage::Paused), []);
+        assert_eq!(told(|s| deployment(s).stage = Stage::Succeeded { at }), not_moved);
+        assert_eq!(told(|s| deployment(s).moves[0].state = MoveState::Done), not_moved);
+        assert_eq!(told(|s| deployment(s).moves.clear()), not_moved);
+        assert_eq!(told(|s| assert!(s.deployments.remove_mut(&DeploymentId(1)))), not_moved);
+    }
+
+    #[test]
+    fn a_service_that_goes_away_is_moved() {
+        let settle = |state: &mut State| {
+            deployment(state).moves[0].state = MoveState::Done;
+            service(state).deployment = None;
+        };
+        assert_eq!(told(|state| service(state).removing = true), []);
+        assert_eq!(told(settle), [], "nothing moves it, and it stays");
+        let stuck = told(|state| {
+            settle(state);
+            service(state).removing = true;
+        });
+        assert_eq!(stuck, [Violation::NotMoved(web())]);
+    }
+
+    #[test]
+    fn what_a_deployment_moves_is_moved_by_it() {
+        let nothing = [Violation::MovesNothing(DeploymentId(1), web())];
+        assert_eq!(told(|s| service(s).deployment = None), nothing);
+        let gone = |state: &mut State| {
+            (0..2).for_each(|slot| drop(state.give_back(&instance(slot)).unwrap()));
+            assert!(state.services.remove_mut(&web()));
+        };
+        assert_eq!(told(gone), nothing);
+        for over in [MoveState::Done, MoveState::Superseded] {
+            let found = told(|state| {
+                gone(state);
+                deployment(state).moves[0].state = over;
+            });
+            assert_eq!(found, [], "a service that was moved may be gone: {over:?}");
+        }
+        let by_another = told(|state| {
+            let other = Deployment { id: DeploymentId(2), ..deployment(state).clone() };
+            state.deployments.insert_mut(DeploymentId(2), Arc::new(other));
+            service(state).deployment = Some(DeploymentId(2));
+        });
+        assert_eq!(by_another, nothing);
     }
 }
