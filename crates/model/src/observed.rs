@@ -371,29 +371,3 @@ pub fn not_serving(service: &Service, seat: Seat, status: Option<&Status>) -> Op
 fn because(what: &str, cause: Option<&str>) -> String {
     cause.map_or_else(|| what.into(), |cause| format!("{what}: {cause}"))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_words_about_tables_of_this_time_count() {
-        let instance: InstanceId = "/web~0.1".parse().expect("an id");
-        let node: NodeId = "n1".parse().expect("a name");
-        let mut observed = Observed {
-            published: Published {
-                first: 5,
-                last: 9,
-                left: BTreeMap::from([(instance.clone(), 7)]),
-                ..Published::default()
-            },
-            ..Observed::default()
-        };
-        for (generation, drained) in [(6, false), (7, true), (9, true), (10, false)] {
-            let status = GatewayStatus { generation, ..GatewayStatus::default() };
-            observed.gateways.insert(node.clone(), status);
-            let nodes = [node.clone()];
-            assert_eq!(observed.is_drained(&instance, &nodes), drained, "{generation}");
-        }
-    }
-}

@@ -158,7 +158,7 @@ impl NodeUse {
     fn lacks_ports(&self, need: &Need) -> bool {
         let (first, last) = self.node.ports;
         let all = usize::from(last.saturating_sub(first)) + 1;
-        if need.assigned == 0 || self.ports.len() + need.fixed.len() + need.assigned <= all {
+        if self.ports.len() + need.fixed.len() + need.assigned <= all {
             return false;
         }
         let held = self.ports.iter().chain(&need.fixed).map(|(port, _)| *port);

@@ -1,0 +1,349 @@
+//! What is made of reports: who is heard, who is lost, what serves and why the rest does not.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+
+use muster_model as model;
+
+use model::{
+    Agent, AgentRegistration, CheckResult, Command, Document, GATEWAY_SILENCE_MAX, GatewayStatus,
+    InstanceId, Leave, Millis, NodeId, Observed, PORTS, Phase, Published, Registration, Resources,
+    ServiceId, Spec, State, Status, Step, Timestamp, not_serving,
+};
+
+const PHASES: [Phase; 8] = [
+    Phase::Pending,
+    Phase::Placed,
+    Phase::Starting,
+    Phase::Running,
+    Phase::Stopping,
+    Phase::Stopped,
+    Phase::Failed,
+    Phase::Lost,
+];
+
+/// When observing began.
+const SINCE: Timestamp = Timestamp(100_000);
+const LOST_AFTER: Millis = Millis::secs(30);
+
+fn observed() -> Observed {
+    Observed { since: SINCE, lost_after: LOST_AFTER, ..Observed::default() }
+}
+
+fn name(text: &str) -> NodeId {
+    text.parse().unwrap()
+}
+
+fn instance(text: &str) -> InstanceId {
+    text.parse().unwrap()
+}
+
+fn agent(seen_at: u64, told_all: bool) -> Agent {
+    Agent { seen_at: Timestamp(seen_at), told_all }
+}
+
+fn gateway(seen_at: u64) -> GatewayStatus {
+    GatewayStatus { seen_at: Timestamp(seen_at), ..GatewayStatus::default() }
+}
+
+#[test]
+fn a_phase_has_one_word() {
+    for phase in PHASES {
+        assert_eq!(serde_json::to_value(phase).unwrap(), phase.word());
+    }
+    let over: Vec<_> = PHASES.into_iter().filter(|phase| phase.is_over()).collect();
+    assert_eq!(over, [Phase::Stopped, Phase::Failed]);
+}
+
+#[test]
+fn what_is_reported_is_known_until_it_is_dropped() {
+    let mut observed = observed();
+    let (first, second, other) = (instance("/web~0.1"), instance("/web~1.1"), instance("/db~0.1"));
+    let known = |observed: &Observed| -> Vec<_> {
+        observed.statuses().map(|(instance, status)| (instance, status.phase)).collect()
+    };
+    observed.set_status(&first, Status::new(Phase::Starting, SINCE));
+    observed.set_status(&second, Status::new(Phase::Starting, SINCE));
+    observed.set_status(&first, Status::new(Phase::Running, SINCE));
+    let both = [(first.clone(), Phase::Running), (second.clone(), Phase::Starting)];
+    assert_eq!(known(&observed), both);
+    assert_eq!(observed.status(&first.service, first.seat).unwrap().phase, Phase::Running);
+    assert_eq!(observed.status(&other.service, other.seat), None);
+    observed.remove_status(&first);
+    observed.remove_status(&other);
+    assert_eq!(observed.status(&first.service, first.seat), None);
+    assert_eq!(known(&observed), both[1..]);
+    observed.remove_status(&second);
+    assert!(observed.instances.is_empty(), "services come and go");
+}
+
+#[test]
+fn an_agent_is_lost_once_it_was_silent_for_too_long() {
+    let (node, mut observed) = (name("n1"), observed());
+    let lost_from = |observed: &Observed, at: Timestamp| {
+        assert!(!observed.is_lost(&node, Timestamp(at.0 - 1)));
+        assert!(observed.is_lost(&node, at));
+    };
+    lost_from(&observed, SINCE.after(LOST_AFTER));
+    observed.agents.insert(node.clone(), agent(170_000, false));
+    lost_from(&observed, Timestamp(170_000).after(LOST_AFTER));
+}
+
+#[test]
+fn a_gateway_answers_until_it_was_silent_for_too_long() {
+    let (node, mut observed) = (name("n1"), observed());
+    let silent_from = |observed: &Observed, at: Timestamp| {
+        assert!(observed.gateway_answers(&node, Timestamp(at.0 - 1)));
+        assert!(!observed.gateway_answers(&node, at));
+    };
+    silent_from(&observed, SINCE.after(GATEWAY_SILENCE_MAX));
+    observed.gateways.insert(node.clone(), gateway(170_000));
+    silent_from(&observed, Timestamp(170_000).after(GATEWAY_SILENCE_MAX));
+}
+
+#[test]
+fn nobody_was_silent_while_nobody_listened() {
+    let mut observed = observed();
+    observed.agents.insert(name("n1"), agent(150_000, true));
+    observed.agents.insert(name("n2"), agent(195_000, true));
+    observed.gateways.insert(name("n1"), gateway(160_000));
+    let now = Timestamp(200_000);
+    observed.forgive(Millis::secs(20), now);
+    assert_eq!(observed.since, Timestamp(120_000));
+    assert_eq!(observed.agents[&name("n1")], agent(170_000, true));
+    assert_eq!(observed.agents[&name("n2")], agent(200_000, true), "nobody has spoken later");
+    assert_eq!(observed.gateways[&name("n1")], gateway(180_000));
+    assert_eq!(observed.seen_from(Timestamp(199_999)), now, "nobody was there to see it");
+    assert_eq!(observed.seen_from(Timestamp(200_001)), Timestamp(200_001));
+}
+
+#[test]
+fn an_instance_is_in_no_table_from_the_one_that_it_is_known_to_have_left() {
+    let present = instance("/web~0.1");
+    let (left, unheard) = (instance("/web~0.2"), instance("/web~0.3"));
+    let mut published = Published {
+        first: 0,
+        last: 9,
+        present: [present.clone()].into(),
+        // It may have come back.
+        left: BTreeMap::from([(left.clone(), 7), (present.clone(), 6)]),
+    };
+    assert_eq!(published.without(&unheard), None, "no table has been published");
+    published.first = 5;
+    assert_eq!(published.without(&present), None);
+    assert_eq!(published.without(&left), Some(7));
+    assert_eq!(published.without(&unheard), Some(5));
+}
+
+#[test]
+fn only_words_about_tables_of_this_time_count() {
+    let instance = instance("/web~0.1");
+    let mut observed = observed();
+    observed.published = Published {
+        first: 5,
+        last: 9,
+        left: BTreeMap::from([(instance.clone(), 7)]),
+        ..Published::default()
+    };
+    for (generation, drained) in [(6, false), (7, true), (9, true), (10, false)] {
+        let status = GatewayStatus { generation, ..GatewayStatus::default() };
+        observed.gateways.insert(name("n1"), status);
+        assert_eq!(observed.is_drained(&instance, &[name("n1")]), drained, "{generation}");
+    }
+}
+
+#[test]
+fn an_instance_is_drained_once_all_gateways_are_through_with_it() {
+    let leaving = instance("/web~0.1");
+    let mut observed = observed();
+    let (nodes, nobody) = ([name("n1"), name("n2")], []);
+    assert!(!observed.is_drained(&leaving, &nobody), "no table has been published");
+    observed.published = Published { first: 5, last: 5, ..Published::default() };
+    assert!(observed.is_drained(&leaving, &nobody));
+    let through = GatewayStatus { generation: 5, ..GatewayStatus::default() };
+    observed.gateways.insert(name("n1"), through.clone());
+    assert!(!observed.is_drained(&leaving, &nodes), "one has not spoken");
+    let busy = [leaving.clone()].into();
+    observed.gateways.insert(name("n2"), GatewayStatus { busy, ..through.clone() });
+    assert!(!observed.is_drained(&leaving, &nodes), "one has requests of it under way");
+    let busy = [instance("/web~1.1")].into();
+    observed.gateways.insert(name("n2"), GatewayStatus { busy, ..through });
+    assert!(observed.is_drained(&leaving, &nodes));
+    observed.published.present.insert(leaving.clone());
+    assert!(!observed.is_drained(&leaving, &nodes), "it is in the newest table");
+}
+
+fn apply(state: &mut State, command: Command) {
+    state.apply(command, Timestamp(1)).unwrap();
+}
+
+fn register(state: &mut State, node: &str, is_agent: bool) {
+    let agent = is_agent.then(|| AgentRegistration {
+        id: String::new(),
+        port: 4041,
+        capacity: Resources::default(),
+        labels: Default::default(),
+        capabilities: Default::default(),
+        ports: PORTS,
+    });
+    apply(state, Command::Register(Registration { node: name(node), address: node.into(), agent }));
+}
+
+/// `/web` with one instance on `n1`; `more` is what else is said of it.
+fn cluster(more: &str) -> State {
+    let mut state = State::new();
+    register(&mut state, "n1", true);
+    let spec = spec(more);
+    apply(&mut state, Command::Apply(vec![Document::Service(Box::new(spec))]));
+    let (instance, node) = (instance("/web~0.1"), name("n1"));
+    let step = Step::Place { instance, revision: 1, node, ports: Vec::new() };
+    apply(&mut state, Command::Adopt(step));
+    state
+}
+
+#[test]
+fn nothing_is_done_until_everyone_who_matters_has_spoken_or_is_overdue() {
+    let mut state = cluster(r#""instances": 1"#);
+    let settled_from = |state: &State, observed: &Observed, at: Timestamp| {
+        assert!(!observed.is_settled(state, Timestamp(at.0 - 1)));
+        assert!(observed.is_settled(state, at));
+    };
+    let settled = |state: &State, observed: &Observed| observed.is_settled(state, SINCE);
+    let mut observed = observed();
+    register(&mut state, "n2", true);
+    settled_from(&state, &observed, SINCE.after(LOST_AFTER));
+    observed.agents.insert(name("n1"), agent(110_000, false));
+    settled_from(&state, &observed, Timestamp(110_000).after(LOST_AFTER));
+    observed.agents.insert(name("n1"), agent(110_000, true));
+    assert!(settled(&state, &observed), "the agent of `n2` runs nothing");
+    register(&mut state, "n3", false);
+    settled_from(&state, &observed, SINCE.after(LOST_AFTER));
+    observed.gateways.insert(name("n3"), gateway(110_000));
+    assert!(settled(&state, &observed));
+}
+
+#[test]
+fn a_node_is_waited_for_until_both_its_daemons_have_spoken() {
+    let mut state = cluster(r#""instances": 1"#);
+    register(&mut state, "n1", false);
+    let member = &state.roster()[0];
+    let mut observed = observed();
+    let silent = agent(110_000, false);
+    let until = |observed: &Observed, agent| observed.awaited_until(&state, member, agent);
+    let (of_gateway, of_agent) = (SINCE.after(LOST_AFTER), Timestamp(110_000).after(LOST_AFTER));
+    assert_eq!(until(&observed, None), Some(of_gateway));
+    assert_eq!(until(&observed, Some(&silent)), Some(of_agent));
+    let told = agent(110_000, true);
+    assert_eq!(until(&observed, Some(&told)), Some(of_gateway));
+    observed.gateways.insert(name("n1"), gateway(110_000));
+    assert_eq!(until(&observed, Some(&silent)), Some(of_agent));
+    assert_eq!(until(&observed, Some(&told)), None);
+}
+
+#[test]
+fn a_probe_that_passes_again_is_no_news() {
+    let check = |failures, last_success| CheckResult {
+        consecutive_failures: failures,
+        first_success: Some(Timestamp(1)),
+        last_success: Some(Timestamp(last_success)),
+        last_failure: Some(Timestamp(2)),
+        last_failure_cause: Some("timeout".into()),
+    };
+    let with = |checks: Vec<CheckResult>| Status { checks, ..Status::new(Phase::Running, SINCE) };
+    let before = with(vec![check(0, 3), check(0, 3)]).essence();
+    assert_eq!(with(vec![check(0, 3), check(0, 4)]).essence(), before);
+    assert_ne!(with(vec![check(0, 3), check(1, 3)]).essence(), before);
+    assert_ne!(with(vec![check(0, 3)]).essence(), before);
+    let stopping = Status { phase: Phase::Stopping, ..with(vec![check(0, 3), check(0, 3)]) };
+    assert_ne!(stopping.essence(), before);
+}
+
+/// A service `/web` that runs a process; `more` is what else is said of it.
+fn spec(more: &str) -> Spec {
+    let text = format!(r#"{{"service": "/web", "process": {{"command": "serve"}}, {more}}}"#);
+    serde_json::from_str(&text).unwrap()
+}
+
+const HEALTH: &str = r#""health": [{"probe": {"command": "check"}}]"#;
+const READINESS: &str = r#""readiness": {"probe": {"command": "check"}}"#;
+const NO_CHECKS: &str = r#""rollout": {"settle": "5s"}"#;
+
+#[test]
+fn an_instance_is_healthy_or_unhealthy_only_while_it_runs() {
+    for (spec, has_health) in [(spec(HEALTH), true), (spec(NO_CHECKS), false)] {
+        for phase in PHASES {
+            for verdict in [None, Some(true), Some(false)] {
+                let status = Status { healthy: verdict, ..Status::new(phase, SINCE) };
+                let judged = match (phase, has_health) {
+                    (Phase::Running, true) => (verdict == Some(true), verdict == Some(false)),
+                    // Nothing judges it; checks that it once had do not count.
+                    (Phase::Running, false) => (true, false),
+                    _ => (false, false),
+                };
+                let said = (status.is_healthy(&spec), status.is_unhealthy(&spec));
+                assert_eq!(said, judged, "{status:?} {has_health}");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_checks_an_instance_counts_as_ready_once_it_has_settled() {
+    let running = Status {
+        started_at: Some(SINCE),
+        healthy: Some(true),
+        ready: true,
+        ..Status::new(Phase::Running, SINCE)
+    };
+    let at_once = Some(Timestamp(0));
+    assert_eq!(running.ready_at(&spec(NO_CHECKS)), Some(SINCE.after(Millis::secs(5))));
+    assert_eq!(running.ready_at(&spec(HEALTH)), at_once);
+    assert_eq!(running.ready_at(&spec(READINESS)), at_once);
+    for spec in [NO_CHECKS, HEALTH, READINESS].map(spec) {
+        let not_ready = Status { ready: false, ..running.clone() };
+        assert_eq!(not_ready.ready_at(&spec), None);
+        let starting = Status { phase: Phase::Starting, ..running.clone() };
+        assert_eq!(starting.ready_at(&spec), None);
+    }
+    let unhealthy = Status { healthy: Some(false), ..running };
+    assert_eq!(unhealthy.ready_at(&spec(HEALTH)), None);
+}
+
+#[test]
+fn no_traffic_has_a_reason() {
+    let mut state = cluster(HEALTH);
+    let id: ServiceId = "/web".parse().unwrap();
+    let seat = instance("/web~0.1").seat;
+    let said = |state: &State, status: Option<&Status>| {
+        not_serving(state.service(&id).unwrap(), seat, status)
+    };
+    let serving = Status { healthy: Some(true), ready: true, ..Status::new(Phase::Running, SINCE) };
+    let failed = |cause: &str| CheckResult {
+        last_failure_cause: Some(cause.into()),
+        ..CheckResult::default()
+    };
+    assert_eq!(said(&state, Some(&serving)), None);
+    let message = Some("exit code 1".to_string());
+    let starting = Status { message, ..Status::new(Phase::Starting, SINCE) };
+    let unknown = Status { healthy: None, ..serving.clone() };
+    let checks = vec![CheckResult::default(), failed("refused"), failed("timeout")];
+    let unhealthy = Status { healthy: Some(false), checks, ..serving.clone() };
+    let message = Some("port 8080 is closed".to_string());
+    let not_ready = Status { ready: false, message, ..serving.clone() };
+    let cases = [
+        (None, "its agent has not reported it yet"),
+        (Some(&starting), "it is starting: exit code 1"),
+        (Some(&unknown), "its health is not known yet"),
+        (Some(&unhealthy), "it is unhealthy: refused"),
+        (Some(&not_ready), "it is not ready yet: port 8080 is closed"),
+    ];
+    for (status, reason) in cases {
+        assert_eq!(said(&state, status).as_deref(), Some(reason));
+    }
+    let unchecked = cluster(NO_CHECKS);
+    assert_eq!(said(&unchecked, Some(&unhealthy)), None, "no check speaks of it any more");
+    let stop = Step::Stop { instance: instance("/web~0.1"), why: Leave::Asked };
+    apply(&mut state, Command::Adopt(stop));
+    assert_eq!(said(&state, Some(&serving)).as_deref(), Some("it is leaving"));
+}

@@ -1,0 +1,147 @@
+//! The stored form of a state: every object by its key, read back in any order.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+
+use muster_model as model;
+
+use model::{
+    AgentRegistration, Command, Document, InstanceId, Key, NodeId, Object, PORTS, Registration,
+    Resources, ServiceId, State, Step, Timestamp, object,
+};
+
+fn web() -> ServiceId {
+    "/web".parse().unwrap()
+}
+
+fn name(text: &str) -> NodeId {
+    text.parse().unwrap()
+}
+
+/// One of each kind of object.
+fn cluster() -> State {
+    let agent = AgentRegistration {
+        id: String::new(),
+        port: 4041,
+        capacity: Resources::default(),
+        labels: Default::default(),
+        capabilities: Default::default(),
+        ports: PORTS,
+    };
+    let spec = r#"{"service": "/web", "process": {"command": "serve"}, "ports": [{}]}"#;
+    let gateway = r#"{"gateway": "public", "listen": 8080, "routes": [{"to": "/web"}]}"#;
+    let group = r#"{"group": "/shop", "changed_at": "2026-11-21T10:00:00.000Z"}"#;
+    let documents = vec![
+        Document::Service(Box::new(serde_json::from_str(spec).unwrap())),
+        Document::Gateway(serde_json::from_str(gateway).unwrap()),
+        Document::Group(serde_json::from_str(group).unwrap()),
+    ];
+    let place = Step::Place {
+        instance: InstanceId::new(web(), 0, 1),
+        revision: 1,
+        node: name("n1"),
+        ports: vec![20_000],
+    };
+    let registration = Registration { node: name("n1"), address: "n1".into(), agent: Some(agent) };
+    let mut state = State::new();
+    let commands = [
+        Command::Lead,
+        Command::Register(registration),
+        Command::Apply(documents),
+        Command::Adopt(place),
+    ];
+    for command in commands {
+        state.apply(command, Timestamp(1)).unwrap();
+    }
+    state
+}
+
+#[test]
+fn everything_is_found_by_its_name() {
+    let state = cluster();
+    let (id, first) = (web(), InstanceId::new(web(), 0, 1));
+    assert_eq!(state.service(&id), state.services().next());
+    assert_eq!(state.service(&id).unwrap().id, id);
+    assert_eq!(state.node(&name("n1")), state.node_uses().next());
+    assert_eq!(state.node(&name("n1")).map(|node| &node.node), state.nodes().next());
+    assert_eq!(state.nodes().count(), 1);
+    assert_eq!(state.node(&name("n2")), None);
+    assert_eq!(state.placement(&first).unwrap().node, name("n1"));
+    assert_eq!(state.placement(&InstanceId::new(web(), 0, 2)), None);
+    let deployment = state.deployments().next().unwrap();
+    assert_eq!(state.deployment(deployment.id), Some(deployment));
+    assert_eq!(state.deployment_of(state.service(&id).unwrap()), Some(deployment));
+    assert_eq!(state.gateway(&"public".parse().unwrap()), state.gateways().next());
+    assert_eq!(state.gateways().count(), 1);
+    assert_eq!(state.group(&"/shop".parse().unwrap()), state.groups().next());
+    assert_eq!(state.groups().count(), 1);
+    assert_eq!((state.meta().epoch, state.meta().deployments), (1, 1));
+}
+
+#[test]
+fn a_node_is_used_while_instances_are_placed_on_it() {
+    let mut state = cluster();
+    assert!(state.is_used(&name("n1")) && !state.is_used(&name("n2")));
+    let (instance, why) = (InstanceId::new(web(), 0, 1), model::Leave::Lost);
+    state.apply(Command::Adopt(Step::Forget { instance, why }), Timestamp(2)).unwrap();
+    assert!(!state.is_used(&name("n1")));
+}
+
+/// A state that is too large for one transaction of a store may be deleted in part.
+#[test]
+fn what_hangs_on_something_that_is_gone_is_dropped_with_it() {
+    let state = cluster();
+    let instance = Key::Instance(InstanceId::new(web(), 0, 1));
+    let revision = Key::Revision(web(), 1);
+    let cases = [
+        (Key::Service(web()), vec![&revision, &instance]),
+        (revision.clone(), vec![&instance]),
+        (Key::Node(name("n1")), vec![&instance]),
+        (instance.clone(), vec![]),
+        (Key::Deployment(model::DeploymentId(1)), vec![]),
+        (Key::Gateway("public".parse().unwrap()), vec![]),
+        (Key::Group("/shop".parse().unwrap()), vec![]),
+    ];
+    for (gone, hang) in cases {
+        let mut expected: BTreeMap<_, _> = state.objects().collect();
+        assert!(expected.remove(&gone).is_some(), "{gone}");
+        let loaded = State::load(expected.clone());
+        expected.retain(|key, _| !hang.contains(&key));
+        assert_eq!(loaded.objects().collect::<BTreeMap<_, _>>(), expected, "without {gone}");
+    }
+}
+
+/// There are very many instances and few names.
+#[test]
+fn a_state_that_was_read_keeps_each_name_once() {
+    let texts: Vec<_> = cluster()
+        .objects()
+        .map(|(key, object)| (key.to_string(), serde_json::to_vec(&object).unwrap()))
+        .collect();
+    let read = texts.iter().map(|(key, value)| {
+        let key: Key = key.parse().unwrap();
+        let object = Object::read(&key, value).unwrap();
+        (key, object)
+    });
+    let state = State::load(read);
+    let same = |a: &str, b: &str| std::ptr::eq(a, b);
+    let (node, service) = (state.node(&name("n1")).unwrap(), state.service(&web()).unwrap());
+    let instance = node.instances.first().unwrap();
+    let placement = state.placement(instance).unwrap();
+    assert!(same(placement.node.as_str(), node.node.id.as_str()));
+    assert!(same(instance.service.as_str(), service.id.as_str()));
+}
+
+#[test]
+fn what_no_version_writes_does_not_read() {
+    for key in ["", "nodes", "nodes/", "nodes/a/b", "services/", "instances/web", "revisions/web"] {
+        assert!(matches!(key.parse::<Key>(), Err(object::Error::Key { .. })), "{key}");
+    }
+    for (key, _) in cluster().objects() {
+        let read = Object::read(&key, b"7");
+        assert!(
+            matches!(read, Err(object::Error::Value { key: said, .. }) if said == key.to_string())
+        );
+    }
+}
