@@ -16,14 +16,14 @@ pub struct Foresight {
     pub waits: Vec<(ServiceId, Wait)>,
 }
 
-/// More waves than any rollout needs: one instance at a time takes a few waves each.
-const WAVES_MAX: usize = 10_000;
+/// More rounds than any rollout needs: one instance at a time takes a few rounds each.
+const ROUNDS_MAX: usize = 10_000;
 
 /// Plays on from `state` and `observed`: what is started becomes ready, what is told to stop
 /// stops, gateways follow.
 pub fn foresee(mut state: State, mut observed: Observed, mut now: Timestamp) -> Foresight {
     let mut foresight = Foresight::default();
-    while foresight.waves.len() < WAVES_MAX {
+    for _ in 0..ROUNDS_MAX {
         suppose_all_have_spoken(&state, &mut observed, now);
         let plan = plan(&state, &observed, now);
         foresight.waits = plan.waits;
@@ -45,7 +45,6 @@ pub fn foresee(mut state: State, mut observed: Observed, mut now: Timestamp) -> 
         if !wave.is_empty() {
             foresight.waves.push(wave);
         }
-        now.0 += 1;
     }
     foresight
 }
@@ -108,7 +107,7 @@ fn suppose_it_works(state: &State, observed: &mut Observed, now: Timestamp) -> b
                     changed |= drained;
                     continue;
                 }
-                Goal::Stop { .. } if known.is_some_and(|status| status.phase.is_over()) => continue,
+                // The next plan forgets it.
                 Goal::Stop { .. } => Status::new(Phase::Stopped, now),
             };
             observed.set_status(&InstanceId { service: service.id.clone(), seat: *seat }, next);

@@ -23,6 +23,8 @@ pub(crate) enum Event {
     Report(usize, Told),
     Busy(NodeId, usize),
     Work,
+    /// Everything works until nothing moves any more.
+    Rest,
     Tick(Millis),
     Lose(NodeId),
     Find(NodeId),
@@ -82,6 +84,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         14 => (any::<usize>(), told()).prop_map(|(nth, told)| Event::Report(nth, told)),
         1 => (generate::node(), any::<usize>()).prop_map(|(node, nth)| Event::Busy(node, nth)),
         6 => Just(Event::Work),
+        4 => Just(Event::Rest),
         8 => spans.prop_map(|span| Event::Tick(Millis(span))),
         2 => generate::node().prop_map(Event::Lose),
         2 => generate::node().prop_map(Event::Find),
@@ -122,6 +125,9 @@ pub(crate) struct Run {
 /// More rounds of adopting than any plan needs.
 const ROUNDS_MAX: usize = 40;
 
+/// More seconds than most rollouts take.
+const RESTS_MAX: usize = 20;
+
 impl Run {
     pub(crate) fn new() -> Run {
         Run { world: World::new(), agenda: Agenda::everything() }
@@ -140,7 +146,8 @@ impl Run {
             other => self.happen_unchecked(other),
         }
         prop_assert_eq!(self.world.state.violations(), vec![], "after {}", said);
-        self.check_agenda().map_err(check)
+        self.check_agenda().map_err(check)?;
+        oracle::holds_until_its_wake(&self.world).map_err(check)
     }
 
     pub(crate) fn happen_unchecked(&mut self, event: Event) {
@@ -176,6 +183,10 @@ impl Run {
             }
             Event::Work => {
                 self.work();
+                Ok(Applied::default())
+            }
+            Event::Rest => {
+                self.rest();
                 Ok(Applied::default())
             }
             Event::Tick(span) => {
@@ -248,6 +259,18 @@ impl Run {
         let services: Vec<_> = self.world.state.services().map(|s| s.id.clone()).collect();
         self.world.work();
         services.iter().for_each(|service| self.agenda.touch(service));
+    }
+
+    fn rest(&mut self) {
+        for _ in 0..RESTS_MAX {
+            let moves = !self.world.plan().steps.is_empty();
+            self.adopt_all();
+            self.work();
+            self.world.tick(Millis::secs(1));
+            if !moves {
+                break;
+            }
+        }
     }
 
     fn nth(&self, nth: usize) -> Option<InstanceId> {

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
 use super::model::{
-    Availability, Goal, InstanceId, Leave, Node, Operator, Phase, Placement, Seat, Service, Share,
-    Step, Wait,
+    Availability, Goal, InstanceId, Leave, Millis, Node, Operator, Phase, Placement, Seat, Service,
+    Share, Step, Timestamp, Wait,
 };
 
 type Checked = Result<(), TestCaseError>;
@@ -177,6 +177,18 @@ pub(crate) fn opens_up(plan: &Plan) -> bool {
         Step::Stop { why, .. } | Step::Drain { why, .. } => *why == Leave::Unhealthy,
         _ => false,
     })
+}
+
+/// A plan without steps stays as it is until it asks to be made again, if nothing else is seen.
+pub(crate) fn holds_until_its_wake(world: &World) -> Checked {
+    let plan = world.plan();
+    if !plan.steps.is_empty() {
+        return Ok(());
+    }
+    let at = plan.wake_at.map_or(world.now.after(Millis::secs(86_400)), |at| Timestamp(at.0 - 1));
+    let later = muster_planner::plan(&world.state, &world.observed, at);
+    prop_assert_eq!(plan, later, "{} later", at.since(world.now));
+    Ok(())
 }
 
 /// Every slot that is not filled, and every instance that is not where it should be, is waited for.

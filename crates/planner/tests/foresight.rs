@@ -1,0 +1,94 @@
+//! What is foreseen is what happens when everything works.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use model::{Millis, Step, Timestamp};
+use muster_planner::scenario::{World, replay};
+use muster_planner::{Foresight, foresee};
+
+fn world(script: &str) -> World {
+    let mut world = World::new();
+    let lines = replay(&mut world, script);
+    let error = lines.iter().find_map(|line| line.printed.as_ref().err());
+    assert!(error.is_none(), "{error:?}");
+    world
+}
+
+fn foreseen(world: &World) -> Foresight {
+    foresee(world.state.clone(), world.observed.clone(), world.now)
+}
+
+/// What a user sees of steps, without when it is.
+fn seen(steps: impl IntoIterator<Item = Step>) -> Vec<Step> {
+    let seen = steps.into_iter().filter(|step| !matches!(step, Step::Progress { .. }));
+    let timeless = seen.map(|step| match step {
+        Step::Drain { instance, why, .. } => Step::Drain { instance, until: Timestamp(0), why },
+        step => step,
+    });
+    timeless.collect()
+}
+
+/// What is done in a minute in which everything works.
+fn done(world: &mut World) -> Vec<Step> {
+    let mut done = Vec::new();
+    for _ in 0..60 {
+        loop {
+            let plan = world.plan();
+            if plan.steps.is_empty() {
+                break;
+            }
+            assert_eq!(world.adopt(&plan), []);
+            done.extend(plan.steps);
+        }
+        world.work();
+        world.tick(Millis::secs(1));
+    }
+    seen(done)
+}
+
+const WEB: &str = r#"
+> node n1
+> node n2
+> gateway n1
+> route 8080 /web
+> apply /web instances=2 health stop.drain=20s rollout.max_over=0 rollout.min_healthy=50%
+> settle
+"#;
+
+#[test]
+fn what_is_foreseen_is_what_happens() {
+    let cases = [
+        ("nothing", ""),
+        ("a rollout", "> restart /web"),
+        ("one that has begun", "> restart /web\n> run"),
+        ("one after another", "> apply /a , /b depends_on=[\"/a\"]"),
+        ("one that is removed", "> rm /web"),
+        ("one that is waited for", "> lose n1\n> restart /web\n> run\n> return n1"),
+        ("a node that is drained", "> drain n2"),
+        ("a node that is lost", "> lose n2\n> tick 30s"),
+        (
+            "lost ones that are not replaced",
+            "> apply /a instances=4 lost.replace=false\n\
+            > settle\n> lose n2\n> tick 30s",
+        ),
+        ("an unhealthy one", "> report /web~0.1 unhealthy"),
+        (
+            "one that waits after failures",
+            "> apply /job restart.backoff=10s\n> settle\n\
+            > report /job~0.1 failed\n> run\n> report /job~0.2 running\n> report /job~0.2 failed",
+        ),
+    ];
+    for (what, happens) in cases {
+        let mut world = world(&format!("{WEB}{happens}\n"));
+        let foresight = foreseen(&world);
+        let waves = foresight.waves.into_iter().flatten();
+        assert_eq!(seen(waves), done(&mut world), "{what}");
+        assert_eq!(foresight.waits, world.plan().waits, "{what}");
+    }
+}
+
+#[test]
+fn a_node_that_is_not_lost_yet_is_expected_back() {
+    let world = world(&format!("{WEB}> lose n2\n> tick 29s\n"));
+    assert_eq!(foreseen(&world), Foresight::default());
+}
