@@ -1,0 +1,417 @@
+//! What the planner's steps do, and that a step which was overtaken is refused.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use muster_model::{
+    Availability, Command, DeploymentId, Goal, Leave, Refusal, Seat, ServiceId, Slot, Stage, Steer,
+    Step, Timestamp,
+};
+use serde_json::json;
+use support::*;
+
+/// Two instances of one service wanted, none placed, on two nodes.
+fn unplaced() -> Cluster {
+    let mut cluster = Cluster::of(&["n1", "n2"]);
+    cluster.apply([service("/web", json!({"instances": 2, "ports": [{}]}))]);
+    cluster
+}
+
+fn drain(instance: &str, until: Timestamp, why: Leave) -> Step {
+    Step::Drain { instance: instance_id(instance), until, why }
+}
+
+fn stop(instance: &str, why: Leave) -> Step {
+    Step::Stop { instance: instance_id(instance), why }
+}
+
+fn forget(instance: &str, why: Leave) -> Step {
+    Step::Forget { instance: instance_id(instance), why }
+}
+
+fn progress(service: &str, ready: u32) -> Step {
+    Step::Progress { service: service_id(service), ready }
+}
+
+fn arrive(service: &str) -> Step {
+    Step::Arrive { service: service_id(service) }
+}
+
+#[test]
+fn a_placement_is_refused_once_it_is_overtaken() {
+    let availability =
+        |availability| Command::SetAvailability { node: node_id("n1"), availability };
+    type Meanwhile = Box<dyn Fn(&mut Cluster)>;
+    let overtakers: Vec<(&str, Meanwhile)> = vec![
+        (
+            "the service is gone",
+            Box::new(|cluster| {
+                cluster.remove(&["/web"]).unwrap();
+                cluster.settle("/web");
+            }),
+        ),
+        (
+            "the service aims for another revision",
+            Box::new(|cluster| {
+                cluster.remove(&["/web"]).unwrap();
+            }),
+        ),
+        (
+            "the service aims for another revision",
+            Box::new(|cluster| {
+                let again = json!({"instances": 2, "ports": [{}], "env": {"A": "b"}});
+                cluster.apply([service("/web", again)]);
+            }),
+        ),
+        (
+            "the service wants fewer instances",
+            Box::new(|cluster| {
+                cluster.scale("/web", 1);
+            }),
+        ),
+        (
+            "the slot has been placed meanwhile",
+            Box::new(|cluster| {
+                cluster.place("/web~1.1", "n2");
+            }),
+        ),
+        (
+            "the node is gone",
+            Box::new(|cluster| {
+                cluster.run(Command::RemoveNode(node_id("n1"))).unwrap();
+            }),
+        ),
+        (
+            "the node cannot take it any more",
+            Box::new(move |cluster| {
+                cluster.run(availability(Availability::Cordoned)).unwrap();
+            }),
+        ),
+        (
+            "the node cannot take it any more",
+            Box::new(|cluster| {
+                let all = json!({"resources": {"cpu": "4"}});
+                cluster.apply([service("/large", all)]);
+                cluster.place("/large~0.1", "n1");
+            }),
+        ),
+        (
+            "a port has been taken meanwhile",
+            Box::new(|cluster| {
+                cluster.place("/web~0.1", "n1");
+            }),
+        ),
+        (
+            "a port has been taken meanwhile",
+            Box::new(|cluster| {
+                let mut fewer = agent();
+                fewer.ports = (21_000, 22_000);
+                cluster.run(register("n1", Some(fewer))).unwrap();
+            }),
+        ),
+    ];
+    let step = unplaced().placement_of("/web~1.1", "n1");
+    for (why, meanwhile) in overtakers {
+        let mut cluster = unplaced();
+        meanwhile(&mut cluster);
+        assert_eq!(cluster.overtaken(step.clone()), why);
+    }
+    assert!(unplaced().adopt(step).is_ok(), "nothing has overtaken it");
+}
+
+#[test]
+fn a_slot_is_placed_in_its_next_attempt_only() {
+    let mut cluster = unplaced();
+    let attempt = |cluster: &Cluster, n: u32| cluster.placement_of(&format!("/web~0.{n}"), "n1");
+    for expected in 1..4 {
+        for other in (0..6).filter(|n| *n != expected) {
+            let step = attempt(&cluster, other);
+            assert_eq!(cluster.overtaken(step), "the slot has been placed meanwhile");
+        }
+        let applied = cluster.adopt(attempt(&cluster, expected)).unwrap();
+        let instance = format!("/web~0.{expected}");
+        assert_eq!(told(&applied), [format!("placed {instance}")]);
+        assert!(cluster.is_placed(&instance));
+        assert_eq!(cluster.service("/web").slot(0).attempts, expected);
+        cluster.adopt(forget(&instance, Leave::Asked)).unwrap();
+    }
+}
+
+#[test]
+fn slots_are_placed_in_any_order() {
+    let mut cluster = unplaced();
+    cluster.place("/web~1.1", "n1");
+    let slots = cluster.service("/web").slots;
+    assert_eq!(slots.iter().map(|slot| slot.attempts).collect::<Vec<_>>(), [0, 1]);
+    cluster.place("/web~0.1", "n2");
+    assert_eq!(cluster.service("/web").placements.len(), 2);
+}
+
+#[test]
+fn instances_only_ever_go_on_to_leave() {
+    let until = Timestamp(2_000_000);
+    let cases = [
+        (vec![drain("/web~0.1", until, Leave::Surplus)], "draining"),
+        (vec![stop("/web~0.1", Leave::Surplus)], "stopping"),
+        (
+            vec![drain("/web~0.1", until, Leave::Surplus), stop("/web~0.1", Leave::Removed)],
+            "stopping",
+        ),
+    ];
+    for (steps, kind) in cases {
+        let mut cluster = unplaced();
+        cluster.place("/web~0.1", "n1");
+        let last = steps.into_iter().map(|step| cluster.adopt(step).unwrap()).last().unwrap();
+        assert_eq!(told(&last), [format!("{kind} /web~0.1")]);
+        let back = cluster.overtaken(drain("/web~0.1", until, Leave::Asked));
+        assert_eq!(back, "the instance is leaving already");
+    }
+    let mut cluster = unplaced();
+    assert_eq!(cluster.overtaken(stop("/web~0.1", Leave::Lost)), "the instance is gone");
+    assert_eq!(cluster.overtaken(stop("/no~0.1", Leave::Lost)), "the service is gone");
+}
+
+/// Only what is wanted and as it should be counts: that is what the next placement would repeat.
+#[test]
+fn unhealthy_instances_of_the_target_count_as_failures_of_their_slot() {
+    let until = Timestamp(2_000_000);
+    let failures = |before: &dyn Fn(&mut Cluster), step: Step| {
+        let mut cluster = unplaced();
+        cluster.place("/web~0.1", "n1");
+        before(&mut cluster);
+        cluster.adopt(step).unwrap();
+        let Slot { failures, failed_at, .. } = cluster.service("/web").slot(0);
+        assert_eq!(failed_at, if failures == 0 { Timestamp(0) } else { cluster.now });
+        failures
+    };
+    let at_once = |_: &mut Cluster| {};
+    assert_eq!(failures(&at_once, drain("/web~0.1", until, Leave::Unhealthy)), 1);
+    assert_eq!(failures(&at_once, stop("/web~0.1", Leave::Unhealthy)), 1);
+    for why in [Leave::Surplus, Leave::Lost, Leave::Draining, Leave::Asked, Leave::Replaced] {
+        assert_eq!(failures(&at_once, stop("/web~0.1", why)), 0, "{why}");
+    }
+    let leaving = |cluster: &mut Cluster| {
+        cluster.adopt(drain("/web~0.1", until, Leave::Surplus)).unwrap();
+    };
+    assert_eq!(failures(&leaving, stop("/web~0.1", Leave::Unhealthy)), 0);
+    let scaled = |cluster: &mut Cluster| drop(cluster.scale("/web", 3));
+    assert_eq!(failures(&scaled, stop("/web~0.1", Leave::Unhealthy)), 1);
+    let outdated = |cluster: &mut Cluster| {
+        cluster.run(Command::Restart { service: service_id("/web") }).unwrap();
+    };
+    assert_eq!(failures(&outdated, stop("/web~0.1", Leave::Unhealthy)), 0);
+}
+
+#[test]
+fn what_is_forgotten_is_lost_or_has_stopped() {
+    for (why, kind) in [(Leave::Lost, "lost"), (Leave::Replaced, "stopped")] {
+        let mut cluster = unplaced();
+        cluster.place("/web~0.1", "n1");
+        assert_eq!(cluster.node("n1").ports.len(), 1);
+        let applied = cluster.adopt(forget("/web~0.1", why)).unwrap();
+        assert_eq!(told(&applied), [format!("{kind} /web~0.1")]);
+        assert!(cluster.node("n1").ports.is_empty());
+        assert_eq!(cluster.overtaken(forget("/web~0.1", why)), "the instance is gone");
+    }
+}
+
+#[test]
+fn progress_begins_with_a_move_and_is_more_ready_instances_than_ever() {
+    let mut cluster = unplaced();
+    let moved = |cluster: &Cluster| {
+        let moved = &cluster.deployment(1).moves[0];
+        (moved.ready, moved.progressed_at)
+    };
+    assert_eq!(moved(&cluster), (0, None));
+    for (ready, is_progress) in
+        [(0, true), (0, false), (1, true), (1, false), (0, false), (2, true), (1, false)]
+    {
+        cluster.later(1000);
+        let before = moved(&cluster);
+        match is_progress {
+            true => {
+                assert!(cluster.adopt(progress("/web", ready)).is_ok());
+                assert_eq!(moved(&cluster), (ready, Some(cluster.now)));
+            }
+            false => {
+                assert_eq!(cluster.overtaken(progress("/web", ready)), "the progress is known");
+                assert_eq!(moved(&cluster), before);
+            }
+        }
+    }
+    cluster.settle("/web");
+    assert_eq!(cluster.overtaken(progress("/web", 3)), "the service does not move");
+}
+
+#[test]
+fn a_service_arrives_once_all_its_instances_are_as_they_should_be() {
+    let further = "the service has further to go";
+    let mut cluster = unplaced();
+    cluster.place("/web~0.1", "n1");
+    assert_eq!(cluster.overtaken(arrive("/web")), further, "one is missing");
+    cluster.place("/web~1.1", "n1");
+    let placed = cluster.clone();
+    assert!(cluster.adopt(arrive("/web")).is_ok());
+    assert_eq!(cluster.overtaken(arrive("/web")), "the service does not move");
+
+    let mut cluster = placed.clone();
+    cluster.adopt(drain("/web~1.1", Timestamp(2_000_000), Leave::Unhealthy)).unwrap();
+    assert_eq!(cluster.overtaken(arrive("/web")), further, "one leaves");
+
+    let mut cluster = placed.clone();
+    cluster.run(Command::Restart { service: service_id("/web") }).unwrap();
+    assert_eq!(cluster.overtaken(arrive("/web")), further, "none was started anew");
+
+    let mut cluster = placed.clone();
+    cluster.scale("/web", 1);
+    assert_eq!(cluster.overtaken(arrive("/web")), further, "there is one too many");
+    cluster.adopt(forget("/web~1.1", Leave::Surplus)).unwrap();
+    assert!(cluster.adopt(arrive("/web")).is_ok());
+
+    let mut cluster = placed;
+    cluster.steer(1, Steer::Pause).unwrap();
+    assert_eq!(cluster.overtaken(arrive("/web")), "the deployment stands still");
+    assert_eq!(cluster.overtaken(arrive("/no")), "the service is gone");
+}
+
+#[test]
+fn a_deployment_is_over_when_its_last_service_has_arrived() {
+    let mut cluster = Cluster::of(&["n1"]);
+    cluster.apply([service("/a", json!({})), service("/b", json!({}))]);
+    assert_eq!(told(&cluster.settle("/a")), ["arrived /a"]);
+    assert_eq!(cluster.deployment(1).stage, Stage::Running);
+    assert_eq!(cluster.service("/a").settled, Some(1));
+    cluster.later(1000);
+    assert_eq!(told(&cluster.settle("/b")), ["arrived /b", "deployment-succeeded d-1"]);
+    assert_eq!(cluster.deployment(1).stage, Stage::Succeeded { at: cluster.now });
+}
+
+#[test]
+fn a_deployment_that_went_back_says_why() {
+    let mut cluster = Cluster::of(&["n1"]);
+    cluster.apply([service("/a", json!({}))]);
+    cluster.settle("/a");
+    cluster.apply([service("/a", json!({"env": {"A": "b"}}))]);
+    let (deployment, reason) = (DeploymentId(2), "it is broken".to_string());
+    let fail = Step::Fail { deployment, service: service_id("/a"), reason: reason.clone() };
+    cluster.adopt(fail).unwrap();
+    let applied = cluster.settle("/a");
+    assert_eq!(told(&applied), ["arrived /a", "deployment-rolled-back d-2"]);
+    assert_eq!(applied.events[1].message, reason);
+    let stage = Stage::RolledBack { reason, at: cluster.now };
+    assert_eq!(cluster.deployment(2).stage, stage);
+}
+
+#[test]
+fn a_service_that_is_removed_goes_with_its_last_instance() {
+    let mut cluster = Cluster::of(&["n1"]);
+    cluster.apply([service("/a", json!({}))]);
+    cluster.settle("/a");
+    cluster.scale("/a", 2);
+    cluster.remove(&["/a"]).unwrap();
+    assert_eq!(cluster.overtaken(arrive("/a")), "the service has further to go");
+    assert_eq!(told(&cluster.settle("/a")), ["removed /a", "deployment-succeeded d-3"]);
+    assert!(cluster.state.service(&service_id("/a")).is_none());
+}
+
+#[test]
+fn ids_of_instances_are_not_given_again_to_a_service_of_the_same_path() {
+    let mut cluster = Cluster::of(&["n1"]);
+    let all = || ["/a", "/b", "/c"].map(|path| service(path, json!({})));
+    cluster.apply(all());
+    for attempt in 1..4 {
+        cluster.place(&format!("/a~0.{attempt}"), "n1");
+        cluster.adopt(forget(&format!("/a~0.{attempt}"), Leave::Unhealthy)).unwrap();
+    }
+    cluster.settle("/b");
+    // The one with the most attempts goes first, the others must not bring the count down.
+    for path in ["/a", "/b", "/c"] {
+        cluster.remove(&[path]).unwrap();
+        cluster.settle(path);
+        assert_eq!(cluster.state.meta().attempts, 3);
+    }
+    cluster.apply(all());
+    for path in ["/a", "/b", "/c"] {
+        cluster.settle(path);
+        let service = cluster.service(path);
+        assert_eq!(service.placements.keys().next(), Some(&Seat { slot: 0, attempt: 4 }));
+    }
+}
+
+#[test]
+fn the_last_ten_revisions_are_kept_and_those_that_something_refers_to() {
+    let mut cluster = Cluster::of(&["n1"]);
+    let version = |n: u32| service("/a", json!({"env": {"N": n.to_string()}}));
+    let numbers = |cluster: &Cluster| -> Vec<u32> {
+        cluster.service("/a").revisions.keys().copied().collect()
+    };
+    cluster.apply([version(1)]);
+    cluster.settle("/a");
+    for n in 2..13 {
+        cluster.apply([version(n)]);
+    }
+    cluster.apply([version(13), service("/b", json!({}))]);
+    assert_eq!(numbers(&cluster), (1..14).collect::<Vec<_>>());
+    cluster.settle("/a");
+    let kept: Vec<u32> = [1].into_iter().chain(4..14).collect();
+    assert_eq!(numbers(&cluster), kept, "the deployment may go back to the first one still");
+    cluster.settle("/b");
+    cluster.apply([version(14)]);
+    cluster.place("/a~0.3", "n1");
+    cluster.adopt(forget("/a~0.2", Leave::Replaced)).unwrap();
+    assert_eq!(numbers(&cluster), (5..15).collect::<Vec<_>>());
+
+    let mut cluster = Cluster::of(&[]);
+    for n in 1..14 {
+        let labels = json!({"n": n.to_string()});
+        cluster.apply([service("/a", json!({"instances": 0, "labels": labels}))]);
+        cluster.settle("/a");
+    }
+    let kept: Vec<u32> = [1].into_iter().chain(4..14).collect();
+    assert_eq!(numbers(&cluster), kept, "a template stays with its revisions");
+}
+
+#[test]
+fn the_last_two_hundred_deployments_are_kept_and_those_that_go_on() {
+    let mut cluster = Cluster::of(&[]);
+    cluster.apply([service("/still", json!({"instances": 0}))]);
+    cluster.steer(1, Steer::Pause).unwrap();
+    cluster.apply([service("/a", json!({"instances": 0}))]);
+    for _ in 0..205 {
+        let restart = Command::Restart { service: service_id("/a") };
+        cluster.state.apply(restart, cluster.now).unwrap();
+    }
+    cluster.settle("/a");
+    let kept: Vec<u64> = cluster.state.deployments().map(|deployment| deployment.id.0).collect();
+    assert_eq!(kept, [1].into_iter().chain(9..208).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_planner_is_not_told_of_services_as_users_are() {
+    let mut cluster = Cluster::of(&[]);
+    let step = progress("/web", 1);
+    assert!(matches!(cluster.adopt(step), Err(Refusal::Overtaken(_))));
+    let of: &ServiceId = &service_id("/web");
+    for step in [
+        drain("/web~0.1", Timestamp(0), Leave::Lost),
+        stop("/web~0.1", Leave::Lost),
+        forget("/web~0.1", Leave::Lost),
+        progress("/web", 1),
+        arrive("/web"),
+        Step::Fail { deployment: DeploymentId(1), service: of.clone(), reason: String::new() },
+    ] {
+        assert_eq!(step.service(), of);
+    }
+}
+
+#[test]
+fn an_instance_drains_until_it_was_said() {
+    let mut cluster = unplaced();
+    cluster.place("/web~0.1", "n1");
+    let goal = Goal::Drain { until: Timestamp(1_500_000), why: Leave::Surplus };
+    cluster.adopt(drain("/web~0.1", Timestamp(1_500_000), Leave::Surplus)).unwrap();
+    let placement = cluster.state.placement(&instance_id("/web~0.1")).unwrap();
+    assert_eq!(placement.goal, goal);
+    assert!(!placement.is_wanted());
+}

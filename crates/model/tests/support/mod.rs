@@ -1,0 +1,205 @@
+//! A cluster driven by hand: tests say what is asked of it, and look at what has become of it.
+//! Each command is held against what holds of all of them.
+
+#![allow(dead_code, reason = "no topic needs all of it")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_model::{
+    AgentRegistration, Applied, Bytes, Command, Cpu, Deployment, DeploymentId, Document,
+    InstanceId, Key, Millis, NodeId, NodeUse, Object, Outcome, PORTS, Placement, Refusal,
+    Registration, Resources, Seat, Service, ServiceId, Source, Spec, State, Steer, Step, Timestamp,
+};
+use serde_json::{Value, json};
+
+pub(crate) fn service_id(path: &str) -> ServiceId {
+    path.parse().unwrap()
+}
+
+pub(crate) fn instance_id(text: &str) -> InstanceId {
+    text.parse().unwrap()
+}
+
+pub(crate) fn node_id(name: &str) -> NodeId {
+    name.parse().unwrap()
+}
+
+/// A service that runs one process, but for what `fields` say.
+pub(crate) fn spec(path: &str, fields: Value) -> Spec {
+    let mut spec = json!({"service": path, "process": {"command": "serve"}});
+    let Value::Object(fields) = fields else { panic!("these are no fields: {fields}") };
+    spec.as_object_mut().unwrap().extend(fields);
+    serde_json::from_value(spec).unwrap()
+}
+
+pub(crate) fn service(path: &str, fields: Value) -> Document {
+    Document::Service(Box::new(spec(path, fields)))
+}
+
+/// A service as another system's document describes it.
+pub(crate) fn foreign(path: &str, fields: Value) -> Document {
+    let source = Source { door: "other".into(), text: fields.to_string() };
+    Document::Foreign(Box::new(spec(path, fields)), source)
+}
+
+pub(crate) fn gateway(name: &str, listen: &str, to: &[&str]) -> Document {
+    let routes: Vec<_> = to.iter().map(|to| json!({"path": format!("{to}/"), "to": to})).collect();
+    let gateway = json!({"gateway": name, "listen": listen, "routes": routes});
+    Document::Gateway(serde_json::from_value(gateway).unwrap())
+}
+
+/// What an agent on a node of 4 cores and 4 GiB tells of it.
+pub(crate) fn agent() -> AgentRegistration {
+    AgentRegistration {
+        id: "agent".into(),
+        port: 4041,
+        capacity: Resources { cpu: Cpu(4000), memory: Bytes::mib(4096) },
+        labels: BTreeMap::new(),
+        capabilities: BTreeSet::new(),
+        ports: PORTS,
+    }
+}
+
+pub(crate) fn register(node: &str, agent: Option<AgentRegistration>) -> Command {
+    Command::Register(Registration { node: node_id(node), address: node.into(), agent })
+}
+
+/// What of each event is not prose: what happened, and to what.
+pub(crate) fn told(applied: &Applied) -> Vec<String> {
+    applied.events.iter().map(|event| format!("{} {}", event.kind, event.subject)).collect()
+}
+
+/// What became of each thing that was asked for: its kind, its name, and the verdict.
+pub(crate) fn verdicts(applied: &Applied) -> Vec<String> {
+    let changes = applied.changes.iter();
+    changes.map(|c| format!("{} {} {:?}", c.kind, c.name, c.verdict).to_lowercase()).collect()
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Cluster {
+    pub(crate) state: State,
+    pub(crate) now: Timestamp,
+}
+
+impl Cluster {
+    /// Nodes of these names, and nothing else.
+    pub(crate) fn of(nodes: &[&str]) -> Cluster {
+        let mut cluster = Cluster { state: State::new(), now: Timestamp(1_000_000) };
+        for node in nodes {
+            cluster.run(register(node, Some(agent()))).unwrap();
+        }
+        cluster
+    }
+
+    pub(crate) fn later(&mut self, millis: u64) {
+        self.now = self.now.after(Millis(millis));
+    }
+
+    /// Applies a command. Refused, it changes nothing; applied, it tells of all that has changed,
+    /// and of nothing else. The laws hold in any case.
+    pub(crate) fn run(&mut self, command: Command) -> Outcome {
+        let said = format!("{command:?}");
+        let before: BTreeMap<Key, Object> = self.state.objects().collect();
+        let outcome = self.state.apply(command, self.now);
+        let after: BTreeMap<Key, Object> = self.state.objects().collect();
+        let keys = before.keys().chain(after.keys());
+        let changed = keys.filter(|key| before.get(key) != after.get(key)).cloned().collect();
+        let expected: BTreeSet<Key> = changed;
+        match &outcome {
+            Ok(applied) => assert_eq!(applied.changed, expected, "changed by {said}"),
+            Err(_) => assert_eq!(expected, BTreeSet::new(), "{said} was refused"),
+        }
+        assert_eq!(self.state.violations(), vec![], "after {said}");
+        outcome
+    }
+
+    pub(crate) fn apply(&mut self, documents: impl Into<Vec<Document>>) -> Applied {
+        self.run(Command::Apply(documents.into())).unwrap()
+    }
+
+    pub(crate) fn scale(&mut self, path: &str, instances: u32) -> Applied {
+        self.run(Command::Scale { service: service_id(path), instances }).unwrap()
+    }
+
+    pub(crate) fn remove(&mut self, paths: &[&str]) -> Outcome {
+        self.run(Command::RemoveServices(paths.iter().map(|path| service_id(path)).collect()))
+    }
+
+    pub(crate) fn steer(&mut self, deployment: u64, how: Steer) -> Outcome {
+        self.run(Command::Steer { deployment: DeploymentId(deployment), how })
+    }
+
+    pub(crate) fn adopt(&mut self, step: Step) -> Outcome {
+        self.run(Command::Adopt(step))
+    }
+
+    /// Why a step is refused.
+    pub(crate) fn overtaken(&mut self, step: Step) -> &'static str {
+        match self.adopt(step.clone()) {
+            Err(Refusal::Overtaken(why)) => why,
+            other => panic!("{step:?}: {other:?}"),
+        }
+    }
+
+    /// The placement of an instance on a node, at its service's target, with free ports.
+    pub(crate) fn placement_of(&self, instance: &str, node: &str) -> Step {
+        let instance = instance_id(instance);
+        let service = self.state.service(&instance.service).unwrap();
+        let host = self.state.node(&node_id(node)).unwrap();
+        let mut held: BTreeSet<u16> = host.ports.iter().map(|(port, _)| *port).collect();
+        let (first, last) = host.node.ports;
+        let mut free = || (first..=last).find(|port| held.insert(*port)).unwrap();
+        let ports = service.spec().ports.iter();
+        let ports = ports.map(|wanted| if wanted.port == 0 { free() } else { wanted.port });
+        Step::Place {
+            instance,
+            revision: service.target,
+            node: node_id(node),
+            ports: ports.collect(),
+        }
+    }
+
+    pub(crate) fn place(&mut self, instance: &str, node: &str) -> Applied {
+        self.adopt(self.placement_of(instance, node)).unwrap()
+    }
+
+    /// Brings a service to where it should be, on the first node, without regard to any budget,
+    /// and lets it arrive.
+    pub(crate) fn settle(&mut self, path: &str) -> Applied {
+        let id = service_id(path);
+        let service = self.service(path);
+        let stays = |seat: &Seat, placement: &Placement| {
+            let current = placement.is_wanted() && service.is_current(placement.revision);
+            current && seat.slot < service.wanted()
+        };
+        let placed = service.placements.iter();
+        let (stay, leave): (Vec<_>, Vec<_>) = placed.partition(|(seat, p)| stays(seat, p));
+        for (seat, _) in leave {
+            let instance = InstanceId { service: id.clone(), seat: *seat };
+            self.adopt(Step::Forget { instance, why: muster_model::Leave::Replaced }).unwrap();
+        }
+        let filled: BTreeSet<u32> = stay.into_iter().map(|(seat, _)| seat.slot).collect();
+        let node = self.state.nodes().next().map(|node| node.id.to_string());
+        for slot in (0..service.wanted()).filter(|slot| !filled.contains(slot)) {
+            let instance = format!("{path}~{slot}.{}", service.slot(slot).attempts + 1);
+            self.place(&instance, node.as_deref().unwrap());
+        }
+        self.adopt(Step::Arrive { service: id }).unwrap()
+    }
+
+    pub(crate) fn service(&self, path: &str) -> Service {
+        Service::clone(self.state.service(&service_id(path)).unwrap())
+    }
+
+    pub(crate) fn deployment(&self, number: u64) -> &Deployment {
+        self.state.deployment(DeploymentId(number)).unwrap()
+    }
+
+    pub(crate) fn node(&self, name: &str) -> &NodeUse {
+        self.state.node(&node_id(name)).unwrap()
+    }
+
+    pub(crate) fn is_placed(&self, instance: &str) -> bool {
+        self.state.placement(&instance_id(instance)).is_some()
+    }
+}
