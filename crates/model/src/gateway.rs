@@ -161,10 +161,18 @@ impl Gateway {
                     problems.push(Problem::new(format!("routes.{i}.hosts"), message));
                 }
             }
-            let hosts: Vec<_> = route.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-            if !seen.insert((hosts, &route.path)) {
-                let message = "another route has the same hosts and path";
-                problems.push(Problem::new(format!("routes.{i}"), message));
+            // As gateways compare them, and each host by itself: of two equal ones the order of
+            // the document would decide.
+            let bare = |host: &String| host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+            let mut hosts: BTreeSet<_> = route.hosts.iter().map(bare).collect();
+            if hosts.is_empty() {
+                hosts.insert("*".into());
+            }
+            for host in hosts {
+                let message = format!("another route answers `{host}{}` already", route.path);
+                if !seen.insert((host, route.path.trim_end_matches('/'))) {
+                    problems.push(Problem::new(format!("routes.{i}"), message));
+                }
             }
         }
         problems
@@ -227,3 +235,100 @@ pub fn endpoint(address: &str, port: u16) -> String {
 
 /// How long a gateway may go without a word before nothing waits for it any more.
 pub const GATEWAY_SILENCE_MAX: Millis = Millis::secs(15);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn gateway(routes: Value) -> Gateway {
+        let document = json!({"gateway": "public", "listen": 80, "routes": routes});
+        serde_json::from_value(document).unwrap()
+    }
+
+    fn check(routes: Value, expected: &[&str]) {
+        let problems = gateway(routes.clone()).problems();
+        let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, expected, "{routes}");
+    }
+
+    #[test]
+    fn a_gateway_listens_on_a_port_of_one_or_of_all_addresses() {
+        for (given, written) in [
+            (json!(8080), "0.0.0.0:8080"),
+            (json!("8080"), "0.0.0.0:8080"),
+            (json!("127.0.0.1:80"), "127.0.0.1:80"),
+            (json!("[::1]:80"), "[::1]:80"),
+        ] {
+            let listen: Listen = serde_json::from_value(given).unwrap();
+            assert_eq!(listen.to_string(), written);
+            assert_eq!(serde_json::to_value(listen).unwrap(), json!(written));
+            assert_eq!(written.parse(), Ok(listen));
+        }
+        for wrong in [json!(0), json!("127.0.0.1:0"), json!("127.0.0.1"), json!(65536), json!("a")]
+        {
+            assert!(serde_json::from_value::<Listen>(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_route_leads_to_a_port_by_name_or_index_and_by_default_to_the_first() {
+        for (given, port, written) in [
+            ("/shop/web:http", PortRef::Name("http".into()), "/shop/web:http"),
+            ("shop/web:1", PortRef::Index(1), "/shop/web:1"),
+            ("/shop/web:0", PortRef::Index(0), "/shop/web"),
+            ("/shop/web", PortRef::Index(0), "/shop/web"),
+        ] {
+            let to = RouteTo::try_from(given.to_string()).unwrap();
+            assert_eq!(to, RouteTo { service: "/shop/web".parse().unwrap(), port });
+            assert_eq!(String::from(to), written);
+        }
+        assert!(RouteTo::try_from("/Shop:http".to_string()).is_err());
+    }
+
+    #[test]
+    fn a_route_is_written_without_what_it_does_not_narrow() {
+        let routes = json!([{"to": "/a"}, {"hosts": ["a.example"], "path": "/api", "to": "/b:1"}]);
+        let gateway = gateway(routes.clone());
+        assert_eq!(gateway.routes[0].path, "/");
+        assert_eq!(serde_json::to_value(&gateway.routes).unwrap(), routes);
+    }
+
+    #[test]
+    fn hosts_are_names_and_paths_begin_with_a_slash() {
+        check(json!([]), &["routes"]);
+        check(json!([{"path": "api", "to": "/a"}]), &["routes.0.path"]);
+        for host in ["a", "a-1.Example", "*.a.example", "10.0.0.1"] {
+            check(json!([{"hosts": [host], "to": "/a"}]), &[]);
+        }
+        for host in ["", "*", "*.", "a_b", "a.*", "a b", "a:80"] {
+            check(json!([{"hosts": [host], "to": "/a"}]), &["routes.0.hosts"]);
+        }
+    }
+
+    /// Which of two equal ones answers would be left to their order, which does not matter.
+    #[test]
+    fn no_two_routes_are_for_the_same_host_and_path() {
+        let both = |first: Value, second: Value, expected: &[&str]| {
+            let route = |mut route: Value| {
+                route["to"] = json!("/a");
+                route
+            };
+            check(json!([route(first), route(second)]), expected);
+        };
+        both(json!({}), json!({"path": "/api"}), &[]);
+        both(json!({}), json!({"hosts": ["a"]}), &[]);
+        both(json!({"hosts": ["a"]}), json!({"hosts": ["*.a", "b"]}), &[]);
+        both(json!({}), json!({"path": "/"}), &["routes.1"]);
+        both(json!({"path": "/api"}), json!({"path": "/api/"}), &["routes.1"]);
+        both(json!({"hosts": ["a"]}), json!({"hosts": ["A."]}), &["routes.1"]);
+        both(json!({"hosts": ["a", "B"]}), json!({"hosts": ["c", "b"]}), &["routes.1"]);
+    }
+
+    #[test]
+    fn addresses_with_colons_stand_in_brackets() {
+        assert_eq!(endpoint("10.0.0.1", 80), "10.0.0.1:80");
+        assert_eq!(endpoint("fd00::1", 80), "[fd00::1]:80");
+    }
+}
