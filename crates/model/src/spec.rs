@@ -489,7 +489,9 @@ impl Restart {
             0 | 1 => self.first,
             _ => {
                 let exponent = i32::try_from(failures - 2).unwrap_or(i32::MAX);
-                let delay = self.backoff.0 as f64 * self.factor.powi(exponent);
+                // Not infinite: no wait at all stays none however often it grows.
+                let growth = self.factor.powi(exponent).min(f64::MAX);
+                let delay = self.backoff.0 as f64 * growth;
                 Millis((delay.min(self.max.0 as f64)) as u64)
             }
         }

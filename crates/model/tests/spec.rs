@@ -1,0 +1,185 @@
+//! What users write about a service: what is left out, what takes effect how, and how long is waited.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use muster_model::{CommandLine, Millis, PortRef, Resources, Restart, Spec};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn read(document: Value) -> Spec {
+    serde_json::from_value(document).unwrap()
+}
+
+fn written(spec: &Spec) -> Value {
+    serde_json::to_value(spec).unwrap()
+}
+
+/// `muster get services -o yaml` shows what was applied, not a page of defaults.
+#[test]
+fn what_was_left_out_is_not_written() {
+    let document = json!({"service": "/a", "process": {"command": "serve"}});
+    let spec = read(document.clone());
+    let mut expected = document;
+    expected["instances"] = json!(1);
+    assert_eq!(written(&spec), expected);
+
+    let document = json!({
+        "service": "/a",
+        "instances": 3,
+        "container": {
+            "image": "nginx",
+            "command": ["nginx", "-g"],
+            "entrypoint": [],
+            "pull": "always",
+            "network": "host",
+            "volumes": [{"source": "/a", "target": "/b", "read_only": true}],
+            "user": "www",
+            "privileged": true,
+        },
+        "resources": {"cpu": 0.5, "memory": "1GiB"},
+        "ports": [{"name": "http", "port": 80, "container": 8080, "protocol": "udp"}],
+        "env": {"A": "b"},
+        "requires": ["docker"],
+        "roles": ["edge"],
+        "surplus": "oldest",
+        "depends_on": ["/b"],
+        "labels": {"a": "b"},
+    });
+    assert_eq!(written(&read(document.clone())), document);
+}
+
+#[test]
+fn what_was_left_out_has_a_default() {
+    let spec = read(json!({
+        "service": "/a",
+        "process": {"command": "serve"},
+        "resources": {"memory": "1GiB"},
+        "health": [{"probe": {"http": {}}}],
+        "readiness": {"probe": {"tcp": {}}},
+    }));
+    let document = written(&spec);
+    assert_eq!(document["resources"], json!({"cpu": 0.1, "memory": "1GiB"}));
+    assert_eq!(
+        document["health"][0],
+        json!({
+            "probe": {"http": {"path": "/"}},
+            "interval": "5s",
+            "timeout": "5s",
+            "failures": 3,
+            "grace": "30s",
+        })
+    );
+    assert_eq!(
+        document["readiness"],
+        json!({"probe": {"tcp": {}}, "interval": "1s", "timeout": "5s"})
+    );
+    let resources: Resources = serde_json::from_value(json!({"cpu": 2})).unwrap();
+    assert_eq!(serde_json::to_value(resources).unwrap(), json!({"cpu": 2, "memory": "128MiB"}));
+}
+
+#[test]
+fn a_command_is_a_text_for_the_shell_or_a_list_of_words() {
+    let words = |document: &str| serde_json::from_str::<CommandLine>(document).map(|c| c.words());
+    assert_eq!(words(r#""echo $A""#).unwrap(), ["/bin/sh", "-c", "echo $A"]);
+    assert_eq!(words(r#"["echo", "$A"]"#).unwrap(), ["echo", "$A"]);
+    assert_eq!(words("[]").unwrap(), [""; 0]);
+    let refused = words("5").unwrap_err().to_string();
+    assert!(refused.contains("a text for the shell, or a list of words"), "{refused}");
+    assert!(words(r#"["echo", 5]"#).is_err());
+}
+
+#[test]
+fn a_port_is_meant_by_its_index_or_its_name() {
+    let mut spec = read(json!({"service": "/a", "ports": [{"name": "http"}, {}, {"name": "rpc"}]}));
+    let index = |spec: &Spec, port: Value| {
+        let port: PortRef = serde_json::from_value(port).unwrap();
+        spec.port_index(&port)
+    };
+    for (port, expected) in [
+        (json!(0), Some(0)),
+        (json!(1), Some(1)),
+        (json!(2), Some(2)),
+        (json!(3), None),
+        (json!("http"), Some(0)),
+        (json!("rpc"), Some(2)),
+        (json!("web"), None),
+    ] {
+        assert_eq!(index(&spec, port.clone()), expected, "{port}");
+    }
+    spec.ports.clear();
+    assert_eq!(index(&spec, json!(0)), None);
+    assert_eq!(PortRef::Index(1).to_string(), "1");
+    assert_eq!(PortRef::Name("http".into()).to_string(), "http");
+}
+
+/// What a running instance was started with cannot be changed under it; the rest can.
+#[test]
+fn what_an_instance_was_started_with_means_a_restart() {
+    let check = |field: &str, value: Value, restarts: bool| {
+        let document = json!({"service": "/a", "process": {"command": "serve"}});
+        let before = read(document.clone());
+        let mut document = document;
+        document[field] = value;
+        let after = read(document);
+        assert_ne!(before, after, "{field}");
+        assert_eq!(after.needs_restart(&before), restarts, "{field}");
+        assert_eq!(before.needs_restart(&after), restarts, "{field}, back again");
+        assert!(!after.needs_restart(&after), "{field}");
+    };
+    for (field, value) in [
+        ("container", json!({"image": "nginx"})),
+        ("process", json!({"command": "serve --fast"})),
+        ("resources", json!({"cpu": 1})),
+        ("ports", json!([{}])),
+        ("env", json!({"A": "b"})),
+        ("requires", json!(["docker"])),
+        ("roles", json!(["edge"])),
+        ("constraints", json!([["rack", "UNIQUE"]])),
+    ] {
+        check(field, value, true);
+    }
+    for (field, value) in [
+        ("instances", json!(2)),
+        ("health", json!([{"probe": {"command": "true"}}])),
+        ("readiness", json!({"probe": {"command": "true"}})),
+        ("rollout", json!({"max_over": 1})),
+        ("restart", json!({"first": "1s"})),
+        ("stop", json!({"grace": "1s"})),
+        ("lost", json!({"after": "1s"})),
+        ("surplus", json!("oldest")),
+        ("depends_on", json!(["/b"])),
+        ("labels", json!({"a": "b"})),
+    ] {
+        check(field, value, false);
+    }
+}
+
+#[test]
+fn each_failure_in_a_row_makes_the_wait_longer_up_to_the_longest() {
+    let restart = Restart {
+        first: Millis(100),
+        backoff: Millis::secs(1),
+        factor: 3.0,
+        max: Millis::secs(60),
+        ..Restart::default()
+    };
+    let waits = [1, 2, 3, 4, 5, 6, u32::MAX].map(|failures| restart.delay(failures).0);
+    assert_eq!(waits, [100, 1_000, 3_000, 9_000, 27_000, 60_000, 60_000]);
+}
+
+#[test]
+fn no_wait_stays_none_however_many_failures() {
+    let restart = Restart { backoff: Millis(0), ..Restart::default() };
+    for failures in [1, 2, 10_000, u32::MAX] {
+        assert_eq!(restart.delay(failures), Millis(0), "{failures}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_wait_never_shrinks(failures in 2u32..20_000, backoff in 0u64..10_000, factor in 1.0..9.0) {
+        let restart = Restart { backoff: Millis(backoff), factor, ..Restart::default() };
+        let (before, after) = (restart.delay(failures), restart.delay(failures + 1));
+        prop_assert!(before <= after && after <= restart.max);
+    }
+}
