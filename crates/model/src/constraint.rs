@@ -144,14 +144,12 @@ fn full_match(pattern: &str) -> Result<regex::Regex, Error> {
     )
 }
 
-/// Numbers are told apart at three decimals, as Marathon rounds scalars.
+/// Numbers are told apart at three decimals, as Marathon rounds scalars. Texts come first: `nan` is
+/// also a number, and not equal to itself.
 fn same(left: &str, right: &str) -> bool {
-    match (left.parse::<f64>(), right.parse::<f64>()) {
-        (Ok(left), Ok(right)) => {
-            (left * 1000.0).round_ties_even() == (right * 1000.0).round_ties_even()
-        }
-        _ => left == right,
-    }
+    let thousandths =
+        |text: &str| text.parse::<f64>().ok().map(|number| (number * 1000.0).round_ties_even());
+    left == right || thousandths(left).is_some_and(|left| thousandths(right) == Some(left))
 }
 
 impl Constraint {
@@ -297,6 +295,52 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_held_against_numbers_as_numbers_and_else_as_text() {
+        let is = |wanted: &str, own: &str| allows(&format!("rack IS {wanted}"), &[], own);
+        for (wanted, own) in [("2", "2.0"), ("0.0004", "0"), ("-1", "-1.0001"), ("nan", "nan")] {
+            assert!(is(wanted, own) && is(own, wanted), "{wanted} is {own}");
+        }
+        for (wanted, own) in [("2", "3"), ("0.001", "0"), ("1", "-1"), ("a", "A"), ("1", "a")] {
+            assert!(!is(wanted, own) && !is(own, wanted), "{wanted} is not {own}");
+        }
+    }
+
+    /// The planner leaves those out that do not.
+    #[test]
+    fn an_operator_counts_if_what_is_placed_changes_what_is_allowed() {
+        for (name, operator) in OPERATORS {
+            let text = match operator {
+                Operator::Unique | Operator::Cluster | Operator::GroupBy => format!("rack {name}"),
+                _ => format!("rack {name} 1"),
+            };
+            let placed = ["1", "1", "2"];
+            let changes = |offered| allows(&text, &[], offered) != allows(&text, &placed, offered);
+            assert_eq!(operator.counts(), ["1", "2", "-"].into_iter().any(changes), "{text}");
+        }
+    }
+
+    #[test]
+    fn constraints_are_written_as_they_were_given() {
+        for text in [
+            "rack UNIQUE",
+            "rack CLUSTER",
+            "rack CLUSTER b",
+            "rack GROUP_BY",
+            "rack GROUP_BY 3",
+            "rack LIKE [ab].*",
+            "rack UNLIKE a|b",
+            "rack MAX_PER 2",
+            "rack IS a_B/0.9-x",
+            "rack IS ",
+        ] {
+            let constraint = constraint(text).unwrap();
+            assert_eq!(constraint.to_string(), text);
+            assert_eq!(Vec::from(constraint.clone()).join(" "), text);
+            assert_eq!(constraint.compile().constraint(), &constraint);
+        }
+    }
+
+    #[test]
     fn the_hostname_is_the_nodes_name() {
         let mut rule = constraint("hostname UNIQUE").unwrap().compile();
         rule.count(&node("n1", &[]));
@@ -308,11 +352,18 @@ mod tests {
         for text in [
             "rack",
             "rack UNIQ",
+            "rack unique",
             "rack UNIQUE 1",
             "rack MAX_PER",
             "rack MAX_PER x",
+            "rack MAX_PER -1",
+            "rack LIKE",
             "rack LIKE [",
+            "rack UNLIKE",
+            "rack UNLIKE (",
             "rack GROUP_BY x",
+            "rack GROUP_BY 1.5",
+            "rack IS",
             "rack IS a*b",
             "a IS b c",
         ] {
