@@ -313,13 +313,64 @@ mod tests {
         check("/zdd/base", Ok("/zdd/base"));
         check("zdd//base/", Ok("/zdd/base"));
         check("/a.b/c-d", Ok("/a.b/c-d"));
-        check("/", Err(()));
-        check("/Shop", Err(()));
-        check("/a/../b", Err(()));
-        check("/a/-b", Err(()));
-        check("/a/restart", Err(()));
-        check("/a\u{0}", Err(()));
+        check("/0/a9/9a", Ok("/0/a9/9a"));
+        check("/restart/a", Ok("/restart/a"));
+        for wrong in [
+            "",
+            "/",
+            "/Shop",
+            "/a/../b",
+            "/a/-b",
+            "/a/b-",
+            "/-",
+            "/a_b",
+            "/a b",
+            "/a.",
+            "/\u{e9}",
+            "/a/restart",
+            "/a\u{0}",
+        ] {
+            check(wrong, Err(()));
+        }
         check(&"a".repeat(300), Err(()));
+    }
+
+    #[test]
+    fn nodes_and_gateways_have_names_of_one_segment() {
+        for good in ["n1", "n1.example", &"n".repeat(LEN_MAX)] {
+            assert_eq!(good.parse::<NodeId>().unwrap().as_str(), good);
+            assert_eq!(good.parse::<GatewayId>().unwrap().as_str(), good);
+        }
+        for wrong in ["", "a/b", "/a", "A", "a-", &"n".repeat(LEN_MAX + 1)] {
+            assert!(wrong.parse::<NodeId>().is_err(), "{wrong}");
+            assert!(wrong.parse::<GatewayId>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_are_texts_in_documents() {
+        fn check<T>(text: &str)
+        where
+            T: Serialize + serde::de::DeserializeOwned + fmt::Display,
+        {
+            let name: T = serde_json::from_value(text.into()).unwrap();
+            assert_eq!(name.to_string(), text);
+            assert_eq!(serde_json::to_value(&name).unwrap(), text);
+            assert!(serde_json::from_value::<T>("A/".into()).is_err());
+        }
+        check::<ServiceId>("/shop/web");
+        check::<NodeId>("n1");
+        check::<GatewayId>("public");
+        check::<InstanceId>("/shop/web~2.1");
+        check::<DeploymentId>("d-17");
+    }
+
+    #[test]
+    fn deployments_are_numbered() {
+        assert_eq!("d-17".parse(), Ok(DeploymentId(17)));
+        for wrong in ["17", "d-", "d--1", "d17", "e-17"] {
+            assert!(wrong.parse::<DeploymentId>().is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -344,7 +395,8 @@ mod tests {
         assert_eq!(id.seat, Seat { slot: 2, attempt: 11 });
         assert_eq!(id.to_string(), "/shop/web~2.11");
         assert_eq!(id.slug(), "shop_web-2.11");
-        assert!("/shop/web~2".parse::<InstanceId>().is_err());
-        assert!("/shop/web".parse::<InstanceId>().is_err());
+        for wrong in ["/shop/web~2", "/shop/web", "/shop/web~.1", "/Shop~2.1", "/~2.1"] {
+            assert!(wrong.parse::<InstanceId>().is_err(), "{wrong}");
+        }
     }
 }

@@ -172,3 +172,42 @@ impl fmt::Display for Wait {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_no_node_takes_names_some_and_counts_the_rest() {
+        let check = |count: usize, expected: &str| {
+            let name = |i: usize| format!("n{i}").parse().unwrap();
+            let nodes = (0..count).map(|i| (name(i), Reason::Cordoned)).collect();
+            assert_eq!(Wait::NoNode { nodes }.to_string(), expected);
+        };
+        check(0, "the cluster has no nodes: start one with `muster agent`");
+        check(1, "no node of 1 can take it; n0: cordoned");
+        let three = "can take it; n0: cordoned; n1: cordoned; n2: cordoned";
+        check(3, &format!("no node of 3 {three}"));
+        check(5, &format!("no node of 5 {three}; and 2 more"));
+    }
+
+    #[test]
+    fn a_reason_says_what_is_lacking() {
+        let check = |reason: Reason, expected: &str| assert_eq!(reason.to_string(), expected);
+        check(Reason::Cpu { free: Cpu(250), needed: Cpu(1000) }, "cpu: 1 needed, 0.25 free");
+        let (free, needed) = (Bytes::mib(32), Bytes::mib(1024));
+        check(Reason::Memory { free, needed }, "memory: 1GiB needed, 32MiB free");
+        check(Reason::Port { port: 80, holder: None }, "port 80 is taken");
+        let holder = "/a~0.1".parse().ok();
+        check(Reason::Port { port: 80, holder }, "port 80 is taken by /a~0.1");
+    }
+
+    /// The first reason that holds is told; nodes are compared by it.
+    #[test]
+    fn what_lasts_longest_comes_first() {
+        let (free, needed) = (Cpu(0), Cpu(1));
+        let order =
+            [Reason::NoAgent, Reason::Cordoned, Reason::Cpu { free, needed }, Reason::Ports];
+        assert!(order.is_sorted());
+    }
+}
