@@ -56,18 +56,90 @@ impl<'a> Subject<'a> {
         {
             return false;
         }
-        let spec = service.spec();
-        let away = |placement: &Placement| {
-            view.lost.contains(&placement.node) || view.draining.contains(&placement.node)
-        };
-        let some_are_away = !view.lost.is_empty() || !view.draining.is_empty();
+        let (spec, target) = (service.spec(), service.target().template);
+        let is_away = |node| view.lost.contains(node) || view.draining.contains(node);
         let mut pairs = service.placements.iter().zip(statuses);
         pairs.all(|((seat, placement), (told_of, status))| {
             seat == told_of
                 && placement.is_wanted()
-                && (placement.revision == service.target || service.is_current(placement.revision))
+                && service.template(placement.revision) == target
                 && status.ready_at(spec).is_some_and(|at| at <= view.now)
-                && !(some_are_away && away(placement))
+                && !is_away(&placement.node)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{World, replay};
+
+    /// Whether the service `/a` rests after what happens: two instances on the node `n1`.
+    fn rests(happens: &str, then: impl Fn(&mut World)) -> bool {
+        let mut world = World::new();
+        let script = r#"
+            > node n1
+            > node n2
+            > apply /a instances=2 health restart.backoff=10s constraints=[["hostname","IS","n1"]]
+            > settle"#;
+        let lines = script.lines().map(str::trim_start).chain(happens.lines());
+        for line in replay(&mut world, &lines.collect::<Vec<_>>().join("\n")) {
+            line.printed.unwrap();
+        }
+        then(&mut world);
+        let view = View::new(&world.state, &world.observed, world.now);
+        let service = world.state.service(&"/a".parse().unwrap()).unwrap();
+        let statuses = world.observed.instances.get(&service.id).map(AsRef::as_ref);
+        Subject { service, statuses }.rests(&view)
+    }
+
+    #[test]
+    fn a_service_rests_while_nothing_is_to_be_done_or_waited_for() {
+        let cases = [
+            ("", true),
+            // What happens to others does not concern it.
+            ("> lose n2\n> tick 31s", true),
+            ("> drain n2", true),
+            ("> apply /b", true),
+            // Instances of an earlier revision that need not be started anew are as good.
+            ("> scale /a 3\n> settle", true),
+            ("> scale /a 0\n> settle", true),
+            ("> restart /a", false),
+            ("> restart /a\n> settle", true),
+            ("> scale /a 0\n> settle\n> restart /a", false),
+            ("> scale /a 1", false),
+            ("> lose n1\n> tick 31s", false),
+            ("> drain n1", false),
+            ("> report /a~0.1 unhealthy", false),
+            ("> report /a~0.1 failed", false),
+            ("> forget-all", false),
+            // The second failure is waited for: one is missing, or all are.
+            ("> report /a~0.1 failed\n> run\n> report /a~0.2 failed\n> run", false),
+            (
+                "> report /a~0.1 failed\n> report /a~1.1 failed\n> run\n\
+                 > report /a~0.2 failed\n> report /a~1.2 failed\n> run",
+                false,
+            ),
+        ];
+        for (happens, expected) in cases {
+            assert_eq!(rests(happens, |_| {}), expected, "{happens}");
+        }
+    }
+
+    #[test]
+    fn a_service_does_not_rest_while_reports_are_missing_or_of_others() {
+        let id = |text: &str| text.parse().unwrap();
+        let mistake = |world: &mut World| {
+            let known = world.status(&id("/a~1.1"));
+            world.observed.remove_status(&id("/a~1.1"));
+            world.observed.set_status(&id("/a~1.2"), known);
+        };
+        assert!(!rests("", |world| world.observed.remove_status(&id("/a~1.1"))));
+        assert!(!rests("", mistake));
+        let kill = |world: &mut World| {
+            let instances = vec![id("/a~1.1")];
+            world.apply(model::Command::Kill { instances, scale: false }).unwrap();
+        };
+        assert!(!rests("", kill));
     }
 }

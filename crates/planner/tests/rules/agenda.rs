@@ -1,13 +1,13 @@
 //! The agenda: what is planned again, and what is let rest. That it comes to the same plans as
 //! planning everything is checked by the histories in `properties`.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeSet;
 
 use model::{Millis, NodeId, ServiceId};
 use muster_planner::Agenda;
-use muster_planner::scenario::{World, replay};
+use muster_planner::scenario::World;
+
+use super::{play, world};
 
 fn service(path: &str) -> ServiceId {
     path.parse().unwrap()
@@ -15,12 +15,6 @@ fn service(path: &str) -> ServiceId {
 
 fn node(name: &str) -> NodeId {
     name.parse().unwrap()
-}
-
-fn play(world: &mut World, script: &str) {
-    let lines = replay(world, script);
-    let error = lines.iter().find_map(|line| line.printed.as_ref().err());
-    assert!(error.is_none(), "{error:?}");
 }
 
 /// Plans what is on the agenda, and says which services that was.
@@ -41,8 +35,7 @@ const AT_REST: &str = r#"
 
 #[test]
 fn a_new_agenda_has_everything_on_it() {
-    let mut world = World::new();
-    play(&mut world, AT_REST);
+    let mut world = world(AT_REST);
     play(&mut world, "> scale /a 2");
     let mut agenda = Agenda::everything();
     assert_eq!(planned(&mut agenda, &world), ["/a", "/b"]);
@@ -72,8 +65,7 @@ fn what_rests_is_planned_again_once_something_of_it_may_have_changed() {
         ),
     ];
     for (what, happens, expected) in cases {
-        let mut world = World::new();
-        play(&mut world, AT_REST);
+        let mut world = world(AT_REST);
         let mut agenda = Agenda::everything();
         planned(&mut agenda, &world);
         happens(&mut agenda, &mut world);
@@ -83,8 +75,7 @@ fn what_rests_is_planned_again_once_something_of_it_may_have_changed() {
 
 #[test]
 fn what_waits_is_planned_each_time() {
-    let mut world = World::new();
-    play(&mut world, AT_REST);
+    let mut world = world(AT_REST);
     let mut agenda = Agenda::everything();
     planned(&mut agenda, &world);
     play(&mut world, "> lose n2\n> tick 30s");
@@ -106,9 +97,10 @@ fn what_waits_is_planned_each_time() {
 /// A plan that nobody adopted is made again in time, even though it waits for nothing.
 #[test]
 fn what_asked_for_a_time_is_planned_when_it_has_come() {
-    let mut world = World::new();
-    play(&mut world, "> node n1\n> apply /a\n> settle\n> apply /b rollout.deadline=5s health");
-    play(&mut world, "> run\n> report /b~0.1 running healthy ready");
+    let mut world = world(
+        "> node n1\n> apply /a\n> settle\n> apply /b rollout.deadline=5s health\n> run\n\
+         > report /b~0.1 running healthy ready",
+    );
     let mut agenda = Agenda::everything();
     assert_eq!(planned(&mut agenda, &world), ["/a", "/b"]);
     assert!(agenda.waits().is_empty());

@@ -1,18 +1,10 @@
 //! What is foreseen is what happens when everything works.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use model::{Millis, Step, Timestamp};
-use muster_planner::scenario::{World, replay};
+use muster_planner::scenario::World;
 use muster_planner::{Foresight, foresee};
 
-fn world(script: &str) -> World {
-    let mut world = World::new();
-    let lines = replay(&mut world, script);
-    let error = lines.iter().find_map(|line| line.printed.as_ref().err());
-    assert!(error.is_none(), "{error:?}");
-    world
-}
+use super::world;
 
 fn foreseen(world: &World) -> Foresight {
     foresee(world.state.clone(), world.observed.clone(), world.now)

@@ -1,0 +1,88 @@
+//! Which ports instances get.
+
+use std::collections::BTreeSet;
+
+use model::{AgentRegistration, Bytes, Cpu, Resources, Step};
+use muster_planner::scenario::{World, execute};
+
+/// All that nodes give in these tests.
+const RANGE: (u16, u16) = (20_000, 20_003);
+
+fn world() -> World {
+    let mut world = World::new();
+    let agent = AgentRegistration {
+        id: String::new(),
+        port: 4041,
+        capacity: Resources { cpu: Cpu(64_000), memory: Bytes::mib(65_536) },
+        labels: Default::default(),
+        capabilities: Default::default(),
+        ports: RANGE,
+    };
+    world.join(&"n1".parse().unwrap(), agent).unwrap();
+    world
+}
+
+/// The ports of each instance that is placed at once for a service.
+fn placed(world: &mut World, service: &str) -> Vec<Vec<u16>> {
+    execute(world, &format!("apply {service}")).unwrap();
+    let plan = world.plan();
+    assert_eq!(world.adopt(&plan), []);
+    let ports = plan.steps.into_iter().filter_map(|step| match step {
+        Step::Place { ports, .. } => Some(ports),
+        _ => None,
+    });
+    ports.collect()
+}
+
+fn whole_range() -> BTreeSet<u16> {
+    (RANGE.0..=RANGE.1).collect()
+}
+
+/// Where the search for free ports starts depends on the name, so each of these rules is looked
+/// at from everywhere.
+fn for_many_names(check: impl Fn(&str)) {
+    ["/a", "/b", "/c", "/d", "/e", "/f", "/g", "/h"].into_iter().for_each(check);
+}
+
+#[test]
+fn every_port_of_the_range_is_given_once() {
+    for_many_names(|name| {
+        let ports = placed(&mut world(), &format!("{name} instances=5"));
+        assert_eq!(ports.len(), 4, "{name}");
+        assert_eq!(ports.concat().into_iter().collect::<BTreeSet<_>>(), whole_range(), "{name}");
+        let ports = placed(&mut world(), &format!("{name} instances=2 ports=[{{}},{{}}]"));
+        assert_eq!(ports.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2], "{name}");
+        assert_eq!(ports.concat().into_iter().collect::<BTreeSet<_>>(), whole_range(), "{name}");
+    });
+}
+
+#[test]
+fn a_port_that_is_asked_for_is_given_and_no_other_of_the_instance_gets_it() {
+    for_many_names(|name| {
+        for wanted in RANGE.0..=RANGE.1 {
+            let service = format!("{name} ports=[{{}},{{\"port\":{wanted}}},{{}},{{}}]");
+            let ports = placed(&mut world(), &service).concat();
+            assert_eq!(ports[1], wanted, "{service}");
+            assert_eq!(ports.into_iter().collect::<BTreeSet<_>>(), whole_range(), "{service}");
+        }
+        let outside = placed(&mut world(), &format!("{name} ports=[{{\"port\":80}}]"));
+        assert_eq!(outside, [[80]], "{name}");
+    });
+}
+
+/// Whoever sees a port in a list does not ask for its protocol.
+#[test]
+fn a_port_is_given_for_one_protocol_only() {
+    for_many_names(|name| {
+        for (first, second) in [("udp", "tcp"), ("tcp", "udp")] {
+            let mut world = world();
+            let of = |name, protocol| {
+                format!("{name} instances=2 ports=[{{\"protocol\":\"{protocol}\"}}]")
+            };
+            let mut ports = placed(&mut world, &of("/first", first));
+            ports.extend(placed(&mut world, &of(name, second)));
+            let given: BTreeSet<u16> = ports.concat().into_iter().collect();
+            assert_eq!(given, whole_range(), "{name}: {first}, then {second}");
+        }
+    });
+}
