@@ -1,9 +1,10 @@
 //! What is told of upgrades, restarts and removals, and in which order.
 
-use model::Phase;
-use serde_json::json;
+use model::{Origin, Phase};
+use serde_json::{Value, json};
 
 use super::*;
+use crate::marathon::name;
 use crate::marathon::rig::Rig;
 
 /// A cluster and what its followers have been told.
