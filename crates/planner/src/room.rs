@@ -303,8 +303,28 @@ fn free_ports(node: &NodeUse, id: &InstanceId, spec: &Spec) -> Vec<u16> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::Arc;
 
-    use super::hash;
+    use super::{Room, hash};
+    use crate::scenario::{World, replay};
+
+    /// A full cluster has a long answer to each of many services.
+    #[test]
+    fn what_is_refused_everywhere_is_not_asked_for_again_until_something_is_placed() {
+        let mut world = World::new();
+        let all = "> node n1 cpu=2\n> apply /a resources.cpu=3 , /b resources.cpu=3 , /small";
+        replay(&mut world, all);
+        let mut room = Room::new(&world.state, &BTreeSet::new());
+        let mut ask = |name: &str| {
+            let service = world.state.service(&name.parse().unwrap()).unwrap();
+            room.place(service, &[0], &BTreeSet::new()).refusals
+        };
+        let first = ask("/a").unwrap();
+        assert!(Arc::ptr_eq(&first, &ask("/b").unwrap()));
+        assert_eq!(ask("/small"), None);
+        let again = ask("/b").unwrap();
+        assert_ne!(first, again, "less is free");
+    }
 
     #[test]
     fn the_search_for_ports_starts_where_fnv_says_and_apart_for_each_attempt() {

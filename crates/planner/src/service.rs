@@ -264,15 +264,13 @@ impl<'a> Planning<'a, '_> {
     /// agent, if it calls again, finds them no longer assigned.
     fn sort_out_surplus(&self, sorted: &mut Sorted<'a>) {
         let wanted = self.service.wanted() as usize;
-        if sorted.stay.len() > wanted {
-            let stay = std::mem::take(&mut sorted.stay);
-            let (stay, surplus) = surplus::split(self.view.state, self.service, stay, wanted);
-            sorted.stay = stay;
-            for instance in surplus {
-                match self.view.lost.contains(&instance.placement.node) {
-                    true => sorted.lost.push(instance.seat),
-                    false => sorted.outgoing.push((Leave::Surplus, instance)),
-                }
+        let stay = std::mem::take(&mut sorted.stay);
+        let (stay, surplus) = surplus::split(self.view.state, self.service, stay, wanted);
+        sorted.stay = stay;
+        for instance in surplus {
+            match self.view.lost.contains(&instance.placement.node) {
+                true => sorted.lost.push(instance.seat),
+                false => sorted.outgoing.push((Leave::Surplus, instance)),
             }
         }
     }
@@ -503,10 +501,8 @@ impl<'a> Planning<'a, '_> {
     }
 
     fn explain(&mut self, sorted: &Sorted<'_>) {
-        let (ready, wanted) = (sorted.ready(), self.service.wanted());
-        if ready < wanted
-            && let Some(why) = self.laggard(sorted)
-        {
+        if let Some(why) = self.laggard(sorted) {
+            let (ready, wanted) = (sorted.ready(), self.service.wanted());
             self.plan.wait(&self.service.id, Wait::Ready { ready, wanted, why });
         }
     }

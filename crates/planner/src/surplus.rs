@@ -18,12 +18,15 @@ pub(crate) fn split<'a>(
     mut instances: Vec<Instance<'a>>,
     wanted: usize,
 ) -> (Vec<Instance<'a>>, Vec<Instance<'a>>) {
+    let too_many = instances.len().saturating_sub(wanted);
+    if too_many == 0 {
+        return (instances, Vec::new());
+    }
     let age = |i: &Instance<'_>| (i.placement.placed_at, i.seat);
     match service.spec().surplus {
         Surplus::Youngest => instances.sort_by_key(|i| (i.ready, Reverse(age(i)))),
         Surplus::Oldest => instances.sort_by_key(|i| (i.ready, age(i))),
     }
-    let too_many = instances.len().saturating_sub(wanted);
     let constraints = &service.spec().constraints;
     let spread = constraints.iter().find(|c| c.operator == Operator::GroupBy);
     let place = |instance: &Instance<'_>| {

@@ -5,6 +5,7 @@
 mod agenda;
 mod foresight;
 mod ports;
+mod routes;
 
 use muster_planner::scenario::{World, replay};
 
