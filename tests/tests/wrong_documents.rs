@@ -1,4 +1,4 @@
-//! Wrong documents are refused with a place and a way out, and change nothing.
+//! Wrong documents and wrong names are refused with a place and a way out, and change nothing.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use anyhow::Result;
@@ -88,5 +88,26 @@ fn a_file_that_is_not_there_and_a_server_that_does_not_answer_are_told_apart() -
     let run = cluster.muster(&["apply", "-f", &file, "--server", "http://127.0.0.1:9"])?;
     assert_eq!(run.code, 4, "{run:?}");
     assert_eq!(cluster.muster(&["describe", "service", "/nobody"])?.code, 5);
+    Ok(())
+}
+
+#[test]
+fn whoever_names_a_group_is_told_what_is_in_it() -> Result<()> {
+    let cluster = Cluster::start(1)?;
+    let file = cluster.write("a.yaml", "service: /shop/web\nprocess: { command: run }\n")?;
+    cluster.ok(&["apply", "-f", &file])?;
+    let verbs: &[&[&str]] = &[
+        &["describe", "service", "/shop"],
+        &["scale", "/shop", "2"],
+        &["restart", "/shop"],
+        &["rollout", "undo", "/shop"],
+        &["rollout", "pause", "/shop"],
+        &["rm", "/shop/web", "/shop"],
+    ];
+    for verb in verbs {
+        let run = cluster.muster(verb)?;
+        assert_eq!(run.code, 5, "{verb:?}: {run:?}");
+        assert!(run.stderr.contains("a group of services: /shop/web"), "{verb:?}: {run:?}");
+    }
     Ok(())
 }

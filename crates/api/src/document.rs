@@ -81,6 +81,14 @@ pub struct ScaleRequest {
     pub instances: u32,
 }
 
+/// Stop and forget services, those that depend on others of them first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveRequest {
+    /// The services.
+    pub services: Vec<ServiceId>,
+}
+
 /// Go back to an earlier revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -21,8 +21,8 @@ pub use daemon::{Assigned, Assignment, Assignments, GatewayReport, Report, Repor
 pub use document::{
     ApplyReply, ApplyRequest, DeploymentView, EventView, GatewayView, Health, InstanceView,
     LOG_OFFSET, LOG_SIZE, LogPartQuery, LogQuery, LogStream, MoveView, NodeState, NodeView,
-    RevisionView, RolloutRequest, ScaleRequest, ServiceState, ServiceView, Source, UndoRequest,
-    WaitView, Wave,
+    RemoveRequest, RevisionView, RolloutRequest, ScaleRequest, ServiceState, ServiceView, Source,
+    UndoRequest, WaitView, Wave,
 };
 pub use error::{Detail, ErrorBody, ErrorCode, in_full};
 pub use serve::serve;

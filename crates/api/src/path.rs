@@ -10,6 +10,8 @@ pub const SERVICES: &str = "/v1/services";
 pub const SERVICE: &str = "/v1/services/{*service}";
 /// `POST` a `ScaleRequest`.
 pub const SCALE: &str = "/v1/scale";
+/// `POST` a `RemoveRequest`.
+pub const REMOVE: &str = "/v1/remove";
 /// `POST` a `RolloutRequest` without `how`: start all instances anew.
 pub const RESTART: &str = "/v1/restart";
 /// `POST` an `UndoRequest`.

@@ -103,6 +103,26 @@ async fn services_are_steered() {
 }
 
 #[tokio::test]
+async fn services_that_need_each_other_are_removed_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let web = format!("{}depends_on: [/shop/db]\n", service("/shop/web", 1));
+    server.apply(&format!("{}---\n{web}", service("/shop/db", 1))).await.unwrap();
+    let remove = async |services: Value| {
+        server.client.post::<ApplyReply>(path::REMOVE, &json!({ "services": services })).await
+    };
+    let needed = refused(remove(json!(["/shop/db"])).await);
+    assert!(needed.message.contains("/shop/web depends on /shop/db"), "{}", needed.message);
+    assert_eq!(refused(remove(json!(["/shop/db", "/shop/wep"])).await).code, ErrorCode::NotFound);
+    assert_eq!(refused(remove(json!([])).await).code, ErrorCode::BadRequest);
+    let removed = remove(json!(["/shop/db", "/shop/web"])).await.unwrap();
+    let verdicts: Vec<_> = removed.changes.iter().map(|change| change.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Removed, Verdict::Removed]);
+    assert!(removed.changes.iter().all(|change| change.deployment == removed.deployment));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn whatever_is_wrong_is_said_in_json() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;

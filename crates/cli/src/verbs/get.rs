@@ -123,21 +123,24 @@ pub(crate) async fn service(client: &Client, id: &ServiceId) -> Result<ServiceVi
             if body.code == ErrorCode::NotFound && body.hint.is_none() =>
         {
             let failure = Failure::from(body).hint("`muster get services` lists what there is");
-            Err(or_group(client, id, failure).await)
+            Err(or_group(client, std::slice::from_ref(id), failure).await)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// That there is no such service; if it is a group of services, that it is one.
-pub(crate) async fn or_group(client: &Client, id: &ServiceId, failure: Failure) -> Failure {
+/// That there is no such service; if one of the names is that of a group of services, that it is.
+pub(crate) async fn or_group(client: &Client, ids: &[ServiceId], failure: Failure) -> Failure {
     if failure.exit != Exit::NotFound {
         return failure;
     }
-    match services(client, Some(id.as_str())).await {
-        Ok(found) => is_group(id, &found).unwrap_or(failure),
-        Err(_) => failure,
+    for id in ids {
+        let found = services(client, Some(id.as_str())).await.unwrap_or_default();
+        if let Some(told) = is_group(id, &found) {
+            return told;
+        }
     }
+    failure
 }
 
 fn is_group(id: &ServiceId, found: &[ServiceView]) -> Option<Failure> {
@@ -148,7 +151,8 @@ fn is_group(id: &ServiceId, found: &[ServiceView]) -> Option<Failure> {
     }
     let message = format!("{id} is no service but a group of services: {}", names.join(", "));
     let hint = format!("name one of them; `muster get services {id}` lists them");
-    (!found.is_empty()).then(|| Failure::new(Exit::NotFound, message).hint(hint))
+    let is_group = !found.is_empty() && found.iter().all(|view| view.service != *id);
+    is_group.then(|| Failure::new(Exit::NotFound, message).hint(hint))
 }
 
 async fn instances(client: &Client, name: Option<&str>) -> Result<Vec<InstanceView>, Failure> {
@@ -171,7 +175,7 @@ pub(crate) async fn instances_of(
     let path = path::query(path::INSTANCES, [("service", service.to_string())]);
     match client.get(&path).await {
         Ok(found) => Ok(found),
-        Err(error) => Err(or_group(client, service, Failure::from(error)).await),
+        Err(error) => Err(or_group(client, std::slice::from_ref(service), error.into()).await),
     }
 }
 

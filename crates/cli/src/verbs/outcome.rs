@@ -4,10 +4,10 @@
 use std::fmt::Write as _;
 
 use api::{ApplyReply, path};
-use model::{DeploymentId, Verdict};
+use model::{DeploymentId, ServiceId, Verdict};
 
-use super::Session;
 use super::follow::{self, Wait};
+use super::{Session, get};
 use crate::exit::Exit;
 use crate::output::screen::{Format, Screen, Tone};
 use crate::output::{Failure, rows};
@@ -98,14 +98,28 @@ pub(crate) fn deployments(reply: &ApplyReply) -> Vec<DeploymentId> {
     all
 }
 
-/// `POST`s a request that changes things and shows what came of it.
+/// `POST`s a request that changes services and answers what came of it.
+pub(crate) async fn ask(
+    session: &Session,
+    services: &[ServiceId],
+    path: &str,
+    body: &impl serde::Serialize,
+) -> Result<ApplyReply, Failure> {
+    match session.client.post(path, body).await {
+        Ok(reply) => Ok(reply),
+        Err(error) => Err(get::or_group(&session.client, services, error.into()).await),
+    }
+}
+
+/// `POST`s a request that changes a service and shows what came of it.
 pub(crate) async fn post(
     session: &Session,
+    service: &ServiceId,
     path: &str,
     body: &impl serde::Serialize,
     wait: &Wait,
 ) -> Result<Exit, Failure> {
-    let reply: ApplyReply = session.client.post(path, body).await?;
+    let reply = ask(session, std::slice::from_ref(service), path, body).await?;
     let deployments = deployments(&reply);
     show(session, &reply, &deployments, wait).await
 }

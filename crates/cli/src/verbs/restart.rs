@@ -24,6 +24,7 @@ pub(crate) struct Args {
 
 /// Runs the verb.
 pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
-    let request = RolloutRequest { service: Some(args.service), deployment: None, how: None };
-    outcome::post(session, path::RESTART, &request, &args.wait).await
+    let request =
+        RolloutRequest { service: Some(args.service.clone()), deployment: None, how: None };
+    outcome::post(session, &args.service, path::RESTART, &request, &args.wait).await
 }

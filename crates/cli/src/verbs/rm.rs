@@ -2,18 +2,18 @@
 
 use std::str::FromStr;
 
-use api::{ApplyReply, path};
+use api::{ApplyReply, RemoveRequest, path};
 use model::{GatewayId, ServiceId};
 
 use super::follow::Wait;
-use super::{Session, get, outcome};
+use super::{Session, outcome};
 use crate::exit::Exit;
 use crate::output::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
   muster rm /shop/web --wait            stop it, and come back when it is gone
-  muster rm /shop/web /shop/api         several
+  muster rm /shop/db /shop/web          several at once: what depends on another goes first
   muster rm gateway/public              a gateway document";
 
 /// Stop and forget services; forget gateways
@@ -44,55 +44,41 @@ impl FromStr for Name {
     }
 }
 
-/// Runs the verb.
+/// Runs the verb. Gateways go first: a service is not removed while a route leads to it.
 pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let mut all = ApplyReply { changes: vec![], deployment: None, waves: vec![], waits: vec![] };
-    let mut deployments = Vec::new();
-    let mut failed = None;
-    for name in in_order(args.names) {
-        let reply = match &name {
-            Name::Service(id) => match outcome::delete(session, path::SERVICE, id.as_str()).await {
-                Ok(reply) => Ok(reply),
-                Err(failure) => Err(get::or_group(&session.client, id, failure).await),
-            },
-            Name::Gateway(id) => outcome::delete(session, path::GATEWAY, id.as_str()).await,
-        };
-        match reply {
-            Ok(reply) => {
-                all.changes.extend(reply.changes);
-                deployments.extend(reply.deployment);
-                all.deployment = reply.deployment.or(all.deployment);
-            }
-            Err(failure) => {
-                failed = Some(failure);
-                break;
-            }
-        }
-    }
+    let ended = remove(args.names, session, &mut all).await;
     // What was done is told even if the rest was refused.
     let exit = match all.changes.is_empty() {
         true => Exit::Ok,
-        false => outcome::show(session, &all, &deployments, &args.wait).await?,
+        false => outcome::show(session, &all, all.deployment.as_slice(), &args.wait).await?,
     };
-    failed.map_or(Ok(exit), Err)
+    ended.map(|()| exit)
 }
 
-/// Gateways first: a service is not removed while a route leads to it.
-fn in_order(mut names: Vec<Name>) -> Vec<Name> {
-    names.sort_by_key(|name| matches!(name, Name::Service(_)));
-    names
+async fn remove(names: Vec<Name>, session: &Session, all: &mut ApplyReply) -> Result<(), Failure> {
+    let mut services = Vec::new();
+    for name in names {
+        match name {
+            Name::Service(id) => services.push(id),
+            Name::Gateway(id) => {
+                let reply = outcome::delete(session, path::GATEWAY, id.as_str()).await?;
+                all.changes.extend(reply.changes);
+            }
+        }
+    }
+    if !services.is_empty() {
+        let request = RemoveRequest { services: services.clone() };
+        let reply = outcome::ask(session, &services, path::REMOVE, &request).await?;
+        all.changes.extend(reply.changes);
+        all.deployment = reply.deployment;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_gateway_goes_before_the_services_it_leads_to() {
-        let names = ["/b", "gateway/public", "/a"].map(|name| name.parse().unwrap());
-        let [b, public, a] = names.clone();
-        assert_eq!(in_order(names.into()), [public, b, a]);
-    }
 
     #[test]
     fn names_tell_services_from_gateways() {

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use api::{ApplyReply, DeploymentView, RolloutRequest, UndoRequest, path};
+use api::{DeploymentView, RolloutRequest, UndoRequest, path};
 use clap::Subcommand;
 use model::{DeploymentId, Millis, RevisionNumber, ServiceId, Steer};
 
@@ -99,7 +99,8 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
         What::Resume { of, wait } => steer(of, Steer::Resume, wait, session).await,
         What::Abort { of } => steer(of, Steer::Abort, Wait::default(), session).await,
         What::Undo { of: Subject::Service(service), to, wait } => {
-            outcome::post(session, path::UNDO, &UndoRequest { service, to }, &wait).await
+            let request = UndoRequest { service: service.clone(), to };
+            outcome::post(session, &service, path::UNDO, &request, &wait).await
         }
         What::Undo { of: Subject::Deployment(id), to, wait } => {
             undo_all(id, to, &wait, session).await
@@ -135,8 +136,9 @@ async fn steer(of: Subject, how: Steer, wait: Wait, session: &Session) -> Result
         Subject::Service(service) => (Some(service), None),
         Subject::Deployment(id) => (None, Some(id)),
     };
+    let services: Vec<_> = service.iter().cloned().collect();
     let request = RolloutRequest { service, deployment, how: Some(how) };
-    let reply: ApplyReply = session.client.post(path::ROLLOUT, &request).await?;
+    let reply = outcome::ask(session, &services, path::ROLLOUT, &request).await?;
     let steered = outcome::deployments(&reply);
     if session.screen.is_for_programs() {
         return outcome::show(session, &reply, &steered, &wait).await;
@@ -174,8 +176,8 @@ async fn undo_all(
     }
     let mut exit = Exit::Ok;
     for one in view.deployment.moves {
-        let request = UndoRequest { service: one.service, to: to.or(one.from) };
-        let ended = outcome::post(session, path::UNDO, &request, wait).await?;
+        let request = UndoRequest { service: one.service.clone(), to: to.or(one.from) };
+        let ended = outcome::post(session, &one.service, path::UNDO, &request, wait).await?;
         exit = if exit == Exit::Ok { ended } else { exit };
     }
     Ok(exit)

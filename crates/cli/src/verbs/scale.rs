@@ -27,6 +27,6 @@ pub(crate) struct Args {
 
 /// Runs the verb.
 pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
-    let request = ScaleRequest { service: args.service, instances: args.instances };
-    outcome::post(session, path::SCALE, &request, &args.wait).await
+    let request = ScaleRequest { service: args.service.clone(), instances: args.instances };
+    outcome::post(session, &args.service, path::SCALE, &request, &args.wait).await
 }

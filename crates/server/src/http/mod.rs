@@ -46,6 +46,7 @@ pub(crate) fn router(handle: Arc<Handle>, address: SocketAddr, apps: Apps) -> Ro
         .route(path::SERVICES, get(read::services))
         .route(path::SERVICE, get(read::service).delete(steer::remove_service))
         .route(path::SCALE, post(steer::scale))
+        .route(path::REMOVE, post(steer::remove_services))
         .route(path::RESTART, post(steer::restart))
         .route(path::UNDO, post(steer::undo))
         .route(path::ROLLOUT, post(steer::rollout))

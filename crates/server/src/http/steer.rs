@@ -1,6 +1,6 @@
 //! Everything people ask for that is not a document.
 
-use api::{ApplyReply, ErrorCode, RolloutRequest, ScaleRequest, UndoRequest};
+use api::{ApplyReply, ErrorCode, RemoveRequest, RolloutRequest, ScaleRequest, UndoRequest};
 use axum::Json;
 use axum::extract::State;
 use model::{Availability, Command, DeploymentId, GatewayId, NodeId, ServiceId};
@@ -56,6 +56,16 @@ fn deployment_of(server: &Server, id: &ServiceId) -> Result<DeploymentId, Bad> {
         Bad::new(ErrorCode::Conflict, format!("{id} is not being deployed"))
             .hint("`muster rollout undo` goes back to the revision before")
     })
+}
+
+pub(super) async fn remove_services(
+    State(server): State<Server>,
+    Body(body): Body<RemoveRequest>,
+) -> Reply {
+    if body.services.is_empty() {
+        return Err(missing("name the services to remove"));
+    }
+    carry_out(&server, Command::RemoveServices(body.services)).await
 }
 
 /// `DELETE` of a service.
