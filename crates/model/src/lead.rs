@@ -3,131 +3,83 @@
 //! What is stored was stamped by the clock of whoever led before. If that one was ahead, waits and
 //! deadlines lie further in the future than anybody has asked for: they are brought back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::command::Applied;
 use crate::id::InstanceId;
 use crate::object::Key;
-use crate::service::{Goal, Service};
+use crate::service::{Goal, Placement, Service};
 use crate::state::State;
 use crate::unit::Timestamp;
 
 impl State {
     pub(crate) fn lead(&mut self, at: Timestamp) -> Applied {
         self.meta.epoch += 1;
-        let mut applied = Applied { changed: [Key::Meta].into(), ..Applied::default() };
+        let ahead = self.ahead(at);
+        ahead.iter().for_each(|key| self.bring_back(key, at));
+        let mut applied = Applied { changed: ahead, ..Applied::default() };
+        applied.changed.insert(Key::Meta);
         let message = format!("it leads, epoch {}", self.meta.epoch);
         applied.event(at, "server-started", "server", None, message);
-        let ids: Vec<_> = self.services.keys().cloned().collect();
-        for id in ids {
-            let Some(service) = self.services.get_mut(&id).filter(|s| is_ahead(s, at)) else {
-                continue;
-            };
-            let service = Arc::make_mut(service);
-            for slot in &mut service.slots {
-                slot.failed_at = slot.failed_at.min(at);
+        applied
+    }
+
+    /// What waits for longer than it should.
+    fn ahead(&self, at: Timestamp) -> BTreeSet<Key> {
+        let mut ahead = BTreeSet::new();
+        for service in self.services.values() {
+            let id = &service.id;
+            if service.slots.iter().any(|slot| slot.failed_at > at) {
+                ahead.insert(Key::Service(id.clone()));
             }
-            applied.changed.insert(Key::Service(id.clone()));
-            for seat in service.placements.keys().copied().collect::<Vec<_>>() {
-                let latest = latest_stop(service, seat, at);
-                let Some(placement) = service.placements.get_mut(&seat) else { continue };
+            for (seat, placement) in &service.placements {
+                let latest = latest_stop(service, placement, at);
+                let drains = matches!(placement.goal, Goal::Drain { until, .. } if until > latest);
+                if drains || placement.placed_at > at {
+                    ahead.insert(Key::Instance(InstanceId { service: id.clone(), seat: *seat }));
+                }
+            }
+        }
+        for deployment in self.deployments.values() {
+            if deployment.moves.iter().any(|m| m.progressed_at.is_some_and(|since| since > at)) {
+                ahead.insert(Key::Deployment(deployment.id));
+            }
+        }
+        ahead
+    }
+
+    /// Lets one of these wait no longer than it should.
+    fn bring_back(&mut self, key: &Key, at: Timestamp) {
+        match key {
+            Key::Service(id) => {
+                let Some(service) = self.services.get_mut(id).map(Arc::make_mut) else { return };
+                for slot in &mut service.slots {
+                    slot.failed_at = slot.failed_at.min(at);
+                }
+            }
+            Key::Instance(InstanceId { service, seat }) => {
+                let Some(service) = self.services.get_mut(service) else { return };
+                let latest = service.placements.get(seat).map(|p| latest_stop(service, p, at));
+                let placement = Arc::make_mut(service).placements.get_mut(seat);
+                let Some((placement, latest)) = placement.zip(latest) else { return };
                 placement.placed_at = placement.placed_at.min(at);
                 if let Goal::Drain { until, .. } = &mut placement.goal {
                     *until = latest.min(*until);
                 }
-                applied.changed.insert(Key::Instance(InstanceId { service: id.clone(), seat }));
             }
-        }
-        let ahead = self.deployments.values().filter(|deployment| {
-            deployment.moves.iter().any(|m| m.progressed_at.is_some_and(|since| since > at))
-        });
-        for id in ahead.map(|deployment| deployment.id).collect::<Vec<_>>() {
-            let Some(deployment) = self.deployments.get_mut(&id) else { continue };
-            for m in &mut Arc::make_mut(deployment).moves {
-                m.progressed_at = m.progressed_at.map(|since| since.min(at));
+            Key::Deployment(id) => {
+                let Some(deployment) = self.deployments.get_mut(id) else { return };
+                for m in &mut Arc::make_mut(deployment).moves {
+                    m.progressed_at = m.progressed_at.map(|since| since.min(at));
+                }
             }
-            applied.changed.insert(Key::Deployment(id));
+            _ => {}
         }
-        applied
     }
 }
 
 /// When an instance that is drained from now on would be stopped.
-fn latest_stop(service: &Service, seat: crate::id::Seat, at: Timestamp) -> Timestamp {
-    let revision = service.placements.get(&seat).map(|placement| placement.revision);
-    revision.map_or(at, |revision| at.after(service.drain(revision)))
-}
-
-/// Whether anything of it waits for longer than it should.
-fn is_ahead(service: &Service, at: Timestamp) -> bool {
-    service.slots.iter().any(|slot| slot.failed_at > at)
-        || service.placements.iter().any(|(seat, placement)| {
-            placement.placed_at > at
-                || matches!(placement.goal, Goal::Drain { until, .. }
-                    if until > latest_stop(service, *seat, at))
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::command::{Command, Document, Registration, Step};
-    use crate::id::DeploymentId;
-    use crate::service::Leave;
-    use crate::{AgentRegistration, Millis, Resources};
-
-    #[test]
-    fn nothing_waits_for_a_clock_that_was_ahead() {
-        let mut state = State::new();
-        let agent = AgentRegistration {
-            id: String::new(),
-            port: 4041,
-            capacity: Resources::default(),
-            labels: Default::default(),
-            capabilities: ["process".into()].into(),
-            ports: crate::PORTS,
-        };
-        let node = "n1".parse().expect("a name");
-        let registration = Registration { node, address: "n1".into(), agent: Some(agent) };
-        let (ahead, now) = (Timestamp(3_600_000), Timestamp(1_000));
-        state.apply(Command::Register(registration), ahead).expect("a node");
-        let text =
-            r#"{"service": "/web", "process": {"command": "serve"}, "stop": {"drain": "5s"}}"#;
-        let spec = serde_json::from_str(text).expect("a service");
-        state
-            .apply(Command::Apply(vec![Document::Service(Box::new(spec))]), ahead)
-            .expect("it is applied");
-        let instance = InstanceId::new("/web".parse().expect("a path"), 0, 1);
-        let steps = [
-            Step::Progress { service: instance.service.clone(), ready: 0 },
-            Step::Place {
-                instance: instance.clone(),
-                revision: 1,
-                node: "n1".parse().expect("a name"),
-                ports: vec![],
-            },
-            Step::Drain {
-                instance: instance.clone(),
-                until: ahead.after(Millis::secs(5)),
-                why: Leave::Unhealthy,
-            },
-        ];
-        for step in steps {
-            state.apply(Command::Adopt(step), ahead).expect("a step");
-        }
-        let applied = state.apply(Command::Lead, now).expect("anyone may lead");
-        let placement = state.placement(&instance).expect("it is placed").clone();
-        assert_eq!(placement.placed_at, now);
-        let Goal::Drain { until, .. } = placement.goal else { panic!("it is drained") };
-        assert_eq!(until, now.after(Millis::secs(5)));
-        let service = state.service(&instance.service).expect("it is there");
-        assert!(service.slots.iter().all(|slot| slot.failed_at <= now));
-        let deployment = state.deployment(DeploymentId(1)).expect("it is there");
-        assert_eq!(deployment.moves[0].progressed_at, Some(now));
-        for key in [Key::Instance(instance.clone()), Key::Service(instance.service)] {
-            assert!(applied.changed.contains(&key), "{key:?} is stored");
-        }
-        let again = state.apply(Command::Lead, now).expect("anyone may lead");
-        assert_eq!(again.changed, [Key::Meta].into(), "what is right stays as it is");
-    }
+fn latest_stop(service: &Service, placement: &Placement, at: Timestamp) -> Timestamp {
+    at.after(service.drain(placement.revision))
 }
