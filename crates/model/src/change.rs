@@ -3,6 +3,7 @@
 //! instances that a user wants gone go without one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::sync::Arc;
 
 use crate::command::{Applied, Document, Outcome, Refusal, Verdict};
@@ -90,10 +91,10 @@ impl State {
             Some(number) => service.revisions.get(&number),
             None => match service.settled.and_then(|number| service.revisions.get(&number)) {
                 Some(settled) if settled.template != target.template => Some(settled),
-                _ => service
-                    .revisions
-                    .values()
-                    .rfind(|r| r.number < target.number && r.template != target.template),
+                _ => {
+                    let earlier = service.revisions.range(..target.number).rev();
+                    earlier.map(|(_, r)| r).find(|r| r.template != target.template)
+                }
             },
         };
         let Some(earlier) = earlier else {
@@ -321,9 +322,11 @@ impl State {
                     change.note = note;
                     return None;
                 }
-                // The newest revision that runs the same: going back to a document that was
-                // applied before keeps the instances that still run it.
-                let same = service.revisions.values().rfind(|r| !spec.needs_restart(&r.spec));
+                // The revision aimed for if it runs the same, else the newest that does: going back
+                // to a document that was applied before keeps the instances that still run it.
+                let mut known =
+                    iter::once(service.target()).chain(service.revisions.values().rev());
+                let same = known.find(|revision| !spec.needs_restart(&revision.spec));
                 let template = same.map(|revision| revision.template);
                 (spec, template, source.map(Arc::new))
             }
@@ -332,7 +335,7 @@ impl State {
         };
         let configured_at = present.and_then(|service| {
             let before = service.target();
-            let scales = template == Some(before.template) && is_scaled(&before.spec, &spec);
+            let scales = is_scaled(&before.spec, &spec);
             scales.then(|| before.configured_at.unwrap_or(before.created_at))
         });
         let verdict = if known.is_some() { Verdict::Updated } else { Verdict::Created };

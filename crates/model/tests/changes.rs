@@ -1,0 +1,525 @@
+//! What users ask of services, and what becomes of it: revisions, moves, verdicts, refusals.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use muster_model::{
+    Command, DeploymentId, Document, Goal, Group, Guard, Leave, Move, MoveState, Origin, Outcome,
+    Refusal, Revision, Source, Stage, Step, Timestamp,
+};
+use serde_json::{Value, json};
+use support::*;
+
+/// One service at its first revision, which has arrived with one instance.
+fn settled() -> Cluster {
+    let mut cluster = Cluster::of(&["n1"]);
+    cluster.apply([service("/web", json!({}))]);
+    cluster.settle("/web");
+    cluster
+}
+
+/// Another version of what the service runs.
+fn version(n: u32) -> Value {
+    json!({"env": {"VERSION": n.to_string()}})
+}
+
+fn restart(path: &str) -> Command {
+    Command::Restart { service: service_id(path) }
+}
+
+fn undo(path: &str, to: Option<u32>) -> Command {
+    Command::Undo { service: service_id(path), to }
+}
+
+/// The service's revision with this number.
+fn revision(cluster: &Cluster, number: u32) -> Revision {
+    Revision::clone(&cluster.service("/web").revisions[&number])
+}
+
+/// The template of the revision aimed for.
+fn template(cluster: &Cluster) -> u32 {
+    cluster.service("/web").target().template
+}
+
+fn conflict(outcome: Outcome) -> String {
+    match outcome {
+        Err(Refusal::Conflict { message }) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn fail(deployment: u64, path: &str) -> Step {
+    let reason = "it is broken".into();
+    Step::Fail { deployment: DeploymentId(deployment), service: service_id(path), reason }
+}
+
+#[test]
+fn documents_create_update_and_leave_alone() {
+    let mut cluster = Cluster::of(&[]);
+    let web = |fields| service("/web", fields);
+    let public = |to: &str| gateway("public", "8080", &[to]);
+    let ports = || json!({"ports": [{"name": "http"}, {"name": "admin"}]});
+    let group = |depends_on: &[&str], at| {
+        let depends_on = depends_on.iter().map(|path| service_id(path)).collect();
+        Document::Group(Group { group: service_id("/shop"), depends_on, changed_at: Timestamp(at) })
+    };
+    let applied = cluster.apply([web(ports()), public("/web:http"), group(&[], 1)]);
+    let all = ["gateway public created", "group /shop created", "service /web created"];
+    assert_eq!(verdicts(&applied), all);
+    assert_eq!(told(&applied), ["gateway-applied public", "deployment-started d-1"]);
+
+    let applied = cluster.apply([web(ports()), public("/web:http"), group(&[], 2)]);
+    let all = ["gateway public unchanged", "group /shop unchanged", "service /web unchanged"];
+    assert_eq!(verdicts(&applied), all);
+    assert_eq!(told(&applied), [""; 0]);
+    assert_eq!(applied.changes[2].revision, Some(1), "it says at which revision it is");
+
+    let mut more = ports();
+    more["instances"] = json!(3);
+    let applied = cluster.apply([web(more), public("/web:admin"), group(&["/web"], 3)]);
+    let all = ["gateway public updated", "group /shop updated", "service /web updated"];
+    assert_eq!(verdicts(&applied), all);
+    assert_eq!(cluster.state.groups().next().unwrap().changed_at, Timestamp(3));
+    assert_eq!(applied.changes[2].revision, Some(2));
+    assert_eq!(applied.changes[2].deployment, Some(DeploymentId(2)));
+
+    let applied = cluster.apply([Document::NoGroup(service_id("/shop"))]);
+    assert_eq!(verdicts(&applied), ["group /shop removed"]);
+    let applied = cluster.apply([Document::NoGroup(service_id("/shop"))]);
+    assert_eq!(verdicts(&applied), [""; 0]);
+}
+
+#[test]
+fn one_deployment_moves_all_that_one_command_changes() {
+    let mut cluster = settled();
+    let applied = cluster.apply([service("/web", version(2)), service("/api", json!({}))]);
+    assert_eq!(told(&applied), ["deployment-started d-2"]);
+    let moving = |path: &str, from, aimed, to| Move {
+        service: service_id(path),
+        from,
+        aimed,
+        to: Some(to),
+        state: MoveState::Moving,
+        ready: 0,
+        progressed_at: None,
+    };
+    let deployment = cluster.deployment(2);
+    let moves = [moving("/api", None, None, 1), moving("/web", Some(1), Some(1), 2)];
+    assert_eq!(deployment.moves, moves, "in the order of their paths");
+    assert_eq!((deployment.cause.as_str(), &deployment.stage), ("apply", &Stage::Running));
+    assert_eq!(deployment.created_at, cluster.now);
+    for path in ["/web", "/api"] {
+        assert_eq!(cluster.service(path).deployment, Some(DeploymentId(2)));
+    }
+}
+
+#[test]
+fn ten_services_of_a_deployment_are_named_and_the_rest_counted() {
+    for (count, expected) in [
+        (2, "apply of /s0, /s1"),
+        (10, "apply of /s0, /s1, /s2, /s3, /s4, /s5, /s6, /s7, /s8, /s9"),
+        (12, "apply of /s0, /s1, /s10, /s11, /s2, /s3, /s4, /s5, /s6, /s7 and 2 more"),
+    ] {
+        let all: Vec<_> = (0..count).map(|n| service(&format!("/s{n}"), json!({}))).collect();
+        let applied = Cluster::of(&[]).apply(all);
+        assert_eq!(applied.events[0].message, expected);
+    }
+}
+
+#[test]
+fn a_newer_deployment_takes_over_what_it_moves() {
+    let mut cluster = Cluster::of(&["n1"]);
+    cluster.apply([service("/a", json!({})), service("/b", json!({}))]);
+    let applied = cluster.apply([service("/a", version(2))]);
+    assert_eq!(told(&applied), ["deployment-started d-2"]);
+    let states: Vec<_> = cluster.deployment(1).moves.iter().map(|m| m.state).collect();
+    assert_eq!(states, [MoveState::Superseded, MoveState::Moving]);
+    assert_eq!(cluster.deployment(1).stage, Stage::Running, "it moves the other one still");
+    let applied = cluster.apply([service("/b", version(2))]);
+    assert_eq!(told(&applied), ["deployment-superseded d-1", "deployment-started d-3"]);
+    let stage = Stage::Superseded { by: DeploymentId(3), at: cluster.now };
+    assert_eq!(cluster.deployment(1).stage, stage);
+}
+
+#[test]
+fn the_times_of_revisions_tell_them_apart() {
+    let mut cluster = settled();
+    for n in 2..5 {
+        cluster.apply([service("/web", version(n))]);
+    }
+    let revisions = cluster.service("/web").revisions;
+    let times: Vec<u64> = revisions.values().map(|revision| revision.created_at.0).collect();
+    let now = cluster.now.0;
+    assert_eq!(times, [now, now + 1, now + 2, now + 3]);
+    cluster.later(1000);
+    cluster.apply([service("/web", version(5))]);
+    assert_eq!(revision(&cluster, 5).created_at, cluster.now);
+}
+
+/// Front doors that show when a service was scaled and when it was configured tell both.
+#[test]
+fn a_revision_that_only_scales_keeps_the_time_of_its_configuration() {
+    let mut cluster = settled();
+    let first = cluster.now;
+    let check = |cluster: &Cluster, expected: Option<Timestamp>| {
+        let service = cluster.service("/web");
+        assert_eq!(service.target().configured_at, expected, "revision {}", service.target);
+        assert_eq!(service.target().created_at, cluster.now);
+    };
+    cluster.later(1000);
+    cluster.scale("/web", 2);
+    check(&cluster, Some(first));
+    cluster.later(1000);
+    cluster.apply([service("/web", json!({"instances": 3}))]);
+    check(&cluster, Some(first));
+    cluster.later(1000);
+    cluster.apply([service("/web", json!({"instances": 4, "labels": {"a": "b"}}))]);
+    check(&cluster, None);
+    cluster.later(1000);
+    cluster.apply([service("/web", json!({"instances": 4}))]);
+    check(&cluster, None);
+    cluster.later(1000);
+    cluster.run(restart("/web")).unwrap();
+    check(&cluster, None);
+    let restarted = cluster.now;
+    cluster.later(1000);
+    cluster.scale("/web", 1);
+    check(&cluster, Some(restarted));
+    cluster.later(1000);
+    cluster.remove(&["/web"]).unwrap();
+    cluster.later(1000);
+    cluster.apply([service("/web", json!({"instances": 9}))]);
+    check(&cluster, None);
+}
+
+#[test]
+fn only_what_has_to_be_started_anew_has_a_new_template() {
+    let mut cluster = settled();
+    cluster.scale("/web", 2);
+    assert_eq!(template(&cluster), 1);
+    cluster.apply([service("/web", json!({"labels": {"a": "b"}}))]);
+    assert_eq!(template(&cluster), 1);
+    cluster.apply([service("/web", version(2))]);
+    assert_eq!(template(&cluster), 4);
+    cluster.run(restart("/web")).unwrap();
+    assert_eq!(template(&cluster), 5);
+    assert_eq!(revision(&cluster, 5).spec, revision(&cluster, 4).spec);
+    cluster.apply([service("/web", json!({"instances": 3}))]);
+    assert_eq!(template(&cluster), 1, "instances that still run it are kept");
+}
+
+#[test]
+fn scaling_after_a_failed_restart_starts_nothing_anew() {
+    let mut cluster = settled();
+    cluster.run(restart("/web")).unwrap();
+    cluster.adopt(fail(2, "/web")).unwrap();
+    cluster.settle("/web");
+    cluster.apply([service("/web", json!({"instances": 2}))]);
+    assert_eq!(template(&cluster), 1);
+}
+
+#[test]
+fn scaling_changes_the_number_of_instances_alone() {
+    let mut cluster = settled();
+    cluster.apply([foreign("/web", version(2))]);
+    let before = revision(&cluster, 2);
+    let applied = cluster.scale("/web", 100_000);
+    assert_eq!(verdicts(&applied), ["service /web updated"]);
+    assert_eq!(cluster.deployment(3).cause, "scale");
+    let after = revision(&cluster, 3);
+    assert_eq!(after.source, before.source);
+    assert_eq!(*after.spec, spec("/web", json!({"instances": 100_000, "env": {"VERSION": "2"}})));
+    let applied = cluster.scale("/web", 100_000);
+    assert_eq!(verdicts(&applied), ["service /web unchanged"]);
+    assert_eq!(applied.changes[0].revision, Some(3));
+    let scale = Command::Scale { service: service_id("/web"), instances: 100_001 };
+    conflict(cluster.run(scale));
+}
+
+#[test]
+fn going_back_keeps_the_number_of_instances() {
+    let mut cluster = settled();
+    cluster.apply([foreign("/web", version(2))]);
+    cluster.settle("/web");
+    cluster.scale("/web", 3);
+    cluster.run(undo("/web", Some(1))).unwrap();
+    assert_eq!(template(&cluster), 1);
+    assert_eq!(*revision(&cluster, 4).spec, spec("/web", json!({"instances": 3})));
+    assert_eq!(revision(&cluster, 4).source, None);
+    cluster.run(undo("/web", Some(2))).unwrap();
+    assert_eq!(template(&cluster), 2);
+    let source = revision(&cluster, 5).source.map(|source| Source::clone(&source).door);
+    assert_eq!(source.as_deref(), Some("other"), "it is described as it was then");
+    assert_eq!(cluster.deployment(5).cause, "undo");
+}
+
+#[test]
+fn going_back_leads_to_what_last_arrived_or_else_to_what_ran_before() {
+    let mut cluster = settled();
+    let message = conflict(cluster.run(undo("/web", None)));
+    assert!(message.contains("no earlier revision"), "{message}");
+    let message = conflict(cluster.run(undo("/web", Some(7))));
+    assert!(message.contains("no revision 7"), "{message}");
+
+    cluster.apply([service("/web", version(2))]);
+    cluster.apply([service("/web", version(3))]);
+    let mut moving = cluster.clone();
+    moving.run(undo("/web", None)).unwrap();
+    assert_eq!(template(&moving), 1, "neither has arrived");
+
+    cluster.settle("/web");
+    cluster.scale("/web", 2);
+    cluster.settle("/web");
+    let mut arrived = cluster.clone();
+    arrived.run(undo("/web", None)).unwrap();
+    assert_eq!(template(&arrived), 2, "the one before, not the number of instances before");
+    // What was given up lies behind, but is not earlier.
+    cluster.apply([service("/web", version(5))]);
+    cluster.adopt(fail(5, "/web")).unwrap();
+    cluster.settle("/web");
+    assert_eq!(cluster.service("/web").target, 4);
+    cluster.run(undo("/web", None)).unwrap();
+    assert_eq!(template(&cluster), 2);
+}
+
+#[test]
+fn what_others_depend_on_is_not_removed_without_them() {
+    let all = || [service("/db", json!({})), service("/web", json!({"depends_on": ["/db"]}))];
+    let mut cluster = Cluster::of(&["n1"]);
+    cluster.apply(all());
+    let message = conflict(cluster.remove(&["/db"]));
+    assert!(message.contains("/web depends on /db"), "{message}");
+    let mut both = cluster.clone();
+    let applied = both.remove(&["/db", "/web"]).unwrap();
+    assert_eq!(verdicts(&applied), ["service /db removed", "service /web removed"]);
+    assert_eq!(both.deployment(2).cause, "remove");
+    cluster.remove(&["/web"]).unwrap();
+    cluster.remove(&["/db"]).unwrap();
+}
+
+#[test]
+fn what_is_being_removed_stays_so_until_it_is_asked_for_again() {
+    let mut cluster = settled();
+    let applied = cluster.remove(&["/web"]).unwrap();
+    assert_eq!(applied.changes[0].deployment, Some(DeploymentId(2)));
+    assert_eq!(cluster.deployment(2).moves[0].to, None);
+    let applied = cluster.remove(&["/web"]).unwrap();
+    assert_eq!(verdicts(&applied), ["service /web unchanged"]);
+    assert!(applied.changes[0].note.is_some(), "it says that it is being removed already");
+    type Again = fn(&mut Cluster);
+    let again: [Again; 3] = [
+        |cluster| drop(cluster.scale("/web", 1)),
+        |cluster| drop(cluster.apply([service("/web", json!({}))])),
+        |cluster| drop(cluster.run(restart("/web")).unwrap()),
+    ];
+    for again in again {
+        let mut cluster = cluster.clone();
+        again(&mut cluster);
+        assert!(!cluster.service("/web").removing);
+        let moved = &cluster.deployment(3).moves[0];
+        assert_eq!((moved.from, moved.aimed, moved.to), (Some(1), None, Some(2)));
+    }
+}
+
+#[test]
+fn the_same_document_of_another_system_is_nothing_new_and_another_is() {
+    let document = |text: &str| {
+        let source = Source { door: "other".into(), text: text.into() };
+        Document::Foreign(Box::new(spec("/web", json!({}))), source)
+    };
+    let mut cluster = settled();
+    cluster.later(1000);
+    let applied = cluster.apply([document("one")]);
+    assert_eq!(verdicts(&applied), ["service /web updated"], "it was Muster's own");
+    assert_eq!(revision(&cluster, 2).configured_at, None);
+    let applied = cluster.apply([document("one")]);
+    assert_eq!(verdicts(&applied), ["service /web unchanged"]);
+    let applied = cluster.apply([document("two")]);
+    assert_eq!(verdicts(&applied), ["service /web updated"]);
+    let applied = cluster.apply([service("/web", json!({}))]);
+    assert_eq!(verdicts(&applied), ["service /web unchanged"]);
+}
+
+#[test]
+fn a_document_that_failed_is_not_tried_again_by_itself() {
+    for (on_failure, again) in
+        [("rollback", "muster rollout undo /web --to 2"), ("hold", "muster rollout resume /web")]
+    {
+        let mut cluster = settled();
+        let mut broken = version(2);
+        broken["rollout"] = json!({"on_failure": on_failure});
+        cluster.apply([service("/web", broken.clone())]);
+        cluster.adopt(fail(2, "/web")).unwrap();
+        let applied = cluster.apply([service("/web", broken.clone())]);
+        assert_eq!(verdicts(&applied), ["service /web unchanged"]);
+        let note = applied.changes[0].note.clone().unwrap();
+        assert!(note.contains(again) && note.contains("it is broken"), "{note}");
+        let applied = cluster.apply([service("/web", version(3))]);
+        assert_eq!(verdicts(&applied), ["service /web updated"]);
+        assert_eq!(cluster.service("/web").latch, None);
+        let applied = cluster.apply([service("/web", broken)]);
+        assert_eq!(verdicts(&applied), ["service /web updated"], "it was let go");
+    }
+}
+
+#[test]
+fn a_service_gone_back_is_as_its_earlier_document_says() {
+    let mut cluster = settled();
+    cluster.apply([service("/web", version(2))]);
+    cluster.adopt(fail(2, "/web")).unwrap();
+    let applied = cluster.apply([service("/web", json!({}))]);
+    assert_eq!(verdicts(&applied), ["service /web unchanged"]);
+    assert_eq!(applied.changes[0].note, None);
+}
+
+#[test]
+fn instances_that_are_killed_drain_at_once() {
+    let mut cluster = Cluster::of(&["n1"]);
+    let stop = json!({"drain": "5s"});
+    cluster.apply([service("/web", json!({"instances": 3, "stop": stop}))]);
+    cluster.settle("/web");
+    let kill = |instances: &[&str], scale| {
+        let instances = instances.iter().map(|instance| instance_id(instance)).collect();
+        Command::Kill { instances, scale }
+    };
+    let both = ["/web~0.1", "/web~2.1"];
+    let applied = cluster.run(kill(&both, false)).unwrap();
+    assert_eq!(told(&applied), both.map(|instance| format!("draining {instance}")));
+    for instance in both {
+        let until = Timestamp(cluster.now.0 + 5000);
+        let goal = Goal::Drain { until, why: Leave::Asked };
+        assert_eq!(cluster.state.placement(&instance_id(instance)).unwrap().goal, goal);
+    }
+    assert_eq!(cluster.service("/web").wanted(), 3, "they are replaced");
+
+    let gone = ["/web~0.1", "/web~1.9", "/no~0.1"];
+    let applied = cluster.run(kill(&gone, true)).unwrap();
+    assert_eq!((told(&applied), verdicts(&applied)), (vec![], vec![]), "they are passed over");
+}
+
+/// What takes effect in place holds for instances of earlier revisions too.
+#[test]
+fn an_instance_drains_for_as_long_as_the_spec_says_that_it_runs_by() {
+    let drained = |cluster: &Cluster| {
+        let mut cluster = cluster.clone();
+        let instances = vec![instance_id("/web~0.1")];
+        cluster.run(Command::Kill { instances, scale: false }).unwrap();
+        match &cluster.state.placement(&instance_id("/web~0.1")).unwrap().goal {
+            Goal::Drain { until, .. } => until.since(cluster.now).0,
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut cluster = Cluster::of(&["n1"]);
+    cluster.apply([service("/web", json!({"stop": {"drain": "5s"}}))]);
+    cluster.settle("/web");
+    assert_eq!(drained(&cluster), 5000);
+    cluster.apply([service("/web", json!({"stop": {"drain": "9s"}}))]);
+    assert_eq!(drained(&cluster), 9000);
+    cluster.apply([service("/web", json!({"stop": {"drain": "20s"}, "env": {"A": "b"}}))]);
+    assert_eq!(drained(&cluster), 5000, "it would have to be started anew for that");
+}
+
+#[test]
+fn instances_that_are_killed_may_be_wanted_no_more() {
+    let mut cluster = Cluster::of(&["n1"]);
+    cluster.apply([service("/a", json!({"instances": 4})), service("/b", json!({}))]);
+    cluster.settle("/a");
+    cluster.settle("/b");
+    let instances: Vec<_> =
+        ["/a~0.1", "/a~2.1", "/a~3.1", "/b~0.1"].map(instance_id).into_iter().collect();
+    let kill = Command::Kill { instances, scale: true };
+    let mut removing = cluster.clone();
+    removing.remove(&["/a", "/b"]).unwrap();
+    let applied = removing.run(kill.clone()).unwrap();
+    assert_eq!((applied.events.len(), verdicts(&applied)), (4, vec![]), "they go in any case");
+
+    let applied = cluster.run(kill).unwrap();
+    assert_eq!(verdicts(&applied), ["service /a updated", "service /b updated"]);
+    assert_eq!((cluster.service("/a").wanted(), cluster.service("/b").wanted()), (1, 0));
+    assert_eq!(cluster.deployment(2).cause, "scale");
+}
+
+#[test]
+fn what_failed_is_tried_at_once_when_a_user_asks() {
+    let mut cluster = settled();
+    let failed = Step::Stop { instance: instance_id("/web~0.1"), why: Leave::Unhealthy };
+    cluster.adopt(failed).unwrap();
+    assert_eq!(cluster.service("/web").slot(0).failures, 1);
+    let mut changed = cluster.clone();
+    changed.scale("/web", 2);
+    assert_eq!(changed.service("/web").slot(0).failures, 0, "a change is a new chance");
+    let reset = Command::ResetDelay { service: service_id("/web") };
+    let applied = cluster.run(reset).unwrap();
+    assert_eq!(verdicts(&applied), ["service /web updated"]);
+    assert_eq!(told(&applied), ["delay-reset /web"]);
+    let service = cluster.service("/web");
+    assert_eq!((service.slot(0).failures, service.retries), (0, 1));
+}
+
+#[test]
+fn what_is_not_there_is_refused_with_the_most_similar_name() {
+    let mut cluster = settled();
+    let missing = service_id("/wev");
+    for command in [
+        Command::Scale { service: missing.clone(), instances: 1 },
+        restart("/wev"),
+        undo("/wev", None),
+        Command::RemoveServices(vec![service_id("/web"), missing.clone()]),
+        Command::ResetDelay { service: missing },
+    ] {
+        let refusal = cluster.run(command).unwrap_err();
+        let (name, nearest) = ("/wev".into(), Some("/web".into()));
+        assert_eq!(refusal, Refusal::Unknown { kind: "service", name, nearest });
+    }
+}
+
+#[test]
+fn a_command_is_carried_out_if_services_are_as_they_were_seen() {
+    let mut cluster = settled();
+    let scale = |path: &str, seen| Command::If {
+        guard: Guard { seen: vec![(service_id(path), seen)], still: vec![] },
+        then: Box::new(Command::Scale { service: service_id("/web"), instances: 0 }),
+    };
+    for (path, seen, holds) in [
+        ("/web", Some(1), true),
+        ("/web", Some(2), false),
+        ("/web", None, false),
+        ("/no", None, true),
+        ("/no", Some(1), false),
+    ] {
+        let outcome = cluster.clone().run(scale(path, seen));
+        let changed = Refusal::Changed { service: service_id(path) };
+        assert_eq!(outcome.err(), (!holds).then_some(changed), "{path} at {seen:?}");
+    }
+    cluster.remove(&["/web"]).unwrap();
+    assert!(cluster.clone().run(scale("/web", Some(1))).is_err(), "it is as good as gone");
+    assert!(cluster.run(scale("/web", None)).is_ok());
+}
+
+#[test]
+fn a_command_is_carried_out_if_nothing_moves_what_should_stand_still() {
+    let mut cluster = settled();
+    cluster.apply([service("/api", json!({}))]);
+    cluster.apply([service("/db", json!({}))]);
+    let scale = |still: &[&str]| Command::If {
+        guard: Guard { seen: vec![], still: still.iter().map(|path| service_id(path)).collect() },
+        then: Box::new(Command::Scale { service: service_id("/web"), instances: 0 }),
+    };
+    assert!(cluster.clone().run(scale(&["/web", "/no"])).is_ok());
+    let refusal = cluster.run(scale(&["/web", "/db", "/api"])).unwrap_err();
+    let by = vec![DeploymentId(2), DeploymentId(3)];
+    assert_eq!(refusal, Refusal::Moving { service: service_id("/db"), by });
+    cluster.steer(2, muster_model::Steer::Pause).unwrap();
+    assert!(cluster.run(scale(&["/api"])).is_ok(), "one that is paused moves nothing");
+}
+
+#[test]
+fn a_deployment_remembers_who_asked_for_it() {
+    let mut cluster = settled();
+    let by = Origin { client: "10.0.0.9".into(), uri: "/v2/apps".into() };
+    let then = Box::new(restart("/web"));
+    cluster.run(Command::Asked { by: by.clone(), then }).unwrap();
+    assert_eq!(cluster.deployment(1).origin, None);
+    assert_eq!(cluster.deployment(2).origin, Some(by));
+}
