@@ -166,9 +166,7 @@ impl State {
                 next.node.agent_port = agent.port;
                 next.node.labels = agent.labels;
                 next.node.capabilities = agent.capabilities;
-                // Port 0 cannot be listened on, and a range reads the same from both ends.
-                let (first, last) = agent.ports;
-                next.node.ports = (first.min(last).max(1), first.max(last).max(1));
+                next.node.ports = agent.ports;
                 // A node may have shrunk below what its instances hold; they keep what they were
                 // promised, and nothing new comes until enough of them have left.
                 let mut capacity = agent.capacity;
@@ -476,6 +474,25 @@ impl State {
         for id in dropped {
             self.deployments.remove_mut(&id);
             applied.changed.insert(Key::Deployment(id));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn a_name_is_like_another_if_more_than_three_letters_of_five_are_the_same() {
+        for (name, known, expected) in [
+            ("/web", vec!["/api", "/wed", "/worker"], Some("/wed")),
+            ("abcde", vec!["abcdx"], Some("abcdx")),
+            ("abcde", vec!["abcxx"], None),
+            ("abcde", vec!["abcxx", "abcdx", "xxxxx"], Some("abcdx")),
+            ("abcde", vec![], None),
+        ] {
+            let found = nearest(name, known.iter().copied());
+            assert_eq!(found.as_deref(), expected, "{name} of {known:?}");
         }
     }
 }

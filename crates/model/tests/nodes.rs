@@ -1,0 +1,174 @@
+//! What becomes of nodes: they call, are drained, shrink, and are forgotten.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use muster_model::{
+    AgentRegistration, Availability, Bytes, Command, Cpu, PORTS, Reason, Refusal, Registration,
+    Resources,
+};
+use serde_json::json;
+use support::*;
+
+fn set(node: &str, availability: Availability) -> Command {
+    Command::SetAvailability { node: node_id(node), availability }
+}
+
+#[test]
+fn a_node_joins_once_and_is_told_of_again_only_if_it_has_changed() {
+    let mut cluster = Cluster::of(&[]);
+    let applied = cluster.run(register("n1", Some(agent()))).unwrap();
+    assert_eq!(
+        (told(&applied), verdicts(&applied)),
+        (vec!["node-joined n1".to_string()], vec!["node n1 created".to_string()],)
+    );
+    let applied = cluster.run(register("n1", Some(agent()))).unwrap();
+    assert_eq!((told(&applied), verdicts(&applied)), (vec![], vec![]));
+    let labels = [("rack".to_string(), "a".to_string())].into();
+    let changed = AgentRegistration { labels, ports: (21_000, 21_000), ..agent() };
+    let applied = cluster.run(register("n1", Some(changed.clone()))).unwrap();
+    assert_eq!((told(&applied), verdicts(&applied)), (vec![], vec!["node n1 updated".into()]));
+    let node = &cluster.node("n1").node;
+    assert_eq!((&node.labels, node.ports), (&changed.labels, changed.ports));
+}
+
+#[test]
+fn a_gateway_says_nothing_of_what_its_node_can_give() {
+    let mut cluster = Cluster::of(&[]);
+    cluster.run(register("n1", None)).unwrap();
+    let node = &cluster.node("n1").node;
+    assert_eq!((node.gateway, node.capacity, node.ports), (true, None, PORTS));
+    cluster.run(register("n1", Some(agent()))).unwrap();
+    cluster.run(register("n1", None)).unwrap();
+    let node = &cluster.node("n1").node;
+    assert_eq!((node.gateway, node.capacity), (true, Some(agent().capacity)));
+}
+
+#[test]
+fn a_node_that_has_shrunk_keeps_what_it_has_promised() {
+    let mut cluster = Cluster::of(&["n1"]);
+    let large = json!({"instances": 2, "resources": {"cpu": "2", "memory": "2GiB"}});
+    cluster.apply([service("/large", large)]);
+    cluster.place("/large~0.1", "n1");
+    let small = Resources { cpu: Cpu(1000), memory: Bytes::mib(3000) };
+    cluster.run(register("n1", Some(AgentRegistration { capacity: small, ..agent() }))).unwrap();
+    let kept = Resources { cpu: Cpu(2000), memory: Bytes::mib(3000) };
+    assert_eq!(cluster.node("n1").node.capacity, Some(kept));
+    let need = cluster.state.need(&cluster.service("/large"));
+    let refusal = cluster.state.refusal(&node_id("n1"), &need);
+    assert!(matches!(refusal, Some(Reason::Cpu { free: Cpu(0), .. })), "{refusal:?}");
+}
+
+/// What a node says is put into routes and counted with.
+#[test]
+fn a_node_that_says_nonsense_is_refused() {
+    let mut cluster = Cluster::of(&[]);
+    for (address, ports, wrong) in [
+        ("n1", (1, 65_535), None),
+        ("n-1.rack_2.example", (20_000, 20_000), None),
+        ("[::1]", PORTS, Some("address")),
+        ("fe80::1", PORTS, None),
+        ("", PORTS, Some("address")),
+        ("n1 n2", PORTS, Some("address")),
+        ("n1", (0, 0), Some("agent.ports")),
+        ("n1", (0, 65_535), Some("agent.ports")),
+        ("n1", (20_001, 20_000), Some("agent.ports")),
+    ] {
+        let agent = Some(AgentRegistration { ports, ..agent() });
+        let registration = Registration { node: node_id("n1"), address: address.into(), agent };
+        let wrong: Vec<String> = wrong.into_iter().map(String::from).collect();
+        let problems = registration.problems();
+        let keys: Vec<String> = problems.into_iter().map(|problem| problem.key).collect();
+        assert_eq!(keys, wrong, "`{address}` {ports:?}");
+        let outcome = cluster.run(Command::Register(registration));
+        assert_eq!(outcome.is_err(), !wrong.is_empty(), "`{address}` {ports:?}");
+    }
+}
+
+#[test]
+fn users_say_what_may_happen_on_a_node() {
+    let mut cluster = Cluster::of(&["n1"]);
+    for (availability, kind) in [
+        (Availability::Cordoned, "node-cordoned"),
+        (Availability::Draining, "node-draining"),
+        (Availability::Active, "node-active"),
+    ] {
+        let applied = cluster.run(set("n1", availability)).unwrap();
+        assert_eq!(told(&applied), [format!("{kind} n1")]);
+        assert_eq!(verdicts(&applied), ["node n1 updated"]);
+        assert_eq!(cluster.node("n1").node.availability, availability);
+        let applied = cluster.run(set("n1", availability)).unwrap();
+        assert_eq!(
+            (told(&applied), verdicts(&applied)),
+            (vec![], vec!["node n1 unchanged".into()])
+        );
+    }
+}
+
+#[test]
+fn a_node_is_forgotten_once_nothing_runs_on_it() {
+    let mut cluster = Cluster::of(&["n1", "n2"]);
+    cluster.apply([service("/web", json!({}))]);
+    cluster.place("/web~0.1", "n1");
+    let refusal = cluster.run(Command::RemoveNode(node_id("n1"))).unwrap_err();
+    assert!(matches!(refusal, Refusal::Conflict { .. }), "{refusal}");
+    let applied = cluster.run(Command::RemoveNode(node_id("n2"))).unwrap();
+    assert_eq!(told(&applied), ["node-removed n2"]);
+    assert_eq!(verdicts(&applied), ["node n2 removed"]);
+    assert_eq!(cluster.state.nodes().count(), 1);
+}
+
+#[test]
+fn a_gateway_document_is_forgotten() {
+    let mut cluster = Cluster::of(&[]);
+    cluster.apply([service("/web", json!({"ports": [{}]})), gateway("public", "8080", &["/web"])]);
+    let applied = cluster.run(Command::RemoveGateway("public".parse().unwrap())).unwrap();
+    assert_eq!(told(&applied), ["gateway-removed public"]);
+    assert_eq!(verdicts(&applied), ["gateway public removed"]);
+    assert_eq!(cluster.state.gateways().count(), 0);
+}
+
+#[test]
+fn what_is_not_there_is_refused_with_the_most_similar_name() {
+    let mut cluster = Cluster::of(&["rack-1"]);
+    cluster.apply([service("/web", json!({"ports": [{}]})), gateway("public", "8080", &["/web"])]);
+    for (command, kind, name, nearest) in [
+        (set("rack-2", Availability::Active), "node", "rack-2", "rack-1"),
+        (Command::RemoveNode(node_id("rack-2")), "node", "rack-2", "rack-1"),
+        (Command::RemoveGateway("publik".parse().unwrap()), "gateway", "publik", "public"),
+    ] {
+        let refusal = cluster.run(command).unwrap_err();
+        let (name, nearest) = (name.into(), Some(nearest.into()));
+        assert_eq!(refusal, Refusal::Unknown { kind, name, nearest });
+    }
+}
+
+#[test]
+fn the_nodes_in_short_say_what_runs_on_them() {
+    let mut cluster = Cluster::of(&["n2", "n1"]);
+    cluster.run(register("n3", None)).unwrap();
+    cluster.run(set("n2", Availability::Draining)).unwrap();
+    cluster.run(set("n1", Availability::Cordoned)).unwrap();
+    let short = |cluster: &Cluster| {
+        let roster = cluster.state.roster().iter();
+        let one = |m: &muster_model::Member| (m.id.to_string(), m.agent, m.gateway, m.draining);
+        roster.map(one).collect::<Vec<_>>()
+    };
+    let (n1, n2) = (("n1".into(), true, false, false), ("n2".into(), true, false, true));
+    let n3 = ("n3".into(), false, true, false);
+    assert_eq!(short(&cluster), [n1, n2.clone(), n3.clone()]);
+    cluster.run(Command::RemoveNode(node_id("n1"))).unwrap();
+    assert_eq!(short(&cluster), [n2, n3]);
+}
+
+/// All plans read the list of nodes in short: it is not copied for what it does not say.
+#[test]
+fn the_nodes_in_short_are_shared_while_they_stay_the_same() {
+    let mut cluster = Cluster::of(&["n1", "n2"]);
+    let reader = cluster.state.clone();
+    cluster.run(set("n1", Availability::Cordoned)).unwrap();
+    assert!(std::ptr::eq(reader.roster(), cluster.state.roster()));
+    cluster.run(set("n1", Availability::Draining)).unwrap();
+    assert!(!std::ptr::eq(reader.roster(), cluster.state.roster()));
+}
