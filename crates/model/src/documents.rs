@@ -1,7 +1,6 @@
 //! What is wrong with documents: each by itself, all of them together, and beside what there is.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use crate::apply::nearest;
 use crate::command::Document;
@@ -11,7 +10,6 @@ use crate::group::Group;
 use crate::id::ServiceId;
 use crate::problem::Problem;
 use crate::routed::still_routed;
-use crate::service::Service;
 use crate::spec::Spec;
 use crate::state::State;
 
@@ -21,19 +19,11 @@ impl State {
         let mut problems = Vec::new();
         let mut specs: BTreeMap<&ServiceId, &Spec> =
             self.services().filter(|s| !s.removing).map(|s| (&s.id, s.spec().as_ref())).collect();
-        // Other systems let what a service depends on go; then it no longer waits for that.
-        let own = |service: &&Arc<Service>| service.target().source.is_none();
-        let mut natively: BTreeSet<&ServiceId> =
-            self.services().filter(own).map(|service| &service.id).collect();
         let mut listens: BTreeMap<_, _> = self.gateways().map(|g| (&g.gateway, g.listen)).collect();
         let mut seen = BTreeMap::new();
         for (i, document) in documents.iter().enumerate() {
             let (own, key, name) = match document {
                 Document::Service(spec) | Document::Foreign(spec, _) => {
-                    match document {
-                        Document::Foreign(..) => drop(natively.remove(&spec.service)),
-                        _ => drop(natively.insert(&spec.service)),
-                    }
                     specs.insert(&spec.service, spec);
                     (spec.problems(), "service", spec.service.as_str())
                 }
@@ -54,6 +44,10 @@ impl State {
                 problems.push((i, Problem::new(key, format!("`{name}` is described twice"))));
             }
         }
+        // Other systems let what a service depends on go; then it no longer waits for that.
+        let is_own = |id: &ServiceId| {
+            self.service(id).is_some_and(|service| service.target().source.is_none())
+        };
         let known = || specs.keys().map(|id| id.as_str());
         let missing = |id: &ServiceId| match nearest(id.as_str(), known()) {
             Some(near) => format!("there is no service `{id}`; did you mean `{near}`?"),
@@ -113,7 +107,7 @@ impl State {
                 Document::NoService(id) => {
                     let needs = |(_, spec): &(&&ServiceId, &&Spec)| spec.depends_on.contains(id);
                     let mut others = specs.iter().filter(needs).map(|(other, _)| *other);
-                    if let Some(other) = others.find(|other| natively.contains(*other)) {
+                    if let Some(other) = others.find(|other| is_own(other)) {
                         problems.push((i, Problem::new("service", still_needed(other, id))));
                     }
                 }
