@@ -390,3 +390,31 @@ fn named(ids: &[DeploymentId]) -> String {
 fn hint(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_say_what_one_can_do_about_them() {
+        let unknown = |nearest: Option<&str>| {
+            let nearest = nearest.map(String::from);
+            Refusal::Unknown { kind: "service", name: "/wev".into(), nearest }
+        };
+        let invalid = |count: usize| {
+            let problem = Problem::new("instances", "at most 100000 instances");
+            Refusal::Invalid { problems: vec![(0, problem); count] }
+        };
+        let service: ServiceId = "/web".parse().expect("a path");
+        let by = vec![DeploymentId(2), DeploymentId(5)];
+        for (refusal, expected) in [
+            (unknown(None), "there is no service `/wev`"),
+            (unknown(Some("/web")), "there is no service `/wev`; did you mean `/web`?"),
+            (invalid(1), "instances: at most 100000 instances"),
+            (invalid(3), "instances: at most 100000 instances (and 2 more)"),
+            (Refusal::Moving { service, by }, "/web is being moved by d-2, d-5"),
+        ] {
+            assert_eq!(refusal.to_string(), expected);
+        }
+    }
+}

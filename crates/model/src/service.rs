@@ -309,3 +309,50 @@ impl From<ServiceHead> for Service {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_waits_longer_after_each_failure_in_a_row() {
+        let restart = Restart::default();
+        let mut slot = Slot::default();
+        assert_eq!(slot.placeable_at(&restart), Timestamp(0));
+        let mut at = Timestamp(1_000_000);
+        for (lasted, failures, delay) in [
+            (Millis(0), 1, 0),
+            (Millis(1), 2, 1000),
+            (Millis(29_999), 3, 1150),
+            (Millis::secs(30), 1, 0),
+            (Millis(5000), 2, 1000),
+        ] {
+            let placed_at = at;
+            at = at.after(lasted);
+            slot.fail(placed_at, at, &restart);
+            assert_eq!((slot.failures, slot.failed_at), (failures, at), "after {lasted}");
+            assert_eq!(slot.placeable_at(&restart), at.after(Millis(delay)), "after {lasted}");
+        }
+    }
+
+    /// Events say no more than this about why an instance went.
+    #[test]
+    fn each_reason_to_leave_is_told_in_words_of_its_own() {
+        use Leave::*;
+        let all = [Replaced, Surplus, Unhealthy, Draining, Lost, Removed, Asked];
+        let mut words: Vec<_> = all.iter().map(Leave::to_string).collect();
+        words.sort();
+        words.dedup();
+        assert_eq!(words.len(), all.len());
+    }
+
+    #[test]
+    fn what_is_zero_is_not_stored() {
+        let slot = Slot { attempts: 3, ..Slot::default() };
+        let text = |slot: &Slot| serde_json::to_string(slot).expect("it is written");
+        assert_eq!(text(&slot), r#"{"attempts":3}"#);
+        let failed = Slot { failures: 1, failed_at: Timestamp(5), ..slot };
+        let read: Slot = serde_json::from_str(&text(&failed)).expect("it reads back");
+        assert_eq!(read, failed);
+    }
+}

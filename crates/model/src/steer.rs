@@ -105,7 +105,7 @@ impl State {
     fn go_back(&mut self, id: DeploymentId, reason: String, at: Timestamp) -> Outcome {
         let deployment = self.deployments.get(&id).ok_or(Refusal::Overtaken("it is gone"))?;
         let mut moves = deployment.moves.clone();
-        let back: Vec<_> = moves.iter().map(|m| self.way_back(id, m)).collect();
+        let back: Vec<_> = moves.iter().map(|m| self.way_back(m)).collect();
         if back.iter().all(Option::is_none) {
             let reason = format!("{reason}; there is no earlier revision to go back to");
             return self.hold(id, reason, at);
@@ -146,13 +146,13 @@ impl State {
 
     /// The revision that a deployment that goes back brings a service to. `None` if the service
     /// has none, or is another deployment's by now.
-    fn way_back(&self, id: DeploymentId, m: &Move) -> Option<RevisionNumber> {
+    fn way_back(&self, m: &Move) -> Option<RevisionNumber> {
         let service = self.services.get(&m.service)?;
         let is_ours = match m.state {
             MoveState::Moving => true,
             // It arrived, and nothing has moved it since.
             MoveState::Done => {
-                service.deployment.is_none_or(|moved_by| moved_by == id)
+                service.deployment.is_none()
                     && service.settled == m.to
                     && service.target == service.settled?
             }

@@ -1,0 +1,286 @@
+//! What becomes of deployments on the way: paused, resumed, aborted, failed.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use muster_model::{
+    Command, DeploymentId, Document, Latch, Leave, MoveState, Refusal, Stage, Steer, Step, Verdict,
+};
+use serde_json::json;
+use support::*;
+
+const PATHS: [&str; 3] = ["/a", "/b", "/c"];
+
+fn version(n: u32) -> [Document; 3] {
+    PATHS.map(|path| service(path, json!({"env": {"VERSION": n.to_string()}})))
+}
+
+/// Three services that have arrived at their first revision; the second deployment moves them on,
+/// `/a` has arrived again, `/b` has begun to move, `/c` has not.
+fn under_way() -> Cluster {
+    let mut cluster = Cluster::of(&["n1"]);
+    cluster.apply(version(1));
+    settle_all(&mut cluster);
+    cluster.later(1000);
+    cluster.apply(version(2));
+    cluster.adopt(progress("/a", 0)).unwrap();
+    cluster.settle("/a");
+    cluster.adopt(progress("/b", 0)).unwrap();
+    cluster.later(1000);
+    cluster
+}
+
+fn settle_all(cluster: &mut Cluster) {
+    for path in PATHS {
+        cluster.settle(path);
+    }
+}
+
+fn progress(path: &str, ready: u32) -> Step {
+    Step::Progress { service: service_id(path), ready }
+}
+
+fn fail(deployment: u64, path: &str) -> Step {
+    let reason = "it is broken".into();
+    Step::Fail { deployment: DeploymentId(deployment), service: service_id(path), reason }
+}
+
+fn states(cluster: &Cluster, deployment: u64) -> Vec<MoveState> {
+    cluster.deployment(deployment).moves.iter().map(|m| m.state).collect()
+}
+
+fn targets(cluster: &Cluster) -> [u32; 3] {
+    PATHS.map(|path| cluster.service(path).target)
+}
+
+/// The revision that each service's latch keeps from being tried again.
+fn latched(cluster: &Cluster) -> [Option<u32>; 3] {
+    PATHS.map(|path| cluster.service(path).latch.map(|latch| latch.revision))
+}
+
+#[test]
+fn stages_are_steered_forward_only() {
+    let stage = |path: &str| {
+        let mut cluster = under_way();
+        match path {
+            "running" => {}
+            "paused" => drop(cluster.steer(2, Steer::Pause).unwrap()),
+            "rolling-back" => drop(cluster.steer(2, Steer::Abort).unwrap()),
+            "superseded" => drop(cluster.apply(version(3)[1..].to_vec())),
+            "succeeded" => drop(["/b", "/c"].map(|path| cluster.settle(path))),
+            "rolled-back" => {
+                cluster.steer(2, Steer::Abort).unwrap();
+                settle_all(&mut cluster);
+            }
+            "held" => {
+                let held = json!({"rollout": {"on_failure": "hold"}});
+                cluster.apply([service("/a", held)]);
+                cluster.adopt(fail(3, "/a")).unwrap();
+            }
+            other => panic!("{other}"),
+        }
+        cluster
+    };
+    use Steer::{Abort, Pause, Resume};
+    for (from, expected) in [
+        ("running", [(Pause, "paused"), (Resume, "running"), (Abort, "rolling-back")]),
+        ("paused", [(Pause, "paused"), (Resume, "running"), (Abort, "rolling-back")]),
+        ("held", [(Pause, "refused"), (Resume, "running"), (Abort, "rolling-back")]),
+        ("rolling-back", [(Pause, "refused"), (Resume, "refused"), (Abort, "refused")]),
+        ("succeeded", [(Pause, "refused"), (Resume, "refused"), (Abort, "refused")]),
+        ("superseded", [(Pause, "refused"), (Resume, "refused"), (Abort, "refused")]),
+        ("rolled-back", [(Pause, "refused"), (Resume, "refused"), (Abort, "refused")]),
+    ] {
+        for (how, to) in expected {
+            let mut cluster = stage(from);
+            let id = if from == "held" { 3 } else { 2 };
+            assert_eq!(cluster.deployment(id).stage.word(), from);
+            let outcome = cluster.steer(id, how);
+            if to == "refused" {
+                let Err(Refusal::Conflict { message }) = outcome else { panic!("{outcome:?}") };
+                let is_over = cluster.deployment(id).stage.is_over();
+                assert_eq!(message.contains("is over"), is_over, "{message}");
+                continue;
+            }
+            assert_eq!(cluster.deployment(id).stage.word(), to, "{how:?} while {from}");
+            let verdict = if from == to { Verdict::Unchanged } else { Verdict::Updated };
+            let changes = outcome.unwrap().changes;
+            let changes: Vec<_> = changes.iter().map(|c| (c.name.as_str(), c.verdict)).collect();
+            assert_eq!(changes, [(DeploymentId(id).to_string().as_str(), verdict)]);
+        }
+    }
+}
+
+#[test]
+fn a_deployment_that_is_not_there_is_refused_with_the_most_similar_one() {
+    let (name, nearest) = ("d-3".to_string(), Some("d-2".to_string()));
+    let refusal = under_way().steer(3, Steer::Pause).unwrap_err();
+    assert_eq!(refusal, Refusal::Unknown { kind: "deployment", name, nearest });
+}
+
+#[test]
+fn time_spent_standing_still_does_not_count_towards_the_deadline() {
+    let mut cluster = under_way();
+    let progressed = |cluster: &Cluster| {
+        let moves = cluster.deployment(2).moves.iter();
+        moves.map(|m| m.progressed_at).collect::<Vec<_>>()
+    };
+    let before = progressed(&cluster);
+    let paused = cluster.steer(2, Steer::Pause).unwrap();
+    assert_eq!(told(&paused), ["deployment-paused d-2"]);
+    cluster.later(60_000);
+    let resumed = cluster.steer(2, Steer::Resume).unwrap();
+    assert_eq!(told(&resumed), ["deployment-resumed d-2"]);
+    let expected = [before[0], Some(cluster.now), None];
+    assert_eq!(progressed(&cluster), expected, "what has not begun has no time to lose");
+}
+
+#[test]
+fn a_deployment_that_fails_goes_back_with_all_its_services() {
+    let mut cluster = under_way();
+    let unhealthy = Step::Stop { instance: instance_id("/a~0.2"), why: Leave::Unhealthy };
+    cluster.adopt(unhealthy).unwrap();
+    assert_eq!(cluster.service("/a").slot(0).failures, 1);
+    let applied = cluster.adopt(fail(2, "/b")).unwrap();
+    assert_eq!(told(&applied), ["deployment-rolling-back d-2"]);
+    let reason = "it is broken".to_string();
+    let deployment = cluster.deployment(2);
+    assert_eq!(deployment.stage, Stage::RollingBack { reason: reason.clone() });
+    for m in &deployment.moves {
+        let moved = (m.state, m.ready, m.progressed_at);
+        assert_eq!(moved, (MoveState::Moving, 0, Some(cluster.now)), "{}", m.service);
+    }
+    let latch = Latch { revision: 2, reason, at: cluster.now };
+    for path in PATHS {
+        let service = cluster.service(path);
+        assert_eq!((service.target, service.deployment), (1, Some(DeploymentId(2))));
+        assert_eq!(service.latch, Some(latch.clone()), "{path}");
+    }
+    assert_eq!(cluster.service("/a").slot(0).failures, 0);
+    settle_all(&mut cluster);
+    assert_eq!(cluster.deployment(2).stage.word(), "rolled-back");
+    assert_eq!(latched(&cluster), [Some(2); 3]);
+}
+
+#[test]
+fn a_deployment_is_held_where_a_service_says_so() {
+    let mut cluster = under_way();
+    let held = json!({"rollout": {"on_failure": "hold"}, "env": {"VERSION": "3"}});
+    cluster.apply([service("/a", held), service("/b", json!({})), service("/c", json!({}))]);
+    cluster.adopt(progress("/b", 0)).unwrap();
+    cluster.settle("/b");
+    let applied = cluster.adopt(fail(3, "/a")).unwrap();
+    assert_eq!(told(&applied), ["deployment-held d-3"]);
+    assert_eq!(cluster.deployment(3).stage, Stage::Held { reason: "it is broken".into() });
+    assert_eq!(latched(&cluster), [Some(3), None, Some(3)], "what has arrived works");
+    assert_eq!(targets(&cluster), [3, 3, 3]);
+    let again = cluster.overtaken(fail(3, "/a"));
+    assert_eq!(again, "the deployment has gone on");
+    cluster.steer(3, Steer::Resume).unwrap();
+    assert_eq!(latched(&cluster), [None; 3], "they are tried again");
+}
+
+#[test]
+fn a_failure_that_was_overtaken_is_refused() {
+    let gone_on = "the deployment has gone on";
+    let cluster = under_way();
+    assert_eq!(cluster.clone().overtaken(fail(9, "/b")), gone_on, "there is no such deployment");
+    assert_eq!(cluster.clone().overtaken(fail(2, "/no")), gone_on, "it moves no such service");
+    assert_eq!(cluster.clone().overtaken(fail(2, "/a")), gone_on, "it has arrived");
+    let mut paused = cluster.clone();
+    paused.steer(2, Steer::Pause).unwrap();
+    assert_eq!(paused.overtaken(fail(2, "/b")), gone_on);
+    let mut taken = cluster;
+    taken.apply(version(3)[1..2].to_vec());
+    assert_eq!(taken.overtaken(fail(2, "/b")), gone_on, "another one moves it");
+}
+
+#[test]
+fn a_new_service_has_nothing_to_go_back_to() {
+    let mut cluster = Cluster::of(&["n1"]);
+    cluster.apply(version(1));
+    let applied = cluster.adopt(fail(1, "/a")).unwrap();
+    assert_eq!(told(&applied), ["deployment-held d-1"], "nothing has run before");
+    assert_eq!(latched(&cluster), [Some(1); 3]);
+    let mut cluster = Cluster::of(&["n1"]);
+    cluster.apply(version(1));
+    cluster.steer(1, Steer::Abort).unwrap();
+    assert_eq!(cluster.deployment(1).stage.word(), "held");
+
+    // Beside others that have, it stays as it is and is nobody's.
+    let mut cluster = Cluster::of(&["n1"]);
+    cluster.apply(version(1)[..1].to_vec());
+    cluster.settle("/a");
+    cluster.apply(version(2));
+    cluster.settle("/c");
+    cluster.steer(2, Steer::Abort).unwrap();
+    let expected = [MoveState::Moving, MoveState::Superseded, MoveState::Done];
+    assert_eq!(states(&cluster, 2), expected);
+    assert_eq!((targets(&cluster), latched(&cluster)), ([1, 1, 1], [Some(2), Some(1), None]));
+    let moved_by = PATHS.map(|path| cluster.service(path).deployment);
+    assert_eq!(moved_by, [Some(DeploymentId(2)), None, None]);
+    cluster.settle("/a");
+    assert_eq!(cluster.deployment(2).stage.word(), "rolled-back");
+}
+
+/// A deployment goes back with what it has moved, as long as nobody else has moved it since.
+#[test]
+fn what_is_anothers_by_now_does_not_go_back() {
+    type Since = fn(&mut Cluster);
+    let cases: [(&str, Since, [u32; 3]); 5] = [
+        ("nothing happened", |_| {}, [1, 1, 1]),
+        ("it is moved", |cluster| drop(cluster.apply(version(3)[..1].to_vec())), [3, 1, 1]),
+        (
+            "it has been moved",
+            |cluster| {
+                cluster.apply(version(3)[..1].to_vec());
+                cluster.settle("/a");
+            },
+            [3, 1, 1],
+        ),
+        ("it is being removed", |cluster| drop(cluster.remove(&["/a"]).unwrap()), [2, 1, 1]),
+        ("another is moved", |cluster| drop(cluster.apply(version(3)[1..2].to_vec())), [1, 3, 1]),
+    ];
+    for (why, since, expected) in cases {
+        let mut cluster = under_way();
+        since(&mut cluster);
+        let removing = cluster.service("/a").removing;
+        cluster.steer(2, Steer::Abort).unwrap();
+        assert_eq!(targets(&cluster), expected, "{why}");
+        assert_eq!(cluster.service("/a").removing, removing, "{why}");
+    }
+    let mut cluster = under_way();
+    cluster.remove(&["/a"]).unwrap();
+    cluster.settle("/a");
+    cluster.steer(2, Steer::Abort).unwrap();
+    assert!(cluster.state.service(&service_id("/a")).is_none(), "it is gone");
+    assert_eq!(states(&cluster, 2), [MoveState::Done, MoveState::Moving, MoveState::Moving]);
+}
+
+#[test]
+fn what_was_to_be_removed_stays_if_that_is_aborted() {
+    let mut cluster = under_way();
+    cluster.remove(&["/a", "/c"]).unwrap();
+    cluster.steer(3, Steer::Abort).unwrap();
+    assert_eq!(targets(&cluster), [2, 2, 1], "it goes back to what last arrived");
+    assert!(PATHS.iter().all(|path| !cluster.service(path).removing));
+    assert_eq!(latched(&cluster), [None; 3], "no revision has failed");
+
+    let mut cluster = Cluster::of(&[]);
+    cluster.apply([service("/new", json!({}))]);
+    cluster.remove(&["/new"]).unwrap();
+    cluster.steer(2, Steer::Abort).unwrap();
+    let service = cluster.service("/new");
+    assert_eq!((service.target, service.removing), (1, false), "though it never arrived");
+}
+
+#[test]
+fn a_paused_deployment_may_be_taken_over() {
+    let mut cluster = under_way();
+    cluster.steer(2, Steer::Pause).unwrap();
+    cluster.run(Command::Restart { service: service_id("/b") }).unwrap();
+    assert_eq!(cluster.deployment(2).stage, Stage::Paused);
+    cluster.run(Command::Restart { service: service_id("/c") }).unwrap();
+    assert_eq!(cluster.deployment(2).stage.word(), "superseded");
+}
