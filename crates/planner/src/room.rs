@@ -134,11 +134,9 @@ impl Room {
     }
 
     fn refusal(&self, i: usize, need: &Need) -> Option<Reason> {
-        let reason = self.nodes[i].refusal(need);
-        match reason {
-            Some(Reason::NoAgent) => reason,
-            _ if self.lost[i] => Some(Reason::Silent),
-            _ => reason,
+        match self.lost[i] {
+            true => Some(Reason::Silent),
+            false => self.nodes[i].refusal(need),
         }
     }
 

@@ -56,6 +56,10 @@ fn what_is_foreseen_is_what_happens() {
         ("one after another", "> apply /a , /b depends_on=[\"/a\"]"),
         ("one that is removed", "> rm /web"),
         ("one that is waited for", "> lose n1\n> restart /web\n> run\n> return n1"),
+        (
+            "one that leaves while a gateway is silent",
+            "> gateway n3\n> lose n3\n> apply /web instances=0\n> run",
+        ),
         ("a node that is drained", "> drain n2"),
         ("a node that is lost", "> lose n2\n> tick 30s"),
         (
