@@ -42,8 +42,8 @@ const WEB: &str = r#"
 > node n1
 > node n2
 > gateway n1
-> route 8080 /web
 > apply /web instances=2 health stop.drain=20s rollout.max_over=0 rollout.min_healthy=50%
+> route 8080 /web
 > settle
 "#;
 
@@ -54,7 +54,7 @@ fn what_is_foreseen_is_what_happens() {
         ("a rollout", "> restart /web"),
         ("one that has begun", "> restart /web\n> run"),
         ("one after another", "> apply /a , /b depends_on=[\"/a\"]"),
-        ("one that is removed", "> rm /web"),
+        ("one that is removed", "> apply /a\n> settle\n> rm /a"),
         ("one that is waited for", "> lose n1\n> restart /web\n> run\n> return n1"),
         (
             "one that leaves while a gateway is silent",
