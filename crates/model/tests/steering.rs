@@ -12,7 +12,7 @@ use support::*;
 
 const PATHS: [&str; 3] = ["/a", "/b", "/c"];
 
-fn version(n: u32) -> [Document; 3] {
+fn versions(n: u32) -> [Document; 3] {
     PATHS.map(|path| service(path, json!({"env": {"VERSION": n.to_string()}})))
 }
 
@@ -20,10 +20,10 @@ fn version(n: u32) -> [Document; 3] {
 /// `/a` has arrived again, `/b` has begun to move, `/c` has not.
 fn under_way() -> Cluster {
     let mut cluster = Cluster::of(&["n1"]);
-    cluster.apply(version(1));
+    cluster.apply(versions(1));
     settle_all(&mut cluster);
     cluster.later(1000);
-    cluster.apply(version(2));
+    cluster.apply(versions(2));
     cluster.adopt(progress("/a", 0)).unwrap();
     cluster.settle("/a");
     cluster.adopt(progress("/b", 0)).unwrap();
@@ -35,15 +35,6 @@ fn settle_all(cluster: &mut Cluster) {
     for path in PATHS {
         cluster.settle(path);
     }
-}
-
-fn progress(path: &str, ready: u32) -> Step {
-    Step::Progress { service: service_id(path), ready }
-}
-
-fn fail(deployment: u64, path: &str) -> Step {
-    let reason = "it is broken".into();
-    Step::Fail { deployment: DeploymentId(deployment), service: service_id(path), reason }
 }
 
 fn states(cluster: &Cluster, deployment: u64) -> Vec<MoveState> {
@@ -67,7 +58,7 @@ fn stages_are_steered_forward_only() {
             "running" => {}
             "paused" => drop(cluster.steer(2, Steer::Pause).unwrap()),
             "rolling-back" => drop(cluster.steer(2, Steer::Abort).unwrap()),
-            "superseded" => drop(cluster.apply(version(3)[1..].to_vec())),
+            "superseded" => drop(cluster.apply(versions(3)[1..].to_vec())),
             "succeeded" => drop(["/b", "/c"].map(|path| cluster.settle(path))),
             "rolled-back" => {
                 cluster.steer(2, Steer::Abort).unwrap();
@@ -192,27 +183,27 @@ fn a_failure_that_was_overtaken_is_refused() {
     paused.steer(2, Steer::Pause).unwrap();
     assert_eq!(paused.overtaken(fail(2, "/b")), gone_on);
     let mut taken = cluster;
-    taken.apply(version(3)[1..2].to_vec());
+    taken.apply(versions(3)[1..2].to_vec());
     assert_eq!(taken.overtaken(fail(2, "/b")), gone_on, "another one moves it");
 }
 
 #[test]
 fn a_new_service_has_nothing_to_go_back_to() {
     let mut cluster = Cluster::of(&["n1"]);
-    cluster.apply(version(1));
+    cluster.apply(versions(1));
     let applied = cluster.adopt(fail(1, "/a")).unwrap();
     assert_eq!(told(&applied), ["deployment-held d-1"], "nothing has run before");
     assert_eq!(latched(&cluster), [Some(1); 3]);
     let mut cluster = Cluster::of(&["n1"]);
-    cluster.apply(version(1));
+    cluster.apply(versions(1));
     cluster.steer(1, Steer::Abort).unwrap();
     assert_eq!(cluster.deployment(1).stage.word(), "held");
 
     // Beside others that have, it stays as it is and is nobody's.
     let mut cluster = Cluster::of(&["n1"]);
-    cluster.apply(version(1)[..1].to_vec());
+    cluster.apply(versions(1)[..1].to_vec());
     cluster.settle("/a");
-    cluster.apply(version(2));
+    cluster.apply(versions(2));
     cluster.settle("/c");
     cluster.steer(2, Steer::Abort).unwrap();
     let expected = [MoveState::Moving, MoveState::Superseded, MoveState::Done];
@@ -230,17 +221,17 @@ fn what_is_anothers_by_now_does_not_go_back() {
     type Since = fn(&mut Cluster);
     let cases: [(&str, Since, [u32; 3]); 5] = [
         ("nothing happened", |_| {}, [1, 1, 1]),
-        ("it is moved", |cluster| drop(cluster.apply(version(3)[..1].to_vec())), [3, 1, 1]),
+        ("it is moved", |cluster| drop(cluster.apply(versions(3)[..1].to_vec())), [3, 1, 1]),
         (
             "it has been moved",
             |cluster| {
-                cluster.apply(version(3)[..1].to_vec());
+                cluster.apply(versions(3)[..1].to_vec());
                 cluster.settle("/a");
             },
             [3, 1, 1],
         ),
         ("it is being removed", |cluster| drop(cluster.remove(&["/a"]).unwrap()), [2, 1, 1]),
-        ("another is moved", |cluster| drop(cluster.apply(version(3)[1..2].to_vec())), [1, 3, 1]),
+        ("another is moved", |cluster| drop(cluster.apply(versions(3)[1..2].to_vec())), [1, 3, 1]),
     ];
     for (why, since, expected) in cases {
         let mut cluster = under_way();

@@ -30,10 +30,6 @@ fn forget(instance: &str, why: Leave) -> Step {
     Step::Forget { instance: instance_id(instance), why }
 }
 
-fn progress(service: &str, ready: u32) -> Step {
-    Step::Progress { service: service_id(service), ready }
-}
-
 fn arrive(service: &str) -> Step {
     Step::Arrive { service: service_id(service) }
 }

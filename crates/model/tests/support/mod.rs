@@ -64,6 +64,44 @@ pub(crate) fn register(node: &str, agent: Option<AgentRegistration>) -> Command 
     Command::Register(Registration { node: node_id(node), address: node.into(), agent })
 }
 
+/// Fields that let a service run another version.
+pub(crate) fn version(n: u32) -> Value {
+    json!({"env": {"VERSION": n.to_string()}})
+}
+
+/// One node and one service, `/web`, which has arrived at its first revision with one instance.
+pub(crate) fn settled() -> Cluster {
+    let mut cluster = Cluster::of(&["n1"]);
+    cluster.apply([service("/web", json!({}))]);
+    cluster.settle("/web");
+    cluster
+}
+
+pub(crate) fn restart(path: &str) -> Command {
+    Command::Restart { service: service_id(path) }
+}
+
+pub(crate) fn undo(path: &str, to: Option<u32>) -> Command {
+    Command::Undo { service: service_id(path), to }
+}
+
+pub(crate) fn progress(path: &str, ready: u32) -> Step {
+    Step::Progress { service: service_id(path), ready }
+}
+
+pub(crate) fn fail(deployment: u64, path: &str) -> Step {
+    let reason = "it is broken".into();
+    Step::Fail { deployment: DeploymentId(deployment), service: service_id(path), reason }
+}
+
+/// What is said of a command that cannot be carried out as things are.
+pub(crate) fn conflict(outcome: Outcome) -> String {
+    match outcome {
+        Err(Refusal::Conflict { message }) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// What of each event is not prose: what happened, and to what.
 pub(crate) fn told(applied: &Applied) -> Vec<String> {
     applied.events.iter().map(|event| format!("{} {}", event.kind, event.subject)).collect()

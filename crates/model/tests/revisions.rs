@@ -1,0 +1,182 @@
+//! What becomes a new revision, what of it is new, and to which one going back leads.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use muster_model::{Command, Goal, Revision, Source, Timestamp};
+use serde_json::json;
+use support::*;
+
+/// The service's revision with this number.
+fn revision(cluster: &Cluster, number: u32) -> Revision {
+    Revision::clone(&cluster.service("/web").revisions[&number])
+}
+
+/// The template of the revision aimed for.
+fn template(cluster: &Cluster) -> u32 {
+    cluster.service("/web").target().template
+}
+
+#[test]
+fn the_times_of_revisions_tell_them_apart() {
+    let mut cluster = settled();
+    for n in 2..5 {
+        cluster.apply([service("/web", version(n))]);
+    }
+    let revisions = cluster.service("/web").revisions;
+    let times: Vec<u64> = revisions.values().map(|revision| revision.created_at.0).collect();
+    let now = cluster.now.0;
+    assert_eq!(times, [now, now + 1, now + 2, now + 3]);
+    cluster.later(1000);
+    cluster.apply([service("/web", version(5))]);
+    assert_eq!(revision(&cluster, 5).created_at, cluster.now);
+}
+
+/// Front doors that show when a service was scaled and when it was configured tell both.
+#[test]
+fn a_revision_that_only_scales_keeps_the_time_of_its_configuration() {
+    let mut cluster = settled();
+    let first = cluster.now;
+    let check = |cluster: &Cluster, expected: Option<Timestamp>| {
+        let service = cluster.service("/web");
+        assert_eq!(service.target().configured_at, expected, "revision {}", service.target);
+        assert_eq!(service.target().created_at, cluster.now);
+    };
+    cluster.later(1000);
+    cluster.scale("/web", 2);
+    check(&cluster, Some(first));
+    cluster.later(1000);
+    cluster.apply([service("/web", json!({"instances": 3}))]);
+    check(&cluster, Some(first));
+    cluster.later(1000);
+    cluster.apply([service("/web", json!({"instances": 4, "labels": {"a": "b"}}))]);
+    check(&cluster, None);
+    cluster.later(1000);
+    cluster.apply([service("/web", json!({"instances": 4}))]);
+    check(&cluster, None);
+    cluster.later(1000);
+    cluster.run(restart("/web")).unwrap();
+    check(&cluster, None);
+    let restarted = cluster.now;
+    cluster.later(1000);
+    cluster.scale("/web", 1);
+    check(&cluster, Some(restarted));
+    cluster.later(1000);
+    cluster.remove(&["/web"]).unwrap();
+    cluster.later(1000);
+    cluster.apply([service("/web", json!({"instances": 9}))]);
+    check(&cluster, None);
+}
+
+#[test]
+fn only_what_has_to_be_started_anew_has_a_new_template() {
+    let mut cluster = settled();
+    cluster.scale("/web", 2);
+    assert_eq!(template(&cluster), 1);
+    cluster.apply([service("/web", json!({"labels": {"a": "b"}}))]);
+    assert_eq!(template(&cluster), 1);
+    cluster.apply([service("/web", version(2))]);
+    assert_eq!(template(&cluster), 4);
+    cluster.run(restart("/web")).unwrap();
+    assert_eq!(template(&cluster), 5);
+    assert_eq!(revision(&cluster, 5).spec, revision(&cluster, 4).spec);
+    cluster.apply([service("/web", json!({"instances": 3}))]);
+    assert_eq!(template(&cluster), 1, "instances that still run it are kept");
+}
+
+#[test]
+fn scaling_after_a_failed_restart_starts_nothing_anew() {
+    let mut cluster = settled();
+    cluster.run(restart("/web")).unwrap();
+    cluster.adopt(fail(2, "/web")).unwrap();
+    cluster.settle("/web");
+    cluster.apply([service("/web", json!({"instances": 2}))]);
+    assert_eq!(template(&cluster), 1);
+}
+
+#[test]
+fn scaling_changes_the_number_of_instances_alone() {
+    let mut cluster = settled();
+    cluster.apply([foreign("/web", version(2))]);
+    let before = revision(&cluster, 2);
+    let applied = cluster.scale("/web", 100_000);
+    assert_eq!(verdicts(&applied), ["service /web updated"]);
+    assert_eq!(cluster.deployment(3).cause, "scale");
+    let after = revision(&cluster, 3);
+    assert_eq!(after.source, before.source);
+    assert_eq!(*after.spec, spec("/web", json!({"instances": 100_000, "env": {"VERSION": "2"}})));
+    let applied = cluster.scale("/web", 100_000);
+    assert_eq!(verdicts(&applied), ["service /web unchanged"]);
+    assert_eq!(applied.changes[0].revision, Some(3));
+    let scale = Command::Scale { service: service_id("/web"), instances: 100_001 };
+    conflict(cluster.run(scale));
+}
+
+#[test]
+fn going_back_keeps_the_number_of_instances() {
+    let mut cluster = settled();
+    cluster.apply([foreign("/web", version(2))]);
+    cluster.settle("/web");
+    cluster.scale("/web", 3);
+    cluster.run(undo("/web", Some(1))).unwrap();
+    assert_eq!(template(&cluster), 1);
+    assert_eq!(*revision(&cluster, 4).spec, spec("/web", json!({"instances": 3})));
+    assert_eq!(revision(&cluster, 4).source, None);
+    cluster.run(undo("/web", Some(2))).unwrap();
+    assert_eq!(template(&cluster), 2);
+    let source = revision(&cluster, 5).source.map(|source| Source::clone(&source).door);
+    assert_eq!(source.as_deref(), Some("other"), "it is described as it was then");
+    assert_eq!(cluster.deployment(5).cause, "undo");
+}
+
+#[test]
+fn going_back_leads_to_what_last_arrived_or_else_to_what_ran_before() {
+    let mut cluster = settled();
+    let message = conflict(cluster.run(undo("/web", None)));
+    assert!(message.contains("no earlier revision"), "{message}");
+    let message = conflict(cluster.run(undo("/web", Some(7))));
+    assert!(message.contains("no revision 7"), "{message}");
+
+    cluster.apply([service("/web", version(2))]);
+    cluster.apply([service("/web", version(3))]);
+    let mut moving = cluster.clone();
+    moving.run(undo("/web", None)).unwrap();
+    assert_eq!(template(&moving), 1, "neither has arrived");
+
+    cluster.settle("/web");
+    cluster.scale("/web", 2);
+    cluster.settle("/web");
+    let mut arrived = cluster.clone();
+    arrived.run(undo("/web", None)).unwrap();
+    assert_eq!(template(&arrived), 2, "the one before, not the number of instances before");
+    // What was given up lies behind, but is not earlier.
+    cluster.apply([service("/web", version(5))]);
+    cluster.adopt(fail(5, "/web")).unwrap();
+    cluster.settle("/web");
+    assert_eq!(cluster.service("/web").target, 4);
+    cluster.run(undo("/web", None)).unwrap();
+    assert_eq!(template(&cluster), 2);
+}
+
+/// What takes effect in place holds for instances of earlier revisions too.
+#[test]
+fn an_instance_drains_for_as_long_as_the_spec_says_that_it_runs_by() {
+    let drained = |cluster: &Cluster| {
+        let mut cluster = cluster.clone();
+        let instances = vec![instance_id("/web~0.1")];
+        cluster.run(Command::Kill { instances, scale: false }).unwrap();
+        match &cluster.state.placement(&instance_id("/web~0.1")).unwrap().goal {
+            Goal::Drain { until, .. } => until.since(cluster.now).0,
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut cluster = Cluster::of(&["n1"]);
+    cluster.apply([service("/web", json!({"stop": {"drain": "5s"}}))]);
+    cluster.settle("/web");
+    assert_eq!(drained(&cluster), 5000);
+    cluster.apply([service("/web", json!({"stop": {"drain": "9s"}}))]);
+    assert_eq!(drained(&cluster), 9000);
+    cluster.apply([service("/web", json!({"stop": {"drain": "20s"}, "env": {"A": "b"}}))]);
+    assert_eq!(drained(&cluster), 5000, "it would have to be started anew for that");
+}
