@@ -14,7 +14,6 @@ use crate::shell::{Top, output, run};
 /// The version that the exceptions were written for.
 const VERSION: &str = "27.1.0";
 const TOOL: &str = "cargo-mutants";
-const NEXTEST: &str = "cargo-nextest";
 
 /// The crates, and the packages whose tests must mind a change of them.
 const CRATES: &[(&str, &[&str])] =
@@ -113,27 +112,13 @@ pub(crate) fn survive(top: &Top, ask: &Ask<'_>) -> Result<()> {
 /// The tool at its version, installed where nothing else is touched.
 fn install(top: &Top) -> Result<PathBuf> {
     let tools = top.built("tools");
-    for (program, version) in [(TOOL, Some(VERSION)), (NEXTEST, None)] {
-        let is_there = match version {
-            Some(version) => {
-                let said = output(
-                    top.command(&tools.join("bin").join(program).display().to_string())
-                        .args(["mutants", "--version"]),
-                );
-                said.is_ok_and(|said| said.ends_with(version))
-            }
-            None => output(&mut top.cargo(&["nextest", "--version"])).is_ok(),
-        };
-        if is_there {
-            continue;
-        }
-        let mut install = top.cargo(&["install", program, "--locked"]);
-        if let Some(version) = version {
-            install.args(["--version", version]).arg("--root").arg(&tools);
-        }
-        run(&mut install)?;
+    let tool = tools.join("bin").join(TOOL);
+    let version = output(top.command(&tool.display().to_string()).args(["mutants", "--version"]));
+    if !version.is_ok_and(|version| version.ends_with(VERSION)) {
+        let mut install = top.cargo(&["install", TOOL, "--locked", "--version", VERSION]);
+        run(install.arg("--root").arg(&tools))?;
     }
-    Ok(tools.join("bin").join(TOOL))
+    Ok(tool)
 }
 
 /// How many mutants came to which end, and the names of those that no test minded.
