@@ -6,6 +6,7 @@ mod agenda;
 mod foresight;
 mod ports;
 mod routes;
+mod wakes;
 
 use muster_planner::scenario::{World, replay};
 
