@@ -36,7 +36,7 @@ fn wide() -> NodeUse {
 #[test]
 fn of_all_reasons_the_most_lasting_is_told() {
     let text = r#""requires": ["gpu"], "roles": ["public"], "constraints": [["rack", "IS", "a"]],
-        "resources": {"cpu": 2, "memory": "2GiB"}, "ports": [{"port": 8080}, {}]"#;
+        "resources": {"cpu": 2, "memory": "2GiB"}, "ports": [{"port": 8080}, {"port": 8081}, {}]"#;
     let spec = spec(text);
     let mut need = Need::of(&spec);
     need.rules = spec.constraints.iter().map(|constraint| constraint.compile()).collect();
