@@ -88,3 +88,14 @@ fn a_node_that_is_not_lost_yet_is_expected_back() {
     let world = world(&format!("{WEB}> lose n2\n> tick 29s\n"));
     assert_eq!(foreseen(&world), Foresight::default());
 }
+
+/// A user who asks right after a server has started is not told that nothing would be done.
+#[test]
+fn agents_that_have_not_told_all_yet_are_taken_to_be_well() {
+    let world = world(&format!("{WEB}> forget-all\n> restart /web\n"));
+    assert_eq!(world.plan().steps, []);
+    let foresight = foreseen(&world);
+    let arrived = Step::Arrive { service: "/web".parse().unwrap() };
+    assert_eq!(foresight.waves.last(), Some(&vec![arrived]));
+    assert_eq!(foresight.waits, []);
+}
