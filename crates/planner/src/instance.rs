@@ -56,15 +56,16 @@ impl<'a> Subject<'a> {
         {
             return false;
         }
-        let (spec, target) = (service.spec(), service.target().template);
+        let spec = service.spec();
         let is_away = |node| view.lost.contains(node) || view.draining.contains(node);
+        let some_are_away = !view.lost.is_empty() || !view.draining.is_empty();
         let mut pairs = service.placements.iter().zip(statuses);
         pairs.all(|((seat, placement), (told_of, status))| {
             seat == told_of
                 && placement.is_wanted()
-                && service.template(placement.revision) == target
+                && (placement.revision == service.target || service.is_current(placement.revision))
                 && status.ready_at(spec).is_some_and(|at| at <= view.now)
-                && !is_away(&placement.node)
+                && !(some_are_away && is_away(&placement.node))
         })
     }
 }
