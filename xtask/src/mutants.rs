@@ -90,6 +90,8 @@ pub(crate) fn survive(top: &Top, ask: &Ask<'_>) -> Result<()> {
             .args(["--sharding", "round-robin", "--no-shuffle", "--output"])
             .arg(&folder)
             .env("PROPTEST_CASES", CASES)
+            // What breaks a property under one mutant is not tried first under the next.
+            .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true")
             .env("CARGO_TARGET_DIR", top.built("mutants").join("build"));
         let status = command.status().with_context(|| format!("cannot start {TOOL}"))?;
         let code = status.code().unwrap_or(TIME_IS_OVER);

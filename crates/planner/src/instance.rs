@@ -114,6 +114,14 @@ mod tests {
             ("> report /a~0.1 unhealthy", false),
             ("> report /a~0.1 failed", false),
             ("> forget-all", false),
+            // One of an earlier revision goes on beside one that was late, and its rollout is held.
+            (
+                "> apply /a instances=2 env.VERSION=2 health rollout.min_healthy=50% \
+                 rollout.max_over=0 rollout.on_failure=hold rollout.deadline=1m \
+                 constraints=[[\"hostname\",\"IS\",\"n1\"]]\n> sicken /a@2\n> settle\n> tick 1m\n\
+                 > run\n> report /a~0.2 running healthy ready",
+                false,
+            ),
             // The second failure is waited for: one is missing, or all are.
             ("> report /a~0.1 failed\n> run\n> report /a~0.2 failed\n> run", false),
             (
