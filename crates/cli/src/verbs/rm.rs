@@ -13,7 +13,7 @@ use crate::output::Failure;
 const EXAMPLES: &str = "\
 Examples:
   muster rm /shop/web --wait            stop it, and come back when it is gone
-  muster rm /shop/db /shop/web          several at once: what depends on another goes first
+  muster rm /shop/db /shop/web          several; what depends on another goes first
   muster rm gateway/public              a gateway document";
 
 /// Stop and forget services; forget gateways
