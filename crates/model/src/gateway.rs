@@ -169,7 +169,11 @@ impl Gateway {
                 hosts.insert("*".into());
             }
             for host in hosts {
-                let message = format!("another route answers `{host}{}` already", route.path);
+                let message = format!(
+                    "another route answers `{host}{}` already: give them other hosts or paths, or \
+                     remove one",
+                    route.path
+                );
                 if !seen.insert((host, route.path.trim_end_matches('/'))) {
                     problems.push(Problem::new(format!("routes.{i}"), message));
                 }

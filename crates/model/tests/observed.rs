@@ -2,15 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support;
+
 use std::collections::BTreeMap;
 
 use muster_model as model;
 
 use model::{
-    Agent, AgentRegistration, CheckResult, Command, Document, GATEWAY_SILENCE_MAX, GatewayStatus,
-    InstanceId, Leave, Millis, NodeId, Observed, PORTS, Phase, Published, Registration, Resources,
-    ServiceId, Spec, State, Status, Step, Timestamp, not_serving,
+    Agent, CheckResult, Command, Document, GATEWAY_SILENCE_MAX, GatewayStatus, InstanceId, Leave,
+    Millis, Observed, Phase, Published, ServiceId, Spec, State, Status, Step, Timestamp,
+    not_serving,
 };
+use support::node_id;
 
 const PHASES: [Phase; 8] = [
     Phase::Pending,
@@ -29,10 +32,6 @@ const LOST_AFTER: Millis = Millis::secs(30);
 
 fn observed() -> Observed {
     Observed { since: SINCE, lost_after: LOST_AFTER, ..Observed::default() }
-}
-
-fn name(text: &str) -> NodeId {
-    text.parse().unwrap()
 }
 
 fn instance(text: &str) -> InstanceId {
@@ -80,7 +79,7 @@ fn what_is_reported_is_known_until_it_is_dropped() {
 
 #[test]
 fn an_agent_is_lost_once_it_was_silent_for_too_long() {
-    let (node, mut observed) = (name("n1"), observed());
+    let (node, mut observed) = (node_id("n1"), observed());
     let lost_from = |observed: &Observed, at: Timestamp| {
         assert!(!observed.is_lost(&node, Timestamp(at.0 - 1)));
         assert!(observed.is_lost(&node, at));
@@ -92,7 +91,7 @@ fn an_agent_is_lost_once_it_was_silent_for_too_long() {
 
 #[test]
 fn a_gateway_answers_until_it_was_silent_for_too_long() {
-    let (node, mut observed) = (name("n1"), observed());
+    let (node, mut observed) = (node_id("n1"), observed());
     let silent_from = |observed: &Observed, at: Timestamp| {
         assert!(observed.gateway_answers(&node, Timestamp(at.0 - 1)));
         assert!(!observed.gateway_answers(&node, at));
@@ -105,15 +104,15 @@ fn a_gateway_answers_until_it_was_silent_for_too_long() {
 #[test]
 fn nobody_was_silent_while_nobody_listened() {
     let mut observed = observed();
-    observed.agents.insert(name("n1"), agent(150_000, true));
-    observed.agents.insert(name("n2"), agent(195_000, true));
-    observed.gateways.insert(name("n1"), gateway(160_000));
+    observed.agents.insert(node_id("n1"), agent(150_000, true));
+    observed.agents.insert(node_id("n2"), agent(195_000, true));
+    observed.gateways.insert(node_id("n1"), gateway(160_000));
     let now = Timestamp(200_000);
     observed.forgive(Millis::secs(20), now);
     assert_eq!(observed.since, Timestamp(120_000));
-    assert_eq!(observed.agents[&name("n1")], agent(170_000, true));
-    assert_eq!(observed.agents[&name("n2")], agent(200_000, true), "nobody has spoken later");
-    assert_eq!(observed.gateways[&name("n1")], gateway(180_000));
+    assert_eq!(observed.agents[&node_id("n1")], agent(170_000, true));
+    assert_eq!(observed.agents[&node_id("n2")], agent(200_000, true), "nobody has spoken later");
+    assert_eq!(observed.gateways[&node_id("n1")], gateway(180_000));
     assert_eq!(observed.seen_from(Timestamp(199_999)), now, "nobody was there to see it");
     assert_eq!(observed.seen_from(Timestamp(200_001)), Timestamp(200_001));
 }
@@ -148,8 +147,8 @@ fn only_words_about_tables_of_this_time_count() {
     };
     for (generation, drained) in [(6, false), (7, true), (9, true), (10, false)] {
         let status = GatewayStatus { generation, ..GatewayStatus::default() };
-        observed.gateways.insert(name("n1"), status);
-        assert_eq!(observed.is_drained(&instance, &[name("n1")]), drained, "{generation}");
+        observed.gateways.insert(node_id("n1"), status);
+        assert_eq!(observed.is_drained(&instance, &[node_id("n1")]), drained, "{generation}");
     }
 }
 
@@ -157,18 +156,18 @@ fn only_words_about_tables_of_this_time_count() {
 fn an_instance_is_drained_once_all_gateways_are_through_with_it() {
     let leaving = instance("/web~0.1");
     let mut observed = observed();
-    let (nodes, nobody) = ([name("n1"), name("n2")], []);
+    let (nodes, nobody) = ([node_id("n1"), node_id("n2")], []);
     assert!(!observed.is_drained(&leaving, &nobody), "no table has been published");
     observed.published = Published { first: 5, last: 5, ..Published::default() };
     assert!(observed.is_drained(&leaving, &nobody));
     let through = GatewayStatus { generation: 5, ..GatewayStatus::default() };
-    observed.gateways.insert(name("n1"), through.clone());
+    observed.gateways.insert(node_id("n1"), through.clone());
     assert!(!observed.is_drained(&leaving, &nodes), "one has not spoken");
     let busy = [leaving.clone()].into();
-    observed.gateways.insert(name("n2"), GatewayStatus { busy, ..through.clone() });
+    observed.gateways.insert(node_id("n2"), GatewayStatus { busy, ..through.clone() });
     assert!(!observed.is_drained(&leaving, &nodes), "one has requests of it under way");
     let busy = [instance("/web~1.1")].into();
-    observed.gateways.insert(name("n2"), GatewayStatus { busy, ..through });
+    observed.gateways.insert(node_id("n2"), GatewayStatus { busy, ..through });
     assert!(observed.is_drained(&leaving, &nodes));
     observed.published.present.insert(leaving.clone());
     assert!(!observed.is_drained(&leaving, &nodes), "it is in the newest table");
@@ -179,15 +178,7 @@ fn apply(state: &mut State, command: Command) {
 }
 
 fn register(state: &mut State, node: &str, is_agent: bool) {
-    let agent = is_agent.then(|| AgentRegistration {
-        id: String::new(),
-        port: 4041,
-        capacity: Resources::default(),
-        labels: Default::default(),
-        capabilities: Default::default(),
-        ports: PORTS,
-    });
-    apply(state, Command::Register(Registration { node: name(node), address: node.into(), agent }));
+    apply(state, support::register(node, is_agent.then(support::agent)));
 }
 
 /// `/web` with one instance on `n1`; `more` is what else is said of it.
@@ -196,7 +187,7 @@ fn cluster(more: &str) -> State {
     register(&mut state, "n1", true);
     let spec = spec(more);
     apply(&mut state, Command::Apply(vec![Document::Service(Box::new(spec))]));
-    let (instance, node) = (instance("/web~0.1"), name("n1"));
+    let (instance, node) = (instance("/web~0.1"), node_id("n1"));
     let step = Step::Place { instance, revision: 1, node, ports: Vec::new() };
     apply(&mut state, Command::Adopt(step));
     state
@@ -213,13 +204,13 @@ fn nothing_is_done_until_everyone_who_matters_has_spoken_or_is_overdue() {
     let mut observed = observed();
     register(&mut state, "n2", true);
     settled_from(&state, &observed, SINCE.after(LOST_AFTER));
-    observed.agents.insert(name("n1"), agent(110_000, false));
+    observed.agents.insert(node_id("n1"), agent(110_000, false));
     settled_from(&state, &observed, Timestamp(110_000).after(LOST_AFTER));
-    observed.agents.insert(name("n1"), agent(110_000, true));
+    observed.agents.insert(node_id("n1"), agent(110_000, true));
     assert!(settled(&state, &observed), "the agent of `n2` runs nothing");
     register(&mut state, "n3", false);
     settled_from(&state, &observed, SINCE.after(LOST_AFTER));
-    observed.gateways.insert(name("n3"), gateway(110_000));
+    observed.gateways.insert(node_id("n3"), gateway(110_000));
     assert!(settled(&state, &observed));
 }
 
@@ -236,7 +227,7 @@ fn a_node_is_waited_for_until_both_its_daemons_have_spoken() {
     assert_eq!(until(&observed, Some(&silent)), Some(of_agent));
     let told = agent(110_000, true);
     assert_eq!(until(&observed, Some(&told)), Some(of_gateway));
-    observed.gateways.insert(name("n1"), gateway(110_000));
+    observed.gateways.insert(node_id("n1"), gateway(110_000));
     assert_eq!(until(&observed, Some(&silent)), Some(of_agent));
     assert_eq!(until(&observed, Some(&told)), None);
 }

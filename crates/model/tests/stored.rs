@@ -2,33 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support;
+
 use std::collections::BTreeMap;
 
 use muster_model as model;
 
 use model::{
-    AgentRegistration, Command, Document, InstanceId, Key, NodeId, Object, PORTS, Registration,
-    Resources, ServiceId, State, Step, Timestamp, object,
+    Command, Document, InstanceId, Key, Object, ServiceId, State, Step, Timestamp, object,
 };
+use support::{agent, node_id, register};
 
 fn web() -> ServiceId {
     "/web".parse().unwrap()
 }
 
-fn name(text: &str) -> NodeId {
-    text.parse().unwrap()
-}
-
 /// One of each kind of object.
 fn cluster() -> State {
-    let agent = AgentRegistration {
-        id: String::new(),
-        port: 4041,
-        capacity: Resources::default(),
-        labels: Default::default(),
-        capabilities: Default::default(),
-        ports: PORTS,
-    };
     let spec = r#"{"service": "/web", "process": {"command": "serve"}, "ports": [{}]}"#;
     let gateway = r#"{"gateway": "public", "listen": 8080, "routes": [{"to": "/web"}]}"#;
     let group = r#"{"group": "/shop", "changed_at": "2026-11-21T10:00:00.000Z"}"#;
@@ -40,14 +30,13 @@ fn cluster() -> State {
     let place = Step::Place {
         instance: InstanceId::new(web(), 0, 1),
         revision: 1,
-        node: name("n1"),
+        node: node_id("n1"),
         ports: vec![20_000],
     };
-    let registration = Registration { node: name("n1"), address: "n1".into(), agent: Some(agent) };
     let mut state = State::new();
     let commands = [
         Command::Lead,
-        Command::Register(registration),
+        register("n1", Some(agent())),
         Command::Apply(documents),
         Command::Adopt(place),
     ];
@@ -58,16 +47,16 @@ fn cluster() -> State {
 }
 
 #[test]
-fn everything_is_found_by_its_name() {
+fn everything_is_found_by_its_node_id() {
     let state = cluster();
     let (id, first) = (web(), InstanceId::new(web(), 0, 1));
     assert_eq!(state.service(&id), state.services().next());
     assert_eq!(state.service(&id).unwrap().id, id);
-    assert_eq!(state.node(&name("n1")), state.node_uses().next());
-    assert_eq!(state.node(&name("n1")).map(|node| &node.node), state.nodes().next());
+    assert_eq!(state.node(&node_id("n1")), state.node_uses().next());
+    assert_eq!(state.node(&node_id("n1")).map(|node| &node.node), state.nodes().next());
     assert_eq!(state.nodes().count(), 1);
-    assert_eq!(state.node(&name("n2")), None);
-    assert_eq!(state.placement(&first).unwrap().node, name("n1"));
+    assert_eq!(state.node(&node_id("n2")), None);
+    assert_eq!(state.placement(&first).unwrap().node, node_id("n1"));
     assert_eq!(state.placement(&InstanceId::new(web(), 0, 2)), None);
     let deployment = state.deployments().next().unwrap();
     assert_eq!(state.deployment(deployment.id), Some(deployment));
@@ -82,10 +71,10 @@ fn everything_is_found_by_its_name() {
 #[test]
 fn a_node_is_used_while_instances_are_placed_on_it() {
     let mut state = cluster();
-    assert!(state.is_used(&name("n1")) && !state.is_used(&name("n2")));
+    assert!(state.is_used(&node_id("n1")) && !state.is_used(&node_id("n2")));
     let (instance, why) = (InstanceId::new(web(), 0, 1), model::Leave::Lost);
     state.apply(Command::Adopt(Step::Forget { instance, why }), Timestamp(2)).unwrap();
-    assert!(!state.is_used(&name("n1")));
+    assert!(!state.is_used(&node_id("n1")));
 }
 
 /// A state that is too large for one transaction of a store may be deleted in part.
@@ -97,7 +86,7 @@ fn what_hangs_on_something_that_is_gone_is_dropped_with_it() {
     let cases = [
         (Key::Service(web()), vec![&revision, &instance]),
         (revision.clone(), vec![&instance]),
-        (Key::Node(name("n1")), vec![&instance]),
+        (Key::Node(node_id("n1")), vec![&instance]),
         (instance.clone(), vec![]),
         (Key::Deployment(model::DeploymentId(1)), vec![]),
         (Key::Gateway("public".parse().unwrap()), vec![]),
@@ -126,7 +115,7 @@ fn a_state_that_was_read_keeps_each_name_once() {
     });
     let state = State::load(read);
     let same = |a: &str, b: &str| std::ptr::eq(a, b);
-    let (node, service) = (state.node(&name("n1")).unwrap(), state.service(&web()).unwrap());
+    let (node, service) = (state.node(&node_id("n1")).unwrap(), state.service(&web()).unwrap());
     let instance = node.instances.first().unwrap();
     let placement = state.placement(instance).unwrap();
     assert!(same(placement.node.as_str(), node.node.id.as_str()));
