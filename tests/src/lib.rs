@@ -6,16 +6,16 @@
 //! Nothing here sleeps to let something happen: tests wait for conditions, with a deadline that
 //! is only reached when something is broken.
 
+mod adapter;
 mod clients;
 mod cluster;
-mod door;
 pub mod http;
 mod load;
 mod ports;
 
+pub use adapter::Adapter;
 pub use clients::{DCOS, Dcos, Following, Table, node, python};
 pub use cluster::{Cluster, Daemon, Run, wait_for};
-pub use door::Door;
 pub use load::{Load, Seen, get};
 pub use ports::free_port;
 

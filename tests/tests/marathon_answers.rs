@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use muster_tests::http::{self, Answer};
-use muster_tests::{Door, wait_for};
+use muster_tests::{Adapter, wait_for};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -22,18 +22,18 @@ fn only(object: &Value, allowed: &str) {
 
 #[test]
 fn every_answer_has_the_headers_of_marathon() -> Result<()> {
-    let door = Door::open()?;
+    let adapter = Adapter::open()?;
     let created = r#"{"id": "/a", "cmd": "sleep 1000", "cpus": 9999}"#;
     let answers = [
-        door.ask("GET", "/v2/apps", "")?,
-        door.ask("POST", "/v2/apps", created)?,
-        door.ask("PUT", "/v2/apps/a", r#"{"instances": 2}"#)?,
-        door.ask("POST", "/v2/apps", "{")?,
-        door.ask("GET", "/v2/apps/none", "")?,
-        door.ask("GET", "/v2/none", "")?,
-        door.ask("GET", "/ping", "")?,
-        door.ask("DELETE", "/v2/queue/a/delay", "")?,
-        http::Events::follow(door.cluster.port(), "/v2/events").map(|events| Answer {
+        adapter.ask("GET", "/v2/apps", "")?,
+        adapter.ask("POST", "/v2/apps", created)?,
+        adapter.ask("PUT", "/v2/apps/a", r#"{"instances": 2}"#)?,
+        adapter.ask("POST", "/v2/apps", "{")?,
+        adapter.ask("GET", "/v2/apps/none", "")?,
+        adapter.ask("GET", "/v2/none", "")?,
+        adapter.ask("GET", "/ping", "")?,
+        adapter.ask("DELETE", "/v2/queue/a/delay", "")?,
+        http::Events::follow(adapter.cluster.port(), "/v2/events").map(|events| Answer {
             status: events.head.status,
             headers: events.head.headers.clone(),
             body: Vec::new(),
@@ -41,7 +41,7 @@ fn every_answer_has_the_headers_of_marathon() -> Result<()> {
     ];
     let statuses = answers.iter().map(|answer| answer.status).collect::<Vec<_>>();
     assert_eq!(statuses, [200, 201, 409, 400, 404, 404, 200, 204, 200]);
-    let address = format!("http://127.0.0.1:{}", door.cluster.port());
+    let address = format!("http://127.0.0.1:{}", adapter.cluster.port());
     for answer in &answers {
         assert_eq!(answer.header("x-marathon-leader"), Some(address.as_str()), "{answer:?}");
         assert_eq!(answer.header("x-frame-options"), Some("DENY"));
@@ -67,13 +67,13 @@ fn every_answer_has_the_headers_of_marathon() -> Result<()> {
 
 #[test]
 fn answers_have_the_keys_that_clients_know_and_no_others() -> Result<()> {
-    let door = Door::open()?;
-    let created = door.sleeper("/group/a", 2)?;
+    let adapter = Adapter::open()?;
+    let created = adapter.sleeper("/group/a", 2)?;
     assert_eq!(created["tasksRunning"], 0);
-    door.stuck("/group/b")?;
+    adapter.stuck("/group/b")?;
     let embed = "embed=apps.tasks&embed=apps.counts&embed=apps.deployments&embed=apps.readiness\
                  &embed=apps.lastTaskFailure";
-    let apps = door.json(&format!("/v2/apps?{embed}"))?["apps"].clone();
+    let apps = adapter.json(&format!("/v2/apps?{embed}"))?["apps"].clone();
     assert_eq!(apps.as_array().unwrap().len(), 2);
     let app_keys = "acceptedResourceRoles args backoffFactor backoffSeconds cmd constraints \
         container cpus dependencies deployments disk env executor healthChecks id role instances \
@@ -100,27 +100,27 @@ fn answers_have_the_keys_that_clients_know_and_no_others() -> Result<()> {
             );
         }
     }
-    let deployment = door.json("/v2/deployments")?[0].clone();
+    let deployment = adapter.json("/v2/deployments")?[0].clone();
     only(
         &deployment,
         "id version affectedApps affectedPods steps currentActions currentStep totalSteps",
     );
     only(&deployment["currentActions"][0], "action app pod readinessCheckResults type");
     let item =
-        wait_for("the queue", LIMIT, || Ok(door.json("/v2/queue")?["queue"].get(0).cloned()))?;
+        wait_for("the queue", LIMIT, || Ok(adapter.json("/v2/queue")?["queue"].get(0).cloned()))?;
     only(&item, "app count delay since processedOffersSummary lastUnusedOffers");
     only(&item["delay"], "timeLeftSeconds overdue");
-    let group = door.json("/v2/groups/group")?;
+    let group = adapter.json("/v2/groups/group")?;
     only(&group, "id apps groups pods dependencies version");
     group["apps"].as_array().unwrap().iter().for_each(|app| only(app, app_keys));
-    let info = door.json("/v2/info")?;
+    let info = adapter.json("/v2/info")?;
     only(
         &info,
         "name version buildref elected leader frameworkId marathon_config zookeeper_config \
          http_config event_subscriber",
     );
     let plain = [("accept", "text/plain")];
-    let table = http::ask(door.cluster.port(), "GET", "/v2/tasks", &plain, b"")?.text();
+    let table = http::ask(adapter.cluster.port(), "GET", "/v2/tasks", &plain, b"")?.text();
     let line = table.lines().find(|line| line.starts_with("group_a\t")).unwrap();
     assert_eq!(line.split('\t').filter(|cell| cell.contains(':')).count(), 2, "{table}");
     Ok(())
@@ -128,9 +128,9 @@ fn answers_have_the_keys_that_clients_know_and_no_others() -> Result<()> {
 
 #[test]
 fn events_stand_on_the_wire_as_load_balancers_read_them() -> Result<()> {
-    let door = Door::open()?;
-    let port = door.cluster.port();
-    let asked = door.ask("GET", "/v2/events", "")?;
+    let adapter = Adapter::open()?;
+    let port = adapter.cluster.port();
+    let asked = adapter.ask("GET", "/v2/events", "")?;
     assert!(matches!(asked.status, 405 | 406), "{asked:?}");
     let all = http::Events::follow(port, "/v2/events")?;
     let light = http::Events::follow(
@@ -140,7 +140,7 @@ fn events_stand_on_the_wire_as_load_balancers_read_them() -> Result<()> {
     let attached = |events: &http::Events| Ok((!events.seen()?.is_empty()).then_some(()));
     wait_for("the first event", LIMIT, || attached(&all))?;
     assert_eq!(light.seen()?, [], "with a filter only what it names");
-    door.sleeper("/a", 1)?;
+    adapter.sleeper("/a", 1)?;
     let info = |events: &http::Events| {
         let seen = events.seen()?;
         Ok(seen.into_iter().find(|(name, _)| name == "deployment_info").map(|(_, data)| data))

@@ -1,23 +1,23 @@
-//! What the door for Marathon's clients refuses, and with which words: what is wrong, what is locked,
+//! What the adapter for Marathon's clients refuses, and with which words: what is wrong, what is locked,
 //! and what is hostile.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use std::time::Duration;
 
 use anyhow::Result;
-use muster_tests::{Daemon, Door, http, wait_for};
+use muster_tests::{Adapter, Daemon, http, wait_for};
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn errors_have_the_status_and_the_words_of_marathon() -> Result<()> {
-    let door = Door::open()?;
-    let app = door.sleeper("/there", 1)?;
+    let adapter = Adapter::open()?;
+    let app = adapter.sleeper("/there", 1)?;
     let version = app["version"].as_str().unwrap();
     let good = r#"{"id": "/there", "cmd": "sleep 1000"}"#;
     let old = format!("/v2/apps/there/versions/{version}");
-    assert_eq!(door.json(&old)?["id"], "/there");
+    assert_eq!(adapter.json(&old)?["id"], "/there");
     let too_much = format!(r#"{{"version": "{version}", "mem": 64}}"#);
     let cases: &[(&str, &str, &str, u16, &str)] = &[
         ("POST", "/v2/apps", "{", 400, "Invalid JSON"),
@@ -84,7 +84,7 @@ fn errors_have_the_status_and_the_words_of_marathon() -> Result<()> {
     ];
     let mut wrong = Vec::new();
     for (method, path, body, status, message) in cases {
-        let answer = door.ask(method, path, body)?;
+        let answer = adapter.ask(method, path, body)?;
         let has_message = answer.json().is_ok_and(|json| json["message"].is_string());
         if answer.status != *status || !has_message || !answer.text().contains(message) {
             wrong.push(format!("{method} {path} {body}: {} {}", answer.status, answer.text()));
@@ -93,24 +93,25 @@ fn errors_have_the_status_and_the_words_of_marathon() -> Result<()> {
     assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
     // What is not valid is told by its path.
     let bad = r#"{"id": "/a", "cmd": "sleep 1", "upgradeStrategy": {"minimumHealthCapacity": 2}}"#;
-    let details = door.ask("POST", "/v2/apps", bad)?.json()?["details"].clone();
+    let details = adapter.ask("POST", "/v2/apps", bad)?.json()?["details"].clone();
     assert_eq!(details[0]["path"], "/upgradeStrategy/minimumHealthCapacity");
     assert!(details[0]["errors"][0].is_string(), "{details}");
     let around = json!({ "id": "/round", "apps": [
         { "id": "a", "cmd": "sleep 1", "dependencies": ["b"] },
         { "id": "b", "cmd": "sleep 1", "dependencies": ["a"] },
     ]});
-    let details = door.ask("POST", "/v2/groups", &around.to_string())?.json()?["details"].clone();
+    let details =
+        adapter.ask("POST", "/v2/groups", &around.to_string())?.json()?["details"].clone();
     assert_eq!(details[0]["path"], "/dependencies", "{details}");
-    assert_eq!(door.json("/v2/apps")?["apps"].as_array().unwrap().len(), 1);
+    assert_eq!(adapter.json("/v2/apps")?["apps"].as_array().unwrap().len(), 1);
     Ok(())
 }
 
 #[test]
 fn an_app_is_locked_until_its_deployment_ends_or_is_overtaken() -> Result<()> {
-    let door = Door::open()?;
-    let events = http::Events::follow(door.cluster.port(), "/v2/events")?;
-    let stuck = door.stuck("/group/a")?;
+    let adapter = Adapter::open()?;
+    let events = http::Events::follow(adapter.cluster.port(), "/v2/events")?;
+    let stuck = adapter.stuck("/group/a")?;
     for (method, path, body) in [
         ("PUT", "/v2/apps/group/a", r#"{"mem": 48}"#),
         ("PATCH", "/v2/apps/group/a", r#"{"mem": 48}"#),
@@ -121,7 +122,7 @@ fn an_app_is_locked_until_its_deployment_ends_or_is_overtaken() -> Result<()> {
         ("DELETE", "/v2/groups/group", ""),
         ("PUT", "/v2/apps", r#"[{"id": "/group/a", "mem": 48}]"#),
     ] {
-        let answer = door.ask(method, path, body)?;
+        let answer = adapter.ask(method, path, body)?;
         assert_eq!(answer.status, 409, "{method} {path}: {}", answer.text());
         let body = answer.json()?;
         let message = "App is locked by one or more deployments. Override with the option \
@@ -129,13 +130,13 @@ fn an_app_is_locked_until_its_deployment_ends_or_is_overtaken() -> Result<()> {
         assert_eq!(body["message"], message);
         assert_eq!(body["deployments"], json!([{ "id": stuck }]));
     }
-    assert_eq!(door.json("/v2/apps/group/a")?["app"]["mem"], 32);
+    assert_eq!(adapter.json("/v2/apps/group/a")?["app"]["mem"], 32);
     wait_for("a refused change to be told", LIMIT, || {
         Ok(events.seen()?.iter().any(|(name, _)| name == "group_change_failed").then_some(()))
     })?;
     let good = json!({ "cpus": 0.1, "mem": 48 });
-    door.done("PUT", "/v2/apps/group/a?force=true", good)?;
-    assert_eq!(door.json("/v2/apps/group/a")?["app"]["mem"], 48);
+    adapter.done("PUT", "/v2/apps/group/a?force=true", good)?;
+    assert_eq!(adapter.json("/v2/apps/group/a")?["app"]["mem"], 48);
     let failed = events.seen()?.into_iter().find(|(name, _)| name == "deployment_failed");
     assert_eq!(failed.unwrap().1["id"], stuck.as_str());
     Ok(())
@@ -143,9 +144,9 @@ fn an_app_is_locked_until_its_deployment_ends_or_is_overtaken() -> Result<()> {
 
 #[test]
 fn what_is_hostile_bounces_off() -> Result<()> {
-    let door = Door::open()?;
-    let rss = |door: &Door| -> Result<u64> {
-        let pid = door.cluster.pid(Daemon::Server)?.as_raw_nonzero();
+    let adapter = Adapter::open()?;
+    let rss = |adapter: &Adapter| -> Result<u64> {
+        let pid = adapter.cluster.pid(Daemon::Server)?.as_raw_nonzero();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         Ok(line.trim().trim_end_matches(" kB").parse()?)
@@ -175,7 +176,7 @@ fn what_is_hostile_bounces_off() -> Result<()> {
     let mut wrong = Vec::new();
     for path in paths {
         for method in ["GET", "DELETE", "PUT"] {
-            let answer = door.ask(method, path, r#"{"instances": 1}"#)?;
+            let answer = adapter.ask(method, path, r#"{"instances": 1}"#)?;
             if !(400..500).contains(&answer.status) || answer.header("set-cookie").is_some() {
                 wrong.push(format!(
                     "{method} {path:.80}: {} {:.200}",
@@ -188,12 +189,12 @@ fn what_is_hostile_bounces_off() -> Result<()> {
     let ids = ["/", "", "/a b", "/a\n", "/a\u{0}", "/a//b c", "/é", "/-a", "/a_", &long];
     for id in ids {
         let app = json!({ "id": id, "cmd": "sleep 1000", "cpus": 9999 });
-        let answer = door.ask("POST", "/v2/apps", &app.to_string())?;
+        let answer = adapter.ask("POST", "/v2/apps", &app.to_string())?;
         if answer.status != 422 {
             wrong.push(format!("POST {id:.80?}: {} {:.200}", answer.status, answer.text()));
         }
     }
-    let before = rss(&door)?;
+    let before = rss(&adapter)?;
     let huge = format!(r#"{{"id": "/a", "cmd": "{}"}}"#, "x".repeat(50_000_000));
     let many = format!("[{}0]", "0,".repeat(5_000_000));
     let deep = "[".repeat(1_000_000);
@@ -204,16 +205,16 @@ fn what_is_hostile_bounces_off() -> Result<()> {
         ("PUT", "/v2/groups", &huge),
         ("POST", "/v2/tasks/delete", &deep),
     ] {
-        match door.ask(method, path, body) {
+        match adapter.ask(method, path, body) {
             Ok(answer) if (400..500).contains(&answer.status) => {}
             Ok(answer) => wrong.push(format!("{method} {path}: {}", answer.status)),
             Err(error) => wrong.push(format!("{method} {path}: {error:#}")),
         }
     }
-    let after = rss(&door)?;
+    let after = rss(&adapter)?;
     assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert!(after < before + 64 * 1024, "{before} kB before, {after} kB after");
-    assert_eq!(door.json("/v2/apps")?["apps"], json!([]));
-    assert_eq!(door.json("/v2/groups")?["groups"], json!([]));
+    assert_eq!(adapter.json("/v2/apps")?["apps"], json!([]));
+    assert_eq!(adapter.json("/v2/groups")?["groups"], json!([]));
     Ok(())
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use muster_tests::Door;
+use muster_tests::Adapter;
 use serde_json::{Value, json};
 
 fn task_ids(tasks: &[Value]) -> BTreeSet<String> {
@@ -14,9 +14,9 @@ fn task_ids(tasks: &[Value]) -> BTreeSet<String> {
 
 #[test]
 fn empty_segments_and_prefixes_of_paths_make_no_difference() -> Result<()> {
-    let door = Door::open()?;
-    door.sleeper("/py/a", 1)?;
-    let task = door.running("/py/a", 1)?[0]["id"].as_str().unwrap().to_string();
+    let adapter = Adapter::open()?;
+    adapter.sleeper("/py/a", 1)?;
+    let task = adapter.running("/py/a", 1)?[0]["id"].as_str().unwrap().to_string();
     for path in [
         "/v2/apps//py/a",
         "/v2/apps/py/a/",
@@ -27,58 +27,59 @@ fn empty_segments_and_prefixes_of_paths_make_no_difference() -> Result<()> {
         "/v2/apps/%2Fpy%2Fa",
         "/v2/apps//py/a?embed=app.tasks&embed=app.nonsense",
     ] {
-        assert_eq!(door.json(path)?["app"]["id"], "/py/a", "{path}");
+        assert_eq!(adapter.json(path)?["app"]["id"], "/py/a", "{path}");
     }
     for path in ["/v2/groups//", "/v2/groups", "/v2/groups/", "/service/marathon/v2/groups//"] {
-        assert_eq!(door.json(path)?["id"], "/", "{path}");
+        assert_eq!(adapter.json(path)?["id"], "/", "{path}");
     }
-    assert_eq!(door.json("/v2/groups//py")?["id"], "/py");
-    assert_eq!(door.json("/v2/apps//py/*")?["*"][0]["id"], "/py/a");
-    let killed = door.ask("DELETE", &format!("/v2/apps//py/a/tasks/{task}"), "")?.json()?;
+    assert_eq!(adapter.json("/v2/groups//py")?["id"], "/py");
+    assert_eq!(adapter.json("/v2/apps//py/*")?["*"][0]["id"], "/py/a");
+    let killed = adapter.ask("DELETE", &format!("/v2/apps//py/a/tasks/{task}"), "")?.json()?;
     assert_eq!(killed["task"]["id"], task.as_str());
     Ok(())
 }
 
 #[test]
 fn booleans_are_those_of_python_and_java() -> Result<()> {
-    let door = Door::open()?;
-    door.sleeper("/a", 2)?;
-    let reply = door.done("DELETE", "/v2/apps/a/tasks?scale=True&wipe=False", json!(null))?;
+    let adapter = Adapter::open()?;
+    adapter.sleeper("/a", 2)?;
+    let reply = adapter.done("DELETE", "/v2/apps/a/tasks?scale=True&wipe=False", json!(null))?;
     assert!(reply["deploymentId"].is_string(), "{reply}");
-    assert_eq!(door.json("/v2/apps/a")?["app"]["instances"], 0);
-    let stuck = door.stuck("/b")?;
+    assert_eq!(adapter.json("/v2/apps/a")?["app"]["instances"], 0);
+    let stuck = adapter.stuck("/b")?;
     for force in ["force=False", "force=false", "force=1", "force=", "force", ""] {
-        let answer = door.ask("PUT", &format!("/v2/apps/b?{force}"), r#"{"mem": 48}"#)?;
+        let answer = adapter.ask("PUT", &format!("/v2/apps/b?{force}"), r#"{"mem": 48}"#)?;
         assert_eq!(answer.status, 409, "{force}");
     }
     // Apps are deleted by force unless told otherwise, deployments are not.
-    assert_eq!(door.ask("DELETE", "/v2/apps/b?force=False", "")?.status, 409);
-    let gone = door.ask("DELETE", &format!("/v2/deployments/{stuck}?force=True"), "")?;
+    assert_eq!(adapter.ask("DELETE", "/v2/apps/b?force=False", "")?.status, 409);
+    let gone = adapter.ask("DELETE", &format!("/v2/deployments/{stuck}?force=True"), "")?;
     assert_eq!((gone.status, gone.text().as_str()), (202, ""));
-    door.ask("PUT", "/v2/apps/b?force=TRUE", r#"{"cpus": 9998}"#)?;
-    assert_eq!(door.ask("DELETE", "/v2/apps/b", "")?.status, 200);
+    adapter.ask("PUT", "/v2/apps/b?force=TRUE", r#"{"cpus": 9998}"#)?;
+    assert_eq!(adapter.ask("DELETE", "/v2/apps/b", "")?.status, 200);
     Ok(())
 }
 
 #[test]
 fn nulls_are_as_good_as_nothing_and_apps_may_be_put_back_as_they_were_got() -> Result<()> {
-    let door = Door::open()?;
-    door.sleeper("/a", 1)?;
+    let adapter = Adapter::open()?;
+    adapter.sleeper("/a", 1)?;
     let scaled = json!({ "id": "/a", "instances": 2, "ports": null, "dependencies": null });
-    door.done("PUT", "/v2/apps/a", scaled)?;
-    let before = task_ids(&door.running("/a", 2)?);
-    let app = door.json("/v2/apps/a?embed=apps.tasks&embed=apps.lastTaskFailure")?["app"].clone();
+    adapter.done("PUT", "/v2/apps/a", scaled)?;
+    let before = task_ids(&adapter.running("/a", 2)?);
+    let app =
+        adapter.json("/v2/apps/a?embed=apps.tasks&embed=apps.lastTaskFailure")?["app"].clone();
     let mut back = app.clone();
     for key in ["version", "tasks", "fetch"] {
         // `version` says which version to go back to and may not come with anything else.
         back.as_object_mut().unwrap().remove(key);
     }
-    door.done("PUT", "/v2/apps/a", back)?;
-    let after = door.json("/v2/apps/a")?["app"].clone();
+    adapter.done("PUT", "/v2/apps/a", back)?;
+    let after = adapter.json("/v2/apps/a")?["app"].clone();
     for key in ["cmd", "env", "instances", "portDefinitions", "upgradeStrategy", "labels"] {
         assert_eq!(after[key], app[key], "{key}");
     }
-    assert_eq!(task_ids(&door.running("/a", 2)?), before, "nothing was started anew");
+    assert_eq!(task_ids(&adapter.running("/a", 2)?), before, "nothing was started anew");
 
     let nothing = json!({
         "id": "/b", "cmd": "sleep 1000", "args": null, "container": null, "env": null, "cpus": 0.1,
@@ -87,76 +88,76 @@ fn nulls_are_as_good_as_nothing_and_apps_may_be_put_back_as_they_were_got() -> R
         "fetch": [], "storeUrls": [], "dependencies": [], "readinessChecks": [], "secrets": {},
         "taskKillGracePeriodSeconds": null, "gpus": 0, "disk": 0, "executor": "",
     });
-    door.done("POST", "/v2/apps", nothing)?;
+    adapter.done("POST", "/v2/apps", nothing)?;
     Ok(())
 }
 
 #[test]
 fn bodies_where_none_is_asked_for_are_passed_over() -> Result<()> {
-    let door = Door::open()?;
-    door.sleeper("/a", 1)?;
-    assert_eq!(door.ask("GET", "/v2/groups", r#""""#)?.json()?["id"], "/");
+    let adapter = Adapter::open()?;
+    adapter.sleeper("/a", 1)?;
+    assert_eq!(adapter.ask("GET", "/v2/groups", r#""""#)?.json()?["id"], "/");
     for body in ["{}", "", r#""""#] {
-        let answer = door.ask("POST", "/v2/apps/a/restart?force=true", body)?;
+        let answer = adapter.ask("POST", "/v2/apps/a/restart?force=true", body)?;
         assert_eq!(answer.status, 200, "{body:?}: {}", answer.text());
     }
-    assert_eq!(door.ask("DELETE", "/v2/apps/a", "{}")?.status, 200);
+    assert_eq!(adapter.ask("DELETE", "/v2/apps/a", "{}")?.status, 200);
     Ok(())
 }
 
 #[test]
 fn changes_are_merged_replaced_or_only_planned_as_asked() -> Result<()> {
-    let door = Door::open()?;
+    let adapter = Adapter::open()?;
     let app = json!({
         "id": "/a", "cmd": "sleep 1000", "cpus": 0.1, "mem": 32,
         "env": { "A": "1", "B": "2" }, "labels": { "x": "y" },
     });
-    door.done("POST", "/v2/apps", app)?;
+    adapter.done("POST", "/v2/apps", app)?;
     // Merged key by key at the top; the id is that of the path.
-    door.done("PUT", "/v2/apps/a", json!({ "id": "/other", "env": { "A": "3" } }))?;
-    let app = door.json("/v2/apps/a")?["app"].clone();
+    adapter.done("PUT", "/v2/apps/a", json!({ "id": "/other", "env": { "A": "3" } }))?;
+    let app = adapter.json("/v2/apps/a")?["app"].clone();
     assert_eq!((&app["env"], &app["labels"]), (&json!({ "A": "3" }), &json!({ "x": "y" })));
     // Replaced as a whole.
     let whole = json!({ "id": "/a", "cmd": "sleep 1001", "cpus": 0.1, "mem": 32 });
-    door.done("PUT", "/v2/apps/a?partialUpdate=false", whole)?;
-    let app = door.json("/v2/apps/a")?["app"].clone();
+    adapter.done("PUT", "/v2/apps/a?partialUpdate=false", whole)?;
+    let app = adapter.json("/v2/apps/a")?["app"].clone();
     // An environment without variables is not shown.
     assert_eq!((&app["env"], &app["labels"]), (&json!(null), &json!({})));
     assert_eq!(app["cmd"], "sleep 1001");
     // Nothing to change is a change all the same, with a deployment that is over at once.
-    let before = task_ids(&door.running("/a", 1)?);
-    let reply = door.done("PUT", "/v2/apps/a", json!({ "cmd": "sleep 1001" }))?;
+    let before = task_ids(&adapter.running("/a", 1)?);
+    let reply = adapter.done("PUT", "/v2/apps/a", json!({ "cmd": "sleep 1001" }))?;
     assert!(reply["deploymentId"].is_string());
-    assert_eq!(task_ids(&door.running("/a", 1)?), before);
+    assert_eq!(task_ids(&adapter.running("/a", 1)?), before);
     // Put where nothing is, it is created.
     let new = json!({ "cmd": "sleep 1000", "cpus": 0.1, "mem": 32 });
-    let answer = door.ask("PUT", "/v2/apps/new", &new.to_string())?;
+    let answer = adapter.ask("PUT", "/v2/apps/new", &new.to_string())?;
     assert_eq!(answer.status, 201, "{}", answer.text());
     assert!(answer.json()?["deploymentId"].is_string());
 
     // A dry run of a group says the steps and changes nothing.
     let group = json!({ "id": "/g", "apps": [{ "id": "web", "cmd": "sleep 1000", "cpus": 0.1, "mem": 32 }] });
-    let plan = door.ask("PUT", "/v2/groups/g?dryRun=true", &group.to_string())?.json()?;
+    let plan = adapter.ask("PUT", "/v2/groups/g?dryRun=true", &group.to_string())?.json()?;
     let actions: Vec<_> =
         plan["steps"].as_array().unwrap().iter().map(|step| &step["actions"][0]).collect();
     let action = |action: &str| json!({ "action": action, "app": "/g/web" });
     assert_eq!(actions, [&action("StartApplication"), &action("ScaleApplication")]);
-    assert_eq!(door.ask("GET", "/v2/groups/g", "")?.status, 404);
+    assert_eq!(adapter.ask("GET", "/v2/groups/g", "")?.status, 404);
     Ok(())
 }
 
 #[test]
 fn a_native_service_keeps_what_no_app_can_say_when_its_app_is_changed() -> Result<()> {
-    let door = Door::open()?;
+    let adapter = Adapter::open()?;
     let text = "service: /native\nprocess: { command: sleep 1000, workdir: /tmp }\n\
                 resources: { cpu: 0.1, memory: 32MiB }\n";
-    let file = door.cluster.write("native.yaml", text)?;
-    door.cluster.ok(&["apply", "-f", &file, "--wait", "--timeout", "60s"])?;
-    let before = task_ids(&door.running("/native", 1)?);
-    door.done("PUT", "/v2/apps/native", json!({ "instances": 2 }))?;
-    let after = task_ids(&door.running("/native", 2)?);
+    let file = adapter.cluster.write("native.yaml", text)?;
+    adapter.cluster.ok(&["apply", "-f", &file, "--wait", "--timeout", "60s"])?;
+    let before = task_ids(&adapter.running("/native", 1)?);
+    adapter.done("PUT", "/v2/apps/native", json!({ "instances": 2 }))?;
+    let after = task_ids(&adapter.running("/native", 2)?);
     assert!(before.is_subset(&after), "{before:?} is started anew: {after:?}");
-    let shown = door.cluster.ok(&["get", "services", "/native", "-o", "json"])?;
+    let shown = adapter.cluster.ok(&["get", "services", "/native", "-o", "json"])?;
     assert!(shown.contains("\"workdir\"") && shown.contains("/tmp"), "{shown}");
     Ok(())
 }

@@ -69,7 +69,7 @@ fn an_upgrade_loses_no_request() -> Result<()> {
 
 #[test]
 fn minimal_overcapacity_never_has_more_than_five_live() -> Result<()> {
-    let budget = "rollout: { min_healthy: 25%, max_over: 25% }";
+    let budget = "rollout: { min_healthy: 25%, max_surge: 25% }";
     let (cluster, load, port) = under_load(1, 4, budget)?;
     let file = cluster.write("web.yaml", &documents("1.0", 4, port, budget)?)?;
     cluster.ok(&["apply", "-f", &file])?;
@@ -145,7 +145,7 @@ fn a_revision_that_never_becomes_healthy_is_rolled_back() -> Result<()> {
 
 #[test]
 fn daemons_may_be_killed_at_any_time_of_an_upgrade() -> Result<()> {
-    let budget = "rollout: { min_healthy: 75%, max_over: 25% }";
+    let budget = "rollout: { min_healthy: 75%, max_surge: 25% }";
     let (mut cluster, load, port) = under_load(1, 4, budget)?;
     for (round, victims) in [
         &[Daemon::Server][..],

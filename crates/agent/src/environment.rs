@@ -47,7 +47,7 @@ pub(crate) fn environment(seed: &Seed, place: Place<'_>) -> Vec<(String, String)
     let mut set = |name: String, value: String| env.insert(name, value);
     set("MUSTER_SERVICE".into(), instance.service.to_string());
     set("MUSTER_INSTANCE".into(), instance.to_string());
-    set("MUSTER_SLOT".into(), instance.seat.slot.to_string());
+    set("MUSTER_SLOT".into(), instance.replica.slot.to_string());
     set("MUSTER_REVISION".into(), revision.to_string());
     set("MUSTER_RUN".into(), run.to_string());
     set("MUSTER_NODE".into(), place.node.to_string());

@@ -343,16 +343,16 @@ fn reports_go_one_at_a_time_and_what_failed_is_told_again() {
     rig.started("a", 1);
     rig.started("b", 1);
     assert_eq!(reports(&mut rig), []);
-    rig.event(Event::ReportSent { number: 1, tell_all: false });
+    rig.event(Event::ReportSent { number: 1, resync: false });
     assert_eq!(reports(&mut rig), [(false, 2)]);
     rig.exited("a", 1);
     rig.event(Event::ReportFailed { number: 2 });
     rig.now += 250;
     rig.event(Event::Tick);
     assert_eq!(reports(&mut rig), [(false, 2)]);
-    rig.event(Event::ReportSent { number: 3, tell_all: true });
+    rig.event(Event::ReportSent { number: 3, resync: true });
     assert_eq!(reports(&mut rig), [(true, 2)]);
-    rig.event(Event::ReportSent { number: 4, tell_all: false });
+    rig.event(Event::ReportSent { number: 4, resync: false });
     rig.now += 2000;
     rig.event(Event::Tick);
     assert_eq!(reports(&mut rig), [(false, 0)], "a sign of life");
@@ -366,7 +366,7 @@ fn the_fate_of_a_report_that_was_given_up_says_nothing_of_the_next() {
     // The connection is made anew while the first report is still on its way.
     rig.event(Event::Connected);
     rig.assign(true, vec![run("a", json!({}))]);
-    rig.event(Event::ReportSent { number: 1, tell_all: false });
+    rig.event(Event::ReportSent { number: 1, resync: false });
     rig.effects.clear();
     rig.event(Event::ReportFailed { number: 2 });
     rig.now += 250;

@@ -284,7 +284,7 @@ impl World {
                 self.handle(Event::Probed { instance, run, check, outcome });
             }
             Debt::Report(number) if well => {
-                self.handle(Event::ReportSent { number, tell_all: false });
+                self.handle(Event::ReportSent { number, resync: false });
             }
             Debt::Report(number) => self.handle(Event::ReportFailed { number }),
         }
@@ -358,7 +358,7 @@ impl World {
         let goals: Vec<_> = self
             .wanted
             .iter()
-            .map(|(id, goal)| (u8::try_from(id.seat.slot).unwrap(), *goal == Assigned::Run))
+            .map(|(id, goal)| (u8::try_from(id.replica.slot).unwrap(), *goal == Assigned::Run))
             .collect();
         self.document(true, &goals, &[]);
         for _ in 0..150 {

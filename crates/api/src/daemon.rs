@@ -83,7 +83,8 @@ pub struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ReportReply {
     /// The server does not know the whole truth yet: the next report should be whole.
-    pub tell_all: bool,
+    #[serde(alias = "tell_all")]
+    pub resync: bool,
 }
 
 /// What a gateway reports: at once after it has switched tables or the last request of a leaving

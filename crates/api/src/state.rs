@@ -127,7 +127,7 @@ mod tests {
                 "since": "2026-01-01T00:00:00Z",
                 "unbroken_since": "2026-01-01T00:00:00Z",
                 "lost_after": "30s",
-                "agents": { "n1": { "seen_at": "2026-01-01T00:00:09Z", "told_all": true } },
+                "agents": { "n1": { "seen_at": "2026-01-01T00:00:09Z", "synced": true } },
                 "gateways": {
                     "n1": { "seen_at": "2026-01-01T00:00:08Z", "generation": 5, "busy": [] }
                 },

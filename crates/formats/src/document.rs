@@ -22,12 +22,12 @@ pub struct Located {
     pub document: Document,
     source: String,
     tree: Node,
-    door: Door,
+    adapter: Adapter,
 }
 
 /// Whose document it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Door {
+enum Adapter {
     Native,
     Marathon,
 }
@@ -62,9 +62,9 @@ impl Located {
     }
 
     fn find(&self, key: &str) -> (Position, String) {
-        match self.door {
-            Door::Native => (self.tree.locate(key).0, key.into()),
-            Door::Marathon => marathon::locate(&self.tree, key),
+        match self.adapter {
+            Adapter::Native => (self.tree.locate(key).0, key.into()),
+            Adapter::Marathon => marathon::locate(&self.tree, key),
         }
     }
 }
@@ -109,20 +109,20 @@ pub fn parse(name: &str, text: &str) -> Result<Parsed, Vec<Fault>> {
 
 fn one(source: &str, tree: Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Located> {
     let has = |key| tree.get(key).is_some();
-    let (door, document) = if has("service") {
+    let (adapter, document) = if has("service") {
         (
-            Door::Native,
+            Adapter::Native,
             native::service(tree.clone(), is_json, faults).map(Box::new).map(Document::Service),
         )
     } else if has("gateway") {
-        (Door::Native, native::gateway(tree.clone(), is_json, faults).map(Document::Gateway))
+        (Adapter::Native, native::gateway(tree.clone(), is_json, faults).map(Document::Gateway))
     } else if has("id") {
-        (Door::Marathon, marathon::app(&tree, is_json, faults))
+        (Adapter::Marathon, marathon::app(&tree, is_json, faults))
     } else {
         unknown(&tree, faults);
         return None;
     };
-    Some(Located { document: document?, source: source.into(), tree, door })
+    Some(Located { document: document?, source: source.into(), tree, adapter })
 }
 
 /// Says of a document that is none what it might have been.

@@ -8,8 +8,24 @@ use crate::decode::decode;
 use crate::fault::Faults;
 use crate::tree::Node;
 
+/// Keys of earlier versions, and their successors. The store still reads them; documents must not
+/// use them.
+const RENAMED: [(&str, &str, &str); 3] = [
+    ("rollout", "max_over", "max_surge"),
+    ("rollout", "settle", "min_ready"),
+    ("", "surplus", "scale_down"),
+];
+
 pub(crate) fn service(mut tree: Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Spec> {
-    decode(&mut tree, is_json, faults)
+    let mut is_current = true;
+    for (section, old, new) in RENAMED {
+        let around = if section.is_empty() { Some(&tree) } else { tree.get(section) };
+        let Some(entry) = around.and_then(|around| around.entry(old)) else { continue };
+        let key = if section.is_empty() { old.into() } else { format!("{section}.{old}") };
+        faults.add(entry.key_at, key, format!("`{old}` is now called `{new}`"));
+        is_current = false;
+    }
+    is_current.then(|| decode(&mut tree, is_json, faults)).flatten()
 }
 
 pub(crate) fn gateway(mut tree: Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Gateway> {
@@ -41,7 +57,7 @@ pub fn to_yaml(document: &impl Serialize) -> String {
 mod tests {
     use serde_json::Value;
 
-    use super::schema;
+    use super::{RENAMED, schema};
 
     /// Calls `visit` with each named property.
     fn properties(schema: &Value, visit: &mut dyn FnMut(&str, &Value)) {
@@ -72,6 +88,22 @@ mod tests {
         });
         for name in ["service", "gateway", "listen", "probe", "min_healthy", "depends_on"] {
             assert!(names.iter().any(|known| known == name), "{name} is missing");
+        }
+    }
+
+    #[test]
+    fn a_key_of_an_earlier_version_is_refused_with_its_successor() {
+        for (section, old, new) in RENAMED {
+            let (key, indent) = match section {
+                "" => (format!("{old}: 1"), old.to_string()),
+                _ => (format!("{section}: {{{old}: 1}}"), format!("{section}.{old}")),
+            };
+            let document = format!("service: /web\nprocess: {{command: x}}\n{key}\n");
+            let faults = crate::parse("web.yaml", &document).unwrap_err();
+            let expected = (3, indent, format!("`{old}` is now called `{new}`"));
+            let found: Vec<_> =
+                faults.into_iter().map(|fault| (fault.line, fault.key, fault.message)).collect();
+            assert_eq!(found, [expected]);
         }
     }
 }

@@ -133,12 +133,13 @@ impl Node {
 
     /// The value of a key of this mapping.
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
-        match &self.value {
-            Value::Map(entries) => {
-                entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
-            }
-            _ => None,
-        }
+        self.entry(key).map(|entry| &entry.node)
+    }
+
+    /// A key of this mapping, with its position and value.
+    pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
+        let Value::Map(entries) = &self.value else { return None };
+        entries.iter().find(|entry| entry.key == key)
     }
 
     /// Takes a key and its value out of this mapping.

@@ -11,7 +11,7 @@ fn one(text: &str) -> Located {
 
 fn spec(text: &str) -> Spec {
     match one(text).document {
-        Document::Foreign(spec, source) if source.door == "marathon" => *spec,
+        Document::Foreign(spec, source) if source.adapter == "marathon" => *spec,
         other => panic!("an app is a service that an app describes, not {other:?}"),
     }
 }

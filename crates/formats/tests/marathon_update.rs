@@ -328,8 +328,8 @@ fn services_are_described_as_near_as_can_be() {
             { "probe": { "command": ["test", "-f", "it's"] }, "failures": 5, "interval": "500ms" },
         ],
         "readiness": { "probe": { "http": { "path": "/r", "port": 1 } } },
-        "rollout": { "min_healthy": 2, "max_over": 2 },
-        "roles": ["public"], "surplus": "oldest", "lost": { "after": "60s" },
+        "rollout": { "min_healthy": 2, "max_surge": 2 },
+        "roles": ["public"], "scale_down": "oldest", "lost": { "after": "60s" },
         "env": { "A": "1", "MARATHON_APP_ID": "/shop/web" }, "labels": { "b": "2" },
     });
     let spec: Spec = serde_json::from_value(spec).unwrap();
@@ -356,8 +356,8 @@ fn services_are_described_as_near_as_can_be() {
     }
     let back = app.spec().unwrap_or_else(|rejected| panic!("{rejected:?}"));
     assert_eq!((&back.container, &back.service), (&spec.container, &spec.service));
-    assert_eq!((back.lost, back.surplus, back.roles), (spec.lost, spec.surplus, spec.roles));
-    let (least, most) = (back.rollout.min_healthy.ceil_of(3), back.rollout.max_over.added_to(3));
+    assert_eq!((back.lost, back.scale_down, back.roles), (spec.lost, spec.scale_down, spec.roles));
+    let (least, most) = (back.rollout.min_healthy.ceil_of(3), back.rollout.max_surge.added_to(3));
     assert_eq!((least, most), (2, 5), "counts come back as they were");
     assert_eq!(self::app(said), app, "it is valid");
 }

@@ -54,11 +54,11 @@ impl Server {
                         let answer: BoxBody<Bytes, Infallible> = match path.as_str() {
                             path::REGISTER => {
                                 let _ = register.send(serde_json::from_slice(&body).unwrap());
-                                Full::from(r#"{"tell_all":false}"#).boxed()
+                                Full::from(r#"{"resync":false}"#).boxed()
                             }
                             path::ROUTES_REPORT => {
                                 let _ = report.send(serde_json::from_slice(&body).unwrap());
-                                Full::from(r#"{"tell_all":false}"#).boxed()
+                                Full::from(r#"{"resync":false}"#).boxed()
                             }
                             path::ROUTES => {
                                 let mut tables = tables.clone();

@@ -1,4 +1,4 @@
-//! The one door for writes. [`State::apply`] is deterministic and total: it re-checks what the
+//! The only way to change the state. [`State::apply`] is deterministic and total: it re-checks what the
 //! proposer assumed and refuses what overtook it. A refused command leaves the state as it was.
 //!
 //! What users ask of services is in `change`, what they ask of deployments in `steer`; nodes and
@@ -8,14 +8,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::command::{
-    Applied, Change, Command, Event, Guard, Outcome, Refusal, Registration, Step, Verdict,
+    Change, Changeset, Command, Event, Guard, Outcome, Refusal, Registration, Step, Verdict,
 };
 use crate::deployment::{MoveState, Stage};
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
 use crate::node::{Availability, Node};
 use crate::object::Key;
-use crate::service::{Goal, Leave, Placement, Service};
-use crate::state::{NodeUse, State};
+use crate::service::{Goal, Placement, Service, StopReason};
+use crate::state::{NodeUsage, State};
 use crate::unit::Timestamp;
 
 /// The name in `known` that is most like `name`, if one is like it at all.
@@ -25,7 +25,7 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<S
     (best.0 > 0.6).then(|| best.1.to_string())
 }
 
-impl Applied {
+impl Changeset {
     pub(crate) fn event(
         &mut self,
         at: Timestamp,
@@ -61,7 +61,7 @@ impl Applied {
     }
 
     /// Adds what a later command of the same batch has changed.
-    pub fn extend(&mut self, later: Applied) {
+    pub fn extend(&mut self, later: Changeset) {
         self.changed.extend(later.changed);
         self.events.extend(later.events);
         self.changes.extend(later.changes);
@@ -149,15 +149,15 @@ impl State {
     pub(crate) fn service_mut(&mut self, id: &ServiceId) -> Result<&mut Service, Refusal> {
         match self.services.get_mut(id) {
             Some(service) => Ok(Arc::make_mut(service)),
-            None => Err(Refusal::Overtaken("the service is gone")),
+            None => Err(Refusal::Stale("the service is gone")),
         }
     }
 
-    fn register(&mut self, registration: Registration, at: Timestamp) -> Applied {
-        let mut applied = Applied::default();
+    fn register(&mut self, registration: Registration, at: Timestamp) -> Changeset {
+        let mut applied = Changeset::default();
         let id = registration.node;
-        let known = self.nodes.get(&id).map(|node| NodeUse::clone(node));
-        let mut next = known.clone().unwrap_or_else(|| NodeUse::new(Node::new(id.clone())));
+        let known = self.nodes.get(&id).map(|node| NodeUsage::clone(node));
+        let mut next = known.clone().unwrap_or_else(|| NodeUsage::new(Node::new(id.clone())));
         next.node.address = registration.address;
         match registration.agent {
             None => next.node.gateway = true,
@@ -185,19 +185,19 @@ impl State {
         }
         applied.changed.insert(Key::Node(id.clone()));
         self.nodes.insert_mut(id.clone(), Arc::new(next));
-        self.enroll(&id);
+        self.refresh(&id);
         applied
     }
 
     fn set_availability(&mut self, id: NodeId, to: Availability, at: Timestamp) -> Outcome {
         let Some(node) = self.nodes.get_mut(&id) else { return Err(self.unknown_node(&id)) };
-        let mut applied = Applied::default();
+        let mut applied = Changeset::default();
         if node.node.availability == to {
             applied.change("node", &id, Verdict::Unchanged);
             return Ok(applied);
         }
         Arc::make_mut(node).node.availability = to;
-        self.enroll(&id);
+        self.refresh(&id);
         applied.changed.insert(Key::Node(id.clone()));
         applied.change("node", &id, Verdict::Updated);
         let (kind, text) = match to {
@@ -217,8 +217,9 @@ impl State {
             return Err(Refusal::Conflict { message });
         }
         self.nodes.remove_mut(&id);
-        self.enroll(&id);
-        let mut applied = Applied { changed: [Key::Node(id.clone())].into(), ..Applied::default() };
+        self.refresh(&id);
+        let mut applied =
+            Changeset { changed: [Key::Node(id.clone())].into(), ..Changeset::default() };
         applied.change("node", &id, Verdict::Removed);
         applied.event(at, "node-removed", &id, None, format!("node {id} was removed"));
         Ok(applied)
@@ -230,7 +231,7 @@ impl State {
             return Err(Refusal::Unknown { kind: "gateway", name: id.to_string(), nearest });
         }
         let mut applied =
-            Applied { changed: [Key::Gateway(id.clone())].into(), ..Applied::default() };
+            Changeset { changed: [Key::Gateway(id.clone())].into(), ..Changeset::default() };
         applied.change("gateway", &id, Verdict::Removed);
         applied.event(at, "gateway-removed", &id, None, format!("gateway {id} was removed"));
         Ok(applied)
@@ -263,39 +264,39 @@ impl State {
         at: Timestamp,
     ) -> Outcome {
         let Some(service) = self.services.get(&id.service) else {
-            return Err(Refusal::Overtaken("the service is gone"));
+            return Err(Refusal::Stale("the service is gone"));
         };
-        let slot = service.slot(id.seat.slot);
-        if id.seat.slot >= service.spec().instances {
-            return Err(Refusal::Overtaken("the service wants fewer instances"));
+        let slot = service.slot(id.replica.slot);
+        if id.replica.slot >= service.spec().instances {
+            return Err(Refusal::Stale("the service wants fewer instances"));
         }
         if service.target != revision || service.removing {
-            return Err(Refusal::Overtaken("the service aims for another revision"));
+            return Err(Refusal::Stale("the service aims for another revision"));
         }
-        if id.seat.attempt != slot.attempts + 1 {
-            return Err(Refusal::Overtaken("the slot has been placed meanwhile"));
+        if id.replica.attempt != slot.attempts + 1 {
+            return Err(Refusal::Stale("the slot has been placed meanwhile"));
         }
         let spec = Arc::clone(service.spec());
-        let need = self.need(service);
+        let need = self.requirements(service);
         let Some(host) = self.nodes.get(&node) else {
-            return Err(Refusal::Overtaken("the node is gone"));
+            return Err(Refusal::Stale("the node is gone"));
         };
-        if host.refusal(&need).is_some() {
-            return Err(Refusal::Overtaken("the node cannot take it any more"));
+        if host.rejection(&need).is_some() {
+            return Err(Refusal::Stale("the node cannot take it any more"));
         }
-        if !host.can_give(&ports, &spec) {
-            return Err(Refusal::Overtaken("a port has been taken meanwhile"));
+        if !host.ports_available(&ports, &spec) {
+            return Err(Refusal::Stale("a port has been taken meanwhile"));
         }
         let placement =
             Placement { revision, node: node.clone(), ports, goal: Goal::Run, placed_at: at };
-        if let Some(service) = self.take(id.clone(), placement) {
-            let slot = id.seat.slot as usize;
+        if let Some(service) = self.allocate(id.clone(), placement) {
+            let slot = id.replica.slot as usize;
             if service.slots.len() <= slot {
-                service.slots.resize(slot + 1, service.slot(id.seat.slot));
+                service.slots.resize(slot + 1, service.slot(id.replica.slot));
             }
-            service.slots[slot].attempts = id.seat.attempt;
+            service.slots[slot].attempts = id.replica.attempt;
         }
-        let mut applied = Applied::default();
+        let mut applied = Changeset::default();
         applied.changed.insert(Key::Service(id.service.clone()));
         applied.changed.insert(Key::Instance(id.clone()));
         let message = format!("placed on {node} at revision {revision}");
@@ -307,35 +308,35 @@ impl State {
         &mut self,
         id: InstanceId,
         goal: Goal,
-        why: Leave,
+        why: StopReason,
         at: Timestamp,
     ) -> Outcome {
         let service = self.service_mut(&id.service)?;
         let restart = service.spec().restart.clone();
         let current = service.target().template;
-        let Some(placement) = service.placements.get_mut(&id.seat) else {
-            return Err(Refusal::Overtaken("the instance is gone"));
+        let Some(placement) = service.placements.get_mut(&id.replica) else {
+            return Err(Refusal::Stale("the instance is gone"));
         };
         let is_forward = matches!(
             (&placement.goal, &goal),
             (Goal::Run, _) | (Goal::Drain { .. }, Goal::Stop { .. })
         );
         if !is_forward {
-            return Err(Refusal::Overtaken("the instance is leaving already"));
+            return Err(Refusal::Stale("the instance is leaving already"));
         }
         let was_wanted = placement.is_wanted();
         let (revision, placed_at) = (placement.revision, placement.placed_at);
         placement.goal = goal;
-        let mut applied = Applied::default();
+        let mut applied = Changeset::default();
         applied.changed.insert(Key::Instance(id.clone()));
-        if was_wanted && why == Leave::Unhealthy && service.template(revision) == current {
+        if was_wanted && why == StopReason::Unhealthy && service.template(revision) == current {
             // Repeated failures delay the next placement of this slot.
-            if let Some(slot) = service.slots.get_mut(id.seat.slot as usize) {
+            if let Some(slot) = service.slots.get_mut(id.replica.slot as usize) {
                 slot.fail(placed_at, at, &restart);
                 applied.changed.insert(Key::Service(id.service.clone()));
             }
         }
-        let kind = match service.placements[&id.seat].goal {
+        let kind = match service.placements[&id.replica].goal {
             Goal::Drain { .. } => "draining",
             _ => "stopping",
         };
@@ -343,13 +344,13 @@ impl State {
         Ok(applied)
     }
 
-    fn forget(&mut self, id: InstanceId, why: Leave, at: Timestamp) -> Outcome {
-        if self.give_back(&id).is_none() {
-            return Err(Refusal::Overtaken("the instance is gone"));
+    fn forget(&mut self, id: InstanceId, why: StopReason, at: Timestamp) -> Outcome {
+        if self.release(&id).is_none() {
+            return Err(Refusal::Stale("the instance is gone"));
         }
         let mut applied =
-            Applied { changed: [Key::Instance(id.clone())].into(), ..Applied::default() };
-        let kind = if why == Leave::Lost { "lost" } else { "stopped" };
+            Changeset { changed: [Key::Instance(id.clone())].into(), ..Changeset::default() };
+        let kind = if why == StopReason::Lost { "lost" } else { "stopped" };
         applied.event(at, kind, &id, Some(&id.service), why.to_string());
         self.prune_revisions(&id.service, &mut applied);
         Ok(applied)
@@ -361,32 +362,32 @@ impl State {
         let number = deployment.id;
         let moving = deployment.move_mut(&id).filter(|m| m.state == MoveState::Moving);
         let Some(moving) = moving else {
-            return Err(Refusal::Overtaken("the service has stopped moving"));
+            return Err(Refusal::Stale("the service has stopped moving"));
         };
         if moving.progressed_at.is_some() && moving.ready >= ready {
-            return Err(Refusal::Overtaken("the progress is known"));
+            return Err(Refusal::Stale("the progress is known"));
         }
         moving.ready = moving.ready.max(ready);
         moving.progressed_at = Some(at);
-        Ok(Applied { changed: [Key::Deployment(number)].into(), ..Applied::default() })
+        Ok(Changeset { changed: [Key::Deployment(number)].into(), ..Changeset::default() })
     }
 
     fn arrive(&mut self, id: ServiceId, at: Timestamp) -> Outcome {
-        let service = self.services.get(&id).ok_or(Refusal::Overtaken("the service is gone"))?;
+        let service = self.services.get(&id).ok_or(Refusal::Stale("the service is gone"))?;
         let is_there = |p: &Placement| p.is_wanted() && service.is_current(p.revision);
         if service.placements.len() != service.wanted() as usize
             || !service.placements.values().all(is_there)
         {
-            return Err(Refusal::Overtaken("the service has further to go"));
+            return Err(Refusal::Stale("the service has further to go"));
         }
         let deployment = self.deployment_moving(&id)?;
         if deployment.stage.is_still() {
-            return Err(Refusal::Overtaken("the deployment stands still"));
+            return Err(Refusal::Stale("the deployment stands still"));
         }
         let deployment = Arc::make_mut(deployment);
         let number = deployment.id;
         let mut applied =
-            Applied { changed: [Key::Deployment(number)].into(), ..Applied::default() };
+            Changeset { changed: [Key::Deployment(number)].into(), ..Changeset::default() };
         if let Some(moving) = deployment.move_mut(&id) {
             moving.state = MoveState::Done;
         }
@@ -436,12 +437,12 @@ impl State {
         service: &ServiceId,
     ) -> Result<&mut Arc<crate::deployment::Deployment>, Refusal> {
         let id = self.services.get(service).and_then(|service| service.deployment);
-        let id: DeploymentId = id.ok_or(Refusal::Overtaken("the service does not move"))?;
-        self.deployments.get_mut(&id).ok_or(Refusal::Overtaken("the deployment is gone"))
+        let id: DeploymentId = id.ok_or(Refusal::Stale("the service does not move"))?;
+        self.deployments.get_mut(&id).ok_or(Refusal::Stale("the deployment is gone"))
     }
 
     /// Drops old revisions that nothing refers to.
-    pub(crate) fn prune_revisions(&mut self, id: &ServiceId, applied: &mut Applied) {
+    pub(crate) fn prune_revisions(&mut self, id: &ServiceId, applied: &mut Changeset) {
         const KEPT: usize = 10;
         let Some(service) = self.services.get(id) else { return };
         if service.revisions.len() <= KEPT {
@@ -466,7 +467,7 @@ impl State {
     }
 
     /// Drops old deployments that are over.
-    pub(crate) fn prune_deployments(&mut self, applied: &mut Applied) {
+    pub(crate) fn prune_deployments(&mut self, applied: &mut Changeset) {
         const KEPT: usize = 200;
         let excess = self.deployments.size().saturating_sub(KEPT);
         let over = self.deployments.values().filter(|deployment| deployment.stage.is_over());

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 use std::sync::Arc;
 
-use crate::command::{Applied, Document, Outcome, Refusal, Verdict};
+use crate::command::{Changeset, Document, Outcome, Refusal, Verdict};
 use crate::deployment::{Deployment, Move, MoveState, Stage};
 use crate::documents::still_needed;
 use crate::gateway::Gateway;
@@ -14,7 +14,7 @@ use crate::group::Group;
 use crate::id::{DeploymentId, InstanceId, RevisionNumber, ServiceId};
 use crate::object::Key;
 use crate::routed::still_routed;
-use crate::service::{Goal, Leave, Revision, Service, Source};
+use crate::service::{Goal, Revision, Service, Source, StopReason};
 use crate::spec::{INSTANCES_MAX, Spec};
 use crate::state::State;
 use crate::unit::Timestamp;
@@ -39,7 +39,7 @@ impl State {
         if !problems.is_empty() {
             return Err(Refusal::Invalid { problems });
         }
-        let mut applied = Applied::default();
+        let mut applied = Changeset::default();
         let mut changes = Vec::new();
         for document in documents {
             match document {
@@ -129,7 +129,7 @@ impl State {
                 return Err(Refusal::Conflict { message: still_routed(lost) });
             }
         }
-        let mut applied = Applied::default();
+        let mut applied = Changeset::default();
         self.deploy("remove", ids.into_iter().map(|id| (id, To::Gone)).collect(), at, &mut applied);
         Ok(applied)
     }
@@ -140,16 +140,16 @@ impl State {
         scale: bool,
         at: Timestamp,
     ) -> Outcome {
-        let mut applied = Applied::default();
+        let mut applied = Changeset::default();
         let mut fewer: BTreeMap<ServiceId, u32> = BTreeMap::new();
         for id in instances {
             let Some(service) = self.services.get(&id.service) else { continue };
-            let Some(placement) = service.placements.get(&id.seat) else { continue };
+            let Some(placement) = service.placements.get(&id.replica) else { continue };
             if !placement.is_wanted() {
                 continue;
             }
             let until = at.after(service.drain(placement.revision));
-            let why = Leave::Asked;
+            let why = StopReason::Requested;
             *fewer.entry(id.service.clone()).or_default() += 1;
             applied.extend(self.leave(id, Goal::Drain { until, why }, why, at)?);
         }
@@ -172,7 +172,7 @@ impl State {
         service.slots.iter_mut().for_each(|slot| slot.failures = 0);
         service.retries = service.retries.wrapping_add(1);
         let mut applied =
-            Applied { changed: [Key::Service(id.clone())].into(), ..Applied::default() };
+            Changeset { changed: [Key::Service(id.clone())].into(), ..Changeset::default() };
         applied.change("service", &id, Verdict::Updated);
         applied.event(at, "delay-reset", &id, Some(&id), "what failed is tried again at once");
         Ok(applied)
@@ -184,12 +184,12 @@ impl State {
     }
 
     fn deploy_one(&mut self, cause: &str, id: ServiceId, to: To, at: Timestamp) -> Outcome {
-        let mut applied = Applied::default();
+        let mut applied = Changeset::default();
         self.deploy(cause, vec![(id, to)], at, &mut applied);
         Ok(applied)
     }
 
-    fn put_gateway(&mut self, gateway: Gateway, at: Timestamp, applied: &mut Applied) {
+    fn put_gateway(&mut self, gateway: Gateway, at: Timestamp, applied: &mut Changeset) {
         let id = gateway.gateway.clone();
         let verdict = match self.gateways.get(&id) {
             Some(known) if **known == gateway => Verdict::Unchanged,
@@ -205,7 +205,7 @@ impl State {
         }
     }
 
-    fn put_group(&mut self, group: Group, applied: &mut Applied) {
+    fn put_group(&mut self, group: Group, applied: &mut Changeset) {
         let known = self.groups.get(&group.group);
         let verdict = match known {
             Some(known) if known.depends_on == group.depends_on => Verdict::Unchanged,
@@ -225,7 +225,7 @@ impl State {
         cause: &str,
         changes: Vec<(ServiceId, To)>,
         at: Timestamp,
-        applied: &mut Applied,
+        applied: &mut Changeset,
     ) {
         let deployment = DeploymentId(self.meta.deployments + 1);
         let mut moves = Vec::new();
@@ -271,7 +271,7 @@ impl State {
         to: To,
         deployment: DeploymentId,
         at: Timestamp,
-        applied: &mut Applied,
+        applied: &mut Changeset,
     ) -> Option<Move> {
         let known = self.services.get(id).map(Arc::clone);
         let from = known.as_ref().and_then(|service| service.settled);
@@ -369,7 +369,7 @@ impl State {
         id: &ServiceId,
         by: DeploymentId,
         at: Timestamp,
-        applied: &mut Applied,
+        applied: &mut Changeset,
     ) {
         let Ok(deployment) = self.deployment_moving(id) else { return };
         let deployment = Arc::make_mut(deployment);

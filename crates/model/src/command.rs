@@ -11,7 +11,7 @@ use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, Ser
 use crate::node::Availability;
 use crate::object::Key;
 use crate::problem::Problem;
-use crate::service::{Leave, Source};
+use crate::service::{Source, StopReason};
 use crate::spec::{Resources, Spec};
 use crate::unit::Timestamp;
 
@@ -212,21 +212,21 @@ pub enum Step {
         /// When it is stopped all the same.
         until: Timestamp,
         /// Why it leaves.
-        why: Leave,
+        why: StopReason,
     },
     /// Stop an instance.
     Stop {
         /// The instance.
         instance: InstanceId,
         /// Why it leaves.
-        why: Leave,
+        why: StopReason,
     },
     /// Forget an instance that has ended or is lost.
     Forget {
         /// The instance.
         instance: InstanceId,
         /// Why it left.
-        why: Leave,
+        why: StopReason,
     },
     /// A service has begun to move, or more of its instances are ready than ever before.
     Progress {
@@ -267,11 +267,11 @@ impl Step {
 }
 
 /// What became of a command.
-pub type Outcome = Result<Applied, Refusal>;
+pub type Outcome = Result<Changeset, Refusal>;
 
 /// What a command has changed.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Applied {
+pub struct Changeset {
     /// The objects to store again, or to delete.
     pub changed: BTreeSet<Key>,
     /// What to tell about it.
@@ -371,7 +371,7 @@ pub enum Refusal {
     },
     /// What the planner assumed no longer holds. Never shown: it plans again.
     #[error("overtaken: {0}")]
-    Overtaken(&'static str),
+    Stale(&'static str),
 }
 
 fn in_words(problems: &[(usize, Problem)]) -> String {

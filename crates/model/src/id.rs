@@ -229,7 +229,7 @@ impl From<DeploymentId> for String {
 
 /// A replica number and its nth placement: what tells the instances of one service apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Seat {
+pub struct ReplicaId {
     /// The replica number, from 0.
     pub slot: u32,
     /// The nth placement of that replica, from 1; never used twice in the life of a service.
@@ -245,25 +245,25 @@ pub struct InstanceId {
     /// The service it is a replica of.
     pub service: ServiceId,
     /// Which replica.
-    pub seat: Seat,
+    pub replica: ReplicaId,
 }
 
 impl InstanceId {
     /// The instance of `service` at `slot`, in its `attempt`th placement.
     pub fn new(service: ServiceId, slot: u32, attempt: u32) -> Self {
-        Self { service, seat: Seat { slot, attempt } }
+        Self { service, replica: ReplicaId { slot, attempt } }
     }
 
     /// A form without slashes for file and container names: `shop_web-2.1`.
     pub fn slug(&self) -> String {
         let path = self.service.as_str().trim_start_matches('/').replace('/', "_");
-        format!("{path}-{}.{}", self.seat.slot, self.seat.attempt)
+        format!("{path}-{}.{}", self.replica.slot, self.replica.attempt)
     }
 }
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}~{}.{}", self.service, self.seat.slot, self.seat.attempt))
+        f.pad(&format!("{}~{}.{}", self.service, self.replica.slot, self.replica.attempt))
     }
 }
 
@@ -277,8 +277,8 @@ impl FromStr for InstanceId {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self, Error> {
         let parse = || {
-            let (service, seat) = text.rsplit_once('~')?;
-            let (slot, attempt) = seat.split_once('.')?;
+            let (service, replica) = text.rsplit_once('~')?;
+            let (slot, attempt) = replica.split_once('.')?;
             Some((service, slot.parse().ok()?, attempt.parse().ok()?))
         };
         let (service, slot, attempt) =
@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn instance_ids_read_back() {
         let id: InstanceId = "/shop/web~2.11".parse().unwrap();
-        assert_eq!(id.seat, Seat { slot: 2, attempt: 11 });
+        assert_eq!(id.replica, ReplicaId { slot: 2, attempt: 11 });
         assert_eq!(id.to_string(), "/shop/web~2.11");
         assert_eq!(id.slug(), "shop_web-2.11");
         for wrong in ["/shop/web~2", "/shop/web", "/shop/web~.1", "/Shop~2.1", "/~2.1"] {

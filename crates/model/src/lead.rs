@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::command::Applied;
+use crate::command::Changeset;
 use crate::id::InstanceId;
 use crate::object::Key;
 use crate::service::{Goal, Placement, Service};
@@ -14,11 +14,11 @@ use crate::state::State;
 use crate::unit::Timestamp;
 
 impl State {
-    pub(crate) fn lead(&mut self, at: Timestamp) -> Applied {
+    pub(crate) fn lead(&mut self, at: Timestamp) -> Changeset {
         self.meta.epoch += 1;
         let ahead = self.ahead(at);
         ahead.iter().for_each(|key| self.bring_back(key, at));
-        let mut applied = Applied { changed: ahead, ..Applied::default() };
+        let mut applied = Changeset { changed: ahead, ..Changeset::default() };
         applied.changed.insert(Key::Meta);
         let message = format!("it leads, epoch {}", self.meta.epoch);
         applied.event(at, "server-started", "server", None, message);
@@ -33,11 +33,14 @@ impl State {
             if service.slots.iter().any(|slot| slot.failed_at > at) {
                 ahead.insert(Key::Service(id.clone()));
             }
-            for (seat, placement) in &service.placements {
+            for (replica, placement) in &service.placements {
                 let latest = latest_stop(service, placement, at);
                 let drains = matches!(placement.goal, Goal::Drain { until, .. } if until > latest);
                 if drains || placement.placed_at > at {
-                    ahead.insert(Key::Instance(InstanceId { service: id.clone(), seat: *seat }));
+                    ahead.insert(Key::Instance(InstanceId {
+                        service: id.clone(),
+                        replica: *replica,
+                    }));
                 }
             }
         }
@@ -58,10 +61,10 @@ impl State {
                     slot.failed_at = slot.failed_at.min(at);
                 }
             }
-            Key::Instance(InstanceId { service, seat }) => {
+            Key::Instance(InstanceId { service, replica }) => {
                 let Some(service) = self.services.get_mut(service) else { return };
-                let latest = service.placements.get(seat).map(|p| latest_stop(service, p, at));
-                let placement = Arc::make_mut(service).placements.get_mut(seat);
+                let latest = service.placements.get(replica).map(|p| latest_stop(service, p, at));
+                let placement = Arc::make_mut(service).placements.get_mut(replica);
                 let Some((placement, latest)) = placement.zip(latest) else { return };
                 placement.placed_at = placement.placed_at.min(at);
                 if let Goal::Drain { until, .. } = &mut placement.goal {

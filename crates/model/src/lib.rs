@@ -20,11 +20,11 @@ mod group;
 pub mod id;
 mod lead;
 mod node;
+mod node_index;
 pub mod object;
 mod observed;
 mod problem;
 mod reason;
-mod roster;
 mod routed;
 mod service;
 mod spec;
@@ -35,7 +35,7 @@ mod violation;
 
 pub use apply::nearest;
 pub use command::{
-    AgentRegistration, Applied, Change, Command, Document, Event, Guard, Outcome, Refusal,
+    AgentRegistration, Change, Changeset, Command, Document, Event, Guard, Outcome, Refusal,
     Registration, Steer, Step, Verdict,
 };
 pub use constraint::{Constraint, OPERATORS, Operator, Rule};
@@ -45,8 +45,9 @@ pub use gateway::{
     TableRoute, endpoint,
 };
 pub use group::Group;
-pub use id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, Seat, ServiceId};
+pub use id::{DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, RevisionNumber, ServiceId};
 pub use node::{Availability, Node, PORTS};
+pub use node_index::NodeSummary;
 pub use object::{Key, Meta, Object};
 pub use observed::{
     Agent, CheckResult, Exit, GatewayStatus, Observed, Phase, Published, SILENT_AFTER, Status,
@@ -54,13 +55,14 @@ pub use observed::{
 };
 pub use problem::Problem;
 pub use reason::{Reason, Wait};
-pub use roster::Member;
-pub use service::{Goal, Latch, Leave, Placement, Revision, Service, ServiceHead, Slot, Source};
+pub use service::{
+    Goal, Latch, Placement, Revision, Service, ServiceHead, Slot, Source, StopReason,
+};
 pub use spec::{
     CommandLine, Container, HealthCheck, HttpProbe, Lost, Network, OnFailure, Port, PortRef, Probe,
-    Process, Protocol, Pull, ReadinessCheck, Resources, Restart, Rollout, Signal, Spec, Stop,
-    Surplus, TcpProbe, Unhealthy, Volume,
+    Process, Protocol, Pull, ReadinessCheck, Resources, Restart, Rollout, ScaleDown, Signal, Spec,
+    Stop, TcpProbe, Unhealthy, Volume,
 };
-pub use state::{Need, NodeUse, State};
+pub use state::{NodeUsage, Requirements, State};
 pub use unit::{Bytes, Cpu, Millis, Share, Timestamp};
 pub use violation::Violation;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{InstanceId, NodeId, Seat, ServiceId};
-use crate::roster::Member;
+use crate::id::{InstanceId, NodeId, ReplicaId, ServiceId};
+use crate::node_index::NodeSummary;
 use crate::service::Service;
 use crate::spec::Spec;
 use crate::state::State;
@@ -156,7 +156,7 @@ pub struct Observed {
     /// The gateways.
     pub gateways: BTreeMap<NodeId, GatewayStatus>,
     /// The instances. Shared by service, so that a copy for readers costs little.
-    pub instances: BTreeMap<ServiceId, Arc<BTreeMap<Seat, Status>>>,
+    pub instances: BTreeMap<ServiceId, Arc<BTreeMap<ReplicaId, Status>>>,
     /// How long an agent may be silent before its instances count as lost.
     pub lost_after: Millis,
     /// What has been published to gateways since observing began.
@@ -192,7 +192,8 @@ pub struct Agent {
     /// When it was last heard of.
     pub seen_at: Timestamp,
     /// Whether it has told the whole truth since observing began.
-    pub told_all: bool,
+    #[serde(alias = "told_all")]
+    pub synced: bool,
 }
 
 /// What is known of a gateway.
@@ -208,15 +209,15 @@ pub struct GatewayStatus {
 
 impl Observed {
     /// What is reported of an instance.
-    pub fn status(&self, service: &ServiceId, seat: Seat) -> Option<&Status> {
-        self.instances.get(service)?.get(&seat)
+    pub fn status(&self, service: &ServiceId, replica: ReplicaId) -> Option<&Status> {
+        self.instances.get(service)?.get(&replica)
     }
 
     /// All instances that something is reported of, with what that is.
     pub fn statuses(&self) -> impl Iterator<Item = (InstanceId, &Status)> {
         self.instances.iter().flat_map(|(service, statuses)| {
-            let instance = |seat| InstanceId { service: service.clone(), seat };
-            statuses.iter().map(move |(seat, status)| (instance(*seat), status))
+            let instance = |replica| InstanceId { service: service.clone(), replica };
+            statuses.iter().map(move |(replica, status)| (instance(*replica), status))
         })
     }
 
@@ -225,13 +226,13 @@ impl Observed {
         // What was read from the wire has room for more checks than there are; it stays for long.
         status.checks.shrink_to_fit();
         let service = self.instances.entry(instance.service.clone()).or_default();
-        Arc::make_mut(service).insert(instance.seat, status);
+        Arc::make_mut(service).insert(instance.replica, status);
     }
 
     /// Drops what was reported of an instance.
     pub fn remove_status(&mut self, instance: &InstanceId) {
         let Some(service) = self.instances.get_mut(&instance.service) else { return };
-        Arc::make_mut(service).remove(&instance.seat);
+        Arc::make_mut(service).remove(&instance.replica);
         if service.is_empty() {
             self.instances.remove(&instance.service);
         }
@@ -284,7 +285,7 @@ impl Observed {
     /// Whether enough is known to act: every agent with instances and every gateway has spoken
     /// since observing began, or has been silent for too long.
     pub fn is_settled(&self, state: &State, now: Timestamp) -> bool {
-        state.roster().iter().all(|member| {
+        state.node_index().iter().all(|member| {
             let agent = self.agents.get(&member.id);
             self.awaited_until(state, member, agent).is_none_or(|at| at <= now)
         })
@@ -295,10 +296,10 @@ impl Observed {
     pub fn awaited_until(
         &self,
         state: &State,
-        member: &Member,
+        member: &NodeSummary,
         agent: Option<&Agent>,
     ) -> Option<Timestamp> {
-        let told = agent.is_some_and(|agent| agent.told_all);
+        let told = agent.is_some_and(|agent| agent.synced);
         let of_agent = member.agent && !told && state.is_used(&member.id);
         let of_gateway = member.gateway && !self.gateways.contains_key(&member.id);
         let agent = of_agent.then(|| self.lost_at(agent));
@@ -337,14 +338,20 @@ impl Status {
         let has_checks = !spec.health.is_empty() || spec.readiness.is_some();
         match has_checks {
             true => Some(Timestamp(0)),
-            false => Some(self.started_at.map_or(Timestamp(0), |at| at.after(spec.rollout.settle))),
+            false => {
+                Some(self.started_at.map_or(Timestamp(0), |at| at.after(spec.rollout.min_ready)))
+            }
         }
     }
 }
 
 /// Why an instance gets no traffic, if it gets none.
-pub fn not_serving(service: &Service, seat: Seat, status: Option<&Status>) -> Option<String> {
-    let placement = service.placements.get(&seat)?;
+pub fn not_serving(
+    service: &Service,
+    replica: ReplicaId,
+    status: Option<&Status>,
+) -> Option<String> {
+    let placement = service.placements.get(&replica)?;
     let spec = service.running_spec(placement.revision);
     let status = match status {
         Some(status) => status,

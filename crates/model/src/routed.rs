@@ -2,7 +2,7 @@
 //! documents and verbs are refused then; those of other systems, which know of no gateways, and
 //! deployments that go back are carried out, and an event says which route leads nowhere now.
 
-use crate::command::Applied;
+use crate::command::Changeset;
 use crate::gateway::{Gateway, Route};
 use crate::id::ServiceId;
 use crate::spec::Spec;
@@ -40,7 +40,7 @@ impl State {
         id: &ServiceId,
         before: Option<&Spec>,
         at: Timestamp,
-        applied: &mut Applied,
+        applied: &mut Changeset,
     ) {
         for (gateway, route) in self.routes_lost(id, before, self.wanted(id)) {
             let message = format!("{}, which leads nowhere now", routed(gateway, route));
@@ -89,7 +89,7 @@ mod tests {
     }
 
     fn foreign(port: &str) -> Document {
-        let source = Source { door: "marathon".into(), text: port.into() };
+        let source = Source { adapter: "marathon".into(), text: port.into() };
         Document::Foreign(Box::new(service(port)), source)
     }
 

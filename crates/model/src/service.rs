@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{DeploymentId, NodeId, RevisionNumber, Seat, ServiceId};
+use crate::id::{DeploymentId, NodeId, ReplicaId, RevisionNumber, ServiceId};
 use crate::spec::{Restart, Spec};
 use crate::unit::{Millis, Timestamp};
 
@@ -32,9 +32,10 @@ pub struct Revision {
 /// A document of another system, as its users are shown it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    /// The front door that reads it, such as `marathon`.
-    pub door: String,
-    /// The document. Only its door understands it.
+    /// The adapter that reads it, such as `marathon`.
+    #[serde(alias = "door")]
+    pub adapter: String,
+    /// The document. Only its adapter understands it.
     pub text: String,
 }
 
@@ -64,7 +65,7 @@ pub struct Service {
     /// Its revisions, by number.
     pub revisions: BTreeMap<RevisionNumber, Arc<Revision>>,
     /// Its instances.
-    pub placements: BTreeMap<Seat, Placement>,
+    pub placements: BTreeMap<ReplicaId, Placement>,
 }
 
 /// The part of a service that is stored in its own object.
@@ -174,19 +175,19 @@ pub enum Goal {
         /// When it is stopped all the same.
         until: Timestamp,
         /// Why it leaves.
-        why: Leave,
+        why: StopReason,
     },
     /// It should stop.
     Stop {
         /// Why it leaves.
-        why: Leave,
+        why: StopReason,
     },
 }
 
 /// Why an instance leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Leave {
+pub enum StopReason {
     /// Another revision takes its place.
     Replaced,
     /// There are more instances than wanted.
@@ -200,19 +201,20 @@ pub enum Leave {
     /// Its service is being removed.
     Removed,
     /// A user asked for it.
-    Asked,
+    #[serde(alias = "asked")]
+    Requested,
 }
 
-impl std::fmt::Display for Leave {
+impl std::fmt::Display for StopReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
-            Leave::Replaced => "replaced by another revision",
-            Leave::Surplus => "more instances than wanted",
-            Leave::Unhealthy => "unhealthy",
-            Leave::Draining => "its node is being drained",
-            Leave::Lost => "its node is lost",
-            Leave::Removed => "its service is being removed",
-            Leave::Asked => "a user asked for it",
+            StopReason::Replaced => "replaced by another revision",
+            StopReason::Surplus => "more instances than wanted",
+            StopReason::Unhealthy => "unhealthy",
+            StopReason::Draining => "its node is being drained",
+            StopReason::Lost => "its node is lost",
+            StopReason::Removed => "its service is being removed",
+            StopReason::Requested => "a user asked for it",
         })
     }
 }
@@ -338,9 +340,9 @@ mod tests {
     /// Events say no more than this about why an instance went.
     #[test]
     fn each_reason_to_leave_is_told_in_words_of_its_own() {
-        use Leave::*;
-        let all = [Replaced, Surplus, Unhealthy, Draining, Lost, Removed, Asked];
-        let mut words: Vec<_> = all.iter().map(Leave::to_string).collect();
+        use StopReason::*;
+        let all = [Replaced, Surplus, Unhealthy, Draining, Lost, Removed, Requested];
+        let mut words: Vec<_> = all.iter().map(StopReason::to_string).collect();
         words.sort();
         words.dedup();
         assert_eq!(words.len(), all.len());

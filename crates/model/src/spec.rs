@@ -68,8 +68,8 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "is_default")]
     pub lost: Lost,
     /// Which instances leave when there are too many.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub surplus: Surplus,
+    #[serde(default, skip_serializing_if = "is_default", alias = "surplus")]
+    pub scale_down: ScaleDown,
     /// Services that must be ready before this one starts, and stop after it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub depends_on: BTreeSet<ServiceId>,
@@ -405,13 +405,15 @@ pub struct Rollout {
     /// So many stay healthy throughout, as a share of `instances` (rounded up) or a count.
     pub min_healthy: Share,
     /// So many more may run, as a share of `instances` (rounded down) or a count.
-    pub max_over: Share,
+    #[serde(alias = "max_over")]
+    pub max_surge: Share,
     /// A rollout without progress for this long has failed. Progress is one more ready instance.
     pub deadline: Millis,
     /// What a failed rollout does.
     pub on_failure: OnFailure,
     /// A new instance without checks counts as ready after running for this long.
-    pub settle: Millis,
+    #[serde(alias = "settle")]
+    pub min_ready: Millis,
     /// What comes first where an instance is unhealthy.
     pub unhealthy: Unhealthy,
 }
@@ -420,10 +422,10 @@ impl Default for Rollout {
     fn default() -> Self {
         Self {
             min_healthy: Share::ALL,
-            max_over: Share::ALL,
+            max_surge: Share::ALL,
             deadline: Millis::secs(600),
             on_failure: OnFailure::Rollback,
-            settle: Millis::secs(1),
+            min_ready: Millis::secs(1),
             unhealthy: Unhealthy::ReplaceFirst,
         }
     }
@@ -518,7 +520,7 @@ impl Default for Lost {
 /// case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Surplus {
+pub enum ScaleDown {
     /// The youngest.
     #[default]
     Youngest,

@@ -13,11 +13,11 @@ use crate::constraint::Rule;
 use crate::deployment::Deployment;
 use crate::gateway::Gateway;
 use crate::group::Group;
-use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, Seat, ServiceId};
+use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, ServiceId};
 use crate::node::{Availability, Node};
+use crate::node_index::NodeSummary;
 use crate::object::{Key, Meta, Object};
 use crate::reason::Reason;
-use crate::roster::Member;
 use crate::service::{Placement, Revision, Service};
 use crate::spec::{Protocol, Resources, Spec};
 use crate::unit::{Bytes, Cpu};
@@ -26,17 +26,17 @@ use crate::unit::{Bytes, Cpu};
 #[derive(Debug, Clone, Default)]
 pub struct State {
     pub(crate) meta: Meta,
-    pub(crate) nodes: RedBlackTreeMapSync<NodeId, Arc<NodeUse>>,
+    pub(crate) nodes: RedBlackTreeMapSync<NodeId, Arc<NodeUsage>>,
     pub(crate) services: RedBlackTreeMapSync<ServiceId, Arc<Service>>,
     pub(crate) deployments: RedBlackTreeMapSync<DeploymentId, Arc<Deployment>>,
     pub(crate) gateways: RedBlackTreeMapSync<GatewayId, Arc<Gateway>>,
     pub(crate) groups: RedBlackTreeMapSync<ServiceId, Arc<Group>>,
-    pub(crate) roster: Arc<Vec<Member>>,
+    pub(crate) node_index: Arc<Vec<NodeSummary>>,
 }
 
 /// A node and what its instances use of it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct NodeUse {
+pub struct NodeUsage {
     /// The node.
     pub node: Node,
     /// What its instances use.
@@ -47,9 +47,9 @@ pub struct NodeUse {
     pub instances: BTreeSet<InstanceId>,
 }
 
-/// What one more instance needs: the question to [`NodeUse::refusal`].
+/// What one more instance needs: the question to [`NodeUsage::rejection`].
 #[derive(Debug, Clone)]
-pub struct Need {
+pub struct Requirements {
     /// Processor time and memory.
     pub resources: Resources,
     /// Ports that must be these.
@@ -64,12 +64,12 @@ pub struct Need {
     pub rules: Vec<Rule>,
 }
 
-impl Need {
+impl Requirements {
     /// What an instance of `spec` needs, but for the constraints.
-    pub fn of(spec: &Spec) -> Need {
+    pub fn of(spec: &Spec) -> Requirements {
         let fixed = spec.ports.iter().filter(|port| port.port != 0);
         let docker = spec.container.iter().map(|_| "docker".to_string());
-        Need {
+        Requirements {
             resources: spec.resources,
             fixed: fixed.map(|port| (port.port, port.protocol)).collect(),
             assigned: spec.ports.iter().filter(|port| port.port == 0).count(),
@@ -80,14 +80,14 @@ impl Need {
     }
 }
 
-impl NodeUse {
+impl NodeUsage {
     /// A node without instances.
     pub fn new(node: Node) -> Self {
         Self { node, used: Resources::NONE, ports: BTreeSet::new(), instances: BTreeSet::new() }
     }
 
     /// Counts an instance in.
-    pub fn take(&mut self, id: InstanceId, placement: &Placement, spec: &Spec) {
+    pub fn allocate(&mut self, id: InstanceId, placement: &Placement, spec: &Spec) {
         self.used.cpu.0 += spec.resources.cpu.0;
         self.used.memory.0 += spec.resources.memory.0;
         self.ports.extend(held_ports(placement, spec));
@@ -95,7 +95,7 @@ impl NodeUse {
     }
 
     /// Counts an instance out.
-    pub fn give_back(&mut self, id: &InstanceId, placement: &Placement, spec: &Spec) {
+    pub fn release(&mut self, id: &InstanceId, placement: &Placement, spec: &Spec) {
         self.used.cpu.0 -= spec.resources.cpu.0;
         self.used.memory.0 -= spec.resources.memory.0;
         for port in held_ports(placement, spec) {
@@ -106,7 +106,7 @@ impl NodeUse {
 
     /// The one feasibility rule: why this node cannot take one more such instance. An exact fit
     /// fits.
-    pub fn refusal(&self, need: &Need) -> Option<Reason> {
+    pub fn rejection(&self, need: &Requirements) -> Option<Reason> {
         let Some(capacity) = self.node.capacity else { return Some(Reason::NoAgent) };
         match self.node.availability {
             Availability::Active => {}
@@ -139,7 +139,7 @@ impl NodeUse {
 
     /// Whether an instance of `spec` can have these ports: fixed ones as they are, the others from
     /// the node's range, none of them taken.
-    pub(crate) fn can_give(&self, ports: &[u16], spec: &Spec) -> bool {
+    pub(crate) fn ports_available(&self, ports: &[u16], spec: &Spec) -> bool {
         let (first, last) = self.node.ports;
         let mut own = BTreeSet::new();
         ports.len() == spec.ports.len()
@@ -155,7 +155,7 @@ impl NodeUse {
 
     /// Whether the node's range has fewer free ports than are to be assigned. A port held for one
     /// protocol is not assigned for the other.
-    fn lacks_ports(&self, need: &Need) -> bool {
+    fn lacks_ports(&self, need: &Requirements) -> bool {
         let (first, last) = self.node.ports;
         let all = usize::from(last.saturating_sub(first)) + 1;
         if self.ports.len() + need.fixed.len() + need.assigned <= all {
@@ -189,12 +189,12 @@ impl State {
     }
 
     /// The nodes with what is used of them, by name.
-    pub fn node_uses(&self) -> impl Iterator<Item = &Arc<NodeUse>> {
+    pub fn node_usages(&self) -> impl Iterator<Item = &Arc<NodeUsage>> {
         self.nodes.values()
     }
 
     /// A node with what is used of it.
-    pub fn node(&self, id: &NodeId) -> Option<&Arc<NodeUse>> {
+    pub fn node(&self, id: &NodeId) -> Option<&Arc<NodeUsage>> {
         self.nodes.get(id)
     }
 
@@ -225,7 +225,7 @@ impl State {
 
     /// The placement of an instance.
     pub fn placement(&self, id: &InstanceId) -> Option<&Placement> {
-        self.services.get(&id.service)?.placements.get(&id.seat)
+        self.services.get(&id.service)?.placements.get(&id.replica)
     }
 
     /// The deployments, oldest first.
@@ -264,28 +264,32 @@ impl State {
     }
 
     /// Why `node` cannot take one more instance that needs `need`; `None` if it can.
-    pub fn refusal(&self, node: &NodeId, need: &Need) -> Option<Reason> {
-        self.nodes.get(node).map_or(Some(Reason::NoAgent), |node| node.refusal(need))
+    pub fn rejection(&self, node: &NodeId, need: &Requirements) -> Option<Reason> {
+        self.nodes.get(node).map_or(Some(Reason::NoAgent), |node| node.rejection(need))
     }
 
     /// What one more instance of the service at its target needs, constraints included.
-    pub fn need(&self, service: &Service) -> Need {
-        self.need_without(service, &BTreeSet::new())
+    pub fn requirements(&self, service: &Service) -> Requirements {
+        self.requirements_without(service, &BTreeSet::new())
     }
 
     /// The same once the instances at `gone` are forgotten. Instances that have to leave their
     /// node, as it is being drained, do not count: their replacements stand where they stood.
-    pub fn need_without(&self, service: &Service, gone: &BTreeSet<Seat>) -> Need {
+    pub fn requirements_without(
+        &self,
+        service: &Service,
+        gone: &BTreeSet<ReplicaId>,
+    ) -> Requirements {
         let spec = service.spec();
-        let mut need = Need::of(spec);
+        let mut need = Requirements::of(spec);
         need.rules = spec.constraints.iter().map(|constraint| constraint.compile()).collect();
         if need.rules.is_empty() {
             return need;
         }
-        for (seat, placement) in &service.placements {
+        for (replica, placement) in &service.placements {
             if !placement.is_wanted()
                 || !service.is_current(placement.revision)
-                || gone.contains(seat)
+                || gone.contains(replica)
             {
                 continue;
             }
@@ -319,9 +323,10 @@ impl State {
             let id = &service.id;
             let revisions = service.revisions.keys();
             let revisions = revisions.map(|number| Key::Revision(id.clone(), *number));
-            let instance = |seat: &Seat| InstanceId { service: id.clone(), seat: *seat };
+            let instance =
+                |replica: &ReplicaId| InstanceId { service: id.clone(), replica: *replica };
             let instances = service.placements.keys();
-            let instances = instances.map(move |seat| Key::Instance(instance(seat)));
+            let instances = instances.map(move |replica| Key::Instance(instance(replica)));
             std::iter::once(Key::Service(id.clone())).chain(revisions).chain(instances)
         });
         let keys = std::iter::once(Key::Meta)
@@ -343,7 +348,7 @@ impl State {
             match (key, object) {
                 (_, Object::Meta(meta)) => state.meta = meta,
                 (Key::Node(id), Object::Node(node)) => {
-                    state.nodes.insert_mut(id, Arc::new(NodeUse::new(node)));
+                    state.nodes.insert_mut(id, Arc::new(NodeUsage::new(node)));
                 }
                 (Key::Service(id), Object::Service(head)) => {
                     state.services.insert_mut(id, Arc::new(head.into()));
@@ -372,32 +377,36 @@ impl State {
             }
         }
         for (id, placement) in placements {
-            state.take(id, placement);
+            state.allocate(id, placement);
         }
-        state.roster = Arc::new(state.called_up());
+        state.node_index = Arc::new(state.build_node_index());
         state
     }
 
     /// Puts a placement in its service and counts it in on its node. Returns the service.
-    pub(crate) fn take(&mut self, id: InstanceId, placement: Placement) -> Option<&mut Service> {
+    pub(crate) fn allocate(
+        &mut self,
+        id: InstanceId,
+        placement: Placement,
+    ) -> Option<&mut Service> {
         let service = Arc::make_mut(self.services.get_mut(&id.service)?);
         let spec = Arc::clone(&service.revisions.get(&placement.revision)?.spec);
         let node = self.nodes.get_mut(&placement.node)?;
         // Names that were read with the placement would be kept once for each instance.
-        let id = InstanceId { service: service.id.clone(), seat: id.seat };
+        let id = InstanceId { service: service.id.clone(), replica: id.replica };
         let placement = Placement { node: node.node.id.clone(), ..placement };
-        Arc::make_mut(node).take(id.clone(), &placement, &spec);
-        service.placements.insert(id.seat, placement);
+        Arc::make_mut(node).allocate(id.clone(), &placement, &spec);
+        service.placements.insert(id.replica, placement);
         Some(service)
     }
 
     /// Drops a placement and counts it out on its node.
-    pub(crate) fn give_back(&mut self, id: &InstanceId) -> Option<Placement> {
+    pub(crate) fn release(&mut self, id: &InstanceId) -> Option<Placement> {
         let service = Arc::make_mut(self.services.get_mut(&id.service)?);
-        let placement = service.placements.remove(&id.seat)?;
+        let placement = service.placements.remove(&id.replica)?;
         let spec = Arc::clone(&service.revisions.get(&placement.revision)?.spec);
         if let Some(node) = self.nodes.get_mut(&placement.node) {
-            Arc::make_mut(node).give_back(id, &placement, &spec);
+            Arc::make_mut(node).release(id, &placement, &spec);
         }
         Some(placement)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::apply::nearest;
-use crate::command::{Applied, Outcome, Refusal, Steer, Verdict};
+use crate::command::{Changeset, Outcome, Refusal, Steer, Verdict};
 use crate::deployment::{Move, MoveState, Stage};
 use crate::id::{DeploymentId, RevisionNumber, ServiceId};
 use crate::object::Key;
@@ -27,7 +27,7 @@ impl State {
             }
             (Steer::Pause, Stage::Running) => Stage::Paused,
             (Steer::Pause, Stage::Paused) | (Steer::Resume, Stage::Running) => {
-                let mut applied = Applied::default();
+                let mut applied = Changeset::default();
                 applied.change("deployment", id, Verdict::Unchanged);
                 return Ok(applied);
             }
@@ -42,12 +42,13 @@ impl State {
                 return Err(Refusal::Conflict { message });
             }
         };
-        let mut applied = Applied { changed: [Key::Deployment(id)].into(), ..Applied::default() };
+        let mut applied =
+            Changeset { changed: [Key::Deployment(id)].into(), ..Changeset::default() };
         let kind = if stage == Stage::Paused { "deployment-paused" } else { "deployment-resumed" };
         applied.event(at, kind, id, None, "as a user asked");
         applied.change("deployment", id, Verdict::Updated);
         let deployment = self.deployments.get_mut(&id).map(Arc::make_mut);
-        let deployment = deployment.ok_or(Refusal::Overtaken("the deployment is gone"))?;
+        let deployment = deployment.ok_or(Refusal::Stale("the deployment is gone"))?;
         deployment.stage = stage;
         let mut moving = Vec::new();
         for m in deployment.moves.iter_mut().filter(|m| m.state == MoveState::Moving) {
@@ -76,9 +77,9 @@ impl State {
         let running = deployment.filter(|deployment| deployment.stage == Stage::Running);
         let moving = running.and_then(|deployment| deployment.moving(failed));
         let Some(from) = moving.map(|m| m.from) else {
-            return Err(Refusal::Overtaken("the deployment has gone on"));
+            return Err(Refusal::Stale("the deployment has gone on"));
         };
-        let service = self.services.get(failed).ok_or(Refusal::Overtaken("the service is gone"))?;
+        let service = self.services.get(failed).ok_or(Refusal::Stale("the service is gone"))?;
         match (service.spec().rollout.on_failure, from) {
             (OnFailure::Rollback, Some(_)) => self.go_back(id, reason, at),
             (OnFailure::Rollback, None) => {
@@ -89,9 +90,10 @@ impl State {
     }
 
     fn hold(&mut self, id: DeploymentId, reason: String, at: Timestamp) -> Outcome {
-        let mut applied = Applied { changed: [Key::Deployment(id)].into(), ..Applied::default() };
+        let mut applied =
+            Changeset { changed: [Key::Deployment(id)].into(), ..Changeset::default() };
         let deployment = self.deployments.get_mut(&id).map(Arc::make_mut);
-        let deployment = deployment.ok_or(Refusal::Overtaken("the deployment is gone"))?;
+        let deployment = deployment.ok_or(Refusal::Stale("the deployment is gone"))?;
         deployment.stage = Stage::Held { reason: reason.clone() };
         let moves = deployment.moves.clone();
         for m in moves.iter().filter(|m| m.state == MoveState::Moving) {
@@ -103,14 +105,15 @@ impl State {
 
     /// Turns every service of the deployment that has an earlier revision back to it.
     fn go_back(&mut self, id: DeploymentId, reason: String, at: Timestamp) -> Outcome {
-        let deployment = self.deployments.get(&id).ok_or(Refusal::Overtaken("it is gone"))?;
+        let deployment = self.deployments.get(&id).ok_or(Refusal::Stale("it is gone"))?;
         let mut moves = deployment.moves.clone();
         let back: Vec<_> = moves.iter().map(|m| self.way_back(m)).collect();
         if back.iter().all(Option::is_none) {
             let reason = format!("{reason}; there is no earlier revision to go back to");
             return self.hold(id, reason, at);
         }
-        let mut applied = Applied { changed: [Key::Deployment(id)].into(), ..Applied::default() };
+        let mut applied =
+            Changeset { changed: [Key::Deployment(id)].into(), ..Changeset::default() };
         for (m, back) in moves.iter_mut().zip(back) {
             match back {
                 Some(target) => {
@@ -168,7 +171,7 @@ impl State {
         m: &Move,
         reason: &str,
         at: Timestamp,
-        applied: &mut Applied,
+        applied: &mut Changeset,
     ) -> Result<(), Refusal> {
         let service = self.service_mut(&m.service)?;
         if let Some(revision) = m.to {

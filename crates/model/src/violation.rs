@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::deployment::MoveState;
 use crate::id::{DeploymentId, InstanceId, NodeId, RevisionNumber, ServiceId};
 use crate::spec::Resources;
-use crate::state::{NodeUse, State};
+use crate::state::{NodeUsage, State};
 
 /// A law that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Violation {
     /// Two instances of a node hold the same port.
     PortTwice(NodeId, u16),
     /// The nodes in short are not what the nodes are.
-    Roster,
+    NodeIndex,
     /// An instance is placed on a node that is not there.
     NoNode(InstanceId),
     /// Something refers to a revision that is not there.
@@ -34,8 +34,8 @@ impl State {
     /// The laws that do not hold. Empty after every apply.
     pub fn violations(&self) -> Vec<Violation> {
         let mut found = Vec::new();
-        if self.roster() != self.called_up() {
-            found.push(Violation::Roster);
+        if self.node_index() != self.build_node_index() {
+            found.push(Violation::NodeIndex);
         }
         for node in self.nodes.values() {
             self.node_violations(node, &mut found);
@@ -49,8 +49,8 @@ impl State {
                     found.push(Violation::NoRevision(id.clone(), number));
                 }
             }
-            for (seat, placement) in &service.placements {
-                let instance = || InstanceId { service: id.clone(), seat: *seat };
+            for (replica, placement) in &service.placements {
+                let instance = || InstanceId { service: id.clone(), replica: *replica };
                 if !self
                     .nodes
                     .get(&placement.node)
@@ -58,7 +58,7 @@ impl State {
                 {
                     found.push(Violation::NoNode(instance()));
                 }
-                if seat.attempt > service.slot(seat.slot).attempts {
+                if replica.attempt > service.slot(replica.slot).attempts {
                     found.push(Violation::AttemptAhead(instance()));
                 }
             }
@@ -83,7 +83,7 @@ impl State {
         found
     }
 
-    fn node_violations(&self, node: &NodeUse, found: &mut Vec<Violation>) {
+    fn node_violations(&self, node: &NodeUsage, found: &mut Vec<Violation>) {
         let id = &node.node.id;
         let mut used = Resources::NONE;
         let mut ports = BTreeSet::new();
@@ -122,12 +122,13 @@ mod tests {
     use super::*;
     use crate::command::{AgentRegistration, Command, Document, Registration, Step};
     use crate::deployment::{Deployment, Stage};
-    use crate::id::Seat;
+    use crate::id::ReplicaId;
     use crate::service::{Placement, Service};
     use crate::spec::Protocol;
     use crate::unit::{Bytes, Cpu, Timestamp};
 
-    const SEATS: [Seat; 2] = [Seat { slot: 0, attempt: 1 }, Seat { slot: 1, attempt: 1 }];
+    const SEATS: [ReplicaId; 2] =
+        [ReplicaId { slot: 0, attempt: 1 }, ReplicaId { slot: 1, attempt: 1 }];
 
     fn name(text: &str) -> NodeId {
         text.parse().unwrap()
@@ -138,7 +139,7 @@ mod tests {
     }
 
     fn instance(slot: u32) -> InstanceId {
-        InstanceId { service: web(), seat: SEATS[slot as usize] }
+        InstanceId { service: web(), replica: SEATS[slot as usize] }
     }
 
     /// `d-1` moves `/web`, which has two instances on `n1` and fills it; `n2` is empty.
@@ -181,7 +182,7 @@ mod tests {
         state.violations()
     }
 
-    fn node<'a>(state: &'a mut State, id: &str) -> &'a mut NodeUse {
+    fn node<'a>(state: &'a mut State, id: &str) -> &'a mut NodeUsage {
         Arc::make_mut(state.nodes.get_mut(&name(id)).unwrap())
     }
 
@@ -211,14 +212,14 @@ mod tests {
         assert_eq!(with(0, 1), over);
         let never_called = told(|state| {
             node(state, "n1").node.capacity = None;
-            state.enroll(&name("n1"));
+            state.refresh(&name("n1"));
         });
         assert_eq!(never_called, over);
     }
 
     #[test]
     fn what_is_counted_as_used_of_a_node_is_what_its_instances_use() {
-        let changes: [fn(&mut NodeUse); 6] = [
+        let changes: [fn(&mut NodeUsage); 6] = [
             |node| node.used.cpu.0 -= 1,
             |node| node.used.memory.0 += 1,
             |node| assert!(node.ports.insert((20_002, Protocol::Tcp))),
@@ -236,17 +237,17 @@ mod tests {
     fn an_instance_counts_on_the_node_it_is_placed_on_and_on_no_other() {
         let on_both = told(|state| {
             let (placement, spec) = (placement(state, 0).clone(), service(state).spec().clone());
-            node(state, "n2").take(instance(0), &placement, &spec);
+            node(state, "n2").allocate(instance(0), &placement, &spec);
         });
         assert_eq!(on_both, [Violation::Miscounted(name("n2"))]);
         let on_none = told(|state| {
             let (placement, spec) = (placement(state, 0).clone(), service(state).spec().clone());
-            node(state, "n1").give_back(&instance(0), &placement, &spec);
+            node(state, "n1").release(&instance(0), &placement, &spec);
         });
         assert_eq!(on_none, [Violation::NoNode(instance(0))]);
         let on_a_node_that_is_gone = told(|state| {
             state.nodes.remove_mut(&name("n1"));
-            state.enroll(&name("n1"));
+            state.refresh(&name("n1"));
         });
         assert_eq!(on_a_node_that_is_gone, [0, 1].map(|slot| Violation::NoNode(instance(slot))));
     }
@@ -265,8 +266,8 @@ mod tests {
         let cordoned = told(|s| node(s, "n2").node.availability = crate::Availability::Cordoned);
         assert_eq!(cordoned, [], "it says who is drained");
         let drained = told(|s| node(s, "n2").node.availability = crate::Availability::Draining);
-        assert_eq!(drained, [Violation::Roster]);
-        assert_eq!(told(|s| assert!(s.nodes.remove_mut(&name("n2")))), [Violation::Roster]);
+        assert_eq!(drained, [Violation::NodeIndex]);
+        assert_eq!(told(|s| assert!(s.nodes.remove_mut(&name("n2")))), [Violation::NodeIndex]);
     }
 
     #[test]
@@ -323,7 +324,7 @@ mod tests {
         let nothing = [Violation::MovesNothing(DeploymentId(1), web())];
         assert_eq!(told(|s| service(s).deployment = None), nothing);
         let gone = |state: &mut State| {
-            (0..2).for_each(|slot| drop(state.give_back(&instance(slot)).unwrap()));
+            (0..2).for_each(|slot| drop(state.release(&instance(slot)).unwrap()));
             assert!(state.services.remove_mut(&web()));
         };
         assert_eq!(told(gone), nothing);

@@ -5,8 +5,8 @@
 mod support;
 
 use muster_model::{
-    Command, DeploymentId, Document, Goal, Group, Guard, Leave, Move, MoveState, Origin, Refusal,
-    Source, Stage, Step, Timestamp,
+    Command, DeploymentId, Document, Goal, Group, Guard, Move, MoveState, Origin, Refusal, Source,
+    Stage, Step, StopReason, Timestamp,
 };
 use serde_json::json;
 use support::*;
@@ -141,7 +141,7 @@ fn what_is_being_removed_stays_so_until_it_is_asked_for_again() {
 #[test]
 fn the_same_document_of_another_system_is_nothing_new_and_another_is() {
     let document = |text: &str| {
-        let source = Source { door: "other".into(), text: text.into() };
+        let source = Source { adapter: "other".into(), text: text.into() };
         Document::Foreign(Box::new(spec("/web", json!({}))), source)
     };
     let mut cluster = settled();
@@ -204,7 +204,7 @@ fn instances_that_are_killed_drain_at_once() {
     assert_eq!(told(&applied), both.map(|instance| format!("draining {instance}")));
     for instance in both {
         let until = Timestamp(cluster.now.0 + 5000);
-        let goal = Goal::Drain { until, why: Leave::Asked };
+        let goal = Goal::Drain { until, why: StopReason::Requested };
         assert_eq!(cluster.state.placement(&instance_id(instance)).unwrap().goal, goal);
     }
     assert_eq!(cluster.service("/web").wanted(), 3, "they are replaced");
@@ -237,7 +237,7 @@ fn instances_that_are_killed_may_be_wanted_no_more() {
 #[test]
 fn what_failed_is_tried_at_once_when_a_user_asks() {
     let mut cluster = settled();
-    let failed = Step::Stop { instance: instance_id("/web~0.1"), why: Leave::Unhealthy };
+    let failed = Step::Stop { instance: instance_id("/web~0.1"), why: StopReason::Unhealthy };
     cluster.adopt(failed).unwrap();
     assert_eq!(cluster.service("/web").slot(0).failures, 1);
     let mut changed = cluster.clone();

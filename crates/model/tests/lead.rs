@@ -4,7 +4,7 @@
 
 mod support;
 
-use muster_model::{Command, Goal, Key, Leave, Millis, Step, Timestamp};
+use muster_model::{Command, Goal, Key, Millis, Step, StopReason, Timestamp};
 use serde_json::json;
 use support::*;
 
@@ -34,7 +34,7 @@ fn stamped(stamps: &Stamps) -> Cluster {
     cluster.place("/web~0.1", "n1");
     cluster.now = from_now(stamps.failed);
     let until = from_now(stamps.until);
-    cluster.adopt(Step::Drain { instance, until, why: Leave::Unhealthy }).unwrap();
+    cluster.adopt(Step::Drain { instance, until, why: StopReason::Unhealthy }).unwrap();
     cluster.now = from_now(stamps.progressed);
     cluster.adopt(Step::Progress { service: service_id("/web"), ready: 0 }).unwrap();
     cluster.now = NOW;

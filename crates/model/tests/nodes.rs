@@ -55,8 +55,8 @@ fn a_node_that_has_shrunk_keeps_what_it_has_promised() {
     cluster.run(register("n1", Some(AgentRegistration { capacity: small, ..agent() }))).unwrap();
     let kept = Resources { cpu: Cpu(2000), memory: Bytes::mib(3000) };
     assert_eq!(cluster.node("n1").node.capacity, Some(kept));
-    let need = cluster.state.need(&cluster.service("/large"));
-    let refusal = cluster.state.refusal(&node_id("n1"), &need);
+    let need = cluster.state.requirements(&cluster.service("/large"));
+    let refusal = cluster.state.rejection(&node_id("n1"), &need);
     assert!(matches!(refusal, Some(Reason::Cpu { free: Cpu(0), .. })), "{refusal:?}");
 }
 
@@ -151,9 +151,10 @@ fn the_nodes_in_short_say_what_runs_on_them() {
     cluster.run(set("n2", Availability::Draining)).unwrap();
     cluster.run(set("n1", Availability::Cordoned)).unwrap();
     let short = |cluster: &Cluster| {
-        let roster = cluster.state.roster().iter();
-        let one = |m: &muster_model::Member| (m.id.to_string(), m.agent, m.gateway, m.draining);
-        roster.map(one).collect::<Vec<_>>()
+        let node_index = cluster.state.node_index().iter();
+        let one =
+            |m: &muster_model::NodeSummary| (m.id.to_string(), m.agent, m.gateway, m.draining);
+        node_index.map(one).collect::<Vec<_>>()
     };
     let (n1, n2) = (("n1".into(), true, false, false), ("n2".into(), true, false, true));
     let n3 = ("n3".into(), false, true, false);
@@ -168,7 +169,7 @@ fn the_nodes_in_short_are_shared_while_they_stay_the_same() {
     let mut cluster = Cluster::of(&["n1", "n2"]);
     let reader = cluster.state.clone();
     cluster.run(set("n1", Availability::Cordoned)).unwrap();
-    assert!(std::ptr::eq(reader.roster(), cluster.state.roster()));
+    assert!(std::ptr::eq(reader.node_index(), cluster.state.node_index()));
     cluster.run(set("n1", Availability::Draining)).unwrap();
-    assert!(!std::ptr::eq(reader.roster(), cluster.state.roster()));
+    assert!(!std::ptr::eq(reader.node_index(), cluster.state.node_index()));
 }

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use muster_model as model;
 
 use model::{
-    Agent, CheckResult, Command, Document, GATEWAY_SILENCE_MAX, GatewayStatus, InstanceId, Leave,
-    Millis, Observed, Phase, Published, ServiceId, Spec, State, Status, Step, Timestamp,
+    Agent, CheckResult, Command, Document, GATEWAY_SILENCE_MAX, GatewayStatus, InstanceId, Millis,
+    Observed, Phase, Published, ServiceId, Spec, State, Status, Step, StopReason, Timestamp,
     not_serving,
 };
 use support::node_id;
@@ -38,8 +38,8 @@ fn instance(text: &str) -> InstanceId {
     text.parse().unwrap()
 }
 
-fn agent(seen_at: u64, told_all: bool) -> Agent {
-    Agent { seen_at: Timestamp(seen_at), told_all }
+fn agent(seen_at: u64, synced: bool) -> Agent {
+    Agent { seen_at: Timestamp(seen_at), synced }
 }
 
 fn gateway(seen_at: u64) -> GatewayStatus {
@@ -67,11 +67,11 @@ fn what_is_reported_is_known_until_it_is_dropped() {
     observed.set_status(&first, Status::new(Phase::Running, SINCE));
     let both = [(first.clone(), Phase::Running), (second.clone(), Phase::Starting)];
     assert_eq!(known(&observed), both);
-    assert_eq!(observed.status(&first.service, first.seat).unwrap().phase, Phase::Running);
-    assert_eq!(observed.status(&other.service, other.seat), None);
+    assert_eq!(observed.status(&first.service, first.replica).unwrap().phase, Phase::Running);
+    assert_eq!(observed.status(&other.service, other.replica), None);
     observed.remove_status(&first);
     observed.remove_status(&other);
-    assert_eq!(observed.status(&first.service, first.seat), None);
+    assert_eq!(observed.status(&first.service, first.replica), None);
     assert_eq!(known(&observed), both[1..]);
     observed.remove_status(&second);
     assert!(observed.instances.is_empty(), "services come and go");
@@ -218,7 +218,7 @@ fn nothing_is_done_until_everyone_who_matters_has_spoken_or_is_overdue() {
 fn a_node_is_waited_for_until_both_its_daemons_have_spoken() {
     let mut state = cluster(r#""instances": 1"#);
     register(&mut state, "n1", false);
-    let member = &state.roster()[0];
+    let member = &state.node_index()[0];
     let mut observed = observed();
     let silent = agent(110_000, false);
     let until = |observed: &Observed, agent| observed.awaited_until(&state, member, agent);
@@ -258,7 +258,7 @@ fn spec(more: &str) -> Spec {
 
 const HEALTH: &str = r#""health": [{"probe": {"command": "check"}}]"#;
 const READINESS: &str = r#""readiness": {"probe": {"command": "check"}}"#;
-const NO_CHECKS: &str = r#""rollout": {"settle": "5s"}"#;
+const NO_CHECKS: &str = r#""rollout": {"min_ready": "5s"}"#;
 
 #[test]
 fn an_instance_is_healthy_or_unhealthy_only_while_it_runs() {
@@ -305,9 +305,9 @@ fn without_checks_an_instance_counts_as_ready_once_it_has_settled() {
 fn no_traffic_has_a_reason() {
     let mut state = cluster(HEALTH);
     let id: ServiceId = "/web".parse().unwrap();
-    let seat = instance("/web~0.1").seat;
+    let replica = instance("/web~0.1").replica;
     let said = |state: &State, status: Option<&Status>| {
-        not_serving(state.service(&id).unwrap(), seat, status)
+        not_serving(state.service(&id).unwrap(), replica, status)
     };
     let serving = Status { healthy: Some(true), ready: true, ..Status::new(Phase::Running, SINCE) };
     let failed = |cause: &str| CheckResult {
@@ -334,7 +334,7 @@ fn no_traffic_has_a_reason() {
     }
     let unchecked = cluster(NO_CHECKS);
     assert_eq!(said(&unchecked, Some(&unhealthy)), None, "no check speaks of it any more");
-    let stop = Step::Stop { instance: instance("/web~0.1"), why: Leave::Asked };
+    let stop = Step::Stop { instance: instance("/web~0.1"), why: StopReason::Requested };
     apply(&mut state, Command::Adopt(stop));
     assert_eq!(said(&state, Some(&serving)).as_deref(), Some("it is leaving"));
 }

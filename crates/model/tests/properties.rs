@@ -24,10 +24,10 @@ fn objects(state: &State) -> BTreeMap<Key, Object> {
         let id = &service.id;
         keys.push(Key::Service(id.clone()));
         keys.extend(service.revisions.keys().map(|number| Key::Revision(id.clone(), *number)));
-        let seats = service.placements.keys();
-        keys.extend(
-            seats.map(|seat| Key::Instance(model::InstanceId { service: id.clone(), seat: *seat })),
-        );
+        let replicas = service.placements.keys();
+        keys.extend(replicas.map(|replica| {
+            Key::Instance(model::InstanceId { service: id.clone(), replica: *replica })
+        }));
     }
     keys.into_iter().map(|key| (key.clone(), state.object(&key).unwrap())).collect()
 }
@@ -35,8 +35,8 @@ fn objects(state: &State) -> BTreeMap<Key, Object> {
 fn placements(state: &State) -> BTreeMap<model::InstanceId, Placement> {
     let services = state.services();
     let placed = services.flat_map(|service| {
-        service.placements.iter().map(|(seat, placement)| {
-            let instance = model::InstanceId { service: service.id.clone(), seat: *seat };
+        service.placements.iter().map(|(replica, placement)| {
+            let instance = model::InstanceId { service: service.id.clone(), replica: *replica };
             (instance, placement.clone())
         })
     });
@@ -84,7 +84,7 @@ proptest! {
         let loaded = State::load(stored.clone().into_iter().rev());
         prop_assert_eq!(objects(&loaded), stored);
         prop_assert_eq!(loaded.violations(), vec![]);
-        let uses = |state: &State| state.node_uses().map(|node| (**node).clone()).collect::<Vec<_>>();
+        let uses = |state: &State| state.node_usages().map(|node| (**node).clone()).collect::<Vec<_>>();
         prop_assert_eq!(uses(&loaded), uses(&state));
     }
 

@@ -125,7 +125,7 @@ fn going_back_keeps_the_number_of_instances() {
     assert_eq!(revision(&cluster, 4).source, None);
     cluster.run(undo("/web", Some(2))).unwrap();
     assert_eq!(template(&cluster), 2);
-    let source = revision(&cluster, 5).source.map(|source| Source::clone(&source).door);
+    let source = revision(&cluster, 5).source.map(|source| Source::clone(&source).adapter);
     assert_eq!(source.as_deref(), Some("other"), "it is described as it was then");
     assert_eq!(cluster.deployment(5).cause, "undo");
 }

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use muster_model as model;
 
 use model::{
-    AgentRegistration, Availability, Bytes, Command, Cpu, Document, Goal, InstanceId, Leave, Need,
-    Node, NodeId, NodeUse, Placement, Protocol, Reason, Registration, Resources, Seat, ServiceId,
-    Spec, State, Step, Timestamp,
+    AgentRegistration, Availability, Bytes, Command, Cpu, Document, Goal, InstanceId, Node, NodeId,
+    NodeUsage, Placement, Protocol, Reason, Registration, ReplicaId, Requirements, Resources,
+    ServiceId, Spec, State, Step, StopReason, Timestamp,
 };
 
 const TCP: Protocol = Protocol::Tcp;
@@ -26,11 +26,11 @@ fn spec(more: &str) -> Spec {
 }
 
 /// A node with four ports to assign and more of everything else than anyone needs.
-fn wide() -> NodeUse {
+fn wide() -> NodeUsage {
     let mut node = Node::new("n1".parse().unwrap());
     node.capacity = Some(resources(8_000, 8_192));
     node.ports = (20_000, 20_003);
-    NodeUse::new(node)
+    NodeUsage::new(node)
 }
 
 #[test]
@@ -38,14 +38,14 @@ fn of_all_reasons_the_most_lasting_is_told() {
     let text = r#""requires": ["gpu"], "roles": ["public"], "constraints": [["rack", "IS", "a"]],
         "resources": {"cpu": 2, "memory": "2GiB"}, "ports": [{"port": 8080}, {"port": 8081}, {}]"#;
     let spec = spec(text);
-    let mut need = Need::of(&spec);
+    let mut need = Requirements::of(&spec);
     need.rules = spec.constraints.iter().map(|constraint| constraint.compile()).collect();
-    let mut node = NodeUse::new(Node::new("n1".parse().unwrap()));
+    let mut node = NodeUsage::new(Node::new("n1".parse().unwrap()));
     node.node.availability = Availability::Draining;
     node.node.ports = (20_000, 20_000);
     node.ports = [(8_080, TCP), (20_000, UDP)].into();
     node.used = resources(500, 512);
-    type Mend = fn(&mut NodeUse);
+    type Mend = fn(&mut NodeUsage);
     let (none, gib) = (Cpu(0), |count: u64| Bytes::mib(count * 1_024));
     let reasons: [(Reason, Mend); 10] = [
         (Reason::NoAgent, |node| node.node.capacity = Some(resources(400, 256))),
@@ -72,10 +72,10 @@ fn of_all_reasons_the_most_lasting_is_told() {
         (Reason::Ports, |node| node.node.ports = (20_000, 20_001)),
     ];
     for (reason, mend) in reasons {
-        assert_eq!(node.refusal(&need), Some(reason));
+        assert_eq!(node.rejection(&need), Some(reason));
         mend(&mut node);
     }
-    assert_eq!(node.refusal(&need), None);
+    assert_eq!(node.rejection(&need), None);
 }
 
 #[test]
@@ -91,11 +91,12 @@ fn an_exact_fit_fits() {
     };
     let empty = node.clone();
     let id: InstanceId = "/web~0.1".parse().unwrap();
-    node.take(id.clone(), &placement, &first);
+    node.allocate(id.clone(), &placement, &first);
     let refusal = |cpu, memory, assigned| {
         let resources = resources(cpu, memory);
-        let need = Need { resources, assigned, ..Need::of(&spec(r#""instances": 1"#)) };
-        node.refusal(&need)
+        let need =
+            Requirements { resources, assigned, ..Requirements::of(&spec(r#""instances": 1"#)) };
+        node.rejection(&need)
     };
     assert_eq!(refusal(7_000, 7_168, 3), None);
     let (free, needed) = (Cpu(7_000), Cpu(7_001));
@@ -103,7 +104,7 @@ fn an_exact_fit_fits() {
     let (free, needed) = (Bytes::mib(7_168), Bytes::mib(7_169));
     assert_eq!(refusal(7_000, 7_169, 3), Some(Reason::Memory { free, needed }));
     assert_eq!(refusal(7_000, 7_168, 4), Some(Reason::Ports));
-    node.give_back(&id, &placement, &first);
+    node.release(&id, &placement, &first);
     assert_eq!(node, empty, "what leaves gives all back");
 }
 
@@ -135,8 +136,8 @@ fn a_port_is_assigned_that_nobody_holds_for_either_protocol() {
         let mut node = wide();
         node.ports = held.iter().copied().collect();
         let fixed = fixed.to_vec();
-        let need = Need { fixed, assigned, ..Need::of(&spec(r#""instances": 1"#)) };
-        assert_eq!(node.refusal(&need), refusal, "{held:?} are held; {need:?}");
+        let need = Requirements { fixed, assigned, ..Requirements::of(&spec(r#""instances": 1"#)) };
+        assert_eq!(node.rejection(&need), refusal, "{held:?} are held; {need:?}");
     }
 }
 
@@ -154,9 +155,9 @@ fn a_node_without_a_role_has_the_role_of_all() {
     for (role, accepted, fits) in cases {
         let mut node = wide();
         node.node.labels.extend(role.map(|role| ("role".to_string(), role.to_string())));
-        let need = Need::of(&spec(&format!(r#""roles": {accepted}"#)));
+        let need = Requirements::of(&spec(&format!(r#""roles": {accepted}"#)));
         let refusal = (!fits).then(|| Reason::Role { role: role.unwrap_or("*").into() });
-        assert_eq!(node.refusal(&need), refusal, "{role:?} for {accepted}");
+        assert_eq!(node.rejection(&need), refusal, "{role:?} for {accepted}");
     }
 }
 
@@ -164,13 +165,13 @@ fn a_node_without_a_role_has_the_role_of_all() {
 fn a_container_needs_docker() {
     let mut node = wide();
     let text = r#"{"service": "/web", "container": {"image": "nginx"}, "requires": ["ssd"]}"#;
-    let need = Need::of(&serde_json::from_str(text).unwrap());
+    let need = Requirements::of(&serde_json::from_str(text).unwrap());
     let lacks = |missing: &str| Some(Reason::Capability { missing: missing.into() });
-    assert_eq!(node.refusal(&need), lacks("docker"));
+    assert_eq!(node.rejection(&need), lacks("docker"));
     node.node.capabilities.insert("docker".into());
-    assert_eq!(node.refusal(&need), lacks("ssd"));
+    assert_eq!(node.rejection(&need), lacks("ssd"));
     node.node.capabilities.insert("ssd".into());
-    assert_eq!(node.refusal(&need), None);
+    assert_eq!(node.rejection(&need), None);
 }
 
 fn web() -> ServiceId {
@@ -244,15 +245,15 @@ fn a_port_that_is_held_is_not_given_again() {
 fn a_refusal_for_a_port_names_the_instance_that_holds_it() {
     let mut state = cluster(spec(r#""instances": 2, "ports": [{"port": 8080}]"#));
     apply(&mut state, place(0, "n1", &[8_080]));
-    let need = state.need(state.service(&web()).unwrap());
-    let refusal = state.refusal(&name("n1"), &need).unwrap();
+    let need = state.requirements(state.service(&web()).unwrap());
+    let refusal = state.rejection(&name("n1"), &need).unwrap();
     let holder = Some(InstanceId::new(web(), 0, 1));
     let named = Reason::Port { port: 8_080, holder };
     assert_eq!(state.in_full(&name("n1"), refusal), named);
     assert_eq!(state.in_full(&name("n2"), named.clone()), named);
     assert_eq!(state.in_full(&name("n1"), Reason::Ports), Reason::Ports);
-    assert_eq!(state.refusal(&name("n2"), &need), None);
-    assert_eq!(state.refusal(&name("n3"), &need), Some(Reason::NoAgent), "nobody knows it");
+    assert_eq!(state.rejection(&name("n2"), &need), None);
+    assert_eq!(state.rejection(&name("n3"), &need), Some(Reason::NoAgent), "nobody knows it");
 }
 
 #[test]
@@ -261,15 +262,15 @@ fn constraints_count_the_instances_that_stay_and_are_up_to_date() {
     apply(&mut state, place(0, "n1", &[]));
     let instance = InstanceId::new(web(), 0, 1);
     let none = BTreeSet::new();
-    let fits = |state: &State, gone: &BTreeSet<Seat>| {
-        let need = state.need_without(state.service(&web()).unwrap(), gone);
-        state.refusal(&name("n2"), &need).is_none()
+    let fits = |state: &State, gone: &BTreeSet<ReplicaId>| {
+        let need = state.requirements_without(state.service(&web()).unwrap(), gone);
+        state.rejection(&name("n2"), &need).is_none()
     };
     assert!(!fits(&state, &none), "one is in the rack");
-    assert!(fits(&state, &[instance.seat].into()), "it is forgotten");
-    assert!(!fits(&state, &[Seat { slot: 1, attempt: 1 }].into()), "another one is forgotten");
+    assert!(fits(&state, &[instance.replica].into()), "it is forgotten");
+    assert!(!fits(&state, &[ReplicaId { slot: 1, attempt: 1 }].into()), "another one is forgotten");
     let set = |availability| Command::SetAvailability { node: name("n1"), availability };
-    let stop = Step::Stop { instance, why: Leave::Asked };
+    let stop = Step::Stop { instance, why: StopReason::Requested };
     let cases = [
         ("it leaves", Command::Adopt(stop), true),
         ("it is of an earlier template", Command::Restart { service: web() }, true),

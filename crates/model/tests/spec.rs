@@ -41,7 +41,7 @@ fn what_was_left_out_is_not_written() {
         "env": {"A": "b"},
         "requires": ["docker"],
         "roles": ["edge"],
-        "surplus": "oldest",
+        "scale_down": "oldest",
         "depends_on": ["/b"],
         "labels": {"a": "b"},
     });
@@ -142,11 +142,11 @@ fn what_an_instance_was_started_with_means_a_restart() {
         ("instances", json!(2)),
         ("health", json!([{"probe": {"command": "true"}}])),
         ("readiness", json!({"probe": {"command": "true"}})),
-        ("rollout", json!({"max_over": 1})),
+        ("rollout", json!({"max_surge": 1})),
         ("restart", json!({"first": "1s"})),
         ("stop", json!({"grace": "1s"})),
         ("lost", json!({"after": "1s"})),
-        ("surplus", json!("oldest")),
+        ("scale_down", json!("oldest")),
         ("depends_on", json!(["/b"])),
         ("labels", json!({"a": "b"})),
     ] {

@@ -5,7 +5,8 @@
 mod support;
 
 use muster_model::{
-    Command, DeploymentId, Document, Latch, Leave, MoveState, Refusal, Stage, Steer, Step, Verdict,
+    Command, DeploymentId, Document, Latch, MoveState, Refusal, Stage, Steer, Step, StopReason,
+    Verdict,
 };
 use serde_json::json;
 use support::*;
@@ -130,7 +131,7 @@ fn time_spent_standing_still_does_not_count_towards_the_deadline() {
 #[test]
 fn a_deployment_that_fails_goes_back_with_all_its_services() {
     let mut cluster = under_way();
-    let unhealthy = Step::Stop { instance: instance_id("/a~0.2"), why: Leave::Unhealthy };
+    let unhealthy = Step::Stop { instance: instance_id("/a~0.2"), why: StopReason::Unhealthy };
     cluster.adopt(unhealthy).unwrap();
     assert_eq!(cluster.service("/a").slot(0).failures, 1);
     let applied = cluster.adopt(fail(2, "/b")).unwrap();

@@ -5,8 +5,8 @@
 mod support;
 
 use muster_model::{
-    Availability, Command, DeploymentId, Goal, Leave, Refusal, Seat, ServiceId, Slot, Stage, Steer,
-    Step, Timestamp,
+    Availability, Command, DeploymentId, Goal, Refusal, ReplicaId, ServiceId, Slot, Stage, Steer,
+    Step, StopReason, Timestamp,
 };
 use serde_json::json;
 use support::*;
@@ -18,15 +18,15 @@ fn unplaced() -> Cluster {
     cluster
 }
 
-fn drain(instance: &str, until: Timestamp, why: Leave) -> Step {
+fn drain(instance: &str, until: Timestamp, why: StopReason) -> Step {
     Step::Drain { instance: instance_id(instance), until, why }
 }
 
-fn stop(instance: &str, why: Leave) -> Step {
+fn stop(instance: &str, why: StopReason) -> Step {
     Step::Stop { instance: instance_id(instance), why }
 }
 
-fn forget(instance: &str, why: Leave) -> Step {
+fn forget(instance: &str, why: StopReason) -> Step {
     Step::Forget { instance: instance_id(instance), why }
 }
 
@@ -130,7 +130,7 @@ fn a_slot_is_placed_in_its_next_attempt_only() {
         assert_eq!(told(&applied), [format!("placed {instance}")]);
         assert!(cluster.is_placed(&instance));
         assert_eq!(cluster.service("/web").slot(0).attempts, expected);
-        cluster.adopt(forget(&instance, Leave::Asked)).unwrap();
+        cluster.adopt(forget(&instance, StopReason::Requested)).unwrap();
     }
 }
 
@@ -148,10 +148,13 @@ fn slots_are_placed_in_any_order() {
 fn instances_only_ever_go_on_to_leave() {
     let until = Timestamp(2_000_000);
     let cases = [
-        (vec![drain("/web~0.1", until, Leave::Surplus)], "draining"),
-        (vec![stop("/web~0.1", Leave::Surplus)], "stopping"),
+        (vec![drain("/web~0.1", until, StopReason::Surplus)], "draining"),
+        (vec![stop("/web~0.1", StopReason::Surplus)], "stopping"),
         (
-            vec![drain("/web~0.1", until, Leave::Surplus), stop("/web~0.1", Leave::Removed)],
+            vec![
+                drain("/web~0.1", until, StopReason::Surplus),
+                stop("/web~0.1", StopReason::Removed),
+            ],
             "stopping",
         ),
     ];
@@ -160,12 +163,12 @@ fn instances_only_ever_go_on_to_leave() {
         cluster.place("/web~0.1", "n1");
         let last = steps.into_iter().map(|step| cluster.adopt(step).unwrap()).last().unwrap();
         assert_eq!(told(&last), [format!("{kind} /web~0.1")]);
-        let back = cluster.overtaken(drain("/web~0.1", until, Leave::Asked));
+        let back = cluster.overtaken(drain("/web~0.1", until, StopReason::Requested));
         assert_eq!(back, "the instance is leaving already");
     }
     let mut cluster = unplaced();
-    assert_eq!(cluster.overtaken(stop("/web~0.1", Leave::Lost)), "the instance is gone");
-    assert_eq!(cluster.overtaken(stop("/no~0.1", Leave::Lost)), "the service is gone");
+    assert_eq!(cluster.overtaken(stop("/web~0.1", StopReason::Lost)), "the instance is gone");
+    assert_eq!(cluster.overtaken(stop("/no~0.1", StopReason::Lost)), "the service is gone");
 }
 
 /// Only what is wanted and as it should be counts: that is what the next placement would repeat.
@@ -182,26 +185,32 @@ fn unhealthy_instances_of_the_target_count_as_failures_of_their_slot() {
         failures
     };
     let at_once = |_: &mut Cluster| {};
-    assert_eq!(failures(&at_once, drain("/web~0.1", until, Leave::Unhealthy)), 1);
-    assert_eq!(failures(&at_once, stop("/web~0.1", Leave::Unhealthy)), 1);
-    for why in [Leave::Surplus, Leave::Lost, Leave::Draining, Leave::Asked, Leave::Replaced] {
+    assert_eq!(failures(&at_once, drain("/web~0.1", until, StopReason::Unhealthy)), 1);
+    assert_eq!(failures(&at_once, stop("/web~0.1", StopReason::Unhealthy)), 1);
+    for why in [
+        StopReason::Surplus,
+        StopReason::Lost,
+        StopReason::Draining,
+        StopReason::Requested,
+        StopReason::Replaced,
+    ] {
         assert_eq!(failures(&at_once, stop("/web~0.1", why)), 0, "{why}");
     }
     let leaving = |cluster: &mut Cluster| {
-        cluster.adopt(drain("/web~0.1", until, Leave::Surplus)).unwrap();
+        cluster.adopt(drain("/web~0.1", until, StopReason::Surplus)).unwrap();
     };
-    assert_eq!(failures(&leaving, stop("/web~0.1", Leave::Unhealthy)), 0);
+    assert_eq!(failures(&leaving, stop("/web~0.1", StopReason::Unhealthy)), 0);
     let scaled = |cluster: &mut Cluster| drop(cluster.scale("/web", 3));
-    assert_eq!(failures(&scaled, stop("/web~0.1", Leave::Unhealthy)), 1);
+    assert_eq!(failures(&scaled, stop("/web~0.1", StopReason::Unhealthy)), 1);
     let outdated = |cluster: &mut Cluster| {
         cluster.run(Command::Restart { service: service_id("/web") }).unwrap();
     };
-    assert_eq!(failures(&outdated, stop("/web~0.1", Leave::Unhealthy)), 0);
+    assert_eq!(failures(&outdated, stop("/web~0.1", StopReason::Unhealthy)), 0);
 }
 
 #[test]
 fn what_is_forgotten_is_lost_or_has_stopped() {
-    for (why, kind) in [(Leave::Lost, "lost"), (Leave::Replaced, "stopped")] {
+    for (why, kind) in [(StopReason::Lost, "lost"), (StopReason::Replaced, "stopped")] {
         let mut cluster = unplaced();
         cluster.place("/web~0.1", "n1");
         assert_eq!(cluster.node("n1").ports.len(), 1);
@@ -252,7 +261,7 @@ fn a_service_arrives_once_all_its_instances_are_as_they_should_be() {
     assert_eq!(cluster.overtaken(arrive("/web")), "the service does not move");
 
     let mut cluster = placed.clone();
-    cluster.adopt(drain("/web~1.1", Timestamp(2_000_000), Leave::Unhealthy)).unwrap();
+    cluster.adopt(drain("/web~1.1", Timestamp(2_000_000), StopReason::Unhealthy)).unwrap();
     assert_eq!(cluster.overtaken(arrive("/web")), further, "one leaves");
 
     let mut cluster = placed.clone();
@@ -262,7 +271,7 @@ fn a_service_arrives_once_all_its_instances_are_as_they_should_be() {
     let mut cluster = placed.clone();
     cluster.scale("/web", 1);
     assert_eq!(cluster.overtaken(arrive("/web")), further, "there is one too many");
-    cluster.adopt(forget("/web~1.1", Leave::Surplus)).unwrap();
+    cluster.adopt(forget("/web~1.1", StopReason::Surplus)).unwrap();
     assert!(cluster.adopt(arrive("/web")).is_ok());
 
     let mut cluster = placed;
@@ -318,7 +327,7 @@ fn ids_of_instances_are_not_given_again_to_a_service_of_the_same_path() {
     cluster.apply(all());
     for attempt in 1..4 {
         cluster.place(&format!("/a~0.{attempt}"), "n1");
-        cluster.adopt(forget(&format!("/a~0.{attempt}"), Leave::Unhealthy)).unwrap();
+        cluster.adopt(forget(&format!("/a~0.{attempt}"), StopReason::Unhealthy)).unwrap();
     }
     cluster.settle("/b");
     // The one with the most attempts goes first, the others must not bring the count down.
@@ -331,7 +340,7 @@ fn ids_of_instances_are_not_given_again_to_a_service_of_the_same_path() {
     for path in ["/a", "/b", "/c"] {
         cluster.settle(path);
         let service = cluster.service(path);
-        assert_eq!(service.placements.keys().next(), Some(&Seat { slot: 0, attempt: 4 }));
+        assert_eq!(service.placements.keys().next(), Some(&ReplicaId { slot: 0, attempt: 4 }));
     }
 }
 
@@ -355,7 +364,7 @@ fn the_last_ten_revisions_are_kept_and_those_that_something_refers_to() {
     cluster.settle("/b");
     cluster.apply([version(14)]);
     cluster.place("/a~0.3", "n1");
-    cluster.adopt(forget("/a~0.2", Leave::Replaced)).unwrap();
+    cluster.adopt(forget("/a~0.2", StopReason::Replaced)).unwrap();
     assert_eq!(numbers(&cluster), (5..15).collect::<Vec<_>>());
 
     let mut cluster = Cluster::of(&[]);
@@ -387,12 +396,12 @@ fn the_last_two_hundred_deployments_are_kept_and_those_that_go_on() {
 fn the_planner_is_not_told_of_services_as_users_are() {
     let mut cluster = Cluster::of(&[]);
     let step = progress("/web", 1);
-    assert!(matches!(cluster.adopt(step), Err(Refusal::Overtaken(_))));
+    assert!(matches!(cluster.adopt(step), Err(Refusal::Stale(_))));
     let of: &ServiceId = &service_id("/web");
     for step in [
-        drain("/web~0.1", Timestamp(0), Leave::Lost),
-        stop("/web~0.1", Leave::Lost),
-        forget("/web~0.1", Leave::Lost),
+        drain("/web~0.1", Timestamp(0), StopReason::Lost),
+        stop("/web~0.1", StopReason::Lost),
+        forget("/web~0.1", StopReason::Lost),
         progress("/web", 1),
         arrive("/web"),
         Step::Fail { deployment: DeploymentId(1), service: of.clone(), reason: String::new() },
@@ -405,8 +414,8 @@ fn the_planner_is_not_told_of_services_as_users_are() {
 fn an_instance_drains_until_it_was_said() {
     let mut cluster = unplaced();
     cluster.place("/web~0.1", "n1");
-    let goal = Goal::Drain { until: Timestamp(1_500_000), why: Leave::Surplus };
-    cluster.adopt(drain("/web~0.1", Timestamp(1_500_000), Leave::Surplus)).unwrap();
+    let goal = Goal::Drain { until: Timestamp(1_500_000), why: StopReason::Surplus };
+    cluster.adopt(drain("/web~0.1", Timestamp(1_500_000), StopReason::Surplus)).unwrap();
     let placement = cluster.state.placement(&instance_id("/web~0.1")).unwrap();
     assert_eq!(placement.goal, goal);
     assert!(!placement.is_wanted());

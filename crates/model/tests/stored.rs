@@ -52,7 +52,7 @@ fn everything_is_found_by_its_node_id() {
     let (id, first) = (web(), InstanceId::new(web(), 0, 1));
     assert_eq!(state.service(&id), state.services().next());
     assert_eq!(state.service(&id).unwrap().id, id);
-    assert_eq!(state.node(&node_id("n1")), state.node_uses().next());
+    assert_eq!(state.node(&node_id("n1")), state.node_usages().next());
     assert_eq!(state.node(&node_id("n1")).map(|node| &node.node), state.nodes().next());
     assert_eq!(state.nodes().count(), 1);
     assert_eq!(state.node(&node_id("n2")), None);
@@ -72,7 +72,7 @@ fn everything_is_found_by_its_node_id() {
 fn a_node_is_used_while_instances_are_placed_on_it() {
     let mut state = cluster();
     assert!(state.is_used(&node_id("n1")) && !state.is_used(&node_id("n2")));
-    let (instance, why) = (InstanceId::new(web(), 0, 1), model::Leave::Lost);
+    let (instance, why) = (InstanceId::new(web(), 0, 1), model::StopReason::Lost);
     state.apply(Command::Adopt(Step::Forget { instance, why }), Timestamp(2)).unwrap();
     assert!(!state.is_used(&node_id("n1")));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Goal, InstanceId, Leave, Placement, Seat, Service, Slot, Step, Timestamp};
+use model::{Goal, InstanceId, Placement, ReplicaId, Service, Slot, Step, StopReason, Timestamp};
 
 use crate::Plan;
 use crate::instance::Subject;
@@ -12,8 +12,8 @@ use crate::view::View;
 /// What has ended of a service.
 #[derive(Default)]
 pub(crate) struct Ended {
-    /// The seats that are free once the plan's first steps are adopted.
-    pub(crate) gone: BTreeSet<Seat>,
+    /// The replicas that are free once the plan's first steps are adopted.
+    pub(crate) gone: BTreeSet<ReplicaId>,
     /// Slots whose instance is given up by this plan, as they will be remembered.
     failed: BTreeMap<u32, Slot>,
 }
@@ -23,12 +23,13 @@ impl Ended {
     pub(crate) fn fail(
         &mut self,
         service: &Service,
-        seat: Seat,
+        replica: ReplicaId,
         placement: &Placement,
         now: Timestamp,
     ) {
         if service.is_current(placement.revision) {
-            let slot = self.failed.entry(seat.slot).or_insert_with(|| service.slot(seat.slot));
+            let slot =
+                self.failed.entry(replica.slot).or_insert_with(|| service.slot(replica.slot));
             slot.fail(placement.placed_at, now, &service.spec().restart);
         }
     }
@@ -49,21 +50,21 @@ pub(crate) fn forget(
 ) -> Ended {
     let service = subject.service;
     let mut ended = Ended::default();
-    for (seat, placement, status) in subject.instances() {
-        let instance = InstanceId { service: service.id.clone(), seat };
+    for (replica, placement, status) in subject.instances() {
+        let instance = InstanceId { service: service.id.clone(), replica };
         let is_lost = view.lost.contains(&placement.node);
         let why = if is_lost && may_come_back(view, service, placement) {
             continue;
         } else if is_lost {
-            Leave::Lost
+            StopReason::Lost
         } else if status.is_some_and(|status| status.phase.is_over()) {
             match placement.goal {
                 Goal::Drain { why, .. } | Goal::Stop { why } => why,
                 Goal::Run => {
                     // It ended for good by itself.
-                    let (instance, why) = (instance.clone(), Leave::Unhealthy);
+                    let (instance, why) = (instance.clone(), StopReason::Unhealthy);
                     plan.steps.push(Step::Stop { instance, why });
-                    ended.fail(service, seat, placement, view.now);
+                    ended.fail(service, replica, placement, view.now);
                     why
                 }
             }
@@ -71,10 +72,10 @@ pub(crate) fn forget(
             continue;
         };
         if let Some(revision) = service.revisions.get(&placement.revision) {
-            room.give_back(instance.clone(), placement, &revision.spec);
+            room.release(instance.clone(), placement, &revision.spec);
         }
         plan.steps.push(Step::Forget { instance, why });
-        ended.gone.insert(seat);
+        ended.gone.insert(replica);
     }
     ended
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use model::{Placement, Seat, Service, Status};
+use model::{Placement, ReplicaId, Service, Status};
 
 use crate::view::View;
 
 /// An instance that is wanted, and what is known of it.
 pub(crate) struct Instance<'a> {
-    pub(crate) seat: Seat,
+    pub(crate) replica: ReplicaId,
     pub(crate) placement: &'a Placement,
     pub(crate) status: Option<&'a Status>,
     /// It counts for the budget's floor.
@@ -18,7 +18,7 @@ pub(crate) struct Instance<'a> {
 }
 
 /// What is reported of the instances of one service.
-pub(crate) type Statuses = BTreeMap<Seat, Status>;
+pub(crate) type Statuses = BTreeMap<ReplicaId, Status>;
 
 /// A service and what is reported of its instances.
 #[derive(Clone, Copy)]
@@ -28,16 +28,16 @@ pub(crate) struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// Its instances with what is reported of them, by seat.
+    /// Its instances with what is reported of them, by replica.
     pub(crate) fn instances(
         self,
-    ) -> impl Iterator<Item = (Seat, &'a Placement, Option<&'a Status>)> {
-        // Both are in the order of seats: one walk along both.
+    ) -> impl Iterator<Item = (ReplicaId, &'a Placement, Option<&'a Status>)> {
+        // Both are in the order of replicas: one walk along both.
         let mut statuses = self.statuses.into_iter().flatten().peekable();
-        self.service.placements.iter().map(move |(seat, placement)| {
-            while statuses.next_if(|(other, _)| *other < seat).is_some() {}
-            let status = statuses.next_if(|(other, _)| *other == seat);
-            (*seat, placement, status.map(|(_, status)| status))
+        self.service.placements.iter().map(move |(replica, placement)| {
+            while statuses.next_if(|(other, _)| *other < replica).is_some() {}
+            let status = statuses.next_if(|(other, _)| *other == replica);
+            (*replica, placement, status.map(|(_, status)| status))
         })
     }
 
@@ -60,8 +60,8 @@ impl<'a> Subject<'a> {
         let is_away = |node| view.lost.contains(node) || view.draining.contains(node);
         let some_are_away = !view.lost.is_empty() || !view.draining.is_empty();
         let mut pairs = service.placements.iter().zip(statuses);
-        pairs.all(|((seat, placement), (told_of, status))| {
-            seat == told_of
+        pairs.all(|((replica, placement), (told_of, status))| {
+            replica == told_of
                 && placement.is_wanted()
                 && (placement.revision == service.target || service.is_current(placement.revision))
                 && status.ready_at(spec).is_some_and(|at| at <= view.now)

@@ -12,11 +12,10 @@
 //! revision is wanted, it is unhealthy, its node is being drained, there are too many) is
 //! *outgoing*; `service` replaces outgoing instances within the budget that `rolling` computes.
 //! `view` is what all of it looks at, `room` finds nodes, `order` lets services wait for each other, `routes` says who gets traffic,
-//! `foresight` plays a plan through to its end, `agenda` plans only what can have changed.
+//! `dry_run` plays a plan through to its end, `work_queue` plans only what can have changed.
 
-mod agenda;
+mod dry_run;
 mod ended;
-mod foresight;
 mod instance;
 mod order;
 pub mod rolling;
@@ -26,15 +25,16 @@ pub mod scenario;
 mod service;
 mod surplus;
 mod view;
+mod work_queue;
 
 use std::collections::BTreeSet;
 
 use model::{Observed, Service, ServiceId, State, Step, Timestamp, Wait};
 
-pub use agenda::Agenda;
-pub use foresight::{Foresight, foresee};
+pub use dry_run::{DryRun, dry_run};
 pub use room::Room;
 pub use routes::{routes, table_route};
+pub use work_queue::WorkQueue;
 
 use instance::Subject;
 use view::View;

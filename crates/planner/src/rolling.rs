@@ -21,7 +21,7 @@ pub struct Budget {
 /// are), one instance more may be live: the healthy ones come first.
 pub fn budget(rollout: &Rollout, wanted: u32, healthy: u32) -> Budget {
     let healthy_min = rollout.min_healthy.ceil_of(wanted);
-    let mut live_max = rollout.max_over.added_to(wanted);
+    let mut live_max = rollout.max_surge.added_to(wanted);
     if healthy_min == live_max && live_max <= healthy {
         live_max += 1;
     }
@@ -53,7 +53,7 @@ mod tests {
             |n: u32, min: &str, over: &str, healthy: u32, expected: (u32, u32, u32, u32)| {
                 let rollout = Rollout {
                     min_healthy: min.parse::<Share>().unwrap(),
-                    max_over: over.parse::<Share>().unwrap(),
+                    max_surge: over.parse::<Share>().unwrap(),
                     ..Rollout::default()
                 };
                 let budget = budget(&rollout, n, healthy);

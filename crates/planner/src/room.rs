@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use model::{
-    Bytes, Cpu, InstanceId, Need, Node, NodeId, NodeUse, Placement, Protocol, Reason, Resources,
-    Seat, Service, Spec, State,
+    Bytes, Cpu, InstanceId, Node, NodeId, NodeUsage, Placement, Protocol, Reason, ReplicaId,
+    Requirements, Resources, Service, Spec, State,
 };
 
 /// A load: the larger of the used shares of processor and memory, in 2^-20.
@@ -18,7 +18,7 @@ type Load = u32;
 
 /// The nodes of a cluster while a plan is made: what steps of the plan take of them is taken.
 pub struct Room {
-    nodes: Vec<Arc<NodeUse>>,
+    nodes: Vec<Arc<NodeUsage>>,
     lost: Vec<bool>,
     /// Node indices by load; made when first asked for.
     by_load: BTreeSet<(Load, usize)>,
@@ -63,7 +63,7 @@ struct Shape {
 }
 
 impl Shape {
-    fn of(need: &Need) -> Option<Shape> {
+    fn of(need: &Requirements) -> Option<Shape> {
         need.rules.is_empty().then(|| Shape {
             cpu: need.resources.cpu,
             memory: need.resources.memory,
@@ -103,11 +103,11 @@ impl Room {
             return;
         }
         self.built = true;
-        self.nodes = self.source.node_uses().cloned().collect();
+        self.nodes = self.source.node_usages().cloned().collect();
         self.lost = self.nodes.iter().map(|n| self.lost_nodes.contains(&n.node.id)).collect();
         for (id, placement, spec) in std::mem::take(&mut self.given_back) {
             if let Some(i) = self.index_of(&placement.node) {
-                Arc::make_mut(&mut self.nodes[i]).give_back(&id, &placement, &spec);
+                Arc::make_mut(&mut self.nodes[i]).release(&id, &placement, &spec);
             }
         }
         self.by_load =
@@ -120,7 +120,7 @@ impl Room {
     }
 
     /// What an instance that is forgotten in this plan held is free again.
-    pub(crate) fn give_back(&mut self, id: InstanceId, placement: &Placement, spec: &Arc<Spec>) {
+    pub(crate) fn release(&mut self, id: InstanceId, placement: &Placement, spec: &Arc<Spec>) {
         self.given_back.push((id, placement.clone(), Arc::clone(spec)));
     }
 
@@ -133,10 +133,10 @@ impl Room {
         }
     }
 
-    fn refusal(&self, i: usize, need: &Need) -> Option<Reason> {
+    fn rejection(&self, i: usize, need: &Requirements) -> Option<Reason> {
         match self.lost[i] {
             true => Some(Reason::Silent),
-            false => self.nodes[i].refusal(need),
+            false => self.nodes[i].rejection(need),
         }
     }
 
@@ -146,22 +146,22 @@ impl Room {
         &mut self,
         service: &Service,
         slots: &[u32],
-        gone: &BTreeSet<Seat>,
+        gone: &BTreeSet<ReplicaId>,
     ) -> Places {
         if slots.is_empty() {
             return Places::default();
         }
         self.build();
-        let mut need = self.source.need_without(service, gone);
+        let mut need = self.source.requirements_without(service, gone);
         let shape = Shape::of(&need);
         if let Some(refusals) = shape.as_ref().and_then(|shape| self.refused.get(shape)) {
             return Places { placed: Vec::new(), refusals: Some(Arc::clone(refusals)) };
         }
         let mut own = BTreeMap::<usize, u32>::new();
-        for (seat, placement) in &service.placements {
+        for (replica, placement) in &service.placements {
             let is_own = placement.is_wanted() && service.is_current(placement.revision);
             if is_own
-                && !gone.contains(seat)
+                && !gone.contains(replica)
                 && let Some(i) = self.index_of(&placement.node)
             {
                 *own.entry(i).or_insert(0) += 1;
@@ -202,10 +202,10 @@ impl Room {
 
     /// Why each node refuses an instance. Remembered: on a full cluster many services ask for the
     /// same, and each is told of every node.
-    fn refuse(&mut self, shape: Option<Shape>, need: &Need) -> Refusals {
-        let reason = |(i, node): (usize, &Arc<NodeUse>)| {
+    fn refuse(&mut self, shape: Option<Shape>, need: &Requirements) -> Refusals {
+        let reason = |(i, node): (usize, &Arc<NodeUsage>)| {
             let id = &node.node.id;
-            Some((id.clone(), self.source.in_full(id, self.refusal(i, need)?)))
+            Some((id.clone(), self.source.in_full(id, self.rejection(i, need)?)))
         };
         let refusals: Refusals = self.nodes.iter().enumerate().filter_map(reason).collect();
         if let Some(shape) = shape {
@@ -215,11 +215,11 @@ impl Room {
     }
 
     /// The best node by walking from the least loaded one.
-    fn walk(&self, own: &BTreeMap<usize, u32>, need: &Need) -> Option<usize> {
+    fn walk(&self, own: &BTreeMap<usize, u32>, need: &Requirements) -> Option<usize> {
         let mut best: Option<(u32, usize)> = None;
         for (_, i) in &self.by_load {
             let count = own.get(i).copied().unwrap_or(0);
-            if best.is_some_and(|(least, _)| least <= count) || self.refusal(*i, need).is_some() {
+            if best.is_some_and(|(least, _)| least <= count) || self.rejection(*i, need).is_some() {
                 continue;
             }
             best = Some((count, *i));
@@ -235,12 +235,12 @@ impl Room {
     fn pop(
         &self,
         heap: &mut BinaryHeap<Reverse<(u32, Load, usize)>>,
-        need: &Need,
+        need: &Requirements,
     ) -> Option<usize> {
         let mut aside = Vec::new();
         let found = loop {
             let Some(Reverse(entry)) = heap.pop() else { break None };
-            match self.refusal(entry.2, need) {
+            match self.rejection(entry.2, need) {
                 None => break Some(entry.2),
                 Some(Reason::Constraint { .. }) => aside.push(Reverse(entry)),
                 Some(_) => {}
@@ -261,7 +261,7 @@ impl Room {
             goal: model::Goal::Run,
             placed_at: model::Timestamp(0),
         };
-        Arc::make_mut(&mut self.nodes[i]).take(id.clone(), &placement, spec);
+        Arc::make_mut(&mut self.nodes[i]).allocate(id.clone(), &placement, spec);
         self.moved(i, before);
         placement
     }
@@ -269,7 +269,7 @@ impl Room {
 
 /// The ports for an instance on a node that does not refuse it: fixed ones as they are, the
 /// others from the node's range.
-fn free_ports(node: &NodeUse, id: &InstanceId, spec: &Spec) -> Vec<u16> {
+fn free_ports(node: &NodeUsage, id: &InstanceId, spec: &Spec) -> Vec<u16> {
     if spec.ports.is_empty() {
         return Vec::new();
     }

@@ -1,8 +1,8 @@
 //! Who gets traffic: the route table, from what is wanted and what is observed.
 
 use model::{
-    Backend, InstanceId, Listener, Observed, Route, Seat, Service, State, TableRoute, Timestamp,
-    endpoint, not_serving,
+    Backend, InstanceId, Listener, Observed, ReplicaId, Route, Service, State, TableRoute,
+    Timestamp, endpoint, not_serving,
 };
 
 /// The listeners of the route table. An instance is in it while it is wanted and ready.
@@ -33,11 +33,11 @@ pub fn table_route(
         None => empty_because = Some(format!("there is no service {id}")),
         Some(service) => {
             let mut why = None;
-            for seat in service.placements.keys() {
-                match backend(state, observed, now, service, *seat, route) {
+            for replica in service.placements.keys() {
+                match backend(state, observed, now, service, *replica, route) {
                     Ok(backend) => backends.push(backend),
                     Err(reason) => {
-                        let instance = InstanceId { service: id.clone(), seat: *seat };
+                        let instance = InstanceId { service: id.clone(), replica: *replica };
                         why.get_or_insert_with(|| format!("{instance}: {reason}"));
                     }
                 }
@@ -57,14 +57,14 @@ fn backend(
     observed: &Observed,
     now: Timestamp,
     service: &Service,
-    seat: Seat,
+    replica: ReplicaId,
     route: &Route,
 ) -> Result<Backend, String> {
-    let status = observed.status(&service.id, seat);
-    if let Some(reason) = not_serving(service, seat, status) {
+    let status = observed.status(&service.id, replica);
+    if let Some(reason) = not_serving(service, replica, status) {
         return Err(reason);
     }
-    let placement = &service.placements[&seat];
+    let placement = &service.placements[&replica];
     let spec = service.running_spec(placement.revision);
     if status.and_then(|status| status.ready_at(spec)).is_none_or(|at| at > now) {
         return Err("it has just started".into());
@@ -74,7 +74,7 @@ fn backend(
     let node = state.node(&placement.node);
     match (port, node) {
         (Some(port), Some(node)) => Ok(Backend {
-            instance: InstanceId { service: service.id.clone(), seat },
+            instance: InstanceId { service: service.id.clone(), replica },
             address: endpoint(&node.node.address, *port),
         }),
         _ => Err(format!("its revision has no port `{}`", route.to.port)),

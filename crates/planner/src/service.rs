@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Deployment, DeploymentId, Goal, InstanceId, Leave, Move, Observed, Placement, Reason, Seat,
-    Service, Spec, Stage, Status, Step, Timestamp, Unhealthy, Wait, not_serving,
+    Deployment, DeploymentId, Goal, InstanceId, Move, Observed, Placement, Reason, ReplicaId,
+    Service, Spec, Stage, Status, Step, StopReason, Timestamp, Unhealthy, Wait, not_serving,
 };
 
 use crate::ended::Ended;
@@ -24,14 +24,14 @@ use crate::{Plan, order};
 #[derive(Default)]
 struct Sorted<'a> {
     stay: Vec<Instance<'a>>,
-    outgoing: Vec<(Leave, Instance<'a>)>,
+    outgoing: Vec<(StopReason, Instance<'a>)>,
     /// Those that were told to leave and have not ended.
     leaving: u32,
     /// Slots whose unhealthy instance must have ended before they are filled again.
     closed: BTreeSet<u32>,
     /// Those that would stay, on nodes that have been silent for too long. They do not count; but
     /// they are given up only for a replacement, since a node that calls again still runs them.
-    lost: Vec<Seat>,
+    lost: Vec<ReplicaId>,
 }
 
 /// The new instances of a plan.
@@ -45,10 +45,10 @@ struct Brought {
 
 impl Sorted<'_> {
     /// One is told to leave; if that `closes` its slot, nothing is placed there until it has ended.
-    fn leave(&mut self, seat: Seat, closes: bool) {
+    fn leave(&mut self, replica: ReplicaId, closes: bool) {
         self.leaving += 1;
         if closes {
-            self.closed.insert(seat.slot);
+            self.closed.insert(replica.slot);
         }
     }
 
@@ -125,8 +125,8 @@ impl<'a> Planning<'a, '_> {
         }
     }
 
-    fn id(&self, seat: Seat) -> InstanceId {
-        InstanceId { service: self.service.id.clone(), seat }
+    fn id(&self, replica: ReplicaId) -> InstanceId {
+        InstanceId { service: self.service.id.clone(), replica }
     }
 
     fn observed(&self) -> &'a Observed {
@@ -138,28 +138,28 @@ impl<'a> Planning<'a, '_> {
         let mut sorted = Sorted::default();
         let target = self.service.target().template;
         let kills_first = self.kills_first();
-        for (seat, placement, status) in self.subject.instances() {
-            if self.ended.gone.contains(&seat) {
+        for (replica, placement, status) in self.subject.instances() {
+            if self.ended.gone.contains(&replica) {
                 continue;
             }
             if self.view.lost.contains(&placement.node) {
                 if self.is_waited_for(placement) {
                     let (healthy, ready) = (false, false);
-                    sorted.stay.push(Instance { seat, placement, status, healthy, ready });
+                    sorted.stay.push(Instance { replica, placement, status, healthy, ready });
                 } else {
-                    sorted.lost.push(seat);
+                    sorted.lost.push(replica);
                 }
                 continue;
             }
             match &placement.goal {
                 Goal::Run => {}
                 Goal::Drain { until, why } => {
-                    self.stop_once_drained(seat, *until, *why);
-                    sorted.leave(seat, kills_first && *why == Leave::Unhealthy);
+                    self.stop_once_drained(replica, *until, *why);
+                    sorted.leave(replica, kills_first && *why == StopReason::Unhealthy);
                     continue;
                 }
                 Goal::Stop { why } => {
-                    sorted.leave(seat, kills_first && *why == Leave::Unhealthy);
+                    sorted.leave(replica, kills_first && *why == StopReason::Unhealthy);
                     continue;
                 }
             }
@@ -170,18 +170,18 @@ impl<'a> Planning<'a, '_> {
             // A new instance counts once it is ready; one of an earlier revision as long as it is
             // healthy.
             let counts = if current { ready } else { healthy };
-            let instance = Instance { seat, placement, status, healthy: counts, ready };
+            let instance = Instance { replica, placement, status, healthy: counts, ready };
             let is_unhealthy = status.is_some_and(|status| status.is_unhealthy(spec));
             let why = if self.service.removing {
-                Some(Leave::Removed)
+                Some(StopReason::Removed)
             } else if is_unhealthy && kills_first {
-                Some(Leave::Unhealthy)
+                Some(StopReason::Unhealthy)
             } else if !current {
-                Some(Leave::Replaced)
+                Some(StopReason::Replaced)
             } else if self.view.draining.contains(&placement.node) {
-                Some(Leave::Draining)
+                Some(StopReason::Draining)
             } else if is_unhealthy {
-                Some(Leave::Unhealthy)
+                Some(StopReason::Unhealthy)
             } else {
                 None
             };
@@ -219,20 +219,20 @@ impl<'a> Planning<'a, '_> {
     /// come and is no better, and the next one is to wait until the slot may be placed again.
     /// Where unhealthy ones are killed first, the newest goes as well.
     fn give_up_unhealthy(&mut self, sorted: &mut Sorted<'a>) {
-        let unhealthy = |(why, _): &(Leave, Instance<'_>)| *why == Leave::Unhealthy;
+        let unhealthy = |(why, _): &(StopReason, Instance<'_>)| *why == StopReason::Unhealthy;
         let mut newest = BTreeMap::new();
         for (_, instance) in sorted.outgoing.iter().filter(|entry| unhealthy(entry)) {
-            newest.insert(instance.seat.slot, instance.seat);
+            newest.insert(instance.replica.slot, instance.replica);
         }
         let kills_first = self.kills_first();
-        let no_use = |entry: &mut (Leave, Instance<'_>)| {
-            unhealthy(entry) && (kills_first || newest[&entry.1.seat.slot] != entry.1.seat)
+        let no_use = |entry: &mut (StopReason, Instance<'_>)| {
+            unhealthy(entry) && (kills_first || newest[&entry.1.replica.slot] != entry.1.replica)
         };
         let given_up: Vec<_> = sorted.outgoing.extract_if(.., no_use).collect();
         for (why, instance) in given_up {
-            self.ended.fail(self.service, instance.seat, instance.placement, self.view.now);
+            self.ended.fail(self.service, instance.replica, instance.placement, self.view.now);
             self.let_go(&instance, why);
-            sorted.leave(instance.seat, kills_first);
+            sorted.leave(instance.replica, kills_first);
         }
     }
 
@@ -248,8 +248,8 @@ impl<'a> Planning<'a, '_> {
         }
     }
 
-    fn stop_once_drained(&mut self, seat: Seat, until: Timestamp, why: Leave) {
-        let instance = self.id(seat);
+    fn stop_once_drained(&mut self, replica: ReplicaId, until: Timestamp, why: StopReason) {
+        let instance = self.id(replica);
         let drained = self.observed().is_drained(&instance, &self.view.gateways);
         if drained || self.view.now >= until {
             self.plan.steps.push(Step::Stop { instance, why });
@@ -269,8 +269,8 @@ impl<'a> Planning<'a, '_> {
         sorted.stay = stay;
         for instance in surplus {
             match self.view.lost.contains(&instance.placement.node) {
-                true => sorted.lost.push(instance.seat),
-                false => sorted.outgoing.push((Leave::Surplus, instance)),
+                true => sorted.lost.push(instance.replica),
+                false => sorted.outgoing.push((StopReason::Surplus, instance)),
             }
         }
     }
@@ -373,11 +373,11 @@ impl<'a> Planning<'a, '_> {
     /// What the first instance that should be ready and is not waits for.
     fn laggard(&self, sorted: &Sorted<'_>) -> Option<String> {
         let lagging = sorted.stay.iter().find(|instance| !instance.ready)?;
-        let id = self.id(lagging.seat);
+        let id = self.id(lagging.replica);
         let node = &lagging.placement.node;
         let why = match self.view.lost.contains(node) {
             true => Some(Reason::Silent.to_string()),
-            false => not_serving(self.service, lagging.seat, lagging.status),
+            false => not_serving(self.service, lagging.replica, lagging.status),
         };
         let why = why.unwrap_or_else(|| "it has just started".into());
         Some(format!("{id} on {node}: {why}"))
@@ -390,7 +390,8 @@ impl<'a> Planning<'a, '_> {
             return Brought::default();
         }
         let come = budget.may_come(missing, sorted.live()) as usize;
-        let taken: BTreeSet<u32> = sorted.stay.iter().map(|instance| instance.seat.slot).collect();
+        let taken: BTreeSet<u32> =
+            sorted.stay.iter().map(|instance| instance.replica.slot).collect();
         let open = (0u32..).filter(|slot| !taken.contains(slot)).take(missing as usize);
         let open = open.filter(|slot| !sorted.closed.contains(slot));
         let mut slots = Vec::new();
@@ -413,7 +414,7 @@ impl<'a> Planning<'a, '_> {
             Brought { unplaced: (slots.len() - placed.len()) as u32, ..Brought::default() };
         for (instance, placement) in placed {
             let Placement { revision, node, ports, .. } = placement;
-            brought.slots.insert(instance.seat.slot);
+            brought.slots.insert(instance.replica.slot);
             self.plan.steps.push(Step::Place { instance, revision, node, ports });
         }
         if let Some(nodes) = refusals {
@@ -430,11 +431,11 @@ impl<'a> Planning<'a, '_> {
     fn give_up_lost(&mut self, sorted: &Sorted<'_>, placed: &BTreeSet<u32>) {
         let missing = self.service.wanted() as usize;
         let mut kept = missing.saturating_sub(sorted.stay.len() + placed.len());
-        for seat in &sorted.lost {
-            if kept > 0 && !placed.contains(&seat.slot) {
+        for replica in &sorted.lost {
+            if kept > 0 && !placed.contains(&replica.slot) {
                 kept -= 1;
             } else {
-                let (instance, why) = (self.id(*seat), Leave::Lost);
+                let (instance, why) = (self.id(*replica), StopReason::Lost);
                 self.plan.steps.push(Step::Forget { instance, why });
             }
         }
@@ -445,7 +446,7 @@ impl<'a> Planning<'a, '_> {
     fn release(&mut self, sorted: &Sorted<'a>, budget: Budget, healthy: u32, unplaced: u32) {
         let wanted = self.service.wanted();
         let ready_slots: BTreeSet<u32> =
-            sorted.stay.iter().filter(|i| i.ready).map(|i| i.seat.slot).collect();
+            sorted.stay.iter().filter(|i| i.ready).map(|i| i.replica.slot).collect();
         let all_ready = sorted.ready() >= wanted;
         let mut may_leave = budget.may_leave(healthy);
         let mut some_stay = false;
@@ -460,9 +461,9 @@ impl<'a> Planning<'a, '_> {
                 may_leave -= u32::from(goes);
                 goes
             } else if all_ready
-                || *why == Leave::Surplus
-                || ready_slots.contains(&instance.seat.slot)
-                || (*why != Leave::Unhealthy && healthy >= budget.healthy_min)
+                || *why == StopReason::Surplus
+                || ready_slots.contains(&instance.replica.slot)
+                || (*why != StopReason::Unhealthy && healthy >= budget.healthy_min)
             {
                 true
             } else {
@@ -483,8 +484,8 @@ impl<'a> Planning<'a, '_> {
     }
 
     /// Tells one instance to leave: first its requests are finished, if it may have any.
-    fn let_go(&mut self, instance: &Instance<'_>, why: Leave) {
-        let id = self.id(instance.seat);
+    fn let_go(&mut self, instance: &Instance<'_>, why: StopReason) {
+        let id = self.id(instance.replica);
         let drain = self.service.drain(instance.placement.revision);
         // Whether a route leads to its service now, or whether it runs, says nothing: gateways may
         // still follow a table of before, and it may run again. Only their word counts.

@@ -6,11 +6,11 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{Operator, Service, State, Surplus};
+use model::{Operator, ScaleDown, Service, State};
 
 use crate::instance::Instance;
 
-/// Splits instances into `wanted` ones that stay, by seat, and those that leave, in the order in
+/// Splits instances into `wanted` ones that stay, by replica, and those that leave, in the order in
 /// which they are to leave.
 pub(crate) fn split<'a>(
     state: &State,
@@ -22,10 +22,10 @@ pub(crate) fn split<'a>(
     if too_many == 0 {
         return (instances, Vec::new());
     }
-    let age = |i: &Instance<'_>| (i.placement.placed_at, i.seat);
-    match service.spec().surplus {
-        Surplus::Youngest => instances.sort_by_key(|i| (i.ready, Reverse(age(i)))),
-        Surplus::Oldest => instances.sort_by_key(|i| (i.ready, age(i))),
+    let age = |i: &Instance<'_>| (i.placement.placed_at, i.replica);
+    match service.spec().scale_down {
+        ScaleDown::Youngest => instances.sort_by_key(|i| (i.ready, Reverse(age(i)))),
+        ScaleDown::Oldest => instances.sort_by_key(|i| (i.ready, age(i))),
     }
     let constraints = &service.spec().constraints;
     let spread = constraints.iter().find(|c| c.operator == Operator::GroupBy);
@@ -44,6 +44,6 @@ pub(crate) fn split<'a>(
         surplus.extend(largest.and_then(VecDeque::pop_front).map(|(_, instance)| instance));
     }
     let mut stay: Vec<_> = crowds.into_values().flatten().map(|(_, instance)| instance).collect();
-    stay.sort_by_key(|instance| instance.seat);
+    stay.sort_by_key(|instance| instance.replica);
     (stay, surplus)
 }

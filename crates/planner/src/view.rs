@@ -49,7 +49,7 @@ impl<'a> View<'a> {
         };
         // Nodes and agents are both in the order of their names: one walk along both.
         let mut agents = observed.agents.iter().peekable();
-        for member in state.roster() {
+        for member in state.node_index() {
             let id = &member.id;
             while agents.next_if(|(other, _)| *other < id).is_some() {}
             let agent = agents.next_if(|(other, _)| *other == id).map(|(_, agent)| agent);

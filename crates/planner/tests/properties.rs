@@ -13,7 +13,7 @@ pub(crate) use ::model;
 use history::{Event, Run, event};
 use model::{Command, Document, Key, State, Step, Timestamp};
 use muster_planner::scenario::World;
-use muster_planner::{foresee, plan};
+use muster_planner::{dry_run, plan};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -71,17 +71,17 @@ proptest! {
             run.happen_unchecked(event);
         }
         let World { mut state, observed, now, .. } = run.world;
-        let foresight = foresee(state.clone(), observed, now);
-        for step in foresight.waves.into_iter().flatten() {
+        let dry_run = dry_run(state.clone(), observed, now);
+        for step in dry_run.waves.into_iter().flatten() {
             let said = format!("{step:?}");
             let outcome = state.apply(Command::Adopt(step), now);
             prop_assert!(outcome.is_ok(), "{}: {:?}", said, outcome);
         }
         for service in state.services() {
-            let waits = foresight.waits.iter().any(|(id, _)| *id == service.id);
+            let waits = dry_run.waits.iter().any(|(id, _)| *id == service.id);
             let full = service.placements.len() == service.wanted() as usize;
             let arrived = service.deployment.is_none() && full;
-            prop_assert!(waits || arrived, "{:?}\n{:?}", service, foresight.waits);
+            prop_assert!(waits || arrived, "{:?}\n{:?}", service, dry_run.waits);
         }
     }
 
@@ -136,10 +136,10 @@ fn reload(state: &State) -> State {
         let id = &service.id;
         keys.push(Key::Service(id.clone()));
         keys.extend(service.revisions.keys().map(|number| Key::Revision(id.clone(), *number)));
-        let seats = service.placements.keys();
-        keys.extend(
-            seats.map(|seat| Key::Instance(model::InstanceId { service: id.clone(), seat: *seat })),
-        );
+        let replicas = service.placements.keys();
+        keys.extend(replicas.map(|replica| {
+            Key::Instance(model::InstanceId { service: id.clone(), replica: *replica })
+        }));
     }
     State::load(keys.into_iter().rev().map(|key| (key.clone(), state.object(&key).unwrap())))
 }
@@ -158,7 +158,7 @@ fn a_slow_agent_is_not_waited_for_in_the_past() {
     world.forget_all();
     // Long after the server began, its agent calls, but has not told everything yet.
     world.now = Timestamp(world.now.0 + 29_000);
-    let agent = model::Agent { seen_at: world.now, told_all: false };
+    let agent = model::Agent { seen_at: world.now, synced: false };
     world.observed.agents.insert("n1".parse().unwrap(), agent);
     world.now = Timestamp(world.now.0 + 20_000);
     let plan = world.plan();

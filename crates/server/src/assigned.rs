@@ -53,7 +53,7 @@ pub(crate) fn assigned(
 }
 
 fn assignment(service: &Service, id: &InstanceId, apps: &Apps) -> Option<Assignment> {
-    let placement = service.placements.get(&id.seat)?;
+    let placement = service.placements.get(&id.replica)?;
     Some(Assignment {
         instance: id.clone(),
         revision: placement.revision,
@@ -145,7 +145,7 @@ mod tests {
         state.apply(Command::Register(registration), Timestamp(1)).unwrap();
         state.apply(Command::Apply(vec![Document::Service(spec)]), Timestamp(1)).unwrap();
         let mut observed = Observed { lost_after: model::Millis::secs(30), ..Observed::default() };
-        let agent = Agent { seen_at: Timestamp(1), told_all: true };
+        let agent = Agent { seen_at: Timestamp(1), synced: true };
         observed.agents.insert("n1".parse().unwrap(), agent);
         for step in planner::plan(&state, &observed, Timestamp(1)).steps {
             state.apply(Command::Adopt(step), Timestamp(1)).unwrap();
@@ -163,13 +163,15 @@ mod tests {
         assert_eq!(stream.next(&state, 2, &apps), None);
 
         let instance: InstanceId = "/web~0.1".parse().unwrap();
-        let stop = model::Step::Stop { instance: instance.clone(), why: model::Leave::Asked };
+        let stop =
+            model::Step::Stop { instance: instance.clone(), why: model::StopReason::Requested };
         state.apply(Command::Adopt(stop), Timestamp(2)).unwrap();
         let second = stream.next(&state, 3, &apps).unwrap();
         assert_eq!((second.whole, second.set.len()), (false, 1));
         assert_eq!((&second.set[0].instance, second.set[0].goal), (&instance, Assigned::Stop));
 
-        let forget = model::Step::Forget { instance: instance.clone(), why: model::Leave::Asked };
+        let forget =
+            model::Step::Forget { instance: instance.clone(), why: model::StopReason::Requested };
         state.apply(Command::Adopt(forget), Timestamp(3)).unwrap();
         let third = stream.next(&state, 4, &apps).unwrap();
         assert_eq!((third.set.len(), third.removed), (0, vec![instance]));

@@ -87,7 +87,7 @@ impl Handle {
     }
 
     /// Carries out a command; the answer is durable.
-    pub(crate) async fn command(&self, command: Command) -> Result<model::Applied, Failure> {
+    pub(crate) async fn command(&self, command: Command) -> Result<model::Changeset, Failure> {
         match self.ask(Ask::Command(command)).await? {
             Answer::Outcome(outcome) => outcome.map_err(Failure::Trouble),
             Answer::Report(_) => unreachable!("a command is answered with its outcome"),

@@ -5,8 +5,8 @@ use api::{
     ServiceView, WaitView,
 };
 use model::{
-    Deployment, Gateway, Goal, InstanceId, Move, MoveState, NodeUse, Phase, SILENT_AFTER, Service,
-    ServiceId, Spec, Stage, Timestamp, Wait, not_serving,
+    Deployment, Gateway, Goal, InstanceId, Move, MoveState, NodeUsage, Phase, SILENT_AFTER,
+    Service, ServiceId, Spec, Stage, Timestamp, Wait, not_serving,
 };
 
 use crate::control::Snapshot;
@@ -22,7 +22,7 @@ struct Counts {
 
 fn count(snapshot: &Snapshot, service: &Service, now: Timestamp) -> Counts {
     let mut counts = Counts::default();
-    for (seat, placement) in &service.placements {
+    for (replica, placement) in &service.placements {
         if !placement.is_wanted() || !service.is_current(placement.revision) {
             counts.outgoing += 1;
             continue;
@@ -31,7 +31,7 @@ fn count(snapshot: &Snapshot, service: &Service, now: Timestamp) -> Counts {
         if snapshot.observed.is_lost(&placement.node, now) {
             continue;
         }
-        let Some(status) = snapshot.observed.status(&service.id, *seat) else { continue };
+        let Some(status) = snapshot.observed.status(&service.id, *replica) else { continue };
         let spec = service.running_spec(placement.revision);
         counts.running += u32::from(status.phase == Phase::Running);
         counts.healthy += u32::from(status.is_healthy(spec));
@@ -95,8 +95,8 @@ pub(crate) fn instances<'a>(
     service: &'a Service,
     now: Timestamp,
 ) -> impl Iterator<Item = InstanceView> + 'a {
-    service.placements.iter().map(move |(seat, placement)| {
-        let status = snapshot.observed.status(&service.id, *seat);
+    service.placements.iter().map(move |(replica, placement)| {
+        let status = snapshot.observed.status(&service.id, *replica);
         let node = snapshot.state.node(&placement.node);
         let lost = snapshot.observed.is_lost(&placement.node, now);
         let phase = match status {
@@ -107,7 +107,7 @@ pub(crate) fn instances<'a>(
             None => Phase::Placed,
         };
         InstanceView {
-            instance: InstanceId { service: service.id.clone(), seat: *seat },
+            instance: InstanceId { service: service.id.clone(), replica: *replica },
             service: service.id.clone(),
             node: placement.node.clone(),
             address: node.map(|node| node.node.address.clone()).unwrap_or_default(),
@@ -118,13 +118,13 @@ pub(crate) fn instances<'a>(
             placed_at: placement.placed_at,
             phase,
             status: status.cloned(),
-            not_serving: not_serving(service, *seat, status),
+            not_serving: not_serving(service, *replica, status),
         }
     })
 }
 
 /// A node.
-pub(crate) fn node(snapshot: &Snapshot, node: &NodeUse, now: Timestamp) -> NodeView {
+pub(crate) fn node(snapshot: &Snapshot, node: &NodeUsage, now: Timestamp) -> NodeView {
     let id = &node.node.id;
     let agent = snapshot.observed.agents.get(id).map(|agent| agent.seen_at);
     let gateway = snapshot.observed.gateways.get(id).map(|gateway| gateway.seen_at);

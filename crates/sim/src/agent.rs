@@ -153,7 +153,7 @@ impl World {
             return;
         }
         match (purpose, reply) {
-            (Purpose::Register, Reply::Applied(Ok(_))) => {
+            (Purpose::Register, Reply::Changeset(Ok(_))) => {
                 let asker = Asker::Agent(node.clone(), life, Purpose::Follow);
                 let call = Call::Assignments(node.clone());
                 self.call(Place::Node(node.clone()), asker, call);
@@ -175,8 +175,8 @@ impl World {
                 if let Some(agent) = self.agent(node, life) {
                     agent.failed_reports = 0;
                 }
-                let tell_all = reply.tell_all;
-                self.agent_takes(node, life, Event::ReportSent { number, tell_all });
+                let resync = reply.resync;
+                self.agent_takes(node, life, Event::ReportSent { number, resync });
             }
             (Purpose::Report(number), _) => {
                 let Some(agent) = self.agent(node, life) else { return };

@@ -110,7 +110,7 @@ impl World {
             return;
         }
         match (purpose, reply) {
-            (Purpose::Register, Reply::Applied(Ok(_))) => {
+            (Purpose::Register, Reply::Changeset(Ok(_))) => {
                 let asker = Asker::Gateway(node.clone(), life, Purpose::Follow);
                 self.call(Place::Node(node.clone()), asker, Call::Routes);
             }

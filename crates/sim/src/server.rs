@@ -323,7 +323,7 @@ impl World {
             Effect::Answer { ticket, answer } => {
                 let Some((rpc, place)) = running.waiting.remove(&ticket) else { return };
                 let reply = match answer {
-                    Answer::Outcome(outcome) => Reply::Applied(outcome),
+                    Answer::Outcome(outcome) => Reply::Changeset(outcome),
                     Answer::Report(outcome) => Reply::Reported(outcome),
                 };
                 self.reply(&place, rpc, reply);

@@ -92,7 +92,7 @@ impl World {
 
     pub(crate) fn user_is_answered(&mut self, ask: u64, reply: Reply) {
         let Some(asked) = self.users.asking.get(&ask).cloned() else { return };
-        let Reply::Applied(Ok(applied)) = reply else {
+        let Reply::Changeset(Ok(applied)) = reply else {
             // What was not answered may be carried out later, or never: it is remembered, and
             // nothing is promised of what it speaks of.
             if !matches!(reply, Reply::Failed) {
@@ -184,7 +184,7 @@ impl World {
         let rng = &mut self.rng;
         let name = rng.choice(SERVICES).unwrap_or(SERVICES[0]);
         let mut pick = |choice: &[&'static str]| choice[rng.usize(0..choice.len())];
-        let (min_healthy, max_over) =
+        let (min_healthy, max_surge) =
             (pick(&["0", "1", "50%", "75%", "100%"]), pick(&["0", "1", "1", "25%", "100%"]));
         let sickness = pick(&["", "", "", "", "", "", "never-healthy", "exits"]);
         let constraint = pick(&["", "", "", "hostname", "rack"]);
@@ -198,14 +198,14 @@ impl World {
             "ports": [{ "port": if rng.u8(0..5) == 0 { 9000 + rng.u32(0..3) } else { 0 } }],
             "env": { "VERSION": rng.u32(0..1000).to_string(), SICK: sickness },
             "rollout": {
-                "min_healthy": min_healthy, "max_over": max_over,
+                "min_healthy": min_healthy, "max_surge": max_surge,
                 "deadline": format!("{}s", rng.u32(20..90)),
                 "on_failure": if rng.u8(0..4) == 0 { "hold" } else { "rollback" },
-                "settle": format!("{}s", rng.u32(0..3)),
+                "min_ready": format!("{}s", rng.u32(0..3)),
             },
             "restart": { "max": "10s" },
             "stop": { "grace": format!("{}s", rng.u32(1..10)), "drain": drain },
-            "labels": { MIN_HEALTHY: min_healthy, MAX_OVER: max_over },
+            "labels": { MIN_HEALTHY: min_healthy, MAX_OVER: max_surge },
         });
         let mut put = |key: &str, value: Value| document[key] = value;
         match contained {
@@ -241,8 +241,8 @@ impl World {
         let mut spec: Spec = serde_json::from_value(document).expect("a service");
         match self.tamper {
             Some(Tamper::Ceiling) => {
-                let ceiling = spec.rollout.max_over.added_to(spec.instances) - spec.instances;
-                spec.rollout.max_over = Share::Count(ceiling + 1);
+                let ceiling = spec.rollout.max_surge.added_to(spec.instances) - spec.instances;
+                spec.rollout.max_surge = Share::Count(ceiling + 1);
             }
             Some(Tamper::Floor) => {
                 let floor = spec.rollout.min_healthy.ceil_of(spec.instances);
@@ -264,7 +264,7 @@ fn said(command: &Command) -> String {
                     spec.service,
                     spec.instances,
                     spec.rollout.min_healthy,
-                    spec.rollout.max_over,
+                    spec.rollout.max_surge,
                     spec.env.get(SICK).map_or("", String::as_str),
                 ),
                 None => format!("{document:?}"),

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use agent::core::CheckId;
 use api::{GatewayReport, Report, ReportReply};
-use model::{Applied, Command, InstanceId, NodeId, Registration, Resources, RouteTable, Timestamp};
+use model::{
+    Changeset, Command, InstanceId, NodeId, Registration, Resources, RouteTable, Timestamp,
+};
 use server::control::Trouble;
 
 use crate::agent::AgentProcess;
@@ -46,7 +48,7 @@ pub(crate) enum Call {
 /// What comes of one.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
-    Applied(Result<Applied, Trouble>),
+    Changeset(Result<Changeset, Trouble>),
     Reported(Result<ReportReply, Trouble>),
     Stream(Conn),
     /// The server answers that it will not.

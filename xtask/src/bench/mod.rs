@@ -5,8 +5,8 @@
 //! it likes, and answers [`Figure`]s. It measures release builds. Every figure is appended to `benches/history.jsonl`
 //! with the commit, so that a figure that creeps can be traced; the README shows the newest.
 
+mod adapter;
 pub(crate) mod dev;
-mod door;
 mod figure;
 mod gateway;
 mod history;
@@ -51,7 +51,7 @@ pub(crate) const BENCHES: &[Bench] = &[
     Bench { name: "loss", what: "a dead node's instances, elsewhere", run: idle::loss },
     Bench { name: "writes", what: "durable writes, beside etcd", run: writes::durable },
     Bench { name: "large", what: "a server of 100,000 instances", run: large::instances },
-    Bench { name: "marathon", what: "Marathon's API of a large cluster", run: door::marathon },
+    Bench { name: "marathon", what: "Marathon's API of a large cluster", run: adapter::marathon },
     Bench { name: "planner", what: "plans of up to a million instances", run: planner::plans },
 ];
 

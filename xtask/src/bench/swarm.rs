@@ -52,7 +52,7 @@ fn ours(top: &Top) -> Result<(f64, f64, f64)> {
     let before = containers_of(IMAGE)?;
     let run = format!("container: {{ image: \"{IMAGE}\", network: host, pull: never }}");
     // Swarm counts what has started as running: so do we.
-    let text = document("swarm", COUNT, &run) + "rollout: { settle: 0s }\n";
+    let text = document("swarm", COUNT, &run) + "rollout: { min_ready: 0s }\n";
     let started = until_running(&dev, &text, COUNT)?;
     let restarted = until_again(&dev, "/bench/swarm~0.1", || {
         let containers = listed("label", "muster.instance=/bench/swarm~0.1")?;

@@ -35,7 +35,7 @@ const DISK: Rule = Rule {
 const FEASIBLE: Rule = Rule {
     id: "R4",
     why: "the feasibility rule exists once, in `model`; a second one will disagree with it at commit",
-    remedy: "call `State::refusal` of `model`",
+    remedy: "call `State::rejection` of `model`",
 };
 
 /// A rule on the paths that code may name.
@@ -243,7 +243,10 @@ fn is_made(code: &str, next: &str, value: &str) -> bool {
     !is_pattern
         && code.match_indices(value).any(|(at, _)| {
             let rest = &code[at + value.len()..];
-            !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_') && !rest.contains("=>")
+            let is_whole = !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+            is_whole
+                && !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+                && !rest.contains("=>")
         })
 }
 

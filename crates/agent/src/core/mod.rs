@@ -67,7 +67,7 @@ pub enum Event {
         /// Its number.
         number: u64,
         /// The server wants to be told everything.
-        tell_all: bool,
+        resync: bool,
     },
     /// A report has not arrived, or that is not known.
     ReportFailed {
@@ -241,7 +241,7 @@ impl Core {
                     self.change(&id, now, &mut effects, |_| {});
                 }
             }
-            Event::ReportSent { number, tell_all } => self.reporter.sent(number, tell_all),
+            Event::ReportSent { number, resync } => self.reporter.sent(number, resync),
             Event::ReportFailed { number } => self.reporter.failed(number, now),
             Event::End => {
                 self.ending = true;

@@ -73,11 +73,11 @@ impl Reporter {
 
     /// A report has arrived. What is known late of one that was given up says nothing about the
     /// one that is under way.
-    pub(super) fn sent(&mut self, number: u64, tell_all: bool) {
+    pub(super) fn sent(&mut self, number: u64, resync: bool) {
         if number == self.count {
             self.under_way = None;
         }
-        self.whole |= tell_all;
+        self.whole |= resync;
     }
 
     /// A report has failed: what was in it is still to be told.

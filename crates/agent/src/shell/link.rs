@@ -114,7 +114,7 @@ pub(super) async fn report(client: Client, report: Report) -> Event {
     let number = report.number;
     let sent = tokio::time::timeout(REPORT_TIMEOUT, client.post::<ReportReply>(&path, &report));
     match sent.await {
-        Ok(Ok(reply)) => Event::ReportSent { number, tell_all: reply.tell_all },
+        Ok(Ok(reply)) => Event::ReportSent { number, resync: reply.resync },
         Ok(Err(error)) => {
             tracing::debug!("a report was not delivered: {}", in_full(&error));
             Event::ReportFailed { number }

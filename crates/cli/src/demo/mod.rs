@@ -194,7 +194,7 @@ readiness:
   interval: 100ms
 rollout:
   min_healthy: 100%   # never fewer than four
-  max_over: 25%       # never more than five
+  max_surge: 25%       # never more than five
   deadline: 1m        # without progress for so long, it goes back by itself
 ---
 gateway: demo

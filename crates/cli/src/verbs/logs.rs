@@ -144,8 +144,8 @@ async fn relay(client: Client, query: LogQuery, sender: mpsc::Sender<Line>) {
 
 fn print(screen: &Screen, instance: &InstanceId, line: &[u8]) -> Result<(), Failure> {
     const TONES: [Tone; 4] = [Tone::Good, Tone::Warn, Tone::Dim, Tone::Strong];
-    let tone = TONES[instance.seat.slot as usize % TONES.len()];
-    let name = format!("~{}.{} | ", instance.seat.slot, instance.seat.attempt);
+    let tone = TONES[instance.replica.slot as usize % TONES.len()];
+    let name = format!("~{}.{} | ", instance.replica.slot, instance.replica.attempt);
     let name = screen.paint(tone, &name);
     screen.bytes(&[name.as_bytes(), line, b"\n"].concat())
 }

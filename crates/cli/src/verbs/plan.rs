@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::output::screen::ColorWhen;
     use api::Wave;
-    use model::{Change, Leave, Timestamp, Verdict};
+    use model::{Change, StopReason, Timestamp, Verdict};
 
     #[test]
     fn a_plan_reads_wave_by_wave() {
@@ -138,9 +138,9 @@ mod tests {
                         Step::Drain {
                             instance: old.clone(),
                             until: Timestamp(0),
-                            why: Leave::Replaced,
+                            why: StopReason::Replaced,
                         },
-                        Step::Stop { instance: old, why: Leave::Replaced },
+                        Step::Stop { instance: old, why: StopReason::Replaced },
                     ],
                 },
             ],

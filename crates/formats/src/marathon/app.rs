@@ -12,7 +12,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::DOOR;
+use super::ADAPTER;
 use super::check::{HealthCheck, ReadinessCheck};
 use super::container::{Container, Network, PortDefinition};
 use super::names::{KillSelection, Mode};
@@ -180,7 +180,7 @@ impl App {
 
     /// The same, as it is kept with a revision.
     pub fn source(&self) -> Source {
-        Source { door: DOOR.into(), text: self.to_source() }
+        Source { adapter: ADAPTER.into(), text: self.to_source() }
     }
 
     /// Reads back what was stored; nothing if it was stored by somebody else.

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use model::{
-    CommandLine, Container, Lost, Millis, Network, Port, PortRef, Probe, Protocol, Pull, Share,
-    Spec, Surplus,
+    CommandLine, Container, Lost, Millis, Network, Port, PortRef, Probe, Protocol, Pull, ScaleDown,
+    Share, Spec,
 };
 
 use super::app::{App, SINGLE, Unreachable, UnreachableStrategy, UpgradeStrategy};
@@ -84,9 +84,9 @@ fn describe(spec: &Spec) -> App {
         backoff_factor: Number(spec.restart.factor),
         max_launch_delay_seconds: Seconds::at_least(spec.restart.max),
         task_kill_grace_period_seconds: Some(Seconds::at_least(spec.stop.grace)),
-        kill_selection: match spec.surplus {
-            Surplus::Youngest => KillSelection::Youngest,
-            Surplus::Oldest => KillSelection::Oldest,
+        kill_selection: match spec.scale_down {
+            ScaleDown::Youngest => KillSelection::Youngest,
+            ScaleDown::Oldest => KillSelection::Oldest,
         },
         unreachable_strategy: match &spec.lost {
             Lost { replace: false, .. } => UnreachableStrategy::Disabled,
@@ -281,6 +281,6 @@ fn upgrade(spec: &Spec) -> UpgradeStrategy {
     };
     UpgradeStrategy {
         minimum_health_capacity: millionths(spec.rollout.min_healthy, |part, whole| part / whole),
-        maximum_over_capacity: millionths(spec.rollout.max_over, u64::div_ceil),
+        maximum_over_capacity: millionths(spec.rollout.max_surge, u64::div_ceil),
     }
 }

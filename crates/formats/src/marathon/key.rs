@@ -54,7 +54,7 @@ const RULES: &[(&str, &str)] = &[
     ("readiness.timeout", "readinessChecks.0.timeoutSeconds"),
     ("rollout", "upgradeStrategy"),
     ("rollout.min_healthy", "upgradeStrategy.minimumHealthCapacity"),
-    ("rollout.max_over", "upgradeStrategy.maximumOverCapacity"),
+    ("rollout.max_surge", "upgradeStrategy.maximumOverCapacity"),
     ("restart.first", "backoffSeconds"),
     ("restart.backoff", "backoffSeconds"),
     ("restart.factor", "backoffFactor"),

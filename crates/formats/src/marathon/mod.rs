@@ -51,7 +51,7 @@ pub use selector::LabelSelector;
 pub use update::{Update, read_app, update_app, update_apps};
 
 /// What the sources of apps are kept under.
-pub const DOOR: &str = "marathon";
+pub const ADAPTER: &str = "marathon";
 
 /// Reads an app of a file as a service that is described by it. What is wrong is added to `faults`.
 pub(crate) fn app(tree: &Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Document> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use model::{
     Bytes, CommandLine, Container, Cpu, Lost, Millis, Network, Port, Process, Pull, Resources,
-    Restart, Rollout, Share, Spec, Stop, Surplus, Unhealthy, Volume,
+    Restart, Rollout, ScaleDown, Share, Spec, Stop, Unhealthy, Volume,
 };
 
 use super::app::{App, REPLACE_FIRST, UnreachableStrategy};
@@ -45,9 +45,9 @@ pub(super) fn translate(app: &App) -> Spec {
         requires: BTreeSet::new(),
         roles: app.accepted_resource_roles.clone().unwrap_or_default(),
         lost,
-        surplus: match app.kill_selection {
-            KillSelection::Youngest => Surplus::Youngest,
-            KillSelection::Oldest => Surplus::Oldest,
+        scale_down: match app.kill_selection {
+            KillSelection::Youngest => ScaleDown::Youngest,
+            KillSelection::Oldest => ScaleDown::Oldest,
         },
         depends_on: app.dependencies.iter().cloned().collect(),
         labels: app.labels.clone(),
@@ -135,7 +135,7 @@ fn rollout(app: &App) -> Rollout {
     let upgrade = app.upgrade_strategy.clone().unwrap_or_default();
     Rollout {
         min_healthy: share(upgrade.minimum_health_capacity),
-        max_over: share(upgrade.maximum_over_capacity),
+        max_surge: share(upgrade.maximum_over_capacity),
         unhealthy: match app.is_labelled(REPLACE_FIRST) {
             true => Unhealthy::ReplaceFirst,
             false => Unhealthy::KillFirst,

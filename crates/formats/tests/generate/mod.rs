@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{
     Bytes, CommandLine, Constraint, Container, Cpu, HealthCheck, HttpProbe, Lost, Millis, Network,
     OnFailure, Operator, Port, PortRef, Probe, Process, Protocol, Pull, ReadinessCheck, Resources,
-    Restart, Rollout, ServiceId, Share, Signal, Spec, Stop, Surplus, TcpProbe, Unhealthy, Volume,
+    Restart, Rollout, ScaleDown, ServiceId, Share, Signal, Spec, Stop, TcpProbe, Unhealthy, Volume,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -206,11 +206,11 @@ fn texts() -> impl Strategy<Value = BTreeMap<String, String>> {
 
 prop_compose! {
     fn rollout()(
-        min_healthy in share(), max_over in share(), deadline in millis(), settle in millis(),
+        min_healthy in share(), max_surge in share(), deadline in millis(), min_ready in millis(),
         on_failure in select(&[OnFailure::Rollback, OnFailure::Hold][..]),
         unhealthy in select(&[Unhealthy::ReplaceFirst, Unhealthy::KillFirst][..]),
     ) -> Rollout {
-        Rollout { min_healthy, max_over, deadline, on_failure, settle, unhealthy }
+        Rollout { min_healthy, max_surge, deadline, on_failure, min_ready, unhealthy }
     }
 }
 
@@ -257,11 +257,11 @@ pub(crate) fn spec() -> BoxedStrategy<Spec> {
             .boxed();
     let steering = (rollout(), restart(), stop()).boxed();
     let lost = (any::<bool>(), millis()).prop_map(|(replace, after)| Lost { replace, after });
-    let surplus = select(&[Surplus::Youngest, Surplus::Oldest][..]);
-    let steering = (steering, btree_set(text(), 0..2), lost, surplus).boxed();
+    let scale_down = select(&[ScaleDown::Youngest, ScaleDown::Oldest][..]);
+    let steering = (steering, btree_set(text(), 0..2), lost, scale_down).boxed();
     (service(), 0u32..=100_000, parts, resources(), texts(), steering, lists)
         .prop_map(|(service, instances, parts, resources, env, steering, lists)| {
-            let ((rollout, restart, stop), roles, lost, surplus) = steering;
+            let ((rollout, restart, stop), roles, lost, scale_down) = steering;
             let ((container, process, ports), (health, readiness)) = parts;
             let (constraints, requires, depends_on, labels) = lists;
             Spec {
@@ -281,7 +281,7 @@ pub(crate) fn spec() -> BoxedStrategy<Spec> {
                 requires,
                 roles,
                 lost,
-                surplus,
+                scale_down,
                 depends_on,
                 labels,
             }

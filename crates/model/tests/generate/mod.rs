@@ -9,10 +9,10 @@ use proptest::prelude::*;
 
 use super::model::{
     AgentRegistration, Availability, Bytes, Command, CommandLine, Constraint, Cpu, DeploymentId,
-    Document, Gateway, Group, Guard, HealthCheck, HttpProbe, InstanceId, Leave, Lost, Millis,
-    NodeId, OnFailure, Origin, Port, Probe, Process, Protocol, ReadinessCheck, Registration,
-    Resources, Restart, Rollout, Route, ServiceId, Share, Source, Spec, Steer, Step, Stop, Surplus,
-    Timestamp, Unhealthy,
+    Document, Gateway, Group, Guard, HealthCheck, HttpProbe, InstanceId, Lost, Millis, NodeId,
+    OnFailure, Origin, Port, Probe, Process, Protocol, ReadinessCheck, Registration, Resources,
+    Restart, Rollout, Route, ScaleDown, ServiceId, Share, Source, Spec, Steer, Step, Stop,
+    StopReason, Timestamp, Unhealthy,
 };
 
 const SERVICES: [&str; 4] = ["/a", "/b", "/c/d", "/c/e"];
@@ -53,12 +53,12 @@ fn rollout() -> impl Strategy<Value = Rollout> {
     let on_failure = prop::sample::select(vec![OnFailure::Rollback, OnFailure::Hold]);
     let unhealthy = prop::sample::select(vec![Unhealthy::ReplaceFirst, Unhealthy::KillFirst]);
     (share(), share(), 1u64..60, on_failure, 0u64..3, unhealthy).prop_map(
-        |(min_healthy, max_over, deadline, on_failure, settle, unhealthy)| Rollout {
+        |(min_healthy, max_surge, deadline, on_failure, min_ready, unhealthy)| Rollout {
             min_healthy,
-            max_over,
+            max_surge,
             deadline: Millis::secs(deadline),
             on_failure,
-            settle: Millis::secs(settle),
+            min_ready: Millis::secs(min_ready),
             unhealthy,
         },
     )
@@ -78,17 +78,17 @@ pub(crate) fn spec() -> impl Strategy<Value = Spec> {
     let runs = (0u32..4, resources, ports(), option::weighted(0.3, constraint()));
     let depends_on = btree_set(service(), 0..2);
     let times = (prop::sample::select(vec![0u64, 5]), prop::sample::select(vec![0u64, 3, 600]));
-    let surplus = prop::sample::select(vec![Surplus::Youngest, Surplus::Oldest]);
+    let scale_down = prop::sample::select(vec![ScaleDown::Youngest, ScaleDown::Oldest]);
     let lost = prop::sample::select(vec![
         Lost::default(),
         Lost { after: Millis::secs(4), ..Lost::default() },
         Lost { replace: false, ..Lost::default() },
     ]);
     let roles = prop::sample::select(vec![vec![], vec![], vec![], vec!["*"], vec!["public"]]);
-    let places = (lost, surplus, roles);
+    let places = (lost, scale_down, roles);
     (service(), 0u32..5, runs, checks, rollout(), depends_on, times, places).prop_map(
         |(service, instances, runs, (health, ready), rollout, depends_on, times, places)| {
-            let ((drain, reset), (lost, surplus, roles)) = (times, places);
+            let ((drain, reset), (lost, scale_down, roles)) = (times, places);
             let (version, (cpu, memory), ports, constraint) = runs;
             let probe = Probe::Http(HttpProbe { path: "/".into(), ..HttpProbe::default() });
             let health = health.then(|| HealthCheck {
@@ -124,7 +124,7 @@ pub(crate) fn spec() -> impl Strategy<Value = Spec> {
                 requires: Default::default(),
                 roles: roles.into_iter().map(String::from).collect(),
                 lost,
-                surplus,
+                scale_down,
                 depends_on,
                 labels: BTreeMap::new(),
             }
@@ -181,7 +181,7 @@ pub(crate) fn wish() -> impl Strategy<Value = Command> {
     let described = |(spec, source): (Spec, Option<u8>)| match source {
         None => Document::Service(Box::new(spec)),
         Some(text) => {
-            let source = Source { door: "other".into(), text: text.to_string() };
+            let source = Source { adapter: "other".into(), text: text.to_string() };
             Document::Foreign(Box::new(spec), source)
         }
     };
@@ -234,13 +234,13 @@ pub(crate) fn wish() -> impl Strategy<Value = Command> {
     ]
 }
 
-fn leave() -> impl Strategy<Value = Leave> {
+fn leave() -> impl Strategy<Value = StopReason> {
     prop::sample::select(vec![
-        Leave::Replaced,
-        Leave::Unhealthy,
-        Leave::Lost,
-        Leave::Removed,
-        Leave::Asked,
+        StopReason::Replaced,
+        StopReason::Unhealthy,
+        StopReason::Lost,
+        StopReason::Removed,
+        StopReason::Requested,
     ])
 }
 

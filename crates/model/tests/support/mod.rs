@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_model::{
-    AgentRegistration, Applied, Bytes, Command, Cpu, Deployment, DeploymentId, Document,
-    InstanceId, Key, Millis, NodeId, NodeUse, Object, Outcome, PORTS, Placement, Refusal,
-    Registration, Resources, Seat, Service, ServiceId, Source, Spec, State, Steer, Step, Timestamp,
+    AgentRegistration, Bytes, Changeset, Command, Cpu, Deployment, DeploymentId, Document,
+    InstanceId, Key, Millis, NodeId, NodeUsage, Object, Outcome, PORTS, Placement, Refusal,
+    Registration, ReplicaId, Resources, Service, ServiceId, Source, Spec, State, Steer, Step,
+    Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -38,7 +39,7 @@ pub(crate) fn service(path: &str, fields: Value) -> Document {
 
 /// A service as another system's document describes it.
 pub(crate) fn foreign(path: &str, fields: Value) -> Document {
-    let source = Source { door: "other".into(), text: fields.to_string() };
+    let source = Source { adapter: "other".into(), text: fields.to_string() };
     Document::Foreign(Box::new(spec(path, fields)), source)
 }
 
@@ -103,12 +104,12 @@ pub(crate) fn conflict(outcome: Outcome) -> String {
 }
 
 /// What of each event is not prose: what happened, and to what.
-pub(crate) fn told(applied: &Applied) -> Vec<String> {
+pub(crate) fn told(applied: &Changeset) -> Vec<String> {
     applied.events.iter().map(|event| format!("{} {}", event.kind, event.subject)).collect()
 }
 
 /// What became of each thing that was asked for: its kind, its name, and the verdict.
-pub(crate) fn verdicts(applied: &Applied) -> Vec<String> {
+pub(crate) fn verdicts(applied: &Changeset) -> Vec<String> {
     let changes = applied.changes.iter();
     changes.map(|c| format!("{} {} {:?}", c.kind, c.name, c.verdict).to_lowercase()).collect()
 }
@@ -151,11 +152,11 @@ impl Cluster {
         outcome
     }
 
-    pub(crate) fn apply(&mut self, documents: impl Into<Vec<Document>>) -> Applied {
+    pub(crate) fn apply(&mut self, documents: impl Into<Vec<Document>>) -> Changeset {
         self.run(Command::Apply(documents.into())).unwrap()
     }
 
-    pub(crate) fn scale(&mut self, path: &str, instances: u32) -> Applied {
+    pub(crate) fn scale(&mut self, path: &str, instances: u32) -> Changeset {
         self.run(Command::Scale { service: service_id(path), instances }).unwrap()
     }
 
@@ -174,7 +175,7 @@ impl Cluster {
     /// Why a step is refused.
     pub(crate) fn overtaken(&mut self, step: Step) -> &'static str {
         match self.adopt(step.clone()) {
-            Err(Refusal::Overtaken(why)) => why,
+            Err(Refusal::Stale(why)) => why,
             other => panic!("{step:?}: {other:?}"),
         }
     }
@@ -197,26 +198,26 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn place(&mut self, instance: &str, node: &str) -> Applied {
+    pub(crate) fn place(&mut self, instance: &str, node: &str) -> Changeset {
         self.adopt(self.placement_of(instance, node)).unwrap()
     }
 
     /// Brings a service to where it should be, on the first node, without regard to any budget,
     /// and lets it arrive.
-    pub(crate) fn settle(&mut self, path: &str) -> Applied {
+    pub(crate) fn settle(&mut self, path: &str) -> Changeset {
         let id = service_id(path);
         let service = self.service(path);
-        let stays = |seat: &Seat, placement: &Placement| {
+        let stays = |replica: &ReplicaId, placement: &Placement| {
             let current = placement.is_wanted() && service.is_current(placement.revision);
-            current && seat.slot < service.wanted()
+            current && replica.slot < service.wanted()
         };
         let placed = service.placements.iter();
-        let (stay, leave): (Vec<_>, Vec<_>) = placed.partition(|(seat, p)| stays(seat, p));
-        for (seat, _) in leave {
-            let instance = InstanceId { service: id.clone(), seat: *seat };
-            self.adopt(Step::Forget { instance, why: muster_model::Leave::Replaced }).unwrap();
+        let (stay, leave): (Vec<_>, Vec<_>) = placed.partition(|(replica, p)| stays(replica, p));
+        for (replica, _) in leave {
+            let instance = InstanceId { service: id.clone(), replica: *replica };
+            self.adopt(Step::Forget { instance, why: muster_model::StopReason::Replaced }).unwrap();
         }
-        let filled: BTreeSet<u32> = stay.into_iter().map(|(seat, _)| seat.slot).collect();
+        let filled: BTreeSet<u32> = stay.into_iter().map(|(replica, _)| replica.slot).collect();
         let node = self.state.nodes().next().map(|node| node.id.to_string());
         for slot in (0..service.wanted()).filter(|slot| !filled.contains(slot)) {
             let instance = format!("{path}~{slot}.{}", service.slot(slot).attempts + 1);
@@ -233,7 +234,7 @@ impl Cluster {
         self.state.deployment(DeploymentId(number)).unwrap()
     }
 
-    pub(crate) fn node(&self, name: &str) -> &NodeUse {
+    pub(crate) fn node(&self, name: &str) -> &NodeUsage {
         self.state.node(&node_id(name)).unwrap()
     }
 

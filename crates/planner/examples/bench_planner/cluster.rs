@@ -53,7 +53,7 @@ pub(crate) fn join(state: &mut State, observed: &mut Observed, i: usize, capacit
     let address = format!("10.0.{}.{}", i / 256, i % 256);
     let registration = Registration { node: node.clone(), address, agent: Some(agent) };
     state.apply(Command::Register(registration), NOW).expect("it joins");
-    observed.agents.insert(node, Agent { seen_at: NOW, told_all: true });
+    observed.agents.insert(node, Agent { seen_at: NOW, synced: true });
 }
 
 pub(crate) fn service(path: &str, instances: usize, cores: f64, mebibytes: u64) -> Document {
@@ -88,11 +88,12 @@ pub(crate) fn adopt(state: &State, plan: &Plan) -> State {
 /// Every instance runs and is healthy.
 pub(crate) fn run_all(state: &State, observed: &mut Observed) {
     for service in state.services() {
-        for seat in service.placements.keys() {
+        for replica in service.placements.keys() {
             let mut status = Status::new(Phase::Running, NOW);
             (status.healthy, status.ready) = (Some(true), true);
             status.started_at = Some(NOW);
-            observed.set_status(&InstanceId { service: service.id.clone(), seat: *seat }, status);
+            observed
+                .set_status(&InstanceId { service: service.id.clone(), replica: *replica }, status);
         }
     }
 }

@@ -14,7 +14,7 @@ mod packing;
 use std::hint::black_box;
 
 use model::{Command, InstanceId, Observed, Phase, State, Status};
-use muster_planner::{Agenda, plan};
+use muster_planner::{WorkQueue, plan};
 use serde_json::{Value, json};
 
 use cluster::{NOW, Shape, adopt, apply, cluster, placed, run_all, service};
@@ -24,7 +24,7 @@ const PLACED_PER_SECOND_MIN: f64 = 100_000.0;
 /// The most milliseconds for a plan of a cluster in which nothing is to be done.
 const REST_MS_MAX: f64 = 5.0;
 /// The same where the instances belong to very many services, of which each costs something. What
-/// a server does is the plan of its agenda, which does not look at services that rest.
+/// a server does is the plan of its work queue, which does not look at services that rest.
 const REST_OF_MANY_MS_MAX: f64 = 25.0;
 /// The most milliseconds for a full cluster to say again what each of many services waits for.
 const BLOCKED_MS_MAX: f64 = 100.0;
@@ -93,8 +93,8 @@ fn blocked() {
     let documents = (0..1_000).map(|i| service(&format!("/big-{i}"), 3, 1_000.0, 256));
     state.apply(Command::Apply(documents.collect()), NOW).expect("it is applied");
     state = adopt(&state, &plan(&state, &observed, NOW));
-    let mut agenda = Agenda::everything();
-    let (blocked_ms, blocked) = taken(|| agenda.plan(&state, &observed, NOW));
+    let mut work_queue = WorkQueue::everything();
+    let (blocked_ms, blocked) = taken(|| work_queue.plan(&state, &observed, NOW));
     assert_eq!((blocked.steps.len(), blocked.waits.len()), (0, 1_000));
     time("1000 services that no node can take", blocked_ms, BLOCKED_MS_MAX);
 }
@@ -106,18 +106,18 @@ fn rest(shape: &str, state: &State, observed: &Observed) {
     let is_many = state.services().count() > 10_000;
     let max = if is_many { REST_OF_MANY_MS_MAX } else { REST_MS_MAX };
     time(&format!("no-op plan of everything, {shape}"), rest_ms, max);
-    let mut agenda = Agenda::everything();
-    agenda.plan(state, observed, NOW);
-    let (agenda_ms, _) = taken(|| agenda.plan(state, observed, NOW));
-    time(&format!("no-op plan of an agenda, {shape}"), agenda_ms, REST_MS_MAX);
+    let mut work_queue = WorkQueue::everything();
+    work_queue.plan(state, observed, NOW);
+    let (agenda_ms, _) = taken(|| work_queue.plan(state, observed, NOW));
+    time(&format!("no-op plan of an work_queue, {shape}"), agenda_ms, REST_MS_MAX);
     let service = state.services().next().expect("there are services").id.clone();
     let mut observed = observed.clone();
     let mut status = Status::new(Phase::Running, NOW);
     status.healthy = Some(false);
     observed.set_status(&InstanceId::new(service.clone(), 0, 1), status);
     let (one_ms, one) = taken(|| {
-        agenda.touch(&service);
-        agenda.plan(state, &observed, NOW)
+        work_queue.touch(&service);
+        work_queue.plan(state, &observed, NOW)
     });
     assert_eq!(placed(&one), 1);
     time(&format!("one unhealthy instance, {shape}"), one_ms, REST_MS_MAX);

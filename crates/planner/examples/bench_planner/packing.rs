@@ -6,7 +6,7 @@
 //! comes as it comes can be expected to reach it; the distance is what is measured.
 
 use model::{Bytes, Command, Cpu, Resources, State};
-use muster_planner::Agenda;
+use muster_planner::WorkQueue;
 
 use super::cluster::{NOW, adopt, join, placed, service};
 
@@ -59,13 +59,13 @@ fn until_refused(sizes: &[(u32, u64)]) -> usize {
     let mut observed =
         model::Observed { since: NOW, lost_after: model::Millis::secs(30), ..Default::default() };
     (0..NODES).for_each(|i| join(&mut state, &mut observed, i, CAPACITY));
-    let mut agenda = Agenda::everything();
+    let mut work_queue = WorkQueue::everything();
     for (i, (cpu, mebibytes)) in sizes.iter().enumerate() {
         let document = service(&format!("/s-{i}"), 1, f64::from(*cpu) / 1_000.0, *mebibytes);
         let applied = state.apply(Command::Apply(vec![document]), NOW).expect("it is applied");
         drop(applied);
-        agenda.touch(&format!("/s-{i}").parse().expect("a path"));
-        let plan = agenda.plan(&state, &observed, NOW);
+        work_queue.touch(&format!("/s-{i}").parse().expect("a path"));
+        let plan = work_queue.plan(&state, &observed, NOW);
         if placed(&plan) == 0 {
             return i;
         }

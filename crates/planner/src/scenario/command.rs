@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use model::{
-    AgentRegistration, Applied, Availability, Bytes, Command, Cpu, Document, Gateway, InstanceId,
+    AgentRegistration, Availability, Bytes, Changeset, Command, Cpu, Document, Gateway, InstanceId,
     Millis, NodeId, Outcome, PORTS, Phase, Refusal, Resources, Route, ServiceId, Steer,
 };
 
@@ -154,7 +154,7 @@ fn told(outcome: Outcome) -> Vec<String> {
 }
 
 /// What happened to deployments, beyond that they began.
-fn news(applied: &Applied) -> impl Iterator<Item = String> {
+fn news(applied: &Changeset) -> impl Iterator<Item = String> {
     let events = applied.events.iter().filter(|event| {
         event.kind.starts_with("deployment-") && event.kind != "deployment-started"
     });

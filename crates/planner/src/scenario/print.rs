@@ -84,24 +84,24 @@ pub(super) fn counts(world: &World, of: &BTreeSet<ServiceId>) -> Vec<String> {
         for number in service.revisions.keys() {
             let of_revision = || service.placements.iter().filter(|(_, p)| p.revision == *number);
             let spec = service.running_spec(*number);
-            let is_ready = |seat| {
-                let status = world.observed.status(&service.id, seat);
+            let is_ready = |replica| {
+                let status = world.observed.status(&service.id, replica);
                 let at = status.and_then(|status| status.ready_at(spec));
                 at.is_some_and(|at| at <= world.now)
             };
-            let is_over = |seat| {
-                let status = world.observed.status(&service.id, seat);
+            let is_over = |replica| {
+                let status = world.observed.status(&service.id, replica);
                 status.is_some_and(|status| status.phase.is_over())
             };
-            let present = of_revision().filter(|(seat, _)| !is_over(**seat));
+            let present = of_revision().filter(|(replica, _)| !is_over(**replica));
             let (mut ready, mut unready, mut leaving, mut lost) = (0, 0, 0, 0);
-            for (seat, placement) in present {
+            for (replica, placement) in present {
                 if world.observed.is_lost(&placement.node, world.now) {
                     lost += 1;
                     continue;
                 }
                 live += 1;
-                match (&placement.goal, is_ready(*seat)) {
+                match (&placement.goal, is_ready(*replica)) {
                     (Goal::Run, true) => ready += 1,
                     (Goal::Run, false) => unready += 1,
                     _ => leaving += 1,
@@ -125,11 +125,11 @@ pub(super) fn counts(world: &World, of: &BTreeSet<ServiceId>) -> Vec<String> {
 pub(super) fn instances(world: &World) -> Vec<String> {
     let mut lines = Vec::new();
     for service in world.state.services() {
-        for (seat, placement) in &service.placements {
-            let instance = InstanceId { service: service.id.clone(), seat: *seat };
+        for (replica, placement) in &service.placements {
+            let instance = InstanceId { service: service.id.clone(), replica: *replica };
             // What was last told of it is not known to be so any more.
             let is_lost = world.observed.is_lost(&placement.node, world.now);
-            let status = world.observed.status(&service.id, *seat).filter(|_| !is_lost);
+            let status = world.observed.status(&service.id, *replica).filter(|_| !is_lost);
             let phase = match status {
                 Some(status) => status.phase,
                 None if is_lost => Phase::Lost,

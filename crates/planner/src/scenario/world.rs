@@ -102,7 +102,7 @@ impl World {
     /// An agent calls for the first time, and tells that nothing runs.
     pub fn join(&mut self, node: &NodeId, agent: AgentRegistration) -> Outcome {
         self.silent.remove(node);
-        let told = Agent { seen_at: self.now, told_all: true };
+        let told = Agent { seen_at: self.now, synced: true };
         self.observed.agents.insert(node.clone(), told);
         let address = format!("{node}.example");
         let registration = Registration { node: node.clone(), address, agent: Some(agent) };
@@ -165,7 +165,7 @@ impl World {
     pub fn tell(&mut self, node: &NodeId) {
         let Some(host) = self.state.node(node).cloned() else { return };
         if host.node.capacity.is_some() {
-            let told = Agent { seen_at: self.now, told_all: true };
+            let told = Agent { seen_at: self.now, synced: true };
             self.observed.agents.insert(node.clone(), told);
             for instance in &host.instances {
                 match self.truth.get(instance) {
@@ -191,7 +191,7 @@ impl World {
     pub fn report(&mut self, instance: &InstanceId, status: Status) {
         let Some(placement) = self.state.placement(instance) else { return };
         let known = self.observed.agents.get(&placement.node);
-        if known.is_some_and(|agent| agent.told_all) && self.speaks(&placement.node) {
+        if known.is_some_and(|agent| agent.synced) && self.speaks(&placement.node) {
             self.observed.set_status(instance, status.clone());
         }
         self.truth.insert(instance.clone(), status);
@@ -219,8 +219,8 @@ impl World {
     pub fn work(&mut self) -> bool {
         let mut told = Vec::new();
         for service in self.state.services() {
-            for (seat, placement) in &service.placements {
-                let instance = InstanceId { service: service.id.clone(), seat: *seat };
+            for (replica, placement) in &service.placements {
+                let instance = InstanceId { service: service.id.clone(), replica: *replica };
                 let status = self.truth.get(&instance);
                 let runs = status.is_some_and(|status| status.phase == Phase::Running);
                 let is_well = !self.sick.contains(&(service.id.clone(), placement.revision));

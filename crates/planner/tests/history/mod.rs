@@ -1,15 +1,15 @@
-//! What may happen to a cluster, and a cluster that it happens to, with an agenda that is told of
+//! What may happen to a cluster, and a cluster that it happens to, with an work_queue that is told of
 //! it as a server would tell it.
 
 use std::collections::BTreeMap;
 
 use muster_planner::scenario::World;
-use muster_planner::{Agenda, Plan};
+use muster_planner::{Plan, WorkQueue};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
 use super::model::{
-    AgentRegistration, Applied, Availability, Bytes, Command, Cpu, Goal, InstanceId, Key, Millis,
+    AgentRegistration, Availability, Bytes, Changeset, Command, Cpu, Goal, InstanceId, Key, Millis,
     NodeId, PORTS, Phase, Resources, Status,
 };
 use super::{generate, oracle};
@@ -119,7 +119,7 @@ pub(crate) fn big_agent() -> AgentRegistration {
 /// A cluster to which things happen.
 pub(crate) struct Run {
     pub(crate) world: World,
-    agenda: Agenda,
+    work_queue: WorkQueue,
 }
 
 /// More rounds of adopting than any plan needs.
@@ -130,7 +130,7 @@ const RESTS_MAX: usize = 20;
 
 impl Run {
     pub(crate) fn new() -> Run {
-        Run { world: World::new(), agenda: Agenda::everything() }
+        Run { world: World::new(), work_queue: WorkQueue::everything() }
     }
 
     /// Something happens, and all that must hold is checked.
@@ -153,7 +153,7 @@ impl Run {
     pub(crate) fn happen_unchecked(&mut self, event: Event) {
         let outcome = match event {
             Event::Join(node, agent) => {
-                self.agenda.touch_all();
+                self.work_queue.touch_all();
                 let known = self.world.state.node(&node).is_some_and(|n| n.node.capacity.is_some());
                 if known {
                     // An agent that started again: it tells the server what still runs.
@@ -166,59 +166,59 @@ impl Run {
                 }
             }
             Event::JoinGateway(node) => {
-                self.agenda.touch_all();
+                self.work_queue.touch_all();
                 self.world.join_gateway(&node)
             }
             Event::Wish(command) => self.world.apply(command),
             Event::Report(nth, told) => {
                 self.report(nth, told);
-                Ok(Applied::default())
+                Ok(Changeset::default())
             }
             Event::Busy(node, nth) => {
                 let instance = self.nth(nth);
                 if let Some(gateway) = self.world.observed.gateways.get_mut(&node) {
                     gateway.busy = instance.into_iter().collect();
                 }
-                Ok(Applied::default())
+                Ok(Changeset::default())
             }
             Event::Work => {
                 self.work();
-                Ok(Applied::default())
+                Ok(Changeset::default())
             }
             Event::Rest => {
                 self.rest();
-                Ok(Applied::default())
+                Ok(Changeset::default())
             }
             Event::Tick(span) => {
                 self.world.tick(span);
-                Ok(Applied::default())
+                Ok(Changeset::default())
             }
             Event::Lose(node) => {
                 self.world.lose(&node);
-                Ok(Applied::default())
+                Ok(Changeset::default())
             }
             Event::Find(node) => {
-                self.agenda.touch_all();
+                self.work_queue.touch_all();
                 self.world.find(&node);
-                Ok(Applied::default())
+                Ok(Changeset::default())
             }
             Event::ForgetAll => {
-                self.agenda.touch_all();
+                self.work_queue.touch_all();
                 self.world.forget_all();
-                Ok(Applied::default())
+                Ok(Changeset::default())
             }
             Event::TellAll => {
-                self.tell_all();
-                Ok(Applied::default())
+                self.resync();
+                Ok(Changeset::default())
             }
             Event::Adopt => {
                 let plan = self.world.plan();
                 self.adopt(&plan);
-                Ok(Applied::default())
+                Ok(Changeset::default())
             }
             Event::AdoptAll => {
                 self.adopt_all();
-                Ok(Applied::default())
+                Ok(Changeset::default())
             }
         };
         if let Ok(applied) = outcome {
@@ -226,27 +226,27 @@ impl Run {
         }
     }
 
-    /// Puts on the agenda what a change concerns, as a server does.
-    fn touch(&mut self, applied: &Applied) {
+    /// Puts on the work queue what a change concerns, as a server does.
+    fn touch(&mut self, applied: &Changeset) {
         for key in &applied.changed {
             match key {
-                Key::Service(id) | Key::Revision(id, _) => self.agenda.touch(id),
-                Key::Instance(id) => self.agenda.touch(&id.service),
-                Key::Node(id) => self.agenda.touch_node(&self.world.state, id),
+                Key::Service(id) | Key::Revision(id, _) => self.work_queue.touch(id),
+                Key::Instance(id) => self.work_queue.touch(&id.service),
+                Key::Node(id) => self.work_queue.touch_node(&self.world.state, id),
                 Key::Deployment(id) => {
                     let deployment = self.world.state.deployment(*id);
                     for m in deployment.iter().flat_map(|deployment| &deployment.moves) {
-                        self.agenda.touch(&m.service);
+                        self.work_queue.touch(&m.service);
                     }
                 }
-                Key::Gateway(_) => self.agenda.touch_all(),
+                Key::Gateway(_) => self.work_queue.touch_all(),
                 Key::Group(_) | Key::Meta => {}
             }
         }
     }
 
-    fn tell_all(&mut self) {
-        self.agenda.touch_all();
+    fn resync(&mut self) {
+        self.work_queue.touch_all();
         let nodes: Vec<_> = self.world.state.nodes().map(|node| node.id.clone()).collect();
         for node in nodes {
             if self.world.speaks(&node) {
@@ -258,7 +258,7 @@ impl Run {
     fn work(&mut self) {
         let services: Vec<_> = self.world.state.services().map(|s| s.id.clone()).collect();
         self.world.work();
-        services.iter().for_each(|service| self.agenda.touch(service));
+        services.iter().for_each(|service| self.work_queue.touch(service));
     }
 
     fn rest(&mut self) {
@@ -277,8 +277,9 @@ impl Run {
         let services = self.world.state.services();
         let all: Vec<_> = services
             .flat_map(|service| {
-                let seats = service.placements.keys();
-                seats.map(|seat| InstanceId { service: service.id.clone(), seat: *seat })
+                let replicas = service.placements.keys();
+                replicas
+                    .map(|replica| InstanceId { service: service.id.clone(), replica: *replica })
             })
             .collect();
         (!all.is_empty()).then(|| all[nth % all.len()].clone())
@@ -322,13 +323,13 @@ impl Run {
             }
             Told::Stopped => return,
         }
-        self.agenda.touch(&instance.service);
+        self.work_queue.touch(&instance.service);
         self.world.report(&instance, status);
     }
 
     fn adopt(&mut self, plan: &Plan) {
         for step in &plan.steps {
-            self.agenda.touch(step.service());
+            self.work_queue.touch(step.service());
             if let Ok(applied) = self.world.apply(Command::Adopt(step.clone())) {
                 self.touch(&applied);
             }
@@ -384,10 +385,10 @@ impl Run {
         oracle::every_open_slot_waits(&self.world)
     }
 
-    /// The agenda comes to the same plan as planning everything.
+    /// The work queue comes to the same plan as planning everything.
     fn check_agenda(&mut self) -> Result<(), TestCaseError> {
         let World { state, observed, now, .. } = &self.world;
-        let planned = self.agenda.plan(state, observed, *now);
+        let planned = self.work_queue.plan(state, observed, *now);
         let everything = self.world.plan();
         prop_assert_eq!(&planned.steps, &everything.steps);
         prop_assert_eq!(&planned.waits, &everything.waits);
@@ -398,7 +399,7 @@ impl Run {
             prop_assert!(at.is_some_and(|at| at <= wanted), "{:?}", wakes);
         }
         // Its steps were only looked at.
-        planned.steps.iter().for_each(|step| self.agenda.touch(step.service()));
+        planned.steps.iter().for_each(|step| self.work_queue.touch(step.service()));
         Ok(())
     }
 
@@ -426,8 +427,8 @@ impl Run {
     fn cure(&mut self) -> bool {
         let services = self.world.state.services();
         let all = services.flat_map(|service| {
-            let seats = service.placements.keys();
-            seats.map(|seat| InstanceId { service: service.id.clone(), seat: *seat })
+            let replicas = service.placements.keys();
+            replicas.map(|replica| InstanceId { service: service.id.clone(), replica: *replica })
         });
         let mut moved = false;
         for instance in all.collect::<Vec<_>>() {
@@ -467,7 +468,7 @@ impl Run {
             }
             Idle::ForgetAndTell => {
                 self.world.forget_all();
-                self.tell_all();
+                self.resync();
                 return;
             }
             Idle::Repeat => {

@@ -8,33 +8,33 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
 use super::model::{
-    Availability, Goal, InstanceId, Leave, Millis, Node, Operator, Phase, Placement, Seat, Service,
-    Share, Step, Timestamp, Wait,
+    Availability, Goal, InstanceId, Millis, Node, Operator, Phase, Placement, ReplicaId, Service,
+    Share, Step, StopReason, Timestamp, Wait,
 };
 
 type Checked = Result<(), TestCaseError>;
 
-fn ready(world: &World, service: &Service, seat: Seat, placement: &Placement) -> bool {
+fn ready(world: &World, service: &Service, replica: ReplicaId, placement: &Placement) -> bool {
     let spec = service.running_spec(placement.revision);
-    let status = world.observed.status(&service.id, seat);
+    let status = world.observed.status(&service.id, replica);
     status.and_then(|status| status.ready_at(spec)).is_some_and(|at| at <= world.now)
 }
 
 /// Whether an instance serves as far as a rollout's floor is concerned.
-fn serves(world: &World, service: &Service, seat: Seat, placement: &Placement) -> bool {
+fn serves(world: &World, service: &Service, replica: ReplicaId, placement: &Placement) -> bool {
     let spec = service.running_spec(placement.revision);
-    let status = world.observed.status(&service.id, seat);
+    let status = world.observed.status(&service.id, replica);
     placement.is_wanted()
         && !world.observed.is_lost(&placement.node, world.now)
         && match service.is_current(placement.revision) {
-            true => ready(world, service, seat, placement),
+            true => ready(world, service, replica, placement),
             false => status.is_some_and(|status| status.is_healthy(spec)),
         }
 }
 
 fn live(world: &World, service: &Service) -> u32 {
-    let present = service.placements.iter().filter(|(seat, placement)| {
-        let status = world.observed.status(&service.id, **seat);
+    let present = service.placements.iter().filter(|(replica, placement)| {
+        let status = world.observed.status(&service.id, **replica);
         !world.observed.is_lost(&placement.node, world.now)
             && !status.is_some_and(|status| status.phase.is_over())
     });
@@ -71,16 +71,16 @@ pub(crate) fn keeps_within_the_budget(before: &World, after: &World) -> Checked 
         let floor = at_least(rollout.min_healthy, wanted);
         let count = |world: &World, service: &Service| {
             let placements = service.placements.iter();
-            placements.filter(|(seat, p)| serves(world, service, **seat, p)).count() as u32
+            placements.filter(|(replica, p)| serves(world, service, **replica, p)).count() as u32
         };
         let (had, has) = (count(before, was), count(after, service));
         prop_assert!(has >= had || has >= floor, "{}: {} -> {} of {}", service.id, had, has, floor);
-        let mut ceiling = at_most(rollout.max_over, wanted);
+        let mut ceiling = at_most(rollout.max_surge, wanted);
         // Where the shares leave no room at all, one more may come.
         if ceiling == floor {
             ceiling += 1;
         }
-        let came = service.placements.keys().any(|seat| !was.placements.contains_key(seat));
+        let came = service.placements.keys().any(|replica| !was.placements.contains_key(replica));
         let now_live = live(after, service);
         prop_assert!(!came || now_live <= ceiling, "{}: {} of {}", service.id, now_live, ceiling);
     }
@@ -99,8 +99,8 @@ fn rank(goal: &Goal) -> u8 {
 pub(crate) fn goes_forward(before: &World, after: &World) -> Checked {
     for service in after.state.services() {
         let Some(was) = before.state.service(&service.id) else { continue };
-        for (seat, placement) in &service.placements {
-            let Some(was) = was.placements.get(seat) else { continue };
+        for (replica, placement) in &service.placements {
+            let Some(was) = was.placements.get(replica) else { continue };
             prop_assert!(rank(&was.goal) <= rank(&placement.goal));
             prop_assert_eq!(&was.node, &placement.node, "an instance moved");
         }
@@ -174,7 +174,7 @@ pub(crate) fn may_be_placed(world: &World, step: &Step) -> Checked {
 pub(crate) fn opens_up(plan: &Plan) -> bool {
     plan.steps.iter().any(|step| match step {
         Step::Arrive { .. } | Step::Fail { .. } => true,
-        Step::Stop { why, .. } | Step::Drain { why, .. } => *why == Leave::Unhealthy,
+        Step::Stop { why, .. } | Step::Drain { why, .. } => *why == StopReason::Unhealthy,
         _ => false,
     })
 }
@@ -198,10 +198,10 @@ pub(crate) fn every_open_slot_waits(world: &World) -> Checked {
     }
     let waits = world.plan().waits;
     for service in world.state.services() {
-        let there = service.placements.iter().filter(|(seat, placement)| {
+        let there = service.placements.iter().filter(|(replica, placement)| {
             placement.is_wanted()
                 && service.is_current(placement.revision)
-                && ready(world, service, **seat, placement)
+                && ready(world, service, **replica, placement)
                 && !world.observed.is_lost(&placement.node, world.now)
         });
         let complete = there.count() == service.placements.len()
@@ -233,8 +233,8 @@ pub(crate) fn came_to_rest(world: &World) -> Checked {
         if blocked {
             continue;
         }
-        for (seat, placement) in &service.placements {
-            let instance = InstanceId { service: service.id.clone(), seat: *seat };
+        for (replica, placement) in &service.placements {
+            let instance = InstanceId { service: service.id.clone(), replica: *replica };
             let phase = world.status(&instance).phase;
             prop_assert!(placement.is_wanted(), "{:?} {:?}: {:?}", instance, phase, waits);
             prop_assert_eq!(phase, Phase::Running);

@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod agenda;
-mod foresight;
+mod dry_run;
 mod ports;
 mod routes;
 mod wakes;
+mod work_queue;
 
 use muster_planner::scenario::{World, replay};
 

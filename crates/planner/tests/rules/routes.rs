@@ -23,7 +23,7 @@ fn empty_because(world: &World) -> String {
 #[test]
 fn an_instance_gets_traffic_from_the_moment_it_has_settled() {
     let mut world = world(
-        "> node n1\n> apply /web rollout.settle=5s ports=[{\"port\":80}]\n\
+        "> node n1\n> apply /web rollout.min_ready=5s ports=[{\"port\":80}]\n\
          > route 8080 /web\n> run\n> report /web~0.1 running ready\n",
     );
     world.tick(Millis(4_999));

@@ -10,7 +10,7 @@ fn a_plan_is_made_again_when_what_is_waited_for_may_have_come() {
         ("the first of them", "> node n1\n> lose n1\n> tick 10s\n> node n2", Some(20_000)),
         (
             "what has just started settles",
-            "> node n1\n> apply /a rollout.settle=5s\n> run\n> report /a~0.1 running ready",
+            "> node n1\n> apply /a rollout.min_ready=5s\n> run\n> report /a~0.1 running ready",
             Some(5_000),
         ),
         (

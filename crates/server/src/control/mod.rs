@@ -20,10 +20,10 @@ use std::sync::Arc;
 
 use api::{EventView, GatewayReport, Report, ReportReply};
 use model::{
-    Applied, Command, Event as Told, Key, Listen, Millis, NodeId, Object, Observed, Refusal,
+    Changeset, Command, Event as Told, Key, Listen, Millis, NodeId, Object, Observed, Refusal,
     Registration, RouteTable, SILENT_AFTER, ServiceId, State, Timestamp, Wait,
 };
-use planner::Agenda;
+use planner::WorkQueue;
 
 pub(crate) use record::KEPT as EVENTS_KEPT;
 use record::Record;
@@ -86,7 +86,7 @@ pub struct Batch {
 #[derive(Debug)]
 pub enum Answer {
     /// To a request.
-    Outcome(Result<Applied, Trouble>),
+    Outcome(Result<Changeset, Trouble>),
     /// To a report.
     Report(Result<ReportReply, Trouble>),
 }
@@ -132,7 +132,7 @@ pub struct Core {
     observed: Observed,
     /// The life of each agent, and the number of its last report.
     heard: BTreeMap<NodeId, (u64, u64)>,
-    agenda: Agenda,
+    work_queue: WorkQueue,
     /// Something has happened since the last planning.
     due: bool,
     /// When to plan even if nothing happens.
@@ -156,7 +156,7 @@ pub struct Core {
 
 #[derive(Debug)]
 struct Storing {
-    answers: Vec<(Ticket, Result<Applied, Trouble>)>,
+    answers: Vec<(Ticket, Result<Changeset, Trouble>)>,
     changed: BTreeSet<Key>,
     /// What it brings about; told once it is durable.
     events: Vec<EventView>,
@@ -202,7 +202,7 @@ impl Core {
                 ..Observed::default()
             },
             heard: BTreeMap::new(),
-            agenda: Agenda::everything(),
+            work_queue: WorkQueue::everything(),
             due: true,
             wake_at: None,
             queue: Vec::new(),
@@ -277,7 +277,7 @@ impl Core {
     fn store_failed(&mut self, message: &str, now: Timestamp, effects: &mut Vec<Effect>) {
         let Some(storing) = self.storing.take() else { return };
         self.state = self.durable.clone();
-        self.agenda.touch_all();
+        self.work_queue.touch_all();
         self.due = true;
         self.stalled_until = now.after(STORE_RETRY);
         self.record.not_stored(now, effects);
@@ -366,7 +366,7 @@ impl Core {
         command: Command,
         now: Timestamp,
         changed: &mut Changed,
-    ) -> Result<Applied, Refusal> {
+    ) -> Result<Changeset, Refusal> {
         let applied = self.state.apply(command, now)?;
         self.touch(&applied.changed);
         changed.events.extend(applied.events.iter().cloned());
@@ -374,20 +374,20 @@ impl Core {
         Ok(applied)
     }
 
-    /// Puts on the agenda what a change concerns.
+    /// Puts on the work queue what a change concerns.
     fn touch(&mut self, changed: &BTreeSet<Key>) {
         for key in changed {
             match key {
-                Key::Service(id) | Key::Revision(id, _) => self.agenda.touch(id),
-                Key::Instance(id) => self.agenda.touch(&id.service),
-                Key::Node(id) => self.agenda.touch_node(&self.state, id),
+                Key::Service(id) | Key::Revision(id, _) => self.work_queue.touch(id),
+                Key::Instance(id) => self.work_queue.touch(&id.service),
+                Key::Node(id) => self.work_queue.touch_node(&self.state, id),
                 Key::Deployment(id) => {
                     let deployment = self.state.deployment(*id);
                     for m in deployment.iter().flat_map(|deployment| &deployment.moves) {
-                        self.agenda.touch(&m.service);
+                        self.work_queue.touch(&m.service);
                     }
                 }
-                Key::Gateway(_) => self.agenda.touch_all(),
+                Key::Gateway(_) => self.work_queue.touch_all(),
                 Key::Group(_) | Key::Meta => {}
             }
         }
@@ -398,7 +398,7 @@ impl Core {
         self.due = false;
         let mut wake_at = Some(now);
         for _ in 0..ROUNDS_MAX {
-            let plan = self.agenda.plan(&self.state, &self.observed, now);
+            let plan = self.work_queue.plan(&self.state, &self.observed, now);
             if plan.steps.is_empty() {
                 wake_at = plan.wake_at;
                 break;
@@ -409,7 +409,7 @@ impl Core {
                 // A refused step was overtaken by one before it: its service is planned again.
                 match self.apply(Command::Adopt(step), now, changed) {
                     Ok(_) => went_on = true,
-                    Err(_) => self.agenda.touch(&service),
+                    Err(_) => self.work_queue.touch(&service),
                 }
             }
             if !went_on {
@@ -418,8 +418,8 @@ impl Core {
                 break;
             }
         }
-        if *self.waits != *self.agenda.waits() {
-            self.waits = Arc::new(self.agenda.waits().clone());
+        if *self.waits != *self.work_queue.waits() {
+            self.waits = Arc::new(self.work_queue.waits().clone());
             self.readers_due = true;
         }
         wake_at

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::{GatewayReport, Report, ReportReply};
 use model::{
-    Agent, Event, GatewayStatus, InstanceId, NodeId, NodeUse, Phase, Refusal, Status, Timestamp,
+    Agent, Event, GatewayStatus, InstanceId, NodeId, NodeUsage, Phase, Refusal, Status, Timestamp,
 };
 
 use super::{Core, Effect, Trouble};
@@ -13,8 +13,8 @@ use super::{Core, Effect, Trouble};
 impl Core {
     /// The node that a daemon calls from. What is only about to be stored is not known to daemons,
     /// and what is about to be forgotten may yet stay: the durable state is what they speak of.
-    fn calling(&self, node: &NodeId, daemon: &'static str) -> Result<Arc<NodeUse>, Trouble> {
-        let has_called = |known: &&Arc<NodeUse>| match daemon {
+    fn calling(&self, node: &NodeId, daemon: &'static str) -> Result<Arc<NodeUsage>, Trouble> {
+        let has_called = |known: &&Arc<NodeUsage>| match daemon {
             "gateway" => known.node.gateway,
             _ => known.node.capacity.is_some(),
         };
@@ -36,18 +36,18 @@ impl Core {
         let known = self.observed.agents.get(&node).copied();
         let (life, last) = self.heard.get(&node).copied().unwrap_or((report.life, 0));
         if life == report.life && report.number <= last && report.number > 0 {
-            // Overtaken on its way: what it says was so before what is known.
-            return Ok(ReportReply { tell_all: known.is_some_and(|agent| !agent.told_all) });
+            // Stale on its way: what it says was so before what is known.
+            return Ok(ReportReply { resync: known.is_some_and(|agent| !agent.synced) });
         }
         self.heard.insert(node.clone(), (report.life, report.number));
         let was_lost = known.is_some() && self.observed.is_lost(&node, now);
         // Another life's whole truth was another one.
-        let knew_all = life == report.life && known.is_some_and(|agent| agent.told_all);
-        let told_all = report.whole || knew_all;
-        self.observed.agents.insert(node.clone(), Agent { seen_at: now, told_all });
-        if was_lost || known.is_none_or(|agent| agent.told_all != told_all) {
+        let knew_all = life == report.life && known.is_some_and(|agent| agent.synced);
+        let synced = report.whole || knew_all;
+        self.observed.agents.insert(node.clone(), Agent { seen_at: now, synced });
+        if was_lost || known.is_none_or(|agent| agent.synced != synced) {
             // Everything that was planned without knowing this node may look different now.
-            self.agenda.touch_all();
+            self.work_queue.touch_all();
             self.due = true;
             self.readers_due = true;
         }
@@ -55,7 +55,7 @@ impl Core {
             let told: BTreeSet<&InstanceId> =
                 report.instances.iter().map(|(instance, _)| instance).collect();
             for instance in placed.instances.iter().filter(|instance| !told.contains(instance)) {
-                if self.observed.status(&instance.service, instance.seat).is_some() {
+                if self.observed.status(&instance.service, instance.replica).is_some() {
                     self.observed.remove_status(instance);
                     self.has_changed(instance);
                 }
@@ -66,7 +66,7 @@ impl Core {
             if !placed.instances.contains(&instance) {
                 continue;
             }
-            let before = self.observed.status(&instance.service, instance.seat);
+            let before = self.observed.status(&instance.service, instance.replica);
             set_right(&mut status, before, now);
             if before == Some(&status) {
                 continue;
@@ -83,12 +83,12 @@ impl Core {
             }
             self.observed.set_status(&instance, status);
         }
-        Ok(ReportReply { tell_all: !told_all })
+        Ok(ReportReply { resync: !synced })
     }
 
     /// Something of an instance is observed to be different.
     fn has_changed(&mut self, instance: &InstanceId) {
-        self.agenda.touch(&instance.service);
+        self.work_queue.touch(&instance.service);
         self.routes_due.insert(instance.service.clone());
         self.due = true;
         self.readers_due = true;
@@ -105,10 +105,10 @@ impl Core {
         let changed = known
             .is_none_or(|known| known.generation != report.generation || known.busy != report.busy);
         if changed {
-            // Whoever waits for a gateway's word is waiting, and so on the agenda; unless this
+            // Whoever waits for a gateway's word is waiting, and so on the work queue; unless this
             // is a gateway's first word, for which everything may have waited.
             if known.is_none() {
-                self.agenda.touch_all();
+                self.work_queue.touch_all();
             }
             self.due = true;
             self.readers_due = true;

@@ -95,7 +95,7 @@ impl Core {
     ) -> bool {
         let is_first = self.observed.published.first == 0;
         let mut due = std::mem::take(&mut self.routes_due);
-        due.append(&mut self.agenda.take_planned());
+        due.append(&mut self.work_queue.take_planned());
         if is_first && !self.observed.is_settled(&self.durable, now) {
             // Gateways keep the table they have until it is known what runs.
             return false;

@@ -43,7 +43,7 @@ impl From<Refusal> for Bad {
             Refusal::Conflict { .. }
             | Refusal::Moving { .. }
             | Refusal::Changed { .. }
-            | Refusal::Overtaken(_) => ErrorCode::Conflict,
+            | Refusal::Stale(_) => ErrorCode::Conflict,
         };
         let mut body = ErrorBody::new(code, refusal.to_string());
         if let Refusal::Invalid { problems } = refusal {

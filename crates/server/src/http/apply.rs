@@ -4,7 +4,7 @@ use api::{ApplyReply, ApplyRequest, Detail, ErrorBody, ErrorCode, Wave, now};
 use axum::Json;
 use axum::extract::State;
 use formats::{Fault, Located};
-use model::{Applied, Command, Refusal};
+use model::{Changeset, Command, Refusal};
 
 use super::Server;
 use super::answer::{Bad, Body};
@@ -30,7 +30,7 @@ pub(super) async fn apply(
     if plan {
         let snapshot = server.handle.snapshot();
         let command = Command::Apply(documents());
-        let foreseen = blocking(move || foresee(&snapshot, command)).await?;
+        let foreseen = blocking(move || dry_run(&snapshot, command)).await?;
         return foreseen.map(Json).map_err(|refusal| located_refusal(refusal, &parsed));
     }
     match server.handle.command(Command::Apply(documents())).await {
@@ -41,7 +41,7 @@ pub(super) async fn apply(
 }
 
 /// What a command has brought, for people.
-pub(super) fn reply(applied: Applied) -> ApplyReply {
+pub(super) fn reply(applied: Changeset) -> ApplyReply {
     let deployment = applied.changes.iter().find_map(|change| change.deployment);
     ApplyReply { changes: applied.changes, deployment, waves: Vec::new(), waits: Vec::new() }
 }
@@ -91,13 +91,13 @@ fn wrong(faults: Vec<Fault>) -> Bad {
 }
 
 /// Applies to a copy and plays it through.
-fn foresee(snapshot: &Snapshot, command: Command) -> Result<ApplyReply, Refusal> {
+fn dry_run(snapshot: &Snapshot, command: Command) -> Result<ApplyReply, Refusal> {
     let now = now();
     let mut state = snapshot.state.clone();
     let applied = state.apply(command, now)?;
-    let foresight = planner::foresee(state, (*snapshot.observed).clone(), now);
+    let dry_run = planner::dry_run(state, (*snapshot.observed).clone(), now);
     let mut reply = reply(applied);
-    reply.waves = foresight.waves.into_iter().map(|steps| Wave { steps }).collect();
-    reply.waits = foresight.waits.into_iter().map(|(id, wait)| view::wait(&id, &wait)).collect();
+    reply.waves = dry_run.waves.into_iter().map(|steps| Wave { steps }).collect();
+    reply.waits = dry_run.waits.into_iter().map(|(id, wait)| view::wait(&id, &wait)).collect();
     Ok(reply)
 }

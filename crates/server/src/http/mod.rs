@@ -72,7 +72,7 @@ pub(crate) fn router(handle: Arc<Handle>, address: SocketAddr, apps: Apps) -> Ro
         .with_state(Server { handle, agents: logs::Agents::default(), address, apps })
 }
 
-/// What has no route here may have one behind a front door.
+/// What has no route here may have one behind a adapter.
 async fn elsewhere(State(server): State<Server>, request: Request) -> Response {
     match marathon::is_ours(request.uri().path()) {
         true => marathon::answer(server, request).await,

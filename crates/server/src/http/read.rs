@@ -69,7 +69,7 @@ pub(super) async fn instances(
 pub(super) async fn nodes(State(server): State<Server>) -> Json<Vec<NodeView>> {
     let snapshot = server.handle.snapshot();
     let now = now();
-    Json(snapshot.state.node_uses().map(|node| view::node(&snapshot, node, now)).collect())
+    Json(snapshot.state.node_usages().map(|node| view::node(&snapshot, node, now)).collect())
 }
 
 pub(super) async fn deployments(State(server): State<Server>) -> Json<Vec<DeploymentView>> {

@@ -14,8 +14,8 @@ use super::task::{self, Task};
 use super::{failure, name};
 use crate::control::Snapshot;
 
-/// The name of this front door, by which it knows its own documents.
-pub(crate) use formats::marathon::DOOR;
+/// The name of this adapter, by which it knows its own documents.
+pub(crate) use formats::marathon::ADAPTER;
 
 /// Apps that have been read once. A revision never changes, so neither does what was read of it.
 #[derive(Debug, Clone, Default)]
@@ -33,7 +33,7 @@ impl Apps {
         if let Some(known) = self.lock().get(&key) {
             return Arc::clone(known);
         }
-        let source = revision.source.as_deref().filter(|source| source.door == DOOR);
+        let source = revision.source.as_deref().filter(|source| source.adapter == ADAPTER);
         let source = source.and_then(|source| App::from_source(&source.text));
         let app = source.unwrap_or_else(|| App::of(&revision.spec));
         let app = Arc::new(app.scaled(revision.spec.instances));
@@ -230,9 +230,9 @@ impl Look<'_> {
         let new = service.placements.iter().filter(|(_, placement)| {
             placement.is_wanted() && service.is_current(placement.revision)
         });
-        let result = |(seat, _): (&model::Seat, &model::Placement)| {
-            let status = self.snapshot.observed.status(id, *seat)?;
-            let instance = InstanceId { service: id.clone(), seat: *seat };
+        let result = |(replica, _): (&model::ReplicaId, &model::Placement)| {
+            let status = self.snapshot.observed.status(id, *replica)?;
+            let instance = InstanceId { service: id.clone(), replica: *replica };
             let task = name::task(&instance, status.run);
             let is_running = status.phase == Phase::Running;
             is_running.then(|| json!({ "name": name, "taskId": task, "ready": status.ready }))
@@ -247,8 +247,8 @@ impl Look<'_> {
     }
 
     fn count(&self, service: &Service, info: &mut Info) {
-        for (seat, placement) in &service.placements {
-            let status = self.snapshot.observed.status(&service.id, *seat);
+        for (replica, placement) in &service.placements {
+            let status = self.snapshot.observed.status(&service.id, *replica);
             let lost = self.snapshot.observed.is_lost(&placement.node, self.now);
             match task::state(placement, status, lost) {
                 "TASK_STAGING" => info.tasks_staged += 1,

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use model::{InstanceId, Network, Placement, Service};
 
-use super::app::{Apps, DOOR};
+use super::app::{ADAPTER, Apps};
 use super::name;
 
-/// The variables of an instance, if its app came through this door. They are those of the revision
+/// The variables of an instance, if its app came through this adapter. They are those of the revision
 /// that it was placed at, so they never change.
 pub(crate) fn environment(
     apps: &Apps,
@@ -19,7 +19,7 @@ pub(crate) fn environment(
 ) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
     let Some(revision) = service.revisions.get(&placement.revision) else { return env };
-    if revision.source.as_ref().is_none_or(|source| source.door != DOOR) {
+    if revision.source.as_ref().is_none_or(|source| source.adapter != ADAPTER) {
         return env;
     }
     let spec = &revision.spec;
@@ -65,12 +65,12 @@ mod tests {
 
     use super::*;
 
-    fn check(app: &serde_json::Value, door: Option<&str>, expected: &[(&str, &str)]) {
+    fn check(app: &serde_json::Value, adapter: Option<&str>, expected: &[(&str, &str)]) {
         let app = marathon::read_app(app.to_string().as_bytes(), None).unwrap();
         let spec = Box::new(app.spec().unwrap());
-        let document = match door {
-            Some(door) => {
-                let source = Source { door: door.into(), text: app.to_source() };
+        let document = match adapter {
+            Some(adapter) => {
+                let source = Source { adapter: adapter.into(), text: app.to_source() };
                 Document::Foreign(spec, source)
             }
             None => Document::Service(spec),
@@ -110,7 +110,7 @@ mod tests {
             ("PORT_10080", "31000"),
             ("PORT_31001", "31001"),
         ];
-        check(&app, Some(DOOR), &expected);
+        check(&app, Some(ADAPTER), &expected);
         check(&app, Some("halti"), &[]);
         check(&app, None, &[]);
     }
@@ -137,6 +137,6 @@ mod tests {
             ("PORT_80", "31000"),
             ("PORT_HTTP_API", "31000"),
         ];
-        check(&app, Some(DOOR), &expected);
+        check(&app, Some(ADAPTER), &expected);
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn last<'a>(
             "exited" | "not-started" | "failed" if !leaving.contains(subject) => {
                 let Ok(id) = subject.parse::<InstanceId>() else { continue };
                 let Some(service) = snapshot.state.service(&id.service) else { continue };
-                let placement = service.placements.get(&id.seat);
+                let placement = service.placements.get(&id.replica);
                 let node = placement.and_then(|placement| snapshot.state.node(&placement.node));
                 let run = run_of(&event.message).or(runs.get(subject).copied());
                 let revision = placement.map_or(service.target, |placement| placement.revision);

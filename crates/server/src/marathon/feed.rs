@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::EventView;
-use model::{DeploymentId, InstanceId, Placement, Seat, Service, ServiceId, State};
+use model::{DeploymentId, InstanceId, Placement, ReplicaId, Service, ServiceId, State};
 use serde_json::json;
 
 use self::deployments::Plan;
@@ -25,7 +25,7 @@ use crate::control::Snapshot;
 
 /// Translates events.
 pub(crate) struct Feed {
-    tasks: BTreeMap<ServiceId, BTreeMap<Seat, Told>>,
+    tasks: BTreeMap<ServiceId, BTreeMap<ReplicaId, Told>>,
     plans: BTreeMap<DeploymentId, Plan>,
     /// The state at the end of the turn before.
     before: State,
@@ -39,12 +39,12 @@ impl Feed {
         let before = snapshot.state.clone();
         let mut feed = Feed { tasks, plans, before, apps };
         for service in snapshot.state.services() {
-            let seats = service.placements.iter();
-            let told = |(seat, placement): (&Seat, &Placement)| {
-                let status = snapshot.observed.status(&service.id, *seat);
-                (*seat, Told::first(placement, status))
+            let replicas = service.placements.iter();
+            let told = |(replica, placement): (&ReplicaId, &Placement)| {
+                let status = snapshot.observed.status(&service.id, *replica);
+                (*replica, Told::first(placement, status))
             };
-            feed.tasks.insert(service.id.clone(), seats.map(told).collect());
+            feed.tasks.insert(service.id.clone(), replicas.map(told).collect());
         }
         for deployment in snapshot.state.deployments().filter(|d| !d.stage.is_over()) {
             let plan = feed.plan(deployment, snapshot);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use formats::marathon::App;
 use model::{Document, State};
 
-use super::app::{Apps, DOOR};
+use super::app::{ADAPTER, Apps};
 
 /// Gives the apps among `documents` the service ports that they do not ask for: those they had, or
 /// others that are free. Where none is left they stay without, since a file asks for no balancer.
@@ -17,7 +17,7 @@ pub(crate) fn number<'a>(
 ) {
     let apps: Vec<_> = documents
         .filter_map(|document| match document {
-            Document::Foreign(spec, source) if source.door == DOOR => {
+            Document::Foreign(spec, source) if source.adapter == ADAPTER => {
                 Some((spec, App::from_source(&source.text)?, source))
             }
             _ => None,

@@ -82,7 +82,7 @@ pub(crate) fn ended<'a>(events: impl IntoIterator<Item = &'a EventView>) -> Vec<
 
 #[cfg(test)]
 mod tests {
-    use model::{Command, Leave, Phase, Step};
+    use model::{Command, Phase, Step, StopReason};
     use serde_json::json;
 
     use super::super::rig::Rig;
@@ -131,7 +131,7 @@ mod tests {
         let mut rig = Rig::new(&["n1"]);
         rig.app(&json!({"id": "/a", "cmd": "run"}));
         let instance = "/a~0.1".parse().unwrap();
-        rig.command(Command::Adopt(Step::Forget { instance, why: Leave::Lost }));
+        rig.command(Command::Adopt(Step::Forget { instance, why: StopReason::Lost }));
         assert_eq!(short(&rig), ["/a~0.1 run 1 on n1: TASK_UNREACHABLE"]);
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::{
-    InstanceId, NodeId, NodeUse, Phase, Placement, Resources, Service, Status, Timestamp, endpoint,
+    InstanceId, NodeId, NodeUsage, Phase, Placement, Resources, Service, Status, Timestamp,
+    endpoint,
 };
 use serde_json::{Value, json};
 
@@ -27,7 +28,7 @@ fn amounts(resources: &Resources) -> Value {
     })
 }
 
-fn resources(node: &NodeUse, used: bool) -> Value {
+fn resources(node: &NodeUsage, used: bool) -> Value {
     let capacity = node.node.capacity.unwrap_or(Resources::NONE);
     let mut amounts = amounts(if used { &node.used } else { &capacity });
     amounts["ports"] = format!("[{}-{}]", node.node.ports.0, node.node.ports.1).into();
@@ -47,7 +48,7 @@ pub(crate) struct Mesos<'a> {
 impl Mesos<'_> {
     /// The state of a master.
     pub(crate) fn master(&self) -> Value {
-        let nodes = self.snapshot.state.node_uses().filter(|node| node.node.capacity.is_some());
+        let nodes = self.snapshot.state.node_usages().filter(|node| node.node.capacity.is_some());
         json!({
             "id": "muster",
             "pid": format!("master@{}", self.address),
@@ -81,12 +82,12 @@ impl Mesos<'_> {
         Some(state)
     }
 
-    fn agent(&self, node: &NodeUse) -> Value {
+    fn agent(&self, node: &NodeUsage) -> Value {
         let id = &node.node.id;
         let statuses = |wanted: Phase| {
             let statuses = node.instances.iter();
             let statuses =
-                statuses.filter_map(|i| self.snapshot.observed.status(&i.service, i.seat));
+                statuses.filter_map(|i| self.snapshot.observed.status(&i.service, i.replica));
             statuses.filter(|status| status.phase == wanted).count()
         };
         json!({
@@ -117,9 +118,9 @@ impl Mesos<'_> {
     {
         let services = self.snapshot.state.services();
         let all = services.flat_map(move |service| {
-            service.placements.iter().map(move |(seat, placement)| {
-                let status = self.snapshot.observed.status(&service.id, *seat);
-                let id = InstanceId { service: service.id.clone(), seat: *seat };
+            service.placements.iter().map(move |(replica, placement)| {
+                let status = self.snapshot.observed.status(&service.id, *replica);
+                let id = InstanceId { service: service.id.clone(), replica: *replica };
                 (service, id, placement, status)
             })
         });

@@ -13,7 +13,7 @@ const NOTHING: &str = "6d757374-6572-4000-8001-";
 /// The name of an instance: `shop_web.instance-00000000-0000-4000-8000-000000000001`.
 pub(crate) fn instance(id: &InstanceId) -> String {
     let app = id.service.as_str().trim_start_matches('/').replace('/', "_");
-    format!("{app}.instance-{:08x}-0000-4000-8000-{:012x}", id.seat.slot, id.seat.attempt)
+    format!("{app}.instance-{:08x}-0000-4000-8000-{:012x}", id.replica.slot, id.replica.attempt)
 }
 
 /// The name of the `run`th run of an instance. Before its first run it has the name of that.

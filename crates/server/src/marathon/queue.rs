@@ -78,8 +78,8 @@ fn waiting<'a>(look: &Look<'a>, service: &Service) -> Option<Waiting<'a>> {
     }
     let mut stay = 0;
     let mut restarting = Vec::new();
-    for (seat, placement) in &service.placements {
-        let status = look.snapshot.observed.status(&service.id, *seat);
+    for (replica, placement) in &service.placements {
+        let status = look.snapshot.observed.status(&service.id, *replica);
         let node = look.snapshot.state.node(&placement.node);
         let leaves = !placement.is_wanted()
             || !service.is_current(placement.revision)

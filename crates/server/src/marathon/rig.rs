@@ -6,8 +6,8 @@ use std::sync::Arc;
 use api::EventView;
 use formats::marathon;
 use model::{
-    AgentRegistration, Applied, Bytes, Command, Cpu, Document, InstanceId, Millis, Observed, PORTS,
-    Phase, Registration, Resources, ServiceId, State, Status, Timestamp, Wait,
+    AgentRegistration, Bytes, Changeset, Command, Cpu, Document, InstanceId, Millis, Observed,
+    PORTS, Phase, Registration, Resources, ServiceId, State, Status, Timestamp, Wait,
 };
 use serde_json::Value;
 
@@ -61,7 +61,7 @@ impl Rig {
     }
 
     fn apply(&mut self, command: Command) {
-        let Applied { events, .. } = self.state.apply(command, self.now).unwrap();
+        let Changeset { events, .. } = self.state.apply(command, self.now).unwrap();
         for event in events {
             self.events.push(EventView { number: self.events.len() as u64 + 1, event });
         }
@@ -69,8 +69,8 @@ impl Rig {
 
     /// Plans and adopts until there is nothing to do. All agents have just told all.
     pub(super) fn plan(&mut self) {
-        for node in self.state.node_uses() {
-            let agent = model::Agent { seen_at: self.now, told_all: true };
+        for node in self.state.node_usages() {
+            let agent = model::Agent { seen_at: self.now, synced: true };
             self.observed.agents.insert(node.node.id.clone(), agent);
         }
         loop {

@@ -113,13 +113,13 @@ pub(crate) fn of<'a>(
     always: bool,
     now: Timestamp,
 ) -> impl Iterator<Item = Task> + 'a {
-    service.placements.iter().filter_map(move |(seat, placement)| {
-        let status = snapshot.observed.status(&service.id, *seat);
+    service.placements.iter().filter_map(move |(replica, placement)| {
+        let status = snapshot.observed.status(&service.id, *replica);
         if status.is_some_and(|status| status.phase.is_over()) {
             return None;
         }
         let lost = snapshot.observed.is_lost(&placement.node, now);
-        let id = InstanceId { service: service.id.clone(), seat: *seat };
+        let id = InstanceId { service: service.id.clone(), replica: *replica };
         let id = name::task(&id, status.map_or(0, |status| status.run));
         let node = snapshot.state.node(&placement.node);
         let host = node.map(|node| node.node.address.clone()).unwrap_or_default();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{Goal, Leave, NodeId, Observed, Seat, Service, Share, State, Timestamp};
+use model::{Goal, NodeId, Observed, ReplicaId, Service, Share, State, StopReason, Timestamp};
 use server::control::Snapshot;
 
 use crate::user::{MAX_OVER, MIN_HEALTHY};
@@ -38,9 +38,9 @@ fn ceiling(service: &Service) -> u32 {
 }
 
 /// Whether an instance serves, as far as the server can know.
-fn serves(observed: &Observed, now: Timestamp, service: &Service, seat: Seat) -> bool {
-    let placement = &service.placements[&seat];
-    let status = observed.status(&service.id, seat);
+fn serves(observed: &Observed, now: Timestamp, service: &Service, replica: ReplicaId) -> bool {
+    let placement = &service.placements[&replica];
+    let status = observed.status(&service.id, replica);
     let spec = service.running_spec(placement.revision);
     placement.is_wanted()
         && !observed.is_lost(&placement.node, now)
@@ -51,8 +51,8 @@ fn serves(observed: &Observed, now: Timestamp, service: &Service, seat: Seat) ->
 }
 
 fn live(observed: &Observed, now: Timestamp, service: &Service) -> u32 {
-    let live = service.placements.iter().filter(|(seat, placement)| {
-        let status = observed.status(&service.id, **seat);
+    let live = service.placements.iter().filter(|(replica, placement)| {
+        let status = observed.status(&service.id, **replica);
         !observed.is_lost(&placement.node, now)
             && !status.is_some_and(|status| status.phase.is_over())
     });
@@ -93,10 +93,10 @@ impl World {
     }
 
     fn law_of_goals(&mut self, was: &Service, service: &Service) {
-        for (seat, placement) in &service.placements {
-            let Some(was) = was.placements.get(seat) else { continue };
+        for (replica, placement) in &service.placements {
+            let Some(was) = was.placements.get(replica) else { continue };
             if rank(&was.goal) > rank(&placement.goal) || was.node != placement.node {
-                let id = format!("{}~{}.{}", service.id, seat.slot, seat.attempt);
+                let id = format!("{}~{}.{}", service.id, replica.slot, replica.attempt);
                 let how = format!("{id}: {was:?}, then {placement:?}");
                 self.breach("goals go forward, instances stay where they are", how);
             }
@@ -117,23 +117,23 @@ impl World {
             return;
         }
         let id = &service.id;
-        let serving = |service: &Service| -> BTreeSet<Seat> {
-            let seats = service.placements.keys().copied();
-            seats.filter(|seat| serves(observed, now, service, *seat)).collect()
+        let serving = |service: &Service| -> BTreeSet<ReplicaId> {
+            let replicas = service.placements.keys().copied();
+            replicas.filter(|replica| serves(observed, now, service, *replica)).collect()
         };
         let (had, has) = (serving(was), serving(service));
-        let by_user = |seat: &&Seat| {
-            let goal = service.placements.get(*seat).map(|placement| &placement.goal);
-            matches!(goal, Some(Goal::Drain { why, .. } | Goal::Stop { why }) if *why == Leave::Asked)
+        let by_user = |replica: &&ReplicaId| {
+            let goal = service.placements.get(*replica).map(|placement| &placement.goal);
+            matches!(goal, Some(Goal::Drain { why, .. } | Goal::Stop { why }) if *why == StopReason::Requested)
         };
-        let let_go = had.difference(&has).filter(|seat| !by_user(seat)).count();
+        let let_go = had.difference(&has).filter(|replica| !by_user(replica)).count();
         let floor = floor(service);
         if let_go > 0 && (has.len() as u32) < floor {
             let has = has.len();
             let how = format!("{id}: {let_go} let go, {has} of at least {floor} serve");
             self.breach("never fewer healthy than the budget says", how);
         }
-        let came = service.placements.keys().any(|seat| !was.placements.contains_key(seat));
+        let came = service.placements.keys().any(|replica| !was.placements.contains_key(replica));
         let (live, ceiling) = (live(observed, now, service), ceiling(service));
         if came && live > ceiling {
             let how = format!("{id}: {live} live of at most {ceiling}");

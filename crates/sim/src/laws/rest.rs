@@ -59,12 +59,12 @@ impl World {
                 let (there, wanted) = (service.placements.len(), service.wanted());
                 found.push(format!("{id} has {there} of {wanted} placed: {waits:?}"));
             }
-            for (seat, placement) in &service.placements {
-                let instance = InstanceId { service: id.clone(), seat: *seat };
+            for (replica, placement) in &service.placements {
+                let instance = InstanceId { service: id.clone(), replica: *replica };
                 let run = self.hosts[&placement.node].machine.runs.get(&instance);
                 placed.insert((placement.node.clone(), instance.clone()));
                 let sick = run.is_some_and(|run| !run.sickness().is_empty());
-                let told = running.snapshot.observed.status(id, *seat);
+                let told = running.snapshot.observed.status(id, *replica);
                 let agent = self.hosts[&placement.node].agent.as_ref();
                 let known = agent.and_then(|agent| {
                     agent.core.statuses().find(|(id, _)| **id == instance).map(|(_, s)| s)
@@ -141,7 +141,7 @@ impl World {
                 let is_routed = state.gateways().any(|gateway| {
                     gateway.routes.iter().any(|route| route.to.service == instance.service)
                 });
-                let wanted = service.placements.get(&instance.seat);
+                let wanted = service.placements.get(&instance.replica);
                 let wanted = wanted.is_some_and(|p| p.is_wanted() && p.node == *node);
                 let sick = service.spec().env.get(SICK);
                 if is_routed

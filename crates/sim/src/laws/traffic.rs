@@ -1,6 +1,6 @@
 //! What gateways are told, and that nothing is stopped under a request.
 
-use model::{Goal, InstanceId, NodeId, Observed, RouteTable, Seat, Service, Timestamp};
+use model::{Goal, InstanceId, NodeId, Observed, ReplicaId, RouteTable, Service, Timestamp};
 
 use crate::gateway::has;
 use crate::world::World;
@@ -36,14 +36,15 @@ impl World {
         service: &Service,
         now: Timestamp,
     ) {
-        for (seat, placement) in &service.placements {
-            let before = was.placements.get(seat);
+        for (replica, placement) in &service.placements {
+            let before = was.placements.get(replica);
             let stops = matches!(placement.goal, Goal::Stop { .. })
                 && before.is_some_and(|before| !matches!(before.goal, Goal::Stop { .. }));
-            if !stops || self.is_excused(observed, service, *seat, before.map(|b| &b.goal), now) {
+            if !stops || self.is_excused(observed, service, *replica, before.map(|b| &b.goal), now)
+            {
                 continue;
             }
-            let instance = InstanceId { service: service.id.clone(), seat: *seat };
+            let instance = InstanceId { service: service.id.clone(), replica: *replica };
             if let Some(node) = self.gateway_that_uses(observed, &instance, now) {
                 let how = format!("{instance} is told to stop while the gateway on {node} uses it");
                 self.breach("nothing is stopped under a request", how);
@@ -56,12 +57,12 @@ impl World {
         &self,
         observed: &Observed,
         service: &Service,
-        seat: Seat,
+        replica: ReplicaId,
         before: Option<&Goal>,
         now: Timestamp,
     ) -> bool {
-        let placement = &service.placements[&seat];
-        let status = observed.status(&service.id, seat);
+        let placement = &service.placements[&replica];
+        let status = observed.status(&service.id, replica);
         let over = match before {
             Some(Goal::Drain { until, .. }) => *until <= now,
             _ => service.drain(placement.revision).0 == 0,

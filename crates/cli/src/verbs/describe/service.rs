@@ -118,7 +118,7 @@ fn spec(sheet: &mut Sheet<'_>, spec: &Spec) {
     };
     let rollout = format!(
         "at least {} healthy, at most {} over; {failed} after {} without progress",
-        rollout.min_healthy, rollout.max_over, rollout.deadline
+        rollout.min_healthy, rollout.max_surge, rollout.deadline
     );
     sheet
         .line("Resources", resources)

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::EventView;
-use model::{Applied, GATEWAY_SILENCE_MAX, Goal, Key, Object, Phase, RouteTable, State, Timestamp};
+use model::{
+    Changeset, GATEWAY_SILENCE_MAX, Goal, Key, Object, Phase, RouteTable, State, Timestamp,
+};
 
 use super::super::{Batch, Snapshot, Trouble};
 use super::world::World;
@@ -16,8 +18,8 @@ pub(super) fn objects(state: &State) -> BTreeMap<Key, Object> {
         let id = &service.id;
         keys.push(Key::Service(id.clone()));
         keys.extend(service.revisions.keys().map(|number| Key::Revision(id.clone(), *number)));
-        let instance = |seat| model::InstanceId { service: id.clone(), seat };
-        keys.extend(service.placements.keys().map(|seat| Key::Instance(instance(*seat))));
+        let instance = |replica| model::InstanceId { service: id.clone(), replica };
+        keys.extend(service.placements.keys().map(|replica| Key::Instance(instance(*replica))));
     }
     keys.extend(state.deployments().map(|deployment| Key::Deployment(deployment.id)));
     keys.extend(state.gateways().map(|gateway| Key::Gateway(gateway.gateway.clone())));
@@ -63,16 +65,16 @@ impl World {
                     && before.is_some_and(|before| before.is_wanted())
                     && leaves
                     && observed
-                        .status(&id.service, id.seat)
+                        .status(&id.service, id.replica)
                         .is_some_and(|status| status.is_healthy(service.spec()))
                     && !observed.is_lost(&before.unwrap().node, now)
             });
             if let_go.count() == 0 {
                 continue;
             }
-            let healthy = service.placements.iter().filter(|(seat, placement)| {
+            let healthy = service.placements.iter().filter(|(replica, placement)| {
                 let spec = service.running_spec(placement.revision);
-                let status = observed.status(&service.id, **seat);
+                let status = observed.status(&service.id, **replica);
                 let counts =
                     status.is_some_and(|status| match service.is_current(placement.revision) {
                         true => status.ready_at(spec).is_some_and(|at| at <= now),
@@ -86,7 +88,7 @@ impl World {
         }
     }
 
-    pub(super) fn check_outcome(&self, outcome: &Result<Applied, Trouble>) {
+    pub(super) fn check_outcome(&self, outcome: &Result<Changeset, Trouble>) {
         let Ok(applied) = outcome else { return };
         assert!(applied.changed.is_empty() || self.storing.is_none(), "answered before stored");
         for deployment in applied.changes.iter().filter_map(|change| change.deployment) {
@@ -109,9 +111,10 @@ impl World {
         for backend in routes.flat_map(|route| &route.backends) {
             let id = &backend.instance;
             let service = self.core.durable.service(&id.service).expect("it is durable");
-            let placement = service.placements.get(&id.seat).expect("it is placed");
+            let placement = service.placements.get(&id.replica).expect("it is placed");
             assert!(placement.is_wanted(), "{id} is leaving");
-            let status = self.core.observed.status(&id.service, id.seat).expect("it is observed");
+            let status =
+                self.core.observed.status(&id.service, id.replica).expect("it is observed");
             let spec = service.running_spec(placement.revision);
             let ready_at = status.ready_at(spec);
             assert!(ready_at.is_some_and(|at| at <= self.at()), "{id} is not ready");
@@ -123,7 +126,7 @@ impl World {
             let shown = objects(&snapshot.state);
             assert!(shown == self.disk.objects, "readers are told what is durable");
         }
-        let nodes = snapshot.state.node_uses();
+        let nodes = snapshot.state.node_usages();
         let placed: BTreeSet<_> = nodes.flat_map(|node| node.instances.iter().cloned()).collect();
         self.gone.extend(self.placed.difference(&placed).cloned());
         assert!(self.gone.is_disjoint(&placed), "an id is never given twice");

@@ -8,8 +8,8 @@ mod world;
 use std::collections::BTreeMap;
 
 use model::{
-    Availability, Command, Document, Gateway, InstanceId, Millis, NodeId, Phase, Placement, Seat,
-    ServiceId, Spec, Steer,
+    Availability, Command, Document, Gateway, InstanceId, Millis, NodeId, Phase, Placement,
+    ReplicaId, ServiceId, Spec, Steer,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -31,7 +31,7 @@ fn spec(name: &str, instances: u32, version: u32, shares: (&str, &str)) -> Docum
         "env": {"VERSION": version.to_string()},
         "resources": {"cpu": 0.1, "memory": "16MiB"},
         "health": [{"probe": {"http": {}}}],
-        "rollout": {"min_healthy": shares.0, "max_over": shares.1, "deadline": "60s"},
+        "rollout": {"min_healthy": shares.0, "max_surge": shares.1, "deadline": "60s"},
         "stop": {"drain": "20s"},
     }))
     .unwrap();
@@ -201,8 +201,8 @@ impl World {
             if service.removing || service.placements.len() as u32 != service.wanted() {
                 return Some(format!("{id} has {} instances", service.placements.len()));
             }
-            let is_there = |(seat, placement): (&Seat, &Placement)| {
-                let status = self.core.observed.status(id, *seat);
+            let is_there = |(replica, placement): (&ReplicaId, &Placement)| {
+                let status = self.core.observed.status(id, *replica);
                 placement.is_wanted()
                     && service.is_current(placement.revision)
                     && status.is_some_and(|status| status.ready && status.healthy == Some(true))

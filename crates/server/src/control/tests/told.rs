@@ -69,7 +69,7 @@ fn a_start_reported_by_a_clock_that_is_ahead_counts_from_when_it_was_heard_of() 
         };
         let ticket = world.ticket();
         world.tell(Event::Report { ticket, report });
-        let observed = world.core.observed.status(&instance.service, instance.seat).unwrap();
+        let observed = world.core.observed.status(&instance.service, instance.replica).unwrap();
         assert_eq!(observed.started_at, Some(heard_at));
         world.now += 5;
     }
@@ -287,8 +287,8 @@ fn a_report_that_was_overtaken_on_its_way_is_not_believed() {
         let Some(Effect::Answer { answer: Answer::Report(Ok(reply)), .. }) = reply else {
             panic!("a report is answered: {reply:?}");
         };
-        let known = world.core.observed.status(&instance.service, instance.seat);
-        (known.map(|status| status.run), reply.tell_all)
+        let known = world.core.observed.status(&instance.service, instance.replica);
+        (known.map(|status| status.run), reply.resync)
     };
     assert_eq!(tell(7, 1, true, 5), (Some(5), false));
     assert_eq!(tell(7, 3, false, 6), (Some(6), false));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::{Assigned, Assignment, EventView, GatewayReport, Report};
 use model::{
-    AgentRegistration, Applied, Command, Goal, InstanceId, Key, Millis, NodeId, Object, Phase,
+    AgentRegistration, Changeset, Command, Goal, InstanceId, Key, Millis, NodeId, Object, Phase,
     Registration, Resources, RouteTable, State, Status, Timestamp,
 };
 
@@ -95,7 +95,7 @@ pub(super) struct World {
     next_ticket: Ticket,
     /// Those who wait for an answer, and whether it may be an outcome.
     pub(super) waiting: BTreeSet<Ticket>,
-    pub(super) outcomes: BTreeMap<Ticket, Result<Applied, Trouble>>,
+    pub(super) outcomes: BTreeMap<Ticket, Result<Changeset, Trouble>>,
     pub(super) agents: Vec<Agent>,
     pub(super) gateways: Vec<Gateway>,
     /// What was told last, since the last start.

@@ -8,7 +8,7 @@ use api::now;
 use axum::http::StatusCode;
 use formats::marathon::App;
 use model::{
-    Applied, Command, DeploymentId, Document, Guard, Millis, OnFailure, Refusal, Service,
+    Changeset, Command, DeploymentId, Document, Guard, Millis, OnFailure, Refusal, Service,
     ServiceId, State, Timestamp,
 };
 
@@ -76,7 +76,7 @@ impl Done {
         Reply::deployed(self.at, self.deployment)
     }
 
-    fn new(ask: &Ask, applied: &Applied) -> Done {
+    fn new(ask: &Ask, applied: &Changeset) -> Done {
         let snapshot = ask.server.handle.snapshot();
         let revisions = applied.changes.iter().filter_map(|change| {
             let service = snapshot.state.service(&change.name.parse().ok()?)?;
@@ -172,7 +172,7 @@ pub(super) async fn submit(
 }
 
 /// The steps that a wish would take, if it were carried out now.
-pub(super) fn foresee(
+pub(super) fn dry_run(
     ask: &Ask,
     wish: impl Fn(&Snapshot) -> Result<Wish, Reply>,
 ) -> Result<Vec<plan::Step>, Reply> {

@@ -114,7 +114,7 @@ pub(super) async fn update(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply>
         Changes::new(snapshot, &ask.server.apps).update(&update)
     };
     if ask.flag("dryRun", false) {
-        let steps = change::foresee(ask, wish)?;
+        let steps = change::dry_run(ask, wish)?;
         let steps: Vec<_> = steps.iter().map(|actions| json!({ "actions": actions })).collect();
         return Ok(Reply::json(&json!({ "steps": steps })));
     }

@@ -1,6 +1,6 @@
 //! What is told of tasks, from their placing to their end.
 
-use model::{InstanceId, Leave, NodeId, Phase, Placement, Status, Timestamp};
+use model::{InstanceId, NodeId, Phase, Placement, Status, StopReason, Timestamp};
 use serde_json::{Value, json};
 
 use super::Feed;
@@ -30,14 +30,14 @@ struct Task {
 impl Feed {
     /// A task, also if it has gone away in this turn: then it is in the state before.
     fn task(&self, id: &InstanceId, snapshot: &Snapshot) -> Option<Task> {
-        let told = self.tasks.get(&id.service).and_then(|tasks| tasks.get(&id.seat));
+        let told = self.tasks.get(&id.service).and_then(|tasks| tasks.get(&id.replica));
         let now = snapshot.state.placement(id).map(|placement| (&snapshot.state, placement));
         let before = || Some((&self.before, self.before.placement(id)?));
         let (state, placement) = match told {
             Some(_) => now.or_else(before)?,
             None => now?,
         };
-        let status = snapshot.observed.status(&id.service, id.seat);
+        let status = snapshot.observed.status(&id.service, id.replica);
         let node = state.node(&placement.node);
         Some(Task {
             told: told.copied().unwrap_or_else(|| Told::first(placement, status)),
@@ -50,14 +50,14 @@ impl Feed {
 
     fn remember(&mut self, id: &InstanceId, told: Told) {
         match self.tasks.get_mut(&id.service) {
-            Some(tasks) => drop(tasks.insert(id.seat, told)),
-            None => drop(self.tasks.insert(id.service.clone(), [(id.seat, told)].into())),
+            Some(tasks) => drop(tasks.insert(id.replica, told)),
+            None => drop(self.tasks.insert(id.service.clone(), [(id.replica, told)].into())),
         }
     }
 
     fn forget(&mut self, id: &InstanceId) {
         let Some(tasks) = self.tasks.get_mut(&id.service) else { return };
-        tasks.remove(&id.seat);
+        tasks.remove(&id.replica);
         if tasks.is_empty() {
             self.tasks.remove(&id.service);
         }
@@ -119,7 +119,7 @@ impl Feed {
             "draining" | "stopping" if known.told.ended => known.told.killing = true,
             "draining" | "stopping" if !known.told.killing => {
                 known.told.killing = true;
-                if message == Leave::Unhealthy.to_string() {
+                if message == StopReason::Unhealthy.to_string() {
                     let fields = json!({
                         "version": known.version,
                         "reason": message,
@@ -131,7 +131,7 @@ impl Feed {
                 told.push(known.update(id, "TASK_KILLING", message, at));
             }
             "exited" if !known.told.ended => {
-                let status = snapshot.observed.status(&id.service, id.seat);
+                let status = snapshot.observed.status(&id.service, id.replica);
                 if known.told.run == 0
                     && status.is_some_and(|status| status.phase == Phase::Running)
                 {

@@ -202,8 +202,8 @@ fn what_is_superseded_or_removed_is_told() {
     world.rig.command(model::Command::RemoveServices(vec![id]));
     world.tell();
     let service = world.rig.state.services().next().cloned();
-    for seat in service.iter().flat_map(|service| service.placements.keys()) {
-        let id = format!("/shop/web~{}.{}", seat.slot, seat.attempt);
+    for replica in service.iter().flat_map(|service| service.placements.keys()) {
+        let id = format!("/shop/web~{}.{}", replica.slot, replica.attempt);
         world.reported(&id, "exited", "exit code 0");
     }
     world.tell();

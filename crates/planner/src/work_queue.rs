@@ -14,7 +14,7 @@ use crate::{Plan, plan_for};
 
 /// The services that need planning.
 #[derive(Debug, Clone, Default)]
-pub struct Agenda {
+pub struct WorkQueue {
     dirty: BTreeSet<ServiceId>,
     waiting: BTreeMap<ServiceId, Vec<Wait>>,
     /// When services asked to be planned again.
@@ -26,10 +26,10 @@ pub struct Agenda {
     planned: BTreeSet<ServiceId>,
 }
 
-impl Agenda {
-    /// An agenda with everything on it.
-    pub fn everything() -> Agenda {
-        Agenda { everything: true, ..Agenda::default() }
+impl WorkQueue {
+    /// A work queue with everything on it.
+    pub fn everything() -> WorkQueue {
+        WorkQueue { everything: true, ..WorkQueue::default() }
     }
 
     /// Something of the service was applied or observed.
@@ -62,7 +62,7 @@ impl Agenda {
         std::mem::take(&mut self.planned)
     }
 
-    /// Plans for the services on the agenda and takes off it what waits for nothing.
+    /// Plans for the services on the work queue and takes off it what waits for nothing.
     pub fn plan(&mut self, state: &State, observed: &Observed, now: Timestamp) -> Plan {
         let view = View::new(state, observed, now);
         if view.awaited_until.is_some() {

@@ -1,4 +1,4 @@
-//! The door for Marathon's clients of a [`Cluster`], asked without any client.
+//! The adapter for Marathon's clients of a [`Cluster`], asked without any client.
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// A cluster and its door.
-pub struct Door {
+/// A cluster and its adapter.
+pub struct Adapter {
     /// The cluster.
     pub cluster: Cluster,
 }
 
-impl Door {
+impl Adapter {
     /// A cluster with one agent.
-    pub fn open() -> Result<Door> {
-        Ok(Door { cluster: Cluster::start(1)? })
+    pub fn open() -> Result<Adapter> {
+        Ok(Adapter { cluster: Cluster::start(1)? })
     }
 
     /// A request as clients send it: with a body of JSON, unless it is empty.

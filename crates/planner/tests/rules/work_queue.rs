@@ -1,10 +1,10 @@
-//! The agenda: what is planned again, and what is let rest. That it comes to the same plans as
+//! The work_queue: what is planned again, and what is let rest. That it comes to the same plans as
 //! planning everything is checked by the histories in `properties`.
 
 use std::collections::BTreeSet;
 
 use model::{Millis, NodeId, ServiceId};
-use muster_planner::Agenda;
+use muster_planner::WorkQueue;
 use muster_planner::scenario::World;
 
 use super::{play, world};
@@ -17,12 +17,12 @@ fn node(name: &str) -> NodeId {
     name.parse().unwrap()
 }
 
-/// Plans what is on the agenda, and says which services that was.
-fn planned(agenda: &mut Agenda, world: &World) -> Vec<String> {
-    let plan = agenda.plan(&world.state, &world.observed, world.now);
+/// Plans what is on the work queue, and says which services that was.
+fn planned(work_queue: &mut WorkQueue, world: &World) -> Vec<String> {
+    let plan = work_queue.plan(&world.state, &world.observed, world.now);
     assert_eq!(plan.steps, world.plan().steps);
     assert_eq!(plan.waits, world.plan().waits);
-    agenda.take_planned().iter().map(ToString::to_string).collect()
+    work_queue.take_planned().iter().map(ToString::to_string).collect()
 }
 
 /// Two services at rest, each on a node of its own.
@@ -37,24 +37,24 @@ const AT_REST: &str = r#"
 fn a_new_agenda_has_everything_on_it() {
     let mut world = world(AT_REST);
     play(&mut world, "> scale /a 2");
-    let mut agenda = Agenda::everything();
-    assert_eq!(planned(&mut agenda, &world), ["/a", "/b"]);
-    assert_eq!(agenda.take_planned(), BTreeSet::new(), "each is told of once");
+    let mut work_queue = WorkQueue::everything();
+    assert_eq!(planned(&mut work_queue, &world), ["/a", "/b"]);
+    assert_eq!(work_queue.take_planned(), BTreeSet::new(), "each is told of once");
 }
 
 #[test]
 fn what_rests_is_planned_again_once_something_of_it_may_have_changed() {
-    type Happens = fn(&mut Agenda, &mut World);
+    type Happens = fn(&mut WorkQueue, &mut World);
     let cases: &[(&str, Happens, &[&str])] = &[
         ("nothing", |_, _| {}, &[]),
         ("time passes", |_, world| world.tick(Millis::secs(3600)), &[]),
-        ("something of it", |agenda, _| agenda.touch(&service("/a")), &["/a"]),
+        ("something of it", |work_queue, _| work_queue.touch(&service("/a")), &["/a"]),
         (
             "something of its node",
-            |agenda, world| agenda.touch_node(&world.state, &node("n2")),
+            |work_queue, world| work_queue.touch_node(&world.state, &node("n2")),
             &["/b"],
         ),
-        ("anything", |agenda, _| agenda.touch_all(), &["/a", "/b"]),
+        ("anything", |work_queue, _| work_queue.touch_all(), &["/a", "/b"]),
         (
             "its node is lost",
             |_, world| {
@@ -66,32 +66,32 @@ fn what_rests_is_planned_again_once_something_of_it_may_have_changed() {
     ];
     for (what, happens, expected) in cases {
         let mut world = world(AT_REST);
-        let mut agenda = Agenda::everything();
-        planned(&mut agenda, &world);
-        happens(&mut agenda, &mut world);
-        assert_eq!(planned(&mut agenda, &world), *expected, "{what}");
+        let mut work_queue = WorkQueue::everything();
+        planned(&mut work_queue, &world);
+        happens(&mut work_queue, &mut world);
+        assert_eq!(planned(&mut work_queue, &world), *expected, "{what}");
     }
 }
 
 #[test]
 fn what_waits_is_planned_each_time() {
     let mut world = world(AT_REST);
-    let mut agenda = Agenda::everything();
-    planned(&mut agenda, &world);
+    let mut work_queue = WorkQueue::everything();
+    planned(&mut work_queue, &world);
     play(&mut world, "> lose n2\n> tick 30s");
     for _ in 0..2 {
-        assert_eq!(planned(&mut agenda, &world), ["/b"]);
+        assert_eq!(planned(&mut work_queue, &world), ["/b"]);
         let waits: Vec<_> = world.plan().waits.into_iter().collect();
-        let known = agenda.waits().iter();
+        let known = work_queue.waits().iter();
         let known: Vec<_> =
             known.flat_map(|(id, waits)| waits.iter().map(|w| (id.clone(), w.clone()))).collect();
         assert_eq!(known, waits);
         assert!(!known.is_empty());
     }
     play(&mut world, "> return n2");
-    assert_eq!(planned(&mut agenda, &world), ["/b"], "it is there again");
-    assert_eq!(planned(&mut agenda, &world), [""; 0]);
-    assert!(agenda.waits().is_empty());
+    assert_eq!(planned(&mut work_queue, &world), ["/b"], "it is there again");
+    assert_eq!(planned(&mut work_queue, &world), [""; 0]);
+    assert!(work_queue.waits().is_empty());
 }
 
 /// A plan that nobody adopted is made again in time, even though it waits for nothing.
@@ -101,13 +101,13 @@ fn what_asked_for_a_time_is_planned_when_it_has_come() {
         "> node n1\n> apply /a\n> settle\n> apply /b rollout.deadline=5s health\n> run\n\
          > report /b~0.1 running healthy ready",
     );
-    let mut agenda = Agenda::everything();
-    assert_eq!(planned(&mut agenda, &world), ["/a", "/b"]);
-    assert!(agenda.waits().is_empty());
+    let mut work_queue = WorkQueue::everything();
+    assert_eq!(planned(&mut work_queue, &world), ["/a", "/b"]);
+    assert!(work_queue.waits().is_empty());
     for (span, expected) in [(4_999, ""), (1, "/b")] {
         world.tick(Millis(span));
-        agenda.plan(&world.state, &world.observed, world.now);
-        let planned: Vec<_> = agenda.take_planned().iter().map(ToString::to_string).collect();
+        work_queue.plan(&world.state, &world.observed, world.now);
+        let planned: Vec<_> = work_queue.take_planned().iter().map(ToString::to_string).collect();
         assert_eq!(planned.concat(), expected);
     }
 }

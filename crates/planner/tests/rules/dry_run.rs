@@ -2,12 +2,12 @@
 
 use model::{Millis, Step, Timestamp};
 use muster_planner::scenario::World;
-use muster_planner::{Foresight, foresee};
+use muster_planner::{DryRun, dry_run};
 
 use super::world;
 
-fn foreseen(world: &World) -> Foresight {
-    foresee(world.state.clone(), world.observed.clone(), world.now)
+fn foreseen(world: &World) -> DryRun {
+    dry_run(world.state.clone(), world.observed.clone(), world.now)
 }
 
 /// What a user sees of steps, without when it is.
@@ -42,7 +42,7 @@ const WEB: &str = r#"
 > node n1
 > node n2
 > gateway n1
-> apply /web instances=2 health stop.drain=20s rollout.max_over=0 rollout.min_healthy=50%
+> apply /web instances=2 health stop.drain=20s rollout.max_surge=0 rollout.min_healthy=50%
 > route 8080 /web
 > settle
 "#;
@@ -76,17 +76,17 @@ fn what_is_foreseen_is_what_happens() {
     ];
     for (what, happens) in cases {
         let mut world = world(&format!("{WEB}{happens}\n"));
-        let foresight = foreseen(&world);
-        let waves = foresight.waves.into_iter().flatten();
+        let dry_run = foreseen(&world);
+        let waves = dry_run.waves.into_iter().flatten();
         assert_eq!(seen(waves), done(&mut world), "{what}");
-        assert_eq!(foresight.waits, world.plan().waits, "{what}");
+        assert_eq!(dry_run.waits, world.plan().waits, "{what}");
     }
 }
 
 #[test]
 fn a_node_that_is_not_lost_yet_is_expected_back() {
     let world = world(&format!("{WEB}> lose n2\n> tick 29s\n"));
-    assert_eq!(foreseen(&world), Foresight::default());
+    assert_eq!(foreseen(&world), DryRun::default());
 }
 
 /// A user who asks right after a server has started is not told that nothing would be done.
@@ -94,8 +94,8 @@ fn a_node_that_is_not_lost_yet_is_expected_back() {
 fn agents_that_have_not_told_all_yet_are_taken_to_be_well() {
     let world = world(&format!("{WEB}> forget-all\n> restart /web\n"));
     assert_eq!(world.plan().steps, []);
-    let foresight = foreseen(&world);
+    let dry_run = foreseen(&world);
     let arrived = Step::Arrive { service: "/web".parse().unwrap() };
-    assert_eq!(foresight.waves.last(), Some(&vec![arrived]));
-    assert_eq!(foresight.waits, []);
+    assert_eq!(dry_run.waves.last(), Some(&vec![arrived]));
+    assert_eq!(dry_run.waits, []);
 }

@@ -12,7 +12,7 @@ use crate::state::State;
 
 /// A node in short.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub struct NodeSummary {
     /// Its name.
     pub id: NodeId,
     /// Whether an agent has ever called from it.
@@ -23,9 +23,9 @@ pub struct Member {
     pub draining: bool,
 }
 
-impl From<&Node> for Member {
+impl From<&Node> for NodeSummary {
     fn from(node: &Node) -> Self {
-        Member {
+        NodeSummary {
             id: node.id.clone(),
             agent: node.capacity.is_some(),
             gateway: node.gateway,
@@ -36,24 +36,24 @@ impl From<&Node> for Member {
 
 impl State {
     /// The nodes in short, by name.
-    pub fn roster(&self) -> &[Member] {
-        &self.roster
+    pub fn node_index(&self) -> &[NodeSummary] {
+        &self.node_index
     }
 
     /// Notes what has become of one node.
-    pub(crate) fn enroll(&mut self, id: &NodeId) {
-        let now = self.nodes.get(id).map(|node| Member::from(&node.node));
-        match (self.roster.binary_search_by(|member| member.id.cmp(id)), now) {
-            (Ok(at), Some(member)) if self.roster[at] == member => {}
-            (Ok(at), Some(member)) => Arc::make_mut(&mut self.roster)[at] = member,
-            (Ok(at), None) => drop(Arc::make_mut(&mut self.roster).remove(at)),
-            (Err(at), Some(member)) => Arc::make_mut(&mut self.roster).insert(at, member),
+    pub(crate) fn refresh(&mut self, id: &NodeId) {
+        let now = self.nodes.get(id).map(|node| NodeSummary::from(&node.node));
+        match (self.node_index.binary_search_by(|node| node.id.cmp(id)), now) {
+            (Ok(at), Some(node)) if self.node_index[at] == node => {}
+            (Ok(at), Some(node)) => Arc::make_mut(&mut self.node_index)[at] = node,
+            (Ok(at), None) => drop(Arc::make_mut(&mut self.node_index).remove(at)),
+            (Err(at), Some(node)) => Arc::make_mut(&mut self.node_index).insert(at, node),
             (Err(_), None) => {}
         }
     }
 
-    /// The roster as it should be.
-    pub(crate) fn called_up(&self) -> Vec<Member> {
-        self.nodes.values().map(|node| Member::from(&node.node)).collect()
+    /// The node index as it should be.
+    pub(crate) fn build_node_index(&self) -> Vec<NodeSummary> {
+        self.nodes.values().map(|node| NodeSummary::from(&node.node)).collect()
     }
 }

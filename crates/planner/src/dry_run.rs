@@ -9,7 +9,7 @@ use crate::plan;
 
 /// What would be done, wave after wave, and what would still be waited for at the end.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Foresight {
+pub struct DryRun {
     /// Steps taken together, each wave once the one before has worked.
     pub waves: Vec<Vec<Step>>,
     /// What services would wait for in the end.
@@ -21,12 +21,12 @@ const ROUNDS_MAX: usize = 10_000;
 
 /// Plays on from `state` and `observed`: what is started becomes ready, what is told to stop
 /// stops, gateways follow.
-pub fn foresee(mut state: State, mut observed: Observed, mut now: Timestamp) -> Foresight {
-    let mut foresight = Foresight::default();
+pub fn dry_run(mut state: State, mut observed: Observed, mut now: Timestamp) -> DryRun {
+    let mut dry_run = DryRun::default();
     for _ in 0..ROUNDS_MAX {
         suppose_all_have_spoken(&state, &mut observed, now);
         let plan = plan(&state, &observed, now);
-        foresight.waits = plan.waits;
+        dry_run.waits = plan.waits;
         let mut wave = Vec::new();
         for step in plan.steps {
             if state.apply(Command::Adopt(step.clone()), now).is_ok() {
@@ -35,7 +35,7 @@ pub fn foresee(mut state: State, mut observed: Observed, mut now: Timestamp) -> 
         }
         let went_on = suppose_it_works(&state, &mut observed, now);
         if wave.is_empty() && !went_on {
-            match later(&foresight.waits) {
+            match later(&dry_run.waits) {
                 Some(at) => now = at,
                 None => break,
             }
@@ -43,10 +43,10 @@ pub fn foresee(mut state: State, mut observed: Observed, mut now: Timestamp) -> 
         // Progress is bookkeeping, not something that anyone would see.
         wave.retain(|step| !matches!(step, Step::Progress { .. }));
         if !wave.is_empty() {
-            foresight.waves.push(wave);
+            dry_run.waves.push(wave);
         }
     }
-    foresight
+    dry_run
 }
 
 /// When a wait that ends by itself is over: what failed before may be placed again.
@@ -63,7 +63,7 @@ fn later(waits: &[(ServiceId, Wait)]) -> Option<Timestamp> {
 fn suppose_all_have_spoken(state: &State, observed: &mut Observed, now: Timestamp) {
     for node in state.nodes() {
         if node.capacity.is_some() && !observed.is_lost(&node.id, now) {
-            let agent = Agent { seen_at: now, told_all: true };
+            let agent = Agent { seen_at: now, synced: true };
             observed.agents.insert(node.id.clone(), agent);
         }
         if node.gateway {
@@ -80,8 +80,8 @@ fn suppose_all_have_spoken(state: &State, observed: &mut Observed, now: Timestam
 fn suppose_it_works(state: &State, observed: &mut Observed, now: Timestamp) -> bool {
     let mut changed = false;
     for service in state.services() {
-        for (seat, placement) in &service.placements {
-            let known = observed.status(&service.id, *seat);
+        for (replica, placement) in &service.placements {
+            let known = observed.status(&service.id, *replica);
             let spec = service.running_spec(placement.revision);
             let next = match placement.goal {
                 Goal::Run => {
@@ -92,13 +92,13 @@ fn suppose_it_works(state: &State, observed: &mut Observed, now: Timestamp) -> b
                     }
                     let mut status = Status::new(Phase::Running, now);
                     status.started_at =
-                        Some(Timestamp(now.0.saturating_sub(spec.rollout.settle.0)));
+                        Some(Timestamp(now.0.saturating_sub(spec.rollout.min_ready.0)));
                     status.healthy = Some(true);
                     status.ready = true;
                     status
                 }
                 Goal::Drain { .. } => {
-                    let id = InstanceId { service: service.id.clone(), seat: *seat };
+                    let id = InstanceId { service: service.id.clone(), replica: *replica };
                     let drained = observed.published.left.insert(id.clone(), 0) != Some(0);
                     observed.published.present.remove(&id);
                     observed.gateways.values_mut().for_each(|gateway| {
@@ -110,7 +110,8 @@ fn suppose_it_works(state: &State, observed: &mut Observed, now: Timestamp) -> b
                 // The next plan forgets it.
                 Goal::Stop { .. } => Status::new(Phase::Stopped, now),
             };
-            observed.set_status(&InstanceId { service: service.id.clone(), seat: *seat }, next);
+            observed
+                .set_status(&InstanceId { service: service.id.clone(), replica: *replica }, next);
             changed = true;
         }
     }

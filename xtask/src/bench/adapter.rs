@@ -1,4 +1,4 @@
-//! The Marathon door with a large cluster behind it. The nodes are this program: it registers, and
+//! The Marathon adapter with a large cluster behind it. The nodes are this program: it registers, and
 //! reports what is placed as running, so that nothing but the server is measured.
 
 use std::io::{Read as _, Write as _};
