@@ -40,6 +40,7 @@ Usage: cargo xtask VERB [OPTIONS]
   docker                 install the Docker engine if it is missing, start it if it does not answer
   bench [--only NAME]    measure against limits and peers, and note the figures in benches/history.jsonl
        [--list]          the benches, without running them
+       [--against REV]   beside that revision, built in a worktree, five rounds each in turn; with --only, one bench
        [--readme]        put the newest figures into the README, without measuring
   chaos [--minutes N]    the real programs under load while everything fails that can; wants root, hurts nobody else
         [--seed S]       the faults of an earlier run
@@ -78,6 +79,10 @@ fn main() -> ExitCode {
         ["docker"] => docker::ensure(&top),
         ["bench"] => bench::run(&top, None),
         ["bench", "--only", name] => bench::run(&top, Some(name)),
+        ["bench", "--against", revision] => bench::compare(&top, None, revision, bench::ROUNDS),
+        ["bench", "--only", name, "--against", revision] => {
+            bench::compare(&top, Some(name), revision, bench::ROUNDS)
+        }
         ["bench", "--readme"] => bench::write_readme(&top),
         ["bench", "--list"] => {
             bench::list();

@@ -21,6 +21,11 @@ impl Top {
         Self(xtask.parent().expect("xtask lies in the repository").to_owned())
     }
 
+    /// Another tree of this repository.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     /// The directory itself.
     pub(crate) fn path(&self) -> &Path {
         &self.0

@@ -6,6 +6,7 @@
 //! with the commit, so that a figure that creeps can be traced; the README shows the newest.
 
 mod adapter;
+mod against;
 pub(crate) mod dev;
 mod figure;
 mod gateway;
@@ -23,6 +24,7 @@ mod writes;
 
 use anyhow::{Result, bail};
 
+pub(crate) use against::ROUNDS;
 pub(crate) use figure::{Figure, Limit};
 pub(crate) use readme::write as write_readme;
 
@@ -62,9 +64,13 @@ pub(crate) fn list() {
     }
 }
 
-/// Runs all benches or one, prints the table, notes the figures, and fails when a limit is not kept. A bench that
-/// cannot measure does not keep the others from it.
-pub(crate) fn run(top: &Top, only: Option<&str>) -> Result<()> {
+/// Runs all benches or one on this tree and on that of `revision`, alternately, and fails when a figure became worse.
+pub(crate) fn compare(top: &Top, only: Option<&str>, revision: &str, rounds: u32) -> Result<()> {
+    against::run(top, &chosen(only)?, revision, rounds)
+}
+
+/// All benches, or the one of this name.
+fn chosen(only: Option<&str>) -> Result<Vec<&'static Bench>> {
     let chosen: Vec<&Bench> =
         BENCHES.iter().filter(|bench| only.is_none_or(|name| name == bench.name)).collect();
     if let Some(name) = only
@@ -73,6 +79,13 @@ pub(crate) fn run(top: &Top, only: Option<&str>) -> Result<()> {
         let names: Vec<_> = BENCHES.iter().map(|bench| bench.name).collect();
         bail!("there is no bench `{name}`; there are: {}", names.join(", "));
     }
+    Ok(chosen)
+}
+
+/// Runs all benches or one, prints the table, notes the figures, and fails when a limit is not kept. A bench that
+/// cannot measure does not keep the others from it.
+pub(crate) fn run(top: &Top, only: Option<&str>) -> Result<()> {
+    let chosen = chosen(only)?;
     let mut measured: Vec<(&str, Figure)> = Vec::new();
     let mut missed: Vec<String> = Vec::new();
     for bench in &chosen {
