@@ -6,7 +6,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,14 @@ pub enum Error {
         /// The reserved word.
         segment: String,
     },
+    /// A resource name with a character or form that is not allowed.
+    #[error(
+        "`{name}` is not a valid resource name: lower-case letters, digits, hyphens inside, at most {RESOURCE_LEN_MAX}"
+    )]
+    Resource {
+        /// The rejected name.
+        name: String,
+    },
     /// Longer than names may be.
     #[error("a name may have at most {max} bytes, this one has {len}")]
     TooLong {
@@ -50,6 +58,8 @@ pub enum Error {
 }
 
 const LEN_MAX: usize = 253;
+/// As long as a DNS label.
+const RESOURCE_LEN_MAX: usize = 63;
 /// Marathon's reserved last segments: they are verbs of its API.
 const RESERVED: [&str; 3] = ["restart", "tasks", "versions"];
 
@@ -177,6 +187,37 @@ name! {
 name! {
     /// The name of a gateway document.
     GatewayId, |text| { check_len(text)?; check_segment(text)?; Ok(text.into()) }
+}
+
+name! {
+    /// The name of a resource in an instance's stack.
+    ResourceId, |text| match is_label(text) && text.len() <= RESOURCE_LEN_MAX {
+        true => Ok(text.into()),
+        false => Err(Error::Resource { name: text.into() }),
+    }
+}
+
+impl ResourceId {
+    /// The name of the only resource of a document with `container` or `process`, and of
+    /// everything that versions without stacks have started.
+    pub const MAIN: &str = "main";
+
+    /// The resource [`Self::MAIN`].
+    pub fn main() -> Self {
+        static MAIN: LazyLock<ResourceId> = LazyLock::new(|| ResourceId(ResourceId::MAIN.into()));
+        MAIN.clone()
+    }
+
+    /// Whether this is the resource [`Self::MAIN`].
+    pub fn is_main(&self) -> bool {
+        self.as_str() == Self::MAIN
+    }
+}
+
+impl Default for ResourceId {
+    fn default() -> Self {
+        Self::main()
+    }
 }
 
 impl ServiceId {
@@ -348,6 +389,18 @@ mod tests {
     }
 
     #[test]
+    fn resources_have_names_of_one_label() {
+        for good in ["main", "log-shipper", "0", &"r".repeat(RESOURCE_LEN_MAX)] {
+            assert_eq!(good.parse::<ResourceId>().unwrap().as_str(), good);
+        }
+        for wrong in ["", "a.b", "a_b", "a/b", "A", "-a", &"r".repeat(RESOURCE_LEN_MAX + 1)] {
+            assert!(wrong.parse::<ResourceId>().is_err(), "{wrong}");
+        }
+        assert!(ResourceId::default().is_main());
+        assert_eq!("main".parse(), Ok(ResourceId::main()));
+    }
+
+    #[test]
     fn names_are_texts_in_documents() {
         fn check<T>(text: &str)
         where
@@ -361,6 +414,7 @@ mod tests {
         check::<ServiceId>("/shop/web");
         check::<NodeId>("n1");
         check::<GatewayId>("public");
+        check::<ResourceId>("cache");
         check::<InstanceId>("/shop/web~2.1");
         check::<DeploymentId>("d-17");
     }

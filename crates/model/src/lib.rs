@@ -23,6 +23,7 @@ mod node;
 mod node_index;
 pub mod object;
 mod observed;
+pub mod piece;
 mod problem;
 mod reason;
 mod routed;
@@ -45,7 +46,9 @@ pub use gateway::{
     TableRoute, endpoint,
 };
 pub use group::Group;
-pub use id::{DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, RevisionNumber, ServiceId};
+pub use id::{
+    DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, ResourceId, RevisionNumber, ServiceId,
+};
 pub use node::{Availability, Node, PORTS};
 pub use node_index::NodeSummary;
 pub use object::{Key, Meta, Object};
@@ -53,6 +56,7 @@ pub use observed::{
     Agent, CheckResult, Exit, GatewayStatus, Observed, Phase, Published, SILENT_AFTER, Status,
     not_serving,
 };
+pub use piece::Piece;
 pub use problem::Problem;
 pub use reason::{Reason, Wait};
 pub use service::{

@@ -1,0 +1,84 @@
+//! The running form of one resource of an instance: what agents start, stop, observe and report.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{InstanceId, ResourceId};
+
+/// One run of one resource of an instance. Ordered by instance, then resource, then run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Piece {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The resource of its stack. Not written for [`ResourceId::MAIN`]: that is the form in which
+    /// versions without stacks wrote, and read, a run of an instance.
+    #[serde(default, skip_serializing_if = "ResourceId::is_main")]
+    pub resource: ResourceId,
+    /// The number of this start in place, from 1. Never used twice for one resource of an instance.
+    pub run: u32,
+}
+
+impl Piece {
+    /// A form for file, container and control group names: `shop_web-2.1` for the resource `main`,
+    /// as versions without stacks named them, `shop_web-2.1_cache` for the resource `cache`. The
+    /// same for all runs. No two resources share one: a resource name has neither `_` nor `.`,
+    /// and an instance's slug has a `.` after its last `_`.
+    pub fn slug(&self) -> String {
+        slug(&self.instance, &self.resource)
+    }
+}
+
+/// See [`Piece::slug`].
+pub fn slug(instance: &InstanceId, resource: &ResourceId) -> String {
+    match resource.is_main() {
+        true => instance.slug(),
+        false => format!("{}_{resource}", instance.slug()),
+    }
+}
+
+impl fmt::Display for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { instance, resource, run } = self;
+        match resource.is_main() {
+            true => write!(f, "run {run} of {instance}"),
+            false => write!(f, "run {run} of {resource} of {instance}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(instance: &str, resource: &str) -> Piece {
+        let (instance, resource) = (instance.parse().unwrap(), resource.parse().unwrap());
+        Piece { instance, resource, run: 3 }
+    }
+
+    #[test]
+    fn a_piece_of_a_version_without_stacks_is_one_of_main() {
+        let old = serde_json::json!({"instance": "/shop/web~2.1", "run": 3});
+        let main = piece("/shop/web~2.1", "main");
+        assert_eq!(serde_json::from_value::<Piece>(old.clone()).unwrap(), main);
+        assert_eq!(serde_json::to_value(&main).unwrap(), old);
+        let cache = piece("/shop/web~2.1", "cache");
+        let text = serde_json::to_string(&cache).unwrap();
+        assert_eq!(serde_json::from_str::<Piece>(&text).unwrap(), cache);
+    }
+
+    #[test]
+    fn no_two_resources_share_a_slug() {
+        assert_eq!(piece("/shop/web~2.1", "main").slug(), "shop_web-2.1");
+        assert_eq!(piece("/shop/web~2.1", "cache").slug(), "shop_web-2.1_cache");
+        let nested = piece("/shop/web-2.1/cache~0.1", "main").slug();
+        assert_ne!(piece("/shop/web~2.1", "cache-0").slug(), nested);
+        assert_ne!(piece("/shop/web~2.1", "cache").slug(), nested);
+    }
+
+    #[test]
+    fn only_a_resource_beside_others_is_named() {
+        assert_eq!(piece("/web~0.1", "main").to_string(), "run 3 of /web~0.1");
+        assert_eq!(piece("/web~0.1", "cache").to_string(), "run 3 of cache of /web~0.1");
+    }
+}
