@@ -8,6 +8,10 @@
 //! In YAML the wanted type decides what a plain scalar is: where a text is wanted, `1.10` is the
 //! text `1.10`. In JSON a text has quotes.
 //!
+//! Unknown keys are rejected here, by the names that `deserialize_struct` passes: the types
+//! themselves ignore them, because daemons and the store read the same types and must get along
+//! with newer ones. A type with `#[serde(flatten)]` passes no names, so no document may use it.
+//!
 //! What is wrong is a [`Trouble`], told to whoever listens: [`Faults`] puts it in Muster's words.
 
 use std::fmt::{self, Display};
@@ -20,6 +24,17 @@ use serde::forward_to_deserialize_any;
 
 use crate::fault::{Faults, hint, nearest};
 use crate::tree::{Entry, Node, Plain, Position, Step, Value, dotted, plain};
+
+/// Keys of earlier versions and their successors. Types read both, as the store has both;
+/// documents must use the successor.
+pub(crate) const RENAMED: [(&str, &str); 3] =
+    [("max_over", "max_surge"), ("settle", "min_ready"), ("surplus", "scale_down")];
+
+/// The successor of a key, if the type that has `fields` knows it only as a former name.
+fn successor(key: &str, fields: &[&str]) -> Option<&'static str> {
+    let (_, new) = RENAMED.iter().find(|(old, _)| *old == key)?;
+    fields.contains(new).then_some(*new)
+}
 
 /// The most nodes that are decoded to find all faults of a document: of a very large one only
 /// the first few are told.
@@ -168,6 +183,11 @@ impl Failure {
         Self::new(Trouble::Other(message.into()))
     }
 
+    fn renamed(old: &str, new: &str) -> Self {
+        let message = format!("`{old}` is now called `{new}`");
+        Self::new(Trouble::Unknown { message, nearest: Some(new.into()) })
+    }
+
     fn inside(mut self, step: Step) -> Self {
         self.0.path.push(step);
         self
@@ -237,10 +257,14 @@ impl de::Error for Failure {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        let nearest = nearest(field, expected.iter().copied());
+        let names = expected.iter().copied().filter(|name| successor(name, expected).is_none());
+        let nearest = nearest(field, names.clone());
         let message = match nearest {
             Some(_) => format!("unknown key `{field}`{}", hint(nearest)),
-            None => format!("unknown key `{field}`: here may stand {}", listed(expected)),
+            None => {
+                let names = listed(&names.collect::<Vec<_>>());
+                format!("unknown key `{field}`: here may stand {names}")
+            }
         };
         Self::new(Trouble::Unknown { message, nearest: nearest.map(String::from) })
     }
@@ -301,7 +325,12 @@ struct Reader<'a> {
     is_json: bool,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// The entries of a mapping. If `fields` are given, other keys are rejected.
+    fn entries(self, entries: &'a [Entry], fields: Fields) -> Entries<'a> {
+        Entries { reader: self, entries: entries.iter(), fields, value: None }
+    }
+
     fn of<'b>(&self, node: &'b Node) -> Reader<'b> {
         Reader { node, is_json: self.is_json }
     }
@@ -341,9 +370,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Value::List(items) => {
                 visitor.visit_seq(Items { reader: self, items: items.iter().enumerate() })
             }
-            Value::Map(entries) => {
-                visitor.visit_map(Entries { reader: self, entries: entries.iter(), value: None })
-            }
+            Value::Map(entries) => visitor.visit_map(self.entries(entries, None)),
             Value::Refused => Err(Failure::other("refused before")),
         }
     }
@@ -369,6 +396,18 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, Failure> {
         visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        match &self.node.value {
+            Value::Map(entries) => visitor.visit_map(self.entries(entries, Some(fields))),
+            _ => self.deserialize_any(visitor),
+        }
     }
 
     /// A variant without content is a text; one with content is its name with the content.
@@ -403,7 +442,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf
-        unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        unit unit_struct seq tuple tuple_struct map identifier ignored_any
     }
 }
 
@@ -426,9 +465,13 @@ impl<'de> SeqAccess<'de> for Items<'_> {
     }
 }
 
+/// The keys that a mapping may have; `None` if any.
+type Fields = Option<&'static [&'static str]>;
+
 struct Entries<'a> {
     reader: Reader<'a>,
     entries: std::slice::Iter<'a, Entry>,
+    fields: Fields,
     /// The entry whose key was given out last.
     value: Option<&'a Entry>,
 }
@@ -442,6 +485,15 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     ) -> Result<Option<K::Value>, Failure> {
         let kept = self.entries.by_ref().find(|e| !matches!(e.node.value, Value::Refused));
         let Some(entry) = kept else { return Ok(None) };
+        let key = entry.key.as_str();
+        let rejection = self.fields.and_then(|fields| match successor(key, fields) {
+            Some(new) => Some(Failure::renamed(key, new)),
+            None if !fields.contains(&key) => Some(de::Error::unknown_field(key, fields)),
+            None => None,
+        });
+        if let Some(failure) = rejection {
+            return Err(failure.at_key(key, entry.key_at));
+        }
         self.value = Some(entry);
         let key = seed.deserialize(IntoDeserializer::<Failure>::into_deserializer(&*entry.key));
         key.map(Some).map_err(|failure| failure.at_key(&entry.key, entry.key_at))
@@ -504,9 +556,9 @@ impl<'de> VariantAccess<'de> for Variant<'_> {
 
     fn struct_variant<V: Visitor<'de>>(
         self,
-        _fields: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Failure> {
-        self.content(|reader| reader.deserialize_any(visitor))
+        self.content(|reader| reader.deserialize_struct("", fields, visitor))
     }
 }

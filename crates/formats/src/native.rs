@@ -8,24 +8,8 @@ use crate::decode::decode;
 use crate::fault::Faults;
 use crate::tree::Node;
 
-/// Keys of earlier versions, and their successors. The store still reads them; documents must not
-/// use them.
-const RENAMED: [(&str, &str, &str); 3] = [
-    ("rollout", "max_over", "max_surge"),
-    ("rollout", "settle", "min_ready"),
-    ("", "surplus", "scale_down"),
-];
-
 pub(crate) fn service(mut tree: Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Spec> {
-    let mut is_current = true;
-    for (section, old, new) in RENAMED {
-        let around = if section.is_empty() { Some(&tree) } else { tree.get(section) };
-        let Some(entry) = around.and_then(|around| around.entry(old)) else { continue };
-        let key = if section.is_empty() { old.into() } else { format!("{section}.{old}") };
-        faults.add(entry.key_at, key, format!("`{old}` is now called `{new}`"));
-        is_current = false;
-    }
-    is_current.then(|| decode(&mut tree, is_json, faults)).flatten()
+    decode(&mut tree, is_json, faults)
 }
 
 pub(crate) fn gateway(mut tree: Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Gateway> {
@@ -57,7 +41,8 @@ pub fn to_yaml(document: &impl Serialize) -> String {
 mod tests {
     use serde_json::Value;
 
-    use super::{RENAMED, schema};
+    use super::schema;
+    use crate::decode::RENAMED;
 
     /// Calls `visit` with each named property.
     fn properties(schema: &Value, visit: &mut dyn FnMut(&str, &Value)) {
@@ -91,19 +76,38 @@ mod tests {
         }
     }
 
+    /// Editors check documents against the schema: it must reject the keys that the reader rejects.
     #[test]
-    fn a_key_of_an_earlier_version_is_refused_with_its_successor() {
-        for (section, old, new) in RENAMED {
-            let (key, indent) = match section {
-                "" => (format!("{old}: 1"), old.to_string()),
-                _ => (format!("{section}: {{{old}: 1}}"), format!("{section}.{old}")),
-            };
+    fn the_schema_rejects_unknown_keys() {
+        fn check(schema: &Value) {
+            if schema.get("properties").is_some() {
+                assert_eq!(schema.get("additionalProperties"), Some(&false.into()), "{schema}");
+            }
+            match schema {
+                Value::Object(keys) => keys.values().for_each(check),
+                Value::Array(items) => items.iter().for_each(check),
+                _ => {}
+            }
+        }
+        check(&schema());
+    }
+
+    #[test]
+    fn a_key_of_an_earlier_version_is_rejected_with_its_successor() {
+        for (key, old, new) in [
+            ("rollout: {max_over: 1}", "rollout.max_over", "max_surge"),
+            ("rollout: {settle: 5s}", "rollout.settle", "min_ready"),
+            ("surplus: newest", "surplus", "scale_down"),
+        ] {
             let document = format!("service: /web\nprocess: {{command: x}}\n{key}\n");
             let faults = crate::parse("web.yaml", &document).unwrap_err();
-            let expected = (3, indent, format!("`{old}` is now called `{new}`"));
+            let name = old.rsplit('.').next().unwrap();
+            assert!(RENAMED.contains(&(name, new)), "{name}");
+            let expected = (3, old.to_string(), format!("`{name}` is now called `{new}`"));
             let found: Vec<_> =
                 faults.into_iter().map(|fault| (fault.line, fault.key, fault.message)).collect();
             assert_eq!(found, [expected]);
         }
+        assert_eq!(RENAMED.len(), 3, "each is shown above");
     }
 }

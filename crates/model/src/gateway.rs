@@ -15,7 +15,7 @@ use crate::unit::{Millis, NumberOrText};
 
 /// A gateway document: a port on every gateway, and where its requests go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Gateway {
     /// Its name.
     pub gateway: GatewayId,
@@ -79,7 +79,7 @@ impl<'de> Deserialize<'de> for Listen {
 
 /// Requests of some hosts and paths, and the service that answers them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Route {
     /// The hosts, with `*.` for all subdomains; none means every host.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]

@@ -17,7 +17,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// A service: what to run, how often, with what, checked how, replaced how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Spec {
     /// The path of the service, such as `/shop/web`.
     pub service: ServiceId,
@@ -138,7 +138,7 @@ impl CommandLine {
 
 /// A container of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Container {
     /// The image, as `docker pull` takes it.
     pub image: String,
@@ -191,7 +191,7 @@ pub enum Network {
 
 /// A directory of the node, seen in a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Volume {
     /// An absolute path on the node.
     pub source: String,
@@ -204,7 +204,7 @@ pub struct Volume {
 
 /// A plain process in its own session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Process {
     /// What to run.
     pub command: CommandLine,
@@ -218,7 +218,7 @@ pub struct Process {
 
 /// What an instance needs of its node, or what a node has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Resources {
     /// Cores: a share under contention, not a ceiling.
     #[serde(default = "Resources::default_cpu")]
@@ -249,7 +249,7 @@ impl Default for Resources {
 
 /// A port of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Port {
     /// Its name, by which checks and routes refer to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -305,7 +305,8 @@ impl std::fmt::Display for PortRef {
 
 /// What a check does. Exactly one is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[serde(rename_all = "lowercase")]
+#[schemars(deny_unknown_fields)]
 pub enum Probe {
     /// A GET request.
     Http(HttpProbe),
@@ -317,7 +318,7 @@ pub enum Probe {
 
 /// A GET request to the instance.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct HttpProbe {
     /// The path to get.
     #[serde(default = "root_path")]
@@ -336,7 +337,7 @@ fn root_path() -> String {
 
 /// A connection to the instance.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct TcpProbe {
     /// The port to connect to.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -345,7 +346,7 @@ pub struct TcpProbe {
 
 /// A check repeated for as long as the instance runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct HealthCheck {
     /// What is done.
     pub probe: Probe,
@@ -380,7 +381,7 @@ impl HealthCheck {
 
 /// A check repeated until it passes once after each start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct ReadinessCheck {
     /// What is done.
     pub probe: Probe,
@@ -400,7 +401,8 @@ impl ReadinessCheck {
 
 /// How one revision is replaced by the next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Rollout {
     /// So many stay healthy throughout, as a share of `instances` (rounded up) or a count.
     pub min_healthy: Share,
@@ -458,7 +460,8 @@ pub enum OnFailure {
 /// When an instance that ended is started again. The first restart waits `first`; each further
 /// one in a row waits `backoff`, then `factor` times more, up to `max`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Restart {
     /// Before the first restart.
     pub first: Millis,
@@ -502,7 +505,8 @@ impl Restart {
 
 /// What becomes of instances on nodes that are not heard of for too long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Lost {
     /// Whether they are replaced elsewhere.
     pub replace: bool,
@@ -530,7 +534,8 @@ pub enum ScaleDown {
 
 /// How an instance is told to stop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Stop {
     /// The signal it is sent.
     pub signal: Signal,

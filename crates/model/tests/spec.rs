@@ -183,3 +183,25 @@ proptest! {
         prop_assert!(before <= after && after <= restart.max);
     }
 }
+
+/// Stored specs and assignments may come from a newer version. Documents that people write are
+/// read by `formats`, which rejects unknown keys.
+#[test]
+fn unknown_keys_are_ignored() {
+    let known = json!({
+        "service": "/a",
+        "container": {"image": "nginx", "volumes": [{"source": "/a", "target": "/b"}]},
+        "health": [{"probe": {"http": {"port": "http"}}}],
+        "ports": [{"name": "http"}],
+        "rollout": {"max_surge": 1},
+        "restart": {"first": "5s"},
+    });
+    let mut newer = known.clone();
+    for pointer in ["", "/container", "/container/volumes/0", "/health/0", "/ports/0"] {
+        newer.pointer_mut(pointer).unwrap()["priority"] = json!(5);
+    }
+    for pointer in ["/health/0/probe/http", "/rollout", "/restart"] {
+        newer.pointer_mut(pointer).unwrap()["priority"] = json!({"of": ["another", "version"]});
+    }
+    assert_eq!(read(newer), read(known));
+}
