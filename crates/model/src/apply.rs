@@ -7,66 +7,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::command::{
-    Change, Changeset, Command, Event, Guard, Outcome, Refusal, Registration, Step, Verdict,
-};
+use crate::changeset::{Changeset, Outcome, Verdict};
 use crate::deployment::{MoveState, Stage};
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
+use crate::nearest::nearest;
 use crate::node::{Availability, Node};
 use crate::object::Key;
+use crate::proposal::{Command, Guard};
+use crate::refusal::Refusal;
+use crate::registration::Registration;
 use crate::service::{Goal, Placement, Service, StopReason};
 use crate::state::{NodeUsage, State};
+use crate::step::Step;
 use crate::unit::Timestamp;
-
-/// The name in `known` that is most like `name`, if one is like it at all.
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
-    let scored = known.map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
-    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 > 0.6).then(|| best.1.to_string())
-}
-
-impl Changeset {
-    pub(crate) fn event(
-        &mut self,
-        at: Timestamp,
-        kind: &str,
-        subject: impl ToString,
-        service: Option<&ServiceId>,
-        message: impl Into<String>,
-    ) {
-        self.events.push(Event {
-            at,
-            kind: kind.into(),
-            subject: subject.to_string(),
-            service: service.cloned(),
-            message: message.into(),
-        });
-    }
-
-    pub(crate) fn change(
-        &mut self,
-        kind: &str,
-        name: impl ToString,
-        verdict: Verdict,
-    ) -> &mut Change {
-        self.changes.push(Change {
-            kind: kind.into(),
-            name: name.to_string(),
-            verdict,
-            revision: None,
-            deployment: None,
-            note: None,
-        });
-        self.changes.last_mut().expect("a change was pushed above")
-    }
-
-    /// Adds what a later command of the same batch has changed.
-    pub fn extend(&mut self, later: Changeset) {
-        self.changed.extend(later.changed);
-        self.events.extend(later.events);
-        self.changes.extend(later.changes);
-    }
-}
 
 impl State {
     /// Applies one command at the time its proposer stamped on it.
@@ -475,25 +428,6 @@ impl State {
         for id in dropped {
             self.deployments.remove_mut(&id);
             applied.changed.insert(Key::Deployment(id));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::nearest;
-
-    #[test]
-    fn a_name_is_like_another_if_more_than_three_letters_of_five_are_the_same() {
-        for (name, known, expected) in [
-            ("/web", vec!["/api", "/wed", "/worker"], Some("/wed")),
-            ("abcde", vec!["abcdx"], Some("abcdx")),
-            ("abcde", vec!["abcxx"], None),
-            ("abcde", vec!["abcxx", "abcdx", "xxxxx"], Some("abcdx")),
-            ("abcde", vec![], None),
-        ] {
-            let found = nearest(name, known.iter().copied());
-            assert_eq!(found.as_deref(), expected, "{name} of {known:?}");
         }
     }
 }

@@ -6,18 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 use std::sync::Arc;
 
-use crate::command::{Changeset, Document, Outcome, Refusal, Verdict};
+use crate::changeset::{Changeset, Outcome, Verdict};
 use crate::deployment::{Deployment, Move, MoveState, Stage};
-use crate::documents::still_needed;
+use crate::document::Document;
 use crate::gateway::Gateway;
 use crate::group::Group;
 use crate::id::{DeploymentId, InstanceId, RevisionNumber, ServiceId};
 use crate::object::Key;
+use crate::refusal::Refusal;
 use crate::routed::still_routed;
 use crate::service::{Goal, Revision, Service, Source, StopReason};
 use crate::spec::{INSTANCES_MAX, Spec};
 use crate::state::State;
 use crate::unit::Timestamp;
+use crate::validate::still_needed;
 
 /// Where a service should go.
 enum To {

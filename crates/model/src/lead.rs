@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::command::Changeset;
+use crate::changeset::Changeset;
 use crate::id::InstanceId;
 use crate::object::Key;
 use crate::service::{Goal, Placement, Service};

@@ -10,37 +10,42 @@
 
 mod apply;
 mod change;
-mod command;
+mod changeset;
 mod constraint;
 mod deployment;
-mod documents;
+mod document;
+mod event;
 mod gateway;
 pub mod graph;
 mod group;
 pub mod id;
 mod lead;
+mod nearest;
 mod node;
 mod node_index;
 pub mod object;
 mod observed;
 pub mod piece;
 mod problem;
+mod proposal;
 mod reason;
+mod refusal;
+mod registration;
 mod routed;
 mod service;
 mod spec;
 mod state;
 mod steer;
+mod step;
 pub mod unit;
+mod validate;
 mod violation;
 
-pub use apply::nearest;
-pub use command::{
-    AgentRegistration, Change, Changeset, Command, Document, Event, Guard, Outcome, Refusal,
-    Registration, Steer, Step, Verdict,
-};
+pub use changeset::{Change, Changeset, Outcome, Verdict};
 pub use constraint::{Constraint, OPERATORS, Operator, Rule};
 pub use deployment::{Deployment, Move, MoveState, Origin, Stage};
+pub use document::Document;
+pub use event::Event;
 pub use gateway::{
     Backend, GATEWAY_SILENCE_MAX, Gateway, Listen, Listener, Route, RouteTable, RouteTo,
     TableRoute, endpoint,
@@ -49,6 +54,7 @@ pub use group::Group;
 pub use id::{
     DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, ResourceId, RevisionNumber, ServiceId,
 };
+pub use nearest::nearest;
 pub use node::{Availability, Node, PORTS};
 pub use node_index::NodeSummary;
 pub use object::{Key, Meta, Object};
@@ -58,7 +64,10 @@ pub use observed::{
 };
 pub use piece::Piece;
 pub use problem::Problem;
+pub use proposal::{Command, Guard, Steer};
 pub use reason::{Reason, Wait};
+pub use refusal::Refusal;
+pub use registration::{AgentRegistration, Registration};
 pub use service::{
     Goal, Latch, Placement, Revision, Service, ServiceHead, Slot, Source, StopReason,
 };
@@ -68,5 +77,6 @@ pub use spec::{
     Stop, TcpProbe, Unhealthy, Volume,
 };
 pub use state::{NodeUsage, Requirements, State};
+pub use step::Step;
 pub use unit::{Bytes, Cpu, Millis, Share, Timestamp};
 pub use violation::Violation;

@@ -2,7 +2,7 @@
 //! documents and verbs are refused then; those of other systems, which know of no gateways, and
 //! deployments that go back are carried out, and an event says which route leads nowhere now.
 
-use crate::command::Changeset;
+use crate::changeset::Changeset;
 use crate::gateway::{Gateway, Route};
 use crate::id::ServiceId;
 use crate::spec::Spec;
@@ -68,7 +68,9 @@ fn routed(gateway: &Gateway, route: &Route) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Command, Document, Outcome};
+    use crate::changeset::Outcome;
+    use crate::document::Document;
+    use crate::proposal::Command;
     use crate::service::Source;
 
     fn service(port: &str) -> Spec {

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::apply::nearest;
-use crate::command::{Changeset, Outcome, Refusal, Steer, Verdict};
+use crate::changeset::{Changeset, Outcome, Verdict};
 use crate::deployment::{Move, MoveState, Stage};
 use crate::id::{DeploymentId, RevisionNumber, ServiceId};
+use crate::nearest::nearest;
 use crate::object::Key;
+use crate::proposal::Steer;
+use crate::refusal::Refusal;
 use crate::service::Latch;
 use crate::spec::OnFailure;
 use crate::state::State;

@@ -120,11 +120,14 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::command::{AgentRegistration, Command, Document, Registration, Step};
     use crate::deployment::{Deployment, Stage};
+    use crate::document::Document;
     use crate::id::ReplicaId;
+    use crate::proposal::Command;
+    use crate::registration::{AgentRegistration, Registration};
     use crate::service::{Placement, Service};
     use crate::spec::Protocol;
+    use crate::step::Step;
     use crate::unit::{Bytes, Cpu, Timestamp};
 
     const SEATS: [ReplicaId; 2] =

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::apply::nearest;
-use crate::command::Document;
+use crate::document::Document;
 use crate::gateway::Gateway;
 use crate::graph;
 use crate::group::Group;
 use crate::id::ServiceId;
+use crate::nearest::nearest;
 use crate::problem::Problem;
 use crate::routed::still_routed;
 use crate::spec::Spec;

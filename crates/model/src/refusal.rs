@@ -1,0 +1,93 @@
+//! The reasons why the state rejects a proposal.
+
+use crate::id::{DeploymentId, ServiceId};
+use crate::problem::Problem;
+
+/// Why a command was refused. The state is as it was.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such thing.
+    #[error("there is no {kind} `{name}`{}", hint(.nearest))]
+    Unknown {
+        /// What kind of thing.
+        kind: &'static str,
+        /// The name that was given.
+        name: String,
+        /// The most similar name there is.
+        nearest: Option<String>,
+    },
+    /// What was handed in is wrong.
+    #[error("{}", in_words(.problems))]
+    Invalid {
+        /// What is wrong, with the index of the document.
+        problems: Vec<(usize, Problem)>,
+    },
+    /// A deployment is moving a service that should stand still.
+    #[error("{service} is being moved by {}", named(.by))]
+    Moving {
+        /// The first such service.
+        service: ServiceId,
+        /// The deployments that move it and others that should stand still.
+        by: Vec<DeploymentId>,
+    },
+    /// A service has changed since it was looked at.
+    #[error("{service} has changed meanwhile: look at it again")]
+    Changed {
+        /// The service.
+        service: ServiceId,
+    },
+    /// It cannot be done as things are.
+    #[error("{message}")]
+    Conflict {
+        /// Why, and what to do.
+        message: String,
+    },
+    /// What the planner assumed no longer holds. Never shown: it plans again.
+    #[error("overtaken: {0}")]
+    Stale(&'static str),
+}
+
+fn in_words(problems: &[(usize, Problem)]) -> String {
+    let mut lines =
+        problems.iter().map(|(_, problem)| format!("{}: {}", problem.key, problem.message));
+    lines.next().map_or_else(String::new, |first| match lines.count() {
+        0 => first,
+        more => format!("{first} (and {more} more)"),
+    })
+}
+
+fn named(ids: &[DeploymentId]) -> String {
+    ids.iter().map(DeploymentId::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn hint(nearest: &Option<String>) -> String {
+    nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_say_what_one_can_do_about_them() {
+        let unknown = |nearest: Option<&str>| {
+            let nearest = nearest.map(String::from);
+            Refusal::Unknown { kind: "service", name: "/wev".into(), nearest }
+        };
+        let invalid = |count: usize| {
+            let problem = Problem::new("instances", "at most 100000 instances");
+            Refusal::Invalid { problems: vec![(0, problem); count] }
+        };
+        let service: ServiceId = "/web".parse().expect("a path");
+        let by = vec![DeploymentId(2), DeploymentId(5)];
+        for (refusal, expected) in [
+            (unknown(None), "there is no service `/wev`"),
+            (unknown(Some("/web")), "there is no service `/wev`; did you mean `/web`?"),
+            (invalid(1), "instances: at most 100000 instances"),
+            (invalid(3), "instances: at most 100000 instances (and 2 more)"),
+            (Refusal::Moving { service, by }, "/web is being moved by d-2, d-5"),
+        ] {
+            assert_eq!(refusal.to_string(), expected);
+        }
+    }
+}

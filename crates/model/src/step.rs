@@ -1,0 +1,83 @@
+//! The steps of a plan. Each one is a change that the planner proposes and `apply` re-checks.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DeploymentId, InstanceId, NodeId, RevisionNumber, ServiceId};
+use crate::service::StopReason;
+use crate::unit::Timestamp;
+
+/// One thing the planner wants done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "do")]
+pub enum Step {
+    /// Put a new instance on a node.
+    Place {
+        /// The instance.
+        instance: InstanceId,
+        /// The revision it starts from.
+        revision: RevisionNumber,
+        /// The node.
+        node: NodeId,
+        /// Its ports there.
+        ports: Vec<u16>,
+    },
+    /// Let an instance finish its requests.
+    Drain {
+        /// The instance.
+        instance: InstanceId,
+        /// When it is stopped all the same.
+        until: Timestamp,
+        /// Why it leaves.
+        why: StopReason,
+    },
+    /// Stop an instance.
+    Stop {
+        /// The instance.
+        instance: InstanceId,
+        /// Why it leaves.
+        why: StopReason,
+    },
+    /// Forget an instance that has ended or is lost.
+    Forget {
+        /// The instance.
+        instance: InstanceId,
+        /// Why it left.
+        why: StopReason,
+    },
+    /// A service has begun to move, or more of its instances are ready than ever before.
+    Progress {
+        /// The service.
+        service: ServiceId,
+        /// So many are ready.
+        ready: u32,
+    },
+    /// A service has arrived at its target.
+    Arrive {
+        /// The service.
+        service: ServiceId,
+    },
+    /// A deployment has failed.
+    Fail {
+        /// The deployment.
+        deployment: DeploymentId,
+        /// The service that failed.
+        service: ServiceId,
+        /// What was wrong.
+        reason: String,
+    },
+}
+
+impl Step {
+    /// The service it is about, or whose deployment it is.
+    pub fn service(&self) -> &ServiceId {
+        match self {
+            Step::Place { instance, .. }
+            | Step::Drain { instance, .. }
+            | Step::Stop { instance, .. }
+            | Step::Forget { instance, .. } => &instance.service,
+            Step::Progress { service, .. }
+            | Step::Arrive { service }
+            | Step::Fail { service, .. } => service,
+        }
+    }
+}
