@@ -36,6 +36,8 @@ Usage: cargo xtask VERB [OPTIONS]
        [--list]          the steps, without running them
   docs [--check]         write the generated pages of the book; with --check, say what in the documentation is not true
   tidy                   the rules of the house (R1 to R5 and form), mechanically
+       [--prose]         count private prose per 10,000 words of comments, for each crate
+       [--cycles]        the module cycles of every crate
   image                  the container image of examples/simpleservice, unless it is there already
   docker                 install the Docker engine if it is missing, start it if it does not answer
   bench [--only NAME]    measure against limits and peers, and note the figures in benches/history.jsonl
@@ -75,6 +77,8 @@ fn main() -> ExitCode {
         ["docs"] => docs::write(&top),
         ["docs", "--check"] => docs::check(&top),
         ["tidy"] => tidy::run(&top),
+        ["tidy", "--prose"] => tidy::prose(&top),
+        ["tidy", "--cycles"] => tidy::cycles(&top),
         ["image"] => docker::ensure(&top).and_then(|()| image::ensure(&top)),
         ["docker"] => docker::ensure(&top),
         ["bench"] => bench::run(&top, None),

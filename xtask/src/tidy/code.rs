@@ -168,7 +168,7 @@ pub(super) fn check(path: &str, source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     let find = |line, rule, what| Finding { path: path.to_owned(), line, rule, what };
 
-    for Path { line, path: named, is_test } in uses::paths(source) {
+    for Path { line, path: named, is_test, .. } in uses::paths(source) {
         if is_test {
             continue;
         }

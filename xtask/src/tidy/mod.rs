@@ -5,6 +5,8 @@
 //! | [`edges`] | R1 and R3 on manifests, R2: who may depend on whom |
 //! | [`code`] | R1, R3, R4 in the code of the crates |
 //! | [`form`] | R5 and the form of files: names, headers, length, leftovers |
+//! | [`modules`] | module cycles of each crate |
+//! | [`prose`] | counters of private prose in comments |
 //!
 //! A finding names file and line, the rule, why the rule exists and what to do. The rules are functions from text to
 //! findings; only this file reads the repository. Code under `#[cfg(test)]` and in `tests/` folders is free of R1 and R3,
@@ -14,6 +16,8 @@ mod code;
 mod edges;
 mod form;
 mod lexer;
+mod modules;
+mod prose;
 mod uses;
 
 use std::fmt;
@@ -74,6 +78,32 @@ pub(crate) fn run(top: &Top) -> Result<()> {
         }
         count => bail!("tidy: {count} finding(s)"),
     }
+}
+
+/// Prints the counters of private prose, for each crate and for all.
+pub(crate) fn prose(top: &Top) -> Result<()> {
+    let sources = sources(top)?;
+    println!("{}", prose::Report::of(sources.iter().map(|(path, source)| (path.as_str(), source))));
+    Ok(())
+}
+
+/// Prints the module cycles of every crate; fails when there is one.
+pub(crate) fn cycles(top: &Top) -> Result<()> {
+    let sources = sources(top)?;
+    let cycles = modules::check(sources.iter().map(|(path, source)| (path.as_str(), source)));
+    for cycle in &cycles {
+        println!("{}:{}: {}", cycle.path, cycle.line, cycle.what);
+    }
+    match cycles.len() {
+        0 => Ok(()),
+        count => bail!("tidy: {count} set(s) of modules that depend on each other"),
+    }
+}
+
+/// The Rust sources of the repository.
+fn sources(top: &Top) -> Result<Vec<(String, lexer::Source)>> {
+    let rust = files(top)?.into_iter().filter(|(path, _)| path.ends_with(".rs"));
+    Ok(rust.map(|(path, text)| (path, lexer::Source::read(&text))).collect())
 }
 
 /// The text files of the repository, as git sees them: neither ignored ones nor binaries nor the lock file.

@@ -1,7 +1,7 @@
-//! The paths a file names: `use` trees written out, and paths in the code itself.
+//! The paths that a file names: expanded `use` trees, and the paths in expressions and types.
 //!
-//! `use std::{fs, io::{self, Read}}` names `std::fs`, `std::io` and `std::io::Read`; a search for the text `std::fs` would
-//! miss the first. Renamings and local aliases are not followed: their `use` is found where it stands.
+//! `use std::{fs, io::{self, Read}}` names `std::fs`, `std::io` and `std::io::Read`; a text search for `std::fs` would
+//! miss the first. Aliases are recorded but not followed here; [`super::modules`] resolves them.
 
 use super::lexer::Source;
 
@@ -12,8 +12,10 @@ pub(super) struct Path {
     pub(super) line: usize,
     /// Such as `std::fs::read`.
     pub(super) path: String,
-    /// Whether it stands in test code.
+    /// Whether it is in test code.
     pub(super) is_test: bool,
+    /// The name that a `use` gives it in this file, such as `read`; `*` for a glob. `None` in an expression.
+    pub(super) bound: Option<String>,
 }
 
 /// All paths of the file, in order. Single words count: `HashMap` is a path of one, and `println!` one of a macro.
@@ -38,7 +40,7 @@ pub(super) fn paths(source: &Source) -> Vec<Path> {
             if tokens.peek() == Some("!") && tokens.second() != Some("=") {
                 path.push('!');
             }
-            found.push(Path { line, path, is_test });
+            found.push(Path { line, path, is_test, bound: None });
         }
     }
     found
@@ -66,7 +68,9 @@ fn tree(tokens: &mut Tokens<'_>, prefix: String, found: &mut Vec<Path>) {
             }
             "as" => {
                 tokens.next();
-                tokens.next();
+                if let (Some((_, _, alias)), Some(last)) = (tokens.next(), found.last_mut()) {
+                    last.bound = Some(alias.to_owned());
+                }
             }
             "::" => {
                 tokens.next();
@@ -78,7 +82,8 @@ fn tree(tokens: &mut Tokens<'_>, prefix: String, found: &mut Vec<Path>) {
                     path = format!("{path}{joint}{word}");
                 }
                 if tokens.peek() != Some("::") {
-                    found.push(Path { line, path: path.clone(), is_test });
+                    let bound = path.rsplit("::").next().map(str::to_owned);
+                    found.push(Path { line, path: path.clone(), is_test, bound });
                 }
             }
         }
@@ -148,6 +153,14 @@ mod tests {
         let text = "pub use std::{fs,\nio::{self, Read as _},\nnet::TcpStream as Stream};";
         assert_eq!(named(text)[1..], expected.map(|(line, path)| (line, path.to_owned())));
         assert_eq!(named("use std::collections::*;"), [(1, "std::collections::*".to_owned())]);
+    }
+
+    #[test]
+    fn a_use_binds_a_name() {
+        let text = "use a::{b, c as d, self, e::*}; f::g();";
+        let bound: Vec<_> = paths(&Source::read(text)).into_iter().map(|path| path.bound).collect();
+        let names = [Some("b"), Some("d"), Some("a"), Some("*"), None];
+        assert_eq!(bound, names.map(|name| name.map(str::to_owned)));
     }
 
     #[test]
