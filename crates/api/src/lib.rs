@@ -1,10 +1,12 @@
-//! The wire of Muster: what the daemons and the command line say to each other, and how.
+//! The wire of Muster: the paths, documents and connections between daemons, command line and UI.
 //!
-//! Only this crate knows the paths and the JSON of the native API. `document` has what people ask
-//! and are told, `daemon` what agents and gateways tell and are told, `state` all that a server knows,
-//! `path` where, `client` a
-//! typed client for all of it. Every answer that is not 2xx carries an [`ErrorBody`].
+//! Only this crate knows the paths and the JSON of the native API. `document` has the requests and
+//! replies for people, `daemon` those for agents and gateways, `state` the full state of a server;
+//! `path` has the paths, `client` a typed client, `serve` the server side of a connection, and
+//! `backoff` the delay before connecting again. Every response that is not 2xx carries an
+//! [`ErrorBody`].
 
+mod backoff;
 mod client;
 mod clock;
 mod daemon;
@@ -15,6 +17,7 @@ mod serve;
 mod socket;
 mod state;
 
+pub use backoff::Backoff;
 pub use client::{Client, Error, Lines, SIGN_OF_LIFE};
 pub use clock::now;
 pub use daemon::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
