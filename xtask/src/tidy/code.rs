@@ -1,4 +1,4 @@
-//! R1, R3 and R4 in the code of the crates: what their sources may name.
+//! R1, R3 and R4 in the code of crates and adapters: what their sources may name.
 
 use super::{
     Finding, Rule,
@@ -11,6 +11,11 @@ const PURE_SOURCE: Rule = Rule {
     id: "R1",
     why: "equal inputs give equal plans, bit for bit: a pure crate reads no clock, draws nothing, touches no disk, network, process or global, and iterates nothing in random order",
     remedy: "take time, randomness and input as parameters; use BTreeMap and BTreeSet",
+};
+const PURE_HALF: Rule = Rule {
+    id: "R1",
+    why: "the `format` module of an adapter is pure like `formats`: documents in, values of the model out; its crate has a runtime, so no manifest keeps it out",
+    remedy: "do it in the adapter's `http` module and pass the result",
 };
 const WIRE: Rule = Rule {
     id: "R3",
@@ -38,32 +43,60 @@ const FEASIBLE: Rule = Rule {
     remedy: "call `State::rejection` of `model`",
 };
 
+/// Where a source file is.
+struct Place<'a> {
+    /// The folder's name, which is the crate's name.
+    name: &'a str,
+    is_adapter: bool,
+    /// Its path below `src/`.
+    file: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// Of a source of our crates; `None` for other files.
+    fn of(path: &'a str) -> Option<Self> {
+        let (folder, file) = path.split_once("/src/")?;
+        let (kind, name) = folder.split_once('/')?;
+        let is_adapter = kind == "adapters";
+        (is_adapter || kind == "crates").then_some(Self { name, is_adapter, file })
+    }
+
+    /// Whether it is the pure half of an adapter.
+    fn is_format(&self) -> bool {
+        self.is_adapter && (self.file.starts_with("format/") || self.file == "format.rs")
+    }
+
+    fn is_pure(&self) -> bool {
+        self.is_format() || (!self.is_adapter && PURE.contains(&self.name))
+    }
+
+    /// Whether it may use the terminal: the command line, and the simulator's own program.
+    fn has_terminal(&self) -> bool {
+        self.is_crate("cli") || (self.is_crate("sim") && self.file == "main.rs")
+    }
+
+    fn is_driver(&self) -> bool {
+        self.is_crate("agent") && self.file.starts_with("drivers")
+    }
+
+    fn is_crate(&self, name: &str) -> bool {
+        !self.is_adapter && self.name == name
+    }
+}
+
 /// A rule on the paths that code may name.
 struct Ban {
     rule: &'static Rule,
-    /// Whether it holds in a file, told by crate and path below `src/`.
-    holds: fn(&str, &str) -> bool,
-    /// Path prefixes, and words that count wherever they stand in a path.
+    /// Whether the rule applies to a file.
+    applies: fn(&Place<'_>) -> bool,
+    /// Path prefixes, crates (`name::`), and words that count at any position of a path.
     paths: &'static [&'static str],
-}
-
-fn is_pure(name: &str) -> bool {
-    PURE.contains(&name)
-}
-
-/// Whether a file speaks with a person: the command line, and the simulator's own.
-fn has_terminal(name: &str, file: &str) -> bool {
-    name == "cli" || (name == "sim" && file == "main.rs")
-}
-
-fn is_driver(name: &str, file: &str) -> bool {
-    name == "agent" && file.starts_with("drivers")
 }
 
 const BANS: &[Ban] = &[
     Ban {
         rule: &PURE_SOURCE,
-        holds: |name, _| is_pure(name),
+        applies: |place| place.is_pure(),
         paths: &[
             "std::fs",
             "std::net::TcpStream",
@@ -102,8 +135,13 @@ const BANS: &[Ban] = &[
         ],
     },
     Ban {
+        rule: &PURE_HALF,
+        applies: |place| place.is_format(),
+        paths: &["api::", "axum::", "futures_util::", "http::", "hyper::", "server::", "tokio::"],
+    },
+    Ban {
         rule: &PROCESS,
-        holds: |name, file| !is_pure(name) && !is_driver(name, file),
+        applies: |place| !place.is_pure() && !place.is_driver(),
         paths: &[
             "bollard",
             "std::process::Command",
@@ -115,12 +153,12 @@ const BANS: &[Ban] = &[
     },
     Ban {
         rule: &SURROUNDINGS,
-        holds: |name, file| !is_pure(name) && !has_terminal(name, file) && !is_driver(name, file),
+        applies: |place| !place.is_pure() && !place.has_terminal() && !place.is_driver(),
         paths: &["std::env"],
     },
     Ban {
         rule: &SURROUNDINGS,
-        holds: |name, file| !is_pure(name) && !has_terminal(name, file),
+        applies: |place| !place.is_pure() && !place.has_terminal(),
         paths: &[
             "std::io::stdin",
             "std::io::stdout",
@@ -134,7 +172,10 @@ const BANS: &[Ban] = &[
     },
     Ban {
         rule: &DISK,
-        holds: |name, _| !is_pure(name) && !["store", "agent", "cli"].contains(&name),
+        applies: |place| {
+            let has_disk = ["store", "agent", "cli"].iter().any(|name| place.is_crate(name));
+            !place.is_pure() && !has_disk
+        },
         paths: &["std::fs", "tokio::fs", "rustix::fs"],
     },
 ];
@@ -161,10 +202,8 @@ const OWN_LIMITS: &[&str] =
 
 /// What the code at `path` breaks. Only sources of our crates are looked at.
 pub(super) fn check(path: &str, source: &Source) -> Vec<Finding> {
-    let Some((name, file)) = path.strip_prefix("crates/").and_then(|rest| rest.split_once("/src/"))
-    else {
-        return Vec::new();
-    };
+    let Some(place) = Place::of(path) else { return Vec::new() };
+    let name = place.name;
     let mut findings = Vec::new();
     let find = |line, rule, what| Finding { path: path.to_owned(), line, rule, what };
 
@@ -172,7 +211,7 @@ pub(super) fn check(path: &str, source: &Source) -> Vec<Finding> {
         if is_test {
             continue;
         }
-        for ban in BANS.iter().filter(|ban| (ban.holds)(name, file)) {
+        for ban in BANS.iter().filter(|ban| (ban.applies)(&place)) {
             let is_own = OWN_LIMITS.contains(&named.as_str());
             if let Some(banned) =
                 ban.paths.iter().find(|banned| is_below(&named, banned)).filter(|_| !is_own)
@@ -193,7 +232,7 @@ pub(super) fn check(path: &str, source: &Source) -> Vec<Finding> {
             ));
         }
         let code = line.code.trim_start();
-        if is_pure(name) && is_global(code) {
+        if place.is_pure() && is_global(code) {
             findings.push(find(number, &PURE_SOURCE, format!("`{name}` has a global: `{code}`")));
         }
         let next = source.lines.get(number).map_or("", |next| next.code.trim_start());
@@ -209,6 +248,9 @@ pub(super) fn check(path: &str, source: &Source) -> Vec<Finding> {
 /// Whether a named path is the banned one or below it. A banned single word also counts as the last of a path, since
 /// `std::collections::HashMap` and `collections::HashMap` are the same type.
 fn is_below(named: &str, banned: &str) -> bool {
+    if banned.ends_with("::") {
+        return named.starts_with(banned);
+    }
     let is_prefix =
         named.strip_prefix(banned).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
     let is_within = !banned.contains("::") && named.split("::").any(|part| part == banned);
@@ -291,6 +333,28 @@ mod tests {
         let harmless =
             "use std::{fmt, net::IpAddr, time::Duration}; // std::fs\nlet a = \"std::fs HashMap\";";
         assert_eq!(found("crates/model/src/a.rs", harmless), [""; 0]);
+    }
+
+    #[test]
+    fn the_pure_half_of_an_adapter_is_pure() {
+        let text = "use server::Adapter;\nuse std::{fs, collections::HashMap};";
+        assert_eq!(
+            found("adapters/old/src/format/app.rs", text),
+            [
+                "1 R1 `old` names `server::`",
+                "2 R1 `old` names `std::fs`",
+                "2 R1 `old` names `HashMap`",
+            ]
+        );
+        let text = "use server::Adapter;\nuse tokio::process::Command;";
+        assert_eq!(
+            found("adapters/old/src/http/app.rs", text),
+            ["2 R3 `old` names `tokio::process`"]
+        );
+        assert_eq!(
+            found("adapters/old/src/format.rs", "let server = 1; use model::server;"),
+            [""; 0]
+        );
     }
 
     #[test]

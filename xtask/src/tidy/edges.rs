@@ -37,6 +37,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("simpleservice", &[]),
 ];
 
+/// Which of our crates an adapter may use: it translates between a foreign system and the server.
+const ADAPTER_MAY_USE: &[&str] = &["model", "formats", "api", "server", "compliance", "template"];
+
+/// The crates that name adapters: the one that composes them, and those that test them from outside.
+const MAY_USE_ADAPTERS: &[&str] = &["cli", "sim", "tests", "fuzz"];
+
 const ALL: [&str; 11] = [
     "model",
     "planner",
@@ -110,6 +116,7 @@ struct Package {
     /// The folder's name, which is the crate's name.
     name: String,
     manifest: String,
+    is_adapter: bool,
     dependencies: Vec<Dependency>,
 }
 
@@ -118,7 +125,13 @@ struct Dependency {
     /// The folder's name for one of ours, else the package's name.
     name: String,
     is_ours: bool,
+    is_adapter: bool,
     is_for_tests: bool,
+}
+
+/// Whether the folder of a crate is in the folder of adapters.
+fn is_adapter(folder: &Path) -> bool {
+    folder.parent().and_then(Path::file_name).is_some_and(|name| name == "adapters")
 }
 
 impl Workspace {
@@ -175,18 +188,21 @@ impl Package {
     fn parse(package: &Value, top: &Path) -> Self {
         let manifest = Path::new(text(package, "manifest_path"));
         let dependencies = array(package, "dependencies").map(|dependency| {
-            let folder = dependency["path"].as_str().and_then(|path| Path::new(path).file_name());
+            let path = dependency["path"].as_str().map(Path::new);
+            let folder = path.and_then(Path::file_name);
             let folder = folder.map(|name| name.to_string_lossy().into_owned());
             Dependency {
                 is_ours: folder.is_some(),
+                is_adapter: path.is_some_and(is_adapter),
                 name: folder.unwrap_or_else(|| text(dependency, "name").to_owned()),
                 is_for_tests: dependency["kind"] == "dev",
             }
         });
-        let folder = manifest.parent().and_then(Path::file_name).unwrap_or_default();
+        let folder = manifest.parent().unwrap_or(manifest);
         Self {
             id: text(package, "id").to_owned(),
-            name: folder.to_string_lossy().into_owned(),
+            name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            is_adapter: is_adapter(folder),
             manifest: manifest.strip_prefix(top).unwrap_or(manifest).display().to_string(),
             dependencies: dependencies.collect(),
         }
@@ -226,7 +242,11 @@ pub(super) fn check(workspace: &Workspace) -> Vec<Finding> {
 }
 
 fn check_edges(package: &Package) -> Vec<Finding> {
-    let Some((_, may_use)) = MAY_USE.iter().find(|(name, _)| *name == package.name) else {
+    let row = match package.is_adapter {
+        true => Some(&ADAPTER_MAY_USE),
+        false => MAY_USE.iter().find(|(name, _)| *name == package.name).map(|(_, may_use)| may_use),
+    };
+    let Some(may_use) = row else {
         return vec![
             package.finding(
                 &EDGE,
@@ -236,6 +256,9 @@ fn check_edges(package: &Package) -> Vec<Finding> {
     };
     let is_allowed = |dependency: &Dependency| {
         let name = dependency.name.as_str();
+        if dependency.is_adapter {
+            return MAY_USE_ADAPTERS.contains(&package.name.as_str());
+        }
         may_use.contains(&name) || (dependency.is_for_tests && PURE.contains(&name))
     };
     let ours = package.dependencies.iter().filter(|dependency| dependency.is_ours);
@@ -273,8 +296,13 @@ mod tests {
 
     use super::*;
 
-    /// A workspace where each crate depends on the named ones; `kind` is cargo's, null for normal.
+    /// A workspace where each crate depends on the named ones; `kind` is cargo's, null for normal. A name that begins
+    /// with `adapters/` is one of an adapter.
     fn found(crates: &[(&str, &[&str])], kind: Value) -> Vec<String> {
+        let folder = |name: &str| match name.starts_with("adapters/") {
+            true => format!("/top/{name}"),
+            false => format!("/top/crates/{name}"),
+        };
         let ours: Vec<&str> = crates.iter().map(|(name, _)| *name).collect();
         let others: BTreeSet<&str> = crates.iter().flat_map(|(_, uses)| *uses).copied().collect();
         let mut packages = Vec::new();
@@ -283,11 +311,11 @@ mod tests {
             let dependencies: Vec<Value> = uses
                 .iter()
                 .map(|used| {
-                    let path = ours.contains(used).then(|| format!("/top/crates/{used}"));
+                    let path = ours.contains(used).then(|| folder(used));
                     json!({ "name": used, "kind": kind, "path": path })
                 })
                 .collect();
-            let manifest = format!("/top/crates/{name}/Cargo.toml");
+            let manifest = format!("{}/Cargo.toml", folder(name));
             packages.push(
                 json!({ "id": name, "name": name, "manifest_path": manifest, "dependencies": dependencies }),
             );
@@ -331,6 +359,31 @@ mod tests {
             ["crates/server/Cargo.toml: R2 `server` may not use `agent`"]
         );
         assert_eq!(found(crates, json!("dev")).len(), 1);
+    }
+
+    #[test]
+    fn adapters_use_the_server_and_only_the_command_line_uses_them() {
+        let crates: &[(&str, &[&str])] = &[
+            ("cli", &["adapters/old"]),
+            ("adapters/old", &["server", "model"]),
+            ("server", &["model"]),
+            ("model", &[]),
+        ];
+        assert_eq!(found(crates, Value::Null), [""; 0]);
+        let crates: &[(&str, &[&str])] = &[
+            ("server", &["adapters/old"]),
+            ("adapters/old", &["agent", "adapters/other"]),
+            ("adapters/other", &[]),
+            ("agent", &[]),
+        ];
+        assert_eq!(
+            found(crates, Value::Null),
+            [
+                "crates/server/Cargo.toml: R2 `server` may not use `old`",
+                "adapters/old/Cargo.toml: R2 `old` may not use `agent`",
+                "adapters/old/Cargo.toml: R2 `old` may not use `other`",
+            ]
+        );
     }
 
     #[test]

@@ -95,6 +95,29 @@ fn is_word(token: &str) -> bool {
 }
 
 /// Words, `::` and single other characters, with line and whether they are test code.
+pub(super) fn tokens(source: &Source) -> Vec<(usize, bool, &str)> {
+    let mut tokens = Vec::new();
+    for (index, line) in source.lines.iter().enumerate() {
+        let mut rest = line.code.as_str();
+        while let Some(first) = rest.chars().next() {
+            let end = match first {
+                _ if rest.starts_with("::") => 2,
+                c if c.is_alphanumeric() || c == '_' => {
+                    rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len())
+                }
+                c => c.len_utf8(),
+            };
+            let (token, after) = rest.split_at(end);
+            if !token.trim().is_empty() {
+                tokens.push((index + 1, line.is_test, token));
+            }
+            rest = after;
+        }
+    }
+    tokens
+}
+
+/// The tokens of a file, and how many of them are read.
 struct Tokens<'a> {
     tokens: Vec<(usize, bool, &'a str)>,
     at: usize,
@@ -102,25 +125,7 @@ struct Tokens<'a> {
 
 impl<'a> Tokens<'a> {
     fn of(source: &'a Source) -> Self {
-        let mut tokens = Vec::new();
-        for (index, line) in source.lines.iter().enumerate() {
-            let mut rest = line.code.as_str();
-            while let Some(first) = rest.chars().next() {
-                let end = match first {
-                    _ if rest.starts_with("::") => 2,
-                    c if c.is_alphanumeric() || c == '_' => rest
-                        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-                        .unwrap_or(rest.len()),
-                    c => c.len_utf8(),
-                };
-                let (token, after) = rest.split_at(end);
-                if !token.trim().is_empty() {
-                    tokens.push((index + 1, line.is_test, token));
-                }
-                rest = after;
-            }
-        }
-        Self { tokens, at: 0 }
+        Self { tokens: tokens(source), at: 0 }
     }
 
     fn next(&mut self) -> Option<(usize, bool, &'a str)> {
