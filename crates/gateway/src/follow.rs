@@ -9,7 +9,7 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use api::{Client, GatewayReport, ReportReply, path};
+use api::{Backoff, Client, GatewayReport, ReportReply, path};
 use futures_util::FutureExt as _;
 use model::{Listen, NodeId, Registration, RouteTable};
 use tokio::sync::{Notify, watch};
@@ -78,7 +78,7 @@ struct Link {
 
 /// Follows the server's tables, for ever.
 async fn follow(client: &Client, options: &Options, proxy: &Proxy, link: &Link) {
-    let mut backoff = BACKOFF_MIN;
+    let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX, ("follow", &options.node));
     let mut was_connected = true;
     loop {
         let streamed = async {
@@ -90,7 +90,8 @@ async fn follow(client: &Client, options: &Options, proxy: &Proxy, link: &Link) 
             client.post::<ReportReply>(path::REGISTER, &registration).await?;
             let mut lines = client.follow(path::ROUTES).await?;
             tracing::info!(server = client.url(), "following the server's routes");
-            (backoff, was_connected) = (BACKOFF_MIN, true);
+            backoff.reset();
+            was_connected = true;
             link.connected.notify_one();
             while let Some(table) = lines.next_document::<RouteTable>().await? {
                 proxy.switch(table);
@@ -111,8 +112,7 @@ async fn follow(client: &Client, options: &Options, proxy: &Proxy, link: &Link) 
             }
             _ => {}
         }
-        tokio::time::sleep(backoff).await;
-        backoff = (backoff * 2).min(BACKOFF_MAX);
+        tokio::time::sleep(backoff.next_delay()).await;
     }
 }
 
@@ -123,13 +123,13 @@ async fn report(
     mut standing: watch::Receiver<Standing>,
     link: &Link,
 ) {
-    let mut backoff = BACKOFF_MIN;
+    let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX, ("report", node));
     loop {
         let report = report_of(node, &standing.borrow_and_update());
         let posted = client.post::<ReportReply>(path::ROUTES_REPORT, &report);
         let wait = match tokio::time::timeout(ANSWER_MAX, posted).await {
             Ok(Ok(_)) => {
-                backoff = BACKOFF_MIN;
+                backoff.reset();
                 BEAT
             }
             failed => {
@@ -137,9 +137,7 @@ async fn report(
                 if !matches!(failed, Ok(Err(api::Error::Refused(_)))) {
                     link.doubted.notify_one();
                 }
-                let wait = backoff;
-                backoff = (backoff * 2).min(BACKOFF_MAX);
-                wait
+                backoff.next_delay()
             }
         };
         tokio::select! {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Assignments, Client, Report, ReportReply, in_full, path};
+use api::{Assignments, Backoff, Client, Report, ReportReply, in_full, path};
 use futures_util::FutureExt as _;
 use model::Registration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -12,9 +12,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::Input;
 use crate::core::Event;
 
-/// The first wait before connecting again; each further one is twice as long.
+/// Bounds of the delay between two attempts to connect.
 const RETRY_MIN: Duration = Duration::from_millis(100);
-/// The longest wait.
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// A report that takes longer has failed.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,12 +26,13 @@ pub(super) async fn follow(
     events: mpsc::UnboundedSender<Input>,
     reconnect: Arc<Notify>,
 ) {
-    let mut retry = RETRY_MIN;
+    let node = registration.borrow().node.clone();
+    let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX, &node);
     let mut was_reached = true;
     while !events.is_closed() {
         let error = match connection(&client, &mut registration, &events, &reconnect).await {
             Ended::Reached(error) => {
-                retry = RETRY_MIN;
+                backoff.reset();
                 was_reached = true;
                 error
             }
@@ -43,8 +43,7 @@ pub(super) async fn follow(
             tracing::warn!("no connection to {}: {error}; instances go on", client.url());
             was_reached = false;
         }
-        tokio::time::sleep(retry).await;
-        retry = (retry * 2).min(RETRY_MAX);
+        tokio::time::sleep(backoff.next_delay()).await;
     }
 }
 

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::Backoff;
 use bollard::models::{
     ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EventMessage,
 };
@@ -27,10 +28,10 @@ use super::daemon::{ASK_LIMIT, Client, Error, PING_LIMIT};
 use super::runs::{Adopted, Key};
 use super::{Core, container, end, exit, now};
 
-/// Between two tries to reach the daemon: at first, and at most.
-const RETRY_WAIT_MIN: Duration = Duration::from_millis(100);
-const RETRY_WAIT_MAX: Duration = Duration::from_secs(3);
-/// A connection that has lasted this long was a good one: the next is tried soon.
+/// Bounds of the delay between two attempts to reach the daemon.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(3);
+/// A connection that lasted this long resets the delay.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// How often a sign of life is asked for.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -48,7 +49,7 @@ pub(super) enum Ask {
 
 /// Keeps up the connection and follows the containers, for as long as the driver lives.
 pub(super) async fn follow(core: Arc<Core>, mut asked: mpsc::UnboundedReceiver<Ask>) {
-    let mut wait = RETRY_WAIT_MIN;
+    let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX, &core.settings.agent);
     let mut since = now().0 * 1_000_000;
     loop {
         let began = Instant::now();
@@ -57,7 +58,7 @@ pub(super) async fn follow(core: Arc<Core>, mut asked: mpsc::UnboundedReceiver<A
             Err(error) => error,
         };
         if began.elapsed() >= GOOD_AFTER {
-            wait = RETRY_WAIT_MIN;
+            backoff.reset();
         }
         // Whatever it was, there is no daemon to work with until the next connection.
         let error = match error {
@@ -66,8 +67,7 @@ pub(super) async fn follow(core: Arc<Core>, mut asked: mpsc::UnboundedReceiver<A
         };
         let message = error.to_string();
         core.daemon.is_away(error);
-        let retry_at = Instant::now() + wait;
-        wait = (wait * 2).min(RETRY_WAIT_MAX);
+        let retry_at = Instant::now() + backoff.next_delay();
         loop {
             tokio::select! {
                 () = sleep_until(retry_at) => break,

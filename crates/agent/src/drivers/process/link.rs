@@ -8,6 +8,7 @@ use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
+use api::Backoff;
 use model::{Exit, InstanceId};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
@@ -19,7 +20,8 @@ use super::wire::{Request, Tell};
 use super::{Settings, keeper, socket_path, spawn};
 use crate::drivers::{Found, Told};
 
-/// The longest wait between two attempts to start a keeper.
+/// Bounds of the delay between two attempts to start a keeper.
+const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// So long a keeper may take to be ready, or to tell what it holds.
 const READY_WAIT: Duration = Duration::from_secs(15);
@@ -71,11 +73,11 @@ impl Link {
 
     /// Works until the driver is dropped.
     pub(super) async fn follow(mut self, mut asks: mpsc::UnboundedReceiver<Ask>) {
-        let mut retry = Duration::ZERO;
+        let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX, &self.settings.keeper_dir);
         loop {
             match self.connect().await {
                 Ok(mut connection) => {
-                    retry = Duration::ZERO;
+                    backoff.reset();
                     match self.talk(&mut connection, &mut asks).await {
                         Some(error) => tracing::warn!("{error}"),
                         None => return,
@@ -84,8 +86,8 @@ impl Link {
                 Err(error) => {
                     let message = api::in_full(&error);
                     tracing::error!("{message}");
-                    retry = (retry * 2).clamp(Duration::from_millis(50), RETRY_MAX);
-                    if self.refuse_for(retry, &message, &mut asks).await.is_none() {
+                    let delay = backoff.next_delay();
+                    if self.refuse_for(delay, &message, &mut asks).await.is_none() {
                         return;
                     }
                 }
