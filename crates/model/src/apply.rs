@@ -245,7 +245,8 @@ impl State {
         if let Some(service) = self.allocate(id.clone(), placement) {
             let slot = id.replica.slot as usize;
             if service.slots.len() <= slot {
-                service.slots.resize(slot + 1, service.slot(id.replica.slot));
+                let unused = service.slot(id.replica.slot);
+                service.slots.resize(slot + 1, unused);
             }
             service.slots[slot].attempts = id.replica.attempt;
         }

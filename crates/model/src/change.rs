@@ -15,7 +15,7 @@ use crate::id::{DeploymentId, InstanceId, RevisionNumber, ServiceId};
 use crate::object::Key;
 use crate::refusal::Refusal;
 use crate::routed::still_routed;
-use crate::service::{Goal, Revision, Service, Source, StopReason};
+use crate::service::{Goal, Revision, Service, ServiceHead, Source, StopReason};
 use crate::spec::{INSTANCES_MAX, Spec};
 use crate::state::State;
 use crate::unit::Timestamp;
@@ -342,8 +342,10 @@ impl State {
         });
         let verdict = if known.is_some() { Verdict::Updated } else { Verdict::Created };
         let attempts = self.meta.attempts;
-        let mut service =
-            known.map_or_else(|| blank(id, attempts), |service| Service::clone(&service));
+        let mut service = known.map_or_else(
+            || ServiceHead::new(id.clone(), attempts).into(),
+            |service| Service::clone(&service),
+        );
         let number =
             service.revisions.keys().next_back().copied().unwrap_or(0).max(service.target) + 1;
         let template = template.unwrap_or(number);
@@ -414,20 +416,4 @@ fn unchanged(service: &Service, spec: &Spec, source: Option<&Source>) -> Option<
         }
     }
     (**service.spec() == *spec).then_some(None)
-}
-
-fn blank(id: &ServiceId, attempts_before: u32) -> Service {
-    Service {
-        id: id.clone(),
-        target: 0,
-        settled: None,
-        deployment: None,
-        latch: None,
-        removing: false,
-        slots: Vec::new(),
-        attempts_before,
-        retries: 0,
-        revisions: BTreeMap::new(),
-        placements: BTreeMap::new(),
-    }
 }

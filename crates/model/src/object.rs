@@ -1,66 +1,43 @@
-//! The stored form: one object for each key. Applying commands marks keys as changed; the shell
-//! asks for their objects and stores them, so a key changed often in one batch is written once.
+//! The stored form of a [`State`]: one object for each key, and one line for each kind of object.
+//!
+//! `State::apply` marks keys as changed; the shell asks for their objects and stores them, so a
+//! key that changes often in one batch is written once. The macro [`stored!`] turns the list of
+//! kinds at the end of this file into keys, objects, their text, the maps of `State`, and reading
+//! and writing a whole state. Kinds whose objects have a map of their own (`tables`) need nothing
+//! else; the others (`parts`) implement [`Stored`].
 
+use std::fmt::{self, Display};
 use std::str::FromStr;
+use std::sync::Arc;
 
+use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::Deployment;
 use crate::gateway::Gateway;
 use crate::group::Group;
-use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
+use crate::id::{
+    DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, RevisionNumber, ServiceId,
+};
 use crate::node::Node;
-use crate::service::{Placement, Revision, ServiceHead};
-
-/// What an object is stored under. Written `services/zdd/base`, `instances/zdd/base~0.1`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Key {
-    /// Counters of the cluster.
-    Meta,
-    /// A node.
-    Node(NodeId),
-    /// A service, without its revisions and placements.
-    Service(ServiceId),
-    /// A revision.
-    Revision(ServiceId, RevisionNumber),
-    /// A placement.
-    Instance(InstanceId),
-    /// A deployment.
-    Deployment(DeploymentId),
-    /// A gateway document.
-    Gateway(GatewayId),
-    /// A group.
-    Group(ServiceId),
-}
+use crate::node_index::NodeSummary;
+use crate::service::{Placement, Revision, Service, ServiceHead};
+use crate::state::NodeUsage;
 
 /// Counters of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Meta {
-    /// Deployments so far.
+    /// Number of deployments created so far; the next one gets the next number.
     pub deployments: u64,
-    /// Times a server took the lead; generations of routes and assignments begin with it.
+    /// Number of times a server became leader; generations of routes and assignments begin with
+    /// it.
     pub epoch: u64,
-    /// No slot of a service that was removed had more attempts than this.
+    /// The highest number of attempts of any slot of a removed service.
     #[serde(default)]
     pub attempts: u32,
 }
 
-/// A stored object.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
-#[expect(missing_docs, reason = "each variant is named after its content")]
-pub enum Object {
-    Meta(Meta),
-    Node(Node),
-    Service(ServiceHead),
-    Revision(Revision),
-    Instance(Placement),
-    Deployment(Deployment),
-    Gateway(Gateway),
-    Group(Group),
-}
-
-/// Why stored text is not an object.
+/// Why a stored key or value cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A key that no version of this program writes.
@@ -69,69 +46,337 @@ pub enum Error {
         /// The key.
         key: String,
     },
-    /// A value that does not read as its key says.
+    /// A value that is not an object of the kind that its key names.
     #[error("the object at `{key}` cannot be read")]
     Value {
         /// The key.
         key: String,
-        /// What is wrong with it.
+        /// The position and cause in the value.
         #[source]
         source: serde_json::Error,
     },
 }
 
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Key::Meta => f.write_str("meta"),
-            Key::Node(id) => write!(f, "nodes/{id}"),
-            Key::Service(id) => write!(f, "services{id}"),
-            Key::Revision(id, number) => write!(f, "revisions{id}@{number}"),
-            Key::Instance(id) => write!(f, "instances{id}"),
-            Key::Deployment(id) => write!(f, "deployments/{id}"),
-            Key::Gateway(id) => write!(f, "gateways/{id}"),
-            Key::Group(path) => write!(f, "groups{path}"),
+/// A kind of object, and where a [`State`] keeps its objects.
+trait Stored: Sized {
+    /// The parts of its key.
+    type Name;
+
+    /// The object of that name.
+    fn get(state: &State, name: &Self::Name) -> Option<Self>;
+
+    /// The names of all objects, in order.
+    fn names(state: &State) -> impl Iterator<Item = Self::Name>;
+
+    /// Adds an object while a state is loaded. Kinds are loaded in the order of their list, so an
+    /// object that depends on another finds it; without it, the object is dropped.
+    fn put(self, state: &mut State, name: Self::Name);
+}
+
+/// The part of a key after its kind.
+trait Name: Sized {
+    fn parse(text: &str) -> Option<Self>;
+}
+
+impl Name for () {
+    fn parse(text: &str) -> Option<Self> {
+        text.is_empty().then_some(())
+    }
+}
+
+impl<A: FromStr> Name for (A,) {
+    fn parse(text: &str) -> Option<Self> {
+        Some((text.parse().ok()?,))
+    }
+}
+
+impl<A: FromStr, B: FromStr> Name for (A, B) {
+    fn parse(text: &str) -> Option<Self> {
+        let (first, second) = text.rsplit_once('@')?;
+        Some((first.parse().ok()?, second.parse().ok()?))
+    }
+}
+
+/// Writes `kind/part@part`. Paths are written without their leading slash.
+fn write_key(f: &mut fmt::Formatter<'_>, kind: &str, parts: &[&dyn Display]) -> fmt::Result {
+    f.write_str(kind)?;
+    let separators = ["/", "@"];
+    parts.iter().zip(separators).try_for_each(|(part, separator)| {
+        write!(f, "{separator}{}", part.to_string().trim_start_matches('/'))
+    })
+}
+
+/// Declares [`Key`], [`Object`] and [`State`] from one line for each kind of object.
+macro_rules! stored {
+    (
+        parts { $(
+            $(#[$part_doc:meta])*
+            $part_kind:literal $part:ident $(($($part_name:ident: $part_id:ty),+))? => $part_type:ty;
+        )* }
+        tables { $(
+            $(#[$table_doc:meta])*
+            $table_kind:literal $table:ident($table_id:ty) => $table_type:ty, in $field:ident;
+        )* }
+    ) => {
+        /// The key of an object. Its text is a kind and a name, such as `services/zdd/base` and
+        /// `instances/zdd/base~0.1`.
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Key {
+            $($(#[$part_doc])* $part $(($($part_id),+))?,)*
+            $($(#[$table_doc])* $table($table_id),)*
+        }
+
+        /// A stored object.
+        #[derive(Debug, Clone, PartialEq, Serialize)]
+        #[serde(untagged)]
+        #[expect(missing_docs, reason = "each variant is named after its content")]
+        pub enum Object {
+            $($part($part_type),)*
+            $($table($table_type),)*
+        }
+
+        /// The desired state of a cluster.
+        ///
+        /// Cloning one is cheap (persistent maps). What instances use of nodes, and the node
+        /// index, are derived from the stored objects and kept up to date with them.
+        #[derive(Debug, Clone, Default)]
+        pub struct State {
+            pub(crate) meta: Meta,
+            pub(crate) nodes: RedBlackTreeMapSync<NodeId, Arc<NodeUsage>>,
+            pub(crate) services: RedBlackTreeMapSync<ServiceId, Arc<Service>>,
+            pub(crate) node_index: Arc<Vec<NodeSummary>>,
+            $(pub(crate) $field: RedBlackTreeMapSync<$table_id, Arc<$table_type>>,)*
+        }
+
+        /// The kinds, in the order in which they are loaded.
+        #[derive(PartialEq, Eq, PartialOrd, Ord)]
+        enum Kind {
+            $($part,)*
+            $($table,)*
+        }
+
+        impl Key {
+            fn kind(&self) -> Kind {
+                match self {
+                    $(Key::$part { .. } => Kind::$part,)*
+                    $(Key::$table { .. } => Kind::$table,)*
+                }
+            }
+        }
+
+        impl Display for Key {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Key::$part $(($($part_name),+))? => {
+                        write_key(f, $part_kind, &[$($($part_name),+)?])
+                    })*
+                    $(Key::$table(id) => write_key(f, $table_kind, &[id]),)*
+                }
+            }
+        }
+
+        impl FromStr for Key {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self, Error> {
+                let (kind, name) = text.split_once('/').unwrap_or((text, ""));
+                let key = match kind {
+                    $($part_kind => Name::parse(name)
+                        .map(|($($($part_name,)+)?)| Key::$part $(($($part_name),+))?),)*
+                    $($table_kind => Name::parse(name).map(|(id,)| Key::$table(id)),)*
+                    _ => None,
+                };
+                key.ok_or_else(|| Error::Key { key: text.into() })
+            }
+        }
+
+        impl Object {
+            /// Reads the object stored under `key`.
+            pub fn read(key: &Key, value: &[u8]) -> Result<Object, Error> {
+                let object = match key {
+                    $(Key::$part { .. } => serde_json::from_slice(value).map(Object::$part),)*
+                    $(Key::$table { .. } => serde_json::from_slice(value).map(Object::$table),)*
+                };
+                object.map_err(|source| Error::Value { key: key.to_string(), source })
+            }
+        }
+
+        impl State {
+            /// The object stored under `key`; `None` if it has been removed.
+            pub fn object(&self, key: &Key) -> Option<Object> {
+                match key {
+                    $(Key::$part $(($($part_name),+))? => {
+                        Stored::get(self, &($($($part_name.clone(),)+)?)).map(Object::$part)
+                    })*
+                    $(Key::$table(id) => Stored::get(self, &(id.clone(),)).map(Object::$table),)*
+                }
+            }
+
+            fn keys(&self) -> impl Iterator<Item = Key> {
+                std::iter::empty()
+                    $(.chain(<$part_type>::names(self).map(
+                        |($($($part_name,)+)?)| Key::$part $(($($part_name),+))?,
+                    )))*
+                    $(.chain(<$table_type>::names(self).map(|(id,)| Key::$table(id))))*
+            }
+
+            fn put(&mut self, key: Key, object: Object) {
+                match (key, object) {
+                    $((Key::$part $(($($part_name),+))?, Object::$part(object)) => {
+                        object.put(self, ($($($part_name,)+)?));
+                    })*
+                    $((Key::$table(id), Object::$table(object)) => object.put(self, (id,)),)*
+                    _ => {}
+                }
+            }
+        }
+
+        $(impl Stored for $table_type {
+            type Name = ($table_id,);
+
+            fn get(state: &State, (id,): &Self::Name) -> Option<Self> {
+                state.$field.get(id).map(|object| Self::clone(object))
+            }
+
+            fn names(state: &State) -> impl Iterator<Item = Self::Name> {
+                state.$field.keys().map(|id| (id.clone(),))
+            }
+
+            fn put(self, state: &mut State, (id,): Self::Name) {
+                state.$field.insert_mut(id, Arc::new(self));
+            }
+        })*
+    };
+}
+
+stored! {
+    parts {
+        /// Counters of the cluster.
+        "meta" Meta => Meta;
+        /// A node.
+        "nodes" Node(id: NodeId) => Node;
+        /// A service, without its revisions and placements.
+        "services" Service(id: ServiceId) => ServiceHead;
+        /// A revision of a service.
+        "revisions" Revision(id: ServiceId, number: RevisionNumber) => Revision;
+        /// The placement of an instance.
+        "instances" Instance(id: InstanceId) => Placement;
+    }
+    tables {
+        /// A deployment.
+        "deployments" Deployment(DeploymentId) => Deployment, in deployments;
+        /// A gateway document.
+        "gateways" Gateway(GatewayId) => Gateway, in gateways;
+        /// A group.
+        "groups" Group(ServiceId) => Group, in groups;
+    }
+}
+
+impl State {
+    /// All stored objects by key.
+    pub fn objects(&self) -> impl Iterator<Item = (Key, Object)> {
+        self.keys().filter_map(|key| self.object(&key).map(|object| (key, object)))
+    }
+
+    /// Rebuilds the state from its objects, given in any order. Objects whose service, revision or
+    /// node is missing are dropped: they remain of a state that was not stored in one transaction.
+    pub fn load(objects: impl IntoIterator<Item = (Key, Object)>) -> State {
+        let mut state = State::new();
+        let mut objects: Vec<_> = objects.into_iter().collect();
+        objects.sort_by_key(|(key, _)| key.kind());
+        for (key, object) in objects {
+            state.put(key, object);
+        }
+        state.node_index = Arc::new(state.build_node_index());
+        state
+    }
+}
+
+impl Stored for Meta {
+    type Name = ();
+
+    fn get(state: &State, (): &()) -> Option<Self> {
+        Some(state.meta)
+    }
+
+    fn names(_: &State) -> impl Iterator<Item = ()> {
+        std::iter::once(())
+    }
+
+    fn put(self, state: &mut State, (): ()) {
+        state.meta = self;
+    }
+}
+
+impl Stored for Node {
+    type Name = (NodeId,);
+
+    fn get(state: &State, (id,): &Self::Name) -> Option<Self> {
+        state.nodes.get(id).map(|usage| usage.node.clone())
+    }
+
+    fn names(state: &State) -> impl Iterator<Item = Self::Name> {
+        state.nodes.keys().map(|id| (id.clone(),))
+    }
+
+    fn put(self, state: &mut State, (id,): Self::Name) {
+        state.nodes.insert_mut(id, Arc::new(NodeUsage::new(self)));
+    }
+}
+
+impl Stored for ServiceHead {
+    type Name = (ServiceId,);
+
+    fn get(state: &State, (id,): &Self::Name) -> Option<Self> {
+        state.services.get(id).map(|service| service.head.clone())
+    }
+
+    fn names(state: &State) -> impl Iterator<Item = Self::Name> {
+        state.services.keys().map(|id| (id.clone(),))
+    }
+
+    fn put(self, state: &mut State, (id,): Self::Name) {
+        state.services.insert_mut(id, Arc::new(Service::from(self)));
+    }
+}
+
+impl Stored for Revision {
+    type Name = (ServiceId, RevisionNumber);
+
+    fn get(state: &State, (id, number): &Self::Name) -> Option<Self> {
+        state.services.get(id)?.revisions.get(number).map(|revision| Self::clone(revision))
+    }
+
+    fn names(state: &State) -> impl Iterator<Item = Self::Name> {
+        state.services.values().flat_map(|service| {
+            service.revisions.keys().map(|number| (service.id.clone(), *number))
+        })
+    }
+
+    fn put(self, state: &mut State, (id, number): Self::Name) {
+        if let Some(service) = state.services.get_mut(&id) {
+            Arc::make_mut(service).revisions.insert(number, Arc::new(self));
         }
     }
 }
 
-impl FromStr for Key {
-    type Err = Error;
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let parse = || {
-            let (kind, name) = text.split_once('/').unwrap_or((text, ""));
-            Some(match kind {
-                "meta" => Key::Meta,
-                "nodes" => Key::Node(name.parse().ok()?),
-                "services" => Key::Service(name.parse().ok()?),
-                "revisions" => {
-                    let (id, number) = name.rsplit_once('@')?;
-                    Key::Revision(id.parse().ok()?, number.parse().ok()?)
-                }
-                "instances" => Key::Instance(name.parse().ok()?),
-                "deployments" => Key::Deployment(name.parse().ok()?),
-                "gateways" => Key::Gateway(name.parse().ok()?),
-                "groups" => Key::Group(name.parse().ok()?),
-                _ => return None,
-            })
-        };
-        parse().ok_or_else(|| Error::Key { key: text.into() })
-    }
-}
+impl Stored for Placement {
+    type Name = (InstanceId,);
 
-impl Object {
-    /// Reads the object stored under `key`.
-    pub fn read(key: &Key, value: &[u8]) -> Result<Object, Error> {
-        let object = match key {
-            Key::Meta => serde_json::from_slice(value).map(Object::Meta),
-            Key::Node(_) => serde_json::from_slice(value).map(Object::Node),
-            Key::Service(_) => serde_json::from_slice(value).map(Object::Service),
-            Key::Revision(..) => serde_json::from_slice(value).map(Object::Revision),
-            Key::Instance(_) => serde_json::from_slice(value).map(Object::Instance),
-            Key::Deployment(_) => serde_json::from_slice(value).map(Object::Deployment),
-            Key::Gateway(_) => serde_json::from_slice(value).map(Object::Gateway),
-            Key::Group(_) => serde_json::from_slice(value).map(Object::Group),
-        };
-        object.map_err(|source| Error::Value { key: key.to_string(), source })
+    fn get(state: &State, (id,): &Self::Name) -> Option<Self> {
+        state.placement(id).cloned()
+    }
+
+    fn names(state: &State) -> impl Iterator<Item = Self::Name> {
+        state.services.values().flat_map(|service| {
+            let name = |replica: &ReplicaId| {
+                (InstanceId { service: service.id.clone(), replica: *replica },)
+            };
+            service.placements.keys().map(name)
+        })
+    }
+
+    fn put(self, state: &mut State, (id,): Self::Name) {
+        state.allocate(id, self);
     }
 }

@@ -1,6 +1,7 @@
 //! A service as it stands: its revisions, which one is aimed for, and its placed instances.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -39,63 +40,87 @@ pub struct Source {
     pub text: String,
 }
 
-/// A service and everything that hangs on it. Revisions and placements are stored on their own.
+/// A service with its revisions and placements, which are stored on their own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Service {
-    /// Its path.
-    pub id: ServiceId,
-    /// The revision it should be at.
-    pub target: RevisionNumber,
-    /// The last revision that a deployment brought to completion.
-    pub settled: Option<RevisionNumber>,
-    /// The deployment that moves it, while one does.
-    pub deployment: Option<DeploymentId>,
-    /// The revision that failed and what was wrong with it, until another one is applied.
-    pub latch: Option<Latch>,
-    /// Whether it goes away once its last instance has stopped.
-    pub removing: bool,
-    /// What is remembered of each slot, by slot number.
-    pub slots: Vec<Slot>,
-    /// So many attempts of each slot may have been another service's of this path, which was
-    /// removed: the id of an instance is never given twice.
-    pub attempts_before: u32,
-    /// How often a user has asked not to wait after failures: agents start what waits whenever
-    /// this changes.
-    pub retries: u32,
+    /// The part that is stored as the service's own object. `Service` dereferences to it.
+    pub head: ServiceHead,
     /// Its revisions, by number.
     pub revisions: BTreeMap<RevisionNumber, Arc<Revision>>,
     /// Its instances.
     pub placements: BTreeMap<ReplicaId, Placement>,
 }
 
-/// The part of a service that is stored in its own object.
+/// The part of a service that is stored as its own object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceHead {
     /// Its path.
     pub id: ServiceId,
-    /// See [`Service::target`].
+    /// The revision that its instances are moved to.
     pub target: RevisionNumber,
-    /// See [`Service::settled`].
+    /// The last revision that a deployment brought to completion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<RevisionNumber>,
-    /// See [`Service::deployment`].
+    /// The deployment that moves it, while one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentId>,
-    /// See [`Service::latch`].
+    /// The revision that failed and why, until another one is applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latch: Option<Latch>,
-    /// See [`Service::removing`].
+    /// Whether the service is removed once its last instance has stopped.
     #[serde(default)]
     pub removing: bool,
-    /// See [`Service::slots`].
+    /// The history of each slot, by slot number.
     #[serde(default)]
     pub slots: Vec<Slot>,
-    /// See [`Service::attempts_before`].
+    /// Attempts of each slot up to this number may belong to a removed service of this path: the
+    /// id of an instance is never used twice.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts_before: u32,
-    /// See [`Service::retries`].
+    /// How often a user has asked not to wait after failures: whenever it changes, agents start
+    /// the instances that wait.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retries: u32,
+}
+
+impl ServiceHead {
+    /// A service without revisions. Instances of a removed service of this path may have had
+    /// `attempts_before` attempts.
+    pub fn new(id: ServiceId, attempts_before: u32) -> Self {
+        Self {
+            id,
+            target: 0,
+            settled: None,
+            deployment: None,
+            latch: None,
+            removing: false,
+            slots: Vec::new(),
+            attempts_before,
+            retries: 0,
+        }
+    }
+}
+
+impl From<ServiceHead> for Service {
+    fn from(head: ServiceHead) -> Self {
+        Service { head, revisions: BTreeMap::new(), placements: BTreeMap::new() }
+    }
+}
+
+impl Deref for Service {
+    type Target = ServiceHead;
+
+    #[inline]
+    fn deref(&self) -> &ServiceHead {
+        &self.head
+    }
+}
+
+impl DerefMut for Service {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut ServiceHead {
+        &mut self.head
+    }
 }
 
 /// Why the revision aimed for is not the newest one.
@@ -276,39 +301,6 @@ impl Service {
     /// How long its instances may take to finish requests.
     pub fn drain(&self, revision: RevisionNumber) -> Millis {
         self.running_spec(revision).stop.drain
-    }
-
-    /// The part that is stored in the service's own object.
-    pub fn head(&self) -> ServiceHead {
-        ServiceHead {
-            id: self.id.clone(),
-            target: self.target,
-            settled: self.settled,
-            deployment: self.deployment,
-            latch: self.latch.clone(),
-            removing: self.removing,
-            slots: self.slots.clone(),
-            attempts_before: self.attempts_before,
-            retries: self.retries,
-        }
-    }
-}
-
-impl From<ServiceHead> for Service {
-    fn from(head: ServiceHead) -> Self {
-        Service {
-            id: head.id,
-            target: head.target,
-            settled: head.settled,
-            deployment: head.deployment,
-            latch: head.latch,
-            removing: head.removing,
-            slots: head.slots,
-            attempts_before: head.attempts_before,
-            retries: head.retries,
-            revisions: BTreeMap::new(),
-            placements: BTreeMap::new(),
-        }
     }
 }
 

@@ -1,13 +1,10 @@
-//! The whole desired state of a cluster, and the questions everyone asks it.
+//! Queries of the desired state of a cluster, and how much of each node its instances use.
 //!
-//! A `State` is a value: cloning it is cheap (persistent maps), readers keep a clone for as long
-//! as they like, and only [`State::apply`](crate::apply) changes one. What instances use of nodes
-//! is derived from the placements and kept beside them.
+//! A `State` is a value: readers keep a clone for as long as they need it, and only
+//! [`State::apply`](crate::apply) changes one. `object` declares what it consists of.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-use rpds::RedBlackTreeMapSync;
 
 use crate::constraint::Rule;
 use crate::deployment::Deployment;
@@ -15,24 +12,12 @@ use crate::gateway::Gateway;
 use crate::group::Group;
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, ServiceId};
 use crate::node::{Availability, Node};
-use crate::node_index::NodeSummary;
-use crate::object::{Key, Meta, Object};
+use crate::object::Meta;
+pub use crate::object::State;
 use crate::reason::Reason;
-use crate::service::{Placement, Revision, Service};
+use crate::service::{Placement, Service};
 use crate::spec::{Protocol, Resources, Spec};
 use crate::unit::{Bytes, Cpu};
-
-/// The desired state.
-#[derive(Debug, Clone, Default)]
-pub struct State {
-    pub(crate) meta: Meta,
-    pub(crate) nodes: RedBlackTreeMapSync<NodeId, Arc<NodeUsage>>,
-    pub(crate) services: RedBlackTreeMapSync<ServiceId, Arc<Service>>,
-    pub(crate) deployments: RedBlackTreeMapSync<DeploymentId, Arc<Deployment>>,
-    pub(crate) gateways: RedBlackTreeMapSync<GatewayId, Arc<Gateway>>,
-    pub(crate) groups: RedBlackTreeMapSync<ServiceId, Arc<Group>>,
-    pub(crate) node_index: Arc<Vec<NodeSummary>>,
-}
 
 /// A node and what its instances use of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -299,88 +284,6 @@ impl State {
             }
         }
         need
-    }
-
-    /// The object stored under `key`; `None` means there is none any more.
-    pub fn object(&self, key: &Key) -> Option<Object> {
-        Some(match key {
-            Key::Meta => Object::Meta(self.meta),
-            Key::Node(id) => Object::Node(self.nodes.get(id)?.node.clone()),
-            Key::Service(id) => Object::Service(self.services.get(id)?.head()),
-            Key::Revision(id, number) => {
-                Object::Revision(Revision::clone(self.services.get(id)?.revisions.get(number)?))
-            }
-            Key::Instance(id) => Object::Instance(self.placement(id)?.clone()),
-            Key::Deployment(id) => Object::Deployment(Deployment::clone(self.deployments.get(id)?)),
-            Key::Gateway(id) => Object::Gateway(Gateway::clone(self.gateways.get(id)?)),
-            Key::Group(path) => Object::Group(Group::clone(self.groups.get(path)?)),
-        })
-    }
-
-    /// All that is stored of it, by key.
-    pub fn objects(&self) -> impl Iterator<Item = (Key, Object)> {
-        let services = self.services.values().flat_map(|service| {
-            let id = &service.id;
-            let revisions = service.revisions.keys();
-            let revisions = revisions.map(|number| Key::Revision(id.clone(), *number));
-            let instance =
-                |replica: &ReplicaId| InstanceId { service: id.clone(), replica: *replica };
-            let instances = service.placements.keys();
-            let instances = instances.map(move |replica| Key::Instance(instance(replica)));
-            std::iter::once(Key::Service(id.clone())).chain(revisions).chain(instances)
-        });
-        let keys = std::iter::once(Key::Meta)
-            .chain(self.nodes.keys().cloned().map(Key::Node))
-            .chain(services)
-            .chain(self.deployments.keys().copied().map(Key::Deployment))
-            .chain(self.gateways.keys().cloned().map(Key::Gateway))
-            .chain(self.groups.keys().cloned().map(Key::Group));
-        keys.filter_map(|key| self.object(&key).map(|object| (key, object)))
-    }
-
-    /// Rebuilds the state from its objects, given in any order. Objects without the one they hang
-    /// on are dropped: they are left over from a state that cannot be stored in one transaction.
-    pub fn load(objects: impl IntoIterator<Item = (Key, Object)>) -> State {
-        let mut state = State::new();
-        let mut revisions = Vec::new();
-        let mut placements = Vec::new();
-        for (key, object) in objects {
-            match (key, object) {
-                (_, Object::Meta(meta)) => state.meta = meta,
-                (Key::Node(id), Object::Node(node)) => {
-                    state.nodes.insert_mut(id, Arc::new(NodeUsage::new(node)));
-                }
-                (Key::Service(id), Object::Service(head)) => {
-                    state.services.insert_mut(id, Arc::new(head.into()));
-                }
-                (Key::Revision(id, _), Object::Revision(revision)) => {
-                    revisions.push((id, revision))
-                }
-                (Key::Instance(id), Object::Instance(placement)) => {
-                    placements.push((id, placement))
-                }
-                (Key::Deployment(id), Object::Deployment(deployment)) => {
-                    state.deployments.insert_mut(id, Arc::new(deployment));
-                }
-                (Key::Gateway(id), Object::Gateway(gateway)) => {
-                    state.gateways.insert_mut(id, Arc::new(gateway));
-                }
-                (Key::Group(path), Object::Group(group)) => {
-                    state.groups.insert_mut(path, Arc::new(group));
-                }
-                _ => {}
-            }
-        }
-        for (id, revision) in revisions {
-            if let Some(service) = state.services.get_mut(&id) {
-                Arc::make_mut(service).revisions.insert(revision.number, Arc::new(revision));
-            }
-        }
-        for (id, placement) in placements {
-            state.allocate(id, placement);
-        }
-        state.node_index = Arc::new(state.build_node_index());
-        state
     }
 
     /// Puts a placement in its service and counts it in on its node. Returns the service.

@@ -48,7 +48,7 @@ fn targets(cluster: &Cluster) -> [u32; 3] {
 
 /// The revision that each service's latch keeps from being tried again.
 fn latched(cluster: &Cluster) -> [Option<u32>; 3] {
-    PATHS.map(|path| cluster.service(path).latch.map(|latch| latch.revision))
+    PATHS.map(|path| cluster.service(path).head.latch.map(|latch| latch.revision))
 }
 
 #[test]

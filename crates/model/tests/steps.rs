@@ -138,7 +138,7 @@ fn a_slot_is_placed_in_its_next_attempt_only() {
 fn slots_are_placed_in_any_order() {
     let mut cluster = unplaced();
     cluster.place("/web~1.1", "n1");
-    let slots = cluster.service("/web").slots;
+    let slots = cluster.service("/web").head.slots;
     assert_eq!(slots.iter().map(|slot| slot.attempts).collect::<Vec<_>>(), [0, 1]);
     cluster.place("/web~0.1", "n2");
     assert_eq!(cluster.service("/web").placements.len(), 2);
