@@ -16,7 +16,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use model::{InstanceId, Phase, Registration, Status};
+use model::{Given, InstanceId, Phase, Registration, Status};
 use muster_agent::{Error, Options};
 use serde_json::json;
 use tempfile::TempDir;
@@ -239,7 +239,7 @@ fn assignment(name: &str, mut document: serde_json::Value) -> Assignment {
         instance: InstanceId::new(format!("/{name}").parse().unwrap(), 0, 1),
         revision: 1,
         goal,
-        ports: Vec::new(),
+        given: Given::default(),
         retries: 0,
         env: Default::default(),
         spec: Arc::new(serde_json::from_value(document).unwrap()),
@@ -464,7 +464,7 @@ async fn http_probes_decide_and_logs_are_served() {
         "readiness": {"probe": {"tcp": {"port": 0}}},
     });
     let mut wanted = assignment("a", document);
-    wanted.ports = vec![port];
+    wanted.given.ports = vec![port];
     let id = wanted.instance.clone();
     server.want(vec![wanted]);
     let status = server.until("it is healthy", &id, |s| s.healthy == Some(true) && s.ready).await;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use api::{Assigned, Assignment, Assignments};
-use model::{Exit, InstanceId, Phase, Status, Timestamp};
+use model::{Exit, Given, InstanceId, Phase, Status, Timestamp};
 use muster_agent::core::{Core, Effect, Event, Memory, Outcome};
 use muster_agent::drivers::{Found, Kind, Told};
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ fn assignment(name: &str, mut document: Value, goal: Assigned) -> Assignment {
         instance: id(name),
         revision: 1,
         goal,
-        ports: vec![],
+        given: Given::default(),
         retries: 0,
         env: Default::default(),
         spec,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::{Assigned, Assignment, Assignments};
-use model::{Exit, InstanceId, Phase, Spec, Status, Timestamp};
+use model::{Exit, Given, InstanceId, Phase, Spec, Status, Timestamp};
 use muster_agent::core::{Core, Effect, Event, Memory, Outcome, Seed};
 use muster_agent::drivers::{Found, Kind, Told};
 use proptest::prelude::*;
@@ -198,7 +198,7 @@ impl World {
                 instance,
                 revision: 1,
                 goal: if stop { Assigned::Stop } else { Assigned::Run },
-                ports: vec![20000],
+                given: Given { ports: vec![20000] },
                 retries: 0,
                 env: Default::default(),
                 spec: spec(),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{InstanceId, NodeId, RevisionNumber, Spec, Status};
+use model::{Given, InstanceId, NodeId, RevisionNumber, Spec, Status};
 use serde::{Deserialize, Serialize};
 
 /// What one node should run. A line of the assignments stream.
@@ -31,8 +31,9 @@ pub struct Assignment {
     pub revision: RevisionNumber,
     /// What is wanted of it.
     pub goal: Assigned,
-    /// Its ports on the node, in the order of the spec's ports.
-    pub ports: Vec<u16>,
+    /// What the node gave it: its fields are fields of the assignment, such as `ports`.
+    #[serde(flatten)]
+    pub given: Given,
     /// Whenever this changes, what waits after failures is started at once.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retries: u32,

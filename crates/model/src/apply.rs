@@ -16,7 +16,7 @@ use crate::object::Key;
 use crate::proposal::{Command, Guard};
 use crate::refusal::Refusal;
 use crate::registration::Registration;
-use crate::service::{Goal, Placement, Service, StopReason};
+use crate::service::{Given, Goal, Placement, Service, StopReason};
 use crate::state::{NodeUsage, State};
 use crate::step::Step;
 use crate::unit::Timestamp;
@@ -192,8 +192,8 @@ impl State {
 
     fn adopt(&mut self, step: Step, at: Timestamp) -> Outcome {
         match step {
-            Step::Place { instance, revision, node, ports } => {
-                self.place(instance, revision, node, ports, at)
+            Step::Place { instance, revision, node, given } => {
+                self.place(instance, revision, node, given, at)
             }
             Step::Drain { instance, until, why } => {
                 self.leave(instance, Goal::Drain { until, why }, why, at)
@@ -213,7 +213,7 @@ impl State {
         id: InstanceId,
         revision: RevisionNumber,
         node: NodeId,
-        ports: Vec<u16>,
+        given: Given,
         at: Timestamp,
     ) -> Outcome {
         let Some(service) = self.services.get(&id.service) else {
@@ -237,11 +237,11 @@ impl State {
         if host.rejection(&need).is_some() {
             return Err(Refusal::Stale("the node cannot take it any more"));
         }
-        if !host.ports_available(&ports, &spec) {
+        if !host.ports_available(&given.ports, &spec) {
             return Err(Refusal::Stale("a port has been taken meanwhile"));
         }
         let placement =
-            Placement { revision, node: node.clone(), ports, goal: Goal::Run, placed_at: at };
+            Placement { revision, node: node.clone(), given, goal: Goal::Run, placed_at: at };
         if let Some(service) = self.allocate(id.clone(), placement) {
             let slot = id.replica.slot as usize;
             if service.slots.len() <= slot {

@@ -69,7 +69,7 @@ pub use reason::{Reason, Wait};
 pub use refusal::Refusal;
 pub use registration::{AgentRegistration, Registration};
 pub use service::{
-    Goal, Latch, Placement, Revision, Service, ServiceHead, Slot, Source, StopReason,
+    Given, Goal, Latch, Placement, Revision, Service, ServiceHead, Slot, Source, StopReason,
 };
 pub use spec::{
     CommandLine, Container, HealthCheck, HttpProbe, Lost, Network, OnFailure, Port, PortRef, Probe,

@@ -180,13 +180,22 @@ pub struct Placement {
     pub revision: RevisionNumber,
     /// Where it is.
     pub node: NodeId,
-    /// Its ports on the node, in the order of the spec's ports.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ports: Vec<u16>,
+    /// What the node gave it. Flattened: its fields are fields of the stored placement.
+    #[serde(flatten)]
+    pub given: Given,
     /// What is wanted of it.
     pub goal: Goal,
     /// When it was placed.
     pub placed_at: Timestamp,
+}
+
+/// What a node gave an instance for as long as it is placed there. Stored, and sent to agents,
+/// as fields of what holds it; `ports` is always written, because older agents require it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Given {
+    /// Ports of the node, in the order of [`Spec::all_ports`].
+    #[serde(default)]
+    pub ports: Vec<u16>,
 }
 
 /// What is wanted of an instance. Goals only go forward.

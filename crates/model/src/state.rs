@@ -154,7 +154,7 @@ impl NodeUsage {
 
 fn held_ports(placement: &Placement, spec: &Spec) -> Vec<(u16, Protocol)> {
     let protocols = spec.ports.iter().map(|port| port.protocol);
-    placement.ports.iter().copied().zip(protocols).collect()
+    placement.given.ports.iter().copied().zip(protocols).collect()
 }
 
 impl State {
@@ -187,7 +187,7 @@ impl State {
     pub fn in_full(&self, id: &NodeId, reason: Reason) -> Reason {
         let Reason::Port { port, holder: None } = reason else { return reason };
         let holds = |instance: &&InstanceId| {
-            self.placement(instance).is_some_and(|placement| placement.ports.contains(&port))
+            self.placement(instance).is_some_and(|placement| placement.given.ports.contains(&port))
         };
         let holder = self.node(id).and_then(|node| node.instances.iter().find(holds)).cloned();
         Reason::Port { port, holder }

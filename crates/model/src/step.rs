@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DeploymentId, InstanceId, NodeId, RevisionNumber, ServiceId};
-use crate::service::StopReason;
+use crate::service::{Given, StopReason};
 use crate::unit::Timestamp;
 
 /// One thing the planner wants done.
@@ -18,8 +18,9 @@ pub enum Step {
         revision: RevisionNumber,
         /// The node.
         node: NodeId,
-        /// Its ports there.
-        ports: Vec<u16>,
+        /// What the node gives it.
+        #[serde(flatten)]
+        given: Given,
     },
     /// Let an instance finish its requests.
     Drain {

@@ -98,7 +98,7 @@ impl State {
             placed += 1;
             used.cpu.0 += revision.spec.resources.cpu.0;
             used.memory.0 += revision.spec.resources.memory.0;
-            for (port, spec) in placement.ports.iter().zip(&revision.spec.ports) {
+            for (port, spec) in placement.given.ports.iter().zip(&revision.spec.ports) {
                 if !ports.insert((*port, spec.protocol)) {
                     found.push(Violation::PortTwice(id.clone(), *port));
                 }
@@ -125,7 +125,7 @@ mod tests {
     use crate::id::ReplicaId;
     use crate::proposal::Command;
     use crate::registration::{AgentRegistration, Registration};
-    use crate::service::{Placement, Service};
+    use crate::service::{Given, Placement, Service};
     use crate::spec::Protocol;
     use crate::step::Step;
     use crate::unit::{Bytes, Cpu, Timestamp};
@@ -170,9 +170,9 @@ mod tests {
         apply(Command::Apply(vec![Document::Service(Box::new(spec))]));
         for (slot, port) in [(0, 20_000), (1, 20_001)] {
             // The same number for both protocols is two ports.
-            let ports = vec![port, port];
+            let given = Given { ports: vec![port, port] };
             let instance = instance(slot);
-            apply(Command::Adopt(Step::Place { instance, revision: 1, node: name("n1"), ports }));
+            apply(Command::Adopt(Step::Place { instance, revision: 1, node: name("n1"), given }));
         }
         state
     }
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn no_two_instances_of_a_node_hold_the_same_port() {
         let found = told(|state| {
-            placement(state, 1).ports = vec![20_001, 20_000];
+            placement(state, 1).given.ports = vec![20_001, 20_000];
             node(state, "n1").ports.remove(&(20_001, Protocol::Udp));
         });
         assert_eq!(found, [Violation::PortTwice(name("n1"), 20_000)]);

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use muster_model as model;
 
 use model::{
-    Agent, CheckResult, Command, Document, GATEWAY_SILENCE_MAX, GatewayStatus, InstanceId, Millis,
-    Observed, Phase, Published, ServiceId, Spec, State, Status, Step, StopReason, Timestamp,
-    not_serving,
+    Agent, CheckResult, Command, Document, GATEWAY_SILENCE_MAX, GatewayStatus, Given, InstanceId,
+    Millis, Observed, Phase, Published, ServiceId, Spec, State, Status, Step, StopReason,
+    Timestamp, not_serving,
 };
 use support::node_id;
 
@@ -188,7 +188,7 @@ fn cluster(more: &str) -> State {
     let spec = spec(more);
     apply(&mut state, Command::Apply(vec![Document::Service(Box::new(spec))]));
     let (instance, node) = (instance("/web~0.1"), node_id("n1"));
-    let step = Step::Place { instance, revision: 1, node, ports: Vec::new() };
+    let step = Step::Place { instance, revision: 1, node, given: Given::default() };
     apply(&mut state, Command::Adopt(step));
     state
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use muster_model as model;
 
-use model::{Command, Document, Goal, Key, Object, Placement, State, Step, Timestamp};
+use model::{Command, Document, Given, Goal, Key, Object, Placement, State, Step, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -125,6 +125,6 @@ fn a_slot_far_out_is_not_placed() {
     state.apply(Command::Apply(vec![Document::Service(Box::new(spec))]), Timestamp(1)).unwrap();
     let instance = model::InstanceId::new(service, u32::MAX, 1);
     let node = "n0".parse().unwrap();
-    let step = Step::Place { instance, revision: 1, node, ports: Vec::new() };
+    let step = Step::Place { instance, revision: 1, node, given: Given::default() };
     assert!(state.apply(Command::Adopt(step), Timestamp(2)).is_err());
 }

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use muster_model as model;
 
 use model::{
-    AgentRegistration, Availability, Bytes, Command, Cpu, Document, Goal, InstanceId, Node, NodeId,
-    NodeUsage, Placement, Protocol, Reason, Registration, ReplicaId, Requirements, Resources,
-    ServiceId, Spec, State, Step, StopReason, Timestamp,
+    AgentRegistration, Availability, Bytes, Command, Cpu, Document, Given, Goal, InstanceId, Node,
+    NodeId, NodeUsage, Placement, Protocol, Reason, Registration, ReplicaId, Requirements,
+    Resources, ServiceId, Spec, State, Step, StopReason, Timestamp,
 };
 
 const TCP: Protocol = Protocol::Tcp;
@@ -85,7 +85,7 @@ fn an_exact_fit_fits() {
     let placement = Placement {
         revision: 1,
         node: node.node.id.clone(),
-        ports: vec![20_001],
+        given: Given { ports: vec![20_001] },
         goal: Goal::Run,
         placed_at: Timestamp(1),
     };
@@ -208,7 +208,12 @@ fn cluster(spec: Spec) -> State {
 
 fn place(slot: u32, node: &str, ports: &[u16]) -> Command {
     let instance = InstanceId::new(web(), slot, 1);
-    Command::Adopt(Step::Place { instance, revision: 1, node: name(node), ports: ports.to_vec() })
+    Command::Adopt(Step::Place {
+        instance,
+        revision: 1,
+        node: name(node),
+        given: Given { ports: ports.to_vec() },
+    })
 }
 
 #[test]

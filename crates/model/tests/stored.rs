@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use muster_model as model;
 
 use model::{
-    Command, Document, InstanceId, Key, Object, ServiceId, State, Step, Timestamp, object,
+    Command, Document, Given, InstanceId, Key, Object, ServiceId, State, Step, Timestamp, object,
 };
 use support::{agent, node_id, register};
 
@@ -31,7 +31,7 @@ fn cluster() -> State {
         instance: InstanceId::new(web(), 0, 1),
         revision: 1,
         node: node_id("n1"),
-        ports: vec![20_000],
+        given: Given { ports: vec![20_000] },
     };
     let mut state = State::new();
     let commands = [

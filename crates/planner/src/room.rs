@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use model::{
-    Bytes, Cpu, InstanceId, Node, NodeId, NodeUsage, Placement, Protocol, Reason, ReplicaId,
+    Bytes, Cpu, Given, InstanceId, Node, NodeId, NodeUsage, Placement, Protocol, Reason, ReplicaId,
     Requirements, Resources, Service, Spec, State,
 };
 
@@ -257,7 +257,7 @@ impl Room {
         let placement = Placement {
             revision: service.target,
             node: self.nodes[i].node.id.clone(),
-            ports,
+            given: Given { ports },
             goal: model::Goal::Run,
             placed_at: model::Timestamp(0),
         };

@@ -70,7 +70,7 @@ fn backend(
         return Err("it has just started".into());
     }
     // The ports are those of the spec it was placed with, which may not be the newest.
-    let port = spec.port_index(&route.to.port).and_then(|index| placement.ports.get(index));
+    let port = spec.port_index(&route.to.port).and_then(|index| placement.given.ports.get(index));
     let node = state.node(&placement.node);
     match (port, node) {
         (Some(port), Some(node)) => Ok(Backend {

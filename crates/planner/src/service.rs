@@ -413,9 +413,9 @@ impl<'a> Planning<'a, '_> {
         let mut brought =
             Brought { unplaced: (slots.len() - placed.len()) as u32, ..Brought::default() };
         for (instance, placement) in placed {
-            let Placement { revision, node, ports, .. } = placement;
+            let Placement { revision, node, given, .. } = placement;
             brought.slots.insert(instance.replica.slot);
-            self.plan.steps.push(Step::Place { instance, revision, node, ports });
+            self.plan.steps.push(Step::Place { instance, revision, node, given });
         }
         if let Some(nodes) = refusals {
             self.plan.wait(&self.service.id, Wait::NoNode { nodes });

@@ -61,7 +61,7 @@ fn assignment(service: &Service, id: &InstanceId, apps: &Apps) -> Option<Assignm
             Goal::Run | Goal::Drain { .. } => Assigned::Run,
             Goal::Stop { .. } => Assigned::Stop,
         },
-        ports: placement.ports.clone(),
+        given: placement.given.clone(),
         retries: service.retries,
         env: environment(apps, service, id, placement),
         spec: service.running_spec(placement.revision).clone(),

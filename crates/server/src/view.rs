@@ -111,7 +111,7 @@ pub(crate) fn instances<'a>(
             service: service.id.clone(),
             node: placement.node.clone(),
             address: node.map(|node| node.node.address.clone()).unwrap_or_default(),
-            ports: placement.ports.clone(),
+            ports: placement.given.ports.clone(),
             revision: placement.revision,
             current: service.is_current(placement.revision),
             goal: placement.goal.clone(),

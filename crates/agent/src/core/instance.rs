@@ -421,7 +421,7 @@ impl Instance {
             run: self.status.run,
             revision: assignment.revision,
             spec: assignment.spec.clone(),
-            ports: assignment.ports.clone(),
+            ports: assignment.given.ports.clone(),
             env: assignment.env.clone(),
         })
     }

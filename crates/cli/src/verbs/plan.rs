@@ -70,8 +70,8 @@ fn render(screen: &Screen, reply: &ApplyReply) -> String {
 /// A step in words; bookkeeping is not shown.
 pub(crate) fn step(step: &Step) -> Option<(&'static str, Tone, String, String)> {
     let (word, tone, what, how) = match step {
-        Step::Place { instance, revision, node, ports } => {
-            let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+        Step::Place { instance, revision, node, given } => {
+            let ports: Vec<_> = given.ports.iter().map(u16::to_string).collect();
             let ports = match ports.is_empty() {
                 true => String::new(),
                 false => format!(", port {}", ports.join(", ")),
@@ -107,7 +107,7 @@ mod tests {
             instance: model::InstanceId::new("/shop/web".parse().unwrap(), slot, attempt),
             revision: 2,
             node: "n1".parse().unwrap(),
-            ports: vec![20_000 + slot as u16],
+            given: model::Given { ports: vec![20_000 + slot as u16] },
         };
         let old = model::InstanceId::new("/shop/web".parse().unwrap(), 0, 1);
         let reply = ApplyReply {

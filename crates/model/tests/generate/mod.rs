@@ -9,10 +9,10 @@ use proptest::prelude::*;
 
 use super::model::{
     AgentRegistration, Availability, Bytes, Command, CommandLine, Constraint, Cpu, DeploymentId,
-    Document, Gateway, Group, Guard, HealthCheck, HttpProbe, InstanceId, Lost, Millis, NodeId,
-    OnFailure, Origin, Port, Probe, Process, Protocol, ReadinessCheck, Registration, Resources,
-    Restart, Rollout, Route, ScaleDown, ServiceId, Share, Source, Spec, Steer, Step, Stop,
-    StopReason, Timestamp, Unhealthy,
+    Document, Gateway, Given, Group, Guard, HealthCheck, HttpProbe, InstanceId, Lost, Millis,
+    NodeId, OnFailure, Origin, Port, Probe, Process, Protocol, ReadinessCheck, Registration,
+    Resources, Restart, Rollout, Route, ScaleDown, ServiceId, Share, Source, Spec, Steer, Step,
+    Stop, StopReason, Timestamp, Unhealthy,
 };
 
 const SERVICES: [&str; 4] = ["/a", "/b", "/c/d", "/c/e"];
@@ -254,7 +254,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (instance(), 1u32..4, node(), vec(prop::sample::select(vec![8080u16, 20001, 20002]), 1..3))
             .prop_map(|(instance, revision, node, ports)| {
-                Step::Place { instance, revision, node, ports }
+                Step::Place { instance, revision, node, given: Given { ports } }
             }),
         1 => (instance(), 0u64..100, leave()).prop_map(|(instance, until, why)| {
             Step::Drain { instance, until: Timestamp(until), why }

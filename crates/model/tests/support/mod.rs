@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_model::{
-    AgentRegistration, Bytes, Changeset, Command, Cpu, Deployment, DeploymentId, Document,
+    AgentRegistration, Bytes, Changeset, Command, Cpu, Deployment, DeploymentId, Document, Given,
     InstanceId, Key, Millis, NodeId, NodeUsage, Object, Outcome, PORTS, Placement, Refusal,
     Registration, ReplicaId, Resources, Service, ServiceId, Source, Spec, State, Steer, Step,
     Timestamp,
@@ -194,7 +194,7 @@ impl Cluster {
             instance,
             revision: service.target,
             node: node_id(node),
-            ports: ports.collect(),
+            given: Given { ports: ports.collect() },
         }
     }
 

@@ -28,7 +28,7 @@ fn placed(world: &mut World, service: &str) -> Vec<Vec<u16>> {
     let plan = world.plan();
     assert_eq!(world.adopt(&plan), []);
     let ports = plan.steps.into_iter().filter_map(|step| match step {
-        Step::Place { ports, .. } => Some(ports),
+        Step::Place { given, .. } => Some(given.ports),
         _ => None,
     });
     ports.collect()

@@ -34,23 +34,23 @@ pub(crate) fn environment(
         true => spec.ports.iter().map(|port| port.container).collect(),
         false => apps.of(service, revision).service_ports(),
     };
-    for (requested, port) in requested.into_iter().zip(&placement.ports) {
+    for (requested, port) in requested.into_iter().zip(&placement.given.ports) {
         let requested = if requested == 0 { *port } else { requested };
         set(format!("PORT_{requested}"), port.to_string());
     }
     if on_bridge {
         // Muster tells a container its own ports, Marathon those of its node: an app of Marathon's
         // knows its own ports already, and tells others by which they reach it.
-        for (index, port) in placement.ports.iter().enumerate() {
+        for (index, port) in placement.given.ports.iter().enumerate() {
             set(format!("PORT{index}"), port.to_string());
             if let Some(name) = spec.ports.get(index).and_then(|port| port.name.as_deref()) {
                 let name = name.to_ascii_uppercase().replace('-', "_");
                 set(format!("PORT_{name}"), port.to_string());
             }
         }
-        if let Some(first) = placement.ports.first() {
+        if let Some(first) = placement.given.ports.first() {
             set("PORT".into(), first.to_string());
-            let all: Vec<_> = placement.ports.iter().map(u16::to_string).collect();
+            let all: Vec<_> = placement.given.ports.iter().map(u16::to_string).collect();
             set("PORTS".into(), all.join(","));
         }
     }
@@ -81,7 +81,7 @@ mod tests {
         let placement = Placement {
             revision: 1,
             node: "n1".parse().unwrap(),
-            ports: vec![31000, 31001],
+            given: model::Given { ports: vec![31000, 31001] },
             goal: Goal::Run,
             placed_at: Timestamp(2_000),
         };

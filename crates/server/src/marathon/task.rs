@@ -133,7 +133,7 @@ pub(crate) fn of<'a>(
             app_id: service.id.to_string(),
             slave_id: placement.node.to_string(),
             state: state(placement, status, lost),
-            ports: placement.ports.clone(),
+            ports: placement.given.ports.clone(),
             service_ports: service_ports.to_vec(),
             ip_addresses: addresses(&host),
             staged_at: placement.placed_at,

@@ -43,7 +43,7 @@ impl Feed {
             told: told.copied().unwrap_or_else(|| Told::first(placement, status)),
             node: placement.node.clone(),
             host: node.map(|node| node.node.address.clone()).unwrap_or_default(),
-            ports: placement.ports.to_vec(),
+            ports: placement.given.ports.to_vec(),
             version: task::version(state.service(&id.service)?, placement.revision),
         })
     }
