@@ -1,14 +1,17 @@
-//! The command line. Each verb's own arguments are in the verb's file; here is what all share.
+//! The command line: which verbs exist, and which code runs each. The arguments of a verb are in its file.
 
-use clap::{Parser, Subcommand};
+use api::Client;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::daemon;
 use crate::demo;
-use crate::exit;
-use crate::output::screen::{ColorWhen, Format};
+use crate::exit::{self, Exit};
+use crate::global::Global;
+use crate::logging::LogFormat;
+use crate::output::{Failure, Screen};
 use crate::verbs::{
-    apply, completion, describe, events, get, lab, logs, man, markdown, node, plan, restart, rm,
-    rollout, scale, schema, version,
+    Session, apply, completion, describe, events, get, lab, logs, man, markdown, node, plan,
+    restart, rm, rollout, scale, schema, version,
 };
 
 /// Shown by `muster` alone.
@@ -47,48 +50,7 @@ pub(crate) struct Cli {
     pub(crate) verb: Option<Verb>,
 }
 
-/// What every verb understands.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Everywhere")]
-pub(crate) struct Global {
-    /// The server to talk to; without it what MUSTER_SERVER says, if that is set
-    #[arg(long, global = true, value_name = "URL", default_value_t = server())]
-    pub(crate) server: String,
-    /// How to show answers: table, wide (more columns), json or yaml (the documents of the API),
-    /// name (one a line)
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_enum,
-        default_value_t,
-        hide_possible_values = true,
-        value_name = "FORM"
-    )]
-    pub(crate) output: Format,
-    /// When to use colour: auto (on a terminal, unless NO_COLOR is set), always, never
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        default_value_t,
-        hide_possible_values = true,
-        value_name = "WHEN"
-    )]
-    pub(crate) color: ColorWhen,
-    /// Log more to standard error; twice for everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    pub(crate) verbose: u8,
-}
-
-/// The server that is talked to by default. Not left to clap, which would say of an option that
-/// the environment has set that it must be given.
-fn server() -> String {
-    let named = std::env::var("MUSTER_SERVER").ok().filter(|url| !url.is_empty());
-    named.unwrap_or_else(|| "http://127.0.0.1:4040".into())
-}
-
-/// What to do.
+/// A verb with its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Demo(demo::Args),
@@ -117,16 +79,50 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    /// Whether it runs until it is told to stop, so that its log is worth showing.
-    pub(crate) fn is_daemon(&self) -> bool {
-        matches!(self, Verb::Dev(_) | Verb::Server(_) | Verb::Agent(_) | Verb::Gateway(_))
+    /// The log format of a daemon; `None` for verbs that end by themselves.
+    pub(crate) fn daemon_log(&self) -> Option<LogFormat> {
+        let log = match self {
+            Verb::Dev(args) => &args.log,
+            Verb::Server(args) => &args.log,
+            Verb::Agent(args) => &args.log,
+            Verb::Gateway(args) => &args.log,
+            _ => return None,
+        };
+        Some(log.log_format)
+    }
+
+    /// Runs the verb.
+    pub(crate) async fn run(self, global: &Global, screen: Screen) -> Result<Exit, Failure> {
+        let session = || Client::new(&global.server).map(|client| Session { client, screen });
+        match self {
+            Verb::Demo(args) => Box::pin(demo::run(args, screen)).await,
+            Verb::Dev(args) => Box::pin(daemon::dev::run(args, screen)).await,
+            Verb::Server(args) => Box::pin(daemon::server::run(args)).await,
+            Verb::Agent(args) => Box::pin(daemon::agent::run(args, &global.server)).await,
+            Verb::Gateway(args) => Box::pin(daemon::gateway::run(args, &global.server)).await,
+            Verb::Apply(args) => apply::run(args, &session()?).await,
+            Verb::Plan(args) => plan::run(args, &session()?).await,
+            Verb::Get(args) => get::run(args, &session()?).await,
+            Verb::Describe(args) => describe::run(args, &session()?).await,
+            Verb::Logs(args) => logs::run(args, &session()?).await,
+            Verb::Events(args) => events::run(args, &session()?).await,
+            Verb::Scale(args) => scale::run(args, &session()?).await,
+            Verb::Restart(args) => restart::run(args, &session()?).await,
+            Verb::Rm(args) => rm::run(args, &session()?).await,
+            Verb::Rollout(args) => rollout::run(args, &session()?).await,
+            Verb::Node(args) => node::run(args, &session()?).await,
+            Verb::Lab(args) => lab::run(args, session, screen).await,
+            Verb::Schema(args) => schema::run(args, screen),
+            Verb::Completion(args) => completion::run(args, Cli::command(), screen),
+            Verb::Man(args) => man::run(args, Cli::command(), screen),
+            Verb::Version(args) => version::run(args, &session()?).await,
+            Verb::HelpMarkdown(args) => markdown::run(args, Cli::command(), screen),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -138,8 +134,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// What the environment says of a global option, clap takes for given; then it says of the
-    /// option in its usage that it must be.
+    /// Clap shows an option that is set by the environment as required in the usage line.
     #[test]
     fn no_global_option_is_left_to_the_environment() {
         assert!(Cli::command().get_arguments().all(|option| option.get_env().is_none()));
@@ -154,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn command_lines_of_the_documentation_are_understood() {
+    fn command_lines_of_the_documentation_are_accepted() {
         for line in [
             "muster",
             "muster demo --exit --requests 5000",
@@ -188,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn usage_errors_are_rejected() {
         for line in [
             "muster frobnicate",
             "muster apply",

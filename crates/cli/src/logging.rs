@@ -1,31 +1,30 @@
-//! What is logged, and how: to standard error, more of it with `-v`, as `MUSTER_LOG` says if set.
+//! Logging to standard error. `-v` raises the level; the filter in `MUSTER_LOG` takes precedence.
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Global, Verb};
-use crate::daemon;
+use crate::global::Global;
 
-/// The form of the log.
+/// The format of log records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// Lines for people.
+    /// Lines for people to read.
     #[default]
     Text,
-    /// A JSON object a line, for collectors.
+    /// One JSON object per line, for log collectors.
     Json,
 }
 
-/// Starts logging for this verb.
-pub(crate) fn start(global: &Global, verb: &Verb) {
-    let level = match (verb.is_daemon(), global.verbose) {
+/// Starts logging. `daemon` is the log format of a daemon; other verbs log only errors by default, as text.
+pub(crate) fn start(global: &Global, daemon: Option<LogFormat>) {
+    let level = match (daemon.is_some(), global.verbose) {
         (false, 0) => "error",
         (true, 0) => "info",
         (false, 1) => "info",
         (true, 1) | (false, 2) => "debug",
         _ => "trace",
     };
-    // Libraries say at `debug` what ours say at `trace`: only `-vv` asks for that.
+    // The `debug` level of these libraries is as detailed as our `trace`: only `-vv` enables it.
     let quiet = if level == "trace" { "" } else { ",hyper=info,h2=info,bollard=info" };
     let filter = EnvFilter::try_from_env("MUSTER_LOG")
         .unwrap_or_else(|_| EnvFilter::new(format!("{level}{quiet}")));
@@ -33,7 +32,7 @@ pub(crate) fn start(global: &Global, verb: &Verb) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(global.color.for_stderr());
-    match daemon::log_format(verb) {
+    match daemon.unwrap_or_default() {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => log.init(),
     }

@@ -1,14 +1,15 @@
 //! The one executable of Muster: arguments, environment and terminal end here.
 //!
-//! `args` says what can be typed, `verbs` what it does, `daemon` starts the long-running parts,
-//! `demo` shows all of it at work, `output` is the terminal. Nothing here decides anything about
-//! services: that is the server's.
+//! `args` defines the command line and runs the verbs in `verbs`; `daemon` starts server, agent and gateway, `demo`
+//! runs a whole cluster under load, `output` is the terminal. Nothing here decides anything about services: the server
+//! does.
 
 mod allocator;
 mod args;
 mod daemon;
 mod demo;
 mod exit;
+mod global;
 mod logging;
 mod output;
 mod verbs;
@@ -23,14 +24,14 @@ use exit::Exit;
 use output::{Failure, Screen};
 
 fn main() -> ExitCode {
-    // The keeper stays beside every process for its whole life: it must not pay for the rest.
+    // One keeper runs beside every process for its whole life: it starts before the rest allocates memory.
     if std::env::args_os().nth(1).is_some_and(|verb| verb == "keeper") {
         return daemon::keeper::run(std::env::args_os().skip(2));
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are answers and go to standard output, as clap prints them.
+            // Help and version are results, not errors: clap prints them to standard output.
             let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             let _ = error.print();
             return if asked { Exit::Ok } else { Exit::Usage }.into();
@@ -52,13 +53,13 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         screen.line(GETTING_STARTED)?;
         return Ok(Exit::Ok);
     };
-    logging::start(&cli.global, &verb);
-    // Daemons hold a file for each connection and process; to the others it is all the same.
+    logging::start(&cli.global, verb.daemon_log());
+    // Daemons hold a file descriptor for each connection and process; the other verbs need no higher limit.
     if let Err(error) = agent::raise_file_limit() {
         tracing::warn!("the limit of open files cannot be raised: {error}");
     }
     let mut builder = match &verb {
-        // It shares its machine with what it runs: one thread holds less and hands nothing over.
+        // The agent shares its node with the instances: one thread needs less memory and fewer context switches.
         Verb::Agent(_) => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
@@ -66,7 +67,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     let runtime = runtime.map_err(|error| {
         Failure::new(Exit::Failure, "the process cannot get its threads").because(&error)
     })?;
-    let end = runtime.block_on(verbs::run(verb, &cli.global, screen));
+    let end = runtime.block_on(verb.run(&cli.global, screen));
     // A thread that reads a terminal or a pipe must not keep the process alive.
     runtime.shutdown_background();
     end

@@ -8,7 +8,7 @@ use super::node::{Identity, Supply};
 use super::{Log, data_dir, stop_signal, stopped};
 use crate::allocator;
 use crate::exit::Exit;
-use crate::output::screen::Tone;
+use crate::output::tone::Tone;
 use crate::output::{Failure, Screen};
 
 const EXAMPLES: &str = "\

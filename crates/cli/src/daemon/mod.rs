@@ -1,4 +1,4 @@
-//! The long-running parts: reads their options and starts them. What they do is theirs.
+//! The daemons: reads their options and starts them.
 
 pub(crate) mod agent;
 pub(crate) mod cluster;
@@ -13,12 +13,11 @@ use std::path::PathBuf;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::args::Verb;
 use crate::exit::Exit;
 use crate::logging::LogFormat;
 use crate::output::Failure;
 
-/// How a daemon logs.
+/// The log options of a daemon.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub(crate) struct Log {
     /// The form of the log
@@ -26,19 +25,7 @@ pub(crate) struct Log {
     pub(crate) log_format: LogFormat,
 }
 
-/// The form of the log that a verb was asked for.
-pub(crate) fn log_format(verb: &Verb) -> LogFormat {
-    match verb {
-        Verb::Dev(args) => args.log.log_format,
-        Verb::Server(args) => args.log.log_format,
-        Verb::Agent(args) => args.log.log_format,
-        Verb::Gateway(args) => args.log.log_format,
-        _ => LogFormat::Text,
-    }
-}
-
-/// Where daemons keep what must outlive them, unless told otherwise: the system's place for
-/// root, the user's own otherwise.
+/// The default data directory of a daemon: below /var/lib for root, below the user's data directory (XDG) otherwise.
 fn data_dir(part: &str) -> PathBuf {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
     let own = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(home);
@@ -51,12 +38,11 @@ fn data_dir(part: &str) -> PathBuf {
 
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
-    // `/proc/self` belongs to whoever the process runs as.
+    // `/proc/self` belongs to the effective user of the process.
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-/// Turns true once the process is asked to stop, by SIGINT or SIGTERM. A second one ends it at
-/// once, in case stopping hangs.
+/// Becomes true on the first SIGINT or SIGTERM. A second one exits immediately, in case stopping hangs.
 pub(crate) fn stop_signal() -> Result<watch::Receiver<bool>, Failure> {
     let failed = |error: std::io::Error| {
         Failure::new(Exit::Failure, "signals cannot be received").because(&error)
@@ -78,12 +64,12 @@ pub(crate) fn stop_signal() -> Result<watch::Receiver<bool>, Failure> {
     Ok(receiver)
 }
 
-/// Ends once `stop` is true, or nobody can make it true any more.
+/// Returns once `stop` is true or its sender is dropped.
 pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// How a daemon ended, for the user.
+/// The result of a daemon, as a failure for the user.
 fn ended(what: &str, result: Result<(), impl std::error::Error>) -> Result<(), Failure> {
     result.map_err(|error| {
         Failure::new(Exit::Failure, format!("the {what} cannot go on")).because(&error)

@@ -18,7 +18,7 @@ use crate::daemon::cluster::{Cluster, Setup};
 use crate::daemon::node::{Identity, Supply};
 use crate::daemon::{stop_signal, stopped};
 use crate::exit::Exit;
-use crate::output::screen::Tone;
+use crate::output::tone::Tone;
 use crate::output::{Failure, Screen};
 use crate::verbs::follow::Wait;
 use crate::verbs::{Session, apply, outcome};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::output::Screen;
-use crate::output::screen::Tone;
+use crate::output::tone::Tone;
 
 const TICK: Duration = Duration::from_millis(100);
 const LINES: u32 = 16;

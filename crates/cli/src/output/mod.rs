@@ -1,8 +1,8 @@
 //! The terminal: what is shown, and how. Verbs decide what to say, this module how it looks.
 //!
-//! `screen` writes, `table` and `sheet` align, `rows` says which columns things have, `age` puts
-//! time into words, `progress` shows rollouts live, `error` shows what went wrong, and
-//! `excerpt` where in a document.
+//! `screen` writes, `table` and `sheet` align, `rows` defines the columns of each kind of object, `tone` the roles of
+//! text, `age` formats durations, `progress` shows rollouts live, `error` shows failures, and `excerpt` the place of a
+//! fault in a document.
 
 pub(crate) mod age;
 pub(crate) mod error;
@@ -12,6 +12,7 @@ pub(crate) mod rows;
 pub(crate) mod screen;
 pub(crate) mod sheet;
 pub(crate) mod table;
+pub(crate) mod tone;
 
 pub(crate) use error::Failure;
 pub(crate) use screen::Screen;

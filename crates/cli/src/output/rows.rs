@@ -7,8 +7,8 @@ use api::{
 use model::{Availability, Goal, Phase, Revision, Stage, Timestamp, Verdict};
 
 use super::age;
-use super::screen::Tone;
 use super::table::{Row, plain};
+use super::tone::Tone;
 
 type Cell = (String, Tone);
 

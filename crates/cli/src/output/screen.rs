@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::table::{self, Row};
+use super::tone::Tone;
 use super::{Failure, age};
 use crate::exit::Exit;
 
@@ -55,36 +56,6 @@ impl ColorWhen {
     /// Whether to colour standard error.
     pub(crate) fn for_stderr(self) -> bool {
         self.for_stream(io::stderr().is_terminal())
-    }
-}
-
-/// A role in which text is shown, whatever its colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tone {
-    /// As it is.
-    Plain,
-    /// All is well.
-    Good,
-    /// Under way, or worth a look.
-    Warn,
-    /// Wrong.
-    Bad,
-    /// Beside the point.
-    Dim,
-    /// A heading.
-    Strong,
-}
-
-impl Tone {
-    fn code(self) -> &'static str {
-        match self {
-            Tone::Plain => "",
-            Tone::Good => "32",
-            Tone::Warn => "33",
-            Tone::Bad => "31",
-            Tone::Dim => "2",
-            Tone::Strong => "1",
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A description of one thing: labelled lines, then sections.
 
-use super::screen::{Screen, Tone};
+use super::screen::Screen;
+use super::tone::Tone;
 
 /// A description being written.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use model::Timestamp;
 
-use super::screen::Tone;
+use super::tone::Tone;
 
 /// A thing that can be a row of a table.
 pub(crate) trait Row {

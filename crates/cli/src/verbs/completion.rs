@@ -1,9 +1,8 @@
-//! `muster completion`: what shells need to complete command lines.
+//! `muster completion`: completion scripts for shells.
 
-use clap::{CommandFactory, ValueEnum};
+use clap::{Command, ValueEnum};
 use clap_complete::Shell;
 
-use crate::args::Cli;
 use crate::exit::Exit;
 use crate::output::{Failure, Screen};
 
@@ -30,15 +29,15 @@ enum Kind {
     Fish,
 }
 
-/// Runs the verb.
-pub(crate) fn run(args: Args, screen: Screen) -> Result<Exit, Failure> {
+/// Prints the script for the command line `root`.
+pub(crate) fn run(args: Args, mut root: Command, screen: Screen) -> Result<Exit, Failure> {
     let shell = match args.shell {
         Kind::Bash => Shell::Bash,
         Kind::Zsh => Shell::Zsh,
         Kind::Fish => Shell::Fish,
     };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "muster", &mut script);
+    clap_complete::generate(shell, &mut root, "muster", &mut script);
     screen.bytes(&script)?;
     Ok(Exit::Ok)
 }

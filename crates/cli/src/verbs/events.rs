@@ -10,7 +10,8 @@ use super::stream::Events;
 use super::{Session, follow};
 use crate::exit::Exit;
 use crate::output::rows::event_tone;
-use crate::output::screen::{Format, Screen, Tone};
+use crate::output::screen::{Format, Screen};
+use crate::output::tone::Tone;
 use crate::output::{Failure, age};
 
 const EXAMPLES: &str = "\

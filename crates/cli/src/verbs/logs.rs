@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use super::{Session, get};
 use crate::exit::Exit;
 use crate::output::Failure;
-use crate::output::screen::{Screen, Tone};
+use crate::output::screen::Screen;
+use crate::output::tone::Tone;
 
 const EXAMPLES: &str = "\
 Examples:

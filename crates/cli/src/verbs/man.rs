@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_mangen::Man;
 
-use crate::args::Cli;
 use crate::exit::Exit;
 use crate::output::{Failure, Screen};
 
@@ -23,9 +22,9 @@ pub(crate) struct Args {
     dir: PathBuf,
 }
 
-/// Runs the verb.
-pub(crate) fn run(args: Args, screen: Screen) -> Result<Exit, Failure> {
-    let written = std::fs::create_dir_all(&args.dir).and_then(|()| pages(&args.dir));
+/// Writes a page for each verb of the command line `root`.
+pub(crate) fn run(args: Args, root: Command, screen: Screen) -> Result<Exit, Failure> {
+    let written = std::fs::create_dir_all(&args.dir).and_then(|()| pages(&args.dir, root));
     let name = args.dir.display();
     written.map_err(|error| {
         Failure::new(Exit::Failure, format!("cannot write the manual pages into {name}"))
@@ -35,8 +34,8 @@ pub(crate) fn run(args: Args, screen: Screen) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn pages(dir: &Path) -> io::Result<()> {
-    let mut root = Cli::command().disable_help_subcommand(true);
+fn pages(dir: &Path, root: Command) -> io::Result<()> {
+    let mut root = root.disable_help_subcommand(true);
     root.build();
     let mut open = vec![root];
     while let Some(mut command) = open.pop() {
@@ -91,7 +90,10 @@ fn lines(title: &str, text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::args::Cli;
 
     fn text_of(verb: &str) -> String {
         let mut root = Cli::command();

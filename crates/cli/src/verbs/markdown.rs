@@ -1,10 +1,9 @@
-//! `muster help-markdown`: all help texts as one page of the book, so that the page cannot rot.
+//! `muster help-markdown`: all help texts as one page of the book, which therefore cannot go stale.
 
 use std::fmt::Write as _;
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 
-use crate::args::Cli;
 use crate::exit::Exit;
 use crate::output::{Failure, Screen};
 
@@ -12,9 +11,9 @@ use crate::output::{Failure, Screen};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
-/// Runs the verb.
-pub(crate) fn run(_: Args, screen: Screen) -> Result<Exit, Failure> {
-    screen.bytes(page(Cli::command()).as_bytes())?;
+/// Prints the help texts of the command line `root`.
+pub(crate) fn run(_: Args, root: Command, screen: Screen) -> Result<Exit, Failure> {
+    screen.bytes(page(root).as_bytes())?;
     Ok(Exit::Ok)
 }
 
@@ -28,7 +27,7 @@ fn page(mut root: Command) -> String {
 
 fn section(text: &mut String, command: Command, level: usize) {
     let name = command.get_bin_name().unwrap_or(command.get_name()).to_string();
-    // The width must not depend on the terminal of whoever generates the page.
+    // The width must not depend on the terminal in which the page is generated.
     let help = command.clone().term_width(88).color(clap::ColorChoice::Never).render_long_help();
     let help = help.to_string();
     let lines: Vec<_> = help.trim().lines().map(str::trim_end).collect();
@@ -43,7 +42,10 @@ fn section(text: &mut String, command: Command, level: usize) {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::args::Cli;
 
     #[test]
     fn the_page_has_every_verb_and_no_hidden_one() {

@@ -9,7 +9,8 @@ use model::{DeploymentId, ServiceId, Verdict};
 use super::follow::{self, Wait};
 use super::{Session, get};
 use crate::exit::Exit;
-use crate::output::screen::{Format, Screen, Tone};
+use crate::output::screen::{Format, Screen};
+use crate::output::tone::Tone;
 use crate::output::{Failure, rows};
 
 /// Shows the reply, and follows `deployments` if that is wanted.

@@ -8,7 +8,8 @@ use model::Step;
 use super::documents::Files;
 use super::{Session, apply, outcome};
 use crate::exit::Exit;
-use crate::output::screen::{Format, Screen, Tone};
+use crate::output::screen::{Format, Screen};
+use crate::output::tone::Tone;
 use crate::output::{Failure, table};
 
 const EXAMPLES: &str = "\

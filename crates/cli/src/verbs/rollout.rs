@@ -9,7 +9,7 @@ use model::{DeploymentId, Millis, RevisionNumber, ServiceId, Steer};
 use super::follow::{self, Wait};
 use super::{Session, get, outcome};
 use crate::exit::Exit;
-use crate::output::{Failure, screen::Tone};
+use crate::output::{Failure, tone::Tone};
 
 const EXAMPLES: &str = "\
 Examples:

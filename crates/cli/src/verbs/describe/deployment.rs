@@ -6,8 +6,8 @@ use model::{DeploymentId, MoveState};
 use super::{Session, waits};
 use crate::exit::Exit;
 use crate::output::rows::stage_tone;
-use crate::output::screen::Tone;
 use crate::output::sheet::Sheet;
+use crate::output::tone::Tone;
 use crate::output::{Failure, age, table};
 use crate::verbs::{follow, get};
 

@@ -5,8 +5,8 @@ use model::GatewayId;
 
 use super::Session;
 use crate::exit::Exit;
-use crate::output::screen::Tone;
 use crate::output::sheet::Sheet;
+use crate::output::tone::Tone;
 use crate::output::{Failure, table};
 use crate::verbs::get;
 

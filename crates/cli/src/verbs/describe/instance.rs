@@ -6,8 +6,8 @@ use model::{Goal, InstanceId, Status, Timestamp};
 use super::Session;
 use crate::exit::Exit;
 use crate::output::rows::instance_state;
-use crate::output::screen::Tone;
 use crate::output::sheet::Sheet;
+use crate::output::tone::Tone;
 use crate::output::{Failure, age};
 use crate::verbs::get;
 

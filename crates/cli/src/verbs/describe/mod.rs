@@ -16,7 +16,8 @@ use model::{DeploymentId, GatewayId, InstanceId, NodeId, ServiceId};
 use super::Session;
 use super::stream::Events;
 use crate::exit::Exit;
-use crate::output::screen::{Screen, Tone};
+use crate::output::screen::Screen;
+use crate::output::tone::Tone;
 use crate::output::{Failure, table};
 
 const EXAMPLES: &str = "\

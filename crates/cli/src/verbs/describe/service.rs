@@ -6,8 +6,9 @@ use model::{OnFailure, Probe, Revision, ServiceId, Spec, Timestamp, Wait};
 use super::{Session, events, waits};
 use crate::exit::Exit;
 use crate::output::rows::service_state;
-use crate::output::screen::{Screen, Tone};
+use crate::output::screen::Screen;
 use crate::output::sheet::Sheet;
+use crate::output::tone::Tone;
 use crate::output::{Failure, age};
 use crate::verbs::get;
 

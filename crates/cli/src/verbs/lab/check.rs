@@ -6,7 +6,7 @@ use similar::{ChangeTag, TextDiff};
 
 use super::{fault, play};
 use crate::exit::Exit;
-use crate::output::screen::Tone;
+use crate::output::tone::Tone;
 use crate::output::{Failure, Screen};
 
 /// Compares each script with itself played anew.

@@ -5,7 +5,7 @@ use std::io::BufRead;
 use planner::scenario::{World, execute};
 
 use crate::exit::Exit;
-use crate::output::screen::Tone;
+use crate::output::tone::Tone;
 use crate::output::{Failure, Screen};
 
 /// Asks for commands until `exit` or the end of input. `url` is where the cluster was copied from.
