@@ -1,323 +1,369 @@
-//! The shell around an agent's core: its connection with the server, its memory, its drivers.
+//! The shell around an agent's core: its connection to the server, its memory on disk, and the
+//! drivers of its machine.
 
-use agent::core::{CheckId, Core, Effect, Event, Memory};
+use std::collections::{BTreeMap, VecDeque};
+
+use agent::core::{Core, Effect, Event, Memory};
 use agent::drivers::{Kind, Told};
-use model::{AgentRegistration, InstanceId, NodeId, PORTS, Registration, Timestamp};
+use model::{AgentRegistration, NodeId, PORTS, Registration, Timestamp};
 
-use crate::clock::Steady;
+use crate::bug::InjectedBug;
+use crate::clock::Monotonic;
+use crate::environment::Environment;
+use crate::event::{AgentEvent, SimEvent};
+use crate::machine::{DriverEvent, Machine, Run};
+use crate::message::{Call, Caller, Line, Purpose, Reply};
 use crate::network::Place;
-use crate::tamper::Tamper;
-use crate::world::{Asker, Call, Conn, Happening, Life, Line, Purpose, Reply, World};
+use crate::observation::Observation;
+use crate::process::{Conn, Incarnation, Process};
 
-/// So many reports in a row fail before the connection is made anew.
+/// After this many consecutive failed reports the agent reconnects.
 const FAILED_REPORTS_MAX: u32 = 3;
-/// The first wait before connecting again, and the longest.
+/// The first and the longest delay before the agent reconnects.
 const RETRY_MS: (u64, u64) = (100, 2_000);
 
-/// An agent that runs.
-pub(crate) struct AgentProcess {
-    pub(crate) life: Life,
+/// The agent of one node: its disk, and the process while it runs.
+pub(crate) struct Agent {
+    node: NodeId,
+    labels: BTreeMap<String, String>,
+    /// The number of disks it has had: the agent of a new disk has a new id.
+    disks: u32,
+    /// What is on its disk.
+    pub(crate) memory: Memory,
+    pub(crate) running: Option<Running>,
+}
+
+/// A running agent.
+pub(crate) struct Running {
+    incarnation: Incarnation,
     pub(crate) core: Core,
-    steady: Steady,
-    /// The drivers that it has heard of.
+    monotonic: Monotonic,
+    /// The drivers whose runs it knows.
     adopted: Vec<Kind>,
-    pub(crate) conn: Option<Conn>,
+    conn: Option<Conn>,
     connecting: bool,
     retry_ms: u64,
     failed_reports: u32,
-    wake: u64,
-    /// The newest memory, and whether it is being written.
+    timer: u64,
+    /// The newest memory, until it is written.
     memory: Option<Memory>,
     writing: bool,
-    token: u64,
+    write_token: u64,
 }
 
-impl World {
-    pub(crate) fn agent_starts(&mut self, node: &NodeId) {
-        let (moment, life) = (self.now(), self.number());
-        let host = self.host(node);
-        if host.agent.is_some() || !host.powered {
+impl Agent {
+    pub(crate) fn new(node: NodeId, labels: BTreeMap<String, String>) -> Agent {
+        Agent { node, labels, disks: 1, memory: Memory::default(), running: None }
+    }
+
+    pub(crate) fn start(&mut self, env: &mut Environment, machine: &Machine) {
+        if self.running.is_some() || !machine.powered {
             return;
         }
-        let mut steady = Steady::new(host.clock, moment);
-        let now = steady.now(host.clock, moment);
-        let core = Core::new(node.clone(), host.memory.clone(), now);
-        host.agent = Some(AgentProcess {
-            life,
-            core,
-            steady,
+        let incarnation = env.number();
+        let mut monotonic = Monotonic::new(machine.clock, env.now());
+        let now = monotonic.now(machine.clock, env.now());
+        self.running = Some(Running {
+            incarnation,
+            core: Core::new(self.node.clone(), self.memory.clone(), now),
+            monotonic,
             adopted: Vec::new(),
             conn: None,
             connecting: true,
             retry_ms: RETRY_MS.0,
             failed_reports: 0,
-            wake: 0,
+            timer: 0,
             memory: None,
             writing: false,
-            token: 0,
+            write_token: 0,
         });
-        self.history.note(moment, format_args!("{node}: agent starts"));
-        self.phases_begin_anew(node);
+        env.note(format_args!("{}: agent starts", self.node));
+        env.observe(Observation::AgentStarted(self.node.clone()));
         let mut last = 0;
-        for kind in [Kind::Process, Kind::Docker] {
-            let span = self.rng.u64(0..400);
+        for driver in [Kind::Process, Kind::Docker] {
+            let span = env.span(0..400);
             last = last.max(span);
-            self.queue.after(span, Happening::AgentAdopts(node.clone(), life, kind));
+            self.schedule(env, span, AgentEvent::Adopt(driver));
         }
-        self.queue.after(last + 1, Happening::AgentConnects(node.clone(), life));
+        self.schedule(env, last + 1, AgentEvent::Connect);
     }
 
-    /// The agent is gone between two instructions; what it was writing may have been written.
-    pub(crate) fn agent_dies(&mut self, node: &NodeId, why: &str) {
-        let written = self.rng.bool();
-        let Some(agent) = self.host(node).agent.take() else { return };
-        if let Some(memory) = agent.memory.filter(|_| written) {
-            self.host(node).memory = memory;
+    /// Ends the process between two instructions. The write in progress may be on disk or not.
+    pub(crate) fn stop(&mut self, env: &mut Environment, why: &str) {
+        let written = env.scheduler.rng.bool();
+        let Some(running) = self.running.take() else { return };
+        if let Some(memory) = running.memory.filter(|_| written) {
+            self.memory = memory;
         }
-        self.streams.retain(|conn, _| agent.conn != Some(*conn));
-        self.asleep.remove(&crate::world::Process::Agent(node.clone()));
-        self.history.note(self.now(), format_args!("{node}: agent {why}"));
-    }
-
-    fn agent(&mut self, node: &NodeId, life: Life) -> Option<&mut AgentProcess> {
-        self.host(node).agent.as_mut().filter(|agent| agent.life == life)
-    }
-
-    pub(crate) fn agent_adopts(&mut self, node: &NodeId, life: Life, driver: Kind) {
-        if self.agent(node, life).is_none() {
-            return;
+        if let Some(conn) = running.conn {
+            env.transport.close(conn);
         }
-        let machine = &self.hosts[node].machine;
-        if driver == Kind::Docker && machine.docker_is_away {
-            let message = "the Docker daemon does not answer".into();
-            return self.agent_takes(node, life, Event::Away { driver, message });
-        }
-        let found = machine.found(driver);
-        if let Some(agent) = self.agent(node, life) {
-            agent.adopted.push(driver);
-        }
-        self.agent_takes(node, life, Event::Adopted { driver, found });
+        env.scheduler.ended(&Process::Agent(self.node.clone()));
+        env.note(format_args!("{}: agent {why}", self.node));
     }
 
-    /// A driver tells its agent something, if there is one to be told.
-    pub(crate) fn driver_tells(&mut self, node: &NodeId, kind: Kind, told: Told) {
-        // What a driver sees of others it tells once it has looked; what becomes of a start it tells
-        // whoever has asked for it.
-        let is_answer = matches!(told, Told::NotStarted { .. } | Told::Misplaced { .. });
-        let agent = self.hosts[node].agent.as_ref();
-        let Some(agent) = agent.filter(|a| is_answer || a.adopted.contains(&kind)) else { return };
-        let life = agent.life;
-        self.agent_takes(node, life, Event::Told(told));
+    /// Replaces the disk with an empty one.
+    pub(crate) fn lose_disk(&mut self) {
+        self.disks += 1;
+        self.memory = Memory::default();
     }
 
-    /// A driver cannot work any more, or can again.
-    pub(crate) fn driver_looks_again(&mut self, node: &NodeId, driver: Kind) {
-        let Some(agent) = &mut self.host(node).agent else { return };
-        agent.adopted.retain(|kind| *kind != driver);
-        let life = agent.life;
-        self.agent_adopts(node, life, driver);
-    }
-
-    pub(crate) fn agent_connects(&mut self, node: &NodeId, life: Life) {
-        let host = &self.hosts[node];
-        let mut capacity = host.capacity;
-        if self.tamper == Some(Tamper::Capacity) {
-            capacity.cpu.0 += capacity.cpu.0 / 2;
-        }
-        let registration = Registration {
-            node: node.clone(),
-            address: format!("{node}.example"),
-            agent: Some(AgentRegistration {
-                id: format!("{node}, disk {}", host.disks),
-                port: 4041,
-                capacity,
-                labels: host.labels.clone(),
-                capabilities: ["process".into(), "docker".into()].into(),
-                ports: PORTS,
-            }),
-        };
-        let Some(agent) = self.agent(node, life) else { return };
-        agent.connecting = true;
-        let asker = Asker::Agent(node.clone(), life, Purpose::Register);
-        self.call(Place::Node(node.clone()), asker, Call::Register(registration));
-    }
-
-    pub(crate) fn agent_is_answered(
+    pub(crate) fn handle(
         &mut self,
-        node: &NodeId,
-        life: Life,
+        env: &mut Environment,
+        machine: &mut Machine,
+        incarnation: Incarnation,
+        event: AgentEvent,
+    ) {
+        let Some(running) = self.running_as(incarnation) else { return };
+        match event {
+            AgentEvent::Adopt(driver) => self.adopt(env, machine, driver),
+            AgentEvent::Connect => self.connect(env, machine),
+            AgentEvent::Timer(token) if running.timer == token => {
+                self.process(env, machine, Event::Tick);
+            }
+            AgentEvent::Timer(_) => {}
+            AgentEvent::Probed { instance, run, check } => {
+                let outcome = machine.probe(env.now(), &instance, run);
+                self.process(env, machine, Event::Probed { instance, run, check, outcome });
+            }
+            AgentEvent::MemoryWritten(token) if running.write_token == token => {
+                running.writing = false;
+                if let Some(memory) = running.memory.take() {
+                    self.memory = memory;
+                }
+            }
+            AgentEvent::MemoryWritten(_) => {}
+        }
+    }
+
+    /// A driver reports an event.
+    pub(crate) fn driver_event(
+        &mut self,
+        env: &mut Environment,
+        machine: &mut Machine,
+        event: DriverEvent,
+    ) {
+        if self.listens_to(&event) {
+            self.process(env, machine, Event::Told(event.event));
+        }
+    }
+
+    /// A driver has failed or recovered: its runs must be listed again.
+    pub(crate) fn reset_driver(
+        &mut self,
+        env: &mut Environment,
+        machine: &mut Machine,
+        driver: Kind,
+    ) {
+        let Some(running) = &mut self.running else { return };
+        running.adopted.retain(|adopted| *adopted != driver);
+        self.adopt(env, machine, driver);
+    }
+
+    /// A response arrives.
+    pub(crate) fn response(
+        &mut self,
+        env: &mut Environment,
+        machine: &mut Machine,
+        incarnation: Incarnation,
         purpose: Purpose,
         reply: Reply,
     ) {
-        if self.agent(node, life).is_none() {
-            return;
-        }
+        let Some(running) = self.running_as(incarnation) else { return };
         match (purpose, reply) {
             (Purpose::Register, Reply::Changeset(Ok(_))) => {
-                let asker = Asker::Agent(node.clone(), life, Purpose::Follow);
-                let call = Call::Assignments(node.clone());
-                self.call(Place::Node(node.clone()), asker, call);
+                let call = Call::Assignments(self.node.clone());
+                self.call(env, Purpose::Follow, call);
             }
             (Purpose::Follow, Reply::Stream(conn)) => {
-                // It may have ended before its reader knew of it.
-                let Some(stream) = self.streams.get_mut(&conn) else {
-                    return self.agent_retries(node, life);
-                };
-                stream.life = Some(life);
-                if let Some(agent) = self.agent(node, life) {
-                    agent.conn = Some(conn);
-                    agent.connecting = false;
+                if !env.transport.attach(conn, incarnation) {
+                    return self.retry(env);
                 }
-                self.agent_takes(node, life, Event::Connected);
+                running.conn = Some(conn);
+                running.connecting = false;
+                self.process(env, machine, Event::Connected);
             }
-            (Purpose::Register | Purpose::Follow, _) => self.agent_retries(node, life),
+            (Purpose::Register | Purpose::Follow, _) => self.retry(env),
             (Purpose::Report(number), Reply::Reported(Ok(reply))) => {
-                if let Some(agent) = self.agent(node, life) {
-                    agent.failed_reports = 0;
-                }
+                running.failed_reports = 0;
                 let resync = reply.resync;
-                self.agent_takes(node, life, Event::ReportSent { number, resync });
+                self.process(env, machine, Event::ReportSent { number, resync });
             }
             (Purpose::Report(number), _) => {
-                let Some(agent) = self.agent(node, life) else { return };
-                agent.failed_reports += 1;
-                if agent.failed_reports.is_multiple_of(FAILED_REPORTS_MAX) && !agent.connecting {
-                    self.agent_gives_up(node, life);
+                running.failed_reports += 1;
+                let gives_up = running.failed_reports.is_multiple_of(FAILED_REPORTS_MAX);
+                if gives_up && !running.connecting {
+                    if let Some(conn) = running.conn.take() {
+                        env.transport.close(conn);
+                    }
+                    self.retry(env);
                 }
-                self.agent_takes(node, life, Event::ReportFailed { number });
+                self.process(env, machine, Event::ReportFailed { number });
             }
         }
     }
 
-    fn agent_gives_up(&mut self, node: &NodeId, life: Life) {
-        let Some(agent) = self.agent(node, life) else { return };
-        if let Some(conn) = agent.conn.take() {
-            self.streams.remove(&conn);
-        }
-        self.agent_retries(node, life);
-    }
-
-    fn agent_retries(&mut self, node: &NodeId, life: Life) {
-        let Some(agent) = self.agent(node, life) else { return };
-        agent.connecting = true;
-        let span = agent.retry_ms;
-        agent.retry_ms = (span * 2).min(RETRY_MS.1);
-        self.queue.after(span, Happening::AgentConnects(node.clone(), life));
-    }
-
-    pub(crate) fn agent_reads(&mut self, node: &NodeId, life: Life, conn: Conn, line: Line) {
-        let Some(agent) = self.agent(node, life).filter(|agent| agent.conn == Some(conn)) else {
-            return;
-        };
+    /// A line of a stream arrives.
+    pub(crate) fn line(
+        &mut self,
+        env: &mut Environment,
+        machine: &mut Machine,
+        incarnation: Incarnation,
+        conn: Conn,
+        line: Line,
+    ) {
+        let running = self.running_as(incarnation);
+        let Some(running) = running.filter(|running| running.conn == Some(conn)) else { return };
         match line {
             Line::Assignments(assignments) => {
-                agent.retry_ms = RETRY_MS.0;
-                self.agent_takes(node, life, Event::Assignments(assignments));
+                running.retry_ms = RETRY_MS.0;
+                self.process(env, machine, Event::Assignments(assignments));
             }
             Line::End => {
-                agent.conn = None;
-                self.agent_retries(node, life);
+                running.conn = None;
+                self.retry(env);
             }
             Line::Routes(_) => unreachable!("agents follow assignments"),
         }
     }
 
-    pub(crate) fn agent_wakes(&mut self, node: &NodeId, life: Life, token: u64) {
-        if self.agent(node, life).is_some_and(|agent| agent.wake == token) {
-            self.agent_takes(node, life, Event::Tick);
+    fn running_as(&mut self, incarnation: Incarnation) -> Option<&mut Running> {
+        self.running.as_mut().filter(|running| running.incarnation == incarnation)
+    }
+
+    fn schedule(&self, env: &mut Environment, span: u64, event: AgentEvent) {
+        let Some(running) = &self.running else { return };
+        env.after(span, SimEvent::Agent(self.node.clone(), running.incarnation, event));
+    }
+
+    fn call(&self, env: &mut Environment, purpose: Purpose, call: Call) {
+        let Some(running) = &self.running else { return };
+        let caller = Caller::Agent(self.node.clone(), running.incarnation, purpose);
+        env.call(Place::Node(self.node.clone()), caller, call);
+    }
+
+    fn listens_to(&self, event: &DriverEvent) -> bool {
+        // The outcome of a start goes to the task that requested it. Other events come from the
+        // driver's own observation, which begins with a list of its runs.
+        let is_outcome = matches!(event.event, Told::NotStarted { .. } | Told::Misplaced { .. });
+        let running = self.running.as_ref();
+        running.is_some_and(|running| is_outcome || running.adopted.contains(&event.driver))
+    }
+
+    fn adopt(&mut self, env: &mut Environment, machine: &mut Machine, driver: Kind) {
+        if driver == Kind::Docker && machine.docker_unavailable {
+            let message = "the Docker daemon does not answer".into();
+            return self.process(env, machine, Event::Away { driver, message });
         }
+        let found = machine.found(driver);
+        if let Some(running) = &mut self.running {
+            running.adopted.push(driver);
+        }
+        self.process(env, machine, Event::Adopted { driver, found });
     }
 
-    pub(crate) fn probed(
-        &mut self,
-        node: &NodeId,
-        life: Life,
-        instance: InstanceId,
-        run: u32,
-        check: CheckId,
-    ) {
-        let outcome = self.probe(node, &instance, run);
-        self.agent_takes(node, life, Event::Probed { instance, run, check, outcome });
-    }
-
-    /// The memory that was being written is on the disk.
-    pub(crate) fn remembered(&mut self, node: &NodeId, life: Life, token: u64) {
-        let Some(agent) = self.agent(node, life).filter(|agent| agent.token == token) else {
-            return;
+    fn connect(&mut self, env: &mut Environment, machine: &Machine) {
+        let mut capacity = machine.capacity;
+        if env.bug == Some(InjectedBug::Capacity) {
+            capacity.cpu.0 += capacity.cpu.0 / 2;
+        }
+        let node = &self.node;
+        let registration = Registration {
+            node: node.clone(),
+            address: format!("{node}.example"),
+            agent: Some(AgentRegistration {
+                id: format!("{node}, disk {}", self.disks),
+                port: 4041,
+                capacity,
+                labels: self.labels.clone(),
+                capabilities: ["process".into(), "docker".into()].into(),
+                ports: PORTS,
+            }),
         };
-        agent.writing = false;
-        if let Some(memory) = agent.memory.take() {
-            self.host(node).memory = memory;
+        if let Some(running) = &mut self.running {
+            running.connecting = true;
+        }
+        self.call(env, Purpose::Register, Call::Register(registration));
+    }
+
+    fn retry(&mut self, env: &mut Environment) {
+        let Some(running) = &mut self.running else { return };
+        running.connecting = true;
+        let span = running.retry_ms;
+        running.retry_ms = (span * 2).min(RETRY_MS.1);
+        self.schedule(env, span, AgentEvent::Connect);
+    }
+
+    fn write_memory(&mut self, env: &mut Environment, memory: Memory) {
+        let Some(running) = &mut self.running else { return };
+        running.memory = Some(memory);
+        if !std::mem::replace(&mut running.writing, true) {
+            running.write_token += 1;
+            let token = running.write_token;
+            let span = env.span(1..30);
+            self.schedule(env, span, AgentEvent::MemoryWritten(token));
         }
     }
 
-    fn remember(&mut self, node: &NodeId, life: Life, memory: Memory) {
-        let Some(agent) = self.agent(node, life) else { return };
-        agent.memory = Some(memory);
-        if !std::mem::replace(&mut agent.writing, true) {
-            agent.token += 1;
-            let token = agent.token;
-            let span = self.rng.u64(1..30);
-            self.queue.after(span, Happening::Remembered(node.clone(), life, token));
+    /// Passes an event to the core and performs its effects, and whatever they lead to at once.
+    fn process(&mut self, env: &mut Environment, machine: &mut Machine, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let Some(running) = &mut self.running else { return };
+            let now = running.monotonic.now(machine.clock, env.now());
+            for effect in running.core.handle(event, now) {
+                let event = self.perform(env, machine, effect, now);
+                let event = event.filter(|event| self.listens_to(event));
+                events.extend(event.map(|event| Event::Told(event.event)));
+            }
         }
+        env.observe(Observation::AgentStepped(self.node.clone()));
     }
 
-    pub(crate) fn agent_takes(&mut self, node: &NodeId, life: Life, event: Event) {
-        let moment = self.now();
-        let clock = self.hosts[node].clock;
-        let Some(agent) = self.agent(node, life) else { return };
-        let now = agent.steady.now(clock, moment);
-        let effects = agent.core.handle(event, now);
-        for effect in effects {
-            self.agent_performs(node, life, effect, now);
-        }
-        self.law_of_phases(node);
-    }
-
-    fn agent_performs(&mut self, node: &NodeId, life: Life, effect: Effect, now: Timestamp) {
+    fn perform(
+        &mut self,
+        env: &mut Environment,
+        machine: &mut Machine,
+        effect: Effect,
+        now: Timestamp,
+    ) -> Option<DriverEvent> {
         match effect {
-            Effect::Start(seed) => self.run_is_wanted(node, seed),
+            Effect::Start(seed) => return machine.start(env, seed),
             Effect::Stop { instance, run, grace, .. } => {
-                self.stop_is_wanted(node, &instance, run, grace);
+                return machine.stop(env, &instance, run, grace);
             }
             Effect::Probe { seed, check, timeout, .. } => {
-                let slow = if self.chance(20) { timeout.0.max(2) } else { 20 };
-                let span = self.rng.u64(1..slow);
-                self.queue.after(
-                    span,
-                    Happening::Probed {
-                        node: node.clone(),
-                        life,
-                        instance: seed.instance,
-                        run: seed.run,
-                        check,
-                    },
-                );
+                let slowest = if env.chance(20) { timeout.0.max(2) } else { 20 };
+                let span = env.span(1..slowest);
+                let (instance, run) = (seed.instance, seed.run);
+                self.schedule(env, span, AgentEvent::Probed { instance, run, check });
             }
             Effect::Forget { instance, .. } => {
-                let run = self.host(node).machine.runs.remove(&instance);
-                if run.is_some_and(|run| run.is_there()) {
-                    self.breach("no stray run", format!("{node} forgets {instance}, which runs"));
+                let run = machine.runs.remove(&instance);
+                if run.as_ref().is_some_and(Run::is_alive) {
+                    let detail = format!("{} removes {instance} while it runs", self.node);
+                    env.violated("no run without an agent that knows it", detail);
                 }
             }
-            Effect::Persist(memory) => self.remember(node, life, memory),
+            Effect::Persist(memory) => self.write_memory(env, memory),
             Effect::Report(mut report) => {
-                if self.tamper == Some(Tamper::Readiness) {
+                if env.bug == Some(InjectedBug::Readiness) {
                     for (_, status) in &mut report.instances {
                         status.ready = true;
                         status.healthy = Some(true);
                     }
                 }
-                let asker = Asker::Agent(node.clone(), life, Purpose::Report(report.number));
-                self.call(Place::Node(node.clone()), asker, Call::Report(report));
+                self.call(env, Purpose::Report(report.number), Call::Report(report));
             }
             Effect::WakeAt(at) => {
-                let Some(agent) = self.agent(node, life) else { return };
-                agent.wake += 1;
-                let token = agent.wake;
-                let span = at.since(now).0;
-                self.queue.after(span, Happening::AgentWakes(node.clone(), life, token));
+                if let Some(running) = &mut self.running {
+                    running.timer += 1;
+                    let token = running.timer;
+                    self.schedule(env, at.since(now).0, AgentEvent::Timer(token));
+                }
             }
         }
+        None
     }
 }

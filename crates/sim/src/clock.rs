@@ -1,11 +1,11 @@
-//! A clock that is wrong, drifts and is set: what a process takes for the time.
+//! The clock of a machine: it is wrong, drifts, and is set while processes read it.
 
 use model::{Millis, Timestamp};
 
 use crate::queue::Moment;
 
-/// 2026-01-01T00:00:00Z: what a clock that is right shows at the beginning.
-const BEGINNING: u64 = 1_767_225_600_000;
+/// 2026-01-01T00:00:00Z: what a correct clock shows at moment 0.
+const EPOCH_MS: u64 = 1_767_225_600_000;
 
 /// The clock of one machine.
 #[derive(Debug, Clone, Copy)]
@@ -15,54 +15,54 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A clock that is right to begin with and drifts.
+    /// A clock that is correct at moment 0 and drifts from then on.
     pub(crate) fn drifting(drift_ppm: i64) -> Clock {
         Clock { offset_ms: 0, drift_ppm }
     }
 
-    /// What it shows.
+    /// The time it shows at `moment`.
     pub(crate) fn at(&self, moment: Moment) -> Timestamp {
         let drift = moment as i64 * self.drift_ppm / 1_000_000;
-        let shown = (BEGINNING + moment) as i64 + self.offset_ms + drift;
+        let shown = (EPOCH_MS + moment) as i64 + self.offset_ms + drift;
         Timestamp(u64::try_from(shown).unwrap_or(0))
     }
 
-    /// Somebody sets it.
-    pub(crate) fn set(&mut self, by_ms: i64) {
+    /// Steps it by `by_ms`.
+    pub(crate) fn step(&mut self, by_ms: i64) {
         self.offset_ms += by_ms;
     }
 
-    /// Somebody sets it right.
-    pub(crate) fn set_right(&mut self) {
+    /// Removes the offset; the drift stays.
+    pub(crate) fn correct(&mut self) {
         self.offset_ms = 0;
     }
 }
 
-/// The time as a daemon sees it: what its machine's clock shows, but never going back. It stays
-/// ahead after the clock was set back, and follows it forward.
+/// The monotonic time of a process. It never goes back: it stays ahead of a clock that was set
+/// back, and follows a clock that was set forward.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Steady {
+pub(crate) struct Monotonic {
     shown: Timestamp,
     base: Timestamp,
     since: Moment,
 }
 
-/// From how much a clock is followed forward.
+/// A clock that is ahead by more than this is followed.
 const FORWARD: Millis = Millis(1000);
 
-impl Steady {
-    pub(crate) fn new(clock: Clock, moment: Moment) -> Steady {
+impl Monotonic {
+    pub(crate) fn new(clock: Clock, moment: Moment) -> Monotonic {
         let shown = clock.at(moment);
-        Steady { shown, base: shown, since: moment }
+        Monotonic { shown, base: shown, since: moment }
     }
 
     pub(crate) fn now(&mut self, clock: Clock, moment: Moment) -> Timestamp {
-        let steady = self.base.after(Millis(moment - self.since));
+        let elapsed = self.base.after(Millis(moment - self.since));
         let wall = clock.at(moment);
-        if wall > steady.after(FORWARD) {
-            *self = Steady::new(clock, moment);
+        if wall > elapsed.after(FORWARD) {
+            *self = Monotonic::new(clock, moment);
         } else {
-            self.shown = steady;
+            self.shown = elapsed;
         }
         self.shown
     }

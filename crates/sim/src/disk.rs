@@ -1,54 +1,53 @@
-//! The disk of the server: what was made durable stays, what was not may be gone after a loss of
-//! power.
+//! The server's disk: flushed writes survive a loss of power, others do not.
 
 use std::collections::BTreeMap;
 
 use server::persist::{Error, Loaded, Reading};
 use store::{Op, Txn};
 
-/// Keys and bytes, as they would be read again after a loss of power.
+/// Keys and values.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Disk {
-    durable: BTreeMap<String, Vec<u8>>,
-    /// Written and not flushed. Only a disk that lies has any once a write was said to be done.
-    written: Vec<Txn>,
+    flushed: BTreeMap<String, Vec<u8>>,
+    /// Transactions that were written but not flushed. Only a disk with an injected bug has any
+    /// after it acknowledged a write.
+    unflushed: Vec<Txn>,
 }
 
 impl Disk {
     /// Writes and flushes.
     pub(crate) fn commit(&mut self, txn: Txn) {
-        self.written.push(txn);
+        self.unflushed.push(txn);
         self.flush();
     }
 
     /// Writes without flushing.
     pub(crate) fn write(&mut self, txn: Txn) {
-        self.written.push(txn);
+        self.unflushed.push(txn);
     }
 
-    /// Makes durable what has been written.
-    pub(crate) fn flush(&mut self) {
-        for txn in std::mem::take(&mut self.written) {
+    fn flush(&mut self) {
+        for txn in std::mem::take(&mut self.unflushed) {
             for op in txn.ops {
                 match op {
-                    Op::Put { key, value } => drop(self.durable.insert(key, value)),
-                    Op::Delete { key } => drop(self.durable.remove(&key)),
+                    Op::Put { key, value } => drop(self.flushed.insert(key, value)),
+                    Op::Delete { key } => drop(self.flushed.remove(&key)),
                 }
             }
         }
     }
 
-    /// The power fails: what was not flushed is gone.
+    /// Drops every write that was not flushed.
     pub(crate) fn lose_power(&mut self) {
-        self.written.clear();
+        self.unflushed.clear();
     }
 
-    /// Reads everything, as a server does that starts.
+    /// Reads everything, as a server does when it starts. Unflushed writes are visible to a
+    /// process, so this flushes them.
     pub(crate) fn load(&mut self) -> Result<Loaded, Error> {
-        // A process that reads sees what was written, flushed or not.
         self.flush();
         let mut reading = Reading::default();
-        for (key, value) in &self.durable {
+        for (key, value) in &self.flushed {
             reading.take(key, value)?;
         }
         Ok(reading.loaded())

@@ -1,4 +1,4 @@
-//! The shell around a gateway's core, and the requests that go through it.
+//! The shell around a gateway's core, and the requests that pass through it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -8,49 +8,62 @@ use api::GatewayReport;
 use gateway::{Core, Effect, Event, Standing};
 use model::{InstanceId, Listen, NodeId, Registration, RouteTable};
 
+use crate::bug::InjectedBug;
+use crate::environment::Environment;
+use crate::event::{GatewayEvent, SimEvent};
+use crate::message::{Call, Caller, Line, Purpose, Reply};
 use crate::network::Place;
-use crate::tamper::Tamper;
-use crate::world::{Asker, Call, Conn, Happening, Life, Line, Process, Purpose, Reply, World};
+use crate::observation::Observation;
+use crate::process::{Conn, Incarnation, Process};
 
-/// How many threads a gateway has.
+/// The number of worker threads of a gateway.
 const THREADS: usize = 2;
-/// A report is sent this long after the one before.
-const BEAT_MS: u64 = 2_000;
-/// The first wait before trying again, and the longest.
+/// The interval between reports.
+const REPORT_INTERVAL_MS: u64 = 2_000;
+/// The first and the longest delay before a retry.
 const RETRY_MS: (u64, u64) = (100, 2_000);
 
-/// A gateway that runs.
-pub(crate) struct GatewayProcess {
-    pub(crate) life: Life,
+/// The gateway of one node: the process while it runs.
+pub(crate) struct Gateway {
+    node: NodeId,
+    pub(crate) running: Option<Running>,
+}
+
+/// A running gateway.
+pub(crate) struct Running {
+    incarnation: Incarnation,
     core: Core,
     standing: Standing,
     pub(crate) threads: [Option<Arc<RouteTable>>; THREADS],
     pub(crate) requests: BTreeMap<u64, Request>,
     conn: Option<Conn>,
     connect_retry_ms: u64,
-    /// A report is under way, and another is due after it.
+    /// A report is in flight.
     reporting: bool,
+    /// Another report is due as soon as the one in flight is answered.
     report_due: bool,
     report_retry_ms: u64,
-    beat: u64,
+    report_token: u64,
 }
 
-/// A request under way.
+/// A request in flight.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
-    pub(crate) thread: usize,
+    thread: usize,
     pub(crate) instance: InstanceId,
 }
 
-impl World {
-    pub(crate) fn gateway_starts(&mut self, node: &NodeId) {
-        let life = self.number();
-        let host = self.host(node);
-        if host.gateway.is_some() || !host.powered || !host.has_gateway {
+impl Gateway {
+    pub(crate) fn new(node: NodeId) -> Gateway {
+        Gateway { node, running: None }
+    }
+
+    pub(crate) fn start(&mut self, env: &mut Environment) {
+        if self.running.is_some() {
             return;
         }
-        host.gateway = Some(GatewayProcess {
-            life,
+        self.running = Some(Running {
+            incarnation: env.number(),
             core: Core::new(THREADS),
             standing: Standing::default(),
             threads: Default::default(),
@@ -60,277 +73,271 @@ impl World {
             reporting: false,
             report_due: false,
             report_retry_ms: RETRY_MS.0,
-            beat: 0,
+            report_token: 0,
         });
-        self.history.note(self.now(), format_args!("{node}: gateway starts"));
-        self.queue.after(1, Happening::GatewayConnects(node.clone(), life));
-        self.queue.after(1, Happening::GatewayBeats(node.clone(), life, 0));
-        self.queue.after(100, Happening::RequestBegins(node.clone(), life));
+        env.note(format_args!("{}: gateway starts", self.node));
+        self.schedule(env, 1, GatewayEvent::Connect);
+        self.schedule(env, 1, GatewayEvent::ReportDue(0));
+        self.schedule(env, 100, GatewayEvent::RequestArrives);
     }
 
-    pub(crate) fn gateway_dies(&mut self, node: &NodeId, why: &str) {
-        let Some(gateway) = self.host(node).gateway.take() else { return };
-        self.streams.retain(|conn, _| gateway.conn != Some(*conn));
-        self.asleep.remove(&Process::Gateway(node.clone()));
-        self.history.note(self.now(), format_args!("{node}: gateway {why}"));
-    }
-
-    fn gateway(&mut self, node: &NodeId, life: Life) -> Option<&mut GatewayProcess> {
-        self.host(node).gateway.as_mut().filter(|gateway| gateway.life == life)
-    }
-
-    pub(crate) fn gateway_connects(&mut self, node: &NodeId, life: Life) {
-        if self.gateway(node, life).is_none() {
-            return;
+    /// Ends the process between two instructions.
+    pub(crate) fn stop(&mut self, env: &mut Environment, why: &str) {
+        let Some(running) = self.running.take() else { return };
+        if let Some(conn) = running.conn {
+            env.transport.close(conn);
         }
-        let address = format!("{node}.example");
-        let registration = Registration { node: node.clone(), address, agent: None };
-        let asker = Asker::Gateway(node.clone(), life, Purpose::Register);
-        self.call(Place::Node(node.clone()), asker, Call::Register(registration));
+        env.scheduler.ended(&Process::Gateway(self.node.clone()));
+        env.note(format_args!("{}: gateway {why}", self.node));
     }
 
-    fn gateway_connects_again(&mut self, node: &NodeId, life: Life) {
-        let Some(gateway) = self.gateway(node, life) else { return };
-        let span = gateway.connect_retry_ms;
-        gateway.connect_retry_ms = (span * 2).min(RETRY_MS.1);
-        if let Some(conn) = gateway.conn.take() {
-            self.streams.remove(&conn);
-        }
-        self.queue.after(span, Happening::GatewayConnects(node.clone(), life));
-    }
-
-    pub(crate) fn gateway_is_answered(
+    /// Handles an event. `accepts` says which instances accept a request from this gateway.
+    pub(crate) fn handle(
         &mut self,
-        node: &NodeId,
-        life: Life,
+        env: &mut Environment,
+        incarnation: Incarnation,
+        event: GatewayEvent,
+        accepts: &BTreeSet<InstanceId>,
+    ) {
+        let Some(running) = self.running_as(incarnation) else { return };
+        match event {
+            GatewayEvent::Connect => self.connect(env),
+            GatewayEvent::ReportDue(token) if running.report_token == token => self.report(env),
+            GatewayEvent::ReportDue(_) => {}
+            GatewayEvent::RetryListeners => self.process(env, Event::Retry),
+            GatewayEvent::Opened(address) => self.opened(env, address),
+            GatewayEvent::Switch { thread, table } => self.switch(env, thread, table),
+            GatewayEvent::RequestArrives => self.request_arrives(env, accepts),
+            GatewayEvent::RequestEnds(request) => self.request_ends(env, request),
+        }
+    }
+
+    /// A response arrives.
+    pub(crate) fn response(
+        &mut self,
+        env: &mut Environment,
+        incarnation: Incarnation,
         purpose: Purpose,
         reply: Reply,
     ) {
-        if self.gateway(node, life).is_none() {
-            return;
-        }
+        let Some(running) = self.running_as(incarnation) else { return };
         match (purpose, reply) {
             (Purpose::Register, Reply::Changeset(Ok(_))) => {
-                let asker = Asker::Gateway(node.clone(), life, Purpose::Follow);
-                self.call(Place::Node(node.clone()), asker, Call::Routes);
+                self.call(env, Purpose::Follow, Call::Routes);
             }
             (Purpose::Follow, Reply::Stream(conn)) => {
-                let Some(stream) = self.streams.get_mut(&conn) else {
-                    return self.gateway_connects_again(node, life);
-                };
-                stream.life = Some(life);
-                if let Some(gateway) = self.gateway(node, life) {
-                    gateway.conn = Some(conn);
-                    gateway.connect_retry_ms = RETRY_MS.0;
+                if !env.transport.attach(conn, incarnation) {
+                    return self.reconnect(env);
                 }
-                self.gateway_reports(node, life);
+                running.conn = Some(conn);
+                running.connect_retry_ms = RETRY_MS.0;
+                self.report(env);
             }
-            (Purpose::Register | Purpose::Follow, _) => self.gateway_connects_again(node, life),
-            (Purpose::Report(_), reply) => self.gateway_has_reported(node, life, &reply),
+            (Purpose::Register | Purpose::Follow, _) => self.reconnect(env),
+            (Purpose::Report(_), reply) => self.reported(env, &reply),
         }
     }
 
-    fn gateway_has_reported(&mut self, node: &NodeId, life: Life, reply: &Reply) {
-        let Some(gateway) = self.gateway(node, life) else { return };
-        gateway.reporting = false;
-        let is_due = std::mem::take(&mut gateway.report_due);
-        let is_connected = gateway.conn.is_some();
-        let wait = match reply {
-            Reply::Reported(Ok(_)) => {
-                gateway.report_retry_ms = RETRY_MS.0;
-                BEAT_MS
-            }
-            _ => {
-                let wait = gateway.report_retry_ms;
-                gateway.report_retry_ms = (wait * 2).min(RETRY_MS.1);
-                wait
-            }
-        };
-        gateway.beat += 1;
-        let beat = gateway.beat;
-        let wait = if is_due { 0 } else { wait };
-        self.queue.after(wait, Happening::GatewayBeats(node.clone(), life, beat));
-        // An answer, even a bad one, shows that the connection lives.
-        if matches!(reply, Reply::Failed) && is_connected {
-            self.gateway_connects_again(node, life);
-        }
-    }
-
-    pub(crate) fn gateway_beats(&mut self, node: &NodeId, life: Life, beat: u64) {
-        if self.gateway(node, life).is_some_and(|gateway| gateway.beat == beat) {
-            self.gateway_reports(node, life);
-        }
-    }
-
-    fn gateway_reports(&mut self, node: &NodeId, life: Life) {
-        let unburdened = self.tamper == Some(Tamper::Busy);
-        let Some(gateway) = self.gateway(node, life) else { return };
-        if gateway.reporting {
-            gateway.report_due = true;
-            return;
-        }
-        gateway.reporting = true;
-        let standing = gateway.standing.clone();
-        let failed = standing.failed.into_iter();
-        let report = GatewayReport {
-            node: node.clone(),
-            generation: standing.generation,
-            busy: if unburdened { BTreeSet::new() } else { standing.busy },
-            failed: failed.map(|(listen, reason)| (Listen(listen), reason)).collect(),
-        };
-        let asker = Asker::Gateway(node.clone(), life, Purpose::Report(0));
-        self.call(Place::Node(node.clone()), asker, Call::GatewayReport(report));
-    }
-
-    pub(crate) fn gateway_reads(&mut self, node: &NodeId, life: Life, conn: Conn, line: Line) {
-        let Some(gateway) = self.gateway(node, life).filter(|g| g.conn == Some(conn)) else {
-            return;
-        };
+    /// A line of a stream arrives.
+    pub(crate) fn line(
+        &mut self,
+        env: &mut Environment,
+        incarnation: Incarnation,
+        conn: Conn,
+        line: Line,
+    ) {
+        let running = self.running_as(incarnation);
+        let Some(running) = running.filter(|running| running.conn == Some(conn)) else { return };
         match line {
             Line::Routes(table) => {
                 let mut table = RouteTable::clone(&table);
-                if self.tamper == Some(Tamper::StaleTable) && self.chance(4) {
-                    // What an old table says, taken for news.
-                    let Some(gateway) = self.gateway(node, life) else { return };
-                    if let Some(known) = &gateway.threads[0] {
-                        table.listeners = known.listeners.clone();
-                    }
+                if env.bug == Some(InjectedBug::StaleTable)
+                    && env.chance(4)
+                    && let Some(known) = &running.threads[0]
+                {
+                    table.listeners = known.listeners.clone();
                 }
-                self.gateway_takes(node, life, Event::Table(table));
+                self.process(env, Event::Table(table));
             }
             Line::End => {
-                gateway.conn = None;
-                self.gateway_connects_again(node, life);
+                running.conn = None;
+                self.reconnect(env);
             }
             Line::Assignments(_) => unreachable!("gateways follow routes"),
         }
     }
 
-    fn gateway_takes(&mut self, node: &NodeId, life: Life, event: Event) {
-        let Some(gateway) = self.gateway(node, life) else { return };
-        for effect in gateway.core.handle(event) {
+    fn running_as(&mut self, incarnation: Incarnation) -> Option<&mut Running> {
+        self.running.as_mut().filter(|running| running.incarnation == incarnation)
+    }
+
+    fn schedule(&self, env: &mut Environment, span: u64, event: GatewayEvent) {
+        let Some(running) = &self.running else { return };
+        env.after(span, SimEvent::Gateway(self.node.clone(), running.incarnation, event));
+    }
+
+    fn call(&self, env: &mut Environment, purpose: Purpose, call: Call) {
+        let Some(running) = &self.running else { return };
+        let caller = Caller::Gateway(self.node.clone(), running.incarnation, purpose);
+        env.call(Place::Node(self.node.clone()), caller, call);
+    }
+
+    fn connect(&self, env: &mut Environment) {
+        let (node, address) = (self.node.clone(), format!("{}.example", self.node));
+        let registration = Registration { node, address, agent: None };
+        self.call(env, Purpose::Register, Call::Register(registration));
+    }
+
+    fn reconnect(&mut self, env: &mut Environment) {
+        let Some(running) = &mut self.running else { return };
+        let span = running.connect_retry_ms;
+        running.connect_retry_ms = (span * 2).min(RETRY_MS.1);
+        if let Some(conn) = running.conn.take() {
+            env.transport.close(conn);
+        }
+        self.schedule(env, span, GatewayEvent::Connect);
+    }
+
+    fn report(&mut self, env: &mut Environment) {
+        let Some(running) = &mut self.running else { return };
+        if running.reporting {
+            running.report_due = true;
+            return;
+        }
+        running.reporting = true;
+        let standing = running.standing.clone();
+        let failed = standing.failed.into_iter();
+        let omits_busy = env.bug == Some(InjectedBug::Busy);
+        let report = GatewayReport {
+            node: self.node.clone(),
+            generation: standing.generation,
+            busy: if omits_busy { BTreeSet::new() } else { standing.busy },
+            failed: failed.map(|(listen, reason)| (Listen(listen), reason)).collect(),
+        };
+        self.call(env, Purpose::Report(0), Call::GatewayReport(report));
+    }
+
+    fn reported(&mut self, env: &mut Environment, reply: &Reply) {
+        let Some(running) = &mut self.running else { return };
+        running.reporting = false;
+        let is_due = std::mem::take(&mut running.report_due);
+        let is_connected = running.conn.is_some();
+        let wait = match reply {
+            Reply::Reported(Ok(_)) => {
+                running.report_retry_ms = RETRY_MS.0;
+                REPORT_INTERVAL_MS
+            }
+            _ => {
+                let wait = running.report_retry_ms;
+                running.report_retry_ms = (wait * 2).min(RETRY_MS.1);
+                wait
+            }
+        };
+        running.report_token += 1;
+        let token = running.report_token;
+        let wait = if is_due { 0 } else { wait };
+        self.schedule(env, wait, GatewayEvent::ReportDue(token));
+        // Any response, even a rejection, shows that the connection works.
+        if matches!(reply, Reply::Failed) && is_connected {
+            self.reconnect(env);
+        }
+    }
+
+    fn process(&mut self, env: &mut Environment, event: Event) {
+        let Some(running) = &mut self.running else { return };
+        for effect in running.core.handle(event) {
             match effect {
                 Effect::Open(address) => {
-                    let span = self.rng.u64(1..5);
-                    self.queue.after(span, Happening::Opened(node.clone(), life, address));
+                    let span = env.span(1..5);
+                    self.schedule(env, span, GatewayEvent::Opened(address));
                 }
                 Effect::Switch(table) => {
                     for thread in 0..THREADS {
-                        let span = self.rng.u64(0..30);
-                        let (node, table) = (node.clone(), Arc::clone(&table));
-                        self.queue.after(span, Happening::Switches { node, life, thread, table });
+                        let span = env.span(0..30);
+                        let table = Arc::clone(&table);
+                        self.schedule(env, span, GatewayEvent::Switch { thread, table });
                     }
                 }
                 Effect::Stand(standing) => {
-                    if let Some(gateway) = self.gateway(node, life) {
-                        gateway.standing = standing;
+                    if let Some(running) = &mut self.running {
+                        running.standing = standing;
                     }
-                    self.gateway_reports(node, life);
+                    self.report(env);
                 }
             }
         }
     }
 
-    pub(crate) fn opened(&mut self, node: &NodeId, life: Life, address: SocketAddr) {
-        let event = match !self.calm && self.chance(20) {
+    fn opened(&mut self, env: &mut Environment, address: SocketAddr) {
+        let event = match !env.healed && env.chance(20) {
             true => {
-                let span = self.rng.u64(500..2_000);
-                self.queue.after(span, Happening::GatewayRetries(node.clone(), life));
+                let span = env.span(500..2_000);
+                self.schedule(env, span, GatewayEvent::RetryListeners);
                 Event::NotOpened(address, "address in use".into())
             }
             false => Event::Opened(address),
         };
-        self.gateway_takes(node, life, event);
+        self.process(env, event);
     }
 
-    pub(crate) fn gateway_retries(&mut self, node: &NodeId, life: Life) {
-        self.gateway_takes(node, life, Event::Retry);
-    }
-
-    /// A thread follows another table, from one request to the next.
-    pub(crate) fn switches(
-        &mut self,
-        node: &NodeId,
-        life: Life,
-        thread: usize,
-        table: Arc<RouteTable>,
-    ) {
-        let Some(gateway) = self.gateway(node, life) else { return };
-        let known = gateway.threads[thread].as_ref().map_or(0, |table| table.generation);
-        // Only the newest counts: what was overtaken on its way is not looked at any more.
-        if table.generation <= known {
-            return;
+    /// A thread switches to another table between two requests.
+    fn switch(&mut self, env: &mut Environment, thread: usize, table: Arc<RouteTable>) {
+        let Some(running) = &mut self.running else { return };
+        let known = running.threads[thread].as_ref().map_or(0, |table| table.generation);
+        // A table that was overtaken on its way is ignored.
+        if table.generation > known {
+            running.threads[thread] = Some(table);
+            self.followed(env, thread);
         }
-        gateway.threads[thread] = Some(table);
-        self.thread_follows(node, life, thread);
     }
 
-    /// A thread says which table it follows, and what it has under way beyond it.
-    fn thread_follows(&mut self, node: &NodeId, life: Life, thread: usize) {
-        let Some(gateway) = self.gateway(node, life) else { return };
-        let Some(table) = &gateway.threads[thread] else { return };
-        let requests = gateway.requests.values().filter(|request| request.thread == thread);
-        let leaving = requests.filter(|request| !has(table, &request.instance));
+    /// A thread reports which table it follows, and its requests to instances outside that table.
+    fn followed(&mut self, env: &mut Environment, thread: usize) {
+        let Some(running) = &self.running else { return };
+        let Some(table) = &running.threads[thread] else { return };
+        let requests = running.requests.values().filter(|request| request.thread == thread);
+        let leaving = requests.filter(|request| !has_backend(table, &request.instance));
         let busy = leaving.map(|request| request.instance.clone()).collect();
         let event = Event::Followed { thread, generation: table.generation, busy };
-        self.gateway_takes(node, life, event);
+        self.process(env, event);
     }
 
-    pub(crate) fn request_begins(&mut self, node: &NodeId, life: Life) {
-        if self.gateway(node, life).is_none() {
-            return;
-        }
-        let span = self.rng.u64(20..400);
-        self.queue.after(span, Happening::RequestBegins(node.clone(), life));
-        let thread = self.rng.usize(0..THREADS);
-        let Some(gateway) = self.gateway(node, life) else { return };
-        let Some(table) = gateway.threads[thread].clone() else { return };
+    fn request_arrives(&mut self, env: &mut Environment, accepts: &BTreeSet<InstanceId>) {
+        let span = env.span(20..400);
+        self.schedule(env, span, GatewayEvent::RequestArrives);
+        let thread = env.scheduler.rng.usize(0..THREADS);
+        let Some(running) = &mut self.running else { return };
+        let Some(table) = &running.threads[thread] else { return };
         let routes = table.listeners.iter().flat_map(|listener| &listener.routes);
         let routes: Vec<_> = routes.filter(|route| !route.backends.is_empty()).collect();
-        let Some(route) = self.rng.choice(&routes) else { return };
-        // A backend that does not take it is passed over, as the real one does.
+        let Some(route) = env.scheduler.rng.choice(&routes) else { return };
+        // A backend that refuses the connection is skipped, as in the real gateway.
         let mut backends: Vec<_> = route.backends.iter().map(|b| b.instance.clone()).collect();
-        self.rng.shuffle(&mut backends);
-        let Some(instance) = backends.into_iter().find(|instance| self.answers(node, instance))
-        else {
-            return;
-        };
-        let long = if self.chance(15) { 12_000 } else { 300 };
-        let span = self.rng.u64(1..long);
-        let request = self.number();
-        if let Some(gateway) = self.gateway(node, life) {
-            gateway.requests.insert(request, Request { thread, instance });
-        }
-        self.queue.after(span, Happening::RequestEnds(node.clone(), life, request));
+        env.scheduler.rng.shuffle(&mut backends);
+        let mut backends = backends.into_iter();
+        let Some(instance) = backends.find(|instance| accepts.contains(instance)) else { return };
+        let longest = if env.chance(15) { 12_000 } else { 300 };
+        let span = env.span(1..longest);
+        let request = env.number();
+        running.requests.insert(request, Request { thread, instance });
+        self.schedule(env, span, GatewayEvent::RequestEnds(request));
     }
 
-    /// Whether an instance takes requests from a node.
-    fn answers(&self, from: &NodeId, instance: &InstanceId) -> bool {
-        let mut hosts = self.hosts.iter();
-        hosts.any(|(node, host)| {
-            let (from, to) = (Place::Node(from.clone()), Place::Node(node.clone()));
-            let run = host.machine.runs.get(instance);
-            run.is_some_and(|run| run.is_up() && !run.hangs) && !self.network.is_cut(&from, &to)
-        })
-    }
-
-    pub(crate) fn request_ends(&mut self, node: &NodeId, life: Life, request: u64) {
-        let Some(gateway) = self.gateway(node, life) else { return };
-        let Some(request) = gateway.requests.remove(&request) else { return };
-        self.laws.requests += 1;
-        let Some(gateway) = self.gateway(node, life) else { return };
-        let others = gateway.requests.values();
-        let mut others = others.filter(|other| other.thread == request.thread);
-        let was_last = !others.any(|other| other.instance == request.instance);
-        let table = gateway.threads[request.thread].as_ref();
-        if was_last && table.is_some_and(|table| !has(table, &request.instance)) {
-            self.thread_follows(node, life, request.thread);
+    fn request_ends(&mut self, env: &mut Environment, request: u64) {
+        let Some(running) = &mut self.running else { return };
+        let Some(Request { thread, instance }) = running.requests.remove(&request) else { return };
+        env.observe(Observation::RequestServed);
+        let mut others = running.requests.values().filter(|other| other.thread == thread);
+        let was_last = !others.any(|other| other.instance == instance);
+        let table = running.threads[thread].as_ref();
+        if was_last && table.is_some_and(|table| !has_backend(table, &instance)) {
+            self.followed(env, thread);
         }
     }
 }
 
 /// Whether a table sends requests to an instance.
-pub(crate) fn has(table: &RouteTable, instance: &InstanceId) -> bool {
+pub(crate) fn has_backend(table: &RouteTable, instance: &InstanceId) -> bool {
     let routes = table.listeners.iter().flat_map(|listener| &listener.routes);
     routes.flat_map(|route| &route.backends).any(|backend| backend.instance == *instance)
 }

@@ -1,4 +1,4 @@
-//! What has happened, in words: the newest lines, for whoever wants to know how a law was broken.
+//! The history of a simulation as lines of text, for a person who investigates a violation.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,37 +6,37 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::queue::Moment;
 
-/// So many lines are kept.
-const KEPT: usize = 400;
+/// Maximum number of lines that are kept.
+const LINES_MAX: usize = 400;
 
 /// The newest lines of a history, and a fingerprint of all of it.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     lines: VecDeque<(Moment, String)>,
     fingerprint: DefaultHasher,
-    tell: Option<fn(&str)>,
+    print: Option<fn(&str)>,
 }
 
 impl History {
-    /// A history that is told as it happens, or not.
-    pub(crate) fn new(tell: Option<fn(&str)>) -> History {
-        History { tell, ..History::default() }
+    /// A history that passes each line to `print` as it is added, if given.
+    pub(crate) fn new(print: Option<fn(&str)>) -> History {
+        History { print, ..History::default() }
     }
 
-    /// Something happens.
+    /// Adds a line.
     pub(crate) fn note(&mut self, at: Moment, line: impl fmt::Display) {
         let line = line.to_string();
         (at, &line).hash(&mut self.fingerprint);
-        if let Some(tell) = self.tell {
-            tell(&dated(&(at, line.clone())));
+        if let Some(print) = self.print {
+            print(&dated(&(at, line.clone())));
         }
-        if self.lines.len() == KEPT {
+        if self.lines.len() == LINES_MAX {
             self.lines.pop_front();
         }
         self.lines.push_back((at, line));
     }
 
-    /// Equal for two histories only if they are.
+    /// A hash of every line that was added.
     pub(crate) fn fingerprint(&self) -> u64 {
         self.fingerprint.finish()
     }

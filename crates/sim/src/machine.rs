@@ -1,5 +1,6 @@
-//! What is true of a node: the runs that its drivers have started, and what becomes of them. It
-//! goes on without an agent.
+//! A node's hardware and drivers: its clock, its capacity, and the runs that its drivers have
+//! started. Runs continue without an agent. A method that returns a [`DriverEvent`] expects the
+//! caller to pass it to the agent, if one runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,19 +9,31 @@ use agent::core::{Outcome, Seed};
 use agent::drivers::{Found, Kind, Told};
 use model::{Bytes, Cpu, Exit, InstanceId, Millis, NodeId, Resources, Spec, Timestamp};
 
+use crate::clock::Clock;
+use crate::environment::Environment;
+use crate::event::{MachineEvent, SimEvent};
 use crate::queue::Moment;
-use crate::world::{Happening, World};
 
-/// The variable by which a service says what is wrong with it: `never-healthy`, `exits`.
-pub(crate) const SICK: &str = "SICK";
+/// The variable that makes a service fail on purpose: `never-healthy`, `exits`.
+pub(crate) const SICKNESS: &str = "SICKNESS";
 
-/// The runs on a node.
-#[derive(Debug, Default)]
+/// What a driver reports to its agent.
+#[derive(Debug)]
+pub(crate) struct DriverEvent {
+    pub(crate) driver: Kind,
+    pub(crate) event: Told,
+}
+
+/// A node's hardware and drivers.
 pub(crate) struct Machine {
+    node: NodeId,
+    pub(crate) clock: Clock,
+    pub(crate) capacity: Resources,
+    pub(crate) powered: bool,
+    /// The Docker daemon does not respond.
+    pub(crate) docker_unavailable: bool,
     pub(crate) runs: BTreeMap<InstanceId, Run>,
-    /// The Docker daemon does not answer.
-    pub(crate) docker_is_away: bool,
-    /// The runs there have ever been: no number is used twice.
+    /// Every run there has been since the machine got power: no number may be used twice.
     numbers: BTreeSet<(InstanceId, u32)>,
 }
 
@@ -31,15 +44,15 @@ pub(crate) struct Run {
     pub(crate) spec: Arc<Spec>,
     ports: Vec<u16>,
     started_at: Timestamp,
-    pub(crate) stage: Stage,
-    /// It answers nothing.
+    stage: Stage,
+    /// It does not respond.
     pub(crate) hangs: bool,
-    /// From when it does what it should.
-    well_from: Moment,
+    /// The moment from which on its probes pass.
+    healthy_from: Moment,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Stage {
+enum Stage {
     Starting,
     Up,
     Stopping,
@@ -47,51 +60,66 @@ pub(crate) enum Stage {
 }
 
 impl Run {
-    /// Whether there is a process.
-    pub(crate) fn is_there(&self) -> bool {
+    /// Whether it has a process.
+    pub(crate) fn is_alive(&self) -> bool {
         !matches!(self.stage, Stage::Ended(_))
     }
 
-    /// Whether it takes requests.
+    /// Whether it accepts connections.
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.stage, Stage::Up | Stage::Stopping)
     }
 
-    /// Whether a probe finds it well.
-    pub(crate) fn is_well(&self, now: Moment) -> bool {
-        self.is_up() && !self.hangs && now >= self.well_from && self.sickness() != "never-healthy"
+    /// Whether a probe passes.
+    pub(crate) fn is_healthy(&self, now: Moment) -> bool {
+        let can_be = self.is_up() && !self.hangs && self.sickness() != "never-healthy";
+        can_be && now >= self.healthy_from
     }
 
     pub(crate) fn sickness(&self) -> &str {
-        self.spec.env.get(SICK).map_or("", String::as_str)
+        self.spec.env.get(SICKNESS).map_or("", String::as_str)
     }
 
-    fn kind(&self) -> Kind {
+    fn driver(&self) -> Kind {
         Kind::of(&self.spec)
     }
 }
 
 impl Machine {
-    /// What all that is there holds together.
-    pub(crate) fn held(&self) -> Resources {
-        let mut held = Resources { cpu: Cpu(0), memory: Bytes(0) };
-        for run in self.runs.values().filter(|run| run.is_there()) {
-            held.cpu.0 += run.spec.resources.cpu.0;
-            held.memory.0 += run.spec.resources.memory.0;
+    pub(crate) fn new(node: NodeId, clock: Clock, capacity: Resources) -> Machine {
+        Machine {
+            node,
+            clock,
+            capacity,
+            powered: true,
+            docker_unavailable: false,
+            runs: BTreeMap::new(),
+            numbers: BTreeSet::new(),
         }
-        held
     }
 
-    /// Everything stops at once. What was started last its agent may not have written down.
+    /// The resources of all runs that are alive.
+    pub(crate) fn used(&self) -> Resources {
+        let mut used = Resources { cpu: Cpu(0), memory: Bytes(0) };
+        for run in self.runs.values().filter(|run| run.is_alive()) {
+            used.cpu.0 += run.spec.resources.cpu.0;
+            used.memory.0 += run.spec.resources.memory.0;
+        }
+        used
+    }
+
+    /// Ends every run without a trace. The agent may not have recorded the newest, so their
+    /// numbers may be used again.
     pub(crate) fn lose_power(&mut self) {
+        self.powered = false;
         self.runs.clear();
         self.numbers.clear();
     }
 
-    /// What a driver finds when it looks.
-    pub(crate) fn found(&self, kind: Kind) -> Vec<Found> {
-        let of_kind = self.runs.iter().filter(|(_, run)| run.kind() == kind);
-        let found = of_kind.map(|(instance, run)| {
+    /// The runs that a driver finds when it starts.
+    pub(crate) fn found(&self, driver: Kind) -> Vec<Found> {
+        let of_driver = self.runs.iter().filter(|(_, run)| run.driver() == driver);
+        let found = of_driver.map(|(instance, run)| {
             let exit = match &run.stage {
                 Stage::Starting | Stage::Up | Stage::Stopping => None,
                 Stage::Ended(exit) => Some(exit.clone()),
@@ -101,135 +129,149 @@ impl Machine {
         });
         found.collect()
     }
-}
 
-impl World {
-    /// The Docker daemon of a node goes away, or is back. What was being started has started or
-    /// has not: nobody can say.
-    pub(crate) fn docker_goes(&mut self, node: &NodeId, away: bool) {
-        self.host(node).machine.docker_is_away = away;
-        let runs = self.hosts[node].machine.runs.iter();
-        let starting = runs.filter(|(_, run)| run.kind() == Kind::Docker);
-        let starting = starting.filter(|(_, run)| away && run.stage == Stage::Starting);
+    /// The Docker daemon stops responding, or responds again. A run that was starting may have
+    /// started or not.
+    pub(crate) fn set_docker(
+        &mut self,
+        env: &mut Environment,
+        unavailable: bool,
+    ) -> Vec<DriverEvent> {
+        self.docker_unavailable = unavailable;
+        let runs = self.runs.iter().filter(|(_, run)| run.driver() == Kind::Docker);
+        let starting = runs.filter(|(_, run)| unavailable && run.stage == Stage::Starting);
         let starting: Vec<_> = starting.map(|(id, run)| (id.clone(), run.number)).collect();
+        let mut events = Vec::new();
         for (instance, run) in starting {
-            if self.rng.bool() {
-                self.host(node).machine.runs.remove(&instance);
-                self.host(node).machine.numbers.remove(&(instance.clone(), run));
+            if env.scheduler.rng.bool() {
+                self.runs.remove(&instance);
+                self.numbers.remove(&(instance.clone(), run));
             }
-            let message = "the Docker daemon does not answer".into();
-            let told = Told::NotStarted { instance, run, message, driver_away: true };
-            self.driver_tells(node, Kind::Docker, told);
+            events.push(docker_unavailable(instance, run));
         }
-        self.driver_looks_again(node, Kind::Docker);
+        events
     }
 
-    /// A driver is to start a run.
-    pub(crate) fn run_is_wanted(&mut self, node: &NodeId, seed: Seed) {
+    /// A driver must start a run.
+    pub(crate) fn start(&mut self, env: &mut Environment, seed: Seed) -> Option<DriverEvent> {
         let Seed { instance, run, spec, ports, .. } = seed;
-        let kind = Kind::of(&spec);
-        let machine = &self.hosts[node].machine;
-        if kind == Kind::Docker && machine.docker_is_away {
-            let message = "the Docker daemon does not answer".into();
-            let told = Told::NotStarted { instance, run, message, driver_away: true };
-            return self.driver_tells(node, kind, told);
+        let driver = Kind::of(&spec);
+        if driver == Kind::Docker && self.docker_unavailable {
+            return Some(docker_unavailable(instance, run));
         }
-        let others = machine.runs.iter().filter(|(id, run)| **id != instance && run.is_there());
-        let mut held = others.flat_map(|(_, run)| &run.ports);
-        if let Some(port) = held.find(|port| ports.contains(port)) {
+        let others = self.runs.iter().filter(|(id, run)| **id != instance && run.is_alive());
+        let mut used = others.flat_map(|(_, run)| &run.ports);
+        if let Some(port) = used.find(|port| ports.contains(port)) {
             let message = format!("port {port} is taken by another program on this node");
-            return self.driver_tells(node, kind, Told::Misplaced { instance, run, message });
+            return Some(DriverEvent { driver, event: Told::Misplaced { instance, run, message } });
         }
-        if machine.runs.get(&instance).is_some_and(Run::is_there) {
-            self.breach("one instance, one run", format!("{instance} is started twice on {node}"));
+        let node = self.node.clone();
+        if self.runs.get(&instance).is_some_and(Run::is_alive) {
+            env.violated("one instance, one run", format!("{instance} starts twice on {node}"));
         }
-        if !self.host(node).machine.numbers.insert((instance.clone(), run)) {
-            self.breach("no run twice", format!("run {run} of {instance} is started again"));
+        if !self.numbers.insert((instance.clone(), run)) {
+            env.violated("no run number is used twice", format!("run {run} of {instance}"));
         }
-        let span = if self.chance(10) { 4_000 } else { 300 };
-        let span = self.rng.u64(0..span);
-        let started_at = self.time_on(node);
         let begun = Run {
             number: run,
             spec,
             ports,
-            started_at,
+            started_at: self.clock.at(env.now()),
             stage: Stage::Starting,
             hangs: false,
-            well_from: 0,
+            healthy_from: 0,
         };
-        self.host(node).machine.runs.insert(instance.clone(), begun);
-        self.law_of_capacity(node);
-        let node = node.clone();
-        self.queue.after(span, Happening::Begins { node, instance, run });
+        self.runs.insert(instance.clone(), begun);
+        env.observe(crate::observation::Observation::RunStarted(node.clone()));
+        let longest = if env.chance(10) { 4_000 } else { 300 };
+        let span = env.span(0..longest);
+        env.after(span, SimEvent::Machine(node, MachineEvent::RunStarted { instance, run }));
+        None
     }
 
-    pub(crate) fn run_begins(&mut self, node: &NodeId, instance: &InstanceId, number: u32) {
-        let (now, at) = (self.now(), self.time_on(node));
-        let slow = if self.chance(8) { 8_000 } else { 500 };
-        let well_from = now + self.rng.u64(0..slow);
-        let crashes = !self.calm && self.chance(12);
-        let Some(run) = self.run(node, instance, number) else { return };
-        if run.stage != Stage::Starting {
-            return;
-        }
-        run.stage = Stage::Up;
-        run.started_at = at;
-        run.well_from = well_from;
-        let (kind, exits) = (run.kind(), run.sickness() == "exits");
-        let told = Told::Started { instance: instance.clone(), run: number, at };
-        self.driver_tells(node, kind, told);
-        if exits || crashes {
-            let span = if exits { self.rng.u64(10..2_000) } else { self.rng.u64(10..60_000) };
-            let code = Some(if exits { 0 } else { 1 });
-            let (node, instance) = (node.clone(), instance.clone());
-            self.queue.after(span, Happening::Ends { node, instance, run: number, code });
-        }
-    }
-
-    /// A driver is to stop a run.
-    pub(crate) fn stop_is_wanted(
+    /// A driver must stop a run.
+    pub(crate) fn stop(
         &mut self,
-        node: &NodeId,
+        env: &mut Environment,
         instance: &InstanceId,
         number: u32,
         grace: Millis,
-    ) {
-        let ignores = self.chance(6);
-        let Some(run) = self.run(node, instance, number) else { return };
-        if run.kind() == Kind::Docker && self.hosts[node].machine.docker_is_away {
-            return;
+    ) -> Option<DriverEvent> {
+        let ignores_signal = env.chance(6);
+        let docker_unavailable = self.docker_unavailable;
+        let node = self.node.clone();
+        let run = self.run(instance, number)?;
+        let driver = run.driver();
+        if driver == Kind::Docker && docker_unavailable {
+            return None;
         }
-        let Some(run) = self.run(node, instance, number) else { return };
-        match run.stage {
+        match &run.stage {
             Stage::Starting | Stage::Up => run.stage = Stage::Stopping,
-            // It is told again while it is stopping.
-            Stage::Stopping => return,
-            Stage::Ended(_) => {
-                let (kind, exit) = (run.kind(), exit_of(&run.stage));
-                let told = Told::Exited { instance: instance.clone(), run: number, exit };
-                return self.driver_tells(node, kind, told);
+            // Agents may send a stop request more than once.
+            Stage::Stopping => return None,
+            Stage::Ended(exit) => {
+                let (instance, exit) = (instance.clone(), exit.clone());
+                let event = Told::Exited { instance, run: number, exit };
+                return Some(DriverEvent { driver, event });
             }
         }
-        let span = match ignores || run.hangs {
+        let span = match ignores_signal || run.hangs {
             true => grace.0,
-            false => self.rng.u64(0..=grace.0.min(800)),
+            false => env.span(0..=grace.0.min(800)),
         };
-        let (node, instance) = (node.clone(), instance.clone());
-        self.queue.after(span, Happening::Ends { node, instance, run: number, code: Some(0) });
+        let ended =
+            MachineEvent::RunEnded { instance: instance.clone(), run: number, code: Some(0) };
+        env.after(span, SimEvent::Machine(node, ended));
+        None
     }
 
-    pub(crate) fn run_ends(
+    pub(crate) fn handle(
         &mut self,
-        node: &NodeId,
+        env: &mut Environment,
+        event: MachineEvent,
+    ) -> Option<DriverEvent> {
+        match event {
+            MachineEvent::RunStarted { instance, run } => self.run_started(env, instance, run),
+            MachineEvent::RunEnded { instance, run, code } => {
+                self.end_run(env, &instance, run, code)
+            }
+        }
+    }
+
+    fn run_started(
+        &mut self,
+        env: &mut Environment,
+        instance: InstanceId,
+        number: u32,
+    ) -> Option<DriverEvent> {
+        let (now, at, node) = (env.now(), self.clock.at(env.now()), self.node.clone());
+        let slowest = if env.chance(8) { 8_000 } else { 500 };
+        let healthy_from = now + env.span(0..slowest);
+        let crashes = !env.healed && env.chance(12);
+        let run = self.run(&instance, number).filter(|run| run.stage == Stage::Starting)?;
+        run.stage = Stage::Up;
+        run.started_at = at;
+        run.healthy_from = healthy_from;
+        let (driver, exits) = (run.driver(), run.sickness() == "exits");
+        if exits || crashes {
+            let span = if exits { env.span(10..2_000) } else { env.span(10..60_000) };
+            let code = Some(if exits { 0 } else { 1 });
+            let ended = MachineEvent::RunEnded { instance: instance.clone(), run: number, code };
+            env.after(span, SimEvent::Machine(node, ended));
+        }
+        Some(DriverEvent { driver, event: Told::Started { instance, run: number, at } })
+    }
+
+    /// A run ends with an exit code, or is killed.
+    pub(crate) fn end_run(
+        &mut self,
+        env: &mut Environment,
         instance: &InstanceId,
         number: u32,
         code: Option<i32>,
-    ) {
-        let at = self.time_on(node);
-        let Some(run) = self.run(node, instance, number).filter(|run| run.is_there()) else {
-            return;
-        };
+    ) -> Option<DriverEvent> {
+        let (at, node) = (self.clock.at(env.now()), self.node.clone());
+        let run = self.run(instance, number).filter(|run| run.is_alive())?;
         let message = match code {
             Some(code) => format!("exit code {code}"),
             None => "killed by signal 9".into(),
@@ -237,39 +279,28 @@ impl World {
         let signal = code.is_none().then_some(9);
         let exit = Exit { at, code, signal, message };
         run.stage = Stage::Ended(exit.clone());
-        let kind = run.kind();
-        self.history.note(
-            self.now(),
-            format_args!("{node}: run {number} of {instance} ends: {}", exit.message),
-        );
-        let told = Told::Exited { instance: instance.clone(), run: number, exit };
-        self.driver_tells(node, kind, told);
+        let driver = run.driver();
+        env.note(format_args!("{node}: run {number} of {instance} ends: {}", exit.message));
+        let event = Told::Exited { instance: instance.clone(), run: number, exit };
+        Some(DriverEvent { driver, event })
     }
 
-    /// What a probe of a run finds now.
-    pub(crate) fn probe(&self, node: &NodeId, instance: &InstanceId, number: u32) -> Outcome {
-        let run = self.hosts[node].machine.runs.get(instance);
-        match run.filter(|run| run.number == number && run.is_up()) {
+    /// The outcome of a probe of a run now.
+    pub(crate) fn probe(&self, now: Moment, instance: &InstanceId, number: u32) -> Outcome {
+        match self.runs.get(instance).filter(|run| run.number == number && run.is_up()) {
             None => Outcome::Fail("connection refused".into()),
-            Some(run) if run.is_well(self.now()) => Outcome::Pass,
+            Some(run) if run.is_healthy(now) => Outcome::Pass,
             Some(_) => Outcome::Fail("503 Service Unavailable".into()),
         }
     }
 
-    pub(crate) fn run(
-        &mut self,
-        node: &NodeId,
-        instance: &InstanceId,
-        number: u32,
-    ) -> Option<&mut Run> {
-        let runs = &mut self.host(node).machine.runs;
-        runs.get_mut(instance).filter(|run| run.number == number)
+    pub(crate) fn run(&mut self, instance: &InstanceId, number: u32) -> Option<&mut Run> {
+        self.runs.get_mut(instance).filter(|run| run.number == number)
     }
 }
 
-fn exit_of(stage: &Stage) -> Exit {
-    match stage {
-        Stage::Ended(exit) => exit.clone(),
-        _ => unreachable!("asked only of what has ended"),
-    }
+fn docker_unavailable(instance: InstanceId, run: u32) -> DriverEvent {
+    let message = "the Docker daemon does not answer".into();
+    let event = Told::NotStarted { instance, run, message, driver_away: true };
+    DriverEvent { driver: Kind::Docker, event }
 }

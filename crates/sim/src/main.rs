@@ -1,65 +1,65 @@
-//! Runs simulations, one seed after the other, and says which laws were broken and how to see it
-//! again. `cargo xtask sim` is the way to it.
+//! Runs simulations, one seed after the other, and prints which invariants were violated and how to
+//! reproduce it. Usually called as `cargo xtask sim`.
 
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use muster_sim::{Options, Tamper, run};
+use muster_sim::{InjectedBug, Options, run};
 
 const HELP: &str = "\
-Simulates clusters, one for each seed, and holds them against the laws.
+Simulates one cluster for each seed and checks its invariants.
 
-Usage: muster-sim [--seeds COUNT] [--from SEED | --fresh] [--tamper RULE]
-       muster-sim --seed SEED [--tell] [--tamper RULE]
+Usage: muster-sim [--seeds COUNT] [--from SEED | --fresh] [--bug NAME]
+       muster-sim --seed SEED [--tell] [--bug NAME]
 
-  --seeds COUNT   how many, from --from on (by default 100 from 0)
-  --fresh         from a seed on that nobody has tried
-  --seed SEED     one; what happened before a law was broken is printed
-  --tell          with its whole history as it happens
-  --tamper RULE   with a rule broken on purpose; `list` says which there are
+  --seeds COUNT   number of seeds, from --from on (default: 100 from 0)
+  --fresh         start from a seed that depends on the time
+  --seed SEED     run one seed; print its history if an invariant is violated
+  --tell          print the settings and the entire history as it happens
+  --bug NAME      inject a bug, which an invariant must detect; `list` prints their names
 ";
 
 struct Arguments {
     from: u64,
     count: u64,
     tell: bool,
-    tamper: Option<Tamper>,
+    bug: Option<InjectedBug>,
 }
 
 fn arguments() -> Result<Option<Arguments>, String> {
-    let mut found = Arguments { from: 0, count: 100, tell: false, tamper: None };
+    let mut found = Arguments { from: 0, count: 100, tell: false, bug: None };
     let mut all = std::env::args().skip(1);
     while let Some(argument) = all.next() {
         let mut value = || all.next().ok_or(format!("{argument} needs a value"));
-        let number = |text: String| text.parse().map_err(|_| format!("`{text}` is not a number"));
+        let number = |value: String| value.parse().map_err(|_| format!("`{value}` is no number"));
         match argument.as_str() {
             "--seeds" => found.count = number(value()?)?,
             "--from" => found.from = number(value()?)?,
             "--fresh" => found.from = fresh(),
             "--seed" => (found.from, found.count) = (number(value()?)?, 1),
             "--tell" => found.tell = true,
-            "--tamper" => {
+            "--bug" => {
                 let name = value()?;
-                let known = Tamper::ALL.into_iter().find(|tamper| tamper.to_string() == name);
-                let names: Vec<_> = Tamper::ALL.iter().map(Tamper::to_string).collect();
-                let unknown = || format!("there is no rule `{name}`: {}", names.join(", "));
-                found.tamper = Some(known.ok_or_else(unknown)?);
+                let known = InjectedBug::ALL.into_iter().find(|bug| bug.to_string() == name);
+                let names: Vec<_> = InjectedBug::ALL.iter().map(InjectedBug::to_string).collect();
+                let unknown = || format!("no bug `{name}`: {}", names.join(", "));
+                found.bug = Some(known.ok_or_else(unknown)?);
             }
             "--help" | "-h" => return Ok(None),
-            other => return Err(format!("`{other}` is not understood\n\n{HELP}")),
+            other => return Err(format!("unexpected argument `{other}`\n\n{HELP}")),
         }
     }
     Ok(Some(found))
 }
 
-/// Seeds from the time: others for each run.
+/// A first seed that no earlier run has used.
 fn fresh() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_secs().saturating_mul(10_000)
 }
 
 fn main() -> ExitCode {
-    let Arguments { from, count, tell, tamper } = match arguments() {
+    let Arguments { from, count, tell, bug } = match arguments() {
         Ok(Some(arguments)) => arguments,
         Ok(None) => {
             print!("{HELP}");
@@ -73,7 +73,11 @@ fn main() -> ExitCode {
     let (mut failures, mut faults, mut writes, mut requests, mut span_ms) = (0u64, 0, 0, 0, 0);
     for seed in from..from.saturating_add(count) {
         let print: fn(&str) = |line| println!("{line}");
-        match run(&Options { tamper, tell: tell.then_some(print), ..Options::new(seed) }) {
+        let options = Options { bug, print: tell.then_some(print), ..Options::new(seed) };
+        if tell {
+            println!("{}\n", options.settings);
+        }
+        match run(&options) {
             Ok(summary) => {
                 faults += summary.faults;
                 writes += summary.writes;

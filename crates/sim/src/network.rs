@@ -1,63 +1,77 @@
-//! What is between the processes: delays, losses, partitions one way or both.
+//! The network between the processes: latency, loss, duplicates, and partitions in one or both
+//! directions.
 
 use std::collections::BTreeSet;
 
 use model::NodeId;
 
-/// Where a process sits. Users sit beside the server.
+/// The location of a process. Users share the server's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
     /// The machine of the server.
     Server,
-    /// A machine that runs instances, or a gateway, or both.
+    /// A node, which runs an agent, a gateway, or both.
     Node(NodeId),
 }
 
 /// The network.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Network {
     /// Directions in which nothing passes.
     cuts: BTreeSet<(Place, Place)>,
-    /// What everything takes longer now, at most.
+    /// The longest latency while no fault slows it.
+    latency_ms: u64,
+    pub(crate) quality: Quality,
+}
+
+/// A temporary degradation.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Quality {
+    /// The longest additional latency.
     pub(crate) slow_ms: u64,
-    /// One message in so many is lost; 0: none.
+    /// One message in this many is lost; 0: none.
     pub(crate) loss: u64,
-    /// One message in so many comes twice; 0: none.
-    pub(crate) echo: u64,
+    /// One message in this many is duplicated; 0: none.
+    pub(crate) duplicates: u64,
 }
 
 impl Network {
-    /// Nothing passes from one place to another any more.
+    pub(crate) fn new(latency_ms: u64) -> Network {
+        Network { cuts: BTreeSet::new(), latency_ms, quality: Quality::default() }
+    }
+
+    /// Drops everything in one direction.
     pub(crate) fn cut(&mut self, from: Place, to: Place) {
         self.cuts.insert((from, to));
     }
 
-    /// It passes again.
+    /// Ends the cut in one direction.
     pub(crate) fn mend(&mut self, from: &Place, to: &Place) {
         self.cuts.remove(&(from.clone(), to.clone()));
     }
 
-    /// Everything is as it should be.
-    pub(crate) fn mend_all(&mut self) {
-        *self = Network::default();
+    /// Ends every cut and degradation.
+    pub(crate) fn heal(&mut self) {
+        self.cuts.clear();
+        self.quality = Quality::default();
     }
 
     pub(crate) fn is_cut(&self, from: &Place, to: &Place) -> bool {
         self.cuts.contains(&(from.clone(), to.clone()))
     }
 
-    /// How long the next message takes.
-    pub(crate) fn delay(&self, rng: &mut fastrand::Rng) -> u64 {
-        rng.u64(0..3) + if self.slow_ms > 0 { rng.u64(0..=self.slow_ms) } else { 0 }
+    /// Draws the latency of the next message.
+    pub(crate) fn latency(&self, rng: &mut fastrand::Rng) -> u64 {
+        rng.u64(0..=self.latency_ms) + rng.u64(0..=self.quality.slow_ms)
     }
 
-    /// Whether the next message is lost.
+    /// Draws whether the next message is lost.
     pub(crate) fn loses(&self, rng: &mut fastrand::Rng) -> bool {
-        self.loss > 0 && rng.u64(0..self.loss) == 0
+        self.quality.loss > 0 && rng.u64(0..self.quality.loss) == 0
     }
 
-    /// Whether the next message comes twice.
-    pub(crate) fn echoes(&self, rng: &mut fastrand::Rng) -> bool {
-        self.echo > 0 && rng.u64(0..self.echo) == 0
+    /// Draws whether the next message is duplicated.
+    pub(crate) fn duplicates(&self, rng: &mut fastrand::Rng) -> bool {
+        self.quality.duplicates > 0 && rng.u64(0..self.quality.duplicates) == 0
     }
 }

@@ -1,14 +1,13 @@
-//! Virtual time: what happens next, and when. Of two things at one time the one that was put in
-//! first happens first, so that a seed has one history.
+//! Virtual time: a queue of events ordered by due time. Events that are due at the same moment are
+//! taken in the order in which they were added, so that a seed has exactly one history.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Milliseconds since the beginning of a simulation, as nobody in it can tell: every process has a
-/// clock of its own.
+/// Milliseconds since the start of a simulation. No process can read it: each has its own clock.
 pub(crate) type Moment = u64;
 
-/// What is to happen.
+/// Events by due time, and the current moment.
 pub(crate) struct Queue<T> {
     heap: BinaryHeap<Reverse<Entry<T>>>,
     count: u64,
@@ -18,7 +17,7 @@ pub(crate) struct Queue<T> {
 struct Entry<T> {
     at: Moment,
     number: u64,
-    what: T,
+    event: T,
 }
 
 impl<T> PartialEq for Entry<T> {
@@ -50,17 +49,17 @@ impl<T> Queue<T> {
         self.now
     }
 
-    /// Lets something happen after so many milliseconds.
-    pub(crate) fn after(&mut self, span: u64, what: T) {
+    /// Schedules an event `span` milliseconds from now.
+    pub(crate) fn after(&mut self, span: u64, event: T) {
         self.count += 1;
-        let entry = Entry { at: self.now.saturating_add(span), number: self.count, what };
+        let entry = Entry { at: self.now.saturating_add(span), number: self.count, event };
         self.heap.push(Reverse(entry));
     }
 
-    /// What happens next; from then on it is that late.
+    /// Removes the next event and advances the time to it.
     pub(crate) fn next(&mut self) -> Option<T> {
         let Reverse(entry) = self.heap.pop()?;
         self.now = entry.at;
-        Some(entry.what)
+        Some(entry.event)
     }
 }

@@ -1,0 +1,50 @@
+//! Bugs that are injected on purpose at the edge of a core, to show that an invariant detects them.
+//! Each stands for a mistake that could be made in the code behind that edge.
+
+use std::fmt;
+
+/// A bug that can be injected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InjectedBug {
+    /// The store acknowledges a write before it is durable.
+    NoFlush,
+    /// The budget allows one instance more than the user asked for.
+    Ceiling,
+    /// The budget demands one healthy instance less than the user asked for.
+    Floor,
+    /// Agents register more CPU than their node has.
+    Capacity,
+    /// Agents report every instance as healthy and ready.
+    Readiness,
+    /// Gateways omit requests in flight from their reports.
+    Busy,
+    /// Gateways keep the listeners of an old table under the generation of a new one.
+    StaleTable,
+}
+
+impl InjectedBug {
+    /// All of them.
+    pub const ALL: [InjectedBug; 7] = [
+        InjectedBug::NoFlush,
+        InjectedBug::Ceiling,
+        InjectedBug::Floor,
+        InjectedBug::Capacity,
+        InjectedBug::Readiness,
+        InjectedBug::Busy,
+        InjectedBug::StaleTable,
+    ];
+}
+
+impl fmt::Display for InjectedBug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            InjectedBug::NoFlush => "no-flush",
+            InjectedBug::Ceiling => "ceiling",
+            InjectedBug::Floor => "floor",
+            InjectedBug::Capacity => "capacity",
+            InjectedBug::Readiness => "readiness",
+            InjectedBug::Busy => "busy",
+            InjectedBug::StaleTable => "stale-table",
+        })
+    }
+}

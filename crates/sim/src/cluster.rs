@@ -1,0 +1,208 @@
+//! The cluster: the server, the nodes with their processes, and the users.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{Bytes, Cpu, InstanceId, NodeId, Resources};
+
+use crate::agent::Agent;
+use crate::clock::Clock;
+use crate::environment::Environment;
+use crate::event::{AgentEvent, GatewayEvent, MachineEvent};
+use crate::fault::Outage;
+use crate::gateway::Gateway;
+use crate::machine::{DriverEvent, Machine};
+use crate::message::{Call, Caller, Line, Reply};
+use crate::network::{Network, Place};
+use crate::process::{Conn, Incarnation, Process, Rpc};
+use crate::server::Server;
+use crate::settings::Settings;
+use crate::transport::Delivery;
+use crate::users::{Users, View};
+
+/// A node: its hardware, and the processes on it.
+pub(crate) struct Host {
+    pub(crate) machine: Machine,
+    pub(crate) agent: Agent,
+    pub(crate) gateway: Option<Gateway>,
+    /// Once the fault phase is over: the node stays broken in this way.
+    pub(crate) outage: Option<Outage>,
+}
+
+/// Everything that runs.
+pub(crate) struct Cluster {
+    pub(crate) server: Server,
+    pub(crate) hosts: BTreeMap<NodeId, Host>,
+    pub(crate) users: Users,
+}
+
+impl Cluster {
+    /// A cluster in which nothing runs yet.
+    pub(crate) fn new(settings: &Settings, rng: &mut fastrand::Rng) -> Cluster {
+        let hosts = (1..=settings.nodes).map(|number| {
+            let node = node_id(number);
+            let rack = if rng.bool() { "a" } else { "b" };
+            let labels = BTreeMap::from([("rack".into(), rack.into())]);
+            let clock = Clock::drifting(rng.i64(-200..200));
+            let cpu = Cpu(rng.u32(2..9) * 1000);
+            let capacity = Resources { cpu, memory: Bytes::mib(4096) };
+            let has_gateway = number <= settings.gateways;
+            let host = Host {
+                machine: Machine::new(node.clone(), clock, capacity),
+                agent: Agent::new(node.clone(), labels),
+                gateway: has_gateway.then(|| Gateway::new(node.clone())),
+                outage: None,
+            };
+            (node, host)
+        });
+        Cluster {
+            hosts: hosts.collect(),
+            server: Server::new(),
+            users: Users::new(settings.services, settings.command_interval_ms),
+        }
+    }
+
+    /// Draws a node.
+    pub(crate) fn any_node(&self, rng: &mut fastrand::Rng) -> NodeId {
+        rng.choice(self.hosts.keys()).expect("there are nodes").clone()
+    }
+
+    pub(crate) fn host(&mut self, node: &NodeId) -> &mut Host {
+        self.hosts.get_mut(node).expect("hosts are never removed")
+    }
+
+    /// Starts a process, unless it runs or cannot run.
+    pub(crate) fn start(&mut self, env: &mut Environment, process: &Process) {
+        match process {
+            Process::Server => self.server.start(env),
+            Process::Agent(node) => {
+                let host = self.host(node);
+                if host.outage != Some(Outage::Agent) {
+                    host.agent.start(env, &host.machine);
+                }
+            }
+            Process::Gateway(node) => {
+                let host = self.host(node);
+                if let Some(gateway) = host.gateway.as_mut().filter(|_| host.machine.powered) {
+                    gateway.start(env);
+                }
+            }
+        }
+    }
+
+    /// Ends a process between two instructions.
+    pub(crate) fn stop(&mut self, env: &mut Environment, process: &Process, why: &str) {
+        match process {
+            Process::Server => self.server.stop(env, why),
+            Process::Agent(node) => self.host(node).agent.stop(env, why),
+            Process::Gateway(node) => {
+                if let Some(gateway) = &mut self.host(node).gateway {
+                    gateway.stop(env, why);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn request(&mut self, env: &mut Environment, from: Place, rpc: Rpc, call: Call) {
+        self.server.receive(env, from, rpc, call);
+    }
+
+    pub(crate) fn response(&mut self, env: &mut Environment, caller: Caller, reply: Reply) {
+        match caller {
+            Caller::User(number) => self.users.response(number, reply),
+            Caller::Agent(node, incarnation, purpose) => {
+                let Host { agent, machine, .. } = self.host(&node);
+                agent.response(env, machine, incarnation, purpose, reply);
+            }
+            Caller::Gateway(node, incarnation, purpose) => {
+                if let Some(gateway) = &mut self.host(&node).gateway {
+                    gateway.response(env, incarnation, purpose, reply);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn line(&mut self, env: &mut Environment, conn: Conn, delivery: Delivery) {
+        let Delivery { to, reader, line } = delivery;
+        match to {
+            Process::Agent(node) => {
+                let Host { agent, machine, .. } = self.host(&node);
+                agent.line(env, machine, reader, conn, line);
+            }
+            Process::Gateway(node) => {
+                if let Some(gateway) = &mut self.host(&node).gateway {
+                    gateway.line(env, reader, conn, line);
+                }
+            }
+            Process::Server => debug_assert!(matches!(line, Line::End), "servers follow nothing"),
+        }
+    }
+
+    pub(crate) fn agent(
+        &mut self,
+        env: &mut Environment,
+        node: &NodeId,
+        incarnation: Incarnation,
+        event: AgentEvent,
+    ) {
+        let Host { agent, machine, .. } = self.host(node);
+        agent.handle(env, machine, incarnation, event);
+    }
+
+    pub(crate) fn machine(&mut self, env: &mut Environment, node: &NodeId, event: MachineEvent) {
+        let event = self.host(node).machine.handle(env, event);
+        self.driver_event(env, node, event);
+    }
+
+    /// Passes what a driver reports to its agent.
+    pub(crate) fn driver_event(
+        &mut self,
+        env: &mut Environment,
+        node: &NodeId,
+        event: Option<DriverEvent>,
+    ) {
+        let Host { agent, machine, .. } = self.host(node);
+        if let Some(event) = event {
+            agent.driver_event(env, machine, event);
+        }
+    }
+
+    pub(crate) fn gateway(
+        &mut self,
+        env: &mut Environment,
+        node: &NodeId,
+        incarnation: Incarnation,
+        event: GatewayEvent,
+    ) {
+        let accepts = match event {
+            GatewayEvent::RequestArrives => self.accepting(&env.transport.network, node),
+            _ => BTreeSet::new(),
+        };
+        if let Some(gateway) = &mut self.host(node).gateway {
+            gateway.handle(env, incarnation, event, &accepts);
+        }
+    }
+
+    /// The instances that accept a request from a node.
+    fn accepting(&self, network: &Network, from: &NodeId) -> BTreeSet<InstanceId> {
+        let from = Place::Node(from.clone());
+        let reachable =
+            self.hosts.iter().filter(|(to, _)| !network.is_cut(&from, &Place::Node((*to).clone())));
+        let runs = reachable.flat_map(|(_, host)| &host.machine.runs);
+        let accepting = runs.filter(|(_, run)| run.is_up() && !run.hangs);
+        accepting.map(|(instance, _)| instance.clone()).collect()
+    }
+
+    pub(crate) fn user_acts(&mut self, env: &mut Environment) {
+        let state = self.server.running.as_ref().map(|running| &running.snapshot.state);
+        let view = View {
+            nodes: self.hosts.keys().cloned().collect(),
+            newest_deployment: state.and_then(|s| s.deployments().last()).map(|d| d.id),
+        };
+        self.users.act(env, &view);
+    }
+}
+
+/// The id of the nth node.
+pub(crate) fn node_id(number: u32) -> NodeId {
+    format!("n{number}").parse().expect("a name")
+}

@@ -1,0 +1,39 @@
+//! What the server acknowledged is durable, whatever has died since.
+
+use model::State;
+
+use crate::users::Promised;
+use crate::violation::Violation;
+
+const NO_LOSS: &str = "no acknowledged write is lost";
+
+/// A state that a server loads is consistent and has everything that was promised.
+pub(crate) fn loaded(promised: &Promised, state: &State) -> Vec<Violation> {
+    let mut violations = promises(promised, state);
+    let broken = state.violations();
+    if !broken.is_empty() {
+        let detail = format!("a server loads {broken:?}");
+        violations.push(Violation::new("the state is consistent", detail));
+    }
+    violations
+}
+
+/// Every acknowledged change is in the state, or a later one has replaced it.
+pub(crate) fn promises(promised: &Promised, state: &State) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (id, promised) in &promised.revisions {
+        let newest = state.service(id).and_then(|service| service.revisions.keys().last());
+        if newest.is_none_or(|newest| newest < promised) {
+            let detail = format!("revision {promised} of {id}: the newest is {newest:?}");
+            violations.push(Violation::new(NO_LOSS, detail));
+        }
+    }
+    for (id, promised) in &promised.availability {
+        let found = state.node(id).map(|node| node.node.availability);
+        if found.is_some_and(|found| found != *promised) {
+            let detail = format!("{id} should be {promised:?} and is {found:?}");
+            violations.push(Violation::new(NO_LOSS, detail));
+        }
+    }
+    violations
+}

@@ -1,0 +1,42 @@
+//! What the shells record for the invariants. Shells never judge: each step appends observations,
+//! and `invariants` reads them after the step with the entire cluster in view.
+
+use std::sync::Arc;
+
+use model::{NodeId, RouteTable, State, Timestamp};
+use server::control::Snapshot;
+
+/// A fact that an invariant may depend on.
+pub(crate) enum Observation {
+    /// A server loaded this state from its disk.
+    Loaded(State),
+    /// A batch is about to be stored. Times are the server's.
+    Decided {
+        before: Box<Snapshot>,
+        after: State,
+        now: Timestamp,
+    },
+    /// The server published assignments with this generation.
+    Assignments(u64),
+    /// The server published a route table while `state` was durable.
+    Routes {
+        table: Arc<RouteTable>,
+        state: State,
+    },
+    /// The server published a durable state.
+    Published(State),
+    /// The server published the event with this number.
+    EventPublished(u64),
+    AgentStarted(NodeId),
+    /// The core of an agent handled an event.
+    AgentStepped(NodeId),
+    /// A driver started a run.
+    RunStarted(NodeId),
+    /// A gateway finished a request.
+    RequestServed,
+    /// A shell saw an invariant violated by itself.
+    Violated {
+        invariant: &'static str,
+        detail: String,
+    },
+}
