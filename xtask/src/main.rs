@@ -52,9 +52,9 @@ Usage: cargo xtask VERB [OPTIONS]
        [--only TARGET]   in one target; --list names them; --keep takes what was found into fuzz/corpus
   mutants                change the model and the planner in small ways and say which changes no test minds
        [--only CRATE]    `model` or `planner`; --shard I/N tries a part; --minutes N, as many as that allows
-  sim [--seeds N]        simulate whole clusters, one for each seed, and hold them against the laws
-      [--seed S]         one, with what happened before a law was broken; --tell: with its whole history
-      [--fresh]          from a seed that nobody has tried; --tamper RULE: with a rule broken on purpose
+  sim [--seeds N]        simulate whole clusters, one for each seed, and check their invariants
+      [--seed S]         one, with the history before a violation; --tell: with its settings and its entire history
+      [--fresh]          from a seed that depends on the time; --bug NAME: inject a bug, which must be detected
   prove [--cases N]      100,000 cases of each property, then 1,000 new seeds
   help                   this text
 ";
