@@ -5,10 +5,10 @@
 //! what is shown changes nothing at all. A group's apps lie in it. What is refused is refused with
 //! a message, in one of the two ways Marathon's clients know.
 
-use formats::marathon::{
-    App, GroupUpdate, Rejected, Update, read_app, read_group, update_app, update_apps,
+use formats::parse_with;
+use marathon::format::{
+    App, Apps, GroupUpdate, Rejected, Update, read_app, read_group, update_app, update_apps,
 };
-use formats::parse;
 use model::{Document, ServiceId};
 
 /// An app, read as a request and as a file.
@@ -21,7 +21,7 @@ pub(crate) fn app(input: &[u8]) {
     stays_as_it_is(&app);
     let shown = app.to_source();
     let spec = app.spec().unwrap_or_else(|rejected| panic!("{rejected:?}"));
-    let file = parse("shown", &shown).map(|parsed| {
+    let file = parse_with("shown", &shown, &[&Apps]).map(|parsed| {
         parsed.documents.into_iter().map(|located| located.document).collect::<Vec<_>>()
     });
     let document = Document::Foreign(Box::new(spec), app.source());

@@ -3,8 +3,8 @@
 //! What is accepted is written, as YAML and as JSON, and read back equal, and a service is shown as
 //! a Marathon app that reads back as itself. What is refused is refused at a line that the text has.
 
-use formats::marathon::{App, read_app};
-use formats::{Fault, parse, to_yaml};
+use formats::{Fault, parse_with, to_yaml};
+use marathon::format::{self, App, read_app};
 use model::Document;
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ pub(crate) fn run(input: &[u8]) {
     if text.len() > LEN_MAX {
         return;
     }
-    let parsed = match parse("input", text) {
+    let parsed = match parse_with("input", text, &[&format::Apps]) {
         Ok(parsed) => parsed,
         Err(faults) => return refused(text, &faults),
     };
@@ -52,7 +52,7 @@ pub(crate) fn run(input: &[u8]) {
 fn reads_back(document: &Document, content: &impl Serialize) {
     let json = serde_json::to_string(content).unwrap_or_else(|error| panic!("{error}"));
     for written in [to_yaml(content), json] {
-        let again = parse("written", &written).map(|parsed| {
+        let again = parse_with("written", &written, &[]).map(|parsed| {
             parsed.documents.into_iter().map(|located| located.document).collect::<Vec<_>>()
         });
         assert_eq!(again.as_deref(), Ok(&[document.clone()][..]), "{written}");

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use formats::marathon::LabelSelector;
+use marathon::format::LabelSelector;
 
 pub(crate) fn run(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else { return };

@@ -4,6 +4,7 @@
 //! runs a whole cluster under load, `output` is the terminal. Nothing here decides anything about services: the server
 //! does.
 
+mod adapters;
 mod allocator;
 mod args;
 mod daemon;

@@ -41,7 +41,7 @@ fn successor(key: &str, fields: &[&str]) -> Option<&'static str> {
 const WORK_MAX: usize = 2_000_000;
 
 /// Who hears what is wrong with a document.
-pub(crate) trait Listen {
+pub trait Listen {
     /// At `path`, which stands at `at`, is a trouble; what is missing is missing at that path.
     fn hear(&mut self, at: Position, path: &[Step], trouble: &Trouble);
 
@@ -62,7 +62,7 @@ impl Listen for Faults<'_> {
 }
 
 /// Decodes a document; what is wrong with it is told, and marked in the tree.
-pub(crate) fn decode<T: DeserializeOwned>(
+pub fn decode<T: DeserializeOwned>(
     node: &mut Node,
     is_json: bool,
     listener: &mut dyn Listen,
@@ -122,7 +122,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
 
 /// Why a value cannot be decoded, and where it stands below the node that was asked for it.
 #[derive(Debug)]
-pub(crate) struct Failure(Box<FailureParts>);
+pub struct Failure(Box<FailureParts>);
 
 #[derive(Debug)]
 struct FailureParts {
@@ -135,13 +135,25 @@ struct FailureParts {
 
 /// What can be wrong with a value.
 #[derive(Debug)]
-pub(crate) enum Trouble {
+pub enum Trouble {
     /// A key is not there.
     Missing(&'static str),
     /// There is no such key; the path ends with it.
-    Unknown { message: String, nearest: Option<String> },
+    Unknown {
+        /// The message for people.
+        message: String,
+        /// The known key that was probably meant.
+        nearest: Option<String>,
+    },
     /// Not of the wanted type, which is in serde's words; a number may be of the wrong kind.
-    Type { expected: String, is_number: bool, message: String },
+    Type {
+        /// The wanted type, in serde's words.
+        expected: String,
+        /// Whether a number was found.
+        is_number: bool,
+        /// The message for people.
+        message: String,
+    },
     /// A text that is not one of those that may stand there.
     Variant(String),
     /// Of the wanted type, and still not right.

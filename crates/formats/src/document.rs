@@ -2,8 +2,8 @@
 
 use model::{Document, Problem};
 
+use crate::dialect::Dialect;
 use crate::fault::{Fault, Faults, hint, nearest};
-use crate::marathon;
 use crate::native;
 use crate::read::{self, Source};
 use crate::tree::{Node, Position, Value};
@@ -22,14 +22,8 @@ pub struct Located {
     pub document: Document,
     source: String,
     tree: Node,
-    adapter: Adapter,
-}
-
-/// Whose document it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Adapter {
-    Native,
-    Marathon,
+    /// `None` for a native document.
+    dialect: Option<&'static dyn Dialect>,
 }
 
 impl Located {
@@ -62,19 +56,33 @@ impl Located {
     }
 
     fn find(&self, key: &str) -> (Position, String) {
-        match self.adapter {
-            Adapter::Native => (self.tree.locate(key).0, key.into()),
-            Adapter::Marathon => marathon::locate(&self.tree, key),
+        match self.dialect {
+            None => (self.tree.locate(key).0, key.into()),
+            Some(dialect) => dialect.locate(&self.tree, key),
         }
     }
 }
 
-/// Reads all documents of a source, of which `name` is only used in what is said of it.
+/// Reads all documents of a source in which only native ones may stand.
+///
+/// # Errors
+///
+/// As [`parse_with`].
+pub fn parse(name: &str, text: &str) -> Result<Parsed, Vec<Fault>> {
+    parse_with(name, text, &[])
+}
+
+/// Reads all documents of a source: native ones, and those of the foreign systems of `dialects`.
+/// `name` is the name of the source in faults.
 ///
 /// # Errors
 ///
 /// Everything that is wrong with it, in the order of its lines; never an empty list.
-pub fn parse(name: &str, text: &str) -> Result<Parsed, Vec<Fault>> {
+pub fn parse_with(
+    name: &str,
+    text: &str,
+    dialects: &[&'static dyn Dialect],
+) -> Result<Parsed, Vec<Fault>> {
     let mut faults = Faults::new(name);
     let Source { is_json, documents } = read::read(text, &mut faults);
     // Where a part could not even be read, what seems missing may stand in it.
@@ -87,7 +95,7 @@ pub fn parse(name: &str, text: &str) -> Result<Parsed, Vec<Fault>> {
             _ => vec![tree],
         };
         for tree in items {
-            let Some(located) = one(name, tree, is_json, &mut faults) else {
+            let Some(located) = one(name, tree, is_json, dialects, &mut faults) else {
                 debug_assert!(faults.len() > 0, "no document is dropped in silence");
                 continue;
             };
@@ -107,30 +115,36 @@ pub fn parse(name: &str, text: &str) -> Result<Parsed, Vec<Fault>> {
     }
 }
 
-fn one(source: &str, tree: Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Located> {
+fn one(
+    source: &str,
+    tree: Node,
+    is_json: bool,
+    dialects: &[&'static dyn Dialect],
+    faults: &mut Faults<'_>,
+) -> Option<Located> {
     let has = |key| tree.get(key).is_some();
-    let (adapter, document) = if has("service") {
-        (
-            Adapter::Native,
-            native::service(tree.clone(), is_json, faults).map(Box::new).map(Document::Service),
-        )
+    let (dialect, document) = if has("service") {
+        let spec = native::service(tree.clone(), is_json, faults);
+        (None, spec.map(Box::new).map(Document::Service))
     } else if has("gateway") {
-        (Adapter::Native, native::gateway(tree.clone(), is_json, faults).map(Document::Gateway))
-    } else if has("id") {
-        (Adapter::Marathon, marathon::app(&tree, is_json, faults))
+        (None, native::gateway(tree.clone(), is_json, faults).map(Document::Gateway))
+    } else if let Some(dialect) = dialects.iter().find(|dialect| dialect.reads(&tree)) {
+        (Some(*dialect), dialect.read(&tree, is_json, faults))
     } else {
-        unknown(&tree, faults);
+        unknown(&tree, dialects, faults);
         return None;
     };
-    Some(Located { document: document?, source: source.into(), tree, adapter })
+    Some(Located { document: document?, source: source.into(), tree, dialect })
 }
 
-/// Says of a document that is none what it might have been.
-fn unknown(tree: &Node, faults: &mut Faults<'_>) {
-    const KINDS: &str = "a service has the key `service`, a gateway `gateway`, a Marathon app `id`";
+/// Reports a document of no known kind, with the kind that it may have been meant to be.
+fn unknown(tree: &Node, dialects: &[&'static dyn Dialect], faults: &mut Faults<'_>) {
+    let native = ["a service has the key `service`", "a gateway `gateway`"];
+    let foreign = dialects.iter().map(|dialect| dialect.kinds());
+    let kinds = native.into_iter().chain(foreign).collect::<Vec<_>>().join(", ");
     let Value::Map(entries) = &tree.value else {
         if !matches!(tree.value, Value::Refused) {
-            faults.add(tree.at, "", format!("expected keys and values: {KINDS}"));
+            faults.add(tree.at, "", format!("expected keys and values: {kinds}"));
         }
         return;
     };
@@ -142,6 +156,6 @@ fn unknown(tree: &Node, faults: &mut Faults<'_>) {
             let message = format!("unknown key `{}`{}", entry.key, hint(Some(near)));
             faults.add(entry.key_at, entry.key.clone(), message);
         }
-        None => faults.add(tree.at, "", format!("this is no document Muster knows: {KINDS}")),
+        None => faults.add(tree.at, "", format!("this is no document Muster knows: {kinds}")),
     }
 }

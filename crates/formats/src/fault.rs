@@ -34,7 +34,7 @@ impl Error for Fault {}
 
 /// The faults of one source, gathered in the order in which they are found.
 #[derive(Debug)]
-pub(crate) struct Faults<'a> {
+pub struct Faults<'a> {
     source: &'a str,
     list: Vec<Fault>,
 }
@@ -43,25 +43,29 @@ impl<'a> Faults<'a> {
     /// More than a person reads at once: a source that is wrong all over names these.
     const MAX: usize = 100;
 
-    pub(crate) fn new(source: &'a str) -> Self {
+    /// An empty list for the source of this name.
+    pub fn new(source: &'a str) -> Self {
         Self { source, list: Vec::new() }
     }
 
     /// None yet, of the same source.
-    pub(crate) fn another(&self) -> Self {
+    pub fn another(&self) -> Self {
         Self::new(self.source)
     }
 
-    pub(crate) fn append(&mut self, other: Self) {
+    /// Adds the faults of `other`, up to the limit.
+    pub fn append(&mut self, other: Self) {
         self.list.extend(other.list);
         self.list.truncate(Self::MAX);
     }
 
-    pub(crate) fn is_full(&self) -> bool {
+    /// Whether the limit is reached: further faults are dropped.
+    pub fn is_full(&self) -> bool {
         self.list.len() >= Self::MAX
     }
 
-    pub(crate) fn add(&mut self, at: Position, key: impl Into<String>, message: impl Into<String>) {
+    /// Adds a fault at a position, unless the list is full.
+    pub fn add(&mut self, at: Position, key: impl Into<String>, message: impl Into<String>) {
         if !self.is_full() {
             let (key, message) = (key.into(), message.into());
             let source = self.source.into();
@@ -69,19 +73,21 @@ impl<'a> Faults<'a> {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// The number of faults so far.
+    #[expect(clippy::len_without_is_empty, reason = "callers compare with an earlier number")]
+    pub fn len(&self) -> usize {
         self.list.len()
     }
 
     /// All of them, in the order of the source.
-    pub(crate) fn into_list(mut self) -> Vec<Fault> {
+    pub fn into_list(mut self) -> Vec<Fault> {
         self.list.sort_by_key(|fault| (fault.line, fault.column));
         self.list
     }
 }
 
 /// The known name that a word was probably meant to be.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
     let distance = |name: &str| strsim::damerau_levenshtein(&word, &name.to_ascii_lowercase());
     let near = known.into_iter().map(|name| (distance(name), name));
@@ -90,6 +96,6 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
 }
 
 /// `; did you mean `x`?`, or nothing.
-pub(crate) fn hint(nearest: Option<&str>) -> String {
+pub fn hint(nearest: Option<&str>) -> String {
     nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }

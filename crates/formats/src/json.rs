@@ -76,7 +76,7 @@ const VALUES_MAX: usize = 1_000_000;
 /// # Errors
 ///
 /// It is no JSON, or holds more than anybody has reason to send.
-pub(crate) fn tree(body: &[u8]) -> Result<Node, serde_json::Error> {
+pub fn tree(body: &[u8]) -> Result<Node, serde_json::Error> {
     let mut left = VALUES_MAX;
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let tree = Seed { left: &mut left }.deserialize(&mut deserializer)?;

@@ -9,30 +9,37 @@ use std::fmt::{self, Write};
 
 /// Where something begins in its source, both counted from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Position {
-    pub(crate) line: usize,
-    pub(crate) column: usize,
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
 }
 
 impl Position {
-    pub(crate) const START: Position = Position { line: 1, column: 1 };
+    /// The beginning of a source.
+    pub const START: Position = Position { line: 1, column: 1 };
 }
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
-pub(crate) struct Node {
-    pub(crate) at: Position,
-    pub(crate) value: Value,
+pub struct Node {
+    /// The position of its first character.
+    pub at: Position,
+    /// The value itself.
+    pub value: Value,
 }
 
 /// What a document is made of.
 #[derive(Debug, Clone)]
-pub(crate) enum Value {
+pub enum Value {
     /// A scalar without quotes, as it was written; its meaning depends on what is wanted.
     Plain(String),
     /// A scalar in quotes, or a block of text.
     Text(String),
+    /// A sequence.
     List(Vec<Node>),
+    /// A mapping, in the order of the source. Keys may be duplicates only in a tree that was refused.
     Map(Vec<Entry>),
     /// Found wrong and reported; passed over from then on.
     Refused,
@@ -40,16 +47,21 @@ pub(crate) enum Value {
 
 /// One key of a mapping with its value.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    pub(crate) key: String,
-    pub(crate) key_at: Position,
-    pub(crate) node: Node,
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// The position of the key.
+    pub key_at: Position,
+    /// The value.
+    pub node: Node,
 }
 
 /// One step from a node to a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
+    /// To the value of a key.
     Key(String),
+    /// To an item of a list, from 0.
     Index(usize),
 }
 
@@ -63,7 +75,7 @@ impl fmt::Display for Step {
 }
 
 /// `health.0.probe`, as problems name keys.
-pub(crate) fn dotted<'a>(steps: impl IntoIterator<Item = &'a Step>) -> String {
+pub fn dotted<'a>(steps: impl IntoIterator<Item = &'a Step>) -> String {
     let mut text = String::new();
     for step in steps {
         let dot = if text.is_empty() { "" } else { "." };
@@ -75,17 +87,23 @@ pub(crate) fn dotted<'a>(steps: impl IntoIterator<Item = &'a Step>) -> String {
 
 /// What a plain scalar means where any value may stand (the core schema of YAML 1.2).
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Plain<'a> {
+pub enum Plain<'a> {
+    /// Nothing.
     Null,
+    /// True or false.
     Bool(bool),
+    /// A whole number, 0 or more.
     Unsigned(u64),
+    /// A negative whole number.
     Signed(i64),
+    /// Any other number.
     Float(f64),
+    /// Everything else.
     Text(&'a str),
 }
 
 /// Reads a plain scalar.
-pub(crate) fn plain(text: &str) -> Plain<'_> {
+pub fn plain(text: &str) -> Plain<'_> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Plain::Null,
         "true" | "True" | "TRUE" => return Plain::Bool(true),
@@ -114,16 +132,18 @@ pub(crate) fn plain(text: &str) -> Plain<'_> {
 }
 
 impl Node {
-    pub(crate) fn is_null(&self) -> bool {
+    /// Whether this is a plain null.
+    pub fn is_null(&self) -> bool {
         matches!(&self.value, Value::Plain(text) if plain(text) == Plain::Null)
     }
 
-    pub(crate) fn is_collection(&self) -> bool {
+    /// Whether this is a list or a mapping.
+    pub fn is_collection(&self) -> bool {
         matches!(self.value, Value::List(_) | Value::Map(_))
     }
 
     /// How many nodes there are in this one, with itself.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         match &self.value {
             Value::List(items) => 1 + items.iter().map(Node::size).sum::<usize>(),
             Value::Map(entries) => 1 + entries.iter().map(|e| e.node.size()).sum::<usize>(),
@@ -132,25 +152,25 @@ impl Node {
     }
 
     /// The value of a key of this mapping.
-    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+    pub fn get(&self, key: &str) -> Option<&Node> {
         self.entry(key).map(|entry| &entry.node)
     }
 
     /// A key of this mapping, with its position and value.
-    pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
         let Value::Map(entries) = &self.value else { return None };
         entries.iter().find(|entry| entry.key == key)
     }
 
     /// Takes a key and its value out of this mapping.
-    pub(crate) fn take(&mut self, key: &str) -> Option<Node> {
+    pub fn take(&mut self, key: &str) -> Option<Node> {
         let Value::Map(entries) = &mut self.value else { return None };
         let index = entries.iter().position(|entry| entry.key == key)?;
         Some(entries.remove(index).node)
     }
 
     /// Puts a value under a key of this mapping, in place of what is there.
-    pub(crate) fn put(&mut self, key: &str, node: Node) {
+    pub fn put(&mut self, key: &str, node: Node) {
         let Value::Map(entries) = &mut self.value else { return };
         match entries.iter_mut().find(|entry| entry.key == key) {
             Some(entry) => entry.node = node,
@@ -159,7 +179,7 @@ impl Node {
     }
 
     /// The text that this node is.
-    pub(crate) fn text(&self) -> Option<&str> {
+    pub fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) | Value::Plain(text) => Some(text),
             _ => None,
@@ -170,7 +190,7 @@ impl Node {
     /// there is: where it stands, and how many bytes of the key were found.
     ///
     /// A scalar found in full is pointed at itself, everything else at its key.
-    pub(crate) fn locate(&self, key: &str) -> (Position, usize) {
+    pub fn locate(&self, key: &str) -> (Position, usize) {
         let mut node = self;
         let mut here = self.at;
         let mut found = 0;
@@ -201,7 +221,7 @@ impl Node {
     }
 
     /// The node at the end of a path.
-    pub(crate) fn find_mut(&mut self, steps: &[Step]) -> Option<&mut Node> {
+    pub fn find_mut(&mut self, steps: &[Step]) -> Option<&mut Node> {
         steps.iter().try_fold(self, |node, step| match (step, &mut node.value) {
             (Step::Key(key), Value::Map(entries)) => {
                 // The last of several equal keys is as good as any: duplicates are refused.
@@ -213,7 +233,7 @@ impl Node {
     }
 
     /// The dotted key of the part in which a position lies.
-    pub(crate) fn key_at(&self, at: Position) -> String {
+    pub fn key_at(&self, at: Position) -> String {
         let mut steps = Vec::new();
         let mut node = self;
         loop {

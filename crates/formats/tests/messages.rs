@@ -198,7 +198,6 @@ fn the_deepest_source_needs_little_stack() {
         for document in [
             format!("gateway: a\nlisten: {deepest}\nroutes: []\n"),
             format!("service: a\nprocess: {{command: {deepest}}}\n"),
-            format!("id: a\ncmd: x\nsecrets: {deepest}\nlabels: {deepest}\n"),
         ] {
             parse("deep", &document).unwrap_err();
         }

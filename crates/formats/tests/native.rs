@@ -48,14 +48,14 @@ routes: [{to: /web:0}]
 ";
     let names = |documents: Vec<Located>| -> Vec<String> {
         let name = |located: &Located| match &located.document {
-            Document::Service(spec) | Document::Foreign(spec, _) => spec.service.to_string(),
+            Document::Service(spec) => spec.service.to_string(),
             Document::Gateway(gateway) => gateway.gateway.to_string(),
             other => panic!("not in these texts: {other:?}"),
         };
         documents.iter().map(name).collect()
     };
     assert_eq!(names(all(text)), ["/web", "/api", "/db", "public"]);
-    let json = r#"[{"service": "a", "process": {"command": "x"}}, {"id": "b", "cmd": "xx"}]"#;
+    let json = r#"[{"service": "a", "process": {"command": "x"}}, {"service": "b", "process": {"command": "x"}}]"#;
     assert_eq!(names(all(json)), ["/a", "/b"]);
     assert_eq!(names(all("\u{feff}service: a\r\nprocess:\r\n  command: x\r\n")), ["/a"]);
 }

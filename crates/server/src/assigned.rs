@@ -6,8 +6,7 @@ use std::sync::Arc;
 use api::{Assigned, Assignment, Assignments};
 use model::{Goal, InstanceId, NodeId, Service, Spec, State};
 
-use crate::marathon::app::Apps;
-use crate::marathon::environment::environment;
+use crate::adapter::Adapters;
 
 /// One agent's stream of assignments: what it has been told so far.
 #[derive(Debug)]
@@ -24,8 +23,13 @@ impl Stream {
 
     /// What the agent is to be told next, if anything: the first time everything, then what has
     /// changed. From then on it counts as told.
-    pub fn next(&mut self, state: &State, generation: u64, apps: &Apps) -> Option<Assignments> {
-        let now = assigned(state, &self.node, apps);
+    pub fn next(
+        &mut self,
+        state: &State,
+        generation: u64,
+        adapters: &Adapters,
+    ) -> Option<Assignments> {
+        let now = assigned(state, &self.node, adapters);
         let line = difference(self.told.as_ref(), &now, generation)?;
         self.told = Some(Told::of(&now));
         Some(line)
@@ -41,18 +45,18 @@ impl Stream {
 pub(crate) fn assigned(
     state: &State,
     node: &NodeId,
-    apps: &Apps,
+    adapters: &Adapters,
 ) -> BTreeMap<InstanceId, Assignment> {
     let node = state.node(node);
     let instances = node.iter().flat_map(|node| &node.instances);
     let assigned = instances.filter_map(|id| {
         let service = state.service(&id.service)?;
-        Some((id.clone(), assignment(service, id, apps)?))
+        Some((id.clone(), assignment(service, id, adapters)?))
     });
     assigned.collect()
 }
 
-fn assignment(service: &Service, id: &InstanceId, apps: &Apps) -> Option<Assignment> {
+fn assignment(service: &Service, id: &InstanceId, adapters: &Adapters) -> Option<Assignment> {
     let placement = service.placements.get(&id.replica)?;
     Some(Assignment {
         instance: id.clone(),
@@ -63,7 +67,7 @@ fn assignment(service: &Service, id: &InstanceId, apps: &Apps) -> Option<Assignm
         },
         given: placement.given.clone(),
         retries: service.retries,
-        env: environment(apps, service, id, placement),
+        env: adapters.environment(service, id, placement),
         spec: service.running_spec(placement.revision).clone(),
     })
 }
@@ -155,26 +159,26 @@ mod tests {
 
     #[test]
     fn only_what_has_changed_is_told_again() {
-        let apps = Apps::default();
+        let adapters = Adapters::default();
         let mut state = placed();
         let mut stream = Stream::new("n1".parse().unwrap());
-        let first = stream.next(&state, 1, &apps).unwrap();
+        let first = stream.next(&state, 1, &adapters).unwrap();
         assert_eq!((first.whole, first.set.len()), (true, 2));
-        assert_eq!(stream.next(&state, 2, &apps), None);
+        assert_eq!(stream.next(&state, 2, &adapters), None);
 
         let instance: InstanceId = "/web~0.1".parse().unwrap();
         let stop =
             model::Step::Stop { instance: instance.clone(), why: model::StopReason::Requested };
         state.apply(Command::Adopt(stop), Timestamp(2)).unwrap();
-        let second = stream.next(&state, 3, &apps).unwrap();
+        let second = stream.next(&state, 3, &adapters).unwrap();
         assert_eq!((second.whole, second.set.len()), (false, 1));
         assert_eq!((&second.set[0].instance, second.set[0].goal), (&instance, Assigned::Stop));
 
         let forget =
             model::Step::Forget { instance: instance.clone(), why: model::StopReason::Requested };
         state.apply(Command::Adopt(forget), Timestamp(3)).unwrap();
-        let third = stream.next(&state, 4, &apps).unwrap();
+        let third = stream.next(&state, 4, &adapters).unwrap();
         assert_eq!((third.set.len(), third.removed), (0, vec![instance]));
-        assert_eq!(stream.next(&state, 5, &apps), None);
+        assert_eq!(stream.next(&state, 5, &adapters), None);
     }
 }

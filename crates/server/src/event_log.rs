@@ -9,7 +9,7 @@ use api::EventView;
 use tokio::sync::watch;
 
 /// What has a number of its own, higher than all before it.
-pub(crate) trait Numbered {
+pub trait Numbered {
     /// Its number.
     fn number(&self) -> u64;
 }
@@ -22,7 +22,7 @@ impl Numbered for EventView {
 
 /// The newest events.
 #[derive(Debug)]
-pub(crate) struct EventLog<T = EventView> {
+pub struct EventLog<T = EventView> {
     kept: Mutex<Kept<T>>,
     newest: watch::Sender<u64>,
     capacity: usize,
@@ -38,14 +38,24 @@ struct Kept<T> {
 impl<T: Numbered> EventLog<T> {
     /// The log of `events`; `newest` is the newest number that anyone may have been told. No more
     /// than `capacity` are kept.
-    pub(crate) fn new(events: Vec<T>, newest: u64, capacity: usize) -> EventLog<T> {
+    pub fn new(events: Vec<T>, newest: u64, capacity: usize) -> EventLog<T> {
         // What came before the first is not known any more.
         let dropped = events.first().map_or(newest, |first| first.number().saturating_sub(1));
         let kept = Kept { events: events.into_iter().map(Arc::new).collect(), dropped };
         EventLog { kept: Mutex::new(kept), newest: watch::Sender::new(newest), capacity }
     }
 
-    pub(crate) fn push(&self, event: impl Into<Arc<T>>) {
+    /// Numbers up to `number` count as given out and dropped. Of an empty log only.
+    pub fn skip_to(&self, number: u64) {
+        let mut kept = self.lock();
+        debug_assert!(kept.events.is_empty(), "numbers only rise");
+        kept.dropped = number;
+        self.newest.send_replace(number);
+    }
+
+    /// Appends an event, whose number must be higher than all before it, and drops the oldest one
+    /// if the log is full.
+    pub fn push(&self, event: impl Into<Arc<T>>) {
         let event = event.into();
         let number = event.number();
         let mut kept = self.lock();
@@ -61,7 +71,7 @@ impl<T: Numbered> EventLog<T> {
 
     /// The events after number `after`, at most `limit`, oldest first. A number that was never
     /// given out is another cluster's, and says nothing of what its reader has seen of this one.
-    pub(crate) fn after(&self, after: u64, limit: usize) -> Vec<Arc<T>> {
+    pub fn after(&self, after: u64, limit: usize) -> Vec<Arc<T>> {
         let kept = self.lock();
         let after = if after > *self.newest.borrow() { 0 } else { after };
         let from = kept.events.partition_point(|event| event.number() <= after);
@@ -69,17 +79,17 @@ impl<T: Numbered> EventLog<T> {
     }
 
     /// Whether events after number `after` have been dropped.
-    pub(crate) fn has_dropped(&self, after: u64) -> bool {
+    pub fn has_dropped(&self, after: u64) -> bool {
         self.lock().dropped > after
     }
 
     /// The number of the last event that has been dropped: after it, all are there.
-    pub(crate) fn dropped(&self) -> u64 {
+    pub fn dropped(&self) -> u64 {
         self.lock().dropped
     }
 
     /// Tells the number of the newest event whenever it changes.
-    pub(crate) fn follow(&self) -> watch::Receiver<u64> {
+    pub fn follow(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
     }
 

@@ -6,11 +6,11 @@
 //! (one fsync) -> answer, assignments, routes.
 
 pub mod absence;
+pub mod adapter;
 pub mod assigned;
 pub mod control;
-mod event_log;
+pub mod event_log;
 mod http;
-mod marathon;
 pub mod persist;
 mod shell;
 mod view;
@@ -21,18 +21,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use api::{in_full, now};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use model::Millis;
 use store::{Embedded, Store};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::adapter::Adapters;
 use crate::control::Core;
-use crate::marathon::feed::Feed;
-use crate::marathon::teller;
 use crate::shell::{STOP_GRACE, Shell};
 
-pub use marathon::app::Apps;
 pub use persist::Error as PersistError;
 pub use shell::REFRESH;
 
@@ -70,24 +71,25 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// A part of it broke.
+    /// A task of the server ended that must not.
     #[error("{part} has broken")]
     Broken {
-        /// What it did.
-        part: &'static str,
+        /// Which task.
+        part: String,
         /// How it ended.
         #[source]
-        source: tokio::task::JoinError,
+        source: JoinError,
     },
     /// The first write failed.
     #[error("cannot take the lead: {0}")]
     Lead(String),
 }
 
-/// Runs a server until `shutdown` ends or it cannot go on. Tells `bound` where it listens once it
-/// answers.
+/// Runs a server with `adapters` until `shutdown` ends or it cannot go on. Sends the address that it
+/// listens on to `bound` as soon as it responds to requests.
 pub async fn run(
     options: Options,
+    adapters: Adapters,
     bound: oneshot::Sender<SocketAddr>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
@@ -101,17 +103,15 @@ pub async fn run(
 
     let numbers: Vec<u64> = events.iter().map(|event| event.number).collect();
     let core = Core::new(state, options.lost_after, numbers, now());
-    let (shell, handle, happening) = Shell::new(core, events, store);
-    let apps = Apps::default();
-    let feed = Feed::new(&handle.snapshot(), apps.clone());
-    let telling = teller::tell(happening, feed, Arc::clone(&handle.marathon));
-    let mut telling = AbortOnDropHandle::new(tokio::spawn(telling));
+    let (shell, handle) = Shell::new(core, events, store, adapters.clone());
+    let background = adapters.start(&handle.snapshot()).into_iter();
+    let mut background: Background = background.map(|(name, task)| spawned(name, task)).collect();
     let address = options.listen;
     let listen = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let local = listener.local_addr().map_err(listen)?;
     let mut stopping = handle.stopping.subscribe();
-    let router = http::router(Arc::clone(&handle), local, apps);
+    let router = http::router(Arc::clone(&handle), local, adapters);
     let serve = api::serve(listener, router, async move {
         // The handle lives as long as the loop: an error means that it has ended.
         let _ = stopping.wait_for(|stopping| *stopping).await;
@@ -125,7 +125,7 @@ pub async fn run(
     tokio::pin!(serve, looping, shutdown);
     let outcome = tokio::select! {
         () = &mut shutdown => Ok(()),
-        ended = first_end(&mut looping, &mut telling) => ended,
+        ended = first_end(&mut looping, &mut background) => ended,
         () = &mut serve => Ok(()),
     };
     stop();
@@ -137,16 +137,30 @@ pub async fn run(
     outcome
 }
 
-/// Waits until a part of the server ends, which none does before the server stops: one that was
-/// missed would leave a server that answers, and does only some of what it should.
+/// The background tasks of the adapters: each resolves to its name and how it ended.
+type Background = FuturesUnordered<BoxFuture<'static, (&'static str, Result<(), JoinError>)>>;
+
+/// Starts the background task of the adapter `name`.
+fn spawned(
+    name: &'static str,
+    task: BoxFuture<'static, ()>,
+) -> BoxFuture<'static, (&'static str, Result<(), JoinError>)> {
+    let task = AbortOnDropHandle::new(tokio::spawn(task));
+    Box::pin(async move { (name, task.await) })
+}
+
+/// Waits until a task of the server ends, which none does before the server stops. A server that
+/// went on without it would respond to requests and do only a part of its work.
 async fn first_end(
     looping: &mut AbortOnDropHandle<Result<(), store::Error>>,
-    telling: &mut AbortOnDropHandle<()>,
+    background: &mut Background,
 ) -> Result<(), Error> {
-    let broken = |part| move |source| Error::Broken { part, source };
+    let broken = |part: String| move |source| Error::Broken { part, source };
     tokio::select! {
-        ended = looping => ended.map_err(broken("the control loop"))?.map_err(Error::Store),
-        ended = telling => ended.map_err(broken("what tells Marathon's clients")),
+        ended = looping => ended.map_err(broken("the control loop".into()))?.map_err(Error::Store),
+        Some((name, ended)) = background.next() => {
+            ended.map_err(broken(format!("the adapter {name}")))
+        }
     }
 }
 
@@ -160,12 +174,14 @@ mod tests {
             panic!("this part breaks")
         }
         let works = || AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
-        let mut telling = AbortOnDropHandle::new(tokio::spawn(breaks()));
-        let ended = first_end(&mut works(), &mut telling).await.unwrap_err();
-        assert_eq!(ended.to_string(), "what tells Marathon's clients has broken");
+        let mut background = Background::from_iter([
+            spawned("foreign", Box::pin(breaks())),
+            spawned("other", Box::pin(std::future::pending())),
+        ]);
+        let ended = first_end(&mut works(), &mut background).await.unwrap_err();
+        assert_eq!(ended.to_string(), "the adapter foreign has broken");
         let mut looping = AbortOnDropHandle::new(tokio::spawn(breaks()));
-        let mut telling = AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
-        let ended = first_end(&mut looping, &mut telling).await.unwrap_err();
+        let ended = first_end(&mut looping, &mut Background::new()).await.unwrap_err();
         assert_eq!(ended.to_string(), "the control loop has broken");
     }
 }

@@ -12,10 +12,9 @@ use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::absence::Absence;
-use crate::control::{Answer, Core, EVENTS_KEPT, Effect, Event, Snapshot, Ticket, Trouble};
+use crate::adapter::{Adapters, Failure};
+use crate::control::{Answer, Core, EVENTS_KEPT, Effect, Event, Snapshot, Ticket};
 use crate::event_log::EventLog;
-use crate::marathon::event::Rendered;
-use crate::marathon::teller::{self, Happening};
 use crate::persist;
 
 /// So many messages may wait for the loop; beyond that, requests are told to come back later.
@@ -37,17 +36,6 @@ enum Ask {
     GatewayReport(api::GatewayReport),
 }
 
-/// Why the loop did not do what was asked.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// Not as asked.
-    Trouble(Trouble),
-    /// The loop has more to do than it can.
-    Busy,
-    /// The server stops; whether it was done is not known.
-    Stopping,
-}
-
 /// The way to the loop, and what it publishes.
 pub(crate) struct Handle {
     inbox: mpsc::Sender<(Ask, oneshot::Sender<Answer>)>,
@@ -55,9 +43,6 @@ pub(crate) struct Handle {
     pub(crate) routes: watch::Sender<Arc<RouteTable>>,
     assignments: Mutex<BTreeMap<NodeId, watch::Sender<u64>>>,
     pub(crate) events: EventLog,
-    /// The same as Marathon's clients are told it.
-    pub(crate) marathon: Arc<EventLog<Rendered>>,
-    happened: mpsc::UnboundedSender<Happening>,
     /// Ends streams when the server stops.
     pub(crate) stopping: watch::Sender<bool>,
     first_generation: u64,
@@ -114,12 +99,6 @@ impl Handle {
         self.tell(Ask::GatewayReport(report)).await
     }
 
-    /// Tells followers of Marathon's events what a request alone has brought about.
-    pub(crate) fn post(&self, events: Vec<crate::marathon::event::Event>) {
-        // Nobody listens any more only when the server ends.
-        let _ = self.happened.send(Happening::Posted(events));
-    }
-
     /// Ends when the server stops.
     pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut stopping = self.stopping.subscribe();
@@ -150,8 +129,9 @@ pub(crate) struct Shell {
     storing: Option<store::Pending<'static, store::TxnResult>>,
     commits: u32,
     absence: Absence,
-    /// Events that were told in this turn.
+    /// Events that were published in this turn; adapters see them at its end.
     told: Vec<Arc<api::EventView>>,
+    adapters: Adapters,
 }
 
 impl Shell {
@@ -159,9 +139,9 @@ impl Shell {
         core: Core,
         events: Vec<api::EventView>,
         store: Arc<dyn Store>,
-    ) -> (Shell, Arc<Handle>, mpsc::UnboundedReceiver<Happening>) {
+        adapters: Adapters,
+    ) -> (Shell, Arc<Handle>) {
         let (sender, inbox) = mpsc::channel(INBOX);
-        let (happened, happening) = mpsc::unbounded_channel();
         let snapshot = core.snapshot();
         let handle = Arc::new(Handle {
             inbox: sender,
@@ -170,8 +150,6 @@ impl Shell {
             routes: watch::Sender::new(Arc::default()),
             assignments: Mutex::default(),
             events: EventLog::new(events, core.newest_event(), EVENTS_KEPT),
-            marathon: Arc::new(teller::log(core.snapshot().state.meta())),
-            happened,
             stopping: watch::Sender::new(false),
         });
         let shell = Shell {
@@ -186,8 +164,9 @@ impl Shell {
             commits: 0,
             absence: Absence::new(REFRESH, now()),
             told: Vec::new(),
+            adapters,
         };
-        (shell, handle, happening)
+        (shell, handle)
     }
 
     /// Runs until the store cannot be trusted any more, or the server stops. Then everybody who
@@ -261,11 +240,9 @@ impl Shell {
         let is_turn = matches!(event, Event::Turn);
         self.carry_out(event, is_turn);
         if is_turn && !self.told.is_empty() {
-            // What they speak of has been published by now.
+            // The published snapshot includes them by now.
             let told = std::mem::take(&mut self.told);
-            let happening = Happening::Native(told, self.handle.snapshot());
-            // Nobody listens any more only when the server ends.
-            let _ = self.handle.happened.send(happening);
+            self.adapters.on_commit(&told, &self.handle.snapshot());
         }
     }
 

@@ -8,15 +8,6 @@ use model::Verdict;
 use serde_json::{Value, json};
 use support::{Server, refused, service, soon};
 
-const MARATHON: &str = r#"{
-    "id": "/zdd/base",
-    "cmd": "run",
-    "instances": 4,
-    "cpus": 0.1,
-    "mem": 32,
-    "upgradeStrategy": {"minimumHealthCapacity": 0.25, "maximumOverCapacity": 0.25}
-}"#;
-
 #[tokio::test]
 async fn documents_are_applied_and_planned() {
     let dir = tempfile::tempdir().unwrap();
@@ -42,8 +33,9 @@ async fn documents_are_applied_and_planned() {
     assert_eq!(again.changes[0].verdict, Verdict::Unchanged);
     assert_eq!(again.deployment, None);
 
-    let marathon = server.apply_as("base.json", MARATHON, false).await.unwrap();
-    assert_eq!(marathon.changes[0].name, "/zdd/base");
+    let base = service("/zdd/base", 4) + "rollout: { min_healthy: 25% }\n";
+    let base = server.apply(&base).await.unwrap();
+    assert_eq!(base.changes[0].name, "/zdd/base");
     let base: ServiceView = server.client.get("/v1/services/zdd/base").await.unwrap();
     assert_eq!(base.spec.rollout.min_healthy.to_string(), "25%");
     let known: ClusterState = server.client.get(path::STATE).await.unwrap();
@@ -211,8 +203,6 @@ async fn pages_of_other_sites_change_nothing() {
         for (method, path, body) in [
             ("POST", "/v1/apply", apply.as_str()),
             ("DELETE", "/v1/services/shop/web", ""),
-            ("POST", "/v2/apps", MARATHON),
-            ("PUT", "/service/marathon/v2/apps//zdd/base", MARATHON),
             ("POST", "/nowhere", ""),
         ] {
             let (status, answer) = ask(from, method, path, body).await;

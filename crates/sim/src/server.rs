@@ -6,9 +6,10 @@ use std::sync::Arc;
 use api::EventView;
 use model::{Command, Millis, NodeId, RouteTable, Timestamp};
 use server::absence::Absence;
+use server::adapter::Adapters;
 use server::assigned;
 use server::control::{self, Answer, Core, Effect, Event, Snapshot, Ticket};
-use server::{Apps, persist};
+use server::persist;
 use store::Txn;
 
 use crate::bug::InjectedBug;
@@ -53,7 +54,7 @@ pub(crate) struct Running {
     pub(crate) snapshot: Snapshot,
     routes: Arc<RouteTable>,
     generation: u64,
-    apps: Apps,
+    adapters: Adapters,
     /// Requests without a response.
     waiting: BTreeMap<Ticket, (Rpc, Place)>,
     /// The write in progress.
@@ -111,7 +112,7 @@ impl Server {
             snapshot,
             routes: Arc::default(),
             generation: epoch << 32,
-            apps: Apps::default(),
+            adapters: Adapters::default(),
             waiting: BTreeMap::new(),
             storing: None,
             turn_is_due: false,
@@ -224,9 +225,9 @@ impl Server {
                 let state = &running.snapshot.state;
                 match state.node(stream.node()) {
                     None => Some(Line::End),
-                    Some(_) => {
-                        stream.next(state, running.generation, &running.apps).map(Line::Assignments)
-                    }
+                    Some(_) => stream
+                        .next(state, running.generation, &running.adapters)
+                        .map(Line::Assignments),
                 }
             }
             Some(Follower::Routes(sent)) if running.routes.generation > *sent => {

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::node::{Identity, Supply};
 use super::{ended, gateway, stopped};
+use crate::adapters;
 use crate::exit::Exit;
 use crate::output::Failure;
 
@@ -64,7 +65,8 @@ impl Cluster {
         let (bound, is_bound) = oneshot::channel::<SocketAddr>();
         let mut server = JoinSet::new();
         let stop = stopped(stop_server.subscribe());
-        server.spawn(async move { ended("server", server::run(options, bound, stop).await) });
+        let running = server::run(options, adapters::all(), bound, stop);
+        server.spawn(async move { ended("server", running.await) });
         let Ok(address) = is_bound.await else {
             // It has ended without answering, and knows why.
             return Err(first_end(&mut server).await);

@@ -7,6 +7,7 @@ use model::Millis;
 use tokio::sync::oneshot;
 
 use super::{Log, data_dir, ended, stop_signal, stopped};
+use crate::adapters;
 use crate::allocator;
 use crate::exit::Exit;
 use crate::output::Failure;
@@ -48,6 +49,6 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
         lost_after: args.lost_after,
     };
     let (bound, _) = oneshot::channel::<SocketAddr>();
-    ended("server", server::run(options, bound, stopped(stop)).await)?;
+    ended("server", server::run(options, adapters::all(), bound, stopped(stop)).await)?;
     Ok(Exit::Ok)
 }

@@ -6,6 +6,7 @@ use model::{Change, DeploymentId, Verdict};
 use super::documents::{self, Files};
 use super::follow::Wait;
 use super::{Session, get, outcome};
+use crate::adapters::DIALECTS;
 use crate::exit::Exit;
 use crate::output::Failure;
 
@@ -72,7 +73,8 @@ pub(crate) async fn send(
 }
 
 fn check(sources: &[Source]) -> Result<(), Failure> {
-    let parsed = sources.iter().map(|source| formats::parse(&source.name, &source.text));
+    let parsed =
+        sources.iter().map(|source| formats::parse_with(&source.name, &source.text, DIALECTS));
     let faults: Vec<_> = parsed.filter_map(Result::err).flatten().collect();
     if faults.is_empty() {
         return Ok(());

@@ -6,11 +6,9 @@ use axum::extract::State;
 use formats::{Fault, Located};
 use model::{Changeset, Command, Refusal};
 
-use super::Server;
 use super::answer::{Bad, Body};
+use crate::adapter::{Adapters, Failure, Server};
 use crate::control::{Snapshot, Trouble};
-use crate::marathon::file;
-use crate::shell::Failure;
 use crate::view;
 
 pub(super) async fn apply(
@@ -18,11 +16,12 @@ pub(super) async fn apply(
     Body(request): Body<ApplyRequest>,
 ) -> Result<Json<ApplyReply>, Bad> {
     let plan = request.plan;
-    let (snapshot, apps) = (server.handle.snapshot(), server.apps.clone());
+    let (snapshot, adapters) = (server.handle.snapshot(), server.adapters.clone());
     let parsed = blocking(move || {
-        let mut parsed = parse(request)?;
-        let documents = parsed.iter_mut().map(|located| &mut located.document);
-        file::number(documents, &snapshot.state, &apps);
+        let mut parsed = parse(request, &adapters)?;
+        let mut documents: Vec<_> =
+            parsed.iter_mut().map(|located| &mut located.document).collect();
+        adapters.prepare(&mut documents, &snapshot.state);
         Ok::<_, Bad>(parsed)
     });
     let parsed = parsed.await??;
@@ -54,11 +53,12 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     })
 }
 
-fn parse(request: ApplyRequest) -> Result<Vec<Located>, Bad> {
+fn parse(request: ApplyRequest, adapters: &Adapters) -> Result<Vec<Located>, Bad> {
+    let dialects = adapters.dialects();
     let mut documents = Vec::new();
     let mut faults = Vec::new();
     for source in &request.sources {
-        match formats::parse(&source.name, &source.text) {
+        match formats::parse_with(&source.name, &source.text, &dialects) {
             Ok(parsed) => documents.extend(parsed.documents),
             Err(found) => faults.extend(found),
         }

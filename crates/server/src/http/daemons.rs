@@ -13,8 +13,8 @@ use model::{Command, NodeId, Registration};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::Server;
 use super::answer::{Bad, Body, Named};
+use crate::adapter::Server;
 use crate::assigned;
 
 pub(super) async fn register(
@@ -89,7 +89,7 @@ pub(super) async fn assignments(
             // A node that was removed has nothing to follow; an agent that is still there will
             // register it anew.
             snapshot.state.node(told.node())?;
-            if let Some(document) = told.next(&snapshot.state, generation, &server.apps) {
+            if let Some(document) = told.next(&snapshot.state, generation, &server.adapters) {
                 return Some((line(&document), (server, told, changes)));
             }
         }

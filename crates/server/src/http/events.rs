@@ -11,8 +11,8 @@ use futures_util::stream::{self, Stream};
 use model::ServiceId;
 use serde::Deserialize;
 
-use super::Server;
 use super::answer::{Bad, Query};
+use crate::adapter::Server;
 
 /// So many events are taken from the log at once.
 const CHUNK: usize = 256;

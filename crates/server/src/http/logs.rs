@@ -7,14 +7,13 @@ use api::{Client, ErrorCode, LOG_OFFSET, LOG_SIZE, LogPartQuery, LogQuery, in_fu
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use model::{InstanceId, endpoint};
 
-use super::Server;
 use super::answer::{Bad, Query};
+use crate::adapter::{LogPart, Server};
 
 /// Clients of the agents' APIs, by address.
 #[derive(Clone, Default)]
@@ -48,15 +47,8 @@ async fn output(server: &Server, query: &LogQuery) -> Result<Response, Bad> {
     Ok(response.map(relay).into_response())
 }
 
-/// A part of one stream of an instance's output: where it begins, how much there is in all.
-pub(super) struct Part {
-    pub(super) bytes: Bytes,
-    pub(super) offset: u64,
-    pub(super) size: u64,
-}
-
 /// A part of one stream of an instance's output, as its agent gives it.
-pub(super) async fn part(server: &Server, query: &LogPartQuery) -> Result<Part, Bad> {
+pub(crate) async fn part(server: &Server, query: &LogPartQuery) -> Result<LogPart, Bad> {
     let response = ask(server, &query.instance, &query.path()).await?;
     let number = |name: &str| {
         let value =
@@ -69,7 +61,7 @@ pub(super) async fn part(server: &Server, query: &LogPartQuery) -> Result<Part, 
     let (offset, size) = (number(LOG_OFFSET)?, number(LOG_SIZE)?);
     let bytes = response.into_body().collect().await;
     let bytes = bytes.map_err(|error| Bad::new(ErrorCode::BadGateway, in_full(&error)))?.to_bytes();
-    Ok(Part { bytes, offset, size })
+    Ok(LogPart { bytes, offset, size })
 }
 
 /// What the agent of an instance answers.

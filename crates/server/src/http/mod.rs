@@ -5,8 +5,7 @@ mod apply;
 mod daemons;
 mod events;
 mod foreign;
-mod logs;
-mod marathon;
+pub(crate) mod logs;
 mod read;
 mod steer;
 
@@ -20,26 +19,15 @@ use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 
-use crate::marathon::app::Apps;
+use crate::adapter::{Adapters, Server};
 use crate::shell::Handle;
 use answer::{method_not_allowed, not_found};
 
 /// Documents are larger than anything else that is sent; they are refused beyond this.
 const BODY_MAX: usize = 16 << 20;
 
-/// What the handlers share.
-#[derive(Clone)]
-pub(crate) struct Server {
-    pub(crate) handle: Arc<Handle>,
-    pub(crate) agents: logs::Agents,
-    /// Where it is reached.
-    pub(crate) address: SocketAddr,
-    /// What Marathon's clients see of services.
-    pub(crate) apps: Apps,
-}
-
 /// All routes.
-pub(crate) fn router(handle: Arc<Handle>, address: SocketAddr, apps: Apps) -> Router {
+pub(crate) fn router(handle: Arc<Handle>, address: SocketAddr, adapters: Adapters) -> Router {
     Router::new()
         .route(path::HEALTH, get(read::health))
         .route(path::APPLY, post(apply::apply))
@@ -69,13 +57,13 @@ pub(crate) fn router(handle: Arc<Handle>, address: SocketAddr, apps: Apps) -> Ro
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(from_fn(foreign::keep_out))
-        .with_state(Server { handle, agents: logs::Agents::default(), address, apps })
+        .with_state(Server { handle, agents: logs::Agents::default(), address, adapters })
 }
 
-/// What has no route here may have one behind a adapter.
+/// Passes a request without a native route to the adapter that claims its path.
 async fn elsewhere(State(server): State<Server>, request: Request) -> Response {
-    match marathon::is_ours(request.uri().path()) {
-        true => marathon::answer(server, request).await,
-        false => not_found(request.uri().clone()).await.into_response(),
+    match server.adapters.claiming(request.uri().path()) {
+        Some(adapter) => adapter.answer(server, request).await,
+        None => not_found(request.uri().clone()).await.into_response(),
     }
 }

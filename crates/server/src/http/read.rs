@@ -8,8 +8,8 @@ use axum::extract::State;
 use model::ServiceId;
 use serde::Deserialize;
 
-use super::Server;
 use super::answer::{Bad, Named, Query};
+use crate::adapter::Server;
 use crate::view;
 
 pub(super) async fn health() -> Json<Health> {

@@ -5,9 +5,9 @@ use axum::Json;
 use axum::extract::State;
 use model::{Availability, Command, DeploymentId, GatewayId, NodeId, ServiceId};
 
-use super::Server;
 use super::answer::{Bad, Body, Named};
 use super::apply::reply;
+use crate::adapter::Server;
 
 type Reply = Result<Json<ApplyReply>, Bad>;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use api::{ApplyReply, ApplyRequest, Client, Error, ErrorBody, Report, Source, path};
 use model::{InstanceId, NodeId, Status};
 use muster_server::Options;
+use muster_server::adapter::Adapters;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -30,9 +31,15 @@ fn options(data_dir: &Path) -> Options {
 }
 
 impl Server {
+    /// Starts a server without adapters.
     pub(crate) async fn start(data_dir: &Path) -> Server {
+        Server::start_with(data_dir, Adapters::default).await
+    }
+
+    /// Starts a server with the adapters that `adapters` makes.
+    pub(crate) async fn start_with(data_dir: &Path, adapters: fn() -> Adapters) -> Server {
         loop {
-            match Server::try_start(data_dir).await {
+            match Server::launch(data_dir, adapters()).await {
                 // The one before was killed and is not quite gone.
                 Err(muster_server::Error::Store(store::Error::Locked { .. })) => {
                     tokio::task::yield_now().await;
@@ -43,6 +50,10 @@ impl Server {
     }
 
     pub(crate) async fn try_start(data_dir: &Path) -> Result<Server, muster_server::Error> {
+        Server::launch(data_dir, Adapters::default()).await
+    }
+
+    async fn launch(data_dir: &Path, adapters: Adapters) -> Result<Server, muster_server::Error> {
         let (bound, address) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         let options = options(data_dir);
@@ -50,7 +61,7 @@ impl Server {
             let stopped = async {
                 let _ = stopped.await;
             };
-            muster_server::run(options, bound, stopped).await
+            muster_server::run(options, adapters, bound, stopped).await
         });
         let Ok(address) = address.await else {
             return Err(running.await.unwrap().expect_err("a server that runs is bound"));

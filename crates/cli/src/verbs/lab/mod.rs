@@ -14,6 +14,7 @@ use planner::scenario::{Line, World, files_of, replay};
 use serde::Serialize;
 
 use super::{Session, documents};
+use crate::adapters::DIALECTS;
 use crate::exit::Exit;
 use crate::output::{Failure, Screen};
 
@@ -111,7 +112,7 @@ fn play(script: &Source, mut world: World) -> Result<Vec<Line>, Failure> {
 fn offer(world: &mut World, command: &str) -> Result<(), Failure> {
     for file in files_of(command) {
         let source = documents::source(file.as_ref())?;
-        let parsed = formats::parse(file, &source.text).map_err(|faults| {
+        let parsed = formats::parse_with(file, &source.text, DIALECTS).map_err(|faults| {
             Failure::new(Exit::Documents, "the documents are wrong")
                 .with_details(documents::details(faults))
                 .with_sources(std::slice::from_ref(&source))

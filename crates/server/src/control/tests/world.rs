@@ -11,8 +11,8 @@ use model::{
 };
 
 use super::super::{Answer, Batch, Core, Effect, Event, Snapshot, Ticket, Trouble, lead};
+use crate::adapter::Adapters;
 use crate::assigned::assigned;
-use crate::marathon::app::Apps;
 
 pub(super) const LOST_AFTER: Millis = Millis::secs(30);
 const HEARTBEAT: u64 = 2_000;
@@ -361,7 +361,7 @@ impl World {
         if snapshot.state.node(&agent.node).is_none() || !agent.reachable {
             return;
         }
-        let wanted = assigned(&snapshot.state, &agent.node, &Apps::default());
+        let wanted = assigned(&snapshot.state, &agent.node, &Adapters::default());
         for (id, assignment) in &wanted {
             let fresh = || Local {
                 assignment: assignment.clone(),

@@ -1,0 +1,173 @@
+//! Groups of apps as they are written.
+
+use std::collections::BTreeSet;
+
+use model::{ServiceId, Timestamp};
+
+use formats::json;
+use formats::tree::{Node, Step, Value};
+
+use super::app::App;
+use super::read::{resolve, resolve_within};
+use super::refused::drop_nulls;
+use super::rejected::Rejected;
+use super::update::{make, not_a_time, timestamp};
+
+/// What is said of a group. What is not spoken of stays as it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupUpdate {
+    /// Its path.
+    pub id: String,
+    /// All the apps that it should have itself.
+    pub apps: Option<Vec<App>>,
+    /// All the groups that it should have.
+    pub groups: Option<Vec<GroupUpdate>>,
+    /// Apps and groups that all its apps depend on.
+    pub dependencies: Option<BTreeSet<ServiceId>>,
+    /// By how much to multiply the instances of all its apps.
+    pub scale_by: Option<f64>,
+    /// The version to go back to.
+    pub version: Option<Timestamp>,
+}
+
+/// Reads what is said of the group at `path`, or of one that the body names. Nothing at all says
+/// only that it is there.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn read_group(body: &[u8], path: &str) -> Result<GroupUpdate, Rejected> {
+    // Some clients send an empty text where they have nothing to say.
+    let is_empty = matches!(body.trim_ascii(), b"" | b"\"\"");
+    let body = if is_empty { b"{}" } else { body };
+    let mut tree = json::tree(body).map_err(|error| Rejected::unreadable(&error))?;
+    drop_nulls(&mut tree);
+    group(tree, path, &mut Vec::new())
+}
+
+/// The list under a key, whose items are read one by one with their places.
+fn list<T>(
+    tree: &mut Node,
+    key: &str,
+    at: &mut Vec<Step>,
+    mut item: impl FnMut(Node, &mut Vec<Step>) -> Result<T, Rejected>,
+) -> Result<Option<Vec<T>>, Rejected> {
+    let Some(list) = tree.take(key) else { return Ok(None) };
+    at.push(Step::Key(key.into()));
+    let Value::List(items) = list.value else {
+        return Err(Rejected::type_at(at, "error.expected.jsarray"));
+    };
+    let mut read = Vec::with_capacity(items.len());
+    for (index, node) in items.into_iter().enumerate() {
+        at.push(Step::Index(index));
+        read.push(item(node, at)?);
+        at.pop();
+    }
+    at.pop();
+    Ok(Some(read))
+}
+
+/// Groups are as deep inside each other as a reader of JSON goes, which is not far.
+fn group(mut tree: Node, base: &str, at: &mut Vec<Step>) -> Result<GroupUpdate, Rejected> {
+    if !matches!(tree.value, Value::Map(_)) {
+        return Err(Rejected::type_at(at, "error.expected.jsobject"));
+    }
+    let within = |at: &[Step], key: &str| [at, &[Step::Key(key.into())]].concat();
+    let id = match tree.take("id").map(|id| id.value) {
+        None if at.is_empty() => base.to_string(),
+        None => return Err(Rejected::type_at(&within(at, "id"), "error.path.missing")),
+        Some(Value::Text(id)) => resolve(base, &id),
+        Some(_) => return Err(Rejected::type_at(&within(at, "id"), "error.expected.jsstring")),
+    };
+    if id != "/"
+        && let Err(error) = id.parse::<ServiceId>()
+    {
+        return Err(Rejected::value_at(&within(at, "id"), error.to_string()));
+    }
+    if !at.is_empty() {
+        is_child(&id, base, at)?;
+    }
+    let apps = list(&mut tree, "apps", at, |app, at| {
+        if !matches!(app.value, Value::Map(_)) {
+            return Err(Rejected::type_at(at, "error.expected.jsobject"));
+        }
+        let app = make(app, Some(&id), at)?;
+        is_child(app.id.as_str(), &id, at).map(|()| app)
+    })?;
+    let groups = list(&mut tree, "groups", at, |inner, at| group(inner, &id, at))?;
+    let dependencies = list(&mut tree, "dependencies", at, |dependency, at| {
+        let Value::Text(path) = dependency.value else {
+            return Err(Rejected::type_at(at, "error.expected.jsstring"));
+        };
+        let path = resolve_within(&id, &path).parse();
+        path.map_err(|error: model::id::Error| Rejected::value_at(at, error.to_string()))
+    })?;
+    let scale_by = scale(tree.take("scaleBy"), &within(at, "scaleBy"))?;
+    // Whoever sends back a group that was shown sends its version with it.
+    let version = tree.take("version").filter(|_| apps.is_none() && groups.is_none());
+    let version = match version {
+        None => None,
+        Some(version) => Some(timestamp(&version).ok_or_else(|| not_a_time(at))?),
+    };
+    refuse_the_rest(tree, at)?;
+    let says_what = apps.is_some() || groups.is_some() || dependencies.is_some();
+    for (key, is_alone) in [
+        ("scaleBy", scale_by.is_none() || !(says_what || version.is_some())),
+        ("version", version.is_none() || !(says_what || scale_by.is_some())),
+    ] {
+        if !is_alone {
+            let message = "not allowed in conjunction with other properties.";
+            return Err(Rejected::value_at(&within(at, key), message));
+        }
+    }
+    let dependencies = dependencies.map(BTreeSet::from_iter);
+    Ok(GroupUpdate { id, apps, groups, dependencies, scale_by, version })
+}
+
+/// Refuses what stands in a group and does not belong there by its path.
+fn is_child(id: &str, group: &str, at: &[Step]) -> Result<(), Rejected> {
+    let parent = id.rsplit_once('/').map(|(parent, _)| parent);
+    if parent == Some(group.trim_end_matches('/')) {
+        return Ok(());
+    }
+    let message = format!("Identifier is not child of {group}. Hint: use relative paths.");
+    Err(Rejected::value_at(&[at, &[Step::Key("id".into())]].concat(), message))
+}
+
+fn scale(factor: Option<Node>, at: &[Step]) -> Result<Option<f64>, Rejected> {
+    let Some(factor) = factor else { return Ok(None) };
+    let number = match &factor.value {
+        Value::Plain(text) => text.parse::<f64>().ok(),
+        _ => None,
+    };
+    match number {
+        Some(number) if number >= 0.0 => Ok(Some(number)),
+        Some(number) => Err(Rejected::value_at(at, format!("got {number}, expected 0 or more"))),
+        None => Err(Rejected::type_at(at, "error.expected.jsnumber")),
+    }
+}
+
+/// Groups without pods or roles of their own may say so; everything else is not known.
+fn refuse_the_rest(mut tree: Node, at: &[Step]) -> Result<(), Rejected> {
+    let is_nothing = |value: &Value| match value {
+        Value::List(items) => items.is_empty(),
+        Value::Plain(text) => text == "false",
+        _ => false,
+    };
+    let within = |key: &str| [at, &[Step::Key(key.into())]].concat();
+    for (key, why) in [
+        ("pods", "pods are not supported: describe their containers as apps"),
+        ("enforceRole", "is not supported: Muster has no roles of groups"),
+    ] {
+        if tree.take(key).is_some_and(|node| !is_nothing(&node.value)) {
+            return Err(Rejected::value_at(&within(key), why));
+        }
+    }
+    match &tree.value {
+        Value::Map(entries) => match entries.first() {
+            Some(entry) => Err(Rejected::type_at(&within(&entry.key), "unknown field")),
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,132 @@
+//! From a tree to an app and the service that it is: the one way for files and for requests.
+
+use model::{Problem, Spec};
+
+use formats::decode::{Listen, Trouble, decode};
+use formats::tree::{Node, Position, Step, Value, dotted};
+
+use super::app::App;
+use super::{key, normal, refused, service, valid};
+
+/// Reads an app of the group `base`, if it is read as part of one. What is wrong with the types of
+/// its values is told to the listener as it is found.
+///
+/// # Errors
+///
+/// Everything else that is wrong with it, which may be nothing.
+pub(super) fn read(
+    mut tree: Node,
+    base: Option<&str>,
+    is_json: bool,
+    listener: &mut dyn Listen,
+) -> Result<(App, Spec), Vec<Problem>> {
+    let mut problems = refused::take_out(&mut tree);
+    resolve_ids(&mut tree, base, is_json);
+    let written = tree.clone();
+    let mut listener = Unless { listener, refused: &problems };
+    let Some(mut app) = decode::<App>(&mut tree, is_json, &mut listener) else {
+        return Err(problems);
+    };
+    let mut further = normal::normalise(&mut app);
+    let spec = service::translate(&app);
+    // What contradicts itself is whole in neither form.
+    if further.is_empty() {
+        further = valid::problems(&app);
+        for problem in named(&spec, &written) {
+            let is_said = |said: &Problem| match said.key.as_str() {
+                "" => problem.key.is_empty(),
+                key => problem.key.starts_with(key),
+            };
+            if !further.iter().any(is_said) {
+                further.push(problem);
+            }
+        }
+    }
+    // What is missing beside something refused may be missing because of it; what is there twice
+    // is not.
+    let twice = app.cmd.is_some() && app.args.is_some();
+    further.retain(|problem| {
+        let beside = || problems.iter().any(|refused| refused.key.starts_with(&problem.key));
+        (problem.key.is_empty() && twice) || !beside()
+    });
+    problems.append(&mut further);
+    match problems.is_empty() {
+        true => Ok((app, spec)),
+        false => Err(problems),
+    }
+}
+
+/// What is wrong with a service, under the keys of its app.
+pub(super) fn named(spec: &Spec, app: &Node) -> Vec<Problem> {
+    let named = |problem: Problem| Problem::new(key::locate(app, &problem.key).1, problem.message);
+    spec.problems().into_iter().map(named).collect()
+}
+
+/// Tells on everything but what misses a key beside one that was refused.
+struct Unless<'a> {
+    listener: &'a mut dyn Listen,
+    refused: &'a [Problem],
+}
+
+impl Listen for Unless<'_> {
+    fn hear(&mut self, at: Position, path: &[Step], trouble: &Trouble) {
+        let within = format!("{}.", dotted(path));
+        let beside = self.refused.iter().any(|refused| refused.key.starts_with(&within));
+        if !(beside && matches!(trouble, Trouble::Missing(_))) {
+            self.listener.hear(at, path, trouble);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.listener.is_full()
+    }
+}
+
+/// Makes the app's id and those it depends on absolute. In a group both are seen from there;
+/// otherwise the latter are seen from the app itself, so that `../db` is its sibling.
+fn resolve_ids(tree: &mut Node, base: Option<&str>, is_json: bool) {
+    let absolute = |node: &mut Node, resolve: &dyn Fn(&str) -> String| match &node.value {
+        Value::Plain(_) if is_json => {}
+        Value::Text(path) | Value::Plain(path) => node.value = Value::Text(resolve(path)),
+        _ => {}
+    };
+    let Value::Map(entries) = &mut tree.value else { return };
+    let mut id = String::from("/");
+    for entry in entries.iter_mut().filter(|entry| entry.key == "id") {
+        absolute(&mut entry.node, &|path| resolve(base.unwrap_or("/"), path));
+        id = entry.node.text().unwrap_or_default().into();
+    }
+    for entry in entries.iter_mut().filter(|entry| entry.key == "dependencies") {
+        if let Value::List(items) = &mut entry.node.value {
+            let within = |path: &str| resolve_within(base.unwrap_or(&id), path);
+            items.iter_mut().for_each(|item| absolute(item, &within));
+        }
+    }
+}
+
+/// A path as it is seen from `base`: `../db` is beside it. What leads out of the root stays as it
+/// is, and is no name of anything.
+pub(super) fn resolve(base: &str, path: &str) -> String {
+    let mut resolved: Vec<&str> = match path.starts_with('/') {
+        true => Vec::new(),
+        false => base.split('/').filter(|segment| !segment.is_empty()).collect(),
+    };
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." if resolved.last().is_some_and(|last| *last != "..") => drop(resolved.pop()),
+            segment => resolved.push(segment),
+        }
+    }
+    format!("/{}", resolved.join("/"))
+}
+
+/// A path as it is seen from `base`, above which there is nothing: what leads out of the root leads
+/// to it.
+pub(super) fn resolve_within(base: &str, path: &str) -> String {
+    let resolved = resolve(base, path);
+    match resolved.trim_start_matches("/..") {
+        "" => "/".into(),
+        inside => inside.into(),
+    }
+}

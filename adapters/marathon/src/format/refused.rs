@@ -1,0 +1,158 @@
+//! What a Marathon app may say that Muster cannot do yet: refused by name, never ignored.
+//!
+//! A value that asks for nothing (null, empty, 0, false, Marathon's default, or made of only such)
+//! is taken out of the tree, so that files written out in full apply as they are.
+
+use model::Problem;
+
+use formats::tree::{Node, Plain, Step, Value, dotted, plain};
+
+/// A key (`*` for every item or key), the texts that ask for nothing, and what is said of all
+/// others.
+type Rule = (&'static str, &'static [&'static str], &'static str);
+
+const NOT_YET: &str = "is not supported yet";
+const NETWORKS: &str = "is not supported yet: networks are host and bridge";
+
+const RULES: &[Rule] = &[
+    ("gpus", &[], NOT_YET),
+    ("secrets", &[], NOT_YET),
+    ("fetch", &[], "is not supported yet: put what it needs into the image"),
+    ("uris", &[], "is not supported yet: put what it needs into the image"),
+    ("storeUrls", &[], NOT_YET),
+    ("check", &[], NOT_YET),
+    ("tty", &[], NOT_YET),
+    ("role", &["*"], "is not supported: services have no roles, only nodes have"),
+    ("residency", &[], NOT_YET),
+    ("ipAddress", &[], NETWORKS),
+    ("resourceLimits", &[], NOT_YET),
+    ("executorResources", &[], "is not supported: Muster has no executors"),
+    ("taskRateLimit", &[], NOT_YET),
+    ("env.*.secret", &[], "is not supported yet: environment variables are texts"),
+    ("container.appc", &[], "is not supported: images are Docker's"),
+    ("container.linuxInfo", &[], NOT_YET),
+    ("container.portMappings.*.networkNames", &[], NETWORKS),
+    ("container.docker.portMappings.*.networkNames", &[], NETWORKS),
+    ("container.docker.parameters", &[], NOT_YET),
+    ("container.docker.pullConfig", &[], "is not supported yet: log the nodes in to the registry"),
+    ("container.docker.credential", &[], "is not supported yet: log the nodes in to the registry"),
+    ("container.volumes.*.persistent", &[], "is not supported yet: volumes are host paths"),
+    ("container.volumes.*.external", &[], "is not supported yet: volumes are host paths"),
+    ("container.volumes.*.secret", &[], "is not supported yet: volumes are host paths"),
+    ("healthChecks.*.ipProtocol", &["IPv4"], "is not supported yet: checks use IPv4"),
+    ("readinessChecks.*.preserveLastResponse", &[], NOT_YET),
+];
+
+/// What Marathon tells of an app and is not part of it.
+const REPORTED: [&str; 12] = [
+    "version",
+    "versionInfo",
+    "tasks",
+    "tasksStaged",
+    "tasksRunning",
+    "tasksHealthy",
+    "tasksUnhealthy",
+    "deployments",
+    "lastTaskFailure",
+    "readinessCheckResults",
+    "taskStats",
+    "tasksStats",
+];
+
+/// Drops what Marathon tells of an app: clients send back what they were shown.
+pub(super) fn drop_reported(app: &mut Node) {
+    REPORTED.iter().for_each(|key| drop(app.take(key)));
+}
+
+/// Drops it too, and says so: people who write an app should know that it is not part of it.
+pub(super) fn reported(app: &mut Node) -> Vec<Problem> {
+    let problem = |key: &&str| {
+        app.take(key).filter(|told| !asks_for_nothing(told, &[]))?;
+        let message =
+            format!("`{key}` is what Marathon reports of an app, not part of it: leave it out");
+        Some(Problem::new(*key, message))
+    };
+    REPORTED.iter().filter_map(problem).collect()
+}
+
+/// Takes every null, and what [`RULES`] name but asks for nothing, out of an app. What asks for
+/// something is told, and marked as refused.
+pub(super) fn take_out(app: &mut Node) -> Vec<Problem> {
+    drop_nulls(app);
+    let mut problems = Vec::new();
+    for (pattern, harmless, why) in RULES {
+        let steps: Vec<&str> = pattern.split('.').collect();
+        visit(app, &steps, &mut Vec::new(), &mut |path, node| {
+            let asks = !asks_for_nothing(node, harmless);
+            if asks {
+                let name = path.last().map(Step::to_string).unwrap_or_default();
+                problems.push(Problem::new(dotted(path), format!("`{name}` {why}")));
+                node.value = Value::Refused;
+            }
+            asks
+        });
+    }
+    problems
+}
+
+/// Visits each value that a pattern names; it stays if the visitor says so.
+fn visit(
+    node: &mut Node,
+    pattern: &[&str],
+    path: &mut Vec<Step>,
+    stays: &mut dyn FnMut(&[Step], &mut Node) -> bool,
+) {
+    let Some((step, rest)) = pattern.split_first() else { return };
+    let mut inside = |step: Step, inner: &mut Node| {
+        path.push(step);
+        let stays = if rest.is_empty() {
+            stays(path, inner)
+        } else {
+            visit(inner, rest, path, stays);
+            true
+        };
+        path.pop();
+        stays
+    };
+    match &mut node.value {
+        Value::List(items) if *step == "*" => {
+            for (index, item) in items.iter_mut().enumerate() {
+                inside(Step::Index(index), item);
+            }
+        }
+        Value::Map(entries) => entries.retain_mut(|entry| {
+            let is_meant = *step == "*" || entry.key == *step;
+            !is_meant || inside(Step::Key(entry.key.clone()), &mut entry.node)
+        }),
+        _ => {}
+    }
+}
+
+fn asks_for_nothing(node: &Node, harmless: &[&str]) -> bool {
+    // An empty mapping inside another is there for its name: `check: {tcp: {}}`.
+    let nothing = |part: &Node| !part.is_collection() && asks_for_nothing(part, harmless);
+    match &node.value {
+        Value::Refused => true,
+        Value::List(items) => items.iter().all(nothing),
+        Value::Map(entries) => entries.iter().all(|entry| nothing(&entry.node)),
+        Value::Text(text) => text.is_empty() || harmless.contains(&text.as_str()),
+        Value::Plain(text) => match plain(text) {
+            Plain::Null | Plain::Bool(false) => true,
+            Plain::Unsigned(number) => number == 0,
+            Plain::Float(number) => number == 0.0,
+            _ => harmless.contains(&text.as_str()),
+        },
+    }
+}
+
+/// In Marathon a null is as good as nothing, at any depth.
+pub(super) fn drop_nulls(node: &mut Node) {
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(drop_nulls),
+        Value::Map(entries) => {
+            entries.retain(|entry| !entry.node.is_null());
+            entries.iter_mut().for_each(|entry| drop_nulls(&mut entry.node));
+        }
+        _ => {}
+    }
+}

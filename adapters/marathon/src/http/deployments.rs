@@ -1,0 +1,103 @@
+//! `/v2/deployments`: shown, rolled back, called off.
+
+use axum::http::StatusCode;
+use model::{Command, Deployment, MoveState, Stage, Steer};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::change::{self, Wish, present};
+use super::reply::{Ask, Reply};
+use super::with_look;
+use crate::view::app::{Apps, Look};
+use crate::view::name;
+use crate::view::plan::{self, Action};
+use server::control::Snapshot;
+
+/// A deployment and how far it is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Info {
+    id: String,
+    version: model::Timestamp,
+    affected_apps: Vec<model::ServiceId>,
+    affected_pods: [(); 0],
+    steps: Vec<Value>,
+    current_actions: Vec<Value>,
+    current_step: usize,
+    total_steps: usize,
+}
+
+/// Those that are under way and not called off.
+fn is_shown(deployment: &Deployment) -> bool {
+    !deployment.stage.is_over() && deployment.stage != Stage::Paused
+}
+
+/// `GET /v2/deployments`.
+pub(super) fn list(ask: &Ask) -> Reply {
+    with_look(ask, false, |look| {
+        let deployments = look.snapshot.state.deployments().filter(|d| is_shown(d));
+        let shown: Vec<_> = deployments.map(|deployment| info(look, deployment)).collect();
+        Reply::json(&shown)
+    })
+}
+
+fn info(look: &Look<'_>, deployment: &Deployment) -> Info {
+    let state = &look.snapshot.state;
+    let steps = plan::steps(deployment, state);
+    let current = plan::current_step(deployment, &steps);
+    let actions = steps.get(current.saturating_sub(1)).map(Vec::as_slice).unwrap_or_default();
+    let current_action = |action: &Action| {
+        json!({
+            "action": action.action,
+            "app": action.app,
+            "readinessCheckResults": look.readiness(&action.app),
+        })
+    };
+    Info {
+        id: name::deployment(deployment.id),
+        version: plan::version(deployment, state),
+        affected_apps: deployment.moves.iter().map(|m| m.service.clone()).collect(),
+        affected_pods: [],
+        current_actions: actions.iter().map(current_action).collect(),
+        current_step: current,
+        total_steps: steps.len(),
+        steps: steps.iter().map(|actions| json!({ "actions": actions })).collect(),
+    }
+}
+
+/// `DELETE /v2/deployments/{id}`: a new deployment that goes back; or, with `force`, an end to it
+/// where it stands.
+pub(super) async fn remove(ask: &Ask, id: &str) -> Result<Reply, Reply> {
+    let unknown = || Reply::not_found(format!("DeploymentPlan {id} does not exist"));
+    let number = name::parse_deployment(id).ok_or_else(unknown)?;
+    let snapshot = ask.server.snapshot();
+    let deployment = snapshot.state.deployment(number).filter(|d| is_shown(d)).cloned();
+    let deployment = deployment.ok_or_else(unknown)?;
+    if ask.flag("force", false) {
+        let command = Command::Steer { deployment: number, how: Steer::Pause };
+        change::carry_out(ask, command, Vec::new(), true).await?;
+        return Ok(Reply::nothing(StatusCode::ACCEPTED));
+    }
+    let apps = &ask.marathon.apps;
+    let done = change::submit(ask, true, |snapshot| Ok(back(snapshot, &deployment, apps))).await?;
+    Ok(done.reply())
+}
+
+/// What undoes a deployment: of its apps those that were there are as they were, the others gone.
+fn back(snapshot: &Snapshot, deployment: &Deployment, apps: &Apps) -> Wish {
+    let mut wish = Wish::default();
+    let ours = deployment.moves.iter().filter(|m| m.state != MoveState::Superseded);
+    for m in ours {
+        let Some(service) = snapshot.state.service(&m.service) else { continue };
+        // As in Marathon, back to what was asked for before, whether it ever ran or not.
+        let mut before = [m.aimed, m.from].into_iter().flatten();
+        match before.find_map(|number| service.revisions.get(&number)) {
+            Some(revision) => wish.apps.push((*apps.of(service, revision)).clone()),
+            None if present(&snapshot.state, &m.service).is_some() => {
+                wish.gone.push(m.service.clone());
+            }
+            None => {}
+        }
+    }
+    wish
+}

@@ -1,0 +1,155 @@
+//! `/v2/events`: what happens, as server-sent events.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::now;
+use axum::body::Body;
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::reply::{Ask, Reply};
+use crate::Marathon;
+use crate::view::event::{Event, ON_REQUEST, Rendered};
+use server::event_log::Numbered as _;
+
+/// So many events are taken from the log at once.
+const CHUNK: usize = 256;
+/// A stream on which nothing happens says so this often.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Between two writes to a stream: when much happens it is told in bulk.
+const PACE: Duration = Duration::from_millis(100);
+
+/// What a client wants to be told.
+struct Wanted {
+    /// These kinds; all if none is named.
+    kinds: Vec<String>,
+    /// Plans without the apps in them.
+    light: bool,
+}
+
+impl Wanted {
+    fn has(&self, kind: &str) -> bool {
+        match self.kinds.is_empty() {
+            true => !ON_REQUEST.contains(&kind),
+            false => self.kinds.iter().any(|wanted| wanted == kind),
+        }
+    }
+
+    fn append(&self, event: &Rendered, to: &mut BytesMut) {
+        if self.has(event.kind) {
+            to.extend_from_slice(if self.light { &event.light } else { &event.full });
+        }
+    }
+}
+
+/// A client's place in what happens.
+struct Reader {
+    marathon: Arc<Marathon>,
+    newest: watch::Receiver<u64>,
+    wanted: Wanted,
+    client: String,
+    /// The number of the last event that was looked at.
+    place: u64,
+    /// What is to be sent before anything else.
+    first: Option<Bytes>,
+    /// Not before this is anything sent again.
+    next_at: Instant,
+}
+
+/// `GET /v2/events`.
+pub(super) fn follow(ask: &Ask) -> Result<Reply, Reply> {
+    let accept = ask.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    if !accept.is_some_and(|accept| accept.contains("text/event-stream")) {
+        let message = "events are a stream: ask with `Accept: text/event-stream`";
+        return Err(Reply::error(StatusCode::METHOD_NOT_ALLOWED, message));
+    }
+    let marathon = Arc::clone(&ask.marathon);
+    let newest = marathon.log.follow();
+    let last_seen: Option<u64> =
+        ask.headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+    let asked = last_seen.unwrap_or(*newest.borrow());
+    // Some of what was missed may not be known any more: the rest is told. To cut off this stream
+    // as well, and the next one that asks the same, would be to tell nothing for ever.
+    let place = asked.max(marathon.log.dropped());
+    let wanted = Wanted {
+        kinds: ask.parameters("event_type").map(str::to_string).collect(),
+        light: ask.parameter("plan-format") == Some("light"),
+    };
+    let client = ask.origin.client.clone();
+    let attached = Event::new("event_stream_attached", now(), json!({ "remoteAddress": client }));
+    let mut first = BytesMut::new();
+    if place > asked {
+        // A comment, since clients take no kinds of events that Marathon does not have.
+        let gone =
+            format!(": of what came after event {asked}, what is up to {place} is gone\r\n\r\n");
+        first.extend_from_slice(gone.as_bytes());
+    }
+    wanted.append(&attached.render(place), &mut first);
+    let stopped = ask.server.stopped();
+    let first = Some(first.freeze()).filter(|first| !first.is_empty());
+    let reader = Reader { marathon, newest, wanted, client, place, first, next_at: Instant::now() };
+    let chunks = stream::unfold(reader, |mut reader| async move {
+        let chunk = reader.next().await?;
+        Some((Ok::<_, Infallible>(chunk), reader))
+    });
+    let response = Response::builder()
+        .header(header::CONTENT_TYPE, "text/event-stream")
+        .body(Body::from_stream(chunks.take_until(stopped)));
+    match response {
+        Ok(response) => Ok(Reply::ready(response)),
+        Err(error) => Err(Reply::error(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
+}
+
+impl Reader {
+    /// What is sent next; nothing if the client has fallen too far behind.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        sleep_until(self.next_at).await;
+        let heartbeat_at = Instant::now() + HEARTBEAT;
+        loop {
+            self.newest.mark_unchanged();
+            let log = &self.marathon.log;
+            if self.place > *self.newest.borrow() {
+                // It has seen another cluster's events: it is told from now on.
+                self.place = *self.newest.borrow();
+            }
+            if log.has_dropped(self.place) {
+                return None;
+            }
+            let events = log.after(self.place, CHUNK);
+            let mut chunk = BytesMut::new();
+            events.iter().for_each(|event| self.wanted.append(event, &mut chunk));
+            let is_full = events.len() == CHUNK;
+            self.place = events.last().map_or(self.place, |event| event.number());
+            if !chunk.is_empty() {
+                self.next_at = if is_full { Instant::now() } else { Instant::now() + PACE };
+                return Some(chunk.freeze());
+            }
+            if is_full {
+                continue;
+            }
+            match timeout_at(heartbeat_at, self.newest.changed()).await {
+                Err(_) => return Some(Bytes::from_static(b"\r\n")),
+                Ok(Err(_)) => return None,
+                Ok(Ok(())) => {}
+            }
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let fields = json!({ "remoteAddress": self.client });
+        self.marathon.post(vec![Event::new("event_stream_detached", now(), fields)]);
+    }
+}

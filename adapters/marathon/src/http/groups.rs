@@ -1,0 +1,249 @@
+//! `/v2/groups`: shown, made, changed as a whole, scaled, removed.
+
+use std::collections::BTreeSet;
+
+use crate::format::{self, App, GroupUpdate};
+use axum::http::{StatusCode, header};
+use model::{ServiceId, Timestamp};
+use serde_json::json;
+
+use super::change::{self, Wish, present};
+use super::reply::{Ask, Reply};
+use super::with_look;
+use crate::view::app::{Apps, Versioned};
+use crate::view::group::{self, ROOT, Shown};
+use server::control::Snapshot;
+
+fn path(segments: &[&str]) -> String {
+    format!("/{}", segments.join("/"))
+}
+
+/// `GET /v2/groups[/{id}]`.
+pub(super) fn show(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+    let path = path(segments);
+    let embed: Vec<&str> = ask.parameters("embed").collect();
+    let shown = Shown::from(embed.iter().copied());
+    with_look(ask, shown.of_apps.last_task_failure, |look| {
+        match group::exists(&look.snapshot.state, &path) {
+            true => Ok(Reply::json(&group::info(look, &path, shown))),
+            false => Err(Reply::group_not_found(&path)),
+        }
+    })
+}
+
+/// `GET /v2/groups/{id}/apps`.
+pub(super) fn apps(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+    let path = path(segments);
+    let shown = Shown::from(ask.parameters("embed").collect::<Vec<_>>().iter().copied());
+    Ok(with_look(ask, shown.of_apps.last_task_failure, |look| {
+        let services = group::services(&look.snapshot.state, &path);
+        let apps: Vec<_> = services.map(|service| look.info(service, shown.of_apps)).collect();
+        Reply::json(&apps)
+    }))
+}
+
+/// `GET /v2/groups[/{id}]/versions`.
+pub(super) fn versions(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+    let path = path(segments);
+    let snapshot = ask.server.snapshot();
+    match group::exists(&snapshot.state, &path) {
+        true => Ok(Reply::json(&group::versions(&snapshot.state, &path))),
+        false => Err(Reply::group_not_found(&path)),
+    }
+}
+
+/// `GET /v2/groups[/{id}]/versions/{version}`: the apps as they were then, of those that are left.
+pub(super) fn version(ask: &Ask, segments: &[&str], at: &str) -> Result<Reply, Reply> {
+    let path = path(segments);
+    let at = super::timestamp(at)?;
+    with_look(ask, false, |look| {
+        let state = &look.snapshot.state;
+        if !group::versions(state, &path).contains(&at) {
+            let message = format!("Group '{path}' does not exist in version {at}");
+            return Err(Reply::not_found(message));
+        }
+        let was_there = |service: &&std::sync::Arc<model::Service>| {
+            service.revisions.values().any(|revision| revision.created_at <= at)
+        };
+        let services: Vec<_> = group::services(state, &path).filter(was_there).collect();
+        let shown = Shown { groups: true, apps: true, pods: true, of_apps: Default::default() };
+        let then = |service: &std::sync::Arc<model::Service>| {
+            let revision = service.revisions.values().rfind(|r| r.created_at <= at);
+            let revision = revision.unwrap_or_else(|| service.target());
+            json!(Versioned::new(&look.apps.of(service, revision), revision))
+        };
+        let mut tree = group::tree(&path, &services, &[], shown, &then);
+        tree.version = at;
+        Ok(Reply::json(&tree))
+    })
+}
+
+/// `POST /v2/groups[/{id}]`: a group that is not there yet.
+pub(super) async fn create(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+    let update = format::read_group(&ask.body, &path(segments))?;
+    let id = update.id.clone();
+    let wish = |snapshot: &Snapshot| {
+        if group::exists(&snapshot.state, &id) && id != ROOT {
+            let message = format!("Group {id} is already created. Use PUT to change this group.");
+            return Err(Reply::error(StatusCode::CONFLICT, message));
+        }
+        refuse_app(snapshot, &id)?;
+        Changes::new(snapshot, &ask.marathon.apps).update(&update)
+    };
+    let done = change::submit(ask, ask.flag("force", false), wish).await?;
+    let location = format!("/v2/groups{id}");
+    Ok(done.reply().status(StatusCode::CREATED).header(header::LOCATION, location))
+}
+
+fn refuse_app(snapshot: &Snapshot, path: &str) -> Result<(), Reply> {
+    let app = path.parse().ok().and_then(|id: ServiceId| present(&snapshot.state, &id));
+    match app {
+        Some(_) => {
+            let message = format!("An app with the path {path} already exists.");
+            Err(Reply::error(StatusCode::CONFLICT, message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// `PUT /v2/groups[/{id}]`: a group as it should be; with `dryRun`, only the steps it would take.
+pub(super) async fn update(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+    let update = format::read_group(&ask.body, &path(segments))?;
+    let wish = |snapshot: &Snapshot| {
+        refuse_app(snapshot, &update.id)?;
+        Changes::new(snapshot, &ask.marathon.apps).update(&update)
+    };
+    if ask.flag("dryRun", false) {
+        let steps = change::dry_run(ask, wish)?;
+        let steps: Vec<_> = steps.iter().map(|actions| json!({ "actions": actions })).collect();
+        return Ok(Reply::json(&json!({ "steps": steps })));
+    }
+    Ok(change::submit(ask, ask.flag("force", false), wish).await?.reply())
+}
+
+/// `DELETE /v2/groups[/{id}]`, with all that is in it.
+pub(super) async fn remove(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+    let path = path(segments);
+    let wish = |snapshot: &Snapshot| {
+        if !group::exists(&snapshot.state, &path) {
+            return Err(Reply::group_not_found(&path));
+        }
+        let mut changes = Changes::new(snapshot, &ask.marathon.apps);
+        changes.remove(&path);
+        Ok(changes.wish)
+    };
+    Ok(change::submit(ask, ask.flag("force", false), wish).await?.reply())
+}
+
+/// What an update of a group makes of its apps and groups.
+struct Changes<'a> {
+    snapshot: &'a Snapshot,
+    apps: &'a Apps,
+    wish: Wish,
+}
+
+impl<'a> Changes<'a> {
+    fn new(snapshot: &'a Snapshot, apps: &'a Apps) -> Changes<'a> {
+        Changes { snapshot, apps, wish: Wish::default() }
+    }
+
+    fn update(mut self, update: &GroupUpdate) -> Result<Wish, Reply> {
+        if let Some(factor) = update.scale_by {
+            self.scale(&update.id, factor)?;
+        } else if let Some(at) = update.version {
+            self.restore(&update.id, at)?;
+        } else {
+            self.replace(update);
+        }
+        Ok(self.wish)
+    }
+
+    /// Each app of the group times `factor`, rounded up.
+    fn scale(&mut self, path: &str, factor: f64) -> Result<(), Reply> {
+        for service in group::services(&self.snapshot.state, path) {
+            let app = App::clone(&self.apps.target(service));
+            let instances = (f64::from(app.instances()) * factor).ceil();
+            if !(0.0..=f64::from(u32::MAX)).contains(&instances) {
+                let message = format!("{factor} times {} instances cannot be", app.instances());
+                return Err(Reply::invalid("/scaleBy", &message));
+            }
+            self.wish.apps.push(app.scaled(instances as u32));
+        }
+        Ok(())
+    }
+
+    /// The apps of the group as they were, of those that are left; newer ones go.
+    fn restore(&mut self, path: &str, at: Timestamp) -> Result<(), Reply> {
+        if !group::versions(&self.snapshot.state, path).contains(&at) {
+            let message = format!("Group '{path}' does not exist in version {at}");
+            return Err(Reply::not_found(message));
+        }
+        for service in group::services(&self.snapshot.state, path) {
+            match service.revisions.values().rfind(|revision| revision.created_at <= at) {
+                Some(then) => self.wish.apps.push(App::clone(&self.apps.of(service, then))),
+                None => self.wish.gone.push(service.id.clone()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The lists that are given replace what is there; what is not spoken of stays.
+    fn replace(&mut self, update: &GroupUpdate) {
+        let prefix = update.id.trim_end_matches('/');
+        let child = |id: &ServiceId| {
+            let rest = id.as_str().strip_prefix(prefix)?.strip_prefix('/')?;
+            Some(rest.split_once('/').map_or((rest, false), |(first, _)| (first, true)))
+                .map(|(first, below)| (format!("{prefix}/{first}"), below))
+        };
+        let present: Vec<_> = group::services(&self.snapshot.state, &update.id).collect();
+        if let Some(apps) = &update.apps {
+            let stays: BTreeSet<_> = apps.iter().map(|app| app.id().clone()).collect();
+            for service in &present {
+                let is_own = child(&service.id).is_some_and(|(_, below)| !below);
+                if is_own && !stays.contains(&service.id) {
+                    self.wish.gone.push(service.id.clone());
+                }
+            }
+            self.wish.apps.extend(apps.iter().cloned());
+        }
+        if let Some(groups) = &update.groups {
+            let stays: BTreeSet<&str> = groups.iter().map(|group| group.id.as_str()).collect();
+            let stored = self.snapshot.state.groups().map(|group| &group.group);
+            let inside = present.iter().filter_map(|service| child(&service.id));
+            let inside = inside.filter(|(_, below)| *below).chain(stored.filter_map(child));
+            let goes: BTreeSet<String> = inside
+                .map(|(path, _)| path)
+                .filter(|path| !stays.contains(path.as_str()))
+                .collect();
+            goes.iter().for_each(|path| self.remove(path));
+            groups.iter().for_each(|group| self.replace(group));
+        }
+        if let Ok(id) = update.id.parse::<ServiceId>() {
+            let known = self.snapshot.state.group(&id).map(|group| group.depends_on.clone());
+            let depends_on = update.dependencies.clone().or(known).unwrap_or_default();
+            self.touch(&update.id, update.dependencies.is_some());
+            self.wish.groups.insert(id, depends_on);
+        }
+    }
+
+    /// What a group depends on is part of what its apps are: they are made anew with it.
+    fn touch(&mut self, path: &str, depends_otherwise: bool) {
+        if !depends_otherwise {
+            return;
+        }
+        let done: BTreeSet<_> = self.wish.apps.iter().map(|app| app.id().clone()).collect();
+        let gone: BTreeSet<_> = self.wish.gone.iter().cloned().collect();
+        for service in group::services(&self.snapshot.state, path) {
+            if !done.contains(&service.id) && !gone.contains(&service.id) {
+                self.wish.apps.push(App::clone(&self.apps.target(service)));
+            }
+        }
+    }
+
+    fn remove(&mut self, path: &str) {
+        let state = &self.snapshot.state;
+        self.wish.gone.extend(group::services(state, path).map(|service| service.id.clone()));
+        let stored = state.groups().filter(|group| group.group.is_in(path));
+        self.wish.no_groups.extend(stored.map(|group| group.group.clone()));
+    }
+}

@@ -1,0 +1,111 @@
+//! What is asked about the server itself: who it is, who leads, what it can do.
+
+use axum::http::StatusCode;
+use axum::http::header::ACCEPT;
+use model::Command;
+use serde_json::json;
+
+use super::reply::{Ask, Reply};
+use super::with_look;
+use crate::view::mesos::FRAMEWORK;
+use crate::view::queue;
+
+/// The version of Marathon that is spoken.
+const SPOKEN: &str = "1.9.109";
+
+/// `GET /ping`.
+pub(super) fn ping(ask: &Ask) -> Reply {
+    let accept = ask.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("*/*");
+    match accept {
+        accept if accept.contains("text/") || accept.contains("*/*") => Reply::text("pong"),
+        accept if accept.contains("application/json") => Reply::json(&"pong"),
+        _ => Reply::nothing(StatusCode::NO_CONTENT),
+    }
+}
+
+/// `GET /v2/info`.
+pub(super) fn info(ask: &Ask) -> Reply {
+    let (address, port) = (ask.leader(), ask.server.address().port());
+    Reply::json(&json!({
+        "name": "marathon",
+        "version": SPOKEN,
+        "buildref": concat!("muster-", env!("CARGO_PKG_VERSION")),
+        "elected": true,
+        "leader": address,
+        "frameworkId": FRAMEWORK,
+        "marathon_config": {
+            "master": format!("http://{address}/mesos"),
+            "framework_name": "marathon",
+            "hostname": address.rsplit_once(':').map_or(&*address, |(host, _)| host),
+            "local_port_min": 10_000,
+            "local_port_max": 20_000,
+            "mesos_leader_ui_url": format!("http://{address}/mesos"),
+            "features": [],
+        },
+        "zookeeper_config": {},
+        "http_config": { "http_port": port, "https_port": 0 },
+    }))
+}
+
+/// `GET /v2/leader`.
+pub(super) fn leader(ask: &Ask) -> Reply {
+    Reply::json(&json!({ "leader": ask.leader() }))
+}
+
+/// `DELETE /v2/leader`: the lead is laid down, and taken anew. With one server it is the same one
+/// that takes it, under the next epoch; nobody who follows it has to notice.
+pub(super) async fn abdicate(ask: &Ask) -> Result<Reply, Reply> {
+    for name in ["backup", "restore"] {
+        if ask.parameter(name).is_some_and(|uri| !uri.is_empty()) {
+            let message = format!(
+                "`{name}` is not supported: copy the server's state file, which can be done while \
+                 it runs"
+            );
+            return Err(Reply::error(StatusCode::UNPROCESSABLE_ENTITY, message));
+        }
+    }
+    ask.server.command(Command::Lead).await?;
+    Ok(Reply::json(&json!({ "message": "Leadership abdicated" })))
+}
+
+/// `GET /metrics`.
+pub(super) fn metrics(ask: &Ask) -> Reply {
+    with_look(ask, false, |look| {
+        let state = &look.snapshot.state;
+        let under_way = state.deployments().filter(|deployment| !deployment.stage.is_over());
+        let statuses = look.snapshot.observed.instances.values();
+        let running = statuses.flat_map(|statuses| statuses.values());
+        let running = running.filter(|status| status.phase == model::Phase::Running).count();
+        let gauge = |value: usize| json!({ "value": value });
+        Reply::json(&json!({
+            "version": "3.0.0",
+            "gauges": {
+                "marathon.apps.active.gauge": gauge(state.services().count()),
+                "marathon.instances.running.gauge": gauge(running),
+                "marathon.deployments.active.gauge": gauge(under_way.count()),
+                "marathon.instances.launch-queue.gauge": gauge(queue::queue(look, Default::default()).len()),
+            },
+            "counters": {},
+            "histograms": {},
+            "meters": {},
+            "timers": {},
+        }))
+    })
+}
+
+/// Whatever is asked of pods: there are none.
+pub(super) fn pods(ask: &Ask) -> Reply {
+    match ask.method.as_str() {
+        "HEAD" => Reply::nothing(StatusCode::OK),
+        "GET"
+            if ask.segments.len() <= 2 || ask.segments.last().is_some_and(|s| s == "::status") =>
+        {
+            Reply::json(&json!([]))
+        }
+        "GET" | "DELETE" => Reply::not_found(format!("Pod '{}' does not exist", ask.rest(2))),
+        _ => {
+            let message = "pods are not supported: describe each of their containers as an app";
+            Reply::error(StatusCode::UNPROCESSABLE_ENTITY, message)
+        }
+    }
+}

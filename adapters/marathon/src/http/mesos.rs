@@ -1,0 +1,82 @@
+//! The part of Mesos that the command line of DC/OS looks at: nodes, tasks, and their output.
+
+use api::{LogPartQuery, now};
+use axum::http::StatusCode;
+use model::NodeId;
+use serde_json::json;
+
+use super::reply::{Ask, Reply};
+use crate::view::history;
+use crate::view::mesos::{self, Mesos};
+
+fn with_mesos<T>(ask: &Ask, show: impl FnOnce(&Mesos<'_>) -> T) -> T {
+    let events = ask.server.events();
+    let history = history::ended(events.iter().map(AsRef::as_ref));
+    let (snapshot, address) = (ask.server.snapshot(), ask.leader());
+    show(&Mesos { snapshot: &snapshot, history: &history, address: &address, now: now() })
+}
+
+/// `GET /mesos/master/state.json` and its other names.
+pub(super) fn master(ask: &Ask) -> Reply {
+    Reply::json(&with_mesos(ask, |mesos| mesos.master()))
+}
+
+/// `GET /mesos/master/slaves`.
+pub(super) fn slaves(ask: &Ask) -> Reply {
+    let slaves = with_mesos(ask, |mesos| mesos.master()["slaves"].take());
+    Reply::json(&json!({ "slaves": slaves }))
+}
+
+/// `GET /slave/{id}/state.json`.
+pub(super) fn slave(ask: &Ask, id: &str) -> Result<Reply, Reply> {
+    let unknown = || Reply::not_found(format!("there is no agent `{id}`"));
+    let node: NodeId = id.parse().map_err(|_| unknown())?;
+    let state = with_mesos(ask, |mesos| mesos.slave(&node));
+    state.map(|state| Reply::json(&state)).ok_or_else(unknown)
+}
+
+/// `GET /mesos_dns/v1/hosts/{name}`.
+pub(super) fn hosts(ask: &Ask, name: &str) -> Reply {
+    Reply::json(&with_mesos(ask, |mesos| mesos.hosts(name)))
+}
+
+/// `GET /slave/{id}/files/read.json`: a part of a task's output; with an offset of -1, how much of
+/// it there is. Agents give a MiB at once at most, and count from the beginning of the instance.
+pub(super) async fn read(ask: &Ask) -> Result<Reply, Reply> {
+    let path = ask.parameter("path").unwrap_or_default();
+    let missing = || Reply::not_found(format!("there is no file `{path}`"));
+    let (instance, stream) = mesos::file(path).ok_or_else(missing)?;
+    let number = |name: &str, default: i64| match ask.parameter(name) {
+        None => Ok(default),
+        Some(text) => text.parse::<i64>().map_err(|_| {
+            let message = format!("`{name}` is not a number: {text}");
+            Reply::error(StatusCode::BAD_REQUEST, message)
+        }),
+    };
+    let (offset, length) = (number("offset", -1)?, number("length", -1)?);
+    let begin = u64::try_from(offset).ok();
+    // Who asks for no place asks how much there is.
+    let length = u64::try_from(length).unwrap_or(u64::MAX).min(begin.map_or(0, |_| u64::MAX));
+    let query = LogPartQuery { instance, stream, offset: begin.unwrap_or(0), length };
+    let part = ask.server.log_part(&query).await.map_err(|error| {
+        let status = StatusCode::from_u16(error.code.status());
+        Reply::error(status.unwrap_or(StatusCode::BAD_GATEWAY), error.message)
+    })?;
+    let offset = if begin.is_some() { part.offset } else { part.size };
+    let text = String::from_utf8_lossy(&part.bytes);
+    Ok(Reply::json(&json!({ "data": text, "offset": offset })))
+}
+
+/// `GET /capabilities`.
+pub(super) fn capabilities() -> Reply {
+    Reply::json(&json!({ "capabilities": [{ "name": "PACKAGE_MANAGEMENT" }] }))
+}
+
+/// `GET /dcos-metadata/dcos-version.json`.
+pub(super) fn version() -> Reply {
+    Reply::json(&json!({
+        "version": "1.8.4",
+        "dcos-image-commit": env!("CARGO_PKG_VERSION"),
+        "bootstrap-id": "muster",
+    }))
+}

@@ -1,0 +1,201 @@
+//! Marathon's API, under `/v2`, `/service/marathon/v2` and `/marathon/v2`: one table from methods
+//! and paths to handlers.
+//!
+//! Its clients write paths with empty segments in them, so paths are taken apart here instead of
+//! by the router. Whatever is answered is JSON with Marathon's headers, errors included.
+
+mod apps;
+mod change;
+mod deployments;
+mod events;
+mod groups;
+mod info;
+mod mesos;
+mod queue;
+mod reply;
+mod tasks;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::now;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::Response;
+use model::Timestamp;
+use serde_json::json;
+
+use crate::Marathon;
+use crate::view::app::Look;
+use crate::view::failure;
+use reply::{Ask, Reply};
+use server::adapter::Server;
+
+/// Bodies beyond this are refused before they are read.
+const BODY_MAX: usize = 16 << 20;
+
+/// Where the API may be found: at the root, and where DC/OS has it.
+const PREFIXES: [&str; 2] = ["service/marathon", "marathon"];
+
+/// What the paths of this API begin with.
+const FIRST: [&str; 9] = [
+    "v2",
+    "ping",
+    "metrics",
+    "mesos",
+    "mesos_dns",
+    "slave",
+    "agent",
+    "capabilities",
+    "dcos-metadata",
+];
+
+/// The segments of a path, percent-decoded, without those that are empty and without a prefix.
+/// `None` if a segment is not text.
+fn segments(path: &str) -> Option<Vec<String>> {
+    let decode = |segment: &str| {
+        let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
+        decoded.map(String::from).ok()
+    };
+    let segments = path.split('/').filter(|segment| !segment.is_empty()).map(decode);
+    let mut segments = segments.collect::<Option<Vec<_>>>()?;
+    for prefix in PREFIXES {
+        let prefix: Vec<_> = prefix.split('/').collect();
+        if segments.len() > prefix.len() && segments.iter().zip(&prefix).all(|(a, b)| a == b) {
+            segments.drain(..prefix.len());
+            break;
+        }
+    }
+    Some(segments)
+}
+
+/// Whether a path is one of this API.
+pub(crate) fn is_ours(path: &str) -> bool {
+    // What cannot be read further on is told in this API's way as well.
+    let readable = || segments(path.split('%').next()?);
+    let first = segments(path).or_else(readable).and_then(|all| all.into_iter().next());
+    first.is_some_and(|first| FIRST.contains(&first.as_str()))
+}
+
+/// Answers a request to the API.
+pub(crate) async fn answer(marathon: Arc<Marathon>, server: Server, request: Request) -> Response {
+    let leader = reply::leader(&server, request.headers());
+    let reply = match Ask::read(marathon, server, request).await {
+        Ok(ask) => route(&ask).await,
+        Err(reply) => reply,
+    };
+    reply.into_response(&leader)
+}
+
+async fn route(ask: &Ask) -> Reply {
+    let path: Vec<&str> = ask.segments.iter().map(String::as_str).collect();
+    let reply = match path.as_slice() {
+        ["v2", "apps", rest @ ..] => apps(ask, rest).await,
+        ["v2", "groups", rest @ ..] => groups(ask, rest).await,
+        path => others(ask, path).await,
+    };
+    reply.unwrap_or_else(|reply| reply)
+}
+
+fn unknown() -> Result<Reply, Reply> {
+    Err(Reply::not_found("URI not found"))
+}
+
+async fn apps(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
+    match (ask.method.as_str(), path) {
+        ("GET", []) => apps::list(ask),
+        ("POST", []) => apps::create(ask).await,
+        ("PUT", []) => apps::update_many(ask, true).await,
+        ("PATCH", []) => apps::update_many(ask, false).await,
+        ("GET", [id @ .., "tasks"]) => tasks::of_app(ask, id),
+        ("DELETE", [id @ .., "tasks"]) => tasks::kill_of_app(ask, id).await,
+        ("DELETE", [id @ .., "tasks", task]) => tasks::kill_one(ask, id, task).await,
+        ("GET", [id @ .., "versions"]) => apps::versions(ask, id),
+        ("GET", [id @ .., "versions", version]) => apps::version(ask, id, version),
+        ("POST", [id @ .., "restart"]) => apps::restart(ask, id).await,
+        ("GET", [group @ .., "*"]) => apps::show_group(ask, group),
+        ("GET", id) => apps::show(ask, id),
+        ("PUT", id) => apps::update(ask, id, true).await,
+        ("PATCH", id) => apps::update(ask, id, false).await,
+        ("DELETE", id) => apps::remove(ask, id).await,
+        _ => unknown(),
+    }
+}
+
+async fn groups(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
+    match (ask.method.as_str(), path) {
+        ("GET", [group @ .., "versions"]) => groups::versions(ask, group),
+        ("GET", [group @ .., "versions", version]) => groups::version(ask, group, version),
+        ("GET", [group @ .., "apps"]) => groups::apps(ask, group),
+        ("GET", group) => groups::show(ask, group),
+        ("POST", group) => groups::create(ask, group).await,
+        ("PUT", group) => groups::update(ask, group).await,
+        ("DELETE", group) => groups::remove(ask, group).await,
+        _ => unknown(),
+    }
+}
+
+async fn others(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
+    match (ask.method.as_str(), path) {
+        ("GET", ["v2", "tasks"]) => tasks::list(ask),
+        ("POST", ["v2", "tasks", "delete"]) => tasks::kill_many(ask).await,
+        ("GET", ["v2", "deployments"]) => Ok(deployments::list(ask)),
+        ("DELETE", ["v2", "deployments", id]) => deployments::remove(ask, id).await,
+        ("GET", ["v2", "events"]) => events::follow(ask),
+        ("GET", ["ping"]) => Ok(info::ping(ask)),
+        ("GET", ["metrics"]) => Ok(info::metrics(ask)),
+        ("GET", ["v2", "info"]) => Ok(info::info(ask)),
+        ("GET", ["v2", "leader"]) => Ok(info::leader(ask)),
+        ("DELETE", ["v2", "leader"]) => info::abdicate(ask).await,
+        ("GET", ["v2", "plugins"]) => Ok(Reply::json(&json!({ "plugins": [] }))),
+        ("GET", ["v2", "queue"]) => Ok(queue::list(ask)),
+        ("DELETE", ["v2", "queue", id @ .., "delay"]) => queue::reset_delay(ask, id).await,
+        (_, ["v2", "pods", ..]) => Ok(info::pods(ask)),
+        (_, path) => mesos_part(ask, path).await,
+    }
+}
+
+/// What is asked of Mesos.
+async fn mesos_part(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
+    let path = match path {
+        ["mesos", "master", rest @ ..] | ["mesos", rest @ ..] if ask.method == "GET" => {
+            return match rest {
+                ["state.json" | "state" | "state-summary"] => Ok(mesos::master(ask)),
+                ["slaves"] => Ok(mesos::slaves(ask)),
+                _ => unknown(),
+            };
+        }
+        path => path,
+    };
+    match (ask.method.as_str(), path) {
+        ("GET", ["slave" | "agent", id, "state.json" | "state"]) => mesos::slave(ask, id),
+        ("GET", ["slave" | "agent", _, "files", "read.json" | "read"]) => mesos::read(ask).await,
+        ("GET", ["mesos_dns", "v1", "hosts", name]) => Ok(mesos::hosts(ask, name)),
+        ("GET", ["capabilities"]) => Ok(mesos::capabilities()),
+        ("GET", ["dcos-metadata", "dcos-version.json"]) => Ok(mesos::version()),
+        _ => unknown(),
+    }
+}
+
+/// Shows something of the cluster as it is now; `failures` if the last failures of tasks are
+/// among it, which are looked up in what has happened.
+fn with_look<T>(ask: &Ask, failures: bool, show: impl FnOnce(&Look<'_>) -> T) -> T {
+    let snapshot = ask.server.snapshot();
+    let failures = match failures {
+        true => {
+            let events = ask.server.events();
+            failure::last(&snapshot, events.iter().map(AsRef::as_ref))
+        }
+        false => BTreeMap::new(),
+    };
+    show(&Look { snapshot: &snapshot, apps: &ask.marathon.apps, failures, now: now() })
+}
+
+/// A version in a path.
+fn timestamp(text: &str) -> Result<Timestamp, Reply> {
+    text.parse().map_err(|_| {
+        let message =
+            format!("Invalid format: \"{text}\" is not a time such as 2026-11-21T10:00:00.000Z");
+        Reply::error(StatusCode::UNPROCESSABLE_ENTITY, message)
+    })
+}

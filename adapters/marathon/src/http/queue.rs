@@ -1,0 +1,27 @@
+//! `/v2/queue`: what waits, and an end to waiting.
+
+use axum::http::StatusCode;
+use model::Command;
+use serde_json::json;
+
+use super::reply::{Ask, Reply, app_id};
+use super::with_look;
+use crate::view::queue::{self, Embed};
+
+/// `GET /v2/queue`.
+pub(super) fn list(ask: &Ask) -> Reply {
+    let asks = |name: &str| ask.parameters("embed").any(|embed| embed == name);
+    let embed = Embed { last_unused_offers: asks("lastUnusedOffers"), waits: asks("waits") };
+    with_look(ask, false, |look| Reply::json(&json!({ "queue": queue::queue(look, embed) })))
+}
+
+/// `DELETE /v2/queue/{id}/delay`: what failed need not wait any longer.
+pub(super) async fn reset_delay(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+    let id = app_id(segments)?;
+    if !with_look(ask, false, |look| queue::has(look, &id)) {
+        let message = format!("Application {id} not found in tasks queue.");
+        return Err(Reply::not_found(message));
+    }
+    ask.server.command(Command::ResetDelay { service: id }).await?;
+    Ok(Reply::nothing(StatusCode::NO_CONTENT))
+}

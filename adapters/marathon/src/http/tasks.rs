@@ -1,0 +1,190 @@
+//! `/v2/tasks` and the tasks of an app: shown and killed.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::http::header::ACCEPT;
+use model::{Command, InstanceId, Service, ServiceId};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::change::{self, present};
+use super::reply::{Ask, Reply, app_id};
+use super::with_look;
+use crate::view::app::Look;
+use crate::view::task::{self, Task};
+use crate::view::{group, name};
+
+fn tasks_of(look: &Look<'_>, service: &Arc<Service>) -> Vec<Task> {
+    let ports = look.apps.target(service).service_ports();
+    task::of(look.snapshot, service, &ports, false, look.now).collect()
+}
+
+/// `GET /v2/tasks`, as JSON or, for those who ask for text, as lines for a load balancer.
+pub(super) fn list(ask: &Ask) -> Result<Reply, Reply> {
+    let wanted: Vec<&str> = ask.parameters("status").chain(ask.parameters("status[]")).collect();
+    let is_wanted = |task: &Task| {
+        let status = match task.state {
+            "TASK_RUNNING" => "running",
+            "TASK_STAGING" => "staging",
+            _ => "",
+        };
+        wanted.is_empty() || wanted.contains(&status)
+    };
+    Ok(with_look(ask, false, |look| {
+        if prefers_text(ask) {
+            return Reply::text(lines(look));
+        }
+        let services = look.snapshot.state.services();
+        let tasks = services.flat_map(|service| tasks_of(look, service)).filter(is_wanted);
+        Reply::json(&json!({ "tasks": tasks.collect::<Vec<_>>() }))
+    }))
+}
+
+fn prefers_text(ask: &Ask) -> bool {
+    let accept = ask.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.trim_start().starts_with("text/plain"))
+}
+
+/// A line for each port of each app: its name, its service port, and where its tasks are.
+fn lines(look: &Look<'_>) -> String {
+    let mut lines = String::new();
+    for service in look.snapshot.state.services() {
+        let tasks = tasks_of(look, service);
+        let app = service.id.as_str().trim_start_matches('/').replace('/', "_");
+        for (i, port) in look.apps.target(service).service_ports().into_iter().enumerate() {
+            let _ = write!(lines, "{app}\t{port}\t");
+            let running = tasks.iter().filter(|task| task.state == "TASK_RUNNING");
+            for (task, port) in running.filter_map(|task| Some((task, task.ports.get(i)?))) {
+                let _ = write!(lines, "{}:{port}\t", task.host);
+            }
+            lines.push('\n');
+        }
+    }
+    lines
+}
+
+/// `GET /v2/apps/{id}/tasks` and `/v2/apps/{group}/*/tasks`.
+pub(super) fn of_app(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+    with_look(ask, false, |look| {
+        if let [group @ .., "*"] = segments {
+            let path = format!("/{}", group.join("/"));
+            let services = group::services(&look.snapshot.state, &path);
+            let tasks: Vec<_> = services.flat_map(|service| tasks_of(look, service)).collect();
+            return Ok(Reply::json(&json!({ "tasks": tasks })));
+        }
+        let id = app_id(segments)?;
+        let service = present(&look.snapshot.state, &id);
+        let service = service.ok_or_else(|| Reply::app_not_found(id.as_str()))?;
+        let ports = look.apps.target(service).service_ports();
+        let tasks = task::of(look.snapshot, service, &ports, true, look.now);
+        Ok(Reply::json(&json!({ "tasks": tasks.collect::<Vec<_>>() })))
+    })
+}
+
+/// `DELETE /v2/apps/{id}/tasks`: all tasks of an app, or those on a host.
+pub(super) async fn kill_of_app(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+    let id = app_id(segments)?;
+    let host = ask.parameter("host").filter(|host| !host.is_empty() && *host != "*");
+    let (instances, tasks) = with_look(ask, false, |look| {
+        let service = present(&look.snapshot.state, &id);
+        let service = service.ok_or_else(|| Reply::app_not_found(id.as_str()))?;
+        let tasks = tasks_of(look, service);
+        let is_there =
+            |task: &Task| host.is_none_or(|host| task.host == host || task.slave_id == host);
+        let tasks: Vec<_> = tasks.into_iter().filter(is_there).collect();
+        Ok::<_, Reply>((tasks.iter().filter_map(instance).collect(), tasks))
+    })?;
+    kill(ask, vec![id], instances, &json!({ "tasks": tasks })).await
+}
+
+fn instance(task: &Task) -> Option<InstanceId> {
+    name::parse_task(&task.id).map(|(instance, _)| instance)
+}
+
+/// `DELETE /v2/apps/{id}/tasks/{task}`.
+pub(super) async fn kill_one(ask: &Ask, segments: &[&str], task: &str) -> Result<Reply, Reply> {
+    let id = app_id(segments)?;
+    let unknown = || Reply::not_found(format!("Task '{task}' does not exist"));
+    let found = with_look(ask, false, |look| {
+        let service = present(&look.snapshot.state, &id);
+        let service = service.ok_or_else(|| Reply::app_not_found(id.as_str()))?;
+        let found = tasks_of(look, service).into_iter().find(|known| is_named(known, task));
+        found.ok_or_else(unknown)
+    })?;
+    let instances = instance(&found).into_iter().collect();
+    kill(ask, vec![id], instances, &json!({ "task": found })).await
+}
+
+/// Whether a task is meant by a name: its own, or its instance's.
+fn is_named(task: &Task, name: &str) -> bool {
+    task.id == name || task.id.strip_prefix(name).is_some_and(|rest| rest.starts_with("._app."))
+}
+
+/// What `POST /v2/tasks/delete` takes.
+#[derive(Deserialize)]
+struct Ids {
+    ids: Vec<String>,
+}
+
+/// `POST /v2/tasks/delete`. Tasks that are gone are passed over.
+pub(super) async fn kill_many(ask: &Ask) -> Result<Reply, Reply> {
+    let Ids { ids } = serde_json::from_slice(&ask.body).map_err(|error| {
+        let body = json!({ "message": "Invalid JSON", "details": error.to_string() });
+        Reply::with(StatusCode::BAD_REQUEST, &body)
+    })?;
+    let parse = |id: &String| {
+        let invalid = || {
+            let message = format!("Invalid task id '{id}'.");
+            Reply::error(StatusCode::BAD_REQUEST, message)
+        };
+        name::parse_task(id).map(|(instance, _)| instance).ok_or_else(invalid)
+    };
+    let named = ids.iter().map(parse).collect::<Result<Vec<InstanceId>, Reply>>()?;
+    let (instances, apps, idle, tasks) = with_look(ask, false, |look| {
+        let mut apps: Vec<ServiceId> = named.iter().map(|id| id.service.clone()).collect();
+        apps.sort();
+        apps.dedup();
+        let service = |id| look.snapshot.state.service(id);
+        let has_tasks = |id| service(id).is_some_and(|service| !service.placements.is_empty());
+        let idle = apps.iter().find(|id| !has_tasks(id)).cloned();
+        let services = apps.iter().filter_map(service);
+        let tasks = services.flat_map(|service| tasks_of(look, service));
+        let is_meant = |task: &Task| ids.iter().any(|id| is_named(task, id));
+        let tasks: Vec<_> = tasks.filter(is_meant).collect();
+        let instances: Vec<_> = tasks.iter().filter_map(instance).collect();
+        (instances, apps, idle, tasks)
+    });
+    if let Some(id) = idle.filter(|_| instances.is_empty() && ask.flag("scale", false)) {
+        refuse_both(ask)?;
+        return Err(Reply::app_not_found(id.as_str()));
+    }
+    kill(ask, apps, instances, &json!({ "tasks": tasks })).await
+}
+
+/// Kills instances, and answers with them, or with the deployment that scales their apps down.
+async fn kill(
+    ask: &Ask,
+    apps: Vec<ServiceId>,
+    instances: Vec<InstanceId>,
+    killed: &serde_json::Value,
+) -> Result<Reply, Reply> {
+    refuse_both(ask)?;
+    let scale = ask.flag("scale", false);
+    // Only a change of an app's number is one that a deployment may be in the way of.
+    let force = !scale || ask.flag("force", false);
+    let done = change::carry_out(ask, Command::Kill { instances, scale }, apps, force).await?;
+    Ok(if scale { done.reply() } else { Reply::json(killed) })
+}
+
+/// Tasks are either not replaced or not to come back with what they had.
+fn refuse_both(ask: &Ask) -> Result<(), Reply> {
+    match ask.flag("scale", false) && ask.flag("wipe", false) {
+        true => {
+            let message = "You cannot use scale and wipe at the same time.";
+            Err(Reply::error(StatusCode::BAD_REQUEST, message))
+        }
+        false => Ok(()),
+    }
+}

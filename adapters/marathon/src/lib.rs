@@ -1,0 +1,105 @@
+//! The adapter for Marathon: its app definitions, its API (1.9), its events, and the parts of Mesos
+//! and DC/OS that Marathon's clients read.
+//!
+//! [`format`](mod@format) translates apps and groups into documents of the model, and back. It is pure. `view`
+//! presents a snapshot of the cluster as apps, tasks, groups, deployments, queue and events; it is
+//! pure as well. `http` has the routes. A service is an app, an instance's run is a task, a revision
+//! is a version named by its time.
+
+pub mod format;
+mod http;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use api::EventView;
+use axum::extract::Request;
+use axum::response::Response;
+use formats::Dialect;
+use futures_util::future::BoxFuture;
+use model::{Document, InstanceId, Placement, Service, State};
+use server::adapter::{Adapter, Server};
+use server::control::Snapshot;
+use server::event_log::EventLog;
+use tokio::sync::mpsc;
+
+use crate::view::app::Apps;
+use crate::view::event::{Event, Rendered};
+use crate::view::feed::Feed;
+use crate::view::teller::{self, Happening};
+
+/// The adapter.
+pub struct Marathon {
+    apps: Apps,
+    /// The newest events, as they are sent to clients.
+    log: Arc<EventLog<Rendered>>,
+    happened: mpsc::UnboundedSender<Happening>,
+    /// Taken when the adapter starts.
+    happening: Mutex<Option<mpsc::UnboundedReceiver<Happening>>>,
+}
+
+impl Default for Marathon {
+    fn default() -> Marathon {
+        let (happened, happening) = mpsc::unbounded_channel();
+        Marathon {
+            apps: Apps::default(),
+            log: Arc::new(teller::log()),
+            happened,
+            happening: Mutex::new(Some(happening)),
+        }
+    }
+}
+
+impl Marathon {
+    /// Publishes events that a request has caused and the control plane does not have.
+    fn post(&self, events: Vec<Event>) {
+        // The receiver is gone only when the server stops.
+        let _ = self.happened.send(Happening::Posted(events));
+    }
+}
+
+impl Adapter for Marathon {
+    fn name(&self) -> &'static str {
+        format::ADAPTER
+    }
+
+    fn dialect(&self) -> &'static dyn Dialect {
+        &format::Apps
+    }
+
+    fn claims(&self, path: &str) -> bool {
+        http::is_ours(path)
+    }
+
+    fn answer(self: Arc<Self>, server: Server, request: Request) -> BoxFuture<'static, Response> {
+        Box::pin(http::answer(self, server, request))
+    }
+
+    fn start(&self, snapshot: &Snapshot) -> BoxFuture<'static, ()> {
+        let happening = self.happening.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let happening = happening.expect("an adapter is started once");
+        teller::number_from(&self.log, snapshot.state.meta());
+        let feed = Feed::new(snapshot, self.apps.clone());
+        Box::pin(teller::tell(happening, feed, Arc::clone(&self.log)))
+    }
+
+    fn on_commit(&self, events: &[Arc<EventView>], snapshot: &Arc<Snapshot>) {
+        let happening = Happening::Native(events.to_vec(), Arc::clone(snapshot));
+        // The receiver is gone only when the server stops.
+        let _ = self.happened.send(happening);
+    }
+
+    fn prepare(&self, documents: &mut [&mut Document], state: &State) {
+        view::file::number(documents, state, &self.apps);
+    }
+
+    fn environment(
+        &self,
+        service: &Service,
+        instance: &InstanceId,
+        placement: &Placement,
+    ) -> BTreeMap<String, String> {
+        view::environment::environment(&self.apps, service, instance, placement)
+    }
+}

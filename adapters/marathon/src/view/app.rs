@@ -1,0 +1,314 @@
+//! Services as apps.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::format::App;
+use model::{
+    DeploymentId, InstanceId, Phase, Revision, RevisionNumber, Service, ServiceId, Timestamp,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::task::{self, Task};
+use super::{failure, name};
+use server::control::Snapshot;
+
+/// The name of this adapter, by which it knows its own documents.
+pub(crate) use crate::format::ADAPTER;
+
+/// Apps that have been read once. A revision never changes, so neither does what was read of it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Apps(Arc<Mutex<Known>>);
+
+type Known = HashMap<(ServiceId, RevisionNumber, Timestamp), Arc<App>>;
+
+impl Apps {
+    /// So many are kept beyond those that are in use.
+    const SPARE: usize = 1024;
+
+    /// The app that a revision describes, with as many instances as the revision has.
+    pub(crate) fn of(&self, service: &Service, revision: &Revision) -> Arc<App> {
+        let key = (service.id.clone(), revision.number, revision.created_at);
+        if let Some(known) = self.lock().get(&key) {
+            return Arc::clone(known);
+        }
+        let source = revision.source.as_deref().filter(|source| source.adapter == ADAPTER);
+        let source = source.and_then(|source| App::from_source(&source.text));
+        let app = source.unwrap_or_else(|| App::of(&revision.spec));
+        let app = Arc::new(app.scaled(revision.spec.instances));
+        self.lock().insert(key, Arc::clone(&app));
+        app
+    }
+
+    /// The app that a service should be.
+    pub(crate) fn target(&self, service: &Service) -> Arc<App> {
+        self.of(service, service.target())
+    }
+
+    /// Drops what belongs to no revision any more, if that may be much.
+    pub(crate) fn prune(&self, snapshot: &Snapshot) {
+        let mut apps = self.lock();
+        if apps.len() > 2 * snapshot.state.services().count() + Self::SPARE {
+            apps.retain(|(id, number, _), _| {
+                let service = snapshot.state.service(id);
+                service.is_some_and(|service| service.revisions.contains_key(number))
+            });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is shown of apps beside what they are.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Embed {
+    pub(crate) tasks: bool,
+    pub(crate) last_task_failure: bool,
+    pub(crate) readiness: bool,
+    pub(crate) task_stats: bool,
+}
+
+impl Embed {
+    /// What is shown of a single app.
+    pub(crate) const ONE: Embed =
+        Embed { tasks: true, last_task_failure: true, readiness: true, task_stats: false };
+
+    /// With what a client asks for: `apps.tasks`, `group.apps.tasks`, `app.tasks` and `tasks` are
+    /// the same. What is always shown, or unknown, is passed over.
+    pub(crate) fn and<'a>(mut self, names: impl Iterator<Item = &'a str>) -> Embed {
+        for name in names {
+            match name.rsplit('.').next().unwrap_or_default() {
+                "tasks" => self.tasks = true,
+                "lastTaskFailure" => self.last_task_failure = true,
+                "readiness" => self.readiness = true,
+                "taskStats" => self.task_stats = true,
+                "failures" => {
+                    self.last_task_failure = true;
+                    self.tasks = true;
+                }
+                _ => {}
+            }
+        }
+        self
+    }
+}
+
+/// When an app was last changed, and how.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VersionInfo {
+    pub(crate) last_scaling_at: Timestamp,
+    pub(crate) last_config_change_at: Timestamp,
+}
+
+/// When the app of a revision was last scaled and last configured.
+pub(crate) fn version_info(revision: &Revision) -> VersionInfo {
+    VersionInfo {
+        last_scaling_at: revision.created_at,
+        last_config_change_at: revision.configured_at.unwrap_or(revision.created_at),
+    }
+}
+
+/// An app with its version: what is shown of versions that may not run any more.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Versioned<'a> {
+    #[serde(flatten)]
+    pub(crate) app: &'a App,
+    pub(crate) version: Timestamp,
+    pub(crate) version_info: VersionInfo,
+}
+
+impl<'a> Versioned<'a> {
+    pub(crate) fn new(app: &'a App, revision: &Revision) -> Versioned<'a> {
+        let (version, version_info) = (revision.created_at, version_info(revision));
+        Versioned { app, version, version_info }
+    }
+}
+
+/// An app and how it is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Info {
+    #[serde(flatten)]
+    app: Arc<App>,
+    version: Timestamp,
+    version_info: VersionInfo,
+    tasks_staged: u32,
+    tasks_running: u32,
+    tasks_healthy: u32,
+    tasks_unhealthy: u32,
+    deployments: Vec<Deployed>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tasks: Option<Vec<Task>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_task_failure: Option<failure::Failure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readiness_check_results: Option<Vec<Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task_stats: Option<Value>,
+}
+
+/// A deployment that moves an app.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Deployed {
+    id: String,
+}
+
+impl From<DeploymentId> for Deployed {
+    fn from(id: DeploymentId) -> Deployed {
+        Deployed { id: name::deployment(id) }
+    }
+}
+
+/// What apps are shown from: one snapshot at one time.
+pub(crate) struct Look<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) apps: &'a Apps,
+    pub(crate) failures: BTreeMap<ServiceId, failure::Failure>,
+    pub(crate) now: Timestamp,
+}
+
+impl Look<'_> {
+    /// A service as an app.
+    pub(crate) fn info(&self, service: &Arc<Service>, embed: Embed) -> Info {
+        let deployment = self.deployment(service);
+        let mut info = self.blank(service, deployment);
+        self.count(service, &mut info);
+        if embed.tasks {
+            let ports = info.app.service_ports();
+            let tasks = task::of(self.snapshot, service, &ports, true, self.now);
+            info.tasks = Some(tasks.collect());
+        }
+        if embed.last_task_failure {
+            info.last_task_failure = self.failures.get(&service.id).cloned();
+        }
+        if embed.readiness {
+            info.readiness_check_results = Some(self.readiness(&service.id));
+        }
+        if embed.task_stats {
+            info.task_stats = Some(stats(&info));
+        }
+        info
+    }
+
+    /// A service as the app that was just made of it: a moment later some of it may run already.
+    pub(crate) fn made(&self, service: &Service, deployment: Option<DeploymentId>) -> Info {
+        Info { tasks: Some(Vec::new()), ..self.blank(service, deployment) }
+    }
+
+    /// A service as an app of which nothing runs.
+    fn blank(&self, service: &Service, deployment: Option<DeploymentId>) -> Info {
+        Info {
+            app: self.apps.target(service),
+            version: service.target().created_at,
+            version_info: version_info(service.target()),
+            tasks_staged: 0,
+            tasks_running: 0,
+            tasks_healthy: 0,
+            tasks_unhealthy: 0,
+            deployments: deployment.into_iter().map(Deployed::from).collect(),
+            tasks: None,
+            last_task_failure: None,
+            readiness_check_results: None,
+            task_stats: None,
+        }
+    }
+
+    /// What the readiness check of a service has seen of each new task, while a deployment waits
+    /// for it.
+    pub(crate) fn readiness(&self, id: &ServiceId) -> Vec<Value> {
+        let service = self.snapshot.state.service(id);
+        let Some(service) = service.filter(|service| self.deployment(service).is_some()) else {
+            return Vec::new();
+        };
+        let app = self.apps.target(service);
+        let Some(name) = app.readiness_check() else { return Vec::new() };
+        let new = service.placements.iter().filter(|(_, placement)| {
+            placement.is_wanted() && service.is_current(placement.revision)
+        });
+        let result = |(replica, _): (&model::ReplicaId, &model::Placement)| {
+            let status = self.snapshot.observed.status(id, *replica)?;
+            let instance = InstanceId { service: id.clone(), replica: *replica };
+            let task = name::task(&instance, status.run);
+            let is_running = status.phase == Phase::Running;
+            is_running.then(|| json!({ "name": name, "taskId": task, "ready": status.ready }))
+        };
+        new.filter_map(result).collect()
+    }
+
+    /// The deployment that moves a service and has not been called off.
+    pub(crate) fn deployment(&self, service: &Service) -> Option<DeploymentId> {
+        let deployment = self.snapshot.state.deployment_of(service)?;
+        (deployment.stage != model::Stage::Paused).then_some(deployment.id)
+    }
+
+    fn count(&self, service: &Service, info: &mut Info) {
+        for (replica, placement) in &service.placements {
+            let status = self.snapshot.observed.status(&service.id, *replica);
+            let lost = self.snapshot.observed.is_lost(&placement.node, self.now);
+            match task::state(placement, status, lost) {
+                "TASK_STAGING" => info.tasks_staged += 1,
+                "TASK_RUNNING" => info.tasks_running += 1,
+                _ => continue,
+            }
+            let checks = status.map(|status| status.checks.as_slice()).unwrap_or_default();
+            let mut alive = checks.iter().map(task::is_alive);
+            match (checks.is_empty(), alive.all(|alive| alive == Some(true))) {
+                (true, _) => {}
+                (false, true) => info.tasks_healthy += 1,
+                (false, false) => {
+                    let fails = checks.iter().any(|check| task::is_alive(check) == Some(false));
+                    info.tasks_unhealthy += u32::from(fails);
+                }
+            }
+        }
+    }
+}
+
+fn stats(info: &Info) -> Value {
+    let counts = json!({
+        "staged": info.tasks_staged,
+        "running": info.tasks_running,
+        "healthy": info.tasks_healthy,
+        "unhealthy": info.tasks_unhealthy,
+    });
+    json!({ "totalSummary": { "stats": { "counts": counts } } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::Rig;
+    use super::*;
+
+    #[test]
+    fn readiness_is_told_of_new_tasks_while_a_deployment_waits() {
+        let mut rig = Rig::new(&["n1"]);
+        rig.app(&json!({
+            "id": "/web", "cmd": "serve", "instances": 2,
+            "portDefinitions": [{ "port": 0, "name": "main" }],
+            "readinessChecks": [{ "name": "warm", "portName": "main" }],
+        }));
+        let id: ServiceId = "/web".parse().unwrap();
+        assert_eq!(rig.look(|look| look.readiness(&id)), Vec::<Value>::new());
+        rig.report("/web~0.1", Phase::Running, |status| status.ready = false);
+        let told = |rig: &Rig| -> Vec<String> {
+            let results = rig.look(|look| look.readiness(&id));
+            let word = |result: &Value| {
+                let task = result["taskId"].as_str().unwrap();
+                assert_eq!(name::parse_task(task).unwrap().0.service, id);
+                format!("{} {}", result["name"], result["ready"])
+            };
+            results.iter().map(word).collect()
+        };
+        assert_eq!(told(&rig), ["\"warm\" false"]);
+        rig.report("/web~0.1", Phase::Running, |_| {});
+        rig.report("/web~1.1", Phase::Running, |status| status.ready = false);
+        assert_eq!(told(&rig), ["\"warm\" true", "\"warm\" false"]);
+        rig.report("/web~1.1", Phase::Running, |_| {});
+        assert!(told(&rig).is_empty(), "the deployment is over");
+    }
+}

@@ -1,0 +1,95 @@
+//! From what happens in the cluster to the events that Marathon's clients are told. Pure.
+//!
+//! Native events are taken by turns, together with the snapshot that was current when all of the
+//! turn had been told. Remembered is only what is gone from the snapshot by the time it is needed:
+//! what was told of the tasks there are, the plans of deployments under way, and the state before
+//! the turn.
+
+mod deployments;
+mod tasks;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::EventView;
+use model::{DeploymentId, InstanceId, Placement, ReplicaId, Service, ServiceId, State};
+use serde_json::json;
+
+use self::deployments::Plan;
+pub(crate) use self::deployments::{api_post, posts, versioned};
+use self::tasks::Told;
+pub(crate) use self::tasks::run_of;
+use super::app::Apps;
+use super::event::Event;
+use server::control::Snapshot;
+
+/// Translates events.
+pub(crate) struct Feed {
+    tasks: BTreeMap<ServiceId, BTreeMap<ReplicaId, Told>>,
+    plans: BTreeMap<DeploymentId, Plan>,
+    /// The state at the end of the turn before.
+    before: State,
+    apps: Apps,
+}
+
+impl Feed {
+    /// A feed that goes on from what there is.
+    pub(crate) fn new(snapshot: &Snapshot, apps: Apps) -> Feed {
+        let (tasks, plans) = (BTreeMap::new(), BTreeMap::new());
+        let before = snapshot.state.clone();
+        let mut feed = Feed { tasks, plans, before, apps };
+        for service in snapshot.state.services() {
+            let replicas = service.placements.iter();
+            let told = |(replica, placement): (&ReplicaId, &Placement)| {
+                let status = snapshot.observed.status(&service.id, *replica);
+                (*replica, Told::first(placement, status))
+            };
+            feed.tasks.insert(service.id.clone(), replicas.map(told).collect());
+        }
+        for deployment in snapshot.state.deployments().filter(|d| !d.stage.is_over()) {
+            let plan = feed.plan(deployment, snapshot);
+            feed.plans.insert(deployment.id, plan);
+        }
+        feed
+    }
+
+    /// What is told of the events of a turn.
+    pub(crate) fn take<'a>(
+        &mut self,
+        events: impl IntoIterator<Item = &'a EventView>,
+        snapshot: &Snapshot,
+    ) -> Vec<Event> {
+        let told = events.into_iter().flat_map(|event| self.take_one(event, snapshot)).collect();
+        self.before = snapshot.state.clone();
+        told
+    }
+
+    /// A service, also if it has gone away in this turn.
+    fn service<'a>(&'a self, id: &ServiceId, snapshot: &'a Snapshot) -> Option<&'a Arc<Service>> {
+        snapshot.state.service(id).or_else(|| self.before.service(id))
+    }
+
+    fn take_one(&mut self, event: &EventView, snapshot: &Snapshot) -> Vec<Event> {
+        let EventView { event, .. } = event;
+        let at = event.at;
+        if let Ok(id) = event.subject.parse::<InstanceId>() {
+            return self.of_task(&event.kind, &event.message, &id, at, snapshot);
+        }
+        if let Ok(id) = event.subject.parse::<DeploymentId>() {
+            return self.of_deployment(&event.kind, &event.message, id, at, snapshot);
+        }
+        match (&*event.kind, &event.service) {
+            ("removed", Some(app)) => {
+                let mut told =
+                    vec![Event::new("app_terminated_event", at, json!({ "appId": app }))];
+                told.extend(self.steps_done(at, snapshot));
+                told
+            }
+            ("arrived", Some(_)) => self.steps_done(at, snapshot),
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

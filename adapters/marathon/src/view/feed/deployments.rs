@@ -1,0 +1,260 @@
+//! What is told of deployments, step by step.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::format::HealthCheck;
+use model::{Deployment, DeploymentId, Move, Origin, Revision, Service, ServiceId, Timestamp};
+use serde_json::{Map, Value, json};
+
+use super::Feed;
+use crate::view::app::{Apps, Versioned};
+use crate::view::event::Event;
+use crate::view::group::{self, ROOT, Shown};
+use crate::view::name;
+use crate::view::plan::{self, Action, Step};
+use server::control::Snapshot;
+
+/// A deployment under way.
+pub(super) struct Plan {
+    steps: Vec<Step>,
+    version: Timestamp,
+    /// The number of the step that was told last.
+    current: usize,
+    original: Value,
+    target: Value,
+}
+
+impl Feed {
+    pub(super) fn of_deployment(
+        &mut self,
+        kind: &str,
+        message: &str,
+        id: DeploymentId,
+        at: Timestamp,
+        snapshot: &Snapshot,
+    ) -> Vec<Event> {
+        match kind {
+            "deployment-started" => self.started(id, at, snapshot),
+            "deployment-succeeded" => {
+                let Some(mut plan) = self.plans.remove(&id) else { return Vec::new() };
+                let mut told = plan.advance(id, plan.steps.len() + 1, at);
+                told.push(plan.event("deployment_success", id, at, json!({})));
+                told
+            }
+            // One that stands still is called off, as far as Marathon's clients know.
+            "deployment-superseded"
+            | "deployment-rolled-back"
+            | "deployment-held"
+            | "deployment-paused" => {
+                let Some(plan) = self.plans.remove(&id) else { return Vec::new() };
+                let by = message.strip_prefix("by ").and_then(|by| by.parse().ok());
+                let reason = match by {
+                    Some(by) => format!("cancelled by deployment {}", name::deployment(by)),
+                    None => message.to_string(),
+                };
+                vec![plan.event("deployment_failed", id, at, json!({ "reason": reason }))]
+            }
+            "deployment-resumed" => {
+                let Some(deployment) = snapshot.state.deployment(id) else { return Vec::new() };
+                let plan = self.plan(deployment, snapshot);
+                let told = vec![plan.info(id, at)];
+                self.plans.insert(id, plan);
+                told
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn started(&mut self, id: DeploymentId, at: Timestamp, snapshot: &Snapshot) -> Vec<Event> {
+        let Some(deployment) = snapshot.state.deployment(id) else { return Vec::new() };
+        let mut plan = self.plan(deployment, snapshot);
+        plan.current = 1;
+        let mut told = vec![plan.info(id, at)];
+        for m in &deployment.moves {
+            told.extend(self.health_checks(m, plan.version, at, snapshot));
+        }
+        let group = common_group(deployment);
+        let success = json!({ "groupId": group, "version": plan.version });
+        told.push(Event::new("group_change_success", at, success));
+        if let Some((origin, app)) = self.posted(deployment, snapshot) {
+            told.push(api_post(origin, app, at));
+        }
+        // A step of starts brings nothing by itself: it is over at once.
+        let is_start = |step: &Step| step.iter().all(|a| a.action == "StartApplication");
+        let starts = plan.steps.iter().take_while(|step| is_start(step)).count();
+        told.extend(plan.advance(id, starts + 1, at));
+        self.plans.insert(id, plan);
+        told
+    }
+
+    /// The request that has made or changed one app, with what it is now.
+    fn posted<'a>(
+        &self,
+        deployment: &'a Deployment,
+        snapshot: &Snapshot,
+    ) -> Option<(&'a Origin, Value)> {
+        let origin = deployment.origin.as_ref()?;
+        let m = deployment.moves.iter().find(|m| posts(origin, &m.service))?;
+        let service = snapshot.state.service(&m.service)?;
+        let revision = service.revisions.get(&m.to?)?;
+        Some((origin, versioned(&self.apps, service, revision)))
+    }
+
+    /// Health checks that a move adds, or takes away.
+    fn health_checks(
+        &self,
+        m: &Move,
+        version: Timestamp,
+        at: Timestamp,
+        snapshot: &Snapshot,
+    ) -> Vec<Event> {
+        let Some(service) = self.service(&m.service, snapshot) else { return Vec::new() };
+        let app = |number| {
+            let revision = service.revisions.get(&number)?;
+            Some(self.apps.of(service, revision))
+        };
+        let before = plan::before(m);
+        let (from, to) = (before.and_then(app), m.to.and_then(app));
+        let Some(to) = to else {
+            let had_some = !self.apps.target(service).health_checks().is_empty();
+            let removed =
+                || Event::new("remove_health_check_event", at, json!({ "appId": m.service }));
+            return had_some.then(removed).into_iter().collect();
+        };
+        let same_instances = before
+            .zip(m.to)
+            .is_some_and(|(before, to)| service.template(before) == service.template(to));
+        if same_instances && from.is_some_and(|from| from.health_checks() == to.health_checks()) {
+            return Vec::new();
+        }
+        let added = |check: &HealthCheck| {
+            let fields = json!({ "appId": m.service, "version": version, "healthCheck": check });
+            Event::new("add_health_check_event", at, fields)
+        };
+        to.health_checks().iter().map(added).collect()
+    }
+
+    /// What has come of the plans since they were last told of.
+    pub(super) fn steps_done(&mut self, at: Timestamp, snapshot: &Snapshot) -> Vec<Event> {
+        let mut told = Vec::new();
+        for (id, plan) in &mut self.plans {
+            let Some(deployment) = snapshot.state.deployment(*id) else { continue };
+            if !deployment.stage.is_over() {
+                let current = plan::current_step(deployment, &plan.steps);
+                told.extend(plan.advance(*id, current, at));
+            }
+        }
+        told
+    }
+
+    pub(super) fn plan(&self, deployment: &Deployment, snapshot: &Snapshot) -> Plan {
+        let state = &snapshot.state;
+        let revision = |service: &Service, number: Option<u32>| {
+            service.revisions.get(&number?).map(Arc::clone)
+        };
+        let services =
+            deployment.moves.iter().filter_map(|m| Some((self.service(&m.service, snapshot)?, m)));
+        let services: Vec<_> = services.collect();
+        let version = plan::version(deployment, state);
+        let shown = Shown { groups: true, apps: true, pods: true, of_apps: Default::default() };
+        let tree = |number: fn(&Move) -> Option<u32>, at: Option<Timestamp>| {
+            let there: BTreeMap<&ServiceId, Arc<Revision>> = services
+                .iter()
+                .filter_map(|(service, m)| Some((&service.id, revision(service, number(m))?)))
+                .collect();
+            let list: Vec<&Arc<Service>> = services
+                .iter()
+                .map(|(service, _)| *service)
+                .filter(|service| there.contains_key(&service.id))
+                .collect();
+            let app = |service: &Arc<Service>| versioned(&self.apps, service, &there[&service.id]);
+            let mut tree = group::tree(ROOT, &list, &[], shown, &app);
+            tree.version = at.unwrap_or(tree.version);
+            json!(tree)
+        };
+        let steps = plan::steps(deployment, state);
+        let current = plan::current_step(deployment, &steps);
+        Plan {
+            original: tree(plan::before, None),
+            target: tree(|m| m.to, Some(version)),
+            version,
+            current,
+            steps,
+        }
+    }
+}
+
+pub(crate) fn versioned(apps: &Apps, service: &Service, revision: &Revision) -> Value {
+    json!(Versioned::new(&apps.of(service, revision), revision))
+}
+
+/// The innermost group that holds all apps of a deployment.
+fn common_group(deployment: &Deployment) -> String {
+    let parent = |id: &ServiceId| {
+        id.as_str().rsplit_once('/').map_or(String::new(), |(parent, _)| parent.to_string())
+    };
+    let mut common = deployment.moves.first().map(|m| parent(&m.service)).unwrap_or_default();
+    for m in &deployment.moves {
+        while !common.is_empty() && !m.service.is_in(&common) {
+            common = common.rsplit_once('/').map_or(String::new(), |(up, _)| up.to_string());
+        }
+    }
+    if common.is_empty() { ROOT.into() } else { common }
+}
+
+/// Whether a request is told of as one that posts an app: Marathon tells of those that make one or
+/// change one, and not of restarts, kills, groups and lists. (That one is removed or not changed at
+/// all is for the caller to know.)
+pub(crate) fn posts(origin: &Origin, app: &ServiceId) -> bool {
+    let rest = origin.uri.strip_prefix("/v2/apps");
+    rest.is_some_and(|rest| rest.is_empty() || rest == app.as_str())
+}
+
+/// What is told of a request that has posted an app.
+pub(crate) fn api_post(origin: &Origin, app: Value, at: Timestamp) -> Event {
+    let fields = json!({ "clientIp": origin.client, "uri": origin.uri, "appDefinition": app });
+    Event::new("api_post_event", at, fields)
+}
+
+impl Plan {
+    /// What is told on the way to the step `current`, from 1; one beyond the last: all are done.
+    fn advance(&mut self, id: DeploymentId, current: usize, at: Timestamp) -> Vec<Event> {
+        let mut told = Vec::new();
+        while self.current < current {
+            told.push(self.event("deployment_step_success", id, at, self.actions()));
+            self.current += 1;
+            if self.current <= self.steps.len() {
+                told.push(self.info(id, at));
+            }
+        }
+        told
+    }
+
+    fn info(&self, id: DeploymentId, at: Timestamp) -> Event {
+        self.event("deployment_info", id, at, self.actions())
+    }
+
+    fn actions(&self) -> Value {
+        let none: &[Action] = &[];
+        let step = self.steps.get(self.current.saturating_sub(1)).map_or(none, Vec::as_slice);
+        json!({ "currentStep": { "actions": step } })
+    }
+
+    fn event(&self, kind: &'static str, id: DeploymentId, at: Timestamp, more: Value) -> Event {
+        let steps: Vec<Value> = self.steps.iter().map(|step| json!({ "actions": step })).collect();
+        let id = name::deployment(id);
+        let mut fields = json!({ "plan": { "id": id, "steps": steps, "version": self.version } });
+        if kind == "deployment_success" || kind == "deployment_failed" {
+            fields["id"] = json!(id);
+        }
+        if let (Some(fields), Value::Object(mut more)) = (fields.as_object_mut(), more) {
+            fields.append(&mut more);
+        }
+        let heavy = Map::from_iter([
+            ("original".to_string(), self.original.clone()),
+            ("target".to_string(), self.target.clone()),
+        ]);
+        Event::new(kind, at, fields).with_heavy_plan(heavy)
+    }
+}

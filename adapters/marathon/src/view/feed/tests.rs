@@ -1,0 +1,353 @@
+//! What is told of upgrades, restarts and removals, and in which order.
+
+use model::{Origin, Phase};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::view::name;
+use crate::view::rig::Rig;
+
+/// A cluster and what its followers have been told.
+struct World {
+    rig: Rig,
+    feed: Feed,
+    seen: usize,
+    told: Vec<Value>,
+}
+
+impl World {
+    fn new() -> World {
+        let rig = Rig::new(&["n1", "n2"]);
+        let feed = Feed::new(&rig.snapshot(), Apps::default());
+        let seen = rig.events.len();
+        World { rig, feed, seen, told: Vec::new() }
+    }
+
+    /// Tells what has happened since.
+    fn tell(&mut self) {
+        let snapshot = self.rig.snapshot();
+        let events = self.rig.events.split_off(self.seen);
+        self.take(&events, &snapshot);
+        self.rig.events.extend(events);
+        self.seen = self.rig.events.len();
+    }
+
+    fn take(&mut self, events: &[EventView], snapshot: &Snapshot) {
+        for event in self.feed.take(events, snapshot) {
+            let full = String::from_utf8(event.render(1).full.to_vec()).unwrap();
+            let data = full.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+            self.told.push(serde_json::from_str(data).unwrap());
+        }
+    }
+
+    /// An agent has reported something of an instance.
+    fn reported(&mut self, instance: &str, kind: &str, message: &str) {
+        let (healthy, phase) = match kind {
+            "exited" => (None, Phase::Stopped),
+            "healthy" => (Some(true), Phase::Running),
+            _ => (None, Phase::Running),
+        };
+        self.rig.report(instance, phase, |status| status.healthy = healthy);
+        let id: InstanceId = instance.parse().unwrap();
+        let event = model::Event {
+            at: self.rig.now,
+            kind: kind.into(),
+            subject: instance.into(),
+            service: Some(id.service),
+            message: message.into(),
+        };
+        let snapshot = self.rig.snapshot();
+        self.take(&[EventView { number: 1, event }], &snapshot);
+        self.tell();
+    }
+
+    /// In short what was told since this was last asked: kinds, and what they are about.
+    fn words(&mut self) -> Vec<String> {
+        let is_default = |event: &Value| {
+            !crate::view::event::ON_REQUEST.contains(&event["eventType"].as_str().unwrap())
+        };
+        let word = |event: Value| {
+            let kind = event["eventType"].as_str().unwrap().trim_end_matches("_event").to_string();
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+            let about = match kind.as_str() {
+                "status_update" => text(&event["taskStatus"]),
+                "deployment_info" | "deployment_step_success" => {
+                    text(&event["currentStep"]["actions"][0]["action"])
+                }
+                "group_change_success" => text(&event["groupId"]),
+                "health_status_changed" => event["alive"].to_string(),
+                _ => String::new(),
+            };
+            format!("{kind} {about}").trim_end().to_string()
+        };
+        std::mem::take(&mut self.told).into_iter().filter(is_default).map(word).collect()
+    }
+}
+
+fn app(version: &str) -> Value {
+    json!({
+        "id": "/shop/web", "cmd": format!("serve {version}"), "instances": 1,
+        "healthChecks": [{ "path": "/health" }],
+        "upgradeStrategy": { "minimumHealthCapacity": 0, "maximumOverCapacity": 0 },
+    })
+}
+
+#[test]
+fn an_upgrade_is_told_in_the_recorded_order() {
+    let mut world = World::new();
+    world.rig.app(&app("1"));
+    world.tell();
+    world.reported("/shop/web~0.1", "running", "run 1");
+    world.reported("/shop/web~0.1", "healthy", "");
+    assert_eq!(
+        world.words(),
+        [
+            "deployment_info StartApplication",
+            "add_health_check",
+            "group_change_success /shop",
+            "deployment_step_success StartApplication",
+            "deployment_info ScaleApplication",
+            "status_update TASK_STAGING",
+            "status_update TASK_RUNNING",
+            "health_status_changed true",
+            "deployment_step_success ScaleApplication",
+            "deployment_success",
+        ]
+    );
+    world.rig.app(&app("2"));
+    world.tell();
+    world.reported("/shop/web~0.1", "exited", "killed by signal 15");
+    world.reported("/shop/web~0.2", "running", "run 1");
+    world.reported("/shop/web~0.2", "healthy", "");
+    let mut words = world.words();
+    // The new task may be placed before or after the old one is told to stop.
+    words[3..6].sort();
+    assert_eq!(
+        words,
+        [
+            "deployment_info RestartApplication",
+            "add_health_check",
+            "group_change_success /shop",
+            "status_update TASK_KILLED",
+            "status_update TASK_KILLING",
+            "status_update TASK_STAGING",
+            "status_update TASK_RUNNING",
+            "health_status_changed true",
+            "deployment_step_success RestartApplication",
+            "deployment_success",
+        ]
+    );
+}
+
+#[test]
+fn a_restart_in_place_is_another_task() {
+    let mut world = World::new();
+    world.rig.app(&app("1"));
+    world.tell();
+    world.reported("/shop/web~0.1", "running", "run 1");
+    world.told.clear();
+    let snapshot = world.rig.snapshot();
+    for (kind, message) in [("exited", "exit code 3"), ("running", "run 2")] {
+        let event = model::Event {
+            at: world.rig.now,
+            kind: kind.into(),
+            subject: "/shop/web~0.1".into(),
+            service: None,
+            message: message.into(),
+        };
+        world.take(&[EventView { number: 1, event }], &snapshot);
+    }
+    let updates = world.told.iter().filter(|event| event["eventType"] == "status_update_event");
+    let updates: Vec<_> = updates
+        .map(|event| {
+            let id = event["taskId"].as_str().unwrap().rsplit_once('.').unwrap().1.to_string();
+            (event["taskStatus"].as_str().unwrap().to_string(), id)
+        })
+        .collect();
+    let expected = [("TASK_FAILED", "1"), ("TASK_STAGING", "2"), ("TASK_RUNNING", "2")];
+    assert_eq!(updates, expected.map(|(state, run)| (state.to_string(), run.to_string())));
+}
+
+#[test]
+fn plans_are_heavy_only_for_those_who_want_them_so() {
+    let mut world = World::new();
+    world.rig.app(&app("1"));
+    let snapshot = world.rig.snapshot();
+    let events = world.rig.events.clone();
+    let started = events.into_iter().find(|e| e.event.kind == "deployment-started").unwrap();
+    let info = world.feed.take(&[started], &snapshot).remove(0).render(7);
+    let read = |bytes: &bytes::Bytes| {
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        assert!(text.starts_with("event: deployment_info\r\nid: 7\r\ndata: {"), "{text}");
+        assert!(text.ends_with("}\r\n\r\n"));
+        let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+        serde_json::from_str::<Value>(data).unwrap()
+    };
+    let full = read(&info.full);
+    assert_eq!(full["plan"]["target"]["groups"][0]["apps"][0]["id"], "/shop/web");
+    assert_eq!(full["plan"]["original"]["apps"], json!([]));
+    let light = read(&info.light);
+    assert_eq!(light["plan"].get("original"), None);
+    assert_eq!(light["plan"]["steps"], full["plan"]["steps"]);
+}
+
+#[test]
+fn what_is_superseded_or_removed_is_told() {
+    let mut world = World::new();
+    world.rig.app(&app("1"));
+    world.rig.app(&app("2"));
+    world.tell();
+    assert!(world.words().contains(&"deployment_failed".to_string()));
+    let id: ServiceId = "/shop/web".parse().unwrap();
+    world.rig.command(model::Command::RemoveServices(vec![id]));
+    world.tell();
+    let service = world.rig.state.services().next().cloned();
+    for replica in service.iter().flat_map(|service| service.placements.keys()) {
+        let id = format!("/shop/web~{}.{}", replica.slot, replica.attempt);
+        world.reported(&id, "exited", "exit code 0");
+    }
+    world.tell();
+    let words = world.words();
+    let terminated = words.iter().position(|word| word == "app_terminated");
+    assert!(words.contains(&"remove_health_check".to_string()), "{words:?}");
+    assert!(terminated.is_some(), "{words:?}");
+}
+
+#[test]
+fn an_app_that_goes_within_a_turn_is_told_of_as_it_was() {
+    let mut world = World::new();
+    let mut none = app("1");
+    none["instances"] = json!(0);
+    world.rig.app(&none);
+    world.tell();
+    world.told.clear();
+    world.rig.command(model::Command::RemoveServices(vec!["/shop/web".parse().unwrap()]));
+    assert!(world.rig.state.services().next().is_none(), "it is gone before anything is told");
+    world.tell();
+    let plan = &world.told[0]["plan"];
+    assert_eq!(plan["original"]["groups"][0]["apps"][0]["id"], "/shop/web");
+    assert_eq!(plan["target"]["groups"], json!([]));
+    assert_eq!(
+        world.words(),
+        [
+            "deployment_info StopApplication",
+            "remove_health_check",
+            "group_change_success /shop",
+            "app_terminated",
+            "deployment_step_success StopApplication",
+            "deployment_success",
+        ]
+    );
+}
+
+impl World {
+    /// Events about one instance, told in one turn.
+    fn turn(&mut self, instance: &str, events: &[(&str, &str)]) {
+        let event = |(kind, message): &(&str, &str)| {
+            let (at, service) = (self.rig.now, None);
+            let (kind, subject, message) = (kind.to_string(), instance.into(), message.to_string());
+            EventView { number: 1, event: model::Event { at, kind, subject, service, message } }
+        };
+        let events: Vec<_> = events.iter().map(event).collect();
+        let snapshot = self.rig.snapshot();
+        self.take(&events, &snapshot);
+    }
+
+    /// A service of one instance, of which nothing has been told yet.
+    fn with_an_instance() -> World {
+        let mut world = World::new();
+        world.rig.app(&app("1"));
+        world.seen = world.rig.events.len();
+        world
+    }
+}
+
+#[test]
+fn a_task_that_has_ended_is_not_killed_any_more() {
+    let mut world = World::with_an_instance();
+    let ended = [
+        ("placed", ""),
+        ("running", "run 1"),
+        ("exited", "exit code 3"),
+        ("stopping", "unhealthy"),
+        ("stopped", "unhealthy"),
+    ];
+    world.turn("/shop/web~0.1", &ended);
+    let ended = ["TASK_STAGING", "TASK_RUNNING", "TASK_FAILED"];
+    assert_eq!(world.words(), ended.map(|state| format!("status_update {state}")));
+}
+
+#[test]
+fn what_happens_to_a_task_within_a_turn_is_told_in_its_order() {
+    let mut world = World::with_an_instance();
+    let id: InstanceId = "/shop/web~0.1".parse().unwrap();
+    let kill = model::Command::Kill { instances: vec![id], scale: true };
+    world.rig.command(kill);
+    let short = [("placed", ""), ("stopping", "killed"), ("exited", ""), ("stopped", "killed")];
+    world.turn("/shop/web~0.1", &short);
+    let short = ["TASK_STAGING", "TASK_KILLING", "TASK_KILLED"];
+    assert_eq!(world.words(), short.map(|state| format!("status_update {state}")));
+}
+
+#[test]
+fn what_ended_in_the_days_of_an_earlier_server_is_not_told_again() {
+    let mut world = World::with_an_instance();
+    world.feed = Feed::new(&world.rig.snapshot(), Apps::default());
+    world.rig.report("/shop/web~0.1", Phase::Running, |status| status.run = 3);
+    world.turn("/shop/web~0.1", &[("exited", "exit code 1"), ("running", "run 3")]);
+    let told: Vec<_> = world.told.iter().filter(|told| told["taskStatus"].is_string()).collect();
+    assert!(told.len() == 1 && told[0]["taskStatus"] == "TASK_RUNNING", "{told:?}");
+    assert!(told[0]["taskId"].as_str().unwrap().ends_with(".3"), "{told:?}");
+}
+
+#[test]
+fn only_apps_that_are_made_or_changed_are_posted() {
+    let app: ServiceId = "/shop/web".parse().unwrap();
+    for (uri, is_told) in [
+        ("/v2/apps", true),
+        ("/v2/apps/shop/web", true),
+        ("/v2/apps/shop/web/restart", false),
+        ("/v2/apps/shop/web/tasks", false),
+        ("/v2/apps/shop", false),
+        ("/v2/groups/shop", false),
+        ("/v2/deployments/d", false),
+    ] {
+        let origin = Origin { client: "10.0.0.9".into(), uri: uri.into() };
+        assert_eq!(posts(&origin, &app), is_told, "{uri}");
+    }
+}
+
+#[test]
+fn a_task_that_cannot_start_fails_and_the_next_one_is_staged() {
+    let mut world = World::new();
+    world.rig.app(&app("1"));
+    world.tell();
+    world.told.clear();
+    world.reported("/shop/web~0.1", "not-started", "run 1: no such image; waits 1s");
+    let about = |event: &Value| (event["taskStatus"].clone(), event["taskId"].clone());
+    let updates = world.told.iter().filter(|event| event["eventType"] == "status_update_event");
+    let told: Vec<_> = updates.map(about).collect();
+    let task = |run| json!(name::task(&"/shop/web~0.1".parse().unwrap(), run));
+    assert_eq!(told, [(json!("TASK_FAILED"), task(1)), (json!("TASK_STAGING"), task(2))]);
+}
+
+#[test]
+fn a_deployment_that_is_called_off_has_failed() {
+    let mut world = World::new();
+    world.rig.app(&app("1"));
+    world.tell();
+    world.told.clear();
+    let deployment = DeploymentId(1);
+    world.rig.command(model::Command::Steer { deployment, how: model::Steer::Pause });
+    world.tell();
+    assert_eq!(world.words(), ["deployment_failed"]);
+    world.rig.command(model::Command::Steer { deployment, how: model::Steer::Resume });
+    world.tell();
+    assert_eq!(world.words(), ["deployment_info ScaleApplication"]);
+    // What takes over from it is named as clients know it.
+    world.rig.app(&app("2"));
+    world.tell();
+    let failed = world.told.iter().find(|event| event["eventType"] == "deployment_failed");
+    let reason = format!("cancelled by deployment {}", name::deployment(DeploymentId(2)));
+    assert_eq!(failed.unwrap()["reason"], *reason);
+}

@@ -1,0 +1,37 @@
+//! Apps that come in files. They are kept as those are that come in requests, so that whoever asks
+//! for them is shown what was given.
+
+use std::collections::BTreeSet;
+
+use crate::format::App;
+use model::{Document, State};
+
+use super::app::{ADAPTER, Apps};
+
+/// Gives the apps among `documents` the service ports that they do not ask for: those they had, or
+/// others that are free. Where none is left they stay without, since a file asks for no balancer.
+pub(crate) fn number(documents: &mut [&mut Document], state: &State, known: &Apps) {
+    let apps: Vec<_> = documents
+        .iter_mut()
+        .filter_map(|document| match document {
+            Document::Foreign(spec, source) if source.adapter == ADAPTER => {
+                Some((spec, App::from_source(&source.text)?, source))
+            }
+            _ => None,
+        })
+        .collect();
+    if apps.is_empty() {
+        return;
+    }
+    let changed: BTreeSet<_> = apps.iter().map(|(spec, ..)| spec.service.clone()).collect();
+    let others = state.services().filter(|service| !changed.contains(&service.id));
+    let mut taken: BTreeSet<u16> =
+        others.flat_map(|service| known.target(service).service_ports()).collect();
+    for (spec, mut app, source) in apps {
+        let before = state.service(&spec.service).map(|service| known.target(service));
+        if app.assign_service_ports(before.as_deref(), &taken).is_ok() {
+            taken.extend(app.service_ports());
+            *source = app.source();
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! For tests: a small cluster, and the snapshots that readers would be shown of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::format;
+use api::EventView;
+use model::{
+    AgentRegistration, Bytes, Changeset, Command, Cpu, Document, InstanceId, Millis, Observed,
+    PORTS, Phase, Registration, Resources, ServiceId, State, Status, Timestamp, Wait,
+};
+use serde_json::Value;
+
+use super::app::{Apps, Look};
+use server::control::Snapshot;
+
+/// A cluster without daemons: what they would report is set.
+pub(super) struct Rig {
+    pub(super) now: Timestamp,
+    pub(super) events: Vec<EventView>,
+    pub(super) state: State,
+    observed: Observed,
+    waits: BTreeMap<ServiceId, Vec<Wait>>,
+    apps: Apps,
+}
+
+impl Rig {
+    /// A cluster at 1970-01-01T00:01:40.000Z with nodes of 8 cores and 8 GiB.
+    pub(super) fn new(nodes: &[&str]) -> Rig {
+        let now = Timestamp(100_000);
+        let lost_after = Millis::secs(30);
+        let mut rig = Rig {
+            now,
+            events: Vec::new(),
+            state: State::new(),
+            observed: Observed { since: now, lost_after, ..Observed::default() },
+            waits: BTreeMap::new(),
+            apps: Apps::default(),
+        };
+        for node in nodes {
+            let capacity = Resources { cpu: Cpu(8000), memory: Bytes::mib(8192) };
+            let agent = AgentRegistration {
+                id: String::new(),
+                port: 4041,
+                capacity,
+                labels: BTreeMap::from([("rack".to_string(), "r1".to_string())]),
+                capabilities: Default::default(),
+                ports: PORTS,
+            };
+            let address = "10.0.0.1".into();
+            let node = node.parse().unwrap();
+            rig.command(Command::Register(Registration { node, address, agent: Some(agent) }));
+        }
+        rig
+    }
+
+    /// Carries out a command and all that follows from it at once.
+    pub(super) fn command(&mut self, command: Command) {
+        self.apply(command);
+        self.plan();
+    }
+
+    fn apply(&mut self, command: Command) {
+        let Changeset { events, .. } = self.state.apply(command, self.now).unwrap();
+        for event in events {
+            self.events.push(EventView { number: self.events.len() as u64 + 1, event });
+        }
+    }
+
+    /// Plans and adopts until there is nothing to do. All agents have just told all.
+    pub(super) fn plan(&mut self) {
+        for node in self.state.node_usages() {
+            let agent = model::Agent { seen_at: self.now, synced: true };
+            self.observed.agents.insert(node.node.id.clone(), agent);
+        }
+        loop {
+            let plan = planner::plan(&self.state, &self.observed, self.now);
+            if plan.steps.is_empty() {
+                self.waits.clear();
+                for (service, wait) in plan.waits {
+                    self.waits.entry(service).or_default().push(wait);
+                }
+                return;
+            }
+            plan.steps.into_iter().for_each(|step| self.apply(Command::Adopt(step)));
+        }
+    }
+
+    /// Makes an app, as its document says.
+    pub(super) fn app(&mut self, app: &Value) {
+        let app = format::read_app(app.to_string().as_bytes(), None).unwrap();
+        let document = Document::Foreign(Box::new(app.spec().unwrap()), app.source());
+        self.command(Command::Apply(vec![document]));
+    }
+
+    /// Something is reported of an instance.
+    pub(super) fn report(&mut self, instance: &str, phase: Phase, set: impl FnOnce(&mut Status)) {
+        let id: InstanceId = instance.parse().unwrap();
+        let mut status = Status::new(phase, self.now);
+        status.run = 1;
+        if phase == Phase::Running {
+            (status.started_at, status.ready) = (Some(self.now), true);
+        }
+        set(&mut status);
+        self.observed.set_status(&id, status);
+        self.plan();
+    }
+
+    /// Something is told that no command has brought about.
+    pub(super) fn event(&mut self, kind: &str, subject: &str, message: &str) {
+        let service = subject.parse::<InstanceId>().ok().map(|id| id.service);
+        let (kind, subject, message) = (kind.into(), subject.into(), message.into());
+        let event = model::Event { at: self.now, kind, subject, service, message };
+        self.events.push(EventView { number: self.events.len() as u64 + 1, event });
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            state: self.state.clone(),
+            observed: Arc::new(self.observed.clone()),
+            waits: Arc::new(self.waits.clone()),
+            routes: Arc::default(),
+            failed: Arc::default(),
+        }
+    }
+
+    /// What `show` makes of the cluster.
+    pub(super) fn look<T>(&self, show: impl FnOnce(&Look<'_>) -> T) -> T {
+        let failures = BTreeMap::new();
+        show(&Look { snapshot: &self.snapshot(), apps: &self.apps, failures, now: self.now })
+    }
+}

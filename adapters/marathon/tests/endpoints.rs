@@ -1,0 +1,470 @@
+//! The smaller endpoints of Marathon's API: what waits, who the server is, what there is not.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+extern crate server as muster_server;
+
+#[path = "../../../crates/server/tests/support/mod.rs"]
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use model::{InstanceId, Status};
+use muster_adapter_marathon::Marathon;
+use serde_json::{Value, json};
+use server::adapter::{Adapter, Adapters};
+use support::{Server, ready, refused, soon};
+
+/// A server with the adapter.
+async fn start(data_dir: &Path) -> Server {
+    let adapters = || {
+        let marathon: Arc<dyn Adapter> = Arc::new(Marathon::default());
+        Adapters::from_iter([marathon])
+    };
+    Server::start_with(data_dir, adapters).await
+}
+
+/// What is answered to a request with a body, as JSON; null if there is none.
+async fn asked(server: &Server, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let (status, _, body) = server.send_as(method, path, body).await;
+    (status, serde_json::from_str(&body).unwrap_or_default())
+}
+
+async fn get(server: &Server, path: &str) -> Value {
+    let (status, body) = asked(server, "GET", path, "").await;
+    assert_eq!(status, 200, "{path}: {body}");
+    body
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn what_waits_is_shown_and_need_not_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    server.register("n1").await.unwrap();
+    let app = r#"{"id": "/shop/web", "cmd": "run", "cpus": 9999, "instances": 2}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    let queue = get(&server, "/v2/queue").await["queue"].clone();
+    assert_eq!(keys(&queue[0]), ["app", "count", "delay", "processedOffersSummary", "since"]);
+    assert_eq!((&queue[0]["app"]["id"], &queue[0]["count"]), (&json!("/shop/web"), &json!(2)));
+    let path = "/service/marathon/v2/queue?embed=lastUnusedOffers&embed=waits";
+    let queue = get(&server, path).await["queue"].clone();
+    assert_eq!(queue[0]["lastUnusedOffers"][0]["reason"][0], "InsufficientCpus");
+    assert_eq!(queue[0]["waits"][0], "no node of 1 can take it; n1: cpu: 9999 needed, 100 free");
+    assert_eq!(asked(&server, "DELETE", "/v2/queue//shop/web/delay", "").await.0, 204);
+    let (status, refused) = asked(&server, "DELETE", "/v2/queue/none/delay", "").await;
+    let message = "Application /none not found in tasks queue.";
+    assert_eq!((status, &refused["message"]), (404, &json!(message)));
+    server.stop().await.unwrap();
+}
+
+/// The tasks of `/web`, once they are in these states: what was reported is shown when what follows
+/// from it is durable.
+async fn tasks(server: &Server, states: &[&str]) -> Vec<String> {
+    let until = async {
+        loop {
+            let tasks = get(server, "/v2/apps//web/tasks").await["tasks"].take();
+            let texts = |key: &str| {
+                let tasks = tasks.as_array().unwrap().iter();
+                tasks.map(|task| task[key].as_str().unwrap().to_string()).collect::<Vec<_>>()
+            };
+            if texts("state") == states {
+                return texts("id");
+            }
+        }
+    };
+    soon(until).await
+}
+
+#[tokio::test]
+async fn an_unhealthy_task_is_killed_before_the_next_one_is_launched_unless_a_label_asks_otherwise()
+{
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    server.register("n1").await.unwrap();
+    let report = async |status: Status| {
+        let id: InstanceId = "/web~0.1".parse().unwrap();
+        server.report("n1", true, vec![(id, status)]).await.unwrap();
+    };
+    let app = r#"{"id": "/web", "cmd": "run", "cpus": 0.1, "healthChecks": [{}]}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    let (well, ill) = (ready(), ready());
+    report(Status { healthy: Some(true), ..well }).await;
+    report(Status { healthy: Some(false), ..ill.clone() }).await;
+    let killed = tasks(&server, &["TASK_KILLING"]).await;
+    report(Status { phase: model::Phase::Stopped, ..ill }).await;
+    assert_ne!(tasks(&server, &["TASK_STAGING"]).await, killed);
+
+    let label = r#"{"labels": {"MUSTER_REPLACE_FIRST": "true"}}"#;
+    assert_eq!(asked(&server, "PUT", "/v2/apps//web?force=true", label).await.0, 200);
+    let id: InstanceId = "/web~0.2".parse().unwrap();
+    let ill = Status { healthy: Some(false), ..ready() };
+    server.report("n1", true, vec![(id, ill)]).await.unwrap();
+    tasks(&server, &["TASK_RUNNING", "TASK_STAGING"]).await;
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_server_says_who_it_is_and_what_there_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let address = server.address.to_string();
+    let info = get(&server, "/v2/info").await;
+    assert_eq!((&info["name"], &info["version"]), (&json!("marathon"), &json!("1.9.109")));
+    assert_eq!((&info["elected"], &info["leader"]), (&json!(true), &json!(address)));
+    for key in ["frameworkId", "marathon_config", "zookeeper_config", "http_config", "buildref"] {
+        assert!(info.get(key).is_some(), "{key}");
+    }
+    assert_eq!(get(&server, "/v2/leader").await, json!({ "leader": address }));
+    assert_eq!(get(&server, "/v2/plugins").await, json!({ "plugins": [] }));
+    let metrics = get(&server, "/metrics").await;
+    assert_eq!(metrics["gauges"]["marathon.apps.active.gauge"]["value"], 0);
+
+    assert_eq!(asked(&server, "HEAD", "/v2/pods", "").await.0, 200);
+    assert_eq!(get(&server, "/v2/pods").await, json!([]));
+    assert_eq!(get(&server, "/v2/pods/::status").await, json!([]));
+    let (status, said) = asked(&server, "POST", "/v2/pods", r#"{"id": "/pod"}"#).await;
+    assert!(status == 422 && said["message"].as_str().unwrap().contains("pods"), "{said}");
+    for path in ["/v2/eventSubscriptions", "/v2/pods/pod", "/help", "/logging", "/config"] {
+        let (status, said) = asked(&server, "GET", path, "").await;
+        assert!(status == 404 && said["message"].is_string(), "{path}: {said}");
+    }
+    server.stop().await.unwrap();
+}
+
+/// What the service `/web` depends on, natively.
+async fn depends_on(server: &Server) -> Value {
+    let (_, _, body) = server.ask("GET", "/v1/services/web").await;
+    let service: Value = serde_json::from_str(&body).unwrap();
+    service["spec"]["depends_on"].clone()
+}
+
+#[tokio::test]
+async fn what_an_app_depends_on_need_not_be_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let web = r#"{"id": "/web", "cmd": "run", "instances": 0, "dependencies": ["/db", "/none"]}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", web).await.0, 201);
+    let shown = async || get(&server, "/v2/apps//web").await["app"]["dependencies"].take();
+    assert_eq!(shown().await, json!(["/db", "/none"]));
+    assert_eq!(depends_on(&server).await, Value::Null);
+
+    let db = r#"{"id": "/db", "cmd": "run", "instances": 0}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", db).await.0, 201);
+    let change = r#"{"labels": {"changed": "yes"}}"#;
+    assert_eq!(asked(&server, "PUT", "/v2/apps//web?force=true", change).await.0, 200);
+    assert_eq!(depends_on(&server).await, json!(["/db"]));
+
+    // What goes takes nothing from what depended on it: that is not moved, and is not stopped first.
+    let version = async || get(&server, "/v2/apps//web").await["app"]["version"].take();
+    let before = version().await;
+    let (status, said) = asked(&server, "DELETE", "/v2/apps//db?force=false", "").await;
+    assert_eq!(status, 200, "{said}");
+    let plan = said["deploymentId"].as_str().unwrap().to_string();
+    let gone = async {
+        while !get(&server, "/v2/deployments").await.as_array().unwrap().is_empty() {
+            let shown = get(&server, "/v2/deployments").await;
+            assert!(shown.as_array().unwrap().iter().all(|one| one["id"] == *plan), "{shown}");
+        }
+    };
+    soon(gone).await;
+    assert_eq!((shown().await, version().await), (json!(["/db", "/none"]), before));
+
+    // What is described natively depends on what there is, and keeps it.
+    let native = "service: /native\nprocess: { command: [run] }\ndepends_on: [/none]\n";
+    let body = refused(server.apply(native).await);
+    assert!(format!("{body:?}").contains("/none"), "{body:?}");
+    server.apply(&native.replace("/none", "/web")).await.unwrap();
+    let (status, said) = asked(&server, "DELETE", "/v2/apps//web", "").await;
+    assert!(status == 422 && said.to_string().contains("/native"), "{status} {said}");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_app_of_a_file_is_shown_as_it_was_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let text = r#"{"id": "/web", "cmd": "run", "instances": 0, "executor": "//cmd",
+        "portDefinitions": [{"port": 0, "name": "web", "labels": {"a": "b"}}],
+        "networks": [{"mode": "host"}], "unreachableStrategy": "disabled"}"#;
+    let first = server.apply_as("web.json", text, false).await.unwrap();
+    assert_eq!(first.changes[0].revision, Some(1));
+    let shown = get(&server, "/v2/apps//web").await["app"].take();
+    let port = json!([{ "port": 10_000, "protocol": "tcp", "name": "web", "labels": {"a": "b"} }]);
+    assert_eq!(shown["portDefinitions"], port);
+    assert_eq!(
+        (&shown["executor"], &shown["unreachableStrategy"]),
+        (&json!("//cmd"), &json!("disabled"))
+    );
+    let again = server.apply_as("web.json", text, false).await.unwrap();
+    assert_eq!(again.changes[0].revision, Some(1), "nothing has changed");
+    let other = text.replace("/web", "/other");
+    server.apply_as("other.json", &other, false).await.unwrap();
+    let shown = get(&server, "/v2/apps//other").await["app"]["portDefinitions"][0]["port"].take();
+    assert_eq!(shown, 10_001);
+    server.stop().await.unwrap();
+}
+
+/// The epochs of the server, by what it has told.
+async fn epochs(server: &Server) -> Vec<u32> {
+    let (_, _, told) = server.ask("GET", "/v1/events").await;
+    let led = told.split("it leads, epoch ").skip(1);
+    led.map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_lead_is_taken_anew_and_nobody_has_to_notice() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    server.register("n1").await.unwrap();
+    let app = r#"{"id": "/web", "cmd": "run", "cpus": 0.1}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    let before = server.shown().await;
+    for name in ["backup", "restore"] {
+        let path = format!("/v2/leader?{name}=file:///tmp/state");
+        let (status, said) = asked(&server, "DELETE", &path, "").await;
+        assert!(status == 422 && said["message"].as_str().unwrap().contains(name), "{said}");
+    }
+    let leader = get(&server, "/v2/leader").await;
+    let (status, said) = asked(&server, "DELETE", "/v2/leader", "").await;
+    assert_eq!((status, said), (200, json!({ "message": "Leadership abdicated" })));
+    assert_eq!(get(&server, "/v2/leader").await, leader);
+    assert_eq!(server.shown().await, before);
+    assert_eq!(epochs(&server).await, [1, 2]);
+    server.kill().await;
+    let server = start(dir.path()).await;
+    assert_eq!(epochs(&server).await, [1, 2, 3], "what was answered is durable");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_as_it_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    for (accept, status, pong) in [
+        ("*/*", 200, "pong"),
+        ("text/plain", 200, "pong"),
+        ("application/json", 200, "\"pong\""),
+        ("image/png", 204, ""),
+    ] {
+        let request = format!(
+            "GET /ping HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
+        );
+        let (got, _, body) = server.raw(request.as_bytes()).await;
+        assert_eq!((got, body.as_str()), (status, pong), "{accept}");
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_tools_beside_marathon_find_nodes_and_tasks() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    server.register("n1").await.unwrap();
+    let app = r#"{"id": "/shop/web", "cmd": "run", "cpus": 0.1}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    for path in ["/mesos/master/state.json", "/mesos/master/state", "/mesos/state-summary"] {
+        let state = get(&server, path).await;
+        assert_eq!(state["slaves"][0]["id"], "n1", "{path}");
+        assert_eq!(state["frameworks"][0]["tasks"][0]["name"], "web.shop", "{path}");
+    }
+    assert_eq!(get(&server, "/mesos/slaves").await["slaves"][0]["hostname"], "127.0.0.1");
+    for path in ["/slave/n1/state.json", "/agent/n1/state"] {
+        let state = get(&server, path).await;
+        let executor = &state["frameworks"][0]["executors"][0];
+        assert_eq!(executor["tasks"][0]["slave_id"], "n1", "{path}");
+        let file = executor["directory"].as_str().unwrap();
+        // Nobody listens where the agent says it does: that is told, and not that there is no file.
+        let path = format!("/slave/n1/files/read.json?path={file}/stdout&offset=-1&length=0");
+        assert_eq!(asked(&server, "GET", &path, "").await.0, 502);
+        let path = format!("/slave/n1/files/read.json?path={file}/other&offset=0&length=9");
+        assert_eq!(asked(&server, "GET", &path, "").await.0, 404);
+    }
+    assert_eq!(asked(&server, "GET", "/slave/n2/state.json", "").await.0, 404);
+    let hosts = get(&server, "/mesos_dns/v1/hosts/master.mesos").await;
+    assert_eq!(hosts, json!([{ "host": "master.mesos.", "ip": "127.0.0.1" }]));
+    assert!(get(&server, "/capabilities").await["capabilities"].is_array());
+    let version = get(&server, "/dcos-metadata/dcos-version.json").await;
+    assert_eq!(keys(&version), ["bootstrap-id", "dcos-image-commit", "version"]);
+    server.stop().await.unwrap();
+}
+
+/// The number of instances and the command of an app.
+async fn aim(server: &Server, id: &str) -> (Value, Value) {
+    let mut app = get(server, &format!("/v2/apps/{id}")).await["app"].take();
+    (app["instances"].take(), app["cmd"].take())
+}
+
+#[tokio::test]
+async fn rolling_back_goes_to_what_was_asked_for_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    // No node: nothing ever arrives.
+    let app = r#"{"id": "/web", "cmd": "first", "instances": 1}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    let put = async |change: &str| {
+        let (status, said) = asked(&server, "PUT", "/v2/apps//web?force=true", change).await;
+        assert_eq!(status, 200, "{said}");
+        said["deploymentId"].as_str().unwrap().to_string()
+    };
+    put(r#"{"cmd": "second"}"#).await;
+    let third = put(r#"{"instances": 3}"#).await;
+    let shown = get(&server, "/v2/deployments").await;
+    assert_eq!(shown[0]["steps"][0]["actions"][0]["action"], "ScaleApplication", "{shown}");
+    let (status, said) = asked(&server, "DELETE", &format!("/v2/deployments/{third}"), "").await;
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(aim(&server, "/web").await, (json!(1), json!("second")));
+
+    // Called off, it stays as it is, and is not told to have succeeded.
+    let last = put(r#"{"instances": 2}"#).await;
+    let path = format!("/v2/deployments/{last}?force=true");
+    assert_eq!(asked(&server, "DELETE", &path, "").await.0, 202);
+    assert_eq!(aim(&server, "/web").await, (json!(2), json!("second")));
+    assert_eq!(get(&server, "/v2/deployments").await, json!([]));
+
+    // Of what was new, nothing is left.
+    let new = r#"{"id": "/new", "cmd": "run"}"#;
+    let (_, made) = asked(&server, "POST", "/v2/apps", new).await;
+    let made = made["deployments"][0]["id"].as_str().unwrap();
+    assert_eq!(asked(&server, "DELETE", &format!("/v2/deployments/{made}"), "").await.0, 200);
+    assert_eq!(asked(&server, "GET", "/v2/apps//new", "").await.0, 404);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn versions_tell_scaling_from_all_other_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let app = r#"{"id": "/web", "cmd": "first", "instances": 0}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    let change = async |change: &str| {
+        let (status, said) = asked(&server, "PUT", "/v2/apps//web?force=true", change).await;
+        assert_eq!(status, 200, "{said}");
+        let info = get(&server, "/v2/apps//web").await["app"].take();
+        let at = info["version"].clone();
+        assert_eq!((&said["version"], &info["versionInfo"]["lastScalingAt"]), (&at, &at));
+        let configured = info["versionInfo"]["lastConfigChangeAt"].clone();
+        let plans = get(&server, "/v2/deployments").await;
+        (configured == at, plans.pointer("/0/steps/0/actions/0/action").cloned())
+    };
+    let first = get(&server, "/v2/apps//web").await["app"]["version"].take();
+    let (scale, restart) = (Some(json!("ScaleApplication")), Some(json!("RestartApplication")));
+    assert_eq!(change(r#"{"instances": 2}"#).await, (false, scale.clone()));
+    assert_eq!(change(r#"{"instances": 1}"#).await, (false, scale));
+    assert_eq!(change(r#"{"backoffSeconds": 5}"#).await, (true, restart.clone()));
+    let labelled = r#"{"labels": {"a": "b"}, "instances": 3}"#;
+    assert_eq!(change(labelled).await, (true, restart.clone()));
+    let back = json!({ "version": first }).to_string();
+    assert!(change(&back).await.0, "what goes back is a change of today");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn no_app_lies_in_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let app = |id: &str| json!({ "id": id, "cmd": "run", "instances": 0 });
+    let post =
+        async |path: &str, body: Value| asked(&server, "POST", path, &body.to_string()).await;
+    assert_eq!(post("/v2/apps", app("/shop/web")).await.0, 201);
+    let what = "Groups and Applications may not have the same identifier:";
+    for (path, body, which) in [
+        ("/v2/apps", app("/shop/web/sub"), "/shop/web"),
+        ("/v2/apps", app("/shop"), "/shop"),
+        (
+            "/v2/groups",
+            json!({ "id": "/a", "apps": [app("x")],
+                "groups": [{ "id": "x", "apps": [app("y")] }] }),
+            "/a/x",
+        ),
+    ] {
+        let (status, said) = post(path, body).await;
+        let error = &said["details"][0]["errors"][0];
+        assert_eq!((status, error), (422, &json!(format!("{what} {which}"))), "{said}");
+    }
+    for id in ["/../../etc", "/shop/../../x", "../x"] {
+        let (status, said) = post("/v2/apps", app(id)).await;
+        assert_eq!((status, &said["details"][0]["path"]), (422, &json!("/id")), "{id}: {said}");
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn tasks_that_are_gone_are_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    server.register("n1").await.unwrap();
+    let app = r#"{"id": "/web", "cmd": "run", "instances": 1}"#;
+    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    let task = tasks(&server, &["TASK_STAGING"]).await.remove(0);
+    let dead = task.replace("instance-00000000", "instance-00000009");
+    let kill = async |query: &str, ids: &[&str]| {
+        let body = json!({ "ids": ids }).to_string();
+        asked(&server, "POST", &format!("/v2/tasks/delete?{query}"), &body).await
+    };
+    let (status, said) = kill("scale=true&force=true", &[&dead]).await;
+    assert!(status == 200 && said["deploymentId"].is_string(), "{said}");
+    assert_eq!(kill("scale=true", &[]).await.0, 200);
+    assert_eq!(kill("scale=true&wipe=true", &[&dead]).await.0, 400);
+    let unknown = dead.replace("web.", "none.");
+    let (status, said) = kill("scale=true", &[&unknown]).await;
+    assert_eq!((status, &said["message"]), (404, &json!("App '/none' does not exist")));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn whatever_is_asked_is_answered_in_the_same_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    for path in ["/v2/apps", "/v2/info", "/service/marathon/v2/groups", "/ping"] {
+        let (status, _, body) = server.ask("HEAD", path).await;
+        assert_eq!((status, body.as_str()), (200, ""), "{path}");
+    }
+    let (status, said) = asked(&server, "GET", "/v2/apps/%ff", "").await;
+    assert_eq!((status, &said["message"]), (400, &json!("the path is not UTF-8")));
+    let (status, said) = asked(&server, "GET", "/v2/apps/none/*", "").await;
+    assert_eq!((status, &said["message"]), (404, &json!("Group '/none' does not exist")));
+    server.stop().await.unwrap();
+}
+
+/// The document of an app in a file.
+const BASE: &str = r#"{
+    "id": "/zdd/base",
+    "cmd": "run",
+    "instances": 4,
+    "cpus": 0.1,
+    "mem": 32,
+    "upgradeStrategy": {"minimumHealthCapacity": 0.25, "maximumOverCapacity": 0.25}
+}"#;
+
+#[tokio::test]
+async fn apps_in_files_are_applied_like_native_documents() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let applied = server.apply_as("base.json", BASE, false).await.unwrap();
+    assert_eq!(applied.changes[0].name, "/zdd/base");
+    let base: api::ServiceView = server.client.get("/v1/services/zdd/base").await.unwrap();
+    assert_eq!(base.spec.rollout.min_healthy.to_string(), "25%");
+    let app = get(&server, "/v2/apps//zdd/base").await["app"].clone();
+    assert_eq!(app["upgradeStrategy"]["minimumHealthCapacity"], 0.25);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_change_no_apps() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    for (method, path) in [("POST", "/v2/apps"), ("PUT", "/service/marathon/v2/apps//zdd/base")] {
+        let len = BASE.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost:4040\r\norigin: http://evil.example\r\n\
+             connection: close\r\ncontent-length: {len}\r\n\r\n{BASE}"
+        );
+        assert_eq!(server.raw(request.as_bytes()).await.0, 403, "{method} {path}");
+    }
+    assert_eq!(get(&server, "/v2/apps").await["apps"], json!([]));
+    server.stop().await.unwrap();
+}

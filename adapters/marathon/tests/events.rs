@@ -1,0 +1,196 @@
+//! Marathon's events as they come over the wire: filtered, numbered, told again to those who were
+//! cut off, and kept for nobody who stops reading.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+extern crate server as muster_server;
+
+#[path = "../../../crates/server/tests/support/mod.rs"]
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use std::time::Duration;
+
+use muster_adapter_marathon::Marathon;
+use server::adapter::{Adapter, Adapters};
+use support::Server;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// A server with the adapter.
+async fn start(data_dir: &Path) -> Server {
+    let adapters = || {
+        let marathon: Arc<dyn Adapter> = Arc::new(Marathon::default());
+        Adapters::from_iter([marathon])
+    };
+    Server::start_with(data_dir, adapters).await
+}
+
+/// A connection on which events have been asked for.
+async fn asked(mut stream: TcpStream, query: &str, last_seen: Option<u64>) -> TcpStream {
+    let seen = last_seen.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
+    let request = format!(
+        "GET /v2/events{query} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\
+         connection: close\r\n{seen}\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+/// A stream of events.
+struct Followed(Lines<BufReader<TcpStream>>);
+
+/// An event: its number, its kind, its data.
+type Told = (u64, String, serde_json::Value);
+
+impl Followed {
+    async fn new(server: &Server, query: &str, last_seen: Option<u64>) -> Followed {
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        Followed(BufReader::new(asked(stream, query, last_seen).await).lines())
+    }
+
+    async fn next(&mut self) -> Told {
+        let next = async {
+            let (mut kind, mut id) = (String::new(), 0);
+            loop {
+                let line = self.0.next_line().await.unwrap().expect("the stream goes on");
+                if let Some(text) = line.strip_prefix("event: ") {
+                    kind = text.into();
+                } else if let Some(text) = line.strip_prefix("id: ") {
+                    id = text.parse().unwrap();
+                } else if let Some(text) = line.strip_prefix("data: ") {
+                    return (id, kind, serde_json::from_str(text).unwrap());
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), next).await.expect("an event comes")
+    }
+
+    /// All events up to the first of a kind.
+    async fn until(&mut self, kind: &str) -> Vec<Told> {
+        let mut told = Vec::new();
+        loop {
+            told.push(self.next().await);
+            if told.last().is_some_and(|(_, last, _)| last == kind) {
+                return told;
+            }
+        }
+    }
+}
+
+async fn post(server: &Server, id: &str) {
+    let body = format!(r#"{{"id": "{id}", "cmd": "sleep 9", "instances": 0}}"#);
+    assert_eq!(server.send_as("POST", "/v2/apps", &body).await.0, 201);
+}
+
+#[tokio::test]
+async fn who_was_cut_off_is_told_what_was_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let mut whole = Followed::new(&server, "", None).await;
+    let (_, kind, data) = whole.next().await;
+    assert_eq!(
+        (kind.as_str(), &data["remoteAddress"]),
+        ("event_stream_attached", &"127.0.0.1".into())
+    );
+    post(&server, "/one").await;
+    let first = whole.until("deployment_success").await;
+    let numbers: Vec<u64> = first.iter().map(|(id, ..)| *id).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+    let cut_off_after = first[1].0;
+    post(&server, "/two").await;
+    let second = whole.until("deployment_success").await;
+    let missed: Vec<&Told> = first[2..].iter().chain(&second).collect();
+    let mut again = Followed::new(&server, "", Some(cut_off_after)).await;
+    assert_eq!(again.next().await.1, "event_stream_attached");
+    for expected in missed {
+        assert_eq!(again.next().await, *expected);
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn only_what_was_asked_for_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let query = "?event_type=api_post_event&event_type=deployment_success&plan-format=light";
+    let mut chosen = Followed::new(&server, query, None).await;
+    // The stream has begun once its head is there.
+    assert_eq!(chosen.0.next_line().await.unwrap().unwrap(), "HTTP/1.1 200 OK");
+    post(&server, "/one").await;
+    let (_, kind, data) = chosen.next().await;
+    assert_eq!((kind.as_str(), &data["uri"]), ("api_post_event", &"/v2/apps".into()));
+    assert_eq!(data["appDefinition"]["id"], "/one");
+    let (_, kind, data) = chosen.next().await;
+    assert_eq!(kind, "deployment_success");
+    assert!(data["plan"].get("target").is_none() && data["plan"]["steps"].is_array());
+    let refused = "GET /v2/events HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert_eq!(server.raw(refused.as_bytes()).await.0, 405);
+    server.stop().await.unwrap();
+}
+
+/// So many requests that change a large app, of this many bytes, to what it is bring more events
+/// than sockets hold, which is some megabytes.
+const LARGE: (usize, usize) = (250, 32 << 10);
+/// So many more, of a small one, bring more events than are kept.
+const SMALL: usize = 2100;
+
+/// Nothing is kept for a reader but its place: once events after it are dropped, it is cut off. It
+/// comes back for what is left, and is told that some is gone.
+#[tokio::test]
+async fn who_stops_reading_is_cut_off_and_nobody_else_notices() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    post(&server, "/small").await;
+    post(&server, "/large").await;
+    let label = format!(r#"{{"labels": {{"a": "{}"}}}}"#, "x".repeat(LARGE.1));
+    assert_eq!(server.send_as("PUT", "/v2/apps/large?force=true", &label).await.0, 200);
+
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    let stalled = socket.connect(server.address).await.unwrap();
+    let mut stalled = asked(stalled, "", None).await;
+    stalled.readable().await.unwrap();
+
+    let mut other = Followed::new(&server, "", None).await;
+    assert_eq!(other.next().await.1, "event_stream_attached");
+    let reading = tokio::spawn(async move {
+        let (mut told, mut done) = (Vec::new(), 0);
+        while done < LARGE.0 + SMALL {
+            let line = other.0.next_line().await.unwrap().expect("the stream goes on");
+            told.extend(line.strip_prefix("id: ").map(|id| id.parse::<u64>().unwrap()));
+            done += usize::from(line == "event: deployment_success");
+        }
+        told
+    });
+    for (path, times) in [("/v2/apps/large", LARGE.0), ("/v2/apps/small", SMALL)] {
+        for _ in 0..times {
+            assert_eq!(server.send_as("PUT", path, r#"{"instances": 0}"#).await.0, 200);
+        }
+    }
+    let told = support::soon(reading).await.unwrap();
+    assert!(told.windows(2).all(|pair| pair[1] == pair[0] + 1), "each one, and once");
+    let newest = told[told.len() - 1];
+
+    let mut rest = Vec::new();
+    support::soon(stalled.read_to_end(&mut rest)).await.unwrap();
+    let rest = String::from_utf8_lossy(&rest);
+    let ids = rest.lines().filter_map(|line| line.strip_prefix("id: ")?.parse::<u64>().ok());
+    let seen = ids.max().unwrap();
+    assert!(seen < newest - 4096, "{seen} of {newest}");
+
+    let mut again = Followed::new(&server, "", Some(seen)).await;
+    let gone = loop {
+        let line = again.0.next_line().await.unwrap().unwrap();
+        if let Some(comment) = line.strip_prefix(": ") {
+            break comment.to_string();
+        }
+    };
+    assert!(gone.starts_with(&format!("of what came after event {seen}, ")), "{gone}");
+    assert_eq!(again.next().await.1, "event_stream_attached");
+    let oldest = again.next().await.0;
+    assert!(seen < oldest && oldest >= newest - 4096, "{seen} {oldest} {newest}");
+    assert_eq!(again.next().await.0, oldest + 1, "from then on all of them");
+    server.stop().await.unwrap();
+}
