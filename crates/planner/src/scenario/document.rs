@@ -9,21 +9,32 @@ use super::Error;
 /// and `ready` stand for a plain health and readiness check.
 pub(super) fn service(words: &[&str]) -> Result<Spec, Error> {
     let (path, rest) = words.split_first().ok_or(Error::Missing("a service"))?;
-    let read = |rest: &[&str]| -> Result<Result<Spec, serde_json::Error>, Error> {
-        Ok(serde_json::from_value(written(path, rest)?))
+    let read = |words: &[&str]| -> Result<Result<Spec, String>, Error> {
+        Ok(spec(written(path, words)?))
     };
-    read(rest)?.map_err(|error| {
-        // The word without which all would be well is the one that is wrong.
-        let is_wrong = |at: &usize| {
+    read(rest)?.map_err(|message| {
+        // The word at fault is the first without which the others can be read.
+        let is_at_fault = |at: &usize| {
             let others = [&rest[..*at], &rest[at + 1..]].concat();
             read(&others).is_ok_and(|spec| spec.is_ok())
         };
-        let word = (0..rest.len()).find(is_wrong).map_or(path, |at| &rest[at]);
-        // Which keys there are would fill the screen.
-        let message = error.to_string();
-        let message = message.split(", expected one of").next().unwrap_or_default();
-        Error::Value { word: word.to_string(), message: message.into() }
+        let word = (0..rest.len()).find(is_at_fault).map_or(path, |at| &rest[at]);
+        Error::Value { word: word.to_string(), message }
     })
+}
+
+/// Reads a spec. People write scripts, so unknown keys are rejected, which the types of the model
+/// ignore.
+fn spec(document: Value) -> Result<Spec, String> {
+    let mut unknown = None;
+    let spec = serde_ignored::deserialize(document, |path| {
+        unknown.get_or_insert_with(|| path.to_string());
+    });
+    match (spec, unknown) {
+        (Err(error), _) => Err(error.to_string()),
+        (Ok(_), Some(key)) => Err(format!("unknown key `{key}`")),
+        (Ok(spec), None) => Ok(spec),
+    }
 }
 
 fn written(path: &str, words: &[&str]) -> Result<Value, Error> {

@@ -79,7 +79,7 @@ mod tests {
         lose n1
           error: a command begins with `> `, a comment with `#`, and what is printed is indented
         > apply /web instnces=2
-          error: unknown field `instnces`
+          error: unknown key `instnces`
         > node n2 cpus=1
           error: `cpus=1` means nothing here
         ");
