@@ -139,6 +139,7 @@ impl State {
         applied.changed.insert(Key::Node(id.clone()));
         self.nodes.insert_mut(id.clone(), Arc::new(next));
         self.refresh(&id);
+        self.recount_on(&id);
         applied
     }
 
@@ -151,6 +152,7 @@ impl State {
         }
         Arc::make_mut(node).node.availability = to;
         self.refresh(&id);
+        self.recount_on(&id);
         applied.changed.insert(Key::Node(id.clone()));
         applied.change("node", &id, Verdict::Updated);
         let (kind, text) = match to {
@@ -230,16 +232,18 @@ impl State {
             return Err(Refusal::Stale("the slot has been placed meanwhile"));
         }
         let spec = Arc::clone(service.spec());
-        let need = self.requirements(service);
+        let requirements = self.requirements(service);
         let Some(host) = self.nodes.get(&node) else {
             return Err(Refusal::Stale("the node is gone"));
         };
-        if host.rejection(&need).is_some() {
+        if host.rejection(&requirements).is_some() {
             return Err(Refusal::Stale("the node cannot take it any more"));
         }
         if !host.ports_available(&given.ports, &spec) {
             return Err(Refusal::Stale("a port has been taken meanwhile"));
         }
+        // The counts are shared with the service, and would be copied to change them.
+        drop(requirements);
         let placement =
             Placement { revision, node: node.clone(), given, goal: Goal::Run, placed_at: at };
         if let Some(service) = self.allocate(id.clone(), placement) {
@@ -250,6 +254,7 @@ impl State {
             }
             service.slots[slot].attempts = id.replica.attempt;
         }
+        self.count_placed(&id.service, revision, &node);
         let mut applied = Changeset::default();
         applied.changed.insert(Key::Service(id.service.clone()));
         applied.changed.insert(Key::Instance(id.clone()));
@@ -280,6 +285,7 @@ impl State {
         }
         let was_wanted = placement.is_wanted();
         let (revision, placed_at) = (placement.revision, placement.placed_at);
+        let node = placement.node.clone();
         placement.goal = goal;
         let mut applied = Changeset::default();
         applied.changed.insert(Key::Instance(id.clone()));
@@ -295,12 +301,18 @@ impl State {
             _ => "stopping",
         };
         applied.event(at, kind, &id, Some(&id.service), why.to_string());
+        if was_wanted {
+            self.count_left(&id.service, revision, &node);
+        }
         Ok(applied)
     }
 
     fn forget(&mut self, id: InstanceId, why: StopReason, at: Timestamp) -> Outcome {
-        if self.release(&id).is_none() {
+        let Some(placement) = self.release(&id) else {
             return Err(Refusal::Stale("the instance is gone"));
+        };
+        if placement.is_wanted() {
+            self.count_left(&id.service, placement.revision, &placement.node);
         }
         let mut applied =
             Changeset { changed: [Key::Instance(id.clone())].into(), ..Changeset::default() };

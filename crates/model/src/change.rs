@@ -364,6 +364,7 @@ impl State {
         change.revision = Some(number);
         change.deployment = Some(deployment);
         self.services.insert_mut(id.clone(), Arc::new(service));
+        self.recount(id);
         Some(moving(Some(number)))
     }
 

@@ -189,21 +189,35 @@ impl Constraint {
             number: self.value.as_deref().and_then(|value| value.parse().ok()).unwrap_or(0),
             pattern,
             counts: BTreeMap::new(),
+            levels: BTreeMap::new(),
             first: None,
         }
     }
 }
 
-/// A compiled constraint and the instances it has counted so far.
+/// A compiled constraint and the instances that it has counted.
 #[derive(Debug, Clone)]
 pub struct Rule {
     constraint: Constraint,
     number: u32,
     pattern: Option<regex::Regex>,
-    /// Instances for each value of the attribute.
+    /// Number of instances for each value of the attribute; never 0.
     counts: BTreeMap<String, u32>,
-    /// The value of the first instance, which CLUSTER without a value follows.
+    /// Number of values for each number of instances; never 0. Derived from `counts`, because
+    /// GROUP_BY needs the smallest for every node it is asked about.
+    levels: BTreeMap<u32, u32>,
+    /// The value of the first instance, which CLUSTER without a value follows; `None` for other
+    /// constraints.
     first: Option<String>,
+}
+
+/// Equal if they stand for the same constraint and have counted the same.
+impl PartialEq for Rule {
+    fn eq(&self, other: &Self) -> bool {
+        self.constraint == other.constraint
+            && self.counts == other.counts
+            && self.first == other.first
+    }
 }
 
 impl Rule {
@@ -212,11 +226,69 @@ impl Rule {
         &self.constraint
     }
 
+    /// The same rule before it has counted an instance.
+    pub(crate) fn without_counts(&self) -> Rule {
+        Rule {
+            constraint: self.constraint.clone(),
+            number: self.number,
+            pattern: self.pattern.clone(),
+            counts: BTreeMap::new(),
+            levels: BTreeMap::new(),
+            first: None,
+        }
+    }
+
+    fn follows_first(&self) -> bool {
+        self.constraint.operator == Operator::Cluster && self.constraint.value.is_none()
+    }
+
     /// Counts an instance that runs on `node`. Instances are counted in the order of their ids.
     pub fn count(&mut self, node: &Node) {
-        if let Some(value) = node.attribute(&self.constraint.attribute) {
-            *self.counts.entry(value.to_string()).or_insert(0) += 1;
-            self.first.get_or_insert_with(|| value.to_string());
+        let Some(value) = node.attribute(&self.constraint.attribute) else { return };
+        if self.first.is_none() && self.follows_first() {
+            self.first = Some(value.into());
+        }
+        let count = match self.counts.get_mut(value) {
+            Some(count) => {
+                *count += 1;
+                *count
+            }
+            None => {
+                self.counts.insert(value.into(), 1);
+                1
+            }
+        };
+        self.change_level(count - 1, count);
+    }
+
+    /// Takes back a count. Returns false if the value that CLUSTER follows may be another one now:
+    /// then all instances must be counted again.
+    pub(crate) fn uncount(&mut self, node: &Node) -> bool {
+        let Some(value) = node.attribute(&self.constraint.attribute) else { return true };
+        let Some(count) = self.counts.get_mut(value) else { return false };
+        *count -= 1;
+        let count = *count;
+        if count == 0 {
+            self.counts.remove(value);
+        }
+        self.change_level(count + 1, count);
+        if !self.follows_first() {
+            return true;
+        }
+        self.first = self.counts.keys().next().cloned();
+        self.counts.len() <= 1
+    }
+
+    /// A value that had `from` instances has `to`.
+    fn change_level(&mut self, from: u32, to: u32) {
+        if let Some(values) = self.levels.get_mut(&from) {
+            *values -= 1;
+            if *values == 0 {
+                self.levels.remove(&from);
+            }
+        }
+        if to > 0 {
+            *self.levels.entry(to).or_insert(0) += 1;
         }
     }
 
@@ -234,7 +306,7 @@ impl Rule {
                 wanted.or(self.first.as_deref()).is_none_or(|wanted| wanted == value)
             }
             Operator::GroupBy => {
-                let smallest = self.counts.values().min().copied().unwrap_or(0);
+                let smallest = self.levels.keys().next().copied().unwrap_or(0);
                 count == 0 || (self.counts.len() >= self.number as usize && count == smallest)
             }
             Operator::Like => self.pattern.as_ref().is_some_and(matches),

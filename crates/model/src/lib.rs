@@ -32,6 +32,7 @@ mod reason;
 mod refusal;
 mod registration;
 mod routed;
+mod rule_counts;
 mod service;
 mod spec;
 mod state;

@@ -287,6 +287,7 @@ impl State {
         for (key, object) in objects {
             state.put(key, object);
         }
+        state.recount_all();
         state.node_index = Arc::new(state.build_node_index());
         state
     }

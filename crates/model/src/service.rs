@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::constraint::Rule;
 use crate::id::{DeploymentId, NodeId, ReplicaId, RevisionNumber, ServiceId};
 use crate::spec::{Restart, Spec};
 use crate::unit::{Millis, Timestamp};
@@ -49,6 +50,8 @@ pub struct Service {
     pub revisions: BTreeMap<RevisionNumber, Arc<Revision>>,
     /// Its instances.
     pub placements: BTreeMap<ReplicaId, Placement>,
+    /// The constraints of the target with its instances counted. Derived; see `rule_counts`.
+    pub(crate) rules: Arc<Vec<Rule>>,
 }
 
 /// The part of a service that is stored as its own object.
@@ -103,7 +106,12 @@ impl ServiceHead {
 
 impl From<ServiceHead> for Service {
     fn from(head: ServiceHead) -> Self {
-        Service { head, revisions: BTreeMap::new(), placements: BTreeMap::new() }
+        Service {
+            head,
+            revisions: BTreeMap::new(),
+            placements: BTreeMap::new(),
+            rules: Arc::default(),
+        }
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Requirements {
     /// Roles of which one is needed; any will do if there are none.
     pub roles: Vec<String>,
     /// Constraints, with the instances counted that are there already.
-    pub rules: Vec<Rule>,
+    pub rules: Arc<Vec<Rule>>,
 }
 
 impl Requirements {
@@ -60,7 +60,7 @@ impl Requirements {
             assigned: spec.ports.iter().filter(|port| port.port == 0).count(),
             requires: docker.chain(spec.requires.iter().cloned()).collect(),
             roles: spec.roles.iter().cloned().collect(),
-            rules: Vec::new(),
+            rules: Arc::default(),
         }
     }
 }
@@ -255,33 +255,18 @@ impl State {
 
     /// What one more instance of the service at its target needs, constraints included.
     pub fn requirements(&self, service: &Service) -> Requirements {
-        self.requirements_without(service, &BTreeSet::new())
+        Requirements { rules: Arc::clone(&service.rules), ..Requirements::of(service.spec()) }
     }
 
-    /// The same once the instances at `gone` are forgotten. Instances that have to leave their
-    /// node, as it is being drained, do not count: their replacements stand where they stood.
+    /// The same once the instances at `gone` are forgotten.
     pub fn requirements_without(
         &self,
         service: &Service,
         gone: &BTreeSet<ReplicaId>,
     ) -> Requirements {
-        let spec = service.spec();
-        let mut need = Requirements::of(spec);
-        need.rules = spec.constraints.iter().map(|constraint| constraint.compile()).collect();
-        if need.rules.is_empty() {
-            return need;
-        }
-        for (replica, placement) in &service.placements {
-            if !placement.is_wanted()
-                || !service.is_current(placement.revision)
-                || gone.contains(replica)
-            {
-                continue;
-            }
-            let node = self.nodes.get(&placement.node).map(|node| &node.node);
-            if let Some(node) = node.filter(|n| n.availability != Availability::Draining) {
-                need.rules.iter_mut().for_each(|rule| rule.count(node));
-            }
+        let mut need = self.requirements(service);
+        if !need.rules.is_empty() && gone.iter().any(|gone| service.placements.contains_key(gone)) {
+            need.rules = Arc::new(self.count_rules(service, gone));
         }
         need
     }

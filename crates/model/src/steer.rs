@@ -129,6 +129,7 @@ impl State {
                     service.removing = false;
                     service.deployment = Some(id);
                     service.slots.iter_mut().for_each(|slot| slot.failures = 0);
+                    self.recount(&m.service);
                     let before = before.map(|service| service.spec().as_ref());
                     self.tell_routes_lost(&m.service, before, at, &mut applied);
                 }

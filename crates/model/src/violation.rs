@@ -18,6 +18,8 @@ pub enum Violation {
     PortTwice(NodeId, u16),
     /// The nodes in short are not what the nodes are.
     NodeIndex,
+    /// The instances that the constraints of a service have counted are not its instances.
+    RuleCounts(ServiceId),
     /// An instance is placed on a node that is not there.
     NoNode(InstanceId),
     /// Something refers to a revision that is not there.
@@ -42,6 +44,11 @@ impl State {
         }
         for service in self.services.values() {
             let id = &service.id;
+            if service.revisions.contains_key(&service.target)
+                && *service.rules != self.count_rules(service, &BTreeSet::new())
+            {
+                found.push(Violation::RuleCounts(id.clone()));
+            }
             let referred = [Some(service.target), service.settled];
             let placed = service.placements.values().map(|placement| placement.revision);
             for number in referred.into_iter().flatten().chain(placed) {
@@ -123,6 +130,7 @@ mod tests {
     use crate::deployment::{Deployment, Stage};
     use crate::document::Document;
     use crate::id::ReplicaId;
+    use crate::node::Node;
     use crate::proposal::Command;
     use crate::registration::{AgentRegistration, Registration};
     use crate::service::{Given, Placement, Service};
@@ -199,6 +207,31 @@ mod tests {
 
     fn deployment(state: &mut State) -> &mut Deployment {
         Arc::make_mut(state.deployments.get_mut(&DeploymentId(1)).unwrap())
+    }
+
+    #[test]
+    fn constraints_count_the_instances_of_their_service() {
+        let mut state = lawful();
+        let spec = r#"{"service": "/spread", "instances": 2, "process": {"command": "serve"},
+            "resources": {"cpu": 0.1, "memory": "1MiB"},
+            "constraints": [["hostname", "MAX_PER", "1"]]}"#;
+        let spec = serde_json::from_str(spec).unwrap();
+        let documents = vec![Document::Service(Box::new(spec))];
+        let spread = || "/spread".parse::<ServiceId>().unwrap();
+        let place = Step::Place {
+            instance: InstanceId::new(spread(), 0, 1),
+            revision: 1,
+            node: name("n2"),
+            ports: vec![],
+        };
+        for command in [Command::Apply(documents), Command::Adopt(place)] {
+            state.apply(command, Timestamp(2)).unwrap();
+        }
+        assert_eq!(state.violations(), []);
+        let service = Arc::make_mut(state.services.get_mut(&spread()).unwrap());
+        let node = Node::new(name("n2"));
+        Arc::make_mut(&mut service.rules)[0].count(&node);
+        assert_eq!(state.violations(), [Violation::RuleCounts(spread())]);
     }
 
     #[test]

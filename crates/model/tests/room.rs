@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use muster_model as model;
 
@@ -39,7 +40,7 @@ fn of_all_reasons_the_most_lasting_is_told() {
         "resources": {"cpu": 2, "memory": "2GiB"}, "ports": [{"port": 8080}, {"port": 8081}, {}]"#;
     let spec = spec(text);
     let mut need = Requirements::of(&spec);
-    need.rules = spec.constraints.iter().map(|constraint| constraint.compile()).collect();
+    need.rules = Arc::new(spec.constraints.iter().map(|constraint| constraint.compile()).collect());
     let mut node = NodeUsage::new(Node::new("n1".parse().unwrap()));
     node.node.availability = Availability::Draining;
     node.node.ports = (20_000, 20_000);

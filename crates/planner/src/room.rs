@@ -189,7 +189,10 @@ impl Room {
             let attempt = service.slot(*slot).attempts + 1;
             let id = InstanceId::new(service.id.clone(), *slot, attempt);
             let placement = self.take(i, &id, service);
-            need.rules.iter_mut().for_each(|rule| rule.count(&self.nodes[i].node));
+            if !need.rules.is_empty() {
+                let rules = Arc::make_mut(&mut need.rules);
+                rules.iter_mut().for_each(|rule| rule.count(&self.nodes[i].node));
+            }
             let count = own.entry(i).or_insert(0);
             *count += 1;
             if slots.len() >= HEAP_FROM {

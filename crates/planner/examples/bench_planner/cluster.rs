@@ -69,6 +69,23 @@ pub(crate) fn service(path: &str, instances: usize, cores: f64, mebibytes: u64) 
     Document::Service(Box::new(spec))
 }
 
+/// A service with constraints, of instances that use little.
+pub(crate) fn constrained(
+    path: &str,
+    instances: usize,
+    constraints: serde_json::Value,
+) -> Document {
+    let spec: Spec = serde_json::from_value(json!({
+        "service": path,
+        "instances": instances,
+        "process": { "command": "serve" },
+        "resources": { "cpu": 0.001, "memory": "1MiB" },
+        "constraints": constraints,
+    }))
+    .expect("a service");
+    Document::Service(Box::new(spec))
+}
+
 /// The services of the shape are asked for.
 pub(crate) fn apply(state: &mut State, shape: Shape) {
     let path = |i: usize| format!("/shop/part-{}/web-{i}", i % 10);

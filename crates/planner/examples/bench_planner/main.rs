@@ -17,7 +17,7 @@ use model::{Command, InstanceId, Observed, Phase, State, Status};
 use muster_planner::{WorkQueue, plan};
 use serde_json::{Value, json};
 
-use cluster::{NOW, Shape, adopt, apply, cluster, placed, run_all, service};
+use cluster::{NOW, Shape, adopt, apply, cluster, constrained, placed, run_all, service};
 
 /// The fewest placements a second: a second for 100,000 instances, ten for a million.
 const PLACED_PER_SECOND_MIN: f64 = 100_000.0;
@@ -31,6 +31,10 @@ const BLOCKED_MS_MAX: f64 = 100.0;
 /// The least that a cluster is filled by what comes one by one and is spread, beside what could be
 /// packed if all of it were known.
 const PACKED_RATIO_MIN: f64 = 0.85;
+
+/// The most that a constraint which counts instances may cost, beside the same without it. Higher
+/// means that placements recount all instances.
+const COUNTED_RATIO_MAX: f64 = 2.0;
 
 /// What is measured is repeated for so long.
 const LASTING_MS: f64 = 500.0;
@@ -61,6 +65,7 @@ fn measure() {
     }
     cold(shape(10_000, 10_000, 100));
     blocked();
+    counted_constraint();
     let (ours, peer) = packing::shares();
     let peer = json!({ "name": "first-fit-decreasing", "value": 100.0 * peer });
     let limit = json!({ "ratio_min": PACKED_RATIO_MIN });
@@ -97,6 +102,26 @@ fn blocked() {
     let (blocked_ms, blocked) = taken(|| work_queue.plan(&state, &observed, NOW));
     assert_eq!((blocked.steps.len(), blocked.waits.len()), (0, 1_000));
     time("1000 services that no node can take", blocked_ms, BLOCKED_MS_MAX);
+}
+
+/// Placing 16,000 instances of one service on 50 nodes, with MAX_PER and without.
+fn counted_constraint() {
+    let [without, with] =
+        [json!([]), json!([["hostname", "MAX_PER", "1000"]])].map(|constraints| {
+            let shape = Shape { nodes: 50, services: 1, instances: 16_000 };
+            let (mut state, observed) = cluster(shape);
+            let document = constrained("/web", shape.instances, constraints);
+            state.apply(Command::Apply(vec![document]), NOW).expect("it is applied");
+            let (ms, _) = taken(|| {
+                let plan = plan(&state, &observed, NOW);
+                assert_eq!(placed(&plan), shape.all_instances());
+                adopt(&state, &plan)
+            });
+            ms
+        });
+    let peer = json!({ "name": "without the constraint", "value": without });
+    let limit = json!({ "ratio_max": COUNTED_RATIO_MAX });
+    figure("placed with MAX_PER: 1 service of 16000 on 50 nodes", "ms", with, peer, limit);
 }
 
 /// What plans cost while nothing is to be done, and while one service has something to do.

@@ -9,9 +9,8 @@ use super::Error;
 /// and `ready` stand for a plain health and readiness check.
 pub(super) fn service(words: &[&str]) -> Result<Spec, Error> {
     let (path, rest) = words.split_first().ok_or(Error::Missing("a service"))?;
-    let read = |words: &[&str]| -> Result<Result<Spec, String>, Error> {
-        Ok(spec(written(path, words)?))
-    };
+    let read =
+        |words: &[&str]| -> Result<Result<Spec, String>, Error> { Ok(spec(written(path, words)?)) };
     read(rest)?.map_err(|message| {
         // The word at fault is the first without which the others can be read.
         let is_at_fault = |at: &usize| {
