@@ -23,9 +23,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use model::{Network, NodeId, Spec};
+use model::{Network, NodeId, Piece, Spec};
 
-use crate::core::Seed;
+use crate::core::LaunchSpec;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -41,8 +41,8 @@ pub(crate) struct Place<'a> {
 }
 
 /// The whole environment of an instance, ordered by name.
-pub(crate) fn environment(seed: &Seed, place: Place<'_>) -> Vec<(String, String)> {
-    let Seed { instance, run, revision, spec, ports, env: own } = seed;
+pub(crate) fn environment(launch: &LaunchSpec, place: Place<'_>) -> Vec<(String, String)> {
+    let LaunchSpec { piece: Piece { instance, run, .. }, revision, spec, ports, env: own } = launch;
     let mut env = BTreeMap::new();
     let mut set = |name: String, value: String| env.insert(name, value);
     set("MUSTER_SERVICE".into(), instance.service.to_string());
@@ -103,9 +103,12 @@ mod tests {
 
     fn check(document: serde_json::Value, expected: &[(&str, Option<&str>)]) {
         let spec: Spec = serde_json::from_value(document).unwrap();
-        let seed = Seed {
-            instance: "/shop/web~2.1".parse().unwrap(),
-            run: 3,
+        let launch = LaunchSpec {
+            piece: Piece {
+                instance: "/shop/web~2.1".parse().unwrap(),
+                resource: model::ResourceId::main(),
+                run: 3,
+            },
             revision: 7,
             spec: Arc::new(spec),
             ports: vec![20001, 20002],
@@ -118,7 +121,7 @@ mod tests {
         };
         let node = "n1".parse().unwrap();
         let place = Place { node: &node, address: "10.0.0.1", dir: Path::new("/data/x") };
-        let env = environment(&seed, place);
+        let env = environment(&launch, place);
         let env: BTreeMap<_, _> = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         for (name, value) in expected {
             assert_eq!(env.get(name).copied(), *value, "{name}");

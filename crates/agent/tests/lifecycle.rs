@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use api::{Assigned, Assignment, Assignments};
-use model::{Exit, Given, InstanceId, Phase, Status, Timestamp};
+use model::{Exit, Given, InstanceId, Phase, Piece, ResourceId, Status, Timestamp};
 use muster_agent::core::{Core, Effect, Event, Memory, Outcome};
-use muster_agent::drivers::{Found, Kind, Told};
+use muster_agent::drivers::{DriverEvent, Found, Kind};
 use serde_json::{Value, json};
 
 /// A core with its process driver adopted, and what it wants done.
@@ -26,6 +26,10 @@ fn core(memory: Memory) -> Core {
 
 fn id(name: &str) -> InstanceId {
     format!("/{name}~0.1").parse().unwrap()
+}
+
+fn piece(name: &str, run: u32) -> Piece {
+    Piece { instance: id(name), resource: ResourceId::main(), run }
 }
 
 fn assignment(name: &str, mut document: Value, goal: Assigned) -> Assignment {
@@ -50,7 +54,7 @@ fn run(name: &str, document: Value) -> Assignment {
 }
 
 fn found(name: &str, run: u32, exit: Option<Exit>) -> Found {
-    Found { instance: id(name), run, started_at: Timestamp(START - 60_000), exit }
+    Found { piece: piece(name, run), started_at: Timestamp(START - 60_000), exit }
 }
 
 fn exit(at: u64) -> Exit {
@@ -81,13 +85,14 @@ impl Rig {
     /// What is to be done with instances, in short, since this was last asked.
     fn done(&mut self) -> Vec<String> {
         let short = |effect: Effect| match effect {
-            Effect::Start(seed) => Some(format!("start {} run {}", seed.instance, seed.run)),
-            Effect::Stop { instance, run, grace, .. } => {
-                Some(format!("stop {instance} run {run} within {grace}"))
-            }
-            Effect::Forget { instance, .. } => Some(format!("forget {instance}")),
-            Effect::Probe { seed, .. } => Some(format!("probe {}", seed.instance)),
-            Effect::Persist(_) | Effect::Report(_) | Effect::WakeAt(_) => None,
+            Effect::Start(launch) => Some(format!("start {}", launch.piece)),
+            Effect::Stop { piece, grace, .. } => Some(format!("stop {piece} within {grace}")),
+            Effect::Forget { of, .. } => Some(format!("forget {of}")),
+            Effect::Probe { launch, .. } => Some(format!("probe {}", launch.piece.instance)),
+            Effect::RemoveDirectory(_)
+            | Effect::Persist(_)
+            | Effect::Report(_)
+            | Effect::WakeAt(_) => None,
         };
         std::mem::take(&mut self.effects).into_iter().filter_map(short).collect()
     }
@@ -102,18 +107,18 @@ impl Rig {
 
     fn started(&mut self, name: &str, run: u32) {
         let at = Timestamp(self.now);
-        self.event(Event::Told(Told::Started { instance: id(name), run, at }));
+        self.event(Event::Driver(DriverEvent::Started { piece: piece(name, run), at }));
     }
 
     fn exited(&mut self, name: &str, run: u32) {
         let exit = exit(self.now);
-        self.event(Event::Told(Told::Exited { instance: id(name), run, exit }));
+        self.event(Event::Driver(DriverEvent::Exited { piece: piece(name, run), exit }));
     }
 
     fn not_started(&mut self, name: &str, run: u32, driver_away: bool) {
         let message = "no image".into();
-        let instance = id(name);
-        self.event(Event::Told(Told::NotStarted { instance, run, message, driver_away }));
+        let piece = piece(name, run);
+        self.event(Event::Driver(DriverEvent::NotStarted { piece, message, driver_away }));
     }
 
     /// Passes time until something is to be done with an instance; says how long that took.
@@ -141,10 +146,10 @@ fn a_run_that_ends_is_started_again_at_once_then_ever_later() {
     let mut rig = Rig::new();
     let restart = json!({"backoff": "100ms", "factor": 2, "max": "300ms", "reset_after": "10s"});
     rig.assign(true, vec![run("a", json!({"restart": restart}))]);
-    assert_eq!(rig.done(), ["start /a~0.1 run 1"]);
+    assert_eq!(rig.done(), ["start run 1 of /a~0.1"]);
     rig.started("a", 1);
     rig.exited("a", 1);
-    assert_eq!(rig.done(), ["start /a~0.1 run 2"]);
+    assert_eq!(rig.done(), ["start run 2 of /a~0.1"]);
     let mut waits = Vec::new();
     for run in 2..6 {
         rig.started("a", run);
@@ -152,7 +157,7 @@ fn a_run_that_ends_is_started_again_at_once_then_ever_later() {
         let status = rig.status("a");
         assert_eq!((status.phase, status.run), (Phase::Starting, run + 1));
         let (waited, done) = rig.wait();
-        assert_eq!(done, [format!("start /a~0.1 run {}", run + 1)]);
+        assert_eq!(done, [format!("start run {} of /a~0.1", run + 1)]);
         waits.push(waited);
     }
     assert_eq!(waits, [100, 200, 300, 300]);
@@ -163,7 +168,7 @@ fn a_run_that_ends_is_started_again_at_once_then_ever_later() {
     rig.event(Event::Tick);
     assert_eq!(rig.status("a").failures, 0);
     rig.exited("a", 6);
-    assert_eq!(rig.done(), ["start /a~0.1 run 7"]);
+    assert_eq!(rig.done(), ["start run 7 of /a~0.1"]);
 }
 
 #[test]
@@ -174,9 +179,9 @@ fn who_is_asked_to_try_again_waits_no_longer() {
     rig.started("a", 1);
     rig.exited("a", 1);
     rig.assign(false, vec![failing.clone()]);
-    assert_eq!(rig.done(), ["start /a~0.1 run 1"], "the same assignment again asks for nothing");
+    assert_eq!(rig.done(), ["start run 1 of /a~0.1"], "the same assignment again asks for nothing");
     rig.assign(false, vec![Assignment { retries: 1, ..failing }]);
-    assert_eq!(rig.done(), ["start /a~0.1 run 2"]);
+    assert_eq!(rig.done(), ["start run 2 of /a~0.1"]);
     assert_eq!(rig.status("a").failures, 0);
 }
 
@@ -188,7 +193,7 @@ fn a_start_that_fails_counts_but_not_when_the_driver_is_away() {
     rig.not_started("a", 1, false);
     let message = rig.status("a").message.unwrap();
     assert_eq!(message, "no image; waits 1s before it is started again");
-    assert_eq!(rig.wait(), (40, vec!["start /a~0.1 run 2".to_string()]));
+    assert_eq!(rig.wait(), (40, vec!["start run 2 of /a~0.1".to_string()]));
     rig.not_started("a", 2, true);
     assert_eq!((rig.status("a").failures, rig.status("a").run), (1, 2));
     let driver = Kind::Process;
@@ -198,17 +203,17 @@ fn a_start_that_fails_counts_but_not_when_the_driver_is_away() {
     assert_eq!(rig.done(), [""; 0]);
     assert_eq!(rig.status("a").message.as_deref(), Some("it is away"));
     rig.event(Event::Adopted { driver, found: vec![] });
-    assert_eq!(rig.done(), ["start /a~0.1 run 2"]);
+    assert_eq!(rig.done(), ["start run 2 of /a~0.1"]);
 }
 
 #[test]
 fn what_cannot_run_where_it_was_placed_ends_and_says_why() {
     let mut rig = Rig::new();
     rig.assign(true, vec![run("a", json!({}))]);
-    assert_eq!(rig.done(), ["start /a~0.1 run 1"]);
+    assert_eq!(rig.done(), ["start run 1 of /a~0.1"]);
     let message = "port 20001 is taken by another program on this node".to_string();
-    let instance = id("a");
-    rig.event(Event::Told(Told::Misplaced { instance, run: 1, message: message.clone() }));
+    let misplaced = DriverEvent::Misplaced { piece: piece("a", 1), message: message.clone() };
+    rig.event(Event::Driver(misplaced));
     let status = rig.status("a");
     assert_eq!((status.phase, status.message), (Phase::Failed, Some(message)));
     for _ in 0..100 {
@@ -226,7 +231,7 @@ fn what_is_told_to_stop_never_starts_again() {
     rig.started("a", 1);
     rig.done();
     rig.assign(false, vec![assignment("a", stop.clone(), Assigned::Stop)]);
-    assert_eq!(rig.done(), ["stop /a~0.1 run 1 within 3s"]);
+    assert_eq!(rig.done(), ["stop run 1 of /a~0.1 within 3s"]);
     // Nothing is heard of it: it is asked for again.
     assert_eq!(rig.wait().0, 8000);
     rig.exited("a", 1);
@@ -249,13 +254,12 @@ fn what_runs_already_is_adopted_and_stays_as_healthy_as_it_was() {
     let probes: Vec<_> = std::mem::take(&mut rig.effects)
         .into_iter()
         .filter_map(|effect| match effect {
-            Effect::Probe { seed, check, .. } => Some((seed, check)),
+            Effect::Probe { launch, check, .. } => Some((launch.piece, check)),
             _ => None,
         })
         .collect();
-    for (seed, check) in probes {
-        let (instance, run, outcome) = (seed.instance, seed.run, Outcome::Pass);
-        rig.event(Event::Probed { instance, run, check, outcome });
+    for (piece, check) in probes {
+        rig.event(Event::Probed { piece, check, outcome: Outcome::Pass });
     }
     let memory = rig.memory();
     let written = serde_json::to_string(&memory).unwrap();
@@ -266,10 +270,10 @@ fn what_runs_already_is_adopted_and_stays_as_healthy_as_it_was() {
     let mut done = rig.done();
     done.sort();
     // What has left no trace may stand in for something that the other driver has yet to find.
-    assert_eq!(done, ["probe /a~0.1", "start /b~0.1 run 2"]);
+    assert_eq!(done, ["probe /a~0.1", "start run 2 of /b~0.1"]);
     let message = "this node runs no containers".into();
     rig.event(Event::Away { driver: Kind::Docker, message });
-    assert_eq!(rig.done(), ["start /c~0.1 run 2"]);
+    assert_eq!(rig.done(), ["start run 2 of /c~0.1"]);
     let a = rig.status("a");
     assert_eq!((a.phase, a.healthy, a.ready), (Phase::Running, Some(true), true));
     let b = rig.status("b");
@@ -284,7 +288,7 @@ fn a_stranger_is_left_alone_until_a_server_has_said_all() {
     rig.assign(false, vec![]);
     assert_eq!(rig.done(), [""; 0]);
     rig.assign(true, vec![run("b", json!({}))]);
-    assert_eq!(rig.done(), ["stop /a~0.1 run 3 within 10s"]);
+    assert_eq!(rig.done(), ["stop run 3 of /a~0.1 within 10s"]);
     assert_eq!((rig.status("b").phase, rig.status("b").run), (Phase::Running, 2));
     rig.exited("a", 3);
     assert_eq!(rig.done(), ["forget /a~0.1"]);
@@ -301,7 +305,7 @@ fn what_was_lost_while_the_driver_was_away_is_started_again() {
     rig.event(Event::Away { driver, message: "it is away".into() });
     assert_eq!(rig.status("a").phase, Phase::Running, "it may well run");
     rig.event(Event::Adopted { driver, found: vec![found("b", 1, None)] });
-    assert_eq!(rig.done(), ["start /a~0.1 run 2"]);
+    assert_eq!(rig.done(), ["start run 2 of /a~0.1"]);
     assert_eq!(rig.status("b").run, 1);
 }
 
@@ -322,7 +326,7 @@ fn old_news_change_nothing() {
     // A whole document of a new connection is the truth, whatever its number.
     rig.generation = 0;
     rig.assign(true, vec![]);
-    assert_eq!(rig.done(), ["stop /a~0.1 run 2 within 10s"]);
+    assert_eq!(rig.done(), ["stop run 2 of /a~0.1 within 10s"]);
 }
 
 #[test]
@@ -385,7 +389,7 @@ fn the_end_of_an_ephemeral_agent_stops_and_forgets_all() {
     rig.started("a", 1);
     rig.done();
     rig.event(Event::End);
-    assert_eq!(rig.done(), ["stop /a~0.1 run 1 within 10s", "stop /b~0.1 run 1 within 10s"]);
+    assert_eq!(rig.done(), ["stop run 1 of /a~0.1 within 10s", "stop run 1 of /b~0.1 within 10s"]);
     rig.exited("a", 1);
     rig.not_started("b", 1, false);
     assert_eq!(rig.done(), ["forget /a~0.1", "forget /b~0.1"]);
@@ -402,11 +406,11 @@ fn what_is_new_waits_until_what_nobody_wants_has_ended() {
     rig.done();
     // The node was silent for so long that `a` was given up, and another one gets its place.
     rig.assign(true, vec![run("b", json!({}))]);
-    assert_eq!(rig.done(), ["stop /a~0.1 run 1 within 10s"]);
+    assert_eq!(rig.done(), ["stop run 1 of /a~0.1 within 10s"]);
     let why = rig.status("b").message.clone().unwrap();
     assert_eq!(why, "waits for /a~0.1 to end, which is not wanted here");
     rig.exited("a", 1);
-    assert_eq!(rig.done(), ["forget /a~0.1", "start /b~0.1 run 1"]);
+    assert_eq!(rig.done(), ["forget /a~0.1", "start run 1 of /b~0.1"]);
 }
 
 #[test]
@@ -414,13 +418,13 @@ fn what_may_have_begun_while_its_driver_was_away_is_looked_for_before_it_is_over
     let mut rig = Rig::new();
     rig.assign(true, vec![run("a", json!({}))]);
     rig.done();
-    let (instance, message) = (id("a"), "no answer".to_string());
-    let told = Told::NotStarted { instance, run: 1, message: message.clone(), driver_away: true };
-    rig.event(Event::Told(told));
+    let (piece, message) = (piece("a", 1), "no answer".to_string());
+    let event = DriverEvent::NotStarted { piece, message: message.clone(), driver_away: true };
+    rig.event(Event::Driver(event));
     rig.event(Event::Away { driver: Kind::Process, message });
     rig.assign(true, vec![]);
     assert_eq!(rig.done(), [""; 0], "nobody knows whether it runs");
     let found = vec![found("a", 1, None)];
     rig.event(Event::Adopted { driver: Kind::Process, found });
-    assert_eq!(rig.done(), ["stop /a~0.1 run 1 within 10s"]);
+    assert_eq!(rig.done(), ["stop run 1 of /a~0.1 within 10s"]);
 }

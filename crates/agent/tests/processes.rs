@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 
 use api::LogStream;
 use futures_util::StreamExt;
-use model::{CommandLine, Exit, InstanceId, Signal, Spec};
+use model::{CommandLine, Exit, InstanceId, InstanceResource, Piece, ResourceId, Signal, Spec};
 use muster_agent::drivers::process::{Processes, Settings};
-use muster_agent::drivers::{CommandOutcome, Driver, Found, Launch, OutputQuery, PartQuery, Told};
+use muster_agent::drivers::{
+    CommandOutcome, Driver, DriverEvent, Found, Launch, OutputQuery, PartQuery,
+};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -31,7 +33,7 @@ fn keeper_process() {
 struct Node {
     dir: TempDir,
     driver: Option<Processes>,
-    told: mpsc::UnboundedReceiver<Told>,
+    told: mpsc::UnboundedReceiver<DriverEvent>,
     settings: Settings,
 }
 
@@ -88,7 +90,8 @@ impl Node {
         let path = ("PATH".to_string(), "/usr/bin:/bin".to_string());
         let greeting = ("GREETING".to_string(), "hello".to_string());
         let env = vec![path, greeting];
-        Launch { instance, run, spec: Arc::new(spec), ports: Vec::new(), env, dir }
+        let piece = Piece { instance, resource: ResourceId::main(), run };
+        Launch { piece, spec: Arc::new(spec), ports: Vec::new(), env, dir }
     }
 
     fn start(&self, name: &str, run: u32, command: &str) {
@@ -96,30 +99,30 @@ impl Node {
     }
 
     fn stop(&self, name: &str, run: u32, grace: Duration) {
-        self.driver().stop(&id(name), run, Signal::Term, grace);
+        self.driver().stop(&of(name).run(run), Signal::Term, grace);
     }
 
-    async fn next(&mut self) -> Told {
+    async fn next(&mut self) -> DriverEvent {
         tokio::time::timeout(LIMIT, self.told.recv()).await.expect("something is told").unwrap()
     }
 
     async fn started(&mut self) -> u32 {
         match self.next().await {
-            Told::Started { run, .. } => run,
+            DriverEvent::Started { piece, .. } => piece.run,
             told => panic!("expected a start, was told {told:?}"),
         }
     }
 
     async fn exited(&mut self) -> Exit {
         match self.next().await {
-            Told::Exited { exit, .. } => exit,
+            DriverEvent::Exited { exit, .. } => exit,
             told => panic!("expected an exit, was told {told:?}"),
         }
     }
 
     async fn output(&self, name: &str, tail: Option<u32>) -> String {
         let query = OutputQuery { stream: LogStream::All, tail, follow: false };
-        let mut output = self.driver().output(&id(name), query).await.unwrap();
+        let mut output = self.driver().output(&of(name), query).await.unwrap();
         let mut text = Vec::new();
         while let Some(chunk) = output.next().await {
             text.extend_from_slice(&chunk.unwrap());
@@ -137,6 +140,10 @@ impl Drop for Node {
 
 fn id(name: &str) -> InstanceId {
     format!("/{name}~0.1").parse().unwrap()
+}
+
+fn of(name: &str) -> InstanceResource {
+    InstanceResource { instance: id(name), resource: ResourceId::main() }
 }
 
 fn pid_in(path: PathBuf) -> Option<i32> {
@@ -177,7 +184,7 @@ async fn what_cannot_be_started_says_why() {
         let run = u32::try_from(index).unwrap() + 1;
         node.driver().start(node.launch_with("a", run, document));
         match node.next().await {
-            Told::NotStarted { message, driver_away: false, .. } => {
+            DriverEvent::NotStarted { message, driver_away: false, .. } => {
                 assert!(message.contains(expected), "{message}");
             }
             told => panic!("was told {told:?}"),
@@ -209,11 +216,11 @@ async fn starts_that_hang_hold_up_no_other() {
     let mut ended = None;
     for _ in 0..names.len() + 2 {
         match node.next().await {
-            Told::NotStarted { message, driver_away: false, .. } => {
-                assert!(message.contains("has not come to an end within"), "{message}");
+            DriverEvent::NotStarted { message, driver_away: false, .. } => {
+                assert!(message.contains("has not returned within"), "{message}");
             }
-            Told::Started { instance, .. } => assert_eq!(instance, id("f")),
-            Told::Exited { exit, .. } => ended = exit.code,
+            DriverEvent::Started { piece, .. } => assert_eq!(piece.instance, id("f")),
+            DriverEvent::Exited { exit, .. } => ended = exit.code,
             told => panic!("was told {told:?}"),
         }
     }
@@ -221,7 +228,7 @@ async fn starts_that_hang_hold_up_no_other() {
     // One that was given up is not begun twice, and must not run.
     node.start("a", 2, "touch ran");
     match node.next().await {
-        Told::NotStarted { run: 2, message, .. } => assert!(message.contains("given up")),
+        DriverEvent::NotStarted { message, .. } => assert!(message.contains("cancelled")),
         told => panic!("was told {told:?}"),
     }
     let runs = node.settings.keeper_dir.join("runs/a-0.1.id");
@@ -231,8 +238,8 @@ async fn starts_that_hang_hold_up_no_other() {
     for run in 3.. {
         node.start("a", run, "exit 7");
         match node.next().await {
-            Told::Started { .. } => break,
-            Told::NotStarted { .. } => tokio::time::sleep(Duration::from_millis(20)).await,
+            DriverEvent::Started { .. } => break,
+            DriverEvent::NotStarted { .. } => tokio::time::sleep(Duration::from_millis(20)).await,
             told => panic!("was told {told:?}"),
         }
     }
@@ -254,7 +261,7 @@ async fn a_start_that_hangs_keeps_no_agent_from_coming_back() {
     .await;
     let keeper = node.keeper();
     node.restart();
-    let found: Vec<_> = node.adopt().await.into_iter().map(|found| found.instance).collect();
+    let found: Vec<_> = node.adopt().await.into_iter().map(|found| found.piece.instance).collect();
     assert_eq!(found, [id("b")]);
     assert_eq!(node.keeper(), keeper);
     drop(std::fs::File::open(pipe).unwrap());
@@ -280,9 +287,9 @@ async fn an_exit_code_is_known_after_the_agent_was_away() {
     .await;
     node.restart();
     let found = node.adopt().await;
-    let found: BTreeMap<_, _> = found.into_iter().map(|f| (f.instance.clone(), f)).collect();
+    let found: BTreeMap<_, _> = found.into_iter().map(|f| (f.piece.instance.clone(), f)).collect();
     assert_eq!(found[&id("a")].exit.as_ref().and_then(|exit| exit.code), Some(7));
-    assert_eq!((found[&id("b")].run, found[&id("b")].exit.clone()), (1, None));
+    assert_eq!((found[&id("b")].piece.run, found[&id("b")].exit.clone()), (1, None));
     // What was adopted is followed.
     node.stop("b", 1, Duration::from_secs(10));
     assert_eq!(node.exited().await.signal, Some(15));
@@ -418,7 +425,7 @@ async fn logs_are_cut_and_followed_over_the_cut() {
     node.started().await;
     let query = OutputQuery { stream: LogStream::Stdout, tail: None, follow: true };
     let dir = node.settings.logs_dir.join(id("a").slug());
-    let mut output = node.driver().output(&id("a"), query).await.unwrap();
+    let mut output = node.driver().output(&of("a"), query).await.unwrap();
     let mut text = String::new();
     while !text.ends_with("line 400\n") {
         let chunk = tokio::time::timeout(LIMIT, output.next()).await.expect("more is written");
@@ -446,7 +453,7 @@ async fn a_flood_is_kept_small_and_its_places_only_grow() {
     };
     let part = |offset, length| {
         let query = PartQuery { stream: LogStream::Stdout, offset, length };
-        node.driver().part(&id("a"), query)
+        node.driver().part(&of("a"), query)
     };
     let mut size = 0;
     while !part(size, 100).await.unwrap().bytes.ends_with(b"the end\n") {

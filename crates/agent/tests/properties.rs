@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::{Assigned, Assignment, Assignments};
-use model::{Exit, Given, InstanceId, Phase, Spec, Status, Timestamp};
-use muster_agent::core::{Core, Effect, Event, Memory, Outcome, Seed};
-use muster_agent::drivers::{Found, Kind, Told};
+use model::{
+    Exit, Given, InstanceId, InstanceResource, Phase, Piece, ResourceId, Spec, Status, Timestamp,
+};
+use muster_agent::core::{Core, Effect, Event, Memory, Outcome};
+use muster_agent::drivers::{DriverEvent, Found, Kind};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -54,9 +56,9 @@ fn step() -> impl Strategy<Value = Step> {
 /// Something that the node was asked for and has not answered.
 #[derive(Debug, Clone)]
 enum Debt {
-    Start(Seed),
-    Stop(InstanceId, u32),
-    Probe(InstanceId, u32, muster_agent::core::CheckId),
+    Start(Piece),
+    Stop(Piece),
+    Probe(Piece, muster_agent::core::CheckId),
     Report(u64),
 }
 
@@ -95,6 +97,10 @@ fn id(number: u8) -> InstanceId {
     InstanceId::new("/a".parse().unwrap(), u32::from(number), 1)
 }
 
+fn piece(instance: &InstanceId, run: u32) -> Piece {
+    Piece { instance: instance.clone(), resource: ResourceId::main(), run }
+}
+
 fn exit(at: u64) -> Exit {
     Exit { at: Timestamp(at), code: Some(1), signal: None, message: "exit code 1".into() }
 }
@@ -126,8 +132,7 @@ impl World {
 
     fn found(&self) -> Vec<Found> {
         let found = |instance: &InstanceId, run: u32, exit: Option<Exit>| Found {
-            instance: instance.clone(),
-            run,
+            piece: piece(instance, run),
             started_at: Timestamp(self.now),
             exit,
         };
@@ -146,23 +151,23 @@ impl World {
         let effects = self.core.handle(event, Timestamp(self.now));
         for effect in effects {
             match effect {
-                Effect::Start(seed) => {
-                    assert!(!self.stopped.contains(&seed.instance), "started after a stop");
-                    assert!(
-                        !self.running.contains_key(&seed.instance),
-                        "{} runs already",
-                        seed.instance
-                    );
+                Effect::Start(launch) => {
+                    let instance = &launch.piece.instance;
+                    assert!(!self.stopped.contains(instance), "started after a stop");
+                    assert!(!self.running.contains_key(instance), "{instance} runs already");
                     let twice =
-                        |debt: &Debt| matches!(debt, Debt::Start(s) if s.instance == seed.instance);
+                        |debt: &Debt| matches!(debt, Debt::Start(s) if s.instance == *instance);
                     assert!(!self.debts.iter().any(twice), "a start is under way");
-                    self.debts.push(Debt::Start(seed));
+                    self.debts.push(Debt::Start(launch.piece));
                 }
-                Effect::Stop { instance, run, .. } => self.debts.push(Debt::Stop(instance, run)),
-                Effect::Probe { seed, check, .. } => {
-                    self.debts.push(Debt::Probe(seed.instance, seed.run, check));
+                Effect::Stop { piece, .. } => self.debts.push(Debt::Stop(piece)),
+                Effect::Probe { launch, check, .. } => {
+                    self.debts.push(Debt::Probe(launch.piece, check));
                 }
-                Effect::Forget { instance, .. } => {
+                Effect::RemoveDirectory(instance) => {
+                    assert!(!self.running.contains_key(&instance), "removed while it runs");
+                }
+                Effect::Forget { of: InstanceResource { instance, .. }, .. } => {
                     assert!(!self.running.contains_key(&instance), "forgotten while it runs");
                     self.ended.remove(&instance);
                     self.seen.remove(&instance);
@@ -236,15 +241,15 @@ impl World {
         self.handle(Event::Assignments(Assignments { generation, whole, set, removed }));
     }
 
-    fn told(&mut self, told: Told) {
-        self.handle(Event::Told(told));
+    fn told(&mut self, told: DriverEvent) {
+        self.handle(Event::Driver(told));
     }
 
     fn end(&mut self, instance: &InstanceId) {
         if let Some(run) = self.running.remove(instance) {
             let exit = exit(self.now);
             self.ended.insert(instance.clone(), (run, exit.clone()));
-            self.told(Told::Exited { instance: instance.clone(), run, exit });
+            self.told(DriverEvent::Exited { piece: piece(instance, run), exit });
         }
     }
 
@@ -253,35 +258,37 @@ impl World {
             return;
         }
         match self.debts.remove(index % self.debts.len()) {
-            Debt::Start(Seed { instance, run, .. }) if well => {
+            Debt::Start(piece) if well => {
+                let Piece { instance, run, .. } = piece.clone();
                 self.running.insert(instance.clone(), run);
                 self.ended.remove(&instance);
                 let at = Timestamp(self.now);
-                self.told(Told::Started { instance, run, at });
+                self.told(DriverEvent::Started { piece, at });
             }
-            Debt::Start(Seed { instance, run, .. }) => {
+            Debt::Start(piece) => {
                 let (message, driver_away) = ("no".into(), false);
-                self.told(Told::NotStarted { instance, run, message, driver_away });
+                self.told(DriverEvent::NotStarted { piece, message, driver_away });
             }
-            Debt::Stop(instance, run) => {
-                let starting = |debt: &Debt| matches!(debt, Debt::Start(s) if s.instance == instance && s.run == run);
+            Debt::Stop(piece) => {
+                let Piece { instance, run, .. } = piece.clone();
+                let starting = |debt: &Debt| matches!(debt, Debt::Start(s) if *s == piece);
                 if let Some(at) = self.debts.iter().position(starting) {
                     self.debts.remove(at);
                     let (message, driver_away) = ("given up".into(), false);
-                    self.told(Told::NotStarted { instance, run, message, driver_away });
+                    self.told(DriverEvent::NotStarted { piece, message, driver_away });
                 } else if self.running.get(&instance) != Some(&run) {
                     // Of a run of before: nothing to stop.
                 } else if well {
                     self.end(&instance);
                 } // else it is lost: the core asks again
             }
-            Debt::Probe(instance, run, check) => {
+            Debt::Probe(piece, check) => {
                 let outcome = match (well, index % 2) {
                     (true, _) => Outcome::Pass,
                     (false, 0) => Outcome::Fail("no".into()),
                     (false, _) => Outcome::CannotRun("busy".into()),
                 };
-                self.handle(Event::Probed { instance, run, check, outcome });
+                self.handle(Event::Probed { piece, check, outcome });
             }
             Debt::Report(number) if well => {
                 self.handle(Event::ReportSent { number, resync: false });
@@ -331,11 +338,11 @@ impl World {
         // Starts that were asked for have happened or not, nobody was told; stops too.
         for debt in std::mem::take(&mut self.debts) {
             match debt {
-                Debt::Start(seed) => {
-                    self.ended.remove(&seed.instance);
-                    self.running.insert(seed.instance, seed.run);
+                Debt::Start(Piece { instance, run, .. }) => {
+                    self.ended.remove(&instance);
+                    self.running.insert(instance, run);
                 }
-                Debt::Stop(instance, _) => {
+                Debt::Stop(Piece { instance, .. }) => {
                     if let Some(run) = self.running.remove(&instance) {
                         self.ended.insert(instance, (run, exit(self.now)));
                     }

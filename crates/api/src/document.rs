@@ -2,8 +2,8 @@
 
 use model::{
     Change, Deployment, DeploymentId, Event, Gateway, Goal, InstanceId, Latch, Millis, Node,
-    NodeId, Phase, Resources, Revision, RevisionNumber, ServiceId, Spec, Status, Steer, Step,
-    TableRoute, Timestamp,
+    NodeId, Phase, ResourceId, Resources, Revision, RevisionNumber, ServiceId, Spec, Status, Steer,
+    Step, TableRoute, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -288,47 +288,55 @@ pub struct EventView {
 pub struct LogQuery {
     /// The instance.
     pub instance: InstanceId,
-    /// Which of its streams.
+    /// A resource of its stack. Left out, all of them; each line then begins with the name of its
+    /// resource, if there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<ResourceId>,
+    /// Which of the output streams.
     #[serde(default)]
     pub stream: LogStream,
-    /// Only so many of the last lines.
+    /// At most this number of the last lines of each resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tail: Option<u32>,
-    /// Go on with what is written from now.
+    /// Continue with new output.
     #[serde(default)]
     pub follow: bool,
 }
 
-/// Which part of one output stream of an instance is wanted. Bytes are counted from the beginning
-/// of the instance, also those that are no longer kept.
+/// Which part of one output stream to return. Bytes are counted from the beginning of the first
+/// run, including those that are no longer kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LogPartQuery {
     /// The instance.
     pub instance: InstanceId,
-    /// Which of its streams.
+    /// A resource of its stack; left out, the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<ResourceId>,
+    /// Which of the output streams: one.
     pub stream: LogStream,
-    /// The first byte.
+    /// The position of the first byte.
     pub offset: u64,
-    /// At most so many; of 0 only the size is told.
+    /// The greatest length; with 0, only the headers are of use.
     pub length: u64,
 }
 
-/// The header that tells where the part begins that is given: later than was asked for, if what
-/// was asked for begins with what is no longer kept.
+/// The header with the position of the first byte of the part: later than requested, if that is
+/// no longer kept.
 pub const LOG_OFFSET: &str = "muster-log-offset";
-/// The header that tells how much the instance has written to the stream.
+/// The header with the length of the stream so far.
 pub const LOG_SIZE: &str = "muster-log-size";
 
 impl LogPartQuery {
     /// The path that answers it.
     pub fn path(&self) -> String {
         let stream = self.stream.name().map(|stream| ("stream", stream.to_string()));
+        let resource = self.resource.as_ref().map(|resource| ("resource", resource.to_string()));
         let pairs = [
             ("instance", self.instance.to_string()),
             ("offset", self.offset.to_string()),
             ("length", self.length.to_string()),
         ];
-        crate::path::query(crate::path::LOG_PART, pairs.into_iter().chain(stream))
+        crate::path::query(crate::path::LOG_PART, pairs.into_iter().chain(resource).chain(stream))
     }
 }
 
@@ -337,6 +345,7 @@ impl LogQuery {
     pub fn path(&self) -> String {
         let pairs = [
             Some(("instance", self.instance.to_string())),
+            self.resource.as_ref().map(|resource| ("resource", resource.to_string())),
             self.stream.name().map(|stream| ("stream", stream.to_string())),
             self.tail.map(|tail| ("tail", tail.to_string())),
             self.follow.then(|| ("follow", "true".to_string())),

@@ -25,7 +25,7 @@ mod node;
 mod node_index;
 pub mod object;
 mod observed;
-pub mod piece;
+mod piece;
 mod problem;
 mod proposal;
 mod reason;
@@ -63,7 +63,7 @@ pub use observed::{
     Agent, CheckResult, Exit, GatewayStatus, Observed, Phase, Published, SILENT_AFTER, Status,
     not_serving,
 };
-pub use piece::Piece;
+pub use piece::{InstanceResource, Piece};
 pub use problem::Problem;
 pub use proposal::{Command, Guard, Steer};
 pub use reason::{Reason, Wait};

@@ -19,31 +19,53 @@ pub struct Piece {
     pub run: u32,
 }
 
+/// A resource of an instance, over all its runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct InstanceResource {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The resource of its stack; not written for [`ResourceId::MAIN`], as in [`Piece`].
+    #[serde(default, skip_serializing_if = "ResourceId::is_main")]
+    pub resource: ResourceId,
+}
+
 impl Piece {
-    /// A form for file, container and control group names: `shop_web-2.1` for the resource `main`,
-    /// as versions without stacks named them, `shop_web-2.1_cache` for the resource `cache`. The
-    /// same for all runs. No two resources share one: a resource name has neither `_` nor `.`,
-    /// and an instance's slug has a `.` after its last `_`.
-    pub fn slug(&self) -> String {
-        slug(&self.instance, &self.resource)
+    /// The resource that this is a run of.
+    pub fn of(&self) -> InstanceResource {
+        InstanceResource { instance: self.instance.clone(), resource: self.resource.clone() }
     }
 }
 
-/// See [`Piece::slug`].
-pub fn slug(instance: &InstanceId, resource: &ResourceId) -> String {
-    match resource.is_main() {
-        true => instance.slug(),
-        false => format!("{}_{resource}", instance.slug()),
+impl InstanceResource {
+    /// The run of that number.
+    pub fn run(&self, run: u32) -> Piece {
+        Piece { instance: self.instance.clone(), resource: self.resource.clone(), run }
+    }
+
+    /// A form for file, container and control group names: `shop_web-2.1` for the resource `main`,
+    /// as versions without stacks named them, `shop_web-2.1_cache` for the resource `cache`.
+    /// No two resources share one: a resource name has neither `_` nor `.`, and the slug of an
+    /// instance has a `.` after its last `_`.
+    pub fn slug(&self) -> String {
+        match self.resource.is_main() {
+            true => self.instance.slug(),
+            false => format!("{}_{}", self.instance.slug(), self.resource),
+        }
+    }
+}
+
+impl fmt::Display for InstanceResource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.resource.is_main() {
+            true => self.instance.fmt(f),
+            false => write!(f, "{} of {}", self.resource, self.instance),
+        }
     }
 }
 
 impl fmt::Display for Piece {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { instance, resource, run } = self;
-        match resource.is_main() {
-            true => write!(f, "run {run} of {instance}"),
-            false => write!(f, "run {run} of {resource} of {instance}"),
-        }
+        write!(f, "run {} of {}", self.run, self.of())
     }
 }
 
@@ -69,11 +91,11 @@ mod tests {
 
     #[test]
     fn no_two_resources_share_a_slug() {
-        assert_eq!(piece("/shop/web~2.1", "main").slug(), "shop_web-2.1");
-        assert_eq!(piece("/shop/web~2.1", "cache").slug(), "shop_web-2.1_cache");
-        let nested = piece("/shop/web-2.1/cache~0.1", "main").slug();
-        assert_ne!(piece("/shop/web~2.1", "cache-0").slug(), nested);
-        assert_ne!(piece("/shop/web~2.1", "cache").slug(), nested);
+        assert_eq!(piece("/shop/web~2.1", "main").of().slug(), "shop_web-2.1");
+        assert_eq!(piece("/shop/web~2.1", "cache").of().slug(), "shop_web-2.1_cache");
+        let nested = piece("/shop/web-2.1/cache~0.1", "main").of().slug();
+        assert_ne!(piece("/shop/web~2.1", "cache-0").of().slug(), nested);
+        assert_ne!(piece("/shop/web~2.1", "cache").of().slug(), nested);
     }
 
     #[test]

@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use agent::core::{Core, Effect, Event, Memory};
-use agent::drivers::{Kind, Told};
-use model::{AgentRegistration, NodeId, PORTS, Registration, Timestamp};
+use agent::drivers::{DriverEvent, Kind};
+use model::{AgentRegistration, InstanceResource, NodeId, PORTS, Registration, Timestamp};
 
 use crate::bug::InjectedBug;
 use crate::clock::Monotonic;
 use crate::environment::Environment;
 use crate::event::{AgentEvent, SimEvent};
-use crate::machine::{DriverEvent, Machine, Run};
+use crate::machine::{Machine, Reported, Run};
 use crate::message::{Call, Caller, Line, Purpose, Reply};
 use crate::network::Place;
 use crate::observation::Observation;
@@ -123,9 +123,9 @@ impl Agent {
                 self.process(env, machine, Event::Tick);
             }
             AgentEvent::Timer(_) => {}
-            AgentEvent::Probed { instance, run, check } => {
-                let outcome = machine.probe(env.now(), &instance, run);
-                self.process(env, machine, Event::Probed { instance, run, check, outcome });
+            AgentEvent::Probed { piece, check } => {
+                let outcome = machine.probe(env.now(), &piece.instance, piece.run);
+                self.process(env, machine, Event::Probed { piece, check, outcome });
             }
             AgentEvent::MemoryWritten(token) if running.write_token == token => {
                 running.writing = false;
@@ -142,10 +142,10 @@ impl Agent {
         &mut self,
         env: &mut Environment,
         machine: &mut Machine,
-        event: DriverEvent,
+        event: Reported,
     ) {
         if self.listens_to(&event) {
-            self.process(env, machine, Event::Told(event.event));
+            self.process(env, machine, Event::Driver(event.event));
         }
     }
 
@@ -243,10 +243,11 @@ impl Agent {
         env.call(Place::Node(self.node.clone()), caller, call);
     }
 
-    fn listens_to(&self, event: &DriverEvent) -> bool {
+    fn listens_to(&self, event: &Reported) -> bool {
         // The outcome of a start goes to the task that requested it. Other events come from the
         // driver's own observation, which begins with a list of its runs.
-        let is_outcome = matches!(event.event, Told::NotStarted { .. } | Told::Misplaced { .. });
+        let is_outcome =
+            matches!(event.event, DriverEvent::NotStarted { .. } | DriverEvent::Misplaced { .. });
         let running = self.running.as_ref();
         running.is_some_and(|running| is_outcome || running.adopted.contains(&event.driver))
     }
@@ -315,7 +316,7 @@ impl Agent {
             for effect in running.core.handle(event, now) {
                 let event = self.perform(env, machine, effect, now);
                 let event = event.filter(|event| self.listens_to(event));
-                events.extend(event.map(|event| Event::Told(event.event)));
+                events.extend(event.map(|event| Event::Driver(event.event)));
             }
         }
         env.observe(Observation::AgentStepped(self.node.clone()));
@@ -327,19 +328,19 @@ impl Agent {
         machine: &mut Machine,
         effect: Effect,
         now: Timestamp,
-    ) -> Option<DriverEvent> {
+    ) -> Option<Reported> {
         match effect {
-            Effect::Start(seed) => return machine.start(env, seed),
-            Effect::Stop { instance, run, grace, .. } => {
-                return machine.stop(env, &instance, run, grace);
+            Effect::Start(launch) => return machine.start(env, launch),
+            Effect::Stop { piece, grace, .. } => {
+                return machine.stop(env, &piece.instance, piece.run, grace);
             }
-            Effect::Probe { seed, check, timeout, .. } => {
+            Effect::Probe { launch, check, timeout, .. } => {
                 let slowest = if env.chance(20) { timeout.0.max(2) } else { 20 };
                 let span = env.span(1..slowest);
-                let (instance, run) = (seed.instance, seed.run);
-                self.schedule(env, span, AgentEvent::Probed { instance, run, check });
+                self.schedule(env, span, AgentEvent::Probed { piece: launch.piece, check });
             }
-            Effect::Forget { instance, .. } => {
+            Effect::RemoveDirectory(_) => {}
+            Effect::Forget { of: InstanceResource { instance, .. }, .. } => {
                 let run = machine.runs.remove(&instance);
                 if run.as_ref().is_some_and(Run::is_alive) {
                     let detail = format!("{} removes {instance} while it runs", self.node);

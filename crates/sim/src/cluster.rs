@@ -10,7 +10,7 @@ use crate::environment::Environment;
 use crate::event::{AgentEvent, GatewayEvent, MachineEvent};
 use crate::fault::Outage;
 use crate::gateway::Gateway;
-use crate::machine::{DriverEvent, Machine};
+use crate::machine::{Machine, Reported};
 use crate::message::{Call, Caller, Line, Reply};
 use crate::network::{Network, Place};
 use crate::process::{Conn, Incarnation, Process, Rpc};
@@ -158,7 +158,7 @@ impl Cluster {
         &mut self,
         env: &mut Environment,
         node: &NodeId,
-        event: Option<DriverEvent>,
+        event: Option<Reported>,
     ) {
         let Host { agent, machine, .. } = self.host(node);
         if let Some(event) = event {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agent::core::CheckId;
 use agent::drivers::Kind;
-use model::{InstanceId, NodeId, RouteTable};
+use model::{InstanceId, NodeId, Piece, RouteTable};
 
 use crate::fault::FaultEnd;
 use crate::message::{Call, Reply};
@@ -63,8 +63,7 @@ pub(crate) enum AgentEvent {
     /// A timer with its token; a newer one replaces it.
     Timer(u64),
     Probed {
-        instance: InstanceId,
-        run: u32,
+        piece: Piece,
         check: CheckId,
     },
     /// The write of the agent's memory with this token has ended.

@@ -1,13 +1,15 @@
 //! A node's hardware and drivers: its clock, its capacity, and the runs that its drivers have
-//! started. Runs continue without an agent. A method that returns a [`DriverEvent`] expects the
+//! started. Runs continue without an agent. A method that returns a [`Reported`] expects the
 //! caller to pass it to the agent, if one runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use agent::core::{Outcome, Seed};
-use agent::drivers::{Found, Kind, Told};
-use model::{Bytes, Cpu, Exit, InstanceId, Millis, NodeId, Resources, Spec, Timestamp};
+use agent::core::{LaunchSpec, Outcome};
+use agent::drivers::{DriverEvent, Found, Kind};
+use model::{
+    Bytes, Cpu, Exit, InstanceId, Millis, NodeId, Piece, ResourceId, Resources, Spec, Timestamp,
+};
 
 use crate::clock::Clock;
 use crate::environment::Environment;
@@ -19,9 +21,9 @@ pub(crate) const SICKNESS: &str = "SICKNESS";
 
 /// What a driver reports to its agent.
 #[derive(Debug)]
-pub(crate) struct DriverEvent {
+pub(crate) struct Reported {
     pub(crate) driver: Kind,
-    pub(crate) event: Told,
+    pub(crate) event: DriverEvent,
 }
 
 /// A node's hardware and drivers.
@@ -124,19 +126,14 @@ impl Machine {
                 Stage::Starting | Stage::Up | Stage::Stopping => None,
                 Stage::Ended(exit) => Some(exit.clone()),
             };
-            let (instance, number) = (instance.clone(), run.number);
-            Found { instance, run: number, started_at: run.started_at, exit }
+            Found { piece: piece(instance, run.number), started_at: run.started_at, exit }
         });
         found.collect()
     }
 
     /// The Docker daemon stops responding, or responds again. A run that was starting may have
     /// started or not.
-    pub(crate) fn set_docker(
-        &mut self,
-        env: &mut Environment,
-        unavailable: bool,
-    ) -> Vec<DriverEvent> {
+    pub(crate) fn set_docker(&mut self, env: &mut Environment, unavailable: bool) -> Vec<Reported> {
         self.docker_unavailable = unavailable;
         let runs = self.runs.iter().filter(|(_, run)| run.driver() == Kind::Docker);
         let starting = runs.filter(|(_, run)| unavailable && run.stage == Stage::Starting);
@@ -147,23 +144,25 @@ impl Machine {
                 self.runs.remove(&instance);
                 self.numbers.remove(&(instance.clone(), run));
             }
-            events.push(docker_unavailable(instance, run));
+            events.push(docker_unavailable(piece(&instance, run)));
         }
         events
     }
 
     /// A driver must start a run.
-    pub(crate) fn start(&mut self, env: &mut Environment, seed: Seed) -> Option<DriverEvent> {
-        let Seed { instance, run, spec, ports, .. } = seed;
+    pub(crate) fn start(&mut self, env: &mut Environment, launch: LaunchSpec) -> Option<Reported> {
+        let LaunchSpec { piece: started, spec, ports, .. } = launch;
+        let Piece { instance, run, .. } = started.clone();
         let driver = Kind::of(&spec);
         if driver == Kind::Docker && self.docker_unavailable {
-            return Some(docker_unavailable(instance, run));
+            return Some(docker_unavailable(piece(&instance, run)));
         }
         let others = self.runs.iter().filter(|(id, run)| **id != instance && run.is_alive());
         let mut used = others.flat_map(|(_, run)| &run.ports);
         if let Some(port) = used.find(|port| ports.contains(port)) {
             let message = format!("port {port} is taken by another program on this node");
-            return Some(DriverEvent { driver, event: Told::Misplaced { instance, run, message } });
+            let event = DriverEvent::Misplaced { piece: started, message };
+            return Some(Reported { driver, event });
         }
         let node = self.node.clone();
         if self.runs.get(&instance).is_some_and(Run::is_alive) {
@@ -196,7 +195,7 @@ impl Machine {
         instance: &InstanceId,
         number: u32,
         grace: Millis,
-    ) -> Option<DriverEvent> {
+    ) -> Option<Reported> {
         let ignores_signal = env.chance(6);
         let docker_unavailable = self.docker_unavailable;
         let node = self.node.clone();
@@ -210,9 +209,8 @@ impl Machine {
             // Agents may send a stop request more than once.
             Stage::Stopping => return None,
             Stage::Ended(exit) => {
-                let (instance, exit) = (instance.clone(), exit.clone());
-                let event = Told::Exited { instance, run: number, exit };
-                return Some(DriverEvent { driver, event });
+                let (piece, exit) = (piece(instance, number), exit.clone());
+                return Some(Reported { driver, event: DriverEvent::Exited { piece, exit } });
             }
         }
         let span = match ignores_signal || run.hangs {
@@ -229,7 +227,7 @@ impl Machine {
         &mut self,
         env: &mut Environment,
         event: MachineEvent,
-    ) -> Option<DriverEvent> {
+    ) -> Option<Reported> {
         match event {
             MachineEvent::RunStarted { instance, run } => self.run_started(env, instance, run),
             MachineEvent::RunEnded { instance, run, code } => {
@@ -243,7 +241,7 @@ impl Machine {
         env: &mut Environment,
         instance: InstanceId,
         number: u32,
-    ) -> Option<DriverEvent> {
+    ) -> Option<Reported> {
         let (now, at, node) = (env.now(), self.clock.at(env.now()), self.node.clone());
         let slowest = if env.chance(8) { 8_000 } else { 500 };
         let healthy_from = now + env.span(0..slowest);
@@ -259,7 +257,8 @@ impl Machine {
             let ended = MachineEvent::RunEnded { instance: instance.clone(), run: number, code };
             env.after(span, SimEvent::Machine(node, ended));
         }
-        Some(DriverEvent { driver, event: Told::Started { instance, run: number, at } })
+        let event = DriverEvent::Started { piece: piece(&instance, number), at };
+        Some(Reported { driver, event })
     }
 
     /// A run ends with an exit code, or is killed.
@@ -269,7 +268,7 @@ impl Machine {
         instance: &InstanceId,
         number: u32,
         code: Option<i32>,
-    ) -> Option<DriverEvent> {
+    ) -> Option<Reported> {
         let (at, node) = (self.clock.at(env.now()), self.node.clone());
         let run = self.run(instance, number).filter(|run| run.is_alive())?;
         let message = match code {
@@ -281,8 +280,8 @@ impl Machine {
         run.stage = Stage::Ended(exit.clone());
         let driver = run.driver();
         env.note(format_args!("{node}: run {number} of {instance} ends: {}", exit.message));
-        let event = Told::Exited { instance: instance.clone(), run: number, exit };
-        Some(DriverEvent { driver, event })
+        let event = DriverEvent::Exited { piece: piece(instance, number), exit };
+        Some(Reported { driver, event })
     }
 
     /// The outcome of a probe of a run now.
@@ -299,8 +298,13 @@ impl Machine {
     }
 }
 
-fn docker_unavailable(instance: InstanceId, run: u32) -> DriverEvent {
+/// A run of the only resource of an instance.
+fn piece(instance: &InstanceId, run: u32) -> Piece {
+    Piece { instance: instance.clone(), resource: ResourceId::main(), run }
+}
+
+fn docker_unavailable(piece: Piece) -> Reported {
     let message = "the Docker daemon does not answer".into();
-    let event = Told::NotStarted { instance, run, message, driver_away: true };
-    DriverEvent { driver: Kind::Docker, event }
+    let event = DriverEvent::NotStarted { piece, message, driver_away: true };
+    Reported { driver: Kind::Docker, event }
 }

@@ -57,7 +57,8 @@ pub(super) async fn read(ask: &Ask) -> Result<Reply, Reply> {
     let begin = u64::try_from(offset).ok();
     // Who asks for no place asks how much there is.
     let length = u64::try_from(length).unwrap_or(u64::MAX).min(begin.map_or(0, |_| u64::MAX));
-    let query = LogPartQuery { instance, stream, offset: begin.unwrap_or(0), length };
+    let query =
+        LogPartQuery { instance, resource: None, stream, offset: begin.unwrap_or(0), length };
     let part = ask.server.log_part(&query).await.map_err(|error| {
         let status = StatusCode::from_u16(error.code.status());
         Reply::error(status.unwrap_or(StatusCode::BAD_GATEWAY), error.message)

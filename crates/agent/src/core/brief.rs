@@ -1,27 +1,27 @@
-//! What the log says of events and effects: which, and of which instance. Never what an instance
-//! is run with, since its environment has what is secret in it.
+//! Events and effects as the log shows them: the kind, and the instance concerned. Never the
+//! launch itself, since the environment may contain secrets.
 
 use model::InstanceId;
 
-use super::{Effect, Event, Seed};
-use crate::drivers::Told;
+use super::{Effect, Event};
+use crate::drivers::DriverEvent;
 
 impl Event {
-    /// Which event, and of which instance.
+    /// The kind of event, and the instance concerned.
     pub(crate) fn brief(&self) -> (&'static str, Option<&InstanceId>) {
         match self {
             Event::Connected => ("connected", None),
             Event::Assignments(_) => ("assignments", None),
             Event::Adopted { .. } => ("adopted", None),
             Event::Away { .. } => ("away", None),
-            Event::Told(told) => match told {
-                Told::Started { instance, .. } => ("started", Some(instance)),
-                Told::NotStarted { instance, .. } => ("not started", Some(instance)),
-                Told::Misplaced { instance, .. } => ("misplaced", Some(instance)),
-                Told::Exited { instance, .. } => ("exited", Some(instance)),
-                Told::Preparing { instance, .. } => ("preparing", Some(instance)),
+            Event::Driver(event) => match event {
+                DriverEvent::Started { piece, .. } => ("started", Some(&piece.instance)),
+                DriverEvent::NotStarted { piece, .. } => ("not started", Some(&piece.instance)),
+                DriverEvent::Misplaced { piece, .. } => ("misplaced", Some(&piece.instance)),
+                DriverEvent::Exited { piece, .. } => ("exited", Some(&piece.instance)),
+                DriverEvent::Preparing { piece, .. } => ("preparing", Some(&piece.instance)),
             },
-            Event::Probed { instance, .. } => ("probed", Some(instance)),
+            Event::Probed { piece, .. } => ("probed", Some(&piece.instance)),
             Event::Tick => ("tick", None),
             Event::ReportSent { .. } => ("report sent", None),
             Event::ReportFailed { .. } => ("report failed", None),
@@ -31,13 +31,14 @@ impl Event {
 }
 
 impl Effect {
-    /// Which effect, and on which instance.
+    /// The kind of effect, and the instance concerned.
     pub(crate) fn brief(&self) -> (&'static str, Option<&InstanceId>) {
         match self {
-            Effect::Start(Seed { instance, .. }) => ("start", Some(instance)),
-            Effect::Stop { instance, .. } => ("stop", Some(instance)),
-            Effect::Probe { seed, .. } => ("probe", Some(&seed.instance)),
-            Effect::Forget { instance, .. } => ("forget", Some(instance)),
+            Effect::Start(launch) => ("start", Some(&launch.piece.instance)),
+            Effect::Stop { piece, .. } => ("stop", Some(&piece.instance)),
+            Effect::Probe { launch, .. } => ("probe", Some(&launch.piece.instance)),
+            Effect::Forget { of, .. } => ("forget", Some(&of.instance)),
+            Effect::RemoveDirectory(instance) => ("remove directory", Some(instance)),
             Effect::Persist(_) => ("persist", None),
             Effect::Report(_) => ("report", None),
             Effect::WakeAt(_) => ("wake", None),
@@ -49,6 +50,9 @@ impl Effect {
 mod tests {
     use std::sync::Arc;
 
+    use model::{Piece, ResourceId};
+
+    use super::super::LaunchSpec;
     use super::*;
 
     #[test]
@@ -56,15 +60,18 @@ mod tests {
         let spec = serde_json::from_value(serde_json::json!({
             "service": "/web", "process": { "command": "true" }, "env": { "PASSWORD": "secret" },
         }));
-        let seed = Seed {
-            instance: "/web~0.1".parse().unwrap(),
-            run: 1,
+        let launch = LaunchSpec {
+            piece: Piece {
+                instance: "/web~0.1".parse().unwrap(),
+                resource: ResourceId::main(),
+                run: 1,
+            },
             revision: 1,
             spec: Arc::new(spec.unwrap()),
             ports: Vec::new(),
             env: [("TOKEN".to_string(), "secret".to_string())].into(),
         };
-        let start = Effect::Start(seed);
+        let start = Effect::Start(launch);
         let brief = format!("{:?}", start.brief());
         assert!(brief.contains("start") && brief.contains("web"), "{brief}");
         assert!(!brief.contains("secret"), "{brief}");

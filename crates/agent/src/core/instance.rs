@@ -5,10 +5,12 @@
 //! instance that was once told to stop is never started again.
 
 use api::{Assigned, Assignment};
-use model::{Exit, InstanceId, Millis, Phase, Signal, Spec, Status, Stop, Timestamp};
+use model::{
+    Exit, InstanceId, Millis, Phase, Piece, ResourceId, Signal, Spec, Status, Stop, Timestamp,
+};
 
 use super::checks::{CheckId, Checks, Outcome};
-use super::{Effect, Seed};
+use super::{Effect, LaunchSpec};
 use crate::drivers::{Found, Kind};
 
 /// How long after the grace of a stop it is asked for again, if nothing has come of it.
@@ -81,14 +83,14 @@ impl Instance {
     /// An instance that a driver found and no assignment names.
     pub(super) fn found(driver: Kind, found: &Found, now: Timestamp) -> Self {
         let mut instance = Self {
-            id: found.instance.clone(),
+            id: found.piece.instance.clone(),
             driver,
             assignment: None,
             leaving: false,
             unassigned: true,
             unsure: false,
             stage: Stage::Running,
-            status: Status { run: found.run, ..Status::new(Phase::Running, now) },
+            status: Status { run: found.piece.run, ..Status::new(Phase::Running, now) },
             checks: Checks::idle(),
         };
         instance.status.started_at = Some(found.started_at);
@@ -189,7 +191,9 @@ impl Instance {
         }
         match (self.stage, found) {
             (Stage::Unknown, Some(found)) if found.exit.is_none() => self.adopt(found, now),
-            (Stage::Unknown | Stage::Waiting(_), Some(found)) if found.run >= self.status.run => {
+            (Stage::Unknown | Stage::Waiting(_), Some(found))
+                if found.piece.run >= self.status.run =>
+            {
                 self.adopt(found, now);
             }
             (Stage::Unknown, _) => {
@@ -197,10 +201,12 @@ impl Instance {
                 let run = self.status.run.saturating_add(1);
                 self.next_run(run, now, now, None);
             }
-            (Stage::Running | Stage::Stopping(_), Some(found)) if found.run == self.status.run => {
+            (Stage::Running | Stage::Stopping(_), Some(found))
+                if found.piece.run == self.status.run =>
+            {
                 self.unsure = false;
                 if let Some(exit) = &found.exit {
-                    self.exited(found.run, exit.clone(), now);
+                    self.exited(found.piece.run, exit.clone(), now);
                 }
             }
             (Stage::Running | Stage::Stopping(_), None) if self.unsure => {
@@ -214,9 +220,9 @@ impl Instance {
 
     /// Goes on with a run that was there before the agent.
     fn adopt(&mut self, found: &Found, now: Timestamp) {
-        let known = (self.status.run == found.run).then(|| self.status.clone());
+        let known = (self.status.run == found.piece.run).then(|| self.status.clone());
         self.stage = Stage::Running;
-        self.status.run = found.run;
+        self.status.run = found.piece.run;
         self.status.started_at = Some(found.started_at);
         self.enter(Phase::Running, found.started_at, None);
         if let Some(assignment) = &self.assignment {
@@ -228,7 +234,7 @@ impl Instance {
         }
         self.copy_verdicts();
         if let Some(exit) = &found.exit {
-            self.exited(found.run, exit.clone(), now);
+            self.exited(found.piece.run, exit.clone(), now);
         }
     }
 
@@ -364,17 +370,19 @@ impl Instance {
             Stage::Over => {}
         }
         if self.stage == Stage::Over && self.unassigned && self.leaving {
-            effects.push(Effect::Forget { instance: self.id.clone(), driver: self.driver });
+            let of = self.piece().of();
+            effects.push(Effect::Forget { of, driver: self.driver });
+            effects.push(Effect::RemoveDirectory(self.id.clone()));
             return Stepped::Gone;
         }
         Stepped::Stays(None)
     }
 
     fn start(&mut self, effects: &mut Vec<Effect>) {
-        if let Some(seed) = self.seed() {
+        if let Some(launch) = self.launch() {
             self.stage = Stage::Starting;
             self.status.message = None;
-            effects.push(Effect::Start(seed));
+            effects.push(Effect::Start(launch));
         }
     }
 
@@ -382,13 +390,7 @@ impl Instance {
         let default = Stop::default();
         let stop = self.spec().map_or(&default, |spec| &spec.stop);
         let (signal, grace): (Signal, Millis) = (stop.signal, stop.grace);
-        effects.push(Effect::Stop {
-            instance: self.id.clone(),
-            driver: self.driver,
-            run: self.status.run,
-            signal,
-            grace,
-        });
+        effects.push(Effect::Stop { piece: self.piece(), driver: self.driver, signal, grace });
         let again_at = now.after(grace).after(STOP_AGAIN);
         self.stage = Stage::Stopping(again_at);
         again_at
@@ -396,17 +398,17 @@ impl Instance {
 
     /// Asks for the probes that are due, ends a row of failures; says when to look again.
     fn watch(&mut self, now: Timestamp, effects: &mut Vec<Effect>) -> Option<Timestamp> {
-        let seed = self.seed()?;
-        for request in self.checks.due(&seed.spec, now) {
+        let launch = self.launch()?;
+        for request in self.checks.due(&launch.spec, now) {
             effects.push(Effect::Probe {
-                seed: seed.clone(),
+                launch: launch.clone(),
                 check: request.check,
                 probe: request.probe,
                 timeout: request.timeout,
             });
         }
         let started_at = self.status.started_at.unwrap_or(now);
-        let reset_at = started_at.after(seed.spec.restart.reset_after);
+        let reset_at = started_at.after(launch.spec.restart.reset_after);
         if now >= reset_at {
             self.status.failures = 0;
         }
@@ -414,11 +416,15 @@ impl Instance {
         [self.checks.wake_at(), reset_at].into_iter().flatten().min()
     }
 
-    fn seed(&self) -> Option<Seed> {
+    fn piece(&self) -> Piece {
+        let (instance, run) = (self.id.clone(), self.status.run);
+        Piece { instance, resource: ResourceId::main(), run }
+    }
+
+    fn launch(&self) -> Option<LaunchSpec> {
         let assignment = self.assignment.as_ref()?;
-        Some(Seed {
-            instance: self.id.clone(),
-            run: self.status.run,
+        Some(LaunchSpec {
+            piece: self.piece(),
             revision: assignment.revision,
             spec: assignment.spec.clone(),
             ports: assignment.given.ports.clone(),

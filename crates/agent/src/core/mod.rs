@@ -16,11 +16,12 @@ use std::sync::Arc;
 
 use api::{Assignment, Assignments, Report};
 use model::{
-    InstanceId, Millis, NodeId, Phase, Probe, RevisionNumber, Signal, Spec, Status, Timestamp,
+    InstanceId, InstanceResource, Millis, NodeId, Phase, Piece, Probe, ResourceId, RevisionNumber,
+    Signal, Spec, Status, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::drivers::{Found, Kind, Told};
+use crate::drivers::{DriverEvent, Found, Kind};
 use instance::{Instance, Stepped};
 use report::{Due, Reporter};
 
@@ -48,13 +49,11 @@ pub enum Event {
         message: String,
     },
     /// A driver tells something.
-    Told(Told),
+    Driver(DriverEvent),
     /// A probe has been made. Every [`Effect::Probe`] is answered by one of these.
     Probed {
-        /// The instance.
-        instance: InstanceId,
         /// The run that was probed.
-        run: u32,
+        piece: Piece,
         /// The check it was made for.
         check: CheckId,
         /// What came of it.
@@ -82,16 +81,14 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Begin a run.
-    Start(Seed),
+    Start(LaunchSpec),
     /// Stop a run. May come again for the same one if nothing is heard of it.
     Stop {
-        /// The instance.
-        instance: InstanceId,
+        /// The run.
+        piece: Piece,
         /// Its driver.
         driver: Kind,
-        /// Its run.
-        run: u32,
-        /// What to send it.
+        /// The signal to send first.
         signal: Signal,
         /// How long to wait before it is killed.
         grace: Millis,
@@ -99,7 +96,7 @@ pub enum Effect {
     /// Probe a run, and tell what came of it.
     Probe {
         /// What is probed.
-        seed: Seed,
+        launch: LaunchSpec,
         /// The check it is for.
         check: CheckId,
         /// What to do.
@@ -107,13 +104,15 @@ pub enum Effect {
         /// How long it may take.
         timeout: Millis,
     },
-    /// Remove what is left of an instance, its directory included.
+    /// Remove what is left of a resource that has ended, its output included.
     Forget {
-        /// The instance.
-        instance: InstanceId,
+        /// The resource.
+        of: InstanceResource,
         /// Its driver.
         driver: Kind,
     },
+    /// Remove the directory of an instance of which no resource is left.
+    RemoveDirectory(InstanceId),
     /// Keep this for the next start of the agent; only the newest matters.
     Persist(Memory),
     /// Tell the server.
@@ -124,11 +123,9 @@ pub enum Effect {
 
 /// All that is needed to start or probe a run, but for what the node adds.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Seed {
-    /// The instance.
-    pub instance: InstanceId,
-    /// Its nth start in place.
-    pub run: u32,
+pub struct LaunchSpec {
+    /// The run to begin.
+    pub piece: Piece,
     /// The revision it was placed at.
     pub revision: RevisionNumber,
     /// What to run.
@@ -229,10 +226,10 @@ impl Core {
                 self.has_looked(driver);
                 self.change_all(Some(driver), now, &mut effects, Instance::driver_went_away);
             }
-            Event::Told(told) => self.told(told, now, &mut effects),
-            Event::Probed { instance, run, check, outcome } => {
-                self.change(&instance, now, &mut effects, |instance| {
-                    instance.probed(run, check, outcome, now);
+            Event::Driver(event) => self.driver_event(event, now, &mut effects),
+            Event::Probed { piece, check, outcome } => {
+                self.change(&piece.instance, now, &mut effects, |instance| {
+                    instance.probed(piece.run, check, outcome, now);
                 });
             }
             Event::Tick => {
@@ -257,9 +254,22 @@ impl Core {
         self.instances.is_empty()
     }
 
-    /// The driver of an instance, if it is on this node.
-    pub fn driver(&self, instance: &InstanceId) -> Option<Kind> {
-        self.instances.get(instance).map(Instance::driver)
+    /// The resources of an instance with their drivers, in stack order; empty if the instance is
+    /// not on this node.
+    pub fn resources_of(&self, instance: &InstanceId) -> Vec<(ResourceId, Kind)> {
+        let instance = self.instances.get(instance);
+        instance.map(|instance| (ResourceId::main(), instance.driver())).into_iter().collect()
+    }
+
+    /// All resources on this node.
+    pub(crate) fn resources(&self) -> impl Iterator<Item = InstanceResource> {
+        let of = |instance: &InstanceId, resource| InstanceResource {
+            instance: instance.clone(),
+            resource,
+        };
+        self.instances.keys().flat_map(move |instance| {
+            self.resources_of(instance).into_iter().map(move |(resource, _)| of(instance, resource))
+        })
     }
 
     /// Whether a server has said all that belongs here, and all processes have been looked for:
@@ -308,7 +318,8 @@ impl Core {
         self.adopted.insert(driver);
         self.away.remove(&driver);
         self.has_looked(driver);
-        let found: BTreeMap<_, _> = found.iter().map(|found| (&found.instance, found)).collect();
+        let found: BTreeMap<_, _> =
+            found.iter().map(|found| (&found.piece.instance, found)).collect();
         for (id, found) in &found {
             if !self.instances.contains_key(*id) {
                 let mut instance = Instance::found(driver, found, now);
@@ -335,28 +346,17 @@ impl Core {
         }
     }
 
-    fn told(&mut self, told: Told, now: Timestamp, effects: &mut Vec<Effect>) {
-        match told {
-            Told::Started { instance, run, at } => {
-                self.change(&instance, now, effects, |instance| instance.started(run, at, now));
+    fn driver_event(&mut self, event: DriverEvent, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Piece { instance, run, .. } = event.piece().clone();
+        self.change(&instance, now, effects, |instance| match event {
+            DriverEvent::Started { at, .. } => instance.started(run, at, now),
+            DriverEvent::NotStarted { message, driver_away, .. } => {
+                instance.not_started(run, message, driver_away, now);
             }
-            Told::NotStarted { instance, run, message, driver_away } => {
-                self.change(&instance, now, effects, |instance| {
-                    instance.not_started(run, message, driver_away, now);
-                });
-            }
-            Told::Misplaced { instance, run, message } => {
-                self.change(&instance, now, effects, |instance| {
-                    instance.misplaced(run, message, now);
-                });
-            }
-            Told::Exited { instance, run, exit } => {
-                self.change(&instance, now, effects, |instance| instance.exited(run, exit, now));
-            }
-            Told::Preparing { instance, run, message } => {
-                self.change(&instance, now, effects, |instance| instance.preparing(run, message));
-            }
-        }
+            DriverEvent::Misplaced { message, .. } => instance.misplaced(run, message, now),
+            DriverEvent::Exited { exit, .. } => instance.exited(run, exit, now),
+            DriverEvent::Preparing { message, .. } => instance.preparing(run, message),
+        });
     }
 
     fn change_all(

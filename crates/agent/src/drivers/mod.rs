@@ -1,8 +1,8 @@
-//! What touches processes, containers, disks and addresses. Nothing else in Muster does.
+//! The only code in Muster that touches processes, containers, disks and addresses.
 //!
-//! A driver runs instances of one kind. Its methods return at once; what comes of them is told as
-//! a [`Told`] on the agent's channel, so a slow or absent daemon never blocks the agent. A driver
-//! keeps no wishes: it starts, stops and tells; the core decides.
+//! A driver runs resources of one kind. Its methods return at once; their results arrive as
+//! [`DriverEvent`]s on the agent's channel, so a slow or absent daemon never blocks the agent. A
+//! driver holds no desired state: it starts, stops and reports; the core decides.
 
 pub mod docker;
 pub mod process;
@@ -14,9 +14,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
-use model::{CommandLine, Exit, InstanceId, Signal, Spec, Timestamp};
+use model::{CommandLine, Exit, InstanceResource, Piece, Signal, Spec, Timestamp};
 
-/// The drivers there are. An instance belongs to one of them all its life.
+/// The drivers. A resource of an instance belongs to one of them all its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Plain processes.
@@ -26,7 +26,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The driver that runs instances of `spec`.
+    /// The driver that runs `spec`.
     pub fn of(spec: &Spec) -> Kind {
         if spec.container.is_some() { Kind::Docker } else { Kind::Process }
     }
@@ -40,158 +40,157 @@ impl Kind {
     }
 }
 
-/// One start of one instance.
+/// One start of one resource of an instance.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// The instance.
-    pub instance: InstanceId,
-    /// Its nth start in place, from 1.
-    pub run: u32,
+    /// The run to begin.
+    pub piece: Piece,
     /// What to run.
     pub spec: Arc<Spec>,
     /// Its ports on the node, in the order of the spec's ports.
     pub ports: Vec<u16>,
-    /// The whole environment of the instance, Muster's own variables included.
+    /// The whole environment, Muster's own variables included.
     pub env: Vec<(String, String)>,
-    /// The instance's own directory: exists, survives restarts in place, belongs to its user.
+    /// The directory of the instance, shared by its resources. It exists, and outlives runs.
     pub dir: PathBuf,
 }
 
 /// A run that a driver found when the agent started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// The instance.
-    pub instance: InstanceId,
-    /// Its nth start in place.
-    pub run: u32,
+    /// The run.
+    pub piece: Piece,
     /// When it was started.
     pub started_at: Timestamp,
     /// How it ended, if it has ended since.
     pub exit: Option<Exit>,
 }
 
-/// What a driver tells the agent.
+/// What a driver reports to the agent.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Told {
+pub enum DriverEvent {
     /// A run has begun.
     Started {
-        /// The instance.
-        instance: InstanceId,
-        /// Its run.
-        run: u32,
+        /// The run.
+        piece: Piece,
         /// When.
         at: Timestamp,
     },
-    /// A run could not begin; nothing of it is left.
+    /// A run could not begin, and left nothing behind.
     NotStarted {
-        /// The instance.
-        instance: InstanceId,
-        /// Its run.
-        run: u32,
+        /// The run.
+        piece: Piece,
         /// Why, and what to do.
         message: String,
-        /// Whether the driver itself cannot work now (its daemon is away), so that this is no
-        /// failure of the instance.
+        /// Whether the cause is that the driver itself cannot work now (its daemon does not
+        /// respond): then this is no failure of the instance.
         driver_away: bool,
     },
-    /// A run cannot begin where it was placed: elsewhere, or with other ports, it may.
+    /// A run cannot begin where it was placed: on another node, or with other ports, it may.
     Misplaced {
-        /// The instance.
-        instance: InstanceId,
-        /// Its run.
-        run: u32,
+        /// The run.
+        piece: Piece,
         /// Why.
         message: String,
     },
     /// A run has ended.
     Exited {
-        /// The instance.
-        instance: InstanceId,
-        /// Its run.
-        run: u32,
+        /// The run.
+        piece: Piece,
         /// How.
         exit: Exit,
     },
-    /// What is being done before the start, such as pulling an image.
+    /// The present step of a start that takes long, such as pulling an image.
     Preparing {
-        /// The instance.
-        instance: InstanceId,
-        /// Its run.
-        run: u32,
-        /// In words.
+        /// The run.
+        piece: Piece,
+        /// The step, for people.
         message: String,
     },
 }
 
-/// How a command in an instance ended.
+impl DriverEvent {
+    /// The run that it is about.
+    pub fn piece(&self) -> &Piece {
+        match self {
+            DriverEvent::Started { piece, .. }
+            | DriverEvent::NotStarted { piece, .. }
+            | DriverEvent::Misplaced { piece, .. }
+            | DriverEvent::Exited { piece, .. }
+            | DriverEvent::Preparing { piece, .. } => piece,
+        }
+    }
+}
+
+/// How a command inside a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandOutcome {
-    /// It ended with this code and, at most a few hundred bytes of, this output.
+    /// It exited.
     Ended {
         /// Its exit code.
         code: i32,
-        /// The end of what it wrote.
+        /// The end of its output, at most a few hundred bytes.
         output: String,
     },
-    /// It was killed after the time it was given.
+    /// It was killed at its timeout.
     TimedOut,
-    /// It could not be run at all: this says nothing of the instance.
+    /// It could not be run, and why: this is no failure of the run it was meant for.
     CannotRun(String),
 }
 
-/// What comes of a driver's longer work.
+/// The result of a driver's longer work.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Lines of output, with their line ends.
 pub type Output = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
 
-/// Which output is wanted.
+/// Which output to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputQuery {
     /// Which streams.
     pub stream: api::LogStream,
-    /// Only so many of the last lines.
+    /// At most this number of the last lines.
     pub tail: Option<u32>,
-    /// Go on with what is written from now, over restarts in place.
+    /// Continue with new output, over restarts in place.
     pub follow: bool,
 }
 
-/// Which part of an output stream is wanted, in bytes from the beginning of the instance.
+/// Which part of an output stream to read, in bytes from the beginning of the first run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartQuery {
     /// Which stream.
     pub stream: api::LogStream,
-    /// The first byte.
+    /// The position of the first byte.
     pub offset: u64,
-    /// At most so many.
+    /// The length; less is returned at the end of the stream.
     pub length: u64,
 }
 
 /// A part of an output stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Part {
-    /// What was written there.
+    /// The content.
     pub bytes: Vec<u8>,
-    /// Where it begins; later than was asked for, where that is no longer kept.
+    /// The position of the first byte: later than requested where that is no longer kept.
     pub offset: u64,
-    /// How much has been written in all.
+    /// The length of the stream so far.
     pub size: u64,
 }
 
-/// Runs instances of one kind. Shared by reference; every method returns at once.
+/// Runs resources of one kind. Shared by reference; every method returns at once.
 pub trait Driver: Send + Sync + 'static {
-    /// Looks for runs of this agent that are there already and follows them from now on. Called
-    /// once, before anything else; called again by the agent after the driver was away.
+    /// Finds the runs of this agent that exist already, and follows them from now on. Called
+    /// once, before anything else; called again by the agent after the driver could not work.
     fn adopt(&self) -> Later<Result<Vec<Found>, String>>;
 
-    /// Begins a run: tells `Started` or `NotStarted`, and `Exited` once it ends.
+    /// Begins a run. Reports `Started` or `NotStarted`, and `Exited` once it ends.
     fn start(&self, launch: Launch);
 
     /// Sends `signal` to a run and, if it has not ended after `grace`, kills it with all its
-    /// children. A start under way is given up. Tells `Exited` (or `NotStarted`).
-    fn stop(&self, instance: &InstanceId, run: u32, signal: Signal, grace: Duration);
+    /// children. A start under way is cancelled. Reports `Exited` (or `NotStarted`).
+    fn stop(&self, piece: &Piece, signal: Signal, grace: Duration);
 
-    /// Runs a command in the instance, beside what runs there.
+    /// Runs a command inside the run of `launch`.
     fn command(
         &self,
         launch: &Launch,
@@ -199,14 +198,13 @@ pub trait Driver: Send + Sync + 'static {
         timeout: Duration,
     ) -> Later<CommandOutcome>;
 
-    /// What the instance has written, over all its runs that are still known.
-    fn output(&self, instance: &InstanceId, query: OutputQuery) -> Later<std::io::Result<Output>>;
+    /// The output of a resource over all its runs whose output is kept.
+    fn output(&self, of: &InstanceResource, query: OutputQuery) -> Later<std::io::Result<Output>>;
 
-    /// A part of what the instance has written to a stream. A driver that cannot begin anywhere
-    /// reads it all.
-    fn part(&self, instance: &InstanceId, query: PartQuery) -> Later<std::io::Result<Part>> {
+    /// A part of one output stream of a resource. The default reads the stream from its beginning.
+    fn part(&self, of: &InstanceResource, query: PartQuery) -> Later<std::io::Result<Part>> {
         let PartQuery { stream, offset, length } = query;
-        let output = self.output(instance, OutputQuery { stream, tail: None, follow: false });
+        let output = self.output(of, OutputQuery { stream, tail: None, follow: false });
         Box::pin(async move {
             let mut output = output.await?;
             let mut part = Part { offset, ..Part::default() };
@@ -222,12 +220,12 @@ pub trait Driver: Send + Sync + 'static {
         })
     }
 
-    /// Removes what is left of an instance that has ended, but for its directory.
-    fn forget(&self, instance: &InstanceId);
+    /// Removes what is left of a resource whose last run has ended, except for the directory of
+    /// the instance.
+    fn forget(&self, of: &InstanceResource);
 }
 
-/// The wall clock, which is all that drivers have in common with daemons, with the keeper and with
-/// who comes after them.
+/// The wall clock: drivers share it with their daemons, with the keeper, and with later agents.
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

@@ -1,5 +1,5 @@
-//! What the agent keeps on disk: its memory in `agent.json`, a lock so that one agent at a time
-//! uses the directory, and the directories of instances.
+//! The agent's data directory: its memory in `agent.json`, a lock so that one agent at a time uses
+//! the directory, and the directories and output of instances.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -7,13 +7,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use model::{InstanceId, InstanceResource};
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::core::Memory;
 
-/// Linux makes an id here, another one each time.
+/// Linux generates a new random id at each read.
 const RANDOM_ID: &str = "/proc/sys/kernel/random/uuid";
 
 /// Why the data directory cannot be used.
@@ -25,23 +26,23 @@ pub enum Error {
         /// The directory.
         dir: PathBuf,
     },
-    /// What the agent remembers cannot be read. It is left as it is.
+    /// The stored memory cannot be read. The file is left unchanged.
     #[error("{} is damaged, or of a newer version; move it away to start without it", path.display())]
     Memory {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The syntax error.
         #[source]
         source: serde_json::Error,
     },
-    /// The disk does not do what it should.
+    /// An operation on the disk failed.
     #[error("cannot {doing} {}", path.display())]
     Io {
-        /// What was being tried.
+        /// The operation.
         doing: &'static str,
-        /// With what.
+        /// The file or directory.
         path: PathBuf,
-        /// What happened.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -56,11 +57,11 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Makes the directory if need be, and takes it.
+    /// Creates the directory if necessary, and locks it.
     pub(super) fn open(dir: &Path) -> Result<Disk, Error> {
         let failed = |doing| move |source| Error::Io { doing, path: dir.into(), source };
         fs::create_dir_all(dir).map_err(failed("make"))?;
-        // The keeper and its instances are told paths, and have another working directory.
+        // The keeper and its processes get paths, and have another working directory.
         let dir = fs::canonicalize(dir).map_err(failed("find"))?;
         let lock = File::create(dir.join("agent.lock")).map_err(failed("lock"))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -81,7 +82,7 @@ impl Disk {
         self.dir.join("instances")
     }
 
-    /// What plain processes write is kept apart from their directories, which belong to their
+    /// The output of plain processes is kept apart from their directories, which belong to their
     /// users.
     pub(super) fn logs_dir(&self) -> PathBuf {
         self.dir.join("logs")
@@ -91,7 +92,7 @@ impl Disk {
         self.dir.join("keeper")
     }
 
-    /// What tells this agent from all others: the same for as long as there is the directory.
+    /// Identifies this agent among all others, for as long as the directory exists.
     pub(super) fn agent_id(&self) -> Result<String, Error> {
         let path = self.dir.join("agent.id");
         let failed = |doing, source| Error::Io { doing, path: path.clone(), source };
@@ -106,39 +107,51 @@ impl Disk {
         Ok(id.trim().into())
     }
 
-    /// Removes what an instance leaves, by its slug, beside everything else. What cannot be
-    /// removed now, or is cut short by the agent's own end, is at the next start.
-    pub(super) fn remove(&self, slug: String) {
-        for dir in [self.instances_dir(), self.logs_dir()] {
-            let dir = dir.join(&slug);
-            self.removals.spawn_blocking(move || match fs::remove_dir_all(&dir) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!("{} cannot be removed: {error}", dir.display());
-                }
-                _ => {}
-            });
-        }
+    /// Removes the directory of an instance.
+    pub(super) fn remove_instance(&self, instance: &InstanceId) {
+        self.remove(self.instances_dir().join(instance.slug()));
     }
 
-    /// Removes what all other instances have left than those of these slugs.
-    pub(super) fn remove_all_but(&self, known: &BTreeSet<String>) {
-        let mut left = BTreeSet::new();
-        for dir in [self.instances_dir(), self.logs_dir()] {
-            match fs::read_dir(&dir) {
-                Ok(entries) => left.extend(
-                    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()),
-                ),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => tracing::warn!("{} cannot be read: {error}", dir.display()),
+    /// Removes the output of a resource.
+    pub(super) fn remove_output(&self, of: &InstanceResource) {
+        self.remove(self.logs_dir().join(of.slug()));
+    }
+
+    /// Removes a directory in the background. What cannot be removed now, or is interrupted by the
+    /// end of the agent, is removed after its next start.
+    fn remove(&self, dir: PathBuf) {
+        self.removals.spawn_blocking(move || match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!("{} cannot be removed: {error}", dir.display());
+            }
+            _ => {}
+        });
+    }
+
+    /// Removes the directories and the output of all instances and resources but the known ones.
+    pub(super) fn remove_all_but(&self, known: &[InstanceResource]) {
+        let instances = known.iter().map(|of| of.instance.slug()).collect();
+        let resources = known.iter().map(InstanceResource::slug).collect();
+        for (dir, known) in [(self.instances_dir(), instances), (self.logs_dir(), resources)] {
+            let known: BTreeSet<String> = known;
+            let entries = match fs::read_dir(&dir) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    tracing::warn!("{} cannot be read: {error}", dir.display());
+                    continue;
+                }
+            };
+            let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+            for name in names.filter(|name| !known.contains(name)) {
+                let left = dir.join(name);
+                tracing::info!("removing {}, left over by an instance", left.display());
+                self.remove(left);
             }
         }
-        for slug in left.difference(known) {
-            tracing::info!("removing what is left of {slug}, which nobody knows any more");
-            self.remove(slug.clone());
-        }
     }
 
-    /// What is being removed.
+    /// The removals under way.
     pub(super) fn removals(&self) -> TaskTracker {
         self.removals.clone()
     }
@@ -147,7 +160,7 @@ impl Disk {
         self.dir.join("agent.json")
     }
 
-    /// What the agent remembers; nothing if it is new here.
+    /// The stored memory; empty if the directory is new.
     pub(super) fn memory(&self) -> Result<Memory, Error> {
         let path = self.memory_path();
         match fs::read(&path) {
@@ -159,8 +172,8 @@ impl Disk {
         }
     }
 
-    /// Writes each memory that it is given, the newest only if several have come meanwhile, for
-    /// as long as the other side lives.
+    /// Writes each memory that arrives, only the newest if several have arrived meanwhile, until
+    /// the sender is dropped.
     pub(super) async fn remember(path: PathBuf, mut memories: watch::Receiver<Memory>) {
         while memories.changed().await.is_ok() {
             let memory = memories.borrow_and_update().clone();
@@ -180,11 +193,11 @@ impl Disk {
     }
 }
 
-/// Whole or not at all, and there after a loss of power. Nobody else may read it: what an
-/// agent remembers has the environments of instances, with what is secret in them.
+/// Replaces a file atomically and durably. Only its owner may read it: the memory of an agent
+/// contains the environments of instances, which may hold secrets.
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    // One that is left over may have other rights.
+    // A file that an earlier write left may have other permissions.
     if let Err(error) = fs::remove_file(&new)
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -204,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_else_can_read_what_the_agent_remembers() {
+    fn only_its_owner_can_read_the_memory() {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::open(dir.path()).unwrap();
         fs::write(dir.path().join("agent.new"), "left over, for all to read").unwrap();

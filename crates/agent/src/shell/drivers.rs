@@ -1,6 +1,6 @@
-//! The drivers of this node, and what they tell, brought to the core in the right order: first
-//! what a driver has found, then what happens. A driver that says it cannot work is asked again
-//! what it finds once it can.
+//! The drivers of this node, and the relay of their events to the core, in the right order: first
+//! the runs that a driver has found, then the events. A driver that reports that it cannot work
+//! has to find its runs again once it can.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use super::disk::Disk;
 use crate::core::Event;
 use crate::drivers::docker::{self, Docker};
 use crate::drivers::process::{self, Processes};
-use crate::drivers::{Driver, Kind, Told};
+use crate::drivers::{Driver, DriverEvent, Kind};
 use crate::options::Options;
 
-/// Between two attempts to ask a driver what it finds.
+/// The wait between two attempts to find the runs of a driver.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// The drivers of this node.
@@ -30,9 +30,8 @@ pub(super) struct Drivers {
 }
 
 impl Drivers {
-    /// Opens the drivers that `options` asks for. The tracker is done once each of them has been
-    /// asked what it finds, with whatever outcome. What brings their news is put to `parts`, and
-    /// ends if a driver does.
+    /// Opens the drivers of `options`. The tracker is done once each of them has returned the runs
+    /// it found, or failed to. Their relays are spawned into `parts`, and end if a driver does.
     pub(super) fn open(
         options: &Options,
         disk: &Disk,
@@ -41,7 +40,7 @@ impl Drivers {
         parts: &mut JoinSet<()>,
     ) -> (Drivers, TaskTracker) {
         let asked = TaskTracker::new();
-        let (tells, told) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
         let settings = process::Settings {
             keeper_dir: disk.keeper_dir(),
             logs_dir: disk.logs_dir(),
@@ -49,10 +48,10 @@ impl Drivers {
             ephemeral: options.ephemeral,
             log_bytes_max: process::Settings::LOG_BYTES_MAX,
         };
-        let process: Arc<dyn Driver> = Arc::new(Processes::new(settings, tells));
-        parts.spawn(Bridge::new(Kind::Process, &process, told, inputs).run(asked.token()));
+        let process: Arc<dyn Driver> = Arc::new(Processes::new(settings, sender));
+        parts.spawn(Bridge::new(Kind::Process, &process, events, inputs).run(asked.token()));
         let docker = options.docker.as_ref().map(|docker_options| {
-            let (tells, told) = mpsc::unbounded_channel();
+            let (sender, events) = mpsc::unbounded_channel();
             let driver = Docker::new(
                 docker::Settings {
                     node: options.node.clone(),
@@ -60,11 +59,11 @@ impl Drivers {
                     host: docker_options.host.clone(),
                     config_dir: docker_options.config_dir.clone(),
                 },
-                tells,
+                sender,
             );
             parts.spawn(announce(driver.answers(), registration));
             let driver: Arc<dyn Driver> = Arc::new(driver);
-            parts.spawn(Bridge::new(Kind::Docker, &driver, told, inputs).run(asked.token()));
+            parts.spawn(Bridge::new(Kind::Docker, &driver, events, inputs).run(asked.token()));
             driver
         });
         if docker.is_none() {
@@ -84,7 +83,7 @@ impl Drivers {
     }
 }
 
-/// Says in the registration whether containers can be run.
+/// Keeps the capability `docker` of the registration up to date.
 async fn announce(mut answers: watch::Receiver<bool>, registration: watch::Sender<Registration>) {
     loop {
         let answers_now = *answers.borrow_and_update();
@@ -102,12 +101,12 @@ async fn announce(mut answers: watch::Receiver<bool>, registration: watch::Sende
     }
 }
 
-/// Brings what a driver tells to the core.
+/// Relays the events of a driver to the core.
 struct Bridge {
     kind: Kind,
-    /// Not to keep the driver alive: it is dropped when the agent ends.
+    /// Weak, so that the driver is dropped when the agent ends.
     driver: std::sync::Weak<dyn Driver>,
-    told: mpsc::UnboundedReceiver<Told>,
+    events: mpsc::UnboundedReceiver<DriverEvent>,
     inputs: mpsc::UnboundedSender<Input>,
 }
 
@@ -115,13 +114,13 @@ impl Bridge {
     fn new(
         kind: Kind,
         driver: &Arc<dyn Driver>,
-        told: mpsc::UnboundedReceiver<Told>,
+        events: mpsc::UnboundedReceiver<DriverEvent>,
         inputs: &mpsc::UnboundedSender<Input>,
     ) -> Bridge {
-        Bridge { kind, driver: Arc::downgrade(driver), told, inputs: inputs.clone() }
+        Bridge { kind, driver: Arc::downgrade(driver), events, inputs: inputs.clone() }
     }
 
-    /// Runs until the driver is gone. `first` is let go of once it has been asked what it finds.
+    /// Runs until the driver is dropped. `first` is dropped after the first attempt to find runs.
     async fn run(mut self, first: TaskTrackerToken) {
         let mut first = Some(first);
         while let Some(driver) = self.driver.upgrade() {
@@ -135,24 +134,24 @@ impl Bridge {
             });
             drop(first.take());
             if works {
-                self.bring_until_away().await;
+                self.relay_until_away().await;
             } else {
                 tokio::time::sleep(RETRY).await;
             }
-            if self.told.is_closed() && self.told.is_empty() {
+            if self.events.is_closed() && self.events.is_empty() {
                 return;
             }
         }
     }
 
-    /// Brings what is told until the driver says that it cannot work, or is gone.
-    async fn bring_until_away(&mut self) {
-        while let Some(told) = self.told.recv().await {
-            let away = match &told {
-                Told::NotStarted { message, driver_away: true, .. } => Some(message.clone()),
+    /// Relays events until the driver reports that it cannot work, or is dropped.
+    async fn relay_until_away(&mut self) {
+        while let Some(event) = self.events.recv().await {
+            let away = match &event {
+                DriverEvent::NotStarted { message, driver_away: true, .. } => Some(message.clone()),
                 _ => None,
             };
-            self.send(Event::Told(told));
+            self.send(Event::Driver(event));
             if let Some(message) = away {
                 self.send(Event::Away { driver: self.kind, message });
                 return;
@@ -161,7 +160,7 @@ impl Bridge {
     }
 
     fn send(&self, event: Event) {
-        // Only fails while the agent is being torn down.
+        // Only fails while the agent is shutting down.
         let _ = self.inputs.send(Input::Event(event));
     }
 }

@@ -1,5 +1,6 @@
-//! The agent's own API: the output of its instances, relayed to people by servers.
+//! The agent's own API: the output of its instances, relayed to users by servers.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use api::{ErrorBody, ErrorCode, LOG_OFFSET, LOG_SIZE, LogPartQuery, LogQuery};
@@ -9,21 +10,23 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream};
 use http::{StatusCode, header};
-use model::InstanceId;
+use model::{InstanceId, InstanceResource, ResourceId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Input;
-use crate::drivers::{Driver, OutputQuery, Part, PartQuery};
+use crate::drivers::{Driver, Kind, Output, OutputQuery, Part, PartQuery};
 
-/// A question to the main loop: whose is this instance?
+/// A request to the main loop for the resources of an instance.
 #[derive(Debug)]
 pub(super) struct Where {
     pub(super) instance: InstanceId,
-    pub(super) answer: oneshot::Sender<Option<crate::drivers::Kind>>,
+    pub(super) answer: oneshot::Sender<Vec<(ResourceId, Kind)>>,
 }
 
-/// The drivers and the way to ask where an instance is.
+/// The drivers, and the way to find out which of them runs a resource.
 #[derive(Clone)]
 pub(super) struct Logs {
     pub(super) drivers: super::Drivers,
@@ -44,39 +47,99 @@ async fn output(
         Ok(Query(query)) => query,
         Err(rejection) => return refuse(ErrorCode::BadRequest, rejection.body_text()),
     };
-    let Some(driver) = driver(&logs, &query.instance).await else {
-        let message = format!("{} is not on this node", query.instance);
-        return refuse(ErrorCode::NotFound, message);
+    let LogQuery { instance, resource, stream, tail, follow } = query;
+    let resources = match resources(&logs, &instance, resource).await {
+        Ok(resources) => resources,
+        Err(refused) => return refused,
     };
-    let LogQuery { instance, stream, tail, follow } = query;
-    match driver.output(&instance, OutputQuery { stream, tail, follow }).await {
-        Ok(output) => {
-            let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-            (headers, Body::from_stream(output)).into_response()
+    let query = OutputQuery { stream, tail, follow };
+    let prefixed = resources.len() > 1;
+    let mut outputs = Vec::new();
+    let mut failure = None;
+    for (of, driver) in resources {
+        match driver.output(&of, query).await {
+            Ok(output) if prefixed => outputs.push(lines_of(&of.resource, output)),
+            Ok(output) => outputs.push(output),
+            // The others may have written something already.
+            Err(error) if prefixed && error.kind() == std::io::ErrorKind::NotFound => {
+                failure.get_or_insert(error);
+            }
+            Err(error) => return failed(&instance, &error),
         }
-        Err(error) => failed(&instance, &error),
     }
+    if let (Some(error), true) = (failure, outputs.is_empty()) {
+        return failed(&instance, &error);
+    }
+    let body = match follow {
+        true => Body::from_stream(stream::select_all(outputs)),
+        false => Body::from_stream(stream::iter(outputs).flatten()),
+    };
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response()
 }
 
-/// The most of a stream that is given at once.
+/// An output line by line, each with the name of its resource before it.
+fn lines_of(resource: &ResourceId, output: Output) -> Output {
+    let prefix = format!("{resource} | ");
+    let begin = (output, BytesMut::new(), VecDeque::new(), false);
+    Box::pin(stream::unfold(begin, move |(mut output, mut rest, mut ready, mut ended)| {
+        let prefix = prefix.clone();
+        async move {
+            loop {
+                if let Some(line) = ready.pop_front() {
+                    return Some((line, (output, rest, ready, ended)));
+                }
+                if ended {
+                    return None;
+                }
+                match output.next().await {
+                    Some(Ok(chunk)) => {
+                        rest.extend_from_slice(&chunk);
+                        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                            ready.push_back(Ok(prefix_line(&prefix, &rest.split_to(end + 1))));
+                        }
+                    }
+                    Some(Err(error)) => ready.push_back(Err(error)),
+                    None => {
+                        ended = true;
+                        if !rest.is_empty() {
+                            let mut line = rest.split();
+                            line.extend_from_slice(b"\n");
+                            ready.push_back(Ok(prefix_line(&prefix, &line)));
+                        }
+                    }
+                }
+            }
+        }
+    }))
+}
+
+fn prefix_line(prefix: &str, line: &[u8]) -> Bytes {
+    [prefix.as_bytes(), line].concat().into()
+}
+
+/// The most of a stream that one response contains.
 const PART_MAX: u64 = 1 << 20;
 
 async fn part(
     State(logs): State<Logs>,
     query: Result<Query<LogPartQuery>, QueryRejection>,
 ) -> Response {
-    let LogPartQuery { instance, stream, offset, length } = match query {
+    let LogPartQuery { instance, resource, stream, offset, length } = match query {
         Ok(Query(query)) => query,
         Err(rejection) => return refuse(ErrorCode::BadRequest, rejection.body_text()),
     };
     if stream.name().is_none() {
         return refuse(ErrorCode::BadRequest, "a part is of one stream: stdout or stderr".into());
     }
-    let Some(driver) = driver(&logs, &instance).await else {
+    let resources = match resources(&logs, &instance, resource).await {
+        Ok(resources) => resources,
+        Err(refused) => return refused,
+    };
+    let Some((of, driver)) = resources.into_iter().next() else {
         return refuse(ErrorCode::NotFound, format!("{instance} is not on this node"));
     };
     let length = length.min(PART_MAX);
-    match driver.part(&instance, PartQuery { stream, offset, length }).await {
+    match driver.part(&of, PartQuery { stream, offset, length }).await {
         Ok(Part { bytes, offset, size }) => {
             let headers = [(LOG_OFFSET, offset.to_string()), (LOG_SIZE, size.to_string())];
             (headers, bytes).into_response()
@@ -92,13 +155,51 @@ fn failed(instance: &InstanceId, error: &std::io::Error) -> Response {
     refuse(ErrorCode::Unavailable, format!("the output of {instance}: {error}"))
 }
 
-async fn driver(logs: &Logs, instance: &InstanceId) -> Option<Arc<dyn Driver>> {
-    let (answer, told) = oneshot::channel();
-    logs.asks.send(Input::Where(Where { instance: instance.clone(), answer })).ok()?;
-    logs.drivers.get(told.await.ok()??)
+/// The requested resources of an instance, in stack order, each with its driver.
+async fn resources(
+    logs: &Logs,
+    instance: &InstanceId,
+    wanted: Option<ResourceId>,
+) -> Result<Vec<(InstanceResource, Arc<dyn Driver>)>, Response> {
+    let (answer, found) = oneshot::channel();
+    let _ = logs.asks.send(Input::Where(Where { instance: instance.clone(), answer }));
+    let found = found.await.unwrap_or_default();
+    if found.is_empty() {
+        return Err(refuse(ErrorCode::NotFound, format!("{instance} is not on this node")));
+    }
+    if let Some(wanted) = &wanted
+        && !found.iter().any(|(resource, _)| resource == wanted)
+    {
+        let names: Vec<_> = found.iter().map(|(resource, _)| resource.as_str()).collect();
+        let message = format!("{instance} has no resource `{wanted}`, only {}", names.join(", "));
+        return Err(refuse(ErrorCode::NotFound, message));
+    }
+    let of = |resource| InstanceResource { instance: instance.clone(), resource };
+    let found = found.into_iter();
+    let found = found.filter(|(resource, _)| wanted.as_ref().is_none_or(|name| name == resource));
+    Ok(found.filter_map(|(name, kind)| Some((of(name), logs.drivers.get(kind)?))).collect())
 }
 
 fn refuse(code: ErrorCode, message: String) -> Response {
     let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, axum::Json(ErrorBody::new(code, message))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_prefixed_however_they_arrive() {
+        let check = async |chunks: &'static [&'static str], expected: &[&str]| {
+            let chunks = chunks.iter().map(|chunk| Ok(Bytes::from(*chunk)));
+            let lines = lines_of(&"web".parse().unwrap(), Box::pin(stream::iter(chunks)));
+            let lines: Vec<_> = lines.map(|line| line.unwrap()).collect().await;
+            assert_eq!(lines, expected);
+        };
+        check(&["a\nb\n"], &["web | a\n", "web | b\n"]).await;
+        check(&["a", "b\nc"], &["web | ab\n", "web | c\n"]).await;
+        check(&["", "\n"], &["web | \n"]).await;
+        check(&[], &[]).await;
+    }
 }

@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 use self::disk::Disk;
 pub use self::disk::Error as DiskError;
 use self::drivers::Drivers;
-use crate::core::{Core, Effect, Event, Memory, Seed};
-use crate::drivers::{Kind, Launch, Told};
+use crate::core::{Core, Effect, Event, LaunchSpec, Memory};
+use crate::drivers::{DriverEvent, Kind, Launch};
 use crate::environment::{Place, environment};
 use crate::options::Options;
 
@@ -194,8 +194,8 @@ impl Loop {
             match input {
                 Input::Event(event) => self.handle(event),
                 Input::Where(ask) => {
-                    // The asker may have gone away meanwhile.
-                    let _ = ask.answer.send(self.core.driver(&ask.instance));
+                    // The request may have been cancelled meanwhile.
+                    let _ = ask.answer.send(self.core.resources_of(&ask.instance));
                 }
             }
             if give_up.is_some() && self.core.is_empty() {
@@ -233,8 +233,8 @@ impl Loop {
         }
         if !self.is_swept && self.core.knows_all() {
             self.is_swept = true;
-            let known = self.core.statuses().map(|(instance, _)| instance.slug());
-            self.shell.disk.remove_all_but(&known.collect());
+            let known: Vec<_> = self.core.resources().collect();
+            self.shell.disk.remove_all_but(&known);
         }
     }
 }
@@ -242,16 +242,16 @@ impl Loop {
 impl Shell {
     fn perform(&self, effect: Effect) {
         match effect {
-            Effect::Start(seed) => self.start(seed),
-            Effect::Stop { instance, driver, run, signal, grace } => {
+            Effect::Start(launch) => self.start(launch),
+            Effect::Stop { piece, driver, signal, grace } => {
                 if let Some(driver) = self.drivers.get(driver) {
-                    driver.stop(&instance, run, signal, Duration::from_millis(grace.0));
+                    driver.stop(&piece, signal, Duration::from_millis(grace.0));
                 }
             }
-            Effect::Probe { seed, check, probe, timeout } => {
-                let Seed { instance, run, .. } = seed.clone();
-                let driver = self.drivers.get(Kind::of(&seed.spec));
-                let (launch, address) = (self.launch(seed), self.options.address.clone());
+            Effect::Probe { launch, check, probe, timeout } => {
+                let piece = launch.piece.clone();
+                let driver = self.drivers.get(Kind::of(&launch.spec));
+                let (launch, address) = (self.launch(launch), self.options.address.clone());
                 let timeout = Duration::from_millis(timeout.0);
                 self.beside(async move {
                     let probed = match driver {
@@ -264,10 +264,16 @@ impl Shell {
                     let outcome = probed.unwrap_or_else(|error| {
                         crate::core::Outcome::CannotRun(format!("the probe broke: {error}"))
                     });
-                    Event::Probed { instance, run, check, outcome }
+                    Event::Probed { piece, check, outcome }
                 });
             }
-            Effect::Forget { instance, driver } => self.forget(&instance, driver),
+            Effect::Forget { of, driver } => {
+                if let Some(driver) = self.drivers.get(driver) {
+                    driver.forget(&of);
+                }
+                self.disk.remove_output(&of);
+            }
+            Effect::RemoveDirectory(instance) => self.disk.remove_instance(&instance),
             Effect::Persist(memory) => {
                 self.memories.send_replace(memory);
             }
@@ -276,42 +282,35 @@ impl Shell {
         }
     }
 
-    fn start(&self, seed: Seed) {
-        let (instance, run) = (seed.instance.clone(), seed.run);
-        let driver = self.drivers.get(Kind::of(&seed.spec));
-        if let Some(port) = ports::taken(&seed) {
+    fn start(&self, launch: LaunchSpec) {
+        let piece = launch.piece.clone();
+        let driver = self.drivers.get(Kind::of(&launch.spec));
+        if let Some(port) = ports::taken(&launch) {
             let message = format!("port {port} is taken by another program on this node");
-            let told = Told::Misplaced { instance, run, message };
-            // Only fails while the agent is being torn down.
-            let _ = self.inputs.send(Input::Event(Event::Told(told)));
+            // Only fails while the agent is shutting down.
+            let event = Event::Driver(DriverEvent::Misplaced { piece, message });
+            let _ = self.inputs.send(Input::Event(event));
             return;
         }
-        let launch = self.launch(seed);
+        let launch = self.launch(launch);
         let made = std::fs::create_dir_all(&launch.dir);
         let message = match (driver, made) {
             (Some(driver), Ok(())) => return driver.start(launch),
             (None, _) => "its driver is missing on this node".to_string(),
             (_, Err(error)) => format!("its directory cannot be made: {error}"),
         };
-        let told = Told::NotStarted { instance, run, message, driver_away: false };
-        // Only fails while the agent is being torn down.
-        let _ = self.inputs.send(Input::Event(Event::Told(told)));
+        let event = DriverEvent::NotStarted { piece, message, driver_away: false };
+        // Only fails while the agent is shutting down.
+        let _ = self.inputs.send(Input::Event(Event::Driver(event)));
     }
 
-    fn forget(&self, instance: &InstanceId, driver: Kind) {
-        if let Some(driver) = self.drivers.get(driver) {
-            driver.forget(instance);
-        }
-        self.disk.remove(instance.slug());
-    }
-
-    fn launch(&self, seed: Seed) -> Launch {
-        let dir = self.dir(&seed.instance);
+    fn launch(&self, launch: LaunchSpec) -> Launch {
+        let dir = self.dir(&launch.piece.instance);
         let (node, address) = (&self.options.node, self.options.address.as_str());
         let place = Place { node, address, dir: &dir };
-        let env = environment(&seed, place);
-        let Seed { instance, run, spec, ports, .. } = seed;
-        Launch { instance, run, spec, ports, env, dir }
+        let env = environment(&launch, place);
+        let LaunchSpec { piece, spec, ports, .. } = launch;
+        Launch { piece, spec, ports, env, dir }
     }
 
     fn dir(&self, instance: &InstanceId) -> PathBuf {

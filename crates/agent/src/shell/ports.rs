@@ -1,20 +1,21 @@
-//! Whether the ports that an instance was assigned are free: the server knows which ports instances
-//! hold, and nothing of other programs.
+//! Whether the ports assigned to a run are free: the server knows which ports instances hold, but
+//! not those of other programs.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
 use model::Protocol;
 
-use crate::core::Seed;
+use crate::core::LaunchSpec;
 
-/// The first assigned port of an instance that another program holds. Only asked before its first
-/// run: later on it may be the instance's own, still held by what is left of the run before. Ports
-/// that the spec fixes are not looked at, since the same ones would be chosen again.
-pub(super) fn taken(seed: &Seed) -> Option<u16> {
-    if seed.run > 1 {
+/// The first assigned port that another program holds. Only checked before the first run: later
+/// the port may still be held by processes of the run before. Ports that the spec fixes are not
+/// checked, since the same ones would be chosen again.
+pub(super) fn taken(launch: &LaunchSpec) -> Option<u16> {
+    if launch.piece.run > 1 {
         return None;
     }
-    let assigned = seed.spec.ports.iter().zip(&seed.ports).filter(|(wanted, _)| wanted.port == 0);
+    let assigned =
+        launch.spec.ports.iter().zip(&launch.ports).filter(|(wanted, _)| wanted.port == 0);
     let mut taken = assigned.filter(|(wanted, port)| is_taken(wanted.protocol, **port));
     taken.next().map(|(_, port)| *port)
 }
@@ -47,21 +48,24 @@ mod tests {
             });
             Arc::new(serde_json::from_value(spec).unwrap())
         };
-        let mut seed = Seed {
-            instance: "/a~0.1".parse().unwrap(),
-            run: 1,
+        let mut launch = LaunchSpec {
+            piece: model::Piece {
+                instance: "/a~0.1".parse().unwrap(),
+                resource: model::ResourceId::main(),
+                run: 1,
+            },
             revision: 1,
             spec: spec(0),
             ports: vec![port],
             env: BTreeMap::new(),
         };
-        assert_eq!(taken(&seed), Some(port));
-        seed.run = 2;
-        assert_eq!(taken(&seed), None, "it may be its own");
-        (seed.run, seed.spec) = (1, spec(port));
-        assert_eq!(taken(&seed), None, "no other can be chosen");
-        seed.spec = spec(0);
+        assert_eq!(taken(&launch), Some(port));
+        launch.piece.run = 2;
+        assert_eq!(taken(&launch), None, "it may be its own");
+        (launch.piece.run, launch.spec) = (1, spec(port));
+        assert_eq!(taken(&launch), None, "no other can be chosen");
+        launch.spec = spec(0);
         drop(held);
-        assert_eq!(taken(&seed), None);
+        assert_eq!(taken(&launch), None);
     }
 }

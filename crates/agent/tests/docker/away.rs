@@ -6,7 +6,7 @@ use agent::drivers::{CommandOutcome, Driver as _};
 use rustix::process::Signal;
 
 use crate::engine::Private;
-use crate::rig::{PATIENCE, Rig};
+use crate::rig::{PATIENCE, Rig, of};
 
 #[tokio::test]
 async fn a_daemon_that_comes_later_is_found() {
@@ -41,7 +41,7 @@ async fn what_ended_while_the_daemon_was_dead_is_told_when_it_is_back() {
     rig.answers(false).await;
     // Asked for while it is away, done when it is back.
     rig.stop(&two, 1, Duration::from_secs(1));
-    rig.driver.forget(&forgotten);
+    rig.driver.forget(&of(&forgotten));
     let three = rig.start(3, 1, "wait");
     assert!(rig.failure(&three, 1).await.1);
     assert_eq!(rig.told(), []);
@@ -52,7 +52,7 @@ async fn what_ended_while_the_daemon_was_dead_is_told_when_it_is_back() {
     rig.exit(&one, 1).await;
     rig.exit(&two, 1).await;
     let found = rig.adopt().await.unwrap();
-    let ended: Vec<_> = found.iter().map(|f| (&f.instance, f.exit.is_some())).collect();
+    let ended: Vec<_> = found.iter().map(|f| (&f.piece.instance, f.exit.is_some())).collect();
     assert_eq!(ended, [(&one, true), (&two, true)]);
     rig.run(0, 2, "wait").await;
     rig.exit_of_next(&one).await;

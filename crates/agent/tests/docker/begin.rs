@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use agent::drivers::{Driver as _, Told};
+use agent::drivers::{Driver as _, DriverEvent};
 use serde_json::json;
 
 use crate::engine::{Engine, IMAGE};
@@ -76,14 +76,14 @@ async fn a_container_on_the_bridge_is_reached_through_its_mapped_port() {
     launch.ports = vec![free_port()];
     launch.env = vec![("PORT0".into(), "8080".into())];
     rig.driver.start(launch.clone());
-    rig.started(&launch.instance, 1).await;
+    rig.started(&launch.piece.instance, 1).await;
     assert_eq!(read_port(launch.ports[0]), "over the bridge");
 
     // Nobody else gets that port, and it is said what to do.
     let mut other = rig.launch(1, 1, "serve x", more);
     other.ports = launch.ports.clone();
     rig.driver.start(other.clone());
-    let (message, away) = rig.failure(&other.instance, 1).await;
+    let (message, away) = rig.failure(&other.piece.instance, 1).await;
     assert!(message.contains("already") && message.contains("leave `port` out"), "{message}");
     assert!(!away);
     rig.containers_are(&["0.1-r1 running"]).await;
@@ -98,7 +98,7 @@ async fn a_container_on_the_nodes_network_listens_on_its_port() {
     launch.ports = vec![port];
     launch.env = vec![("PORT0".into(), port.to_string())];
     rig.driver.start(launch.clone());
-    rig.started(&launch.instance, 1).await;
+    rig.started(&launch.piece.instance, 1).await;
     assert_eq!(read_port(port), "on the node");
 }
 
@@ -124,20 +124,20 @@ async fn what_the_spec_says_is_what_the_program_sees() {
     let mut launch = rig.launch(0, 1, "", more);
     launch.env = vec![("COLOR".into(), "dark red".into()), ("MUSTER_REVISION".into(), "7".into())];
     rig.driver.start(launch.clone());
-    rig.started(&launch.instance, 1).await;
+    rig.started(&launch.piece.instance, 1).await;
 
     let format = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.CpuShares}} \
                   {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.LogConfig.Type}} \
                   {{index .Config.Labels \"muster.revision\"}} \
                   {{index .Config.Labels \"muster.instance\"}}";
-    let filter = format!("label=muster.instance={}", launch.instance);
+    let filter = format!("label=muster.instance={}", launch.piece.instance);
     let id = rig.engine.docker(&["ps", "-q", "--filter", &filter]);
     let seen = rig.engine.docker(&["inspect", "--format", format, &id]);
     let memory = 32 << 20;
-    assert_eq!(seen, format!("{memory} {memory} 256 no json-file 7 {}", launch.instance));
+    assert_eq!(seen, format!("{memory} {memory} 256 no json-file 7 {}", launch.piece.instance));
 
-    rig.stop(&launch.instance, 1, PATIENCE);
-    assert_eq!(rig.exit(&launch.instance, 1).await.code, Some(0));
+    rig.stop(&launch.piece.instance, 1, PATIENCE);
+    assert_eq!(rig.exit(&launch.piece.instance, 1).await.code, Some(0));
     let expected = "COLOR=dark red\nuid 65534\nyes\nno\ntold by 15\n";
     assert_eq!(rig.output(0, None).await, expected);
 }
@@ -157,11 +157,14 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
     for (slot, (more, expected)) in (0..).zip(cases) {
         let launch = rig.launch(slot, 1, "wait", more);
         rig.driver.start(launch.clone());
-        let (message, away) = rig.failure(&launch.instance, 1).await;
+        let (message, away) = rig.failure(&launch.piece.instance, 1).await;
         assert!(message.contains(expected) && !away, "{message}");
     }
-    let rest: Vec<_> =
-        rig.told().into_iter().filter(|told| !matches!(told, Told::Preparing { .. })).collect();
+    let rest: Vec<_> = rig
+        .told()
+        .into_iter()
+        .filter(|told| !matches!(told, DriverEvent::Preparing { .. }))
+        .collect();
     assert_eq!(rest, []);
     rig.containers_are(&[]).await;
 }

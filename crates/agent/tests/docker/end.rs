@@ -6,7 +6,7 @@ use agent::drivers::Driver as _;
 use serde_json::json;
 
 use crate::engine::Engine;
-use crate::rig::{PATIENCE, Rig};
+use crate::rig::{PATIENCE, Rig, of};
 
 #[tokio::test]
 async fn a_run_that_takes_too_much_memory_is_told_as_such() {
@@ -14,8 +14,8 @@ async fn a_run_that_takes_too_much_memory_is_told_as_such() {
     let mut rig = Rig::new(engine).await;
     let launch = rig.launch(0, 1, "eat", json!({"resources": {"memory": "16MiB"}}));
     rig.driver.start(launch.clone());
-    rig.started(&launch.instance, 1).await;
-    let exit = rig.exit(&launch.instance, 1).await;
+    rig.started(&launch.piece.instance, 1).await;
+    let exit = rig.exit(&launch.piece.instance, 1).await;
     assert_eq!((exit.signal, exit.message.as_str()), (Some(9), "out of memory: limit 16MiB"));
 }
 
@@ -72,11 +72,11 @@ async fn a_start_under_way_is_given_up() {
     for slot in 0..8 {
         let instance = rig.instance(slot);
         match rig.told_of(&instance, 1).await {
-            agent::drivers::Told::NotStarted { driver_away, .. } => assert!(!driver_away),
-            agent::drivers::Told::Started { .. } => drop(rig.exit(&instance, 1).await),
+            agent::drivers::DriverEvent::NotStarted { driver_away, .. } => assert!(!driver_away),
+            agent::drivers::DriverEvent::Started { .. } => drop(rig.exit(&instance, 1).await),
             told => panic!("{told:?}"),
         }
-        rig.driver.forget(&instance);
+        rig.driver.forget(&of(&instance));
     }
     rig.containers_are(&[]).await;
     assert_eq!(rig.told(), []);
@@ -121,7 +121,7 @@ async fn the_run_before_is_kept_until_the_instance_is_forgotten() {
         rig.exit(&instance, run).await;
     }
     rig.containers_are(&["0.1-r3 exited", "0.1-r4 exited"]).await;
-    rig.driver.forget(&rig.instance(0));
+    rig.driver.forget(&of(&rig.instance(0)));
     rig.containers_are(&[]).await;
 }
 
@@ -145,7 +145,13 @@ async fn a_new_agent_finds_what_the_old_one_has_started() {
     let found = rig.adopt().await.unwrap();
     let seen: Vec<_> = found
         .iter()
-        .map(|found| (&found.instance, found.run, found.exit.as_ref().map(|e| e.message.as_str())))
+        .map(|found| {
+            (
+                &found.piece.instance,
+                found.piece.run,
+                found.exit.as_ref().map(|e| e.message.as_str()),
+            )
+        })
         .collect();
     assert_eq!(seen, [(&running, 1, None), (&ending, 3, Some("exit code 5")), (&begun, 2, None)]);
     assert!(found[1].exit.as_ref().unwrap().at > found[1].started_at);

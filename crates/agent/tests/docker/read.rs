@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
 use crate::engine::Engine;
-use crate::rig::{PATIENCE, Rig};
+use crate::rig::{PATIENCE, Rig, of};
 
 #[tokio::test]
 async fn commands_run_beside_the_program() {
@@ -53,7 +53,7 @@ async fn output_goes_over_restarts_in_place() {
 
     let read = async |stream, tail, count| {
         let query = OutputQuery { stream, tail, follow: true };
-        let output = rig.driver.output(&instance, query).await.unwrap();
+        let output = rig.driver.output(&of(&instance), query).await.unwrap();
         let read = output.take(count).map(|part| part.unwrap().to_vec()).collect::<Vec<_>>();
         String::from_utf8(timeout(PATIENCE, read).await.unwrap().concat()).unwrap()
     };
@@ -67,14 +67,14 @@ async fn following_goes_on_with_the_next_run_and_ends_with_the_instance() {
     let mut rig = Rig::new(engine).await;
     let instance = rig.run(0, 1, "echo one; sleep 0.5; echo two").await;
     let query = OutputQuery { stream: api::LogStream::All, tail: None, follow: true };
-    let output = rig.driver.output(&instance, query).await.unwrap();
+    let output = rig.driver.output(&of(&instance), query).await.unwrap();
     let read = tokio::spawn(output.map(|part| part.unwrap().to_vec()).collect::<Vec<_>>());
     rig.exit(&instance, 1).await;
     rig.run(0, 2, "echo three").await;
     rig.exit(&instance, 2).await;
     // The last words are on their way; then it is forgotten, which ends the stream.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    rig.driver.forget(&instance);
+    rig.driver.forget(&of(&instance));
     let read = timeout(PATIENCE, read).await.unwrap().unwrap().concat();
     assert_eq!(String::from_utf8(read).unwrap(), "one\ntwo\nthree\n");
 }

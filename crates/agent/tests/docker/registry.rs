@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use agent::drivers::{Driver as _, Told};
+use agent::drivers::{Driver as _, DriverEvent};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -152,8 +152,7 @@ async fn an_image_is_pulled_once_for_all_with_the_login_of_its_registry() {
     }
     assert_eq!(registry.pulls.load(Ordering::Relaxed), 1);
     let words = format!("pulling the image {image}");
-    let is_told =
-        |told: &Told| matches!(told, Told::Preparing { message, .. } if *message == words);
+    let is_told = |told: &DriverEvent| matches!(told, DriverEvent::Preparing { message, .. } if *message == words);
     assert!(rig.told().iter().any(is_told));
 
     rig.driver.start(launch(&rig, 7, &image, "always"));

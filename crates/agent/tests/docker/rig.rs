@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use agent::drivers::docker::{Docker, Settings};
-use agent::drivers::{CommandOutcome, Driver as _, Found, Launch, OutputQuery, Told};
+use agent::drivers::{CommandOutcome, Driver as _, DriverEvent, Found, Launch, OutputQuery};
 use futures_util::StreamExt as _;
-use model::{CommandLine, Exit, InstanceId, Signal};
+use model::{CommandLine, Exit, InstanceId, InstanceResource, ResourceId, Signal};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -23,8 +23,8 @@ pub(crate) struct Rig {
     pub(crate) engine: Engine,
     pub(crate) driver: Docker,
     settings: Settings,
-    told: mpsc::UnboundedReceiver<Told>,
-    put_aside: VecDeque<Told>,
+    told: mpsc::UnboundedReceiver<DriverEvent>,
+    put_aside: VecDeque<DriverEvent>,
     name: String,
 }
 
@@ -79,8 +79,7 @@ impl Rig {
         merge(&mut document, more);
         let spec = serde_json::from_value(document).unwrap();
         Launch {
-            instance: self.instance(slot),
-            run,
+            piece: of(&self.instance(slot)).run(run),
             spec: Arc::new(spec),
             ports: vec![],
             env: vec![],
@@ -101,17 +100,14 @@ impl Rig {
     }
 
     pub(crate) fn stop(&self, instance: &InstanceId, run: u32, grace: Duration) {
-        self.driver.stop(instance, run, Signal::Term, grace);
+        self.driver.stop(&of(instance).run(run), Signal::Term, grace);
     }
 
     /// Waits for what is told of a run, progress apart.
-    pub(crate) async fn told_of(&mut self, wanted: &InstanceId, wanted_run: u32) -> Told {
-        let is_wanted = |told: &Told| match told {
-            Told::Started { instance, run, .. }
-            | Told::NotStarted { instance, run, .. }
-            | Told::Misplaced { instance, run, .. }
-            | Told::Exited { instance, run, .. } => instance == wanted && *run == wanted_run,
-            Told::Preparing { .. } => false,
+    pub(crate) async fn told_of(&mut self, wanted: &InstanceId, wanted_run: u32) -> DriverEvent {
+        let piece = of(wanted).run(wanted_run);
+        let is_wanted = |event: &DriverEvent| {
+            *event.piece() == piece && !matches!(event, DriverEvent::Preparing { .. })
         };
         if let Some(at) = self.put_aside.iter().position(is_wanted) {
             return self.put_aside.remove(at).unwrap();
@@ -127,7 +123,7 @@ impl Rig {
     }
 
     /// All that has been told and not been waited for.
-    pub(crate) fn told(&mut self) -> Vec<Told> {
+    pub(crate) fn told(&mut self) -> Vec<DriverEvent> {
         while let Ok(told) = self.told.try_recv() {
             self.put_aside.push_back(told);
         }
@@ -136,12 +132,12 @@ impl Rig {
 
     pub(crate) async fn started(&mut self, instance: &InstanceId, run: u32) {
         let told = self.told_of(instance, run).await;
-        assert!(matches!(told, Told::Started { .. }), "{told:?}");
+        assert!(matches!(told, DriverEvent::Started { .. }), "{told:?}");
     }
 
     pub(crate) async fn exit(&mut self, instance: &InstanceId, run: u32) -> Exit {
         match self.told_of(instance, run).await {
-            Told::Exited { exit, .. } => exit,
+            DriverEvent::Exited { exit, .. } => exit,
             told => panic!("{told:?}"),
         }
     }
@@ -155,7 +151,7 @@ impl Rig {
     /// Waits until a run is told not to have started; gives why, and whether the daemon is away.
     pub(crate) async fn failure(&mut self, instance: &InstanceId, run: u32) -> (String, bool) {
         match self.told_of(instance, run).await {
-            Told::NotStarted { message, driver_away, .. } => (message, driver_away),
+            DriverEvent::NotStarted { message, driver_away, .. } => (message, driver_away),
             told => panic!("{told:?}"),
         }
     }
@@ -169,7 +165,7 @@ impl Rig {
     /// All that an instance has written.
     pub(crate) async fn output(&self, slot: u32, tail: Option<u32>) -> String {
         let query = OutputQuery { stream: api::LogStream::All, tail, follow: false };
-        let output = self.driver.output(&self.instance(slot), query).await;
+        let output = self.driver.output(&of(&self.instance(slot)), query).await;
         let parts: Vec<_> = output.unwrap().collect().await;
         parts.into_iter().map(|part| String::from_utf8(part.unwrap().to_vec()).unwrap()).collect()
     }
@@ -211,6 +207,11 @@ impl Drop for Rig {
             let _ = self.engine.try_docker(&all);
         }
     }
+}
+
+/// The only resource of an instance here.
+pub(crate) fn of(instance: &InstanceId) -> InstanceResource {
+    InstanceResource { instance: instance.clone(), resource: ResourceId::main() }
 }
 
 fn merge(document: &mut Value, more: Value) {

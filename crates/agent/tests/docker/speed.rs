@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use agent::drivers::{Driver as _, Told};
+use agent::drivers::{Driver as _, DriverEvent};
 use bollard::models::{ContainerCreateBody, HostConfig};
 use serde_json::json;
 
@@ -45,7 +45,7 @@ async fn driven(engine: &Engine, count: usize) -> Duration {
     for slot in 0..count {
         let instance = rig.instance(slot as u32);
         let told = rig.told_of(&instance, 1).await;
-        assert!(matches!(told, Told::Started { .. }), "{told:?}");
+        assert!(matches!(told, DriverEvent::Started { .. }), "{told:?}");
     }
     began.elapsed()
 }

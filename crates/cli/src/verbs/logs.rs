@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::{Client, LogQuery, LogStream};
 use bytes::Bytes;
 use clap::ValueEnum;
-use model::{InstanceId, ServiceId};
+use model::{InstanceId, ResourceId, ServiceId};
 use tokio::sync::mpsc;
 
 use super::{Session, get};
@@ -20,7 +20,8 @@ Examples:
   muster logs /shop/web                   of all its instances, each line with its instance
   muster logs -f --tail 20 /shop/web      the last lines, and what comes; new instances too
   muster logs /shop/web~0.1               of one instance
-  muster logs --stream stderr /shop/web   only what goes to standard error";
+  muster logs --stream stderr /shop/web   only what goes to standard error
+  muster logs --resource cache /shop/web  only of one resource of each instance's stack";
 
 /// Show what instances print
 #[derive(Debug, clap::Args)]
@@ -29,6 +30,9 @@ pub(crate) struct Args {
     /// An instance such as /shop/web~0.1, or a service
     #[arg(value_name = "INSTANCE|SERVICE")]
     of: String,
+    /// Only of this resource of the stack; by default of all, each line with its resource
+    #[arg(long, value_name = "NAME")]
+    resource: Option<ResourceId>,
     /// Go on with what is printed from now on
     #[arg(short, long)]
     follow: bool,
@@ -52,6 +56,7 @@ impl Args {
     fn query(&self, instance: &InstanceId) -> LogQuery {
         LogQuery {
             instance: instance.clone(),
+            resource: self.resource.clone(),
             stream: match self.stream {
                 Stream::All => LogStream::All,
                 Stream::Stdout => LogStream::Stdout,
@@ -159,6 +164,7 @@ mod tests {
     fn a_query_becomes_a_path() {
         let mut query = LogQuery {
             instance: "/shop/web~0.1".parse().unwrap(),
+            resource: None,
             stream: LogStream::All,
             tail: None,
             follow: false,
@@ -167,9 +173,10 @@ mod tests {
         query.stream = LogStream::Stderr;
         query.tail = Some(5);
         query.follow = true;
+        query.resource = Some("cache".parse().unwrap());
         assert_eq!(
             query.path(),
-            "/v1/logs?instance=/shop/web~0.1&stream=stderr&tail=5&follow=true"
+            "/v1/logs?instance=/shop/web~0.1&resource=cache&stream=stderr&tail=5&follow=true"
         );
     }
 }

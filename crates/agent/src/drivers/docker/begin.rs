@@ -1,33 +1,32 @@
 //! Starting a run: its image, its container, its process.
 //!
-//! The container is made without asking first whether the image is there: the daemon says so if
-//! it is not, and one round trip less for each of many containers is worth more than a tidy
-//! order. The image is then pulled once for all that wait for it.
+//! The container is created without checking first whether the image exists: the daemon returns
+//! an error if it does not, and this saves a round trip for each of many containers. The image is
+//! then pulled once for all runs that need it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::query_parameters::CreateContainerOptionsBuilder;
-use model::{Container, Pull};
+use model::{Container, Piece, Pull};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::super::{Launch, Told};
+use super::super::{DriverEvent, Launch};
 use super::daemon::{ASK_LIMIT, Client, Error, WORK_LIMIT};
-use super::runs::Key;
 use super::{Core, advice, container, end, now};
 
-/// A name may be taken by what is left of an earlier try, then by another agent.
+/// A name may be taken by the container of an earlier attempt, then by another agent.
 const NAMES_MAX: usize = 5;
-/// Before a name is tried again that was taken: a removal under way frees it soon.
+/// The wait before a taken name is tried again: a removal under way frees it soon.
 const NAME_WAIT: Duration = Duration::from_millis(100);
 
 /// Why a run could not begin.
 enum Failure {
-    /// It is to be stopped before it has begun.
+    /// It was stopped before it had begun.
     GivenUp,
     Daemon(Error),
-    /// The image could not be had.
+    /// The image could not be pulled.
     Image(Error),
 }
 
@@ -37,8 +36,13 @@ impl From<Error> for Failure {
     }
 }
 
-/// Starts a run, and tells what came of it.
-pub(super) async fn begin(core: Arc<Core>, launch: Launch, key: Key, given_up: CancellationToken) {
+/// Starts a run, and reports the result.
+pub(super) async fn begin(
+    core: Arc<Core>,
+    launch: Launch,
+    key: Piece,
+    given_up: CancellationToken,
+) {
     let Some(container) = launch.spec.container.clone() else {
         let message = "the service has no `container`: nothing for Docker to run".into();
         return core.runs().not_started(&key, message, false);
@@ -49,7 +53,7 @@ pub(super) async fn begin(core: Arc<Core>, launch: Launch, key: Key, given_up: C
             match superfluous {
                 Some(old) => {
                     for container in old {
-                        core.spawn(end::bury(core.clone(), container));
+                        core.spawn(end::remove_container(core.clone(), container));
                     }
                     return;
                 }
@@ -73,7 +77,7 @@ async fn start(
     core: &Arc<Core>,
     launch: &Launch,
     container: &Container,
-    key: &Key,
+    key: &Piece,
     given_up: &CancellationToken,
 ) -> Result<String, Failure> {
     let client = core.daemon.client().await?;
@@ -93,7 +97,7 @@ async fn start(
             Err(error) if container.pull == Pull::Never => return Err(Failure::Image(error)),
             Err(_) => {}
         }
-        // Others may start theirs while this one's image is pulled.
+        // Others may start while this image is pulled.
         drop(turn);
         pull(core, &client, container, key, given_up, tried_at).await?;
         is_pulled = true;
@@ -104,28 +108,27 @@ async fn pull(
     core: &Arc<Core>,
     client: &Client,
     container: &Container,
-    key: &Key,
+    key: &Piece,
     given_up: &CancellationToken,
     missed_at: Instant,
 ) -> Result<(), Failure> {
-    let tell = |message: String| {
-        let Key { instance, run } = key.clone();
-        core.tell(Told::Preparing { instance, run, message });
+    let report = |message: String| {
+        core.emit(DriverEvent::Preparing { piece: key.clone(), message });
     };
-    let pulled = core.images.pull(core, client, &container.image, missed_at, tell);
+    let pulled = core.images.pull(core, client, &container.image, missed_at, report);
     match given_up.run_until_cancelled(pulled).await {
         Some(pulled) => pulled.map_err(Failure::Image),
         None => Err(Failure::GivenUp),
     }
 }
 
-/// Makes the container; gives its id.
+/// Creates the container; returns its id.
 async fn make(
     core: &Arc<Core>,
     client: &Client,
     launch: &Launch,
     container: &Container,
-    key: &Key,
+    key: &Piece,
 ) -> Result<String, Error> {
     let body = container::body(launch, container, &core.settings);
     let mut name = container::name(key);
@@ -135,7 +138,7 @@ async fn make(
             made => return made,
         };
         match owner(core, client, &name).await? {
-            // It is the container of a try that was given up, or was cut off.
+            // The container of an attempt that was cancelled or interrupted.
             Some(Owner::Us(id)) => end::remove(core, id).await,
             Some(Owner::Other) if name == container::name(key) => {
                 name = container::other_name(key, &core.settings);
@@ -179,7 +182,7 @@ async fn owner(core: &Core, client: &Client, name: &str) -> Result<Option<Owner>
     })
 }
 
-/// Starts a container that was made; removes it if that does not work.
+/// Starts a created container; removes it on failure.
 async fn run(
     core: &Arc<Core>,
     client: &Client,

@@ -6,13 +6,13 @@ use std::time::Duration;
 use bollard::exec::StartExecResults;
 use bollard::models::ExecConfig;
 use futures_util::StreamExt as _;
+use model::Piece;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, timeout_at};
 
 use super::super::CommandOutcome;
 use super::Core;
 use super::daemon::{Client, Error};
-use super::runs::Key;
 
 /// So much of the end of what a command writes is kept.
 const OUTPUT_BYTES_MAX: usize = 400;
@@ -22,7 +22,7 @@ const AROUND_LIMIT: Duration = Duration::from_secs(5);
 /// Runs a command in the container of a run.
 pub(super) async fn command(
     core: Arc<Core>,
-    key: Key,
+    key: Piece,
     words: Vec<String>,
     limit: Duration,
 ) -> CommandOutcome {

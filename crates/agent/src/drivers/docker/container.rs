@@ -1,4 +1,4 @@
-//! What the container of a run looks like, and how to tell whose it is. Pure.
+//! The container configuration of a run, and the labels by which it is found again. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,54 +6,59 @@ use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, PortBinding, RestartPolicy,
     RestartPolicyNameEnum,
 };
-use model::{CommandLine, Container, Cpu, Network, Protocol, Signal, Volume};
+use model::{CommandLine, Container, Cpu, Network, Piece, Protocol, ResourceId, Signal, Volume};
 
 use super::super::Launch;
 use super::Settings;
-use super::runs::Key;
 
-/// The node that the container is on, as Muster calls it.
+/// The name of the node that the container is on.
 const NODE: &str = "muster.node";
-/// Whose container it is, see [`Settings::agent`].
+/// The agent of the container, see [`Settings::agent`].
 const AGENT: &str = "muster.agent";
 const INSTANCE: &str = "muster.instance";
+/// Left out by versions without stacks, whose containers are runs of the resource `main`.
+const RESOURCE: &str = "muster.resource";
 const RUN: &str = "muster.run";
 const SERVICE: &str = "muster.service";
 const REVISION: &str = "muster.revision";
 
-/// Written output is kept up to three times this.
+/// The limit of one file of output, of [`LOG_FILES_MAX`] that are kept.
 const LOG_BYTES_MAX: &str = "10m";
 const LOG_FILES_MAX: &str = "3";
 
-/// The least that the kernel knows.
+/// The kernel's minimum.
 const CPU_SHARES_MIN: i64 = 2;
 
-/// The name of the container of a run. Names are for people; the driver goes by ids and labels.
-pub(super) fn name(key: &Key) -> String {
-    format!("muster-{}-r{}", key.instance.slug(), key.run)
+/// The name of the container of a run. Names are for people; the driver uses ids and labels.
+pub(super) fn name(key: &Piece) -> String {
+    format!("muster-{}-r{}", key.of().slug(), key.run)
 }
 
 /// The name of the container of a run where another agent on the same daemon has one of the
 /// usual name.
-pub(super) fn other_name(key: &Key, settings: &Settings) -> String {
+pub(super) fn other_name(key: &Piece, settings: &Settings) -> String {
     let is_allowed = |c: &char| c.is_ascii_alphanumeric() || "_.-".contains(*c);
     let agent: String = settings.agent.chars().filter(is_allowed).take(12).collect();
     format!("{}-{agent}", name(key))
 }
 
-/// The filter of labels by which the daemon finds the containers of this agent, and their events.
+/// The label filter for the containers of this agent, and their events.
 pub(super) fn of_agent(settings: &Settings) -> String {
     format!("{AGENT}={}", settings.agent)
 }
 
-/// Whose run a container with these labels is, if it is one of this agent.
-pub(super) fn key(labels: &HashMap<String, String>, settings: &Settings) -> Option<Key> {
+/// The run of a container with these labels, if it is one of this agent.
+pub(super) fn key(labels: &HashMap<String, String>, settings: &Settings) -> Option<Piece> {
     if labels.get(AGENT)? != &settings.agent {
         return None;
     }
     let instance = labels.get(INSTANCE)?.parse().ok()?;
+    let resource = match labels.get(RESOURCE) {
+        Some(resource) => resource.parse().ok()?,
+        None => ResourceId::main(),
+    };
     let run = labels.get(RUN)?.parse().ok()?;
-    Some(Key { instance, run })
+    Some(Piece { instance, resource, run })
 }
 
 /// The name that Docker and people know a signal by.
@@ -68,7 +73,7 @@ pub(super) fn signal_name(signal: Signal) -> &'static str {
     }
 }
 
-/// What the daemon is asked to make for a launch.
+/// The request to create the container of a launch.
 pub(super) fn body(
     launch: &Launch,
     container: &Container,
@@ -94,9 +99,10 @@ fn labels(launch: &Launch, settings: &Settings) -> HashMap<String, String> {
     let mut labels = HashMap::from([
         (NODE.to_string(), settings.node.to_string()),
         (AGENT.to_string(), settings.agent.clone()),
-        (INSTANCE.to_string(), launch.instance.to_string()),
-        (RUN.to_string(), launch.run.to_string()),
-        (SERVICE.to_string(), launch.instance.service.to_string()),
+        (INSTANCE.to_string(), launch.piece.instance.to_string()),
+        (RESOURCE.to_string(), launch.piece.resource.to_string()),
+        (RUN.to_string(), launch.piece.run.to_string()),
+        (SERVICE.to_string(), launch.piece.instance.service.to_string()),
     ]);
     if let Some((_, revision)) = launch.env.iter().find(|(name, _)| name == "MUSTER_REVISION") {
         labels.insert(REVISION.to_string(), revision.clone());
@@ -104,10 +110,10 @@ fn labels(launch: &Launch, settings: &Settings) -> HashMap<String, String> {
     labels
 }
 
-/// The entrypoint and the command, where they are not the image's.
+/// The entrypoint and the command, where they replace the image's.
 ///
-/// A text for the shell is run by the shell, whatever entrypoint the image has, as Marathon's
-/// `cmd` is; a list of words goes to the entrypoint, as Marathon's `args` and `docker run` do.
+/// A shell command line is run by the shell, whatever entrypoint the image has; a list of words
+/// is passed to the entrypoint, as by `docker run`.
 fn program(container: &Container) -> (Option<Vec<String>>, Option<Vec<String>>) {
     match (&container.entrypoint, &container.command) {
         (None, Some(CommandLine::Shell(line))) => {
@@ -119,7 +125,7 @@ fn program(container: &Container) -> (Option<Vec<String>>, Option<Vec<String>>) 
 
 type Bound = HashMap<String, Option<Vec<PortBinding>>>;
 
-/// The ports of a container on the bridge: those inside, and which port of the node leads there.
+/// The ports of a container on the bridge: those inside, and the node's port mapped to each.
 fn ports(launch: &Launch, container: &Container) -> (Vec<String>, Bound) {
     let mut bound: BTreeMap<String, Vec<PortBinding>> = BTreeMap::new();
     if container.network == Network::Bridge {
@@ -196,8 +202,11 @@ mod tests {
         let spec: model::Spec = serde_json::from_value(document).unwrap();
         let container = spec.container.clone().unwrap();
         let launch = Launch {
-            instance: "/shop/web~2.1".parse().unwrap(),
-            run: 3,
+            piece: Piece {
+                instance: "/shop/web~2.1".parse().unwrap(),
+                resource: "cache".parse().unwrap(),
+                run: 3,
+            },
             spec: Arc::new(spec),
             ports: vec![20001, 20002],
             env: vec![("MUSTER_REVISION".into(), "7".into()), ("A".into(), "b=c".into())],
@@ -230,6 +239,7 @@ mod tests {
         assert_eq!(body["Env"], serde_json::json!(["MUSTER_REVISION=7", "A=b=c"]));
         assert_eq!(body["Labels"]["muster.revision"], "7");
         assert_eq!(body["Labels"]["muster.instance"], "/shop/web~2.1");
+        assert_eq!(body["Labels"]["muster.resource"], "cache");
         assert_eq!((&body["Cmd"], &body["Entrypoint"]), (&().into(), &().into()));
     }
 
@@ -263,14 +273,25 @@ mod tests {
 
     #[test]
     fn a_container_is_known_by_its_labels() {
-        let key = Key { instance: "/shop/web~2.1".parse().unwrap(), run: 3 };
-        assert_eq!(name(&key), "muster-shop_web-2.1-r3");
-        assert_eq!(other_name(&key, &settings()), "muster-shop_web-2.1-r3-ab4c5");
+        let instance = "/shop/web~2.1".parse().unwrap();
+        let key = Piece { instance, resource: "cache".parse().unwrap(), run: 3 };
+        assert_eq!(name(&key), "muster-shop_web-2.1_cache-r3");
+        assert_eq!(other_name(&key, &settings()), "muster-shop_web-2.1_cache-r3-ab4c5");
         let body = made(serde_json::json!({"service": "/shop/web", "container": {"image": "w"}}));
         let labels: HashMap<String, String> =
             serde_json::from_value(body["Labels"].clone()).unwrap();
         assert_eq!(super::key(&labels, &settings()), Some(key));
         let other = Settings { agent: "other".into(), ..settings() };
         assert_eq!(super::key(&labels, &other), None);
+    }
+
+    #[test]
+    fn a_container_of_a_version_without_stacks_is_a_run_of_main() {
+        let labels = [(AGENT, "a/b4c5"), (INSTANCE, "/shop/web~2.1"), (RUN, "3"), (NODE, "n1")];
+        let labels = labels.map(|(name, value)| (name.to_string(), value.to_string()));
+        let run = super::key(&HashMap::from(labels), &settings()).unwrap();
+        let instance = "/shop/web~2.1".parse().unwrap();
+        assert_eq!(run, Piece { instance, resource: ResourceId::main(), run: 3 });
+        assert_eq!(name(&run), "muster-shop_web-2.1-r3", "as that version named it");
     }
 }

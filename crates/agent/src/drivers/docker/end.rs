@@ -1,5 +1,5 @@
-//! Stopping a run, and removing containers. Both go on until they have succeeded, however often
-//! the daemon is away meanwhile.
+//! Stopping a run, and removing containers. Both are retried until they succeed, over any number
+//! of failures of the daemon.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use super::container::signal_name;
 use super::daemon::{ASK_LIMIT, Client, Error, WORK_LIMIT};
 use super::follow::Ask;
 
-/// A killed container that has not ended after so long is looked at, and killed again.
+/// After this, a killed container that has not ended is inspected and killed again.
 const KILL_WAIT: Duration = Duration::from_secs(10);
-/// Before the same is tried again with a daemon that answers.
+/// The wait before the next attempt with a daemon that responds.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
-/// A removal that the daemon refuses so often is left to the next comparison.
-const REFUSALS_MAX: u32 = 5;
+/// After this number of rejections, a removal is left to the next comparison.
+const REJECTIONS_MAX: u32 = 5;
 
-/// Sends `signal` to a container, and kills it if it has not ended after `grace`. That it has
-/// ended is known, and told, from the daemon's events.
+/// Sends `signal` to a container, and kills it if it has not ended after `grace`. Its end is
+/// learnt, and reported, from the daemon's events.
 pub(super) async fn stop(
     core: Arc<Core>,
     container: String,
@@ -36,14 +36,14 @@ pub(super) async fn stop(
         loop {
             deliver(&core, &container, "SIGKILL").await;
             sleep(KILL_WAIT).await;
-            // The event may have been lost, or the end be one that cannot be seen from inside.
+            // The event may have been lost.
             let _ = core.asks.send(Ask::Look);
         }
     };
     ended.run_until_cancelled(killed).await;
 }
 
-/// Sends a signal, as soon as the daemon answers.
+/// Sends a signal, as soon as the daemon responds.
 async fn deliver(core: &Core, container: &str, signal: &str) {
     loop {
         let client = core.daemon.client_in_time().await;
@@ -58,7 +58,7 @@ async fn deliver(core: &Core, container: &str, signal: &str) {
                 }
             }
             Err(error) if error.is_unknown() || error.is_conflict() => {
-                // It is not there, or does not run: the comparison finds out, if no event has.
+                // It does not exist or does not run: the comparison will report that.
                 let _ = core.asks.send(Ask::Look);
                 return;
             }
@@ -72,30 +72,30 @@ async fn deliver(core: &Core, container: &str, signal: &str) {
     }
 }
 
-/// Removes a container now if that can be, else later; whatever runs in it is killed.
+/// Kills and removes a container, now if possible, otherwise later.
 pub(super) async fn remove(core: &Arc<Core>, container: String) {
     let removed = async {
         let client = core.daemon.client().await?;
         remove_with(&client, &container).await
     };
     if removed.await.is_err() {
-        core.spawn(bury(core.clone(), container));
+        core.spawn(remove_container(core.clone(), container));
     }
 }
 
-/// Removes a container, as soon as the daemon answers; whatever runs in it is killed.
-pub(super) async fn bury(core: Arc<Core>, container: String) {
-    let mut refusals = 0;
-    while refusals < REFUSALS_MAX {
+/// Kills and removes a container, as soon as the daemon responds.
+pub(super) async fn remove_container(core: Arc<Core>, container: String) {
+    let mut rejections = 0;
+    while rejections < REJECTIONS_MAX {
         let client = core.daemon.client_in_time().await;
-        let turn = core.burials.acquire().await;
+        let turn = core.removals.acquire().await;
         let removed = remove_with(&client, &container).await;
         drop(turn);
         match removed {
             Ok(()) => return,
             Err(error) => {
                 tracing::debug!(container, "cannot remove a container: {error}");
-                refusals += u32::from(!error.is_away());
+                rejections += u32::from(!error.is_away());
             }
         }
         sleep(RETRY_WAIT).await;

@@ -1,13 +1,12 @@
-//! Following the containers: one loop that owns the connection, and with it the knowledge of
-//! what runs.
+//! Watching the containers: one loop that owns the connection to the daemon.
 //!
-//! Events tell of each end when it happens. The daemon keeps only the last few of them, and none
-//! over a restart of its own; so each new connection subscribes from the last event seen, and
-//! then lists all containers of the agent once and compares: what has ended is told, what is not
-//! there any more is told as removed, what nobody knows is removed. A connection that says
-//! nothing for a while is asked for a sign of life, so that a hanging daemon is found out.
+//! Events report each exit as it happens. The daemon keeps only the last few of them, and none
+//! over its own restart. So each new connection subscribes from the last event seen, and then
+//! lists all containers of the agent once and compares them with the known runs: ends are
+//! reported, missing containers are reported as removed, unknown ones are removed. An idle
+//! connection is pinged, so that a hanging daemon is noticed.
 //!
-//! Adoption is the same comparison, made once for containers that nobody knows yet.
+//! Adoption is the same comparison, made once for the containers of earlier agents.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,13 +18,13 @@ use bollard::models::{
 };
 use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder};
 use futures_util::{StreamExt as _, stream};
-use model::{Bytes, Timestamp};
+use model::{Bytes, Piece, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::super::Found;
 use super::daemon::{ASK_LIMIT, Client, Error, PING_LIMIT};
-use super::runs::{Adopted, Key};
+use super::runs::Adopted;
 use super::{Core, container, end, exit, now};
 
 /// Bounds of the delay between two attempts to reach the daemon.
@@ -33,21 +32,21 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(3);
 /// A connection that lasted this long resets the delay.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
-/// How often a sign of life is asked for.
+/// How often the daemon is pinged.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// So many containers are looked at in detail at once.
+/// The most containers inspected at a time.
 const INSPECTS_MAX: usize = 8;
 
-/// What the loop can be asked for.
+/// A request to the loop.
 #[derive(Debug)]
 pub(super) enum Ask {
-    /// All runs, once they have been compared with what the daemon knows.
+    /// Return all runs, after a comparison with the daemon's containers.
     Adopt(oneshot::Sender<Result<Vec<Found>, String>>),
-    /// A comparison, as something does not fit.
+    /// Make a comparison, after an unexpected response of the daemon.
     Look,
 }
 
-/// Keeps up the connection and follows the containers, for as long as the driver lives.
+/// Keeps the connection and watches the containers, until the driver is dropped.
 pub(super) async fn follow(core: Arc<Core>, mut asked: mpsc::UnboundedReceiver<Ask>) {
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX, &core.settings.agent);
     let mut since = now().0 * 1_000_000;
@@ -60,7 +59,7 @@ pub(super) async fn follow(core: Arc<Core>, mut asked: mpsc::UnboundedReceiver<A
         if began.elapsed() >= GOOD_AFTER {
             backoff.reset();
         }
-        // Whatever it was, there is no daemon to work with until the next connection.
+        // Any error means that the daemon cannot be used until the next connection.
         let error = match error {
             error @ Error::Away { .. } => error,
             error => core.daemon.away(error.to_string()),
@@ -81,7 +80,7 @@ pub(super) async fn follow(core: Arc<Core>, mut asked: mpsc::UnboundedReceiver<A
     }
 }
 
-/// Follows the containers over one connection; gives why that has ended.
+/// Watches the containers over one connection; returns why that has ended.
 async fn follow_one(
     core: &Arc<Core>,
     client: &Client,
@@ -153,7 +152,7 @@ fn handle(core: &Arc<Core>, client: &Client, event: EventMessage) {
             let code = attributes.get("exitCode").and_then(|code| code.parse().ok());
             let Some(code) = code.filter(|code| !core.runs().may_be_out_of_memory(&key, *code))
             else {
-                // The event for a want of memory may come later than the end, or not at all.
+                // The event for an OOM kill may come later than the end, or not at all.
                 let work = died(core.clone(), client.clone(), key, id, code, at);
                 return core.spawn(work);
             };
@@ -166,18 +165,18 @@ fn handle(core: &Arc<Core>, client: &Client, event: EventMessage) {
                 .is_some_and(|(ended, ended_at)| ended == id && ended_at < at);
             if is_again {
                 tracing::warn!(container = id, "someone has started an ended container again");
-                core.spawn(end::bury(core.clone(), id));
+                core.spawn(end::remove_container(core.clone(), id));
             }
         }
         _ => {}
     }
 }
 
-/// An end that the event does not explain: the daemon is asked about the container.
+/// Completes an exit event from the state of the container.
 async fn died(
     core: Arc<Core>,
     client: Client,
-    key: Key,
+    key: Piece,
     id: String,
     code: Option<i32>,
     at: Timestamp,
@@ -191,7 +190,7 @@ async fn died(
     core.runs().died(&key, &id, known.unwrap_or(exit::KILLED), at);
 }
 
-async fn list(core: &Core, client: &Client) -> Result<Vec<(Key, String, bool)>, Error> {
+async fn list(core: &Core, client: &Client) -> Result<Vec<(Piece, String, bool)>, Error> {
     let filters = HashMap::from([("label", vec![container::of_agent(&core.settings)])]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let listed = client.call(ASK_LIMIT, client.docker().list_containers(Some(options))).await?;
@@ -204,9 +203,9 @@ async fn list(core: &Core, client: &Client) -> Result<Vec<(Key, String, bool)>, 
     Ok(listed.into_iter().filter_map(known).collect())
 }
 
-/// Compares what is known with what the daemon knows, and sets right what differs.
+/// Compares the known runs with the daemon's containers, and reports or removes what differs.
 async fn compare(core: &Arc<Core>, client: &Client) -> Result<(), Error> {
-    // What begins after this is not in the list, and not missing from it either.
+    // Runs that begin after this are not expected in the list.
     let running = core.runs().all_running();
     let listed = list(core, client).await?;
     let runs: HashMap<&str, bool> =
@@ -236,7 +235,7 @@ async fn compare(core: &Arc<Core>, client: &Client) -> Result<(), Error> {
     for (key, id, runs) in listed {
         let is_again = runs && core.runs().ended_at(&key).is_some_and(|(ended, _)| ended == id);
         if is_again || !core.runs().is_known(&key, &id) {
-            core.spawn(end::bury(core.clone(), id));
+            core.spawn(end::remove_container(core.clone(), id));
         }
     }
     Ok(())
@@ -250,7 +249,7 @@ async fn inspect(client: &Client, id: &str) -> Result<Option<ContainerInspectRes
     }
 }
 
-/// With which code and when a container has ended, and whether for want of memory.
+/// The exit code of an ended container, when it ended, and whether it was killed for memory.
 fn ended(state: &bollard::models::ContainerState) -> Option<(i32, Timestamp, bool)> {
     if state.running == Some(true) {
         return None;
@@ -265,8 +264,7 @@ fn time(text: Option<&str>) -> Option<Timestamp> {
     text?.parse().ok()
 }
 
-/// Takes over the containers that were there before this agent started, unless that has been
-/// done; what is known is compared in any case.
+/// Takes over the containers of earlier agents, unless that has been done; compares in any case.
 async fn adopt(core: &Arc<Core>, client: &Client) -> Result<(), Error> {
     if core.runs().is_adopted() {
         return compare(core, client).await;
@@ -293,7 +291,7 @@ async fn adopt(core: &Arc<Core>, client: &Client) -> Result<(), Error> {
     let own: Vec<_> = core.runs().all_containers();
     let never_started = never_started.into_iter().filter(|id| !own.contains(id));
     for id in never_started.chain(superfluous) {
-        core.spawn(end::bury(core.clone(), id));
+        core.spawn(end::remove_container(core.clone(), id));
     }
     for (key, (signal, grace)) in early_stops {
         core.stop(&key, signal, grace);
@@ -301,8 +299,8 @@ async fn adopt(core: &Arc<Core>, client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// What there is to know of a found container; nothing if it has never run.
-fn adopted(key: Key, id: &str, found: ContainerInspectResponse) -> Option<Adopted> {
+/// The run of a found container; `None` if it has never run.
+fn adopted(key: Piece, id: &str, found: ContainerInspectResponse) -> Option<Adopted> {
     let state = found.state?;
     let started_at = time(state.started_at.as_deref())?;
     let limit = found.host_config.and_then(|config| config.memory).unwrap_or_default();

@@ -1,26 +1,26 @@
-//! The Docker driver: each run of an instance is one container, made, started, followed, stopped
-//! and, once nobody needs its output any more, removed.
+//! The Docker driver: each run of a resource is one container, created, started, watched, stopped
+//! and, once its output is not needed any more, removed.
 //!
-//! The daemon is a neighbour, not a part: it may be slow, hang, or be away. So nothing here waits
-//! for it in a caller's time; every call has a limit, ends early when the daemon is found to be
-//! away, and says so with `driver_away` where an instance is concerned. What was to be stopped or
-//! removed meanwhile is tried again when the daemon is back.
+//! The daemon may be slow, hang, or be unreachable. So no caller waits for it; every call has a
+//! timeout, ends early when the daemon is found to be unreachable, and reports `driver_away` where
+//! a run is concerned. Stops and removals that fail meanwhile are retried when the daemon responds
+//! again.
 //!
-//! Exits are learnt from the daemon's events, never by asking again and again. Events can be lost
-//! while nobody listens, so after each connection the containers are listed once and compared
-//! with what is known; see `follow`. The labels of a container say which run it is, so an agent
-//! that starts anew finds its containers by them. Nothing is kept on disk.
+//! Exits are learnt from the daemon's events, without polling. Events are lost while there is no
+//! connection, so after each connection the containers are listed once and compared with the
+//! known runs; see `follow`. The labels of a container say which run it is: a new agent finds its
+//! containers by them. Nothing is stored on disk.
 //!
 //! | file | topic |
 //! |---|---|
-//! | `daemon` | the connection: calls with limits, whether it answers |
+//! | `daemon` | the connection: calls with timeouts, whether it responds |
 //! | `follow` | events, the comparison after each connection, adoption |
-//! | `runs` | what is known of each run |
-//! | `container` | what the container of a run looks like |
+//! | `runs` | the state of each run |
+//! | `container` | the container configuration of a run, and its labels |
 //! | `begin`, `end` | starting a run; stopping and removing one |
 //! | `image`, `auth` | pulls, and the logins for them |
-//! | `exit`, `advice` | ends and errors in words |
-//! | `command`, `output` | commands in a run; what it has written |
+//! | `exit`, `advice` | messages for exits and errors |
+//! | `command`, `output` | commands inside a run; its output |
 
 mod advice;
 mod auth;
@@ -39,70 +39,70 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use model::{CommandLine, InstanceId, NodeId, Signal};
+use model::{CommandLine, InstanceResource, NodeId, Piece, Signal};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::daemon::Daemon;
 use self::image::Images;
-use self::runs::{Key, Runs, StopAnswer};
-use super::{CommandOutcome, Driver, Found, Later, Launch, Output, OutputQuery, Told, now};
+use self::runs::{Runs, StopAnswer};
+use super::{CommandOutcome, Driver, DriverEvent, Found, Later, Launch, Output, OutputQuery, now};
 
-/// So many containers are made and started at once. The daemon does one after the other anyway;
-/// more at once only make each of them, and everything else asked of it, slower.
+/// The most containers created and started at a time. The daemon handles them one after the
+/// other anyway; more at a time only delay each of them and all other requests.
 const STARTS_MAX: usize = 4;
 
-/// So many containers that nobody waits for are removed at once, for the same reason.
-const BURIALS_MAX: usize = 2;
+/// The most containers removed at a time, for the same reason.
+const REMOVALS_MAX: usize = 2;
 
 /// How a Docker driver is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The name of the node; a label of each container.
     pub node: NodeId,
-    /// What tells the containers of this agent from those of others on the same daemon: the same
-    /// whenever this agent starts again, different for any other agent. A digest of its data
-    /// directory will do.
+    /// Identifies the containers of this agent among those of others on the same daemon: constant
+    /// over restarts of this agent, different for any other agent, such as a digest of its data
+    /// directory.
     pub agent: String,
     /// The address of the daemon as in `DOCKER_HOST`, or the path of its socket; left out, the
     /// usual socket. Only Unix sockets are supported.
     pub host: Option<String>,
-    /// The directory with `config.json`, which holds the logins of registries; left out, none.
+    /// The directory with `config.json`, which holds the logins of registries; `None` for no logins.
     pub config_dir: Option<PathBuf>,
 }
 
-/// Runs instances as Docker containers. Dropped, it ends all its work at once and leaves the
-/// containers as they are, to be adopted by the next one with the same [`Settings::agent`].
+/// Runs resources as Docker containers. Dropped, it ends all its work at once and leaves the
+/// containers running, to be adopted by the next driver with the same [`Settings::agent`].
 #[derive(Debug)]
 pub struct Docker {
     core: Arc<Core>,
 }
 
-/// What all the work of a driver shares.
+/// The state shared by the driver's tasks.
 #[derive(Debug)]
 struct Core {
     settings: Settings,
     daemon: Daemon,
     images: Images,
     starts: Semaphore,
-    burials: Semaphore,
+    removals: Semaphore,
     runs: Mutex<Runs>,
-    told: mpsc::UnboundedSender<Told>,
+    events: mpsc::UnboundedSender<DriverEvent>,
     asks: mpsc::UnboundedSender<follow::Ask>,
     dropped: CancellationToken,
 }
 
 impl Docker {
-    /// A driver that begins at once to look for its daemon. Must be called within a Tokio runtime.
-    pub fn new(settings: Settings, told: mpsc::UnboundedSender<Told>) -> Docker {
+    /// A driver that connects to its daemon at once. Must be called within a Tokio runtime.
+    pub fn new(settings: Settings, events: mpsc::UnboundedSender<DriverEvent>) -> Docker {
         let (asks, asked) = mpsc::unbounded_channel();
         let core = Arc::new(Core {
             daemon: Daemon::new(settings.host.as_deref()),
             images: Images::new(settings.config_dir.clone()),
             starts: Semaphore::new(STARTS_MAX),
-            burials: Semaphore::new(BURIALS_MAX),
-            runs: Mutex::new(Runs::new(told.clone())),
-            told,
+            removals: Semaphore::new(REMOVALS_MAX),
+            runs: Mutex::new(Runs::new(events.clone())),
+            events,
             asks,
             dropped: CancellationToken::new(),
             settings,
@@ -111,9 +111,9 @@ impl Docker {
         Docker { core }
     }
 
-    /// Whether the daemon answers, and each change of it. False until it is first reached. When
-    /// it turns true, the containers have been compared with what is known, and
-    /// [`Driver::adopt`] tells them all.
+    /// Whether the daemon responds, and each change of that. False until it is first reached. When
+    /// it turns true, the containers have been compared with the known runs, and
+    /// [`Driver::adopt`] returns them all.
     pub fn answers(&self) -> watch::Receiver<bool> {
         self.core.daemon.answers()
     }
@@ -130,25 +130,25 @@ impl Core {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `work` beside everything else, until the driver is dropped.
+    /// Runs `work` as a task, until the driver is dropped.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let dropped = self.dropped.clone();
         tokio::spawn(async move { dropped.run_until_cancelled(work).await });
     }
 
-    /// Tells the agent; it no longer listens only when it is ending.
-    fn tell(&self, told: Told) {
-        let _ = self.told.send(told);
+    fn emit(&self, event: DriverEvent) {
+        // Only fails while the agent is shutting down.
+        let _ = self.events.send(event);
     }
 
-    fn stop(self: &Arc<Self>, key: &Key, signal: Signal, grace: Duration) {
+    fn stop(self: &Arc<Self>, key: &Piece, signal: Signal, grace: Duration) {
         let answer = self.runs().stop(key, signal, grace);
         match answer {
             StopAnswer::Signal { container, ended } => {
                 self.spawn(end::stop(self.clone(), container, ended, signal, grace));
             }
             StopAnswer::Unknown => {
-                self.runs().not_started(key, "no such run is there".into(), false);
+                self.runs().not_started(key, "there is no such run".into(), false);
             }
             StopAnswer::Done | StopAnswer::WillBe => {}
         }
@@ -167,17 +167,17 @@ impl Driver for Docker {
     }
 
     fn start(&self, launch: Launch) {
-        let key = Key { instance: launch.instance.clone(), run: launch.run };
+        let key = launch.piece.clone();
         let memory = launch.spec.resources.memory;
         let Some(given_up) = self.core.runs().begin(key.clone(), memory) else {
-            tracing::warn!(instance = %key.instance, run = key.run, "asked to start a run twice");
+            tracing::warn!("{key} is to be started twice");
             return;
         };
         self.core.spawn(begin::begin(self.core.clone(), launch, key, given_up));
     }
 
-    fn stop(&self, instance: &InstanceId, run: u32, signal: Signal, grace: Duration) {
-        self.core.stop(&Key { instance: instance.clone(), run }, signal, grace);
+    fn stop(&self, piece: &Piece, signal: Signal, grace: Duration) {
+        self.core.stop(piece, signal, grace);
     }
 
     fn command(
@@ -186,17 +186,21 @@ impl Driver for Docker {
         command: &CommandLine,
         timeout: Duration,
     ) -> Later<CommandOutcome> {
-        let key = Key { instance: launch.instance.clone(), run: launch.run };
-        Box::pin(command::command(self.core.clone(), key, command.words(), timeout))
+        Box::pin(command::command(
+            self.core.clone(),
+            launch.piece.clone(),
+            command.words(),
+            timeout,
+        ))
     }
 
-    fn output(&self, instance: &InstanceId, query: OutputQuery) -> Later<std::io::Result<Output>> {
-        Box::pin(output::output(self.core.clone(), instance.clone(), query))
+    fn output(&self, of: &InstanceResource, query: OutputQuery) -> Later<std::io::Result<Output>> {
+        Box::pin(output::output(self.core.clone(), of.clone(), query))
     }
 
-    fn forget(&self, instance: &InstanceId) {
-        for container in self.core.runs().forget(instance) {
-            self.core.spawn(end::bury(self.core.clone(), container));
+    fn forget(&self, of: &InstanceResource) {
+        for container in self.core.runs().forget(of) {
+            self.core.spawn(end::remove_container(self.core.clone(), container));
         }
     }
 }

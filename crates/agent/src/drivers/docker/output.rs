@@ -1,4 +1,4 @@
-//! What an instance has written: the daemon's logs of its containers, one run after the other.
+//! The output of a resource: the daemon's logs of its containers, one run after the other.
 
 use std::io;
 use std::sync::Arc;
@@ -6,25 +6,25 @@ use std::sync::Arc;
 use bollard::query_parameters::{LogsOptions, LogsOptionsBuilder};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use model::InstanceId;
+use model::InstanceResource;
 use tokio::sync::mpsc;
 
 use super::super::{Output, OutputQuery};
 use super::Core;
 use super::daemon::{Client, Error};
 
-/// So many parts are read ahead of who reads them.
+/// The most chunks that are read ahead.
 const AHEAD_MAX: usize = 64;
 
-/// The output of an instance; see [`super::super::Driver::output`].
+/// The output of a resource; see [`super::super::Driver::output`].
 pub(super) async fn output(
     core: Arc<Core>,
-    instance: InstanceId,
+    of: InstanceResource,
     query: OutputQuery,
 ) -> io::Result<Output> {
     let client = core.daemon.client().await.map_err(io::Error::other)?;
     let (sender, receiver) = mpsc::channel(AHEAD_MAX);
-    let reader = Reader { core: core.clone(), client, instance, query, sender };
+    let reader = Reader { core: core.clone(), client, of, query, sender };
     core.spawn(async move {
         let sender = reader.sender.clone();
         tokio::select! {
@@ -43,7 +43,7 @@ pub(super) async fn output(
 struct Reader {
     core: Arc<Core>,
     client: Client,
-    instance: InstanceId,
+    of: InstanceResource,
     query: OutputQuery,
     sender: mpsc::Sender<io::Result<Bytes>>,
 }
@@ -51,7 +51,7 @@ struct Reader {
 impl Reader {
     async fn read(&self) -> io::Result<()> {
         let mut changes = self.core.runs().changes();
-        let containers = self.core.runs().containers(&self.instance);
+        let containers = self.core.runs().containers(&self.of);
         let mut last_run = 0;
         if let Some(((run, newest), older)) = containers.split_last() {
             last_run = *run;
@@ -63,20 +63,18 @@ impl Reader {
         }
         loop {
             changes.borrow_and_update();
-            let containers = self.core.runs().containers(&self.instance);
+            let containers = self.core.runs().containers(&self.of);
             if let Some((run, next)) = containers.into_iter().find(|(run, _)| *run > last_run) {
                 last_run = run;
                 self.pass_on(&next, true, None).await?;
-            } else if !self.core.runs().knows_instance(&self.instance)
-                || changes.changed().await.is_err()
-            {
+            } else if !self.core.runs().knows(&self.of) || changes.changed().await.is_err() {
                 return Ok(());
             }
         }
     }
 
-    /// Passes on what earlier containers wrote, as far as it is wanted; gives how many of the
-    /// last lines of the newest container are wanted beside that.
+    /// Passes on the requested part of the earlier containers' output; returns the number of last
+    /// lines to read from the newest container.
     async fn read_older(&self, older: &[(u32, String)], newest: &str) -> io::Result<Option<u32>> {
         let Some(tail) = self.query.tail else {
             for (_, container) in older {
@@ -156,7 +154,7 @@ impl Reader {
     }
 }
 
-/// A container that is being removed has nothing more to say; any other error is one.
+/// The output of a container that is being removed ends here; any other error is returned.
 fn tolerate(error: Error) -> io::Result<()> {
     match error {
         error if error.is_unknown() || error.is_conflict() => Ok(()),

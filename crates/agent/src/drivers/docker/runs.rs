@@ -1,27 +1,20 @@
-//! What is known of each run: the one memory of the driver, behind one lock.
+//! The state of each run: the driver's only memory, behind one lock.
 //!
-//! A run is starting, running or ended, in this order. Each change of that is told to the agent
-//! here, under the lock, so that what is told is always in order and never told twice. No IO.
+//! A run is starting, running or ended, in this order. Each transition is reported to the agent
+//! here, under the lock, so that reports are in order and never repeated. No IO.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{Bytes, Exit, InstanceId, Signal, Timestamp};
+use model::{Bytes, Exit, InstanceResource, Piece, Signal, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::super::{Found, Told};
+use super::super::{DriverEvent, Found};
 use super::exit;
 
-/// Ended runs of an instance that are kept beside the present one, for their output.
+/// Ended runs of a resource that are kept beside the present one, for their output.
 const KEPT_BEFORE: u32 = 1;
-
-/// One run of one instance. Ordered by instance, then run.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
-    pub(super) instance: InstanceId,
-    pub(super) run: u32,
-}
 
 #[derive(Debug)]
 struct Run {
@@ -29,11 +22,11 @@ struct Run {
     /// The id of its container, once it has one.
     container: Option<String>,
     stage: Stage,
-    /// When a process of it was last killed for want of memory.
+    /// When a process of it was last killed because its memory limit was reached.
     out_of_memory_at: Option<Timestamp>,
-    /// Cancelled when a start under way is given up.
+    /// Cancelled when a start under way is.
     given_up: CancellationToken,
-    /// Whether somebody is at stopping it, and will be until it has ended.
+    /// Whether a task is stopping it; that task runs until the run has ended.
     stopping: bool,
     /// Cancelled when the run has ended.
     ended: CancellationToken,
@@ -41,70 +34,70 @@ struct Run {
 
 #[derive(Debug)]
 enum Stage {
-    /// With the container that has ended already, if one has, and how: events may be faster than
-    /// the answer to the start.
+    /// With the container that has ended already, if one has, and how: events may arrive before
+    /// the response to the start.
     Starting(Option<(String, Exit)>),
     Running(Timestamp),
     Ended(Timestamp, Exit),
 }
 
-/// What there is to do about a stop.
+/// How to proceed with a stop.
 #[derive(Debug)]
 pub(super) enum StopAnswer {
-    /// The container must be told.
+    /// Send a signal to the container.
     Signal { container: String, ended: CancellationToken },
-    /// It has ended, and that has been told.
+    /// Nothing: it has ended, and that has been reported.
     Done,
-    /// Who starts it, stops it or adopts the runs will see to it.
+    /// Nothing: the task that starts it, stops it or adopts the runs will stop it.
     WillBe,
-    /// There is no such run.
+    /// Report that there is no such run.
     Unknown,
 }
 
 /// A container found on the daemon that is or was the container of a run.
 #[derive(Debug)]
 pub(super) struct Adopted {
-    pub(super) key: Key,
+    pub(super) key: Piece,
     pub(super) container: String,
     pub(super) memory: Bytes,
     pub(super) started_at: Timestamp,
     pub(super) exit: Option<Exit>,
 }
 
-/// What to stop, by which signal and with how much grace.
-pub(super) type EarlyStops = BTreeMap<Key, (Signal, Duration)>;
+/// Runs to stop, each with its signal and grace.
+pub(super) type EarlyStops = BTreeMap<Piece, (Signal, Duration)>;
 
-/// All the runs that are known.
+/// All known runs.
 #[derive(Debug)]
 pub(super) struct Runs {
-    known: BTreeMap<Key, Run>,
-    /// Whether the containers that were there before have been looked for.
+    known: BTreeMap<Piece, Run>,
+    /// Whether the containers of earlier agents have been taken over.
     adopted: bool,
-    /// The stops that were asked for before it was known which runs there are.
+    /// The stops that were requested before that.
     early_stops: EarlyStops,
-    told: mpsc::UnboundedSender<Told>,
-    /// Notified when an instance gets another container, or is forgotten.
+    events: mpsc::UnboundedSender<DriverEvent>,
+    /// Notified when a resource gets another container, or is forgotten.
     changed: watch::Sender<()>,
 }
 
 impl Runs {
-    pub(super) fn new(told: mpsc::UnboundedSender<Told>) -> Runs {
+    pub(super) fn new(events: mpsc::UnboundedSender<DriverEvent>) -> Runs {
         Runs {
             known: BTreeMap::new(),
             adopted: false,
             early_stops: EarlyStops::new(),
-            told,
+            events,
             changed: watch::channel(()).0,
         }
     }
 
-    fn of(&self, instance: &InstanceId) -> impl DoubleEndedIterator<Item = (&Key, &Run)> {
-        let key = |run| Key { instance: instance.clone(), run };
-        self.known.range(key(0)..=key(u32::MAX))
+    fn of(&self, of: &InstanceResource) -> impl DoubleEndedIterator<Item = (&Piece, &Run)> {
+        self.known.range(of.run(0)..=of.run(u32::MAX))
     }
 
-    /// A start begins; gives what ends when it is given up, or nothing if it was begun before.
-    pub(super) fn begin(&mut self, key: Key, memory: Bytes) -> Option<CancellationToken> {
+    /// A start begins. Returns the token that is cancelled when the start is, or nothing if the
+    /// run has begun before.
+    pub(super) fn begin(&mut self, key: Piece, memory: Bytes) -> Option<CancellationToken> {
         match self.known.get(&key).map(|run| &run.stage) {
             None | Some(Stage::Ended(..)) => {}
             Some(Stage::Starting(_) | Stage::Running(_)) => return None,
@@ -123,11 +116,11 @@ impl Runs {
         Some(given_up)
     }
 
-    /// A run has started, and this is told. Gives the containers of earlier runs that need not
-    /// be kept any longer; or nothing if the start was given up in the meantime.
+    /// Reports that a run has started. Returns the containers of earlier runs that need not be
+    /// kept any longer, or nothing if the start has been cancelled.
     pub(super) fn started(
         &mut self,
-        key: &Key,
+        key: &Piece,
         container: &str,
         at: Timestamp,
     ) -> Option<Vec<String>> {
@@ -136,36 +129,35 @@ impl Runs {
         let early = early.take().filter(|(ended, _)| ended == container);
         run.container = Some(container.to_string());
         run.stage = Stage::Running(at);
-        let Key { instance, run } = key.clone();
-        let _ = self.told.send(Told::Started { instance, run, at });
+        let _ = self.events.send(DriverEvent::Started { piece: key.clone(), at });
         if let Some((_, exit)) = early {
             self.end(key, exit);
         }
         self.changed.send_replace(());
-        Some(self.drop_before(&key.instance, key.run.saturating_sub(KEPT_BEFORE)))
+        Some(self.drop_before(&key.of(), key.run.saturating_sub(KEPT_BEFORE)))
     }
 
-    /// Drops the ended runs of an instance before `run`; gives their containers.
-    fn drop_before(&mut self, instance: &InstanceId, run: u32) -> Vec<String> {
-        let is_old = |(key, known): (&Key, &Run)| {
+    /// Drops the ended runs of a resource before `run`; returns their containers.
+    fn drop_before(&mut self, of: &InstanceResource, run: u32) -> Vec<String> {
+        let is_old = |(key, known): (&Piece, &Run)| {
             (key.run < run && matches!(known.stage, Stage::Ended(..))).then(|| key.clone())
         };
-        let old: Vec<_> = self.of(instance).filter_map(is_old).collect();
+        let old: Vec<_> = self.of(of).filter_map(is_old).collect();
         old.iter().filter_map(|key| self.known.remove(key)?.container).collect()
     }
 
-    /// A run could not start, and this is told.
-    pub(super) fn not_started(&mut self, key: &Key, message: String, driver_away: bool) {
+    /// Reports that a run could not start.
+    pub(super) fn not_started(&mut self, key: &Piece, message: String, driver_away: bool) {
         if let Some(run) = self.known.remove(key) {
             run.ended.cancel();
         }
-        let Key { instance, run } = key.clone();
-        let _ = self.told.send(Told::NotStarted { instance, run, message, driver_away });
+        let piece = key.clone();
+        let _ = self.events.send(DriverEvent::NotStarted { piece, message, driver_away });
         self.changed.send_replace(());
     }
 
-    /// A process of the run was killed for want of memory.
-    pub(super) fn ran_out_of_memory(&mut self, key: &Key, container: &str, at: Timestamp) {
+    /// A process of the run was killed because its memory limit was reached.
+    pub(super) fn ran_out_of_memory(&mut self, key: &Piece, container: &str, at: Timestamp) {
         if let Some(run) = self.known.get_mut(key)
             && run.container.as_deref().is_none_or(|own| own == container)
         {
@@ -173,17 +165,18 @@ impl Runs {
         }
     }
 
-    /// Whether an end with this code may be for want of memory though no event has said so.
-    pub(super) fn may_be_out_of_memory(&self, key: &Key, code: i32) -> bool {
+    /// Whether the memory limit may be the cause of an end with this code, though no event has
+    /// said so.
+    pub(super) fn may_be_out_of_memory(&self, key: &Piece, code: i32) -> bool {
         code == exit::KILLED
             && self.known.get(key).is_some_and(|run| {
                 run.out_of_memory_at.is_none() && !matches!(run.stage, Stage::Ended(..))
             })
     }
 
-    /// The container of a run has ended with `code`, and this is told; but for a container that
-    /// is not the run's, and an end that is known already.
-    pub(super) fn died(&mut self, key: &Key, container: &str, code: i32, at: Timestamp) {
+    /// Reports that the container of a run has ended with `code`, unless the container is not the
+    /// run's, or its end is known already.
+    pub(super) fn died(&mut self, key: &Piece, container: &str, code: i32, at: Timestamp) {
         let Some(run) = self.known.get_mut(key) else { return };
         let limit = run.out_of_memory_at.filter(|oom| exit::is_cause(*oom, at)).map(|_| run.memory);
         let exit = exit::exit(code, at, limit);
@@ -194,8 +187,8 @@ impl Runs {
         }
     }
 
-    /// The container of a run that counted as running is not there.
-    pub(super) fn vanished(&mut self, key: &Key, at: Timestamp) {
+    /// The container of a running run does not exist any more.
+    pub(super) fn vanished(&mut self, key: &Piece, at: Timestamp) {
         if self.known.get(key).is_some_and(|run| matches!(run.stage, Stage::Running(_))) {
             self.end(key, exit::vanished(at));
             if let Some(run) = self.known.get_mut(key) {
@@ -204,18 +197,17 @@ impl Runs {
         }
     }
 
-    fn end(&mut self, key: &Key, exit: Exit) {
+    fn end(&mut self, key: &Piece, exit: Exit) {
         let Some(run) = self.known.get_mut(key) else { return };
         let Stage::Running(started_at) = run.stage else { return };
         run.stage = Stage::Ended(started_at, exit.clone());
         run.ended.cancel();
-        let Key { instance, run } = key.clone();
-        let _ = self.told.send(Told::Exited { instance, run, exit });
+        let _ = self.events.send(DriverEvent::Exited { piece: key.clone(), exit });
     }
 
-    /// What there is to do about a stop. A start under way is given up here. The agent asks again
+    /// How to proceed with a stop. A start under way is given up here. The agent asks again
     /// and again, but a run is stopped by one task only: it does not rest until the run has ended.
-    pub(super) fn stop(&mut self, key: &Key, signal: Signal, grace: Duration) -> StopAnswer {
+    pub(super) fn stop(&mut self, key: &Piece, signal: Signal, grace: Duration) -> StopAnswer {
         match self.known.get_mut(key) {
             Some(run) => match (&run.stage, &run.container) {
                 (Stage::Running(_), Some(_)) if run.stopping => StopAnswer::WillBe,
@@ -238,13 +230,13 @@ impl Runs {
     }
 
     /// The container of a run, while it runs.
-    pub(super) fn running(&self, key: &Key) -> Option<String> {
+    pub(super) fn running(&self, key: &Piece) -> Option<String> {
         let run = self.known.get(key)?;
         matches!(run.stage, Stage::Running(_)).then(|| run.container.clone()).flatten()
     }
 
-    /// Which container the run has that is known to have ended, and when.
-    pub(super) fn ended_at(&self, key: &Key) -> Option<(&str, Timestamp)> {
+    /// The container of a run that has ended, and when.
+    pub(super) fn ended_at(&self, key: &Piece) -> Option<(&str, Timestamp)> {
         let run = self.known.get(key)?;
         match (&run.stage, &run.container) {
             (Stage::Ended(_, exit), Some(container)) => Some((container, exit.at)),
@@ -252,9 +244,9 @@ impl Runs {
         }
     }
 
-    /// All that count as running, with their containers.
-    pub(super) fn all_running(&self) -> BTreeMap<Key, String> {
-        let running = |(key, run): (&Key, &Run)| match (&run.stage, &run.container) {
+    /// All running runs, with their containers.
+    pub(super) fn all_running(&self) -> BTreeMap<Piece, String> {
+        let running = |(key, run): (&Piece, &Run)| match (&run.stage, &run.container) {
             (Stage::Running(_), Some(container)) => Some((key.clone(), container.clone())),
             _ => None,
         };
@@ -267,29 +259,29 @@ impl Runs {
     }
 
     /// Whether this is, or may become, the container of a known run.
-    pub(super) fn is_known(&self, key: &Key, container: &str) -> bool {
+    pub(super) fn is_known(&self, key: &Piece, container: &str) -> bool {
         let own = |run: &Run| run.container.as_deref().is_none_or(|own| own == container);
         self.known.get(key).is_some_and(own)
     }
 
-    /// The containers of an instance that have run, oldest first, with the numbers of their runs.
-    pub(super) fn containers(&self, instance: &InstanceId) -> Vec<(u32, String)> {
-        let with_container = |(key, run): (&Key, &Run)| Some((key.run, run.container.clone()?));
-        self.of(instance).filter_map(with_container).collect()
+    /// The containers of a resource that have run, oldest first, with the numbers of their runs.
+    pub(super) fn containers(&self, of: &InstanceResource) -> Vec<(u32, String)> {
+        let with_container = |(key, run): (&Piece, &Run)| Some((key.run, run.container.clone()?));
+        self.of(of).filter_map(with_container).collect()
     }
 
-    pub(super) fn knows_instance(&self, instance: &InstanceId) -> bool {
-        self.of(instance).next().is_some()
+    pub(super) fn knows(&self, of: &InstanceResource) -> bool {
+        self.of(of).next().is_some()
     }
 
-    /// Notified when an instance gets another container, or is forgotten.
+    /// Notified when a resource gets another container, or is forgotten.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// Forgets an instance; gives its containers.
-    pub(super) fn forget(&mut self, instance: &InstanceId) -> Vec<String> {
-        let keys: Vec<_> = self.of(instance).map(|(key, _)| key.clone()).collect();
+    /// Forgets a resource; returns its containers.
+    pub(super) fn forget(&mut self, of: &InstanceResource) -> Vec<String> {
+        let keys: Vec<_> = self.of(of).map(|(key, _)| key.clone()).collect();
         let mut containers = Vec::new();
         for key in keys {
             if let Some(run) = self.known.remove(&key) {
@@ -306,22 +298,22 @@ impl Runs {
         self.adopted
     }
 
-    /// Takes over the containers that were there before: of each instance the newest run, and
-    /// the ended one before it for its output. Gives the other containers, to be removed, and
-    /// the stops that were asked for meanwhile.
+    /// Takes over the containers of earlier agents: of each resource the newest run, and the
+    /// ended one before it for its output. Returns the other containers, to be removed, and the
+    /// stops that were requested meanwhile.
     pub(super) fn adopt(&mut self, found: Vec<Adopted>) -> (Vec<String>, EarlyStops) {
-        let mut newest: BTreeMap<InstanceId, u32> = BTreeMap::new();
+        let mut newest: BTreeMap<InstanceResource, u32> = BTreeMap::new();
         for key in found.iter().map(|adopted| &adopted.key).chain(self.known.keys()) {
-            let run = newest.entry(key.instance.clone()).or_default();
+            let run = newest.entry(key.of()).or_default();
             *run = key.run.max(*run);
         }
         let mut superfluous = Vec::new();
         for Adopted { key, container, memory, started_at, exit } in found {
-            let newest = newest.get(&key.instance).copied().unwrap_or_default();
+            let newest = newest.get(&key.of()).copied().unwrap_or_default();
             let is_newest = key.run == newest;
             let is_kept = exit.is_some() && key.run + KEPT_BEFORE >= newest;
             match self.known.get(&key).map(|known| known.container.as_deref()) {
-                // Begun since this agent started: then it may be this very container.
+                // Begun since this agent started: it may be this very container.
                 Some(own) if own.is_none_or(|own| own == container) => continue,
                 None if is_newest || is_kept => {}
                 _ => {
@@ -353,17 +345,16 @@ impl Runs {
         (superfluous, std::mem::take(&mut self.early_stops))
     }
 
-    /// The newest run of each instance that has begun.
+    /// The newest run of each resource that has begun.
     pub(super) fn found(&self) -> Vec<Found> {
-        let mut found: BTreeMap<&InstanceId, Found> = BTreeMap::new();
+        let mut found: BTreeMap<InstanceResource, Found> = BTreeMap::new();
         for (key, run) in &self.known {
             let (started_at, exit) = match &run.stage {
                 Stage::Starting(_) => continue,
                 Stage::Running(started_at) => (*started_at, None),
                 Stage::Ended(started_at, exit) => (*started_at, Some(exit.clone())),
             };
-            let Key { instance, run } = key.clone();
-            found.insert(&key.instance, Found { instance, run, started_at, exit });
+            found.insert(key.of(), Found { piece: key.clone(), started_at, exit });
         }
         found.into_values().collect()
     }
@@ -373,26 +364,31 @@ impl Runs {
 mod tests {
     use super::*;
 
-    fn key(run: u32) -> Key {
-        Key { instance: "/shop/web~0.1".parse().unwrap(), run }
+    fn key(run: u32) -> Piece {
+        Piece {
+            instance: "/shop/web~0.1".parse().unwrap(),
+            resource: "cache".parse().unwrap(),
+            run,
+        }
     }
 
-    fn runs() -> (Runs, mpsc::UnboundedReceiver<Told>) {
-        let (sender, told) = mpsc::unbounded_channel();
-        (Runs::new(sender), told)
+    fn runs() -> (Runs, mpsc::UnboundedReceiver<DriverEvent>) {
+        let (sender, events) = mpsc::unbounded_channel();
+        (Runs::new(sender), events)
     }
 
-    /// What has been told, in short.
-    fn words(told: &mut mpsc::UnboundedReceiver<Told>) -> Vec<String> {
+    /// The reports so far, in short.
+    fn words(events: &mut mpsc::UnboundedReceiver<DriverEvent>) -> Vec<String> {
         let mut words = Vec::new();
-        while let Ok(told) = told.try_recv() {
-            words.push(match told {
-                Told::Started { run, .. } => format!("{run} started"),
-                Told::NotStarted { run, .. } | Told::Misplaced { run, .. } => {
+        while let Ok(event) = events.try_recv() {
+            let run = event.piece().run;
+            words.push(match event {
+                DriverEvent::Started { .. } => format!("{run} started"),
+                DriverEvent::NotStarted { .. } | DriverEvent::Misplaced { .. } => {
                     format!("{run} not started")
                 }
-                Told::Exited { run, exit, .. } => format!("{run} {}", exit.message),
-                Told::Preparing { run, .. } => format!("{run} preparing"),
+                DriverEvent::Exited { exit, .. } => format!("{run} {}", exit.message),
+                DriverEvent::Preparing { .. } => format!("{run} preparing"),
             });
         }
         words
@@ -409,55 +405,55 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_is_known_before_the_start_is_told_after_it_and_once() {
-        let (mut runs, mut told) = runs();
+    fn an_end_that_is_known_before_the_start_is_reported_after_it_and_once() {
+        let (mut runs, mut events) = runs();
         runs.begin(key(1), Bytes::mib(16)).unwrap();
         assert!(runs.begin(key(1), Bytes::mib(16)).is_none());
         runs.died(&key(1), "c1", 3, Timestamp(5));
-        assert_eq!(words(&mut told), [""; 0]);
+        assert_eq!(words(&mut events), [""; 0]);
         runs.started(&key(1), "c1", Timestamp(4)).unwrap();
         runs.died(&key(1), "c1", 3, Timestamp(5));
         runs.vanished(&key(1), Timestamp(6));
-        assert_eq!(words(&mut told), ["1 started", "1 exit code 3"]);
+        assert_eq!(words(&mut events), ["1 started", "1 exit code 3"]);
     }
 
     #[test]
     fn the_end_of_another_container_is_not_the_end_of_the_run() {
-        let (mut runs, mut told) = runs();
+        let (mut runs, mut events) = runs();
         runs.begin(key(1), Bytes::mib(16)).unwrap();
         runs.died(&key(1), "left over", 137, Timestamp(3));
         runs.started(&key(1), "c1", Timestamp(4)).unwrap();
         runs.died(&key(1), "left over", 137, Timestamp(5));
-        assert_eq!(words(&mut told), ["1 started"]);
+        assert_eq!(words(&mut events), ["1 started"]);
         assert_eq!(runs.running(&key(1)).as_deref(), Some("c1"));
     }
 
     #[test]
-    fn a_want_of_memory_explains_the_end_that_follows_it() {
-        let (mut runs, mut told) = runs();
+    fn an_oom_kill_explains_the_end_that_follows_it() {
+        let (mut runs, mut events) = runs();
         runs.begin(key(1), Bytes::mib(16)).unwrap();
         runs.started(&key(1), "c1", Timestamp(4)).unwrap();
         assert!(runs.may_be_out_of_memory(&key(1), 137));
         runs.ran_out_of_memory(&key(1), "c1", Timestamp(1000));
         assert!(!runs.may_be_out_of_memory(&key(1), 137));
         runs.died(&key(1), "c1", 137, Timestamp(2000));
-        assert_eq!(words(&mut told), ["1 started", "1 out of memory: limit 16MiB"]);
+        assert_eq!(words(&mut events), ["1 started", "1 out of memory: limit 16MiB"]);
     }
 
     #[test]
-    fn a_start_that_was_given_up_does_not_become_a_run() {
-        let (mut runs, mut told) = runs();
+    fn a_cancelled_start_does_not_become_a_run() {
+        let (mut runs, mut events) = runs();
         let given_up = runs.begin(key(1), Bytes::mib(16)).unwrap();
         let answer = runs.stop(&key(1), Signal::Term, Duration::ZERO);
         assert!(matches!(answer, StopAnswer::WillBe) && given_up.is_cancelled());
         assert!(runs.started(&key(1), "c1", Timestamp(4)).is_none());
         runs.not_started(&key(1), "given up".into(), false);
-        assert_eq!(words(&mut told), ["1 not started"]);
+        assert_eq!(words(&mut events), ["1 not started"]);
     }
 
     #[test]
     fn a_run_is_stopped_once_however_often_that_is_asked() {
-        let (mut runs, _told) = runs();
+        let (mut runs, _events) = runs();
         runs.adopt(vec![adopted(1, None)]);
         let first = runs.stop(&key(1), Signal::Term, Duration::ZERO);
         assert!(matches!(first, StopAnswer::Signal { .. }), "{first:?}");
@@ -469,8 +465,8 @@ mod tests {
     }
 
     #[test]
-    fn of_what_was_there_the_newest_run_goes_on_and_the_one_before_is_kept() {
-        let (mut runs, mut told) = runs();
+    fn the_newest_run_is_taken_over_and_the_one_before_it_is_kept() {
+        let (mut runs, mut events) = runs();
         for _ in 0..2 {
             let early = runs.stop(&key(4), Signal::Int, Duration::ZERO);
             assert!(matches!(early, StopAnswer::WillBe));
@@ -480,13 +476,13 @@ mod tests {
         let (superfluous, stops) = runs.adopt(found);
         assert_eq!(superfluous, ["c1", "c2"]);
         assert_eq!(stops.len(), 1);
-        let found: Vec<_> = runs.found().iter().map(|f| (f.run, f.exit.is_some())).collect();
+        let found: Vec<_> = runs.found().iter().map(|f| (f.piece.run, f.exit.is_some())).collect();
         assert_eq!(found, [(4, false)]);
-        let instance = key(0).instance;
-        assert_eq!(runs.containers(&instance), [(3, "c3".into()), (4, "c4".into())]);
+        let of = key(0).of();
+        assert_eq!(runs.containers(&of), [(3, "c3".into()), (4, "c4".into())]);
         let answer = runs.stop(&key(9), Signal::Term, Duration::ZERO);
         assert!(matches!(answer, StopAnswer::Unknown));
-        assert_eq!(runs.forget(&instance), ["c3", "c4"]);
-        assert_eq!(words(&mut told), [""; 0]);
+        assert_eq!(runs.forget(&of), ["c3", "c4"]);
+        assert_eq!(words(&mut events), [""; 0]);
     }
 }

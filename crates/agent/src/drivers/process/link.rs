@@ -1,6 +1,6 @@
-//! The agent's side of the keeper: finds it or starts it, asks it, and tells what it tells. When
-//! the keeper is killed, the next one is started at once, and what has become of the runs
-//! meanwhile is told as if it had just happened.
+//! The agent's side of the keeper: finds or starts it, sends requests, and passes its reports on.
+//! When the keeper is killed, the next one is started at once, and ends of runs that happened
+//! meanwhile are reported as if they had just happened.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use api::Backoff;
-use model::{Exit, InstanceId};
+use model::{Exit, InstanceResource, Piece};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -18,24 +18,24 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::wire::{Request, Tell};
 use super::{Settings, keeper, socket_path, spawn};
-use crate::drivers::{Found, Told};
+use crate::drivers::{DriverEvent, Found};
 
 /// Bounds of the delay between two attempts to start a keeper.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// So long a keeper may take to be ready, or to tell what it holds.
+/// How long a keeper may take to be ready, or to report what it holds.
 const READY_WAIT: Duration = Duration::from_secs(15);
 
-/// What the driver asks of its link.
+/// A request of the driver to its link.
 #[derive(Debug)]
 pub(super) enum Ask {
-    /// What is there.
+    /// Report all runs that exist.
     Adopt(oneshot::Sender<Result<Vec<Found>, String>>),
-    /// Something of the keeper.
+    /// Pass this on to the keeper.
     Keeper(Request),
 }
 
-/// Why there is no keeper to talk to.
+/// Why there is no connection to a keeper.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("the keeper cannot be started")]
@@ -46,29 +46,31 @@ enum Error {
     Lost,
 }
 
-/// What the agent knows of the keeper's runs.
+/// The agent's knowledge of the keeper's runs.
 #[derive(Debug)]
 pub(super) struct Link {
     settings: Settings,
-    told: mpsc::UnboundedSender<Told>,
-    /// The last run of each instance, as told.
-    known: BTreeMap<InstanceId, Found>,
-    /// Starts that were asked for and not answered.
-    starting: BTreeMap<InstanceId, u32>,
-    /// Stops that were asked for, of runs that have not ended.
-    stopping: BTreeMap<InstanceId, Request>,
+    events: mpsc::UnboundedSender<DriverEvent>,
+    /// The last run of each resource, as reported.
+    known: BTreeMap<InstanceResource, Found>,
+    /// The numbers of the runs that were requested and neither started nor failed.
+    starting: BTreeMap<InstanceResource, u32>,
+    /// The requests to stop runs that have not ended.
+    stopping: BTreeMap<InstanceResource, Request>,
     adopted: bool,
 }
 
 struct Connection {
     lines: Lines<BufReader<OwnedReadHalf>>,
     writer: OwnedWriteHalf,
+    /// Whether the keeper tells the resources of an instance apart.
+    stacks: bool,
 }
 
 impl Link {
-    pub(super) fn new(settings: Settings, told: mpsc::UnboundedSender<Told>) -> Link {
+    pub(super) fn new(settings: Settings, events: mpsc::UnboundedSender<DriverEvent>) -> Link {
         let (known, starting, stopping) = Default::default();
-        Link { settings, told, known, starting, stopping, adopted: false }
+        Link { settings, events, known, starting, stopping, adopted: false }
     }
 
     /// Works until the driver is dropped.
@@ -95,10 +97,10 @@ impl Link {
         }
     }
 
-    /// Connects to a keeper, starting one if need be, and takes over what it holds.
+    /// Connects to a keeper, starting one if necessary, and takes over what it holds.
     async fn connect(&mut self) -> Result<Connection, Error> {
         if let Ok(stream) = self.dial().await {
-            // One that is just about to end may still accept.
+            // A keeper that is about to end may still accept.
             if let Ok(connection) = self.take_over(stream).await {
                 return Ok(connection);
             }
@@ -111,7 +113,7 @@ impl Link {
     async fn take_over(&mut self, stream: UnixStream) -> Result<Connection, Error> {
         let (reader, writer) = stream.into_split();
         let lines = BufReader::new(reader).lines();
-        let mut connection = Connection { lines, writer };
+        let mut connection = Connection { lines, writer, stacks: false };
         let held = tokio::time::timeout(READY_WAIT, held(&mut connection));
         let held = held.await.map_err(|_| Error::Lost)??;
         self.compare(held);
@@ -151,7 +153,7 @@ impl Link {
             Some(())
         };
         let ready = tokio::time::timeout(READY_WAIT, ready).await;
-        // It outlives the agent; while the agent is there, it is waited for like any child.
+        // It outlives the agent; while the agent runs, it is waited for like any child.
         tokio::spawn(async move { child.wait().await });
         match ready {
             Ok(Some(())) => Ok(()),
@@ -159,53 +161,54 @@ impl Link {
         }
     }
 
-    /// Takes in what a keeper holds; tells what has changed since the last one.
+    /// Takes in what a keeper holds; reports what has changed since the last one.
     fn compare(&mut self, held: Vec<Found>) {
-        let held: BTreeMap<_, _> = held.into_iter().map(|f| (f.instance.clone(), f)).collect();
+        let held: BTreeMap<_, _> = held.into_iter().map(|f| (f.piece.of(), f)).collect();
         let before = std::mem::replace(&mut self.known, held.clone());
-        for (instance, run) in std::mem::take(&mut self.starting) {
-            match held.get(&instance).filter(|found| found.run == run) {
+        for (of, run) in std::mem::take(&mut self.starting) {
+            let piece = of.run(run);
+            match held.get(&of).filter(|found| found.piece == piece) {
                 Some(found) => {
                     let at = found.started_at;
-                    self.tell(Told::Started { instance: instance.clone(), run, at });
+                    self.emit(DriverEvent::Started { piece: piece.clone(), at });
                     if let Some(exit) = found.exit.clone() {
-                        self.ended(instance, run, exit);
+                        self.ended(piece, exit);
                     }
                 }
                 None => {
                     let message = "the keeper was killed before it was started".into();
-                    let driver_away = true;
-                    self.tell(Told::NotStarted { instance, run, message, driver_away });
+                    self.emit(DriverEvent::NotStarted { piece, message, driver_away: true });
                 }
             }
         }
-        for (instance, Found { run, exit, .. }) in before {
-            let now = held.get(&instance).filter(|found| found.run == run);
+        for (of, Found { piece, exit, .. }) in before {
+            let now = held.get(&of).filter(|found| found.piece == piece);
             match (exit, now.map(|found| found.exit.clone())) {
-                (None, Some(Some(exit))) => self.ended(instance, run, exit),
+                (None, Some(Some(exit))) => self.ended(piece, exit),
                 (None, None) => {
-                    let message = "its end was not seen: its keeper was killed".into();
+                    let message = "its exit code is not known: its keeper was killed".into();
                     let exit = Exit { at: super::now(), code: None, signal: None, message };
-                    self.ended(instance, run, exit);
+                    self.ended(piece, exit);
                 }
                 _ => {}
             }
         }
     }
 
-    fn ended(&mut self, instance: InstanceId, run: u32, exit: Exit) {
-        self.stopping.remove(&instance);
-        self.tell(Told::Exited { instance, run, exit });
+    fn ended(&mut self, piece: Piece, exit: Exit) {
+        self.stopping.remove(&piece.of());
+        self.emit(DriverEvent::Exited { piece, exit });
     }
 
-    fn tell(&self, told: Told) {
+    fn emit(&self, event: DriverEvent) {
         if self.adopted {
-            // Only fails while the agent is being torn down.
-            let _ = self.told.send(told);
+            // Only fails while the agent is shutting down.
+            let _ = self.events.send(event);
         }
     }
 
-    /// Asks and listens until the connection is lost; `None` once the driver is dropped.
+    /// Relays requests and reports until the connection is lost; `None` once the driver is
+    /// dropped.
     async fn talk(
         &mut self,
         connection: &mut Connection,
@@ -218,6 +221,13 @@ impl Link {
                         self.adopted = true;
                         let _ = answer.send(Ok(self.known.values().cloned().collect()));
                     }
+                    Ask::Keeper(Request::Start(start)) if !connection.can_start(&start.piece) => {
+                        let message = "the processes of this node are held by a keeper of an \
+                            earlier version, which ends once they have: until then no stack of \
+                            several resources can start here";
+                        let (piece, message) = (start.piece, message.into());
+                        self.emit(DriverEvent::NotStarted { piece, message, driver_away: false });
+                    }
                     Ask::Keeper(request) => {
                         self.asking(&request);
                         if let Err(error) = connection.ask(&request).await {
@@ -228,7 +238,7 @@ impl Link {
                 line = connection.lines.next_line() => match line {
                     Ok(Some(line)) => {
                         if let Ok(tell) = serde_json::from_str(&line) {
-                            self.told(tell);
+                            self.take_in(tell);
                         }
                     }
                     Ok(None) | Err(_) => return Some(Error::Lost),
@@ -240,42 +250,44 @@ impl Link {
     fn asking(&mut self, request: &Request) {
         match request {
             Request::Start(start) => {
-                self.starting.insert(start.instance.clone(), start.run);
+                self.starting.insert(start.piece.of(), start.piece.run);
             }
-            Request::Stop { instance, .. } => {
-                self.stopping.insert(instance.clone(), request.clone());
+            Request::Stop { piece, .. } => {
+                self.stopping.insert(piece.of(), request.clone());
             }
-            Request::Forget { instance } => {
-                self.known.remove(instance);
+            Request::Forget { of } => {
+                self.known.remove(of);
             }
         }
     }
 
-    fn told(&mut self, tell: Tell) {
+    fn take_in(&mut self, tell: Tell) {
         match tell {
-            Tell::Started { instance, run, at } => {
-                self.starting.remove(&instance);
-                let found = Found { instance: instance.clone(), run, started_at: at, exit: None };
-                self.known.insert(instance.clone(), found);
-                self.tell(Told::Started { instance, run, at });
+            Tell::Started { piece, at } => {
+                let of = piece.of();
+                self.starting.remove(&of);
+                let found = Found { piece: piece.clone(), started_at: at, exit: None };
+                self.known.insert(of, found);
+                self.emit(DriverEvent::Started { piece, at });
             }
-            Tell::NotStarted { instance, run, message } => {
-                self.starting.remove(&instance);
-                self.stopping.remove(&instance);
-                self.tell(Told::NotStarted { instance, run, message, driver_away: false });
+            Tell::NotStarted { piece, message } => {
+                let of = piece.of();
+                self.starting.remove(&of);
+                self.stopping.remove(&of);
+                self.emit(DriverEvent::NotStarted { piece, message, driver_away: false });
             }
-            Tell::Ended { instance, run, exit } => {
-                if let Some(found) = self.known.get_mut(&instance).filter(|f| f.run == run) {
+            Tell::Ended { piece, exit } => {
+                if let Some(found) = self.known.get_mut(&piece.of()).filter(|f| f.piece == piece) {
                     found.exit = Some(exit.clone());
                 }
-                self.ended(instance, run, exit);
+                self.ended(piece, exit);
             }
             Tell::Note { message } => tracing::warn!("{message}"),
-            Tell::Held { .. } | Tell::AllHeld => {}
+            Tell::Held { .. } | Tell::AllHeld { .. } => {}
         }
     }
 
-    /// Without a keeper, answers what is asked, for so long. `None` once the driver is dropped.
+    /// Answers requests without a keeper, for `span`. `None` once the driver is dropped.
     async fn refuse_for(
         &mut self,
         span: Duration,
@@ -293,9 +305,8 @@ impl Link {
                 Ask::Adopt(answer) => {
                     let _ = answer.send(Err(why.into()));
                 }
-                Ask::Keeper(Request::Start(start)) => self.tell(Told::NotStarted {
-                    instance: start.instance,
-                    run: start.run,
+                Ask::Keeper(Request::Start(start)) => self.emit(DriverEvent::NotStarted {
+                    piece: start.piece,
                     message: why.into(),
                     driver_away: true,
                 }),
@@ -306,6 +317,10 @@ impl Link {
 }
 
 impl Connection {
+    fn can_start(&self, piece: &Piece) -> bool {
+        self.stacks || piece.resource.is_main()
+    }
+
     async fn ask(&mut self, request: &Request) -> Result<(), Error> {
         let Ok(mut line) = serde_json::to_vec(request) else { return Ok(()) };
         line.push(b'\n');
@@ -318,10 +333,13 @@ async fn held(connection: &mut Connection) -> Result<Vec<Found>, Error> {
     loop {
         let line = connection.lines.next_line().await.ok().flatten().ok_or(Error::Lost)?;
         match serde_json::from_str(&line) {
-            Ok(Tell::Held { instance, run, started_at, exit }) => {
-                all.push(Found { instance, run, started_at, exit });
+            Ok(Tell::Held { piece, started_at, exit }) => {
+                all.push(Found { piece, started_at, exit });
             }
-            Ok(Tell::AllHeld) => return Ok(all),
+            Ok(Tell::AllHeld { stacks }) => {
+                connection.stacks = stacks;
+                return Ok(all);
+            }
             Ok(_) | Err(_) => {}
         }
     }

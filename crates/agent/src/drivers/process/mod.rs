@@ -1,19 +1,19 @@
 //! The process driver: plain processes, each in a session and control group of its own.
 //!
-//! The agent does not start them itself: a [`keeper`] does, which outlives it, so that neither
-//! the death of the agent nor its return disturbs an instance, and the exit code of one that ends
-//! meanwhile is known. If the keeper is killed, the next one goes on by process id and start
-//! time; only exit codes are lost then.
+//! The agent does not start them itself: a [`keeper`] does, which outlives the agent. So an
+//! agent's restart does not disturb an instance, and the exit code of a process that ends
+//! meanwhile is known. If the keeper is killed, the next one identifies the processes by process
+//! id and start time; only exit codes are lost then.
 //!
 //! | file | topic |
 //! |---|---|
-//! | [`link`] | the agent's side: finding or starting the keeper, asking and being told |
+//! | [`link`] | the agent's side: finding or starting the keeper, requests and reports |
 //! | [`keeper`] | the keeper's side |
-//! | [`wire`] | what they say to each other |
+//! | [`wire`] | the protocol between them |
 //! | [`spawn`], [`cgroup`], [`user`], [`identity`] | starting a process, and what it takes |
 //! | [`files`] | how many files daemons may open, and what they start |
 //! | [`command`] | commands of health checks, run beside the instance |
-//! | [`output`], [`rotate`] | reading what instances write, and keeping it small |
+//! | [`output`], [`rotate`] | reading output, and rotating it |
 
 mod cgroup;
 mod command;
@@ -33,14 +33,15 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use model::{CommandLine, InstanceId, Millis, Signal, Spec};
+use model::{CommandLine, InstanceResource, Millis, Piece, Signal, Spec};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::files::raise_file_limit;
 use self::wire::{Request, Start};
 use super::{
-    CommandOutcome, Driver, Found, Later, Launch, Output, OutputQuery, Part, PartQuery, Told, now,
+    CommandOutcome, Driver, DriverEvent, Found, Later, Launch, Output, OutputQuery, Part,
+    PartQuery, now,
 };
 
 /// The longest path a Unix socket can have (unix(7)).
@@ -69,7 +70,7 @@ impl Settings {
     pub const LOG_BYTES_MAX: u64 = 10 << 20;
 }
 
-/// Runs instances as plain processes. Dropped, it lets go of the keeper, which stays.
+/// Runs resources as plain processes. Dropped, it disconnects from the keeper, which stays.
 #[derive(Debug)]
 pub struct Processes {
     asks: mpsc::UnboundedSender<link::Ask>,
@@ -80,15 +81,15 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// A driver that tells what happens to `told`. Must be called within a tokio runtime.
-    pub fn new(settings: Settings, told: mpsc::UnboundedSender<Told>) -> Processes {
+    /// A driver that reports to `events`. Must be called within a tokio runtime.
+    pub fn new(settings: Settings, events: mpsc::UnboundedSender<DriverEvent>) -> Processes {
         let (asks, inbox) = mpsc::unbounded_channel();
         let dropped = CancellationToken::new();
         let rotating = rotate::Rotating::default();
         let (logs_dir, bytes_max) = (settings.logs_dir.clone(), settings.log_bytes_max);
         let logs = rotate::keep_small(logs_dir.clone(), bytes_max, rotating.clone());
         tokio::spawn(dropped.clone().run_until_cancelled_owned(logs));
-        let link = link::Link::new(settings, told);
+        let link = link::Link::new(settings, events);
         tokio::spawn(dropped.clone().run_until_cancelled_owned(link.follow(inbox)));
         Processes { asks, logs_dir, rotating, _work: dropped.drop_guard() }
     }
@@ -98,19 +99,18 @@ impl Processes {
         let _ = self.asks.send(ask);
     }
 
-    /// The directory of what an instance has written.
-    fn logs_of(&self, instance: &InstanceId) -> PathBuf {
-        self.logs_dir.join(instance.slug())
+    /// The directory of the output streams of a resource.
+    fn logs_of(&self, of: &InstanceResource) -> PathBuf {
+        self.logs_dir.join(of.slug())
     }
 
     fn start_of(&self, launch: &Launch) -> Start {
         let Spec { process, resources, stop, .. } = launch.spec.as_ref();
         let workdir = process.as_ref().and_then(|process| process.workdir.as_deref());
         Start {
-            instance: launch.instance.clone(),
-            run: launch.run,
+            piece: launch.piece.clone(),
             dir: launch.dir.clone(),
-            logs: self.logs_of(&launch.instance),
+            logs: self.logs_of(&launch.piece.of()),
             words: process.as_ref().map(|process| process.command.words()).unwrap_or_default(),
             env: launch.env.clone(),
             workdir: workdir.map_or_else(|| launch.dir.clone(), PathBuf::from),
@@ -136,10 +136,10 @@ impl Driver for Processes {
         self.ask(link::Ask::Keeper(Request::Start(Box::new(start))));
     }
 
-    fn stop(&self, instance: &InstanceId, run: u32, signal: Signal, grace: Duration) {
+    fn stop(&self, piece: &Piece, signal: Signal, grace: Duration) {
         let grace = Millis(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
-        let instance = instance.clone();
-        self.ask(link::Ask::Keeper(Request::Stop { instance, run, signal, grace }));
+        let piece = piece.clone();
+        self.ask(link::Ask::Keeper(Request::Stop { piece, signal, grace }));
     }
 
     fn command(
@@ -151,19 +151,18 @@ impl Driver for Processes {
         Box::pin(command::run(self.start_of(launch), command.words(), timeout))
     }
 
-    fn output(&self, instance: &InstanceId, query: OutputQuery) -> Later<io::Result<Output>> {
-        Box::pin(output::read(self.logs_of(instance), query, self.rotating.clone()))
+    fn output(&self, of: &InstanceResource, query: OutputQuery) -> Later<io::Result<Output>> {
+        Box::pin(output::read(self.logs_of(of), query, self.rotating.clone()))
     }
 
-    fn part(&self, instance: &InstanceId, query: PartQuery) -> Later<io::Result<Part>> {
-        let (dir, rotating) = (self.logs_of(instance), self.rotating.clone());
+    fn part(&self, of: &InstanceResource, query: PartQuery) -> Later<io::Result<Part>> {
+        let (dir, rotating) = (self.logs_of(of), self.rotating.clone());
         let read = tokio::task::spawn_blocking(move || output::part(&dir, query, &rotating));
         Box::pin(async move { read.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
     }
 
-    fn forget(&self, instance: &InstanceId) {
-        let instance = instance.clone();
-        self.ask(link::Ask::Keeper(Request::Forget { instance }));
+    fn forget(&self, of: &InstanceResource) {
+        self.ask(link::Ask::Keeper(Request::Forget { of: of.clone() }));
     }
 }
 

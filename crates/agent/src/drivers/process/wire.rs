@@ -1,32 +1,41 @@
-//! What the agent and the keeper say to each other: JSON documents, a line each, over the
-//! keeper's socket. A keeper may be older or newer than its agent, since it stays when the agent
-//! is replaced: fields are only ever added, and unknown ones are ignored.
+//! The protocol between agent and keeper: JSON documents, one per line, over the keeper's socket.
+//! A keeper may be older or newer than its agent, since it keeps running when the agent is
+//! replaced: fields are only ever added, and unknown ones are ignored. A run of the resource
+//! `main` has the form in which versions without stacks wrote a run of an instance.
 
 use std::path::PathBuf;
 
-use model::{Bytes, Cpu, Exit, InstanceId, Millis, Signal, Timestamp};
+use model::{Bytes, Cpu, Exit, InstanceResource, Millis, Piece, Signal, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// What the agent asks of the keeper.
+/// A request of the agent to the keeper.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "ask")]
 pub(super) enum Request {
     /// Begin a run. Answered by `Started` or `NotStarted`.
     Start(Box<Start>),
     /// Stop a run: signal, and kill after the grace. Answered by the `Ended` that follows.
-    Stop { instance: InstanceId, run: u32, signal: Signal, grace: Millis },
-    /// What is known of the instance's last run, which has ended, is no longer needed.
-    Forget { instance: InstanceId },
+    Stop {
+        #[serde(flatten)]
+        piece: Piece,
+        signal: Signal,
+        grace: Millis,
+    },
+    /// Drop the record of the resource's last run, which has ended.
+    Forget {
+        #[serde(flatten)]
+        of: InstanceResource,
+    },
 }
 
 /// A run to begin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Start {
-    pub(super) instance: InstanceId,
-    pub(super) run: u32,
-    /// The instance's directory, which its user gets.
+    #[serde(flatten)]
+    pub(super) piece: Piece,
+    /// The instance's directory; its owner becomes `user`.
     pub(super) dir: PathBuf,
-    /// The directory of its streams, which its user does not get.
+    /// The directory of its output streams; its owner stays the agent's user.
     pub(super) logs: PathBuf,
     pub(super) words: Vec<String>,
     pub(super) env: Vec<(String, String)>,
@@ -34,24 +43,92 @@ pub(super) struct Start {
     pub(super) user: Option<String>,
     pub(super) cpu: Cpu,
     pub(super) memory: Bytes,
-    /// How it is stopped should the agent vanish and nothing be left behind.
+    /// How an ephemeral keeper stops it once the agent has gone.
     pub(super) stop: (Signal, Millis),
 }
 
-/// What the keeper tells the agent.
+/// A report of the keeper to the agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "tell")]
 pub(super) enum Tell {
-    /// The last run of an instance, as it is; each connection begins with one for every instance.
-    Held { instance: InstanceId, run: u32, started_at: Timestamp, exit: Option<Exit> },
-    /// Everything that is held has been told; from here on, what happens.
-    AllHeld,
+    /// The last run of a resource. Each connection begins with one for every resource.
+    Held {
+        #[serde(flatten)]
+        piece: Piece,
+        started_at: Timestamp,
+        exit: Option<Exit>,
+    },
+    /// The end of the `Held` reports; the following ones are about new events.
+    AllHeld {
+        /// Whether this keeper tells the resources of an instance apart. One of a version without
+        /// stacks does not say so, and must not be asked to start any resource but `main`.
+        #[serde(default)]
+        stacks: bool,
+    },
     /// A run has begun.
-    Started { instance: InstanceId, run: u32, at: Timestamp },
+    Started {
+        #[serde(flatten)]
+        piece: Piece,
+        at: Timestamp,
+    },
     /// A run could not begin.
-    NotStarted { instance: InstanceId, run: u32, message: String },
+    NotStarted {
+        #[serde(flatten)]
+        piece: Piece,
+        message: String,
+    },
     /// A run has ended, with all its children.
-    Ended { instance: InstanceId, run: u32, exit: Exit },
-    /// Something for the agent's log.
+    Ended {
+        #[serde(flatten)]
+        piece: Piece,
+        exit: Exit,
+    },
+    /// A line for the agent's log.
     Note { message: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(resource: &str) -> Piece {
+        let instance = "/shop/web~0.1".parse().unwrap();
+        Piece { instance, resource: resource.parse().unwrap(), run: 2 }
+    }
+
+    #[test]
+    fn a_keeper_of_a_version_without_stacks_is_understood() {
+        let check = |line: &str, expected: Tell| {
+            assert_eq!(serde_json::from_str::<Tell>(line).unwrap(), expected, "{line}");
+        };
+        let exit = Exit { at: Timestamp(9), code: Some(3), signal: None, message: "m".into() };
+        check(
+            r#"{"tell":"held","instance":"/shop/web~0.1","run":2,"started_at":"1970-01-01T00:00:00.007Z","exit":null}"#,
+            Tell::Held { piece: piece("main"), started_at: Timestamp(7), exit: None },
+        );
+        check(r#"{"tell":"all-held"}"#, Tell::AllHeld { stacks: false });
+        check(
+            r#"{"tell":"started","instance":"/shop/web~0.1","run":2,"at":"1970-01-01T00:00:00.007Z"}"#,
+            Tell::Started { piece: piece("main"), at: Timestamp(7) },
+        );
+        check(
+            r#"{"tell":"ended","instance":"/shop/web~0.1","run":2,"exit":
+                {"at":"1970-01-01T00:00:00.009Z","code":3,"message":"m"}}"#,
+            Tell::Ended { piece: piece("main"), exit },
+        );
+    }
+
+    #[test]
+    fn requests_about_main_are_those_of_versions_without_stacks() {
+        let (signal, grace) = (Signal::Term, Millis(5));
+        let stop = Request::Stop { piece: piece("main"), signal, grace };
+        let old =
+            r#"{"ask":"stop","instance":"/shop/web~0.1","run":2,"signal":"SIGTERM","grace":"5ms"}"#;
+        let old: serde_json::Value = serde_json::from_str(old).unwrap();
+        assert_eq!(serde_json::to_value(&stop).unwrap(), old);
+        assert_eq!(serde_json::from_value::<Request>(old).unwrap(), stop);
+        let forget = Request::Forget { of: piece("cache").of() };
+        let line = serde_json::to_string(&forget).unwrap();
+        assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), forget);
+    }
 }

@@ -1,12 +1,12 @@
-//! Beginning a run: how many at a time, and what becomes of one that takes too long. A start can
-//! hang for as long as a file system does not answer, and nothing can end it. It is given up then,
-//! and what it may still bring forth is killed.
+//! Beginning a run: how many at a time, and what happens to one that takes too long. A start can
+//! block for as long as a file system does not respond, and nothing can interrupt it. It is
+//! cancelled then, and the process that it may still produce is killed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::InstanceId;
+use model::{InstanceResource, Piece};
 use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -19,9 +19,9 @@ use super::record::Record;
 use super::watch::Process;
 use super::{Event, Held, Keeper};
 
-/// So many starts are under way at a time, those that were given up apart.
+/// The most starts under way at a time, without those that were cancelled.
 const AT_A_TIME: usize = 4;
-/// So long a start may take.
+/// A start that takes longer is cancelled.
 const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Begins runs.
@@ -30,12 +30,12 @@ pub(super) struct Starts {
     slots: Arc<Semaphore>,
 }
 
-/// What to begin, and with what.
+/// A start with its inputs.
 struct Launch {
     start: Start,
     cgroup: Cgroup,
     identity: PathBuf,
-    /// Cancelled once nobody wants it any more.
+    /// Cancelled when the start is.
     given_up: CancellationToken,
 }
 
@@ -44,11 +44,11 @@ impl Starts {
         Starts { slots: Arc::new(Semaphore::new(AT_A_TIME)) }
     }
 
-    /// Begins a run, and says why there is none. Calls `overdue` if that takes too long, and goes
-    /// on waiting.
+    /// Begins a run, or returns why there is none. Calls `overdue` if that takes too long, and
+    /// keeps waiting.
     async fn begin(self, launch: Launch, overdue: impl FnOnce(String)) -> Result<Process, String> {
         let waited = launch.given_up.run_until_cancelled(self.slots.acquire_owned()).await;
-        let Some(Ok(slot)) = waited else { return Err("it was given up".into()) };
+        let Some(Ok(slot)) = waited else { return Err("it was cancelled".into()) };
         let workdir = launch.start.workdir.clone();
         let mut begun = tokio::task::spawn_blocking(move || begin(&launch));
         let begun = match tokio::time::timeout(TIME_MAX, &mut begun).await {
@@ -57,8 +57,8 @@ impl Starts {
                 let span = TIME_MAX.as_secs();
                 let workdir = workdir.display();
                 overdue(format!(
-                    "its start has not come to an end within {span} s; \
-                     does the file system of {workdir} and of its program answer?"
+                    "its start has not returned within {span} s; \
+                     do the file systems of {workdir} and of its program respond?"
                 ));
                 drop(slot);
                 begun.await
@@ -70,28 +70,28 @@ impl Starts {
 
 impl Keeper {
     pub(super) fn start(&mut self, start: Start) {
-        let (instance, run) = (start.instance.clone(), start.run);
-        if let Some(held) = self.held.get(&instance)
+        let piece = start.piece.clone();
+        let of = piece.of();
+        if let Some(held) = self.held.get(&of)
             && held.record.exit.is_none()
         {
-            let told = held.record.run;
-            let message = format!("run {told} of it has not ended");
-            if told != run {
-                self.tell(Tell::NotStarted { instance, run, message });
+            let run = held.record.piece.run;
+            let message = format!("run {run} of it has not ended");
+            if run != piece.run {
+                self.tell(Tell::NotStarted { piece, message });
             } else if held.process.is_some() {
                 let at = held.record.started_at;
-                self.tell(Tell::Started { instance, run, at });
+                self.tell(Tell::Started { piece, at });
             }
             return;
         }
-        if self.starting.contains_key(&instance) {
-            let message = "an earlier start of it, which was given up, has not come to an end";
-            self.tell(Tell::NotStarted { instance, run, message: message.into() });
+        if self.starting.contains_key(&of) {
+            let message = "an earlier start of it, which was cancelled, has not returned";
+            self.tell(Tell::NotStarted { piece, message: message.into() });
             return;
         }
         let record = Record {
-            instance: instance.clone(),
-            run,
+            piece: piece.clone(),
             started_at: now(),
             boot: self.records.boot().into(),
             stop: start.stop,
@@ -100,77 +100,72 @@ impl Keeper {
         };
         if let Err(error) = self.records.write(&record) {
             let message = format!("the start cannot be recorded: {error}");
-            self.tell(Tell::NotStarted { instance, run, message });
+            self.tell(Tell::NotStarted { piece, message });
             return;
         }
-        let cgroup = self.cgroups.of(&instance.slug());
+        let cgroup = self.cgroups.of(&of.slug());
         let held = Held { record, process: None, stopping: None, killed: false };
-        self.held.insert(instance.clone(), held);
-        let (events, identity) = (self.events.clone(), self.records.identity_path(&instance));
+        let (events, identity) = (self.events.clone(), self.records.identity_path(&of));
+        self.held.insert(of.clone(), held);
         let given_up = CancellationToken::new();
-        self.starting.insert(instance.clone(), given_up.clone());
+        self.starting.insert(of.clone(), given_up.clone());
         let begun = self.starts.clone().begin(Launch { start, cgroup, identity, given_up }, {
-            let (events, instance) = (events.clone(), instance.clone());
+            let events = events.clone();
             move |message| {
-                let _ = events.send(Event::Overdue { instance, message });
+                let _ = events.send(Event::Overdue { of, message });
             }
         });
         tokio::spawn(async move {
             let outcome = begun.await;
-            let _ = events.send(Event::Spawned { instance, run, outcome });
+            let _ = events.send(Event::Spawned { piece, outcome });
         });
     }
 
-    /// Holds a start for failed that has not come to an end, if it is not given up already.
-    pub(super) fn give_up(&mut self, instance: &InstanceId, message: String) {
-        let Some(given_up) = self.starting.get(instance) else { return };
+    /// Cancels a start that has not returned, which then counts as failed.
+    pub(super) fn give_up(&mut self, of: &InstanceResource, message: String) {
+        let Some(given_up) = self.starting.get(of) else { return };
         if !given_up.is_cancelled() {
             given_up.cancel();
-            self.not_started(instance, message);
+            self.not_started(of, message);
         }
     }
 
-    fn not_started(&mut self, instance: &InstanceId, message: String) {
-        if let Some(held) = self.held.remove(instance) {
-            self.records.remove(instance);
-            let run = held.record.run;
-            self.tell(Tell::NotStarted { instance: instance.clone(), run, message });
+    fn not_started(&mut self, of: &InstanceResource, message: String) {
+        if let Some(held) = self.held.remove(of) {
+            self.records.remove(of);
+            self.tell(Tell::NotStarted { piece: held.record.piece, message });
         }
         self.greet();
     }
 
-    pub(super) fn spawned(
-        &mut self,
-        instance: &InstanceId,
-        run: u32,
-        outcome: Result<Process, String>,
-    ) {
-        let given_up = self.starting.remove(instance).is_none_or(|start| start.is_cancelled());
+    pub(super) fn spawned(&mut self, piece: Piece, outcome: Result<Process, String>) {
+        let of = piece.of();
+        let given_up = self.starting.remove(&of).is_none_or(|start| start.is_cancelled());
         if given_up {
-            self.records.remove(instance);
+            self.records.remove(&of);
             if let Ok(process) = outcome {
                 process.kill();
-                self.watch(instance, run, process);
+                self.watch(piece, process);
             }
             return;
         }
-        let Some(held) = self.held.get_mut(instance) else { return };
+        let Some(held) = self.held.get_mut(&of) else { return };
         match outcome {
             Ok(process) => {
                 held.record.started_at = now();
                 held.process = Some(process.clone());
                 let at = held.record.started_at;
                 let kill_at_once = held.stopping.is_some();
-                let started = Tell::Started { instance: instance.clone(), run, at };
+                let started = Tell::Started { piece: piece.clone(), at };
                 if kill_at_once {
                     held.kill();
                 }
                 let _ = self.records.write(&held.record);
-                self.watch(instance, run, process);
+                self.watch(piece, process);
                 self.tell(started);
                 self.greet();
             }
-            Err(message) => self.not_started(instance, message),
+            Err(message) => self.not_started(&of, message),
         }
     }
 }
@@ -178,11 +173,11 @@ impl Keeper {
 fn begin(launch: &Launch) -> Result<Process, String> {
     let Launch { start, cgroup, identity, given_up } = launch;
     let pid = spawn::spawn(start, cgroup, identity, given_up)?;
-    // Without a handle its end would never be known; it must not run.
+    // Without a handle its end could not be observed: it must not run.
     let process = Process::open(pid, cgroup.clone())
-        .map_err(|error| format!("it cannot be followed: {error}"))
+        .map_err(|error| format!("its process cannot be watched: {error}"))
         .and_then(|process| match given_up.is_cancelled() {
-            true => Err("it was given up".into()),
+            true => Err("it was cancelled".into()),
             false => Ok(process),
         });
     if process.is_err() {
@@ -191,7 +186,7 @@ fn begin(launch: &Launch) -> Result<Process, String> {
     process
 }
 
-/// Ends a process that is not followed, with all that is left of it.
+/// Ends a process that cannot be watched, with its children.
 fn end(pid: Pid, cgroup: &Cgroup) {
     let _ = kill_process_group(pid, rustix::process::Signal::KILL);
     cgroup.kill();

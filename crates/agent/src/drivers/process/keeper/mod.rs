@@ -1,13 +1,13 @@
-//! The keeper: a small process that stands between plain processes and the death of their agent.
+//! The keeper: a small process that lets plain processes outlive the agent that started them.
 //!
-//! It starts the runs of one agent as its own children, waits for them, and tells the agent over
-//! a socket. It decides nothing. The agent may be killed and come back: the keeper tells it all
-//! that it holds, ended runs included. The keeper itself may be killed: the next one goes on with
-//! what is on disk (`record`), though it cannot learn the exit codes of what is not its child.
-//! Without an agent and without anything running, it ends.
+//! It starts the runs of one agent as its own children, waits for them, and reports to the agent
+//! over a socket. It decides nothing. The agent may be killed and return: the keeper reports all
+//! that it holds, ended runs included. The keeper itself may be killed: the next one continues
+//! from the records on disk (`record`), though it cannot learn the exit codes of processes that
+//! are not its children. Without an agent and without a running process, it ends.
 //!
 //! Everything happens on one thread, in [`Keeper::turn`]; only starting a process, which takes
-//! long, and waiting for one to end are done beside it.
+//! long, and waiting for one to end happen in other tasks.
 
 mod begin;
 mod record;
@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Exit, InstanceId, Millis, Signal};
+use model::{Exit, InstanceResource, Millis, Piece, Signal};
 use rustix::fs::{FlockOperation, flock};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -34,11 +34,11 @@ use super::cgroup::Cgroups;
 use super::files::raise_file_limit;
 use super::wire::{Request, Tell};
 
-/// The line on standard output that says that agents can connect.
+/// The line on standard output once agents can connect.
 pub(super) const READY: &str = "ready";
-/// With nothing to keep and no agent, the keeper stays for so long.
+/// A keeper without processes and without an agent ends after this.
 const IDLE: Duration = Duration::from_secs(2);
-/// So long a new agent waits for starts that are under way.
+/// How long a new agent waits for starts that are under way.
 const GREETING_WAIT: Duration = Duration::from_secs(5);
 /// How long to wait for another keeper of the same directory to end.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -48,14 +48,14 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 pub struct Args {
     /// Its own directory, below the data directory of its agent.
     pub dir: PathBuf,
-    /// Stop everything and end once the agent is gone.
+    /// Stop everything and end once the agent disconnects.
     pub ephemeral: bool,
 }
 
 /// Why a keeper cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Another keeper has the directory.
+    /// Another keeper uses the directory.
     #[error("another keeper is at work in {}", dir.display())]
     InUse {
         /// The directory.
@@ -74,34 +74,34 @@ pub enum Error {
     },
 }
 
-/// Something that happens to the keeper.
+/// An input of the keeper's loop.
 #[derive(Debug)]
 enum Event {
     /// An agent has connected, in place of the one before.
     Connected(UnixStream),
-    /// An agent asks something.
+    /// A request of the agent.
     Asked(Request),
-    /// The nth agent is gone.
+    /// The nth agent has disconnected.
     Gone(u64),
-    /// A start has come to its end.
-    Spawned { instance: InstanceId, run: u32, outcome: Result<Process, String> },
-    /// A start takes too long; what it may be.
-    Overdue { instance: InstanceId, message: String },
-    /// The nth agent has waited long enough to be told what is held.
+    /// A start has returned.
+    Spawned { piece: Piece, outcome: Result<Process, String> },
+    /// A start takes too long; the possible cause.
+    Overdue { of: InstanceResource, message: String },
+    /// The nth agent has waited long enough for the reports of what is held.
     GreetingDue(u64),
     /// A run has ended.
-    Ended { instance: InstanceId, run: u32, end: watch::End, out_of_memory: u64 },
-    /// A run was given enough time to stop.
-    GraceOver { instance: InstanceId, run: u32 },
+    Ended { piece: Piece, end: watch::End, out_of_memory: u64 },
+    /// The grace of a stop has passed.
+    GraceOver(Piece),
 }
 
-/// The last run of an instance, as it is.
+/// The last run of a resource.
 #[derive(Debug)]
 struct Held {
     record: Record,
-    /// `None` while its start is under way, and once it has ended.
+    /// `None` during its start, and once it has ended.
     process: Option<Process>,
-    /// It was told to stop, with this grace.
+    /// The grace with which it was asked to stop.
     stopping: Option<Millis>,
     killed: bool,
 }
@@ -111,12 +111,12 @@ struct Keeper {
     records: Records,
     cgroups: Arc<Cgroups>,
     note: Option<String>,
-    held: BTreeMap<InstanceId, Held>,
+    held: BTreeMap<InstanceResource, Held>,
     starts: Starts,
-    /// Starts that have not come to an end, those that were given up included.
-    starting: BTreeMap<InstanceId, CancellationToken>,
+    /// Starts that have not returned, including those that were cancelled.
+    starting: BTreeMap<InstanceResource, CancellationToken>,
     agent: Option<mpsc::UnboundedSender<Tell>>,
-    /// The agent has been told what is held.
+    /// The agent has received the reports of what is held.
     greeted: bool,
     agents: u64,
     events: mpsc::UnboundedSender<Event>,
@@ -214,26 +214,27 @@ async fn keep(args: &Args) -> Result<(), Error> {
 }
 
 impl Keeper {
-    /// Goes on with the runs that an earlier keeper has left.
+    /// Takes over the runs of an earlier keeper.
     fn take_over(&mut self) -> io::Result<()> {
         for (mut record, alive) in self.records.read()? {
-            let cgroup = self.cgroups.of(&record.instance.slug());
+            let of = record.piece.of();
+            let cgroup = self.cgroups.of(&of.slug());
             let process =
                 alive.and_then(|identity| Process::open(identity.pid, cgroup.clone()).ok());
             if let Some(process) = &process {
-                self.watch(&record.instance, record.run, process.clone());
+                self.watch(record.piece.clone(), process.clone());
             } else if record.exit.is_none() {
                 record.exit = Some(watch::unseen(&cgroup, &record.memory));
                 self.records.write(&record)?;
             }
             let held = Held { record, process, stopping: None, killed: false };
-            self.held.insert(held.record.instance.clone(), held);
+            self.held.insert(of, held);
         }
         Ok(())
     }
 
     fn is_running(&self) -> bool {
-        // What a start that was given up may still bring forth must be killed.
+        // A cancelled start may still produce a process, which must be killed.
         self.held.values().any(|held| held.record.exit.is_none()) || !self.starting.is_empty()
     }
 
@@ -243,7 +244,7 @@ impl Keeper {
 
     fn tell(&mut self, tell: Tell) {
         if let Some(agent) = self.agent.as_ref().filter(|_| self.greeted) {
-            // An agent that is gone will be told all when it comes again.
+            // An agent that has disconnected receives everything when it returns.
             let _ = agent.send(tell);
         }
     }
@@ -254,37 +255,37 @@ impl Keeper {
             Event::Gone(number) if number == self.agents => self.agent = None,
             Event::Gone(_) => {}
             Event::Asked(Request::Start(start)) => self.start(*start),
-            Event::Asked(Request::Stop { instance, run, signal, grace }) => {
-                self.stop(&instance, run, signal, grace);
+            Event::Asked(Request::Stop { piece, signal, grace }) => {
+                self.stop(piece, signal, grace);
             }
-            Event::Asked(Request::Forget { instance }) => {
-                if self.held.get(&instance).is_some_and(|held| held.record.exit.is_some()) {
-                    self.held.remove(&instance);
-                    self.records.remove(&instance);
+            Event::Asked(Request::Forget { of }) => {
+                if self.held.get(&of).is_some_and(|held| held.record.exit.is_some()) {
+                    self.held.remove(&of);
+                    self.records.remove(&of);
                 }
             }
-            Event::Spawned { instance, run, outcome } => self.spawned(&instance, run, outcome),
-            Event::Overdue { instance, message } => self.give_up(&instance, message),
+            Event::Spawned { piece, outcome } => self.spawned(piece, outcome),
+            Event::Overdue { of, message } => self.give_up(&of, message),
             Event::GreetingDue(number) => {
                 if number == self.agents && !self.greeted {
                     let under_way: Vec<_> = self.starting.keys().cloned().collect();
-                    for instance in under_way {
-                        self.give_up(&instance, "its start took too long".into());
+                    for of in under_way {
+                        self.give_up(&of, "its start took too long".into());
                     }
                     self.greet();
                 }
             }
-            Event::Ended { instance, run, end, out_of_memory } => {
-                self.ended(&instance, run, end, out_of_memory);
-            }
-            Event::GraceOver { instance, run } => {
-                if let Some(held) = self.held.get_mut(&instance)
-                    && held.record.run == run
-                {
+            Event::Ended { piece, end, out_of_memory } => self.ended(piece, end, out_of_memory),
+            Event::GraceOver(piece) => {
+                if let Some(held) = self.held_run(&piece) {
                     held.kill();
                 }
             }
         }
+    }
+
+    fn held_run(&mut self, piece: &Piece) -> Option<&mut Held> {
+        self.held.get_mut(&piece.of()).filter(|held| held.record.piece == *piece)
     }
 
     fn connected(&mut self, stream: UnixStream) {
@@ -312,7 +313,7 @@ impl Keeper {
         tokio::spawn(async move {
             let mut lines = BufReader::new(reader).lines();
             while let Ok(Some(line)) = lines.next_line().await {
-                // What a newer agent asks and this keeper does not know, it cannot do.
+                // Requests of a newer agent that this keeper does not know are ignored.
                 if let Ok(request) = serde_json::from_str(&line) {
                     let _ = events.send(Event::Asked(request));
                 }
@@ -321,9 +322,9 @@ impl Keeper {
         });
     }
 
-    /// Tells a new agent what is held, once no start is under way: of one that is, it is not
-    /// known yet whether there is anything to hold. An agent is not left waiting for ever: what
-    /// has not started by then is given up.
+    /// Reports what is held to a new agent, once no start is under way: whether such a start
+    /// leaves a process is not known yet. After [`GREETING_WAIT`], starts that have not returned
+    /// are cancelled.
     fn greet(&mut self) {
         let starting = |held: &Held| held.process.is_none() && held.record.exit.is_none();
         if self.greeted || self.held.values().any(starting) {
@@ -331,44 +332,43 @@ impl Keeper {
         }
         self.greeted = true;
         let records: Vec<_> = self.held.values().map(|held| held.record.clone()).collect();
-        for Record { instance, run, started_at, exit, .. } in records {
-            self.tell(Tell::Held { instance, run, started_at, exit });
+        for Record { piece, started_at, exit, .. } in records {
+            self.tell(Tell::Held { piece, started_at, exit });
         }
-        self.tell(Tell::AllHeld);
+        self.tell(Tell::AllHeld { stacks: true });
         if let Some(message) = self.note.clone() {
             self.tell(Tell::Note { message });
         }
     }
 
-    fn watch(&self, instance: &InstanceId, run: u32, process: Process) {
-        let (events, instance) = (self.events.clone(), instance.clone());
+    fn watch(&self, piece: Piece, process: Process) {
+        let events = self.events.clone();
         tokio::spawn(async move {
             let (end, out_of_memory) = process.ended().await;
-            let _ = events.send(Event::Ended { instance, run, end, out_of_memory });
+            let _ = events.send(Event::Ended { piece, end, out_of_memory });
         });
     }
 
-    fn ended(&mut self, instance: &InstanceId, run: u32, end: watch::End, out_of_memory: u64) {
-        let Some(held) = self.held.get_mut(instance).filter(|held| held.record.run == run) else {
-            return;
-        };
+    fn ended(&mut self, piece: Piece, end: watch::End, out_of_memory: u64) {
+        let Some(held) = self.held_run(&piece) else { return };
         let why = held.stopping.map(|grace| format!("it had not ended {grace} after it was asked"));
         let killed = why.as_deref().filter(|_| held.killed);
         let exit: Exit = watch::exit(end, out_of_memory, &held.record.memory, killed);
         held.process = None;
         held.record.exit = Some(exit.clone());
-        if let Err(error) = self.records.write(&held.record) {
-            let message = format!("the end of {instance} cannot be recorded: {error}");
+        let record = held.record.clone();
+        if let Err(error) = self.records.write(&record) {
+            let message = format!("the end of {piece} cannot be recorded: {error}");
             self.tell(Tell::Note { message });
         }
-        self.tell(Tell::Ended { instance: instance.clone(), run, exit });
+        self.tell(Tell::Ended { piece, exit });
     }
 
-    fn stop(&mut self, instance: &InstanceId, run: u32, signal: Signal, grace: Millis) {
-        match self.held.get_mut(instance).filter(|held| held.record.run == run) {
+    fn stop(&mut self, piece: Piece, signal: Signal, grace: Millis) {
+        match self.held_run(&piece) {
             Some(held) if held.record.exit.is_none() => {
                 if held.stopping.replace(grace).is_some() {
-                    // Asked again: it has been killed already, or will be when its grace is over.
+                    // A repeated request: it has been killed already, or will be after its grace.
                     if held.killed {
                         held.kill();
                     }
@@ -377,32 +377,31 @@ impl Keeper {
                 if let Some(process) = &held.process {
                     process.signal(signal);
                 }
-                let (events, instance) = (self.events.clone(), instance.clone());
+                let events = self.events.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(Duration::from_millis(grace.0)).await;
-                    let _ = events.send(Event::GraceOver { instance, run });
+                    let _ = events.send(Event::GraceOver(piece));
                 });
             }
             Some(held) => {
                 let exit = held.record.exit.clone();
                 if let Some(exit) = exit {
-                    self.tell(Tell::Ended { instance: instance.clone(), run, exit });
+                    self.tell(Tell::Ended { piece, exit });
                 }
             }
             None => {
                 let message = "it was not running".into();
-                self.tell(Tell::NotStarted { instance: instance.clone(), run, message });
+                self.tell(Tell::NotStarted { piece, message });
             }
         }
     }
 
     fn stop_all(&mut self) {
         let running = self.held.values().filter(|held| held.record.exit.is_none());
-        let all: Vec<_> = running
-            .map(|held| (held.record.instance.clone(), held.record.run, held.record.stop))
-            .collect();
-        for (instance, run, (signal, grace)) in all {
-            self.stop(&instance, run, signal, grace);
+        let all: Vec<_> =
+            running.map(|held| (held.record.piece.clone(), held.record.stop)).collect();
+        for (piece, (signal, grace)) in all {
+            self.stop(piece, signal, grace);
         }
     }
 }

@@ -1,25 +1,25 @@
-//! What a keeper leaves on disk about each instance's last run, so that the next keeper can go on
-//! where this one was killed: `<slug>.json` says which run, `<slug>.id` which process (see
+//! The keeper's records on disk, one for the last run of each resource, from which the next keeper
+//! continues if this one is killed: `<slug>.json` says which run, `<slug>.id` which process (see
 //! `identity`). They need not survive a loss of power: no process does.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use model::{Exit, InstanceId, Millis, Signal, Timestamp};
+use model::{Exit, InstanceResource, Millis, Piece, Signal, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::super::identity::{self, Identity};
 
-/// The last run of an instance.
+/// The last run of a resource.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
-    pub(super) instance: InstanceId,
-    pub(super) run: u32,
+    #[serde(flatten)]
+    pub(super) piece: Piece,
     pub(super) started_at: Timestamp,
     /// The boot of the machine that it belongs to.
     pub(super) boot: String,
-    /// How it is stopped if nobody says how.
+    /// How an ephemeral keeper stops it once the agent has gone.
     pub(super) stop: (Signal, Millis),
     /// The limit of its memory, in words; empty if it has none.
     pub(super) memory: String,
@@ -43,27 +43,27 @@ impl Records {
         &self.boot
     }
 
-    /// Where the process of an instance writes its identity.
-    pub(super) fn identity_path(&self, instance: &InstanceId) -> PathBuf {
-        self.dir.join(format!("{}.id", instance.slug()))
+    /// The file in which the process of a resource writes its identity.
+    pub(super) fn identity_path(&self, of: &InstanceResource) -> PathBuf {
+        self.dir.join(format!("{}.id", of.slug()))
     }
 
-    fn path(&self, instance: &InstanceId) -> PathBuf {
-        self.dir.join(format!("{}.json", instance.slug()))
+    fn path(&self, of: &InstanceResource) -> PathBuf {
+        self.dir.join(format!("{}.json", of.slug()))
     }
 
     /// Writes a record in place of the one before, whole or not at all.
     pub(super) fn write(&self, record: &Record) -> io::Result<()> {
-        let path = self.path(&record.instance);
+        let path = self.path(&record.piece.of());
         let new = path.with_extension("new");
         fs::write(&new, serde_json::to_vec(record)?)?;
         fs::rename(new, path)
     }
 
-    pub(super) fn remove(&self, instance: &InstanceId) {
-        // What is not there need not be removed; what cannot be is overwritten by the next run.
-        let _ = fs::remove_file(self.path(instance));
-        let _ = fs::remove_file(self.identity_path(instance));
+    pub(super) fn remove(&self, of: &InstanceResource) {
+        // Files that cannot be removed are overwritten by the next run.
+        let _ = fs::remove_file(self.path(of));
+        let _ = fs::remove_file(self.identity_path(of));
     }
 
     /// All records, each with its process if that is still alive.
@@ -71,7 +71,7 @@ impl Records {
         let mut all = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             if let Some(record) = read(&entry?.path()) {
-                let identity = Identity::read(&self.identity_path(&record.instance));
+                let identity = Identity::read(&self.identity_path(&record.piece.of()));
                 let alive = identity.filter(|identity| {
                     record.exit.is_none() && record.boot == self.boot && identity.is_alive()
                 });
@@ -85,4 +85,27 @@ impl Records {
 fn read(path: &Path) -> Option<Record> {
     let is_record = path.extension().is_some_and(|extension| extension == "json");
     serde_json::from_slice(&fs::read(path).ok().filter(|_| is_record)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_a_version_without_stacks_is_one_of_main() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = r#"{"instance":"/shop/web~2.1","run":3,"started_at":"1970-01-01T00:00:00.007Z","boot":"b",
+            "stop":["SIGINT","5s"],"memory":"64MiB","exit":null}"#;
+        fs::write(dir.path().join("shop_web-2.1.json"), text).unwrap();
+        let records = Records::open(dir.path().into()).unwrap();
+        let (record, process) = records.read().unwrap().remove(0);
+        let instance = "/shop/web~2.1".parse().unwrap();
+        assert_eq!(record.piece, Piece { instance, resource: Default::default(), run: 3 });
+        assert_eq!((record.stop, process), ((Signal::Int, Millis::secs(5)), None));
+        // The next run is written to the same file.
+        records.write(&record).unwrap();
+        assert_eq!(records.read().unwrap().len(), 1);
+        records.remove(&record.piece.of());
+        assert!(records.read().unwrap().is_empty());
+    }
 }
