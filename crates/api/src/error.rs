@@ -10,8 +10,10 @@ pub enum ErrorCode {
     BadRequest,
     /// 403: a page of another site asks for a change.
     Forbidden,
-    /// 404: there is no such thing.
+    /// 404: the named object does not exist.
     NotFound,
+    /// 404: the API has no such path, so the client has another version or a wrong base address.
+    UnknownPath,
     /// 405: not with this method.
     MethodNotAllowed,
     /// 409: not as things are.
@@ -34,7 +36,7 @@ impl ErrorCode {
         match self {
             ErrorCode::BadRequest => 400,
             ErrorCode::Forbidden => 403,
-            ErrorCode::NotFound => 404,
+            ErrorCode::NotFound | ErrorCode::UnknownPath => 404,
             ErrorCode::MethodNotAllowed => 405,
             ErrorCode::Conflict => 409,
             ErrorCode::TooLarge => 413,

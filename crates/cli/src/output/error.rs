@@ -165,10 +165,8 @@ impl From<api::Error> for Failure {
 impl From<ErrorBody> for Failure {
     fn from(body: ErrorBody) -> Failure {
         let exit = match body.code {
-            // A server that does not know the path is not asked at its root.
-            ErrorCode::NotFound if body.message.starts_with("there is nothing at /") => {
-                Exit::Unreachable
-            }
+            // The request did not reach the root of an API of this version.
+            ErrorCode::UnknownPath => Exit::Unreachable,
             ErrorCode::Invalid | ErrorCode::TooLarge => Exit::Documents,
             ErrorCode::NotFound => Exit::NotFound,
             _ => Exit::Failure,
@@ -369,7 +367,8 @@ mod tests {
         let stranger = Failure::from(api::Error::Stranger { url: url(), status: 404 });
         assert_eq!(stranger.exit, Exit::Unreachable);
         assert!(stranger.render(false, 200).contains("is not a Muster server"));
-        let nothing = ErrorBody::new(ErrorCode::NotFound, "there is nothing at /foo/v1/services");
+        let nothing =
+            ErrorBody::new(ErrorCode::UnknownPath, "there is nothing at /foo/v1/services");
         let nothing = Failure::from(nothing);
         assert_eq!(nothing.exit, Exit::Unreachable);
         assert!(nothing.render(false, 200).contains("without a path"));

@@ -134,7 +134,7 @@ where
 }
 
 pub(crate) async fn not_found(uri: Uri) -> Bad {
-    Bad::new(ErrorCode::NotFound, format!("there is nothing at {}", uri.path()))
+    Bad::new(ErrorCode::UnknownPath, format!("there is nothing at {}", uri.path()))
 }
 
 pub(crate) async fn method_not_allowed(uri: Uri) -> Bad {
