@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::shell::{Top, output, run};
+use crate::shell::{self, Top, output};
 
 /// The package with the laws, and the program that searches.
 const PACKAGE: &str = "muster-fuzz";
@@ -38,31 +38,33 @@ const KEPT_LEN_MAX: u64 = 512;
 /// As many words of its inputs a target is given to play with.
 const WORDS_MAX: usize = 400;
 
-/// What the command line asks for.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Ask<'a> {
-    minutes: f64,
-    only: Option<&'a str>,
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask fuzz --list
+  cargo xtask fuzz --minutes 10                 all targets, ten minutes in total
+  cargo xtask fuzz --minutes 2 --only word --keep";
+
+/// Search for inputs that break an invariant of a parser or of a wire decoder
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// How long to search, over all targets
+    #[arg(long, value_name = "MINUTES", value_parser = minutes, required_unless_present_any = ["list", "keep"])]
+    minutes: Option<f64>,
+    /// Search in one target
+    #[arg(long, value_name = "TARGET")]
+    only: Option<String>,
+    /// List the targets instead of searching
+    #[arg(long)]
     list: bool,
+    /// Copy the inputs that reach most of the code into fuzz/corpus
+    #[arg(long)]
     keep: bool,
 }
 
-impl<'a> Ask<'a> {
-    /// Reads the arguments; nothing if they are wrong.
-    pub(crate) fn read(arguments: &[&'a str]) -> Option<Self> {
-        let mut ask = Ask::default();
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
-            match *argument {
-                "--minutes" => ask.minutes = rest.next()?.parse().ok().filter(|m| *m > 0.0)?,
-                "--only" => ask.only = Some(rest.next()?),
-                "--list" => ask.list = true,
-                "--keep" => ask.keep = true,
-                _ => return None,
-            }
-        }
-        (ask.list || ask.keep || ask.minutes > 0.0).then_some(ask)
-    }
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes = text.parse().map_err(|error| format!("{error}"))?;
+    if minutes > 0.0 { Ok(minutes) } else { Err("must be greater than 0".to_owned()) }
 }
 
 /// What came of searching one target.
@@ -75,28 +77,29 @@ struct Row {
     findings: Vec<PathBuf>,
 }
 
-/// Searches, or lists the targets, or keeps what was found.
-pub(crate) fn search(top: &Top, ask: &Ask<'_>) -> Result<()> {
+/// Lists the targets, or searches and keeps inputs.
+pub(crate) fn run(top: &Top, args: &Args) -> Result<()> {
     let list = ["run", "--quiet", "--package", PACKAGE, "--", "--list"];
     let list = output(&mut top.cargo(&list))?;
-    if ask.list {
+    if args.list {
         println!("{list}");
         return Ok(());
     }
     let names = list.lines().filter_map(|line| line.split(' ').next());
-    let names: Vec<&str> = names.filter(|name| ask.only.is_none_or(|only| only == *name)).collect();
+    let names: Vec<&str> =
+        names.filter(|name| args.only.as_deref().is_none_or(|only| only == *name)).collect();
     ensure!(!names.is_empty(), "there is no such target; --list names them");
     let program = build(top)?;
     let mut rows = Vec::new();
-    if ask.minutes > 0.0 {
-        let seconds = (ask.minutes * 60.0 / names.len() as f64).ceil() as u64;
+    if let Some(minutes) = args.minutes {
+        let seconds = (minutes * 60.0 / names.len() as f64).ceil() as u64;
         for name in &names {
             println!("{name}: {seconds} s");
             rows.push(one(top, &program, name, seconds)?);
         }
         println!("\n{}", table(&rows));
     }
-    if ask.keep {
+    if args.keep {
         names.iter().try_for_each(|name| keep(top, &program, name))?;
     }
     let findings: Vec<String> = rows
@@ -124,7 +127,7 @@ fn build(top: &Top) -> Result<PathBuf> {
     let what = ["build", "--profile", "fuzz", "--package", PACKAGE, "--features", PROGRAM];
     let mut command = top.cargo(&what);
     command.args(["--bin", PROGRAM, "--target", host]).env("RUSTFLAGS", COVERAGE);
-    run(&mut command)?;
+    shell::run(&mut command)?;
     Ok(top.built(host).join("fuzz").join(PROGRAM))
 }
 
@@ -299,17 +302,6 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn arguments_are_read() {
-        let ask = Ask::read(&["--minutes", "0.5", "--only", "word"]).unwrap();
-        assert_eq!(ask, Ask { minutes: 0.5, only: Some("word"), ..Ask::default() });
-        assert!(Ask::read(&["--list"]).unwrap().list);
-        for wrong in [&[][..], &["--minutes"], &["--minutes", "0"], &["--only", "word"], &["word"]]
-        {
-            assert_eq!(Ask::read(wrong), None, "{wrong:?}");
-        }
-    }
 
     #[test]
     fn what_libfuzzer_says_is_read() {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::shell::{Top, output, run};
+use crate::shell::{self, Top, output};
 
 /// The version that the exceptions were written for.
 const VERSION: &str = "27.1.0";
@@ -27,48 +27,45 @@ const DONE: [i32; 3] = [0, 2, 3];
 /// What `timeout` ends with when the time was over.
 const TIME_IS_OVER: i32 = 124;
 
-/// What the command line asks for.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Ask<'a> {
-    only: Option<&'a str>,
-    shard: Option<&'a str>,
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask mutants --minutes 60              continues where the previous run ended
+  cargo xtask mutants --only planner --shard 3/20";
+
+/// Change the model and the planner in small ways and list the changes that no test detects
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Change one crate
+    #[arg(long, value_name = "CRATE", value_parser = CRATES.iter().map(|(name, _)| *name).collect::<Vec<_>>())]
+    only: Option<String>,
+    /// Try a part of the mutants: the I-th of N, counted from 0
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    shard: Option<String>,
+    /// Stop after this time; the next run continues
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     minutes: Option<u32>,
 }
 
-impl<'a> Ask<'a> {
-    /// Reads the arguments; nothing if they are wrong.
-    pub(crate) fn read(arguments: &[&'a str]) -> Option<Self> {
-        let mut ask = Ask::default();
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
-            let value = rest.next()?;
-            match *argument {
-                "--only" => {
-                    ask.only = Some(value)
-                        .filter(|only| CRATES.iter().any(|(name, _)| name == *only))
-                        .copied();
-                    ask.only?;
-                }
-                "--shard" => {
-                    let (shard, of) = value.split_once('/')?;
-                    let (shard, of): (u32, u32) = (shard.parse().ok()?, of.parse().ok()?);
-                    ask.shard = Some(*value).filter(|_| shard < of);
-                    ask.shard?;
-                }
-                "--minutes" => ask.minutes = Some(value.parse().ok().filter(|m| *m > 0)?),
-                _ => return None,
-            }
-        }
-        Some(ask)
+fn shard(text: &str) -> Result<String, &'static str> {
+    let parse = || {
+        let (shard, of) = text.split_once('/')?;
+        Some((shard.parse::<u32>().ok()?, of.parse::<u32>().ok()?))
+    };
+    match parse() {
+        Some((shard, of)) if shard < of => Ok(text.to_owned()),
+        _ => Err("expected two numbers such as 3/20, the first less than the second"),
     }
 }
 
-/// Tries mutants; fails when no test minds one.
-pub(crate) fn survive(top: &Top, ask: &Ask<'_>) -> Result<()> {
+/// Tries mutants; fails when a mutant survives.
+pub(crate) fn run(top: &Top, args: &Args) -> Result<()> {
     let tool = install(top)?;
-    let chosen: Vec<_> =
-        CRATES.iter().filter(|(name, _)| ask.only.is_none_or(|only| only == *name)).collect();
-    let seconds = ask.minutes.map(|minutes| minutes * 60 / chosen.len() as u32);
+    let chosen: Vec<_> = CRATES
+        .iter()
+        .filter(|(name, _)| args.only.as_deref().is_none_or(|only| only == *name))
+        .collect();
+    let seconds = args.minutes.map(|minutes| minutes * 60 / chosen.len() as u32);
     let mut missed = Vec::new();
     for (name, tests) in chosen {
         let folder = top.built("mutants").join(name);
@@ -86,7 +83,7 @@ pub(crate) fn survive(top: &Top, ask: &Ask<'_>) -> Result<()> {
             .args(["mutants", "--jobs", "1", "--iterate", "--package"])
             .arg(format!("muster-{name}"))
             .args(tests.iter().flat_map(|package| ["--test-package", package]))
-            .args(ask.shard.iter().flat_map(|shard| ["--shard", shard]))
+            .args(args.shard.iter().flat_map(|shard| ["--shard", shard.as_str()]))
             .args(["--sharding", "round-robin", "--no-shuffle", "--output"])
             .arg(&folder)
             .env("PROPTEST_CASES", CASES)
@@ -118,7 +115,7 @@ fn install(top: &Top) -> Result<PathBuf> {
     let version = output(top.command(&tool.display().to_string()).args(["mutants", "--version"]));
     if !version.is_ok_and(|version| version.ends_with(VERSION)) {
         let mut install = top.cargo(&["install", TOOL, "--locked", "--version", VERSION]);
-        run(install.arg("--root").arg(&tools))?;
+        shell::run(install.arg("--root").arg(&tools))?;
     }
     Ok(tool)
 }
@@ -148,18 +145,6 @@ fn read_outcomes(text: &str) -> Result<(BTreeMap<String, usize>, Vec<String>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn arguments_are_read() {
-        let ask = Ask::read(&["--only", "model", "--shard", "1/8", "--minutes", "5"]).unwrap();
-        assert_eq!(ask, Ask { only: Some("model"), shard: Some("1/8"), minutes: Some(5) });
-        assert_eq!(Ask::read(&[]), Some(Ask::default()));
-        for wrong in [["--only", "server"], ["--shard", "8/8"], ["--minutes", "0"], ["--all", "x"]]
-        {
-            assert_eq!(Ask::read(&wrong), None, "{wrong:?}");
-        }
-        assert_eq!(Ask::read(&["--only"]), None);
-    }
 
     #[test]
     fn outcomes_are_counted_and_survivors_named() {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use clap::builder::PossibleValuesParser;
 
 use crate::shell::Top;
 
@@ -16,6 +17,11 @@ pub(crate) struct Step {
     pub(crate) needs: &'static [&'static str],
     /// Does it.
     pub(crate) run: fn(&Top) -> Result<()>,
+}
+
+/// Accepts the names of the steps.
+pub(crate) fn names(steps: &'static [Step]) -> PossibleValuesParser {
+    steps.iter().map(|step| step.name).collect::<Vec<_>>().into()
 }
 
 /// Prints the steps.

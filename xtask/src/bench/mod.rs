@@ -24,9 +24,8 @@ mod writes;
 
 use anyhow::{Result, bail};
 
-pub(crate) use against::ROUNDS;
 pub(crate) use figure::{Figure, Limit};
-pub(crate) use readme::write as write_readme;
+use readme::write as write_readme;
 
 use crate::shell::Top;
 
@@ -57,38 +56,63 @@ pub(crate) const BENCHES: &[Bench] = &[
     Bench { name: "planner", what: "plans of up to a million instances", run: planner::plans },
 ];
 
-/// Prints the benches.
-pub(crate) fn list() {
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask bench --list
+  cargo xtask bench --only gateway              measures, and notes the figures
+  cargo xtask bench --only planner --against HEAD~1
+  cargo xtask bench --readme                    the newest figures, without measuring";
+
+/// Measure against limits and peers, and append the figures to benches/history.jsonl
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Run one bench
+    #[arg(long, value_name = "NAME", value_parser = BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>())]
+    only: Option<String>,
+    /// Compare with another revision: both are built and run in turn; fails where a figure became worse
+    #[arg(long, value_name = "REVISION")]
+    against: Option<String>,
+    /// Rounds of each bench on each revision
+    #[arg(long, value_name = "NUMBER", requires = "against", default_value_t = against::ROUNDS)]
+    rounds: u32,
+    /// List the benches instead of running them
+    #[arg(long, conflicts_with_all = ["only", "against", "readme"])]
+    list: bool,
+    /// Write the newest figures into the README, without measuring
+    #[arg(long, conflicts_with_all = ["only", "against"])]
+    readme: bool,
+}
+
+/// Runs the task.
+pub(crate) fn run(top: &Top, args: &Args) -> Result<()> {
+    let chosen = || -> Vec<&Bench> {
+        let is_chosen = |bench: &&Bench| args.only.as_deref().is_none_or(|name| name == bench.name);
+        BENCHES.iter().filter(is_chosen).collect()
+    };
+    match &args.against {
+        _ if args.list => {
+            list();
+            Ok(())
+        }
+        _ if args.readme => write_readme(top),
+        Some(revision) => against::run(top, &chosen(), revision, args.rounds),
+        None => measure(top, &chosen()),
+    }
+}
+
+fn list() {
     for bench in BENCHES {
         println!("{:<12} {}", bench.name, bench.what);
     }
 }
 
-/// Runs all benches or one on this tree and on that of `revision`, alternately, and fails when a figure became worse.
-pub(crate) fn compare(top: &Top, only: Option<&str>, revision: &str, rounds: u32) -> Result<()> {
-    against::run(top, &chosen(only)?, revision, rounds)
-}
-
-/// All benches, or the one of this name.
-fn chosen(only: Option<&str>) -> Result<Vec<&'static Bench>> {
-    let chosen: Vec<&Bench> =
-        BENCHES.iter().filter(|bench| only.is_none_or(|name| name == bench.name)).collect();
-    if let Some(name) = only
-        && chosen.is_empty()
-    {
-        let names: Vec<_> = BENCHES.iter().map(|bench| bench.name).collect();
-        bail!("there is no bench `{name}`; there are: {}", names.join(", "));
-    }
-    Ok(chosen)
-}
-
-/// Runs all benches or one, prints the table, notes the figures, and fails when a limit is not kept. A bench that
-/// cannot measure does not keep the others from it.
-pub(crate) fn run(top: &Top, only: Option<&str>) -> Result<()> {
-    let chosen = chosen(only)?;
+/// Runs benches, prints the table, appends the figures to the history, and fails when a limit is not kept. The others
+/// run even if one bench cannot measure.
+fn measure(top: &Top, chosen: &[&'static Bench]) -> Result<()> {
     let mut measured: Vec<(&str, Figure)> = Vec::new();
     let mut missed: Vec<String> = Vec::new();
-    for bench in &chosen {
+    for bench in chosen {
         println!("\n== {}: {}", bench.name, bench.what);
         match (bench.run)(top) {
             Ok(figures) => {

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
 use super::{
@@ -105,6 +106,11 @@ pub(super) const FAULTS: &[Fault] = &[
     fault("end-engine", "dockerd is ended and started", Kind::Engine(Engine::End), 0, 2000),
     fault("stop-engine", "dockerd stands still", Kind::Engine(Engine::Stop), 100, 5000),
 ];
+
+/// Accepts the names of the faults.
+pub(super) fn names() -> PossibleValuesParser {
+    FAULTS.iter().map(|fault| fault.name).collect::<Vec<_>>().into()
+}
 
 impl Fault {
     /// Whether it needs an engine.

@@ -43,80 +43,92 @@ use load::Load;
 use run::Run;
 use user::{PORT, User};
 
-/// What the users of a run may say.
-struct Options {
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask chaos --minutes 5
+  cargo xtask chaos --seed 0x1f2e               the faults of an earlier run
+  cargo xtask chaos --only kill-server --only cable
+  cargo xtask chaos --list";
+
+/// Run the real programs under load while everything fails that can; needs root, affects nothing outside its namespaces
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// How long to inject faults
+    #[arg(long, default_value_t = 1.0)]
     minutes: f64,
-    seed: u64,
-    only: Vec<&'static Fault>,
-    /// We are inside already.
+    /// The seed of an earlier run, in hexadecimal; by default a random one
+    #[arg(long, value_name = "HEX", value_parser = seed)]
+    seed: Option<u64>,
+    /// Inject only this fault; may be repeated
+    #[arg(long, value_name = "FAULT", value_parser = fault::names())]
+    only: Vec<String>,
+    /// List the faults instead of running
+    #[arg(long)]
+    list: bool,
+    /// We are inside the namespaces already
+    #[arg(long, hide = true)]
     inside: bool,
 }
 
+fn seed(text: &str) -> Result<u64, std::num::ParseIntError> {
+    u64::from_str_radix(text.trim_start_matches("0x"), 16)
+}
+
+/// A run: the arguments with their defaults.
+struct Options {
+    minutes: f64,
+    seed: u64,
+    faults: Vec<&'static Fault>,
+}
+
 impl Options {
-    fn read(arguments: &[&str]) -> Result<Options> {
-        let seed = RandomState::new().hash_one(()) >> 32;
-        let mut options = Options { minutes: 1.0, seed, only: Vec::new(), inside: false };
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
-            if *argument == "--inside" {
-                options.inside = true;
-                continue;
-            }
-            let value = rest.next().with_context(|| format!("{argument} wants a value"))?;
-            match *argument {
-                "--minutes" => options.minutes = value.parse().context("--minutes NUMBER")?,
-                "--seed" => {
-                    let digits = value.trim_start_matches("0x");
-                    options.seed = u64::from_str_radix(digits, 16).context("--seed HEX")?;
-                }
-                "--only" => {
-                    let named = |fault: &&Fault| fault.name == *value;
-                    let fault = FAULTS.iter().find(named);
-                    options.only.push(fault.with_context(|| {
-                        format!("there is no fault `{value}`; `cargo xtask chaos --list` has all")
-                    })?);
-                }
-                other => bail!("`{other}` is no option of chaos"),
-            }
+    fn new(args: &Args) -> Options {
+        let is_chosen = |fault: &&Fault| {
+            args.only.is_empty() || args.only.iter().any(|name| name == fault.name)
+        };
+        Options {
+            minutes: args.minutes,
+            seed: args.seed.unwrap_or_else(|| RandomState::new().hash_one(()) >> 32),
+            faults: FAULTS.iter().filter(is_chosen).collect(),
         }
-        if options.only.is_empty() {
-            options.only = FAULTS.iter().collect();
-        }
-        Ok(options)
     }
 
-    /// The same for the program that runs inside.
+    /// The same as arguments of the program that runs inside.
     fn arguments(&self) -> Vec<String> {
         let mut arguments = vec!["chaos".to_owned(), "--inside".to_owned()];
         arguments.extend(["--minutes".to_owned(), self.minutes.to_string()]);
         arguments.extend(["--seed".to_owned(), format!("{:x}", self.seed)]);
-        for fault in &self.only {
+        for fault in &self.faults {
             arguments.extend(["--only".to_owned(), fault.name.to_owned()]);
         }
         arguments
     }
 
-    fn wants_engine(&self) -> bool {
-        self.only.iter().any(|fault| fault.is_of_engine())
+    fn needs_engine(&self) -> bool {
+        self.faults.iter().any(|fault| fault.is_of_engine())
     }
 }
 
-/// Prints the faults.
-pub(crate) fn list() {
+fn list() {
     for fault in FAULTS {
         println!("{:<16} {}", fault.name, fault.what);
     }
 }
 
-/// Builds what is needed, enters the namespaces and makes a run.
-pub(crate) fn run(top: &Top, arguments: &[&str]) -> Result<()> {
-    let options = Options::read(arguments)?;
-    if options.inside {
+/// Lists the faults, or builds the programs, enters the namespaces and makes a run.
+pub(crate) fn run(top: &Top, args: &Args) -> Result<()> {
+    if args.list {
+        list();
+        return Ok(());
+    }
+    let options = Options::new(args);
+    if args.inside {
         return inside(top, &options);
     }
-    // With its assertions on: a run is about what is right, not about how fast it is.
+    // A debug build: its assertions are part of what is tested, its speed is not.
     shell::run(&mut top.cargo(&["build", "-p", "muster-cli", "-p", "simpleservice"]))?;
-    if options.wants_engine() {
+    if options.needs_engine() {
         image::program(top)?;
     }
     let arguments = options.arguments();
@@ -130,7 +142,7 @@ fn inside(top: &Top, options: &Options) -> Result<()> {
     for name in cluster::AGENTS.iter().chain(&GATEWAYS) {
         nest::wire(name, cluster::address(name))?;
     }
-    let engine = match options.wants_engine() {
+    let engine = match options.needs_engine() {
         true => Some(Engine::start(top, &image::program(top)?, &programs)?),
         false => None,
     };
@@ -165,7 +177,7 @@ fn inside(top: &Top, options: &Options) -> Result<()> {
         .collect();
     println!("chaos: {} min with seed {:#x}", options.minutes, options.seed);
     let mut run = Run::new(cluster, engine, load, users, history, dice);
-    let done = run.go(&options.only, Duration::from_secs_f64(options.minutes * 60.0));
+    let done = run.go(&options.faults, Duration::from_secs_f64(options.minutes * 60.0));
     run.history.note("all faults are undone");
     run.heal()?;
     done?;

@@ -83,7 +83,7 @@ const KNOWERS: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
     ("libsqlite3-sys", &["store"]),
     ("bollard", &["agent"]),
-    ("clap", &["cli"]),
+    ("clap", &["cli", "xtask"]),
 ];
 
 const PURE_MANIFEST: Rule = Rule {
