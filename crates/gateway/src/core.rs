@@ -1,11 +1,11 @@
-//! What a gateway decides: which table to follow, which listeners to open and close, and what to
-//! report. Pure: `handle(Event) -> Vec<Effect>`; `proxy.rs` is its shell.
+//! The decisions of a gateway: which table to follow, which listeners to open and close, and what to
+//! report. Pure: `handle(Event) -> Vec<Effect>`; `proxy` is its shell.
 //!
-//! The promise that everything else rests on: a report of generation *g* means that every request
-//! from now on follows table *g* or a newer one, on every thread, and that each instance which is
-//! not in it and not in `busy` has no request under way. It holds because each thread says, in
-//! one message made between two requests, both that it has switched and what is still under way
-//! there; the report's generation is the oldest of all threads', its `busy` the union.
+//! The guarantee that draining rests on: a report of generation *g* means that every new request
+//! on every thread follows table *g* or a newer one, and that no instance outside of that table and
+//! `busy` has a request in flight. It holds because each thread reports its generation and its
+//! requests in flight in one message, made between two requests; the generation of the report is
+//! the oldest of all threads, its `busy` the union.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,63 +13,65 @@ use std::sync::Arc;
 
 use model::{InstanceId, RouteTable};
 
-/// Something that happened.
+/// An input of the core.
 #[derive(Debug)]
 pub enum Event {
-    /// A table came in.
+    /// A table arrived.
     Table(RouteTable),
-    /// A thread has switched, or the last request of a leaving instance is done there.
+    /// A thread has switched, or has ended its last request at a removed instance.
     Followed {
-        /// The thread, from 0.
+        /// The index of the thread, from 0.
         thread: usize,
-        /// The generation that all of its new requests follow.
+        /// The generation that all its new requests follow.
         generation: u64,
-        /// The instances that are not in that table and have requests under way there.
+        /// The instances outside of that table with requests in flight on this thread.
         busy: BTreeSet<InstanceId>,
     },
     /// A listener is open.
     Opened(SocketAddr),
-    /// A listener could not be opened, and why.
+    /// A listener could not be opened, with the reason.
     NotOpened(SocketAddr, String),
-    /// It is time to try again what did not work.
+    /// It is time to open the failed listeners again.
     Retry,
 }
 
-/// Something to do, in this order.
+/// An output of the core. The shell performs effects in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Open a listener; answered by [`Event::Opened`] or [`Event::NotOpened`].
+    /// Open a listener; results in [`Event::Opened`] or [`Event::NotOpened`].
     Open(SocketAddr),
-    /// Make every thread follow this table; listeners that are not in it close.
+    /// Make every thread follow this table. Listeners outside of it close.
     Switch(Arc<RouteTable>),
-    /// This is how the gateway stands now.
+    /// The standing of the gateway has changed.
     Stand(Standing),
 }
 
-/// How a gateway stands: what it reports.
+/// The state of a gateway that it reports to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Standing {
-    /// The generation that all new requests follow.
+    /// The generation that all new requests on all threads follow.
     pub generation: u64,
-    /// The instances that are not in that table and have requests under way.
+    /// The instances outside of that table with requests in flight.
     pub busy: BTreeSet<InstanceId>,
-    /// The listeners that could not be opened, with the reason.
+    /// The listeners of that table that could not be opened, with the reason.
     pub failed: BTreeMap<SocketAddr, String>,
 }
 
-/// The state behind the decisions.
+/// The table to follow, and the latest report of each thread.
 #[derive(Debug)]
 pub struct Core {
     table: Option<Arc<RouteTable>>,
-    /// What each thread said last.
+    /// The latest report of each thread: its generation and its busy instances.
     threads: Vec<(u64, BTreeSet<InstanceId>)>,
+    /// `open` and `failed` are disjoint subsets of the listeners of `table`.
     open: BTreeSet<SocketAddr>,
     failed: BTreeMap<SocketAddr, String>,
+    /// The last standing that was returned as an effect.
     stands: Standing,
 }
 
 impl Core {
-    /// The core of a gateway with so many threads, none of which has a table.
+    /// The core of a gateway with this number of threads, none of which has a table.
     pub fn new(threads: usize) -> Self {
         Self {
             table: None,
@@ -80,7 +82,7 @@ impl Core {
         }
     }
 
-    /// Decides. Never fails; what is out of date is ignored.
+    /// Handles an event. Outdated events are ignored.
     pub fn handle(&mut self, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
@@ -112,7 +114,7 @@ impl Core {
             return;
         }
         let wanted: BTreeSet<SocketAddr> = table.listeners.iter().map(|l| l.listen.0).collect();
-        // Opened before the switch, so that the report of this generation says which failed.
+        // Opened before the switch, so that the report of this generation has those that failed.
         effects.extend(wanted.difference(&self.open).copied().map(Effect::Open));
         self.open.retain(|listen| wanted.contains(listen));
         self.failed.retain(|listen, _| wanted.contains(listen));

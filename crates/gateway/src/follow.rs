@@ -1,9 +1,8 @@
 //! The daemon: connects a [`Proxy`] with a server.
 //!
-//! Two loops that need nothing of each other: one follows the stream of tables, one reports how
-//! the proxy stands, at once when that changes and every two seconds otherwise. When either
-//! fails, both sides start over from whole documents, so nothing that was lost matters. While no
-//! server answers, the last table stays.
+//! Two independent loops: one follows the stream of tables, one reports the standing of the proxy,
+//! immediately when it changes and every two seconds otherwise. Both send whole documents, so a
+//! message that is lost does not matter. While no server responds, the proxy keeps the last table.
 
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -18,29 +17,31 @@ use crate::core::Standing;
 use crate::proxy::{self, Proxy};
 use crate::settings::Settings;
 
-const BEAT: Duration = Duration::from_secs(2);
+/// Interval of reports while nothing changes.
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+/// Bounds of the delay between two attempts to reach the server.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// A server that does not answer a report within this time counts as away.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Timeout for the response to a report.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a gateway needs to know.
+/// The environment of a gateway.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The server, such as `http://127.0.0.1:4040`.
+    /// URL of the server, such as `http://127.0.0.1:4040`.
     pub server: String,
-    /// The node it runs on.
+    /// The node that it runs on.
     pub node: NodeId,
-    /// The address by which instances on that node are reached.
+    /// The address at which other nodes reach the instances of that node.
     pub address: String,
-    /// How many threads serve; left out, one per core.
+    /// Number of threads; by default one per core.
     pub threads: Option<usize>,
 }
 
 /// Why a gateway cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address of the server is wrong.
+    /// The URL of the server is invalid.
     #[error("the gateway has no server to follow")]
     Server(#[source] api::Error),
     /// The proxy cannot start.
@@ -48,8 +49,12 @@ pub enum Error {
     Start(#[source] proxy::Error),
 }
 
-/// Runs until `shutdown`; then requests under way are finished, within the grace of
-/// [`Settings`].
+/// Runs until `shutdown`, then finishes the requests in flight, for at most `Settings::stop_grace`.
+///
+/// # Errors
+///
+/// If the URL of the server is invalid or the proxy cannot start. A server that cannot be reached is
+/// no error: it is retried until `shutdown`.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let client = Client::new(&options.server).map_err(Error::Server)?;
     let mut settings = Settings::default();
@@ -67,16 +72,16 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     Ok(())
 }
 
-/// What the two loops tell each other.
+/// Notifications between the two loops.
 #[derive(Default)]
 struct Link {
-    /// The stream is connected: a report is due.
+    /// The stream has connected: a report is due.
     connected: Notify,
-    /// A report did not get through: the stream may be dead without knowing it.
-    doubted: Notify,
+    /// A report was not delivered: the stream may be dead as well.
+    suspect: Notify,
 }
 
-/// Follows the server's tables, for ever.
+/// Follows the server's tables. Never returns.
 async fn follow(client: &Client, options: &Options, proxy: &Proxy, link: &Link) {
     let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX, ("follow", &options.node));
     let mut was_connected = true;
@@ -98,16 +103,16 @@ async fn follow(client: &Client, options: &Options, proxy: &Proxy, link: &Link) 
             }
             Ok::<(), api::Error>(())
         };
-        // A doubt from before says nothing about the stream that begins now.
-        let _ = link.doubted.notified().now_or_never();
+        // An earlier suspicion does not apply to the new stream.
+        let _ = link.suspect.notified().now_or_never();
         let ended = tokio::select! {
             ended = streamed => ended,
-            () = link.doubted.notified() => Ok(()),
+            () = link.suspect.notified() => Ok(()),
         };
-        // Told once when the server goes away, not for every attempt.
+        // Logged once when the connection is lost, not for every attempt.
         match ended {
             Err(error) if was_connected => {
-                tracing::warn!(server = client.url(), %error, "no server: the last routes stay");
+                tracing::warn!(server = client.url(), %error, "no server: keeping the last routes");
                 was_connected = false;
             }
             _ => {}
@@ -116,7 +121,7 @@ async fn follow(client: &Client, options: &Options, proxy: &Proxy, link: &Link) 
     }
 }
 
-/// Reports how the proxy stands, for ever.
+/// Reports the standing of the proxy. Returns only when the proxy has stopped.
 async fn report(
     client: &Client,
     node: &NodeId,
@@ -127,15 +132,15 @@ async fn report(
     loop {
         let report = report_of(node, &standing.borrow_and_update());
         let posted = client.post::<ReportReply>(path::ROUTES_REPORT, &report);
-        let wait = match tokio::time::timeout(ANSWER_MAX, posted).await {
+        let wait = match tokio::time::timeout(REPORT_TIMEOUT, posted).await {
             Ok(Ok(_)) => {
                 backoff.reset();
-                BEAT
+                REPORT_INTERVAL
             }
             failed => {
-                // An answer, even a bad one, shows that the connection lives.
+                // An error response shows that the connection is alive.
                 if !matches!(failed, Ok(Err(api::Error::Refused(_)))) {
-                    link.doubted.notify_one();
+                    link.suspect.notify_one();
                 }
                 backoff.next_delay()
             }

@@ -1,33 +1,40 @@
-//! The data plane: follows a table of routes.
+//! The data plane: follows a `RouteTable` and forwards requests to backends.
 //!
-//! [`run`] is the daemon: it registers with a server, follows its stream of `RouteTable`s and
-//! reports which one every new request follows and which leaving instances still have requests
-//! under way. [`Proxy`] is the same without a server: it is handed tables directly.
+//! [`run`] is the daemon: it registers with a server, follows the server's stream of tables, and
+//! reports which generation all new requests follow and which removed instances still have requests
+//! in flight. [`Proxy`] is the same without a server: its owner passes tables to it.
 //!
-//! Inside, `table`, `core` and `balance` decide and touch nothing; `backend` and `client` are the
-//! two sides of a request; `forward` is its way from one to the other; `worker` is one thread with
-//! all that belongs to it; `proxy` starts them; `follow` talks with the server. The path of a
-//! request takes no lock and shares nothing between threads.
+//! Read the modules in this order. `core`, `table`, `balance` and `retry` decide and do no IO.
+//! `backend` is the side of the backends; `tables` holds a thread's table with the state of its
+//! backends. `worker` combines that with the thread's `clients` and `listeners`. `forward` carries
+//! one request from `client` to `backend`. `accept` takes connections, `thread` runs one worker,
+//! `proxy` starts the threads, and `follow` connects the proxy with a server. Requests take no lock
+//! and threads share no state.
 
-mod alarm;
-mod answer;
+mod accept;
 mod backend;
 mod balance;
 mod client;
+mod clients;
 mod core;
-mod count;
+mod error_response;
 mod follow;
 mod forward;
-mod listen;
+mod listeners;
+mod ports;
 mod proxy;
+mod request;
+mod retry;
 mod settings;
 mod table;
+mod tables;
+mod thread;
+mod timer;
 mod tunnel;
 mod worker;
 
 pub use crate::core::{Core, Effect, Event, Standing};
-pub use crate::count::RouteCounts;
 pub use crate::follow::{Error, Options, run};
 pub use crate::proxy::{Error as StartError, Proxy};
 pub use crate::settings::Settings;
-pub use crate::table::{Compiled, CompiledListener, CompiledRoute, RouteName};
+pub use crate::table::{Compiled, CompiledListener, CompiledRoute};

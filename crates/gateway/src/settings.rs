@@ -1,48 +1,48 @@
-//! The numbers a gateway works by. The defaults are for a gateway of a small cluster; each says
-//! what goes wrong without it.
+//! Timeouts and limits of a gateway. The defaults suit a small cluster.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// The numbers a gateway works by.
+/// Timeouts and limits of a gateway.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How many threads serve, each with its own connections; by default one per core.
+    /// Number of threads, each with its own connections; by default one per core.
     pub threads: usize,
-    /// After this long a backend that does not accept a connection counts as unreachable.
+    /// Timeout for a backend to accept a connection; after that it is unreachable.
     pub connect_timeout: Duration,
-    /// A request whose first backend was unreachable is tried elsewhere for this long. Without it,
-    /// 50 silent backends would be waited for one by one.
+    /// Timeout for further attempts after the first backend was unreachable. Without it, a request
+    /// could wait for the connect timeout of 50 silent backends one after the other.
     pub retry_timeout: Duration,
-    /// After this long without the first byte of an answer to a request that was sent, or
-    /// without a further piece of a request that is being sent, the request has failed.
-    pub answer_timeout: Duration,
-    /// Client connections without a request are closed after this long.
+    /// Timeout for the first byte of a response, and for each further piece of a request that is
+    /// being sent.
+    pub response_timeout: Duration,
+    /// Timeout of client connections without a request.
     pub client_idle: Duration,
-    /// A client that takes longer to send the head of a request is cut off (slowloris).
+    /// Timeout for a client to send the head of a request: limits clients that send it slowly to
+    /// keep connections occupied (slowloris).
     pub head_timeout: Duration,
-    /// Connections to backends that are not used for this long are closed. Shorter than what
-    /// common servers grant (Node.js: 5 s), so that they rarely close one while it is being used.
+    /// Timeout of idle connections to backends. It is shorter than that of common servers
+    /// (Node.js: 5 s), so that a server rarely closes one that a request has just been sent on.
     pub backend_idle: Duration,
-    /// So many unused connections are kept for each backend and thread.
+    /// Maximum number of idle connections for each backend and thread.
     pub backend_idle_max: usize,
-    /// So many client connections, tunnels among them, are accepted at a time; further ones wait
-    /// in the kernel. Fewer if the limit of open files is too low for them and their backends.
+    /// Maximum number of client connections, including tunnels; further ones wait in the kernel.
+    /// Reduced if the limit of open files is too low for them and their backends.
     pub clients_max: usize,
-    /// When told to stop, requests under way have this long to finish.
+    /// Timeout for requests in flight when the gateway stops.
     pub stop_grace: Duration,
-    /// Where the choice among equal backends starts; equal seeds choose equally.
+    /// Seed of the selection among equal backends; equal seeds select equally.
     pub seed: u64,
 }
 
-/// Open files that are neither a client's connection nor a backend's: listeners, the server.
+/// Open files that are no connection of a client or to a backend: listeners, the server.
 const FILES_RESERVED: u64 = 96;
 
 impl Settings {
-    /// The same with what cannot be corrected: a thread at least, and no more clients than there
-    /// are files for. Each needs two; without the bound, clients would be accepted whose
-    /// requests can reach no backend.
-    pub(crate) fn possible(self, files_max: Option<u64>) -> Self {
+    /// Raises `threads` to one and reduces `clients_max` to the limit of open files. Each client
+    /// needs two files; without the bound, clients would be accepted whose requests can reach no
+    /// backend.
+    pub(crate) fn within_limits(self, files_max: Option<u64>) -> Self {
         let threads = self.threads.max(1);
         let pairs = files_max.map(|files| files.saturating_sub(FILES_RESERVED) / 2);
         let pairs = pairs.and_then(|pairs| usize::try_from(pairs).ok()).unwrap_or(usize::MAX);
@@ -59,7 +59,7 @@ impl Default for Settings {
             threads: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             connect_timeout: Duration::from_secs(2),
             retry_timeout: Duration::from_secs(3),
-            answer_timeout: Duration::from_secs(60),
+            response_timeout: Duration::from_secs(60),
             client_idle: Duration::from_secs(60),
             head_timeout: Duration::from_secs(10),
             backend_idle: Duration::from_secs(4),
@@ -76,11 +76,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_no_more_clients_than_files_for_them_and_their_backends() {
-        let clients_max = |files| Settings::default().possible(files).clients_max;
+    fn clients_are_limited_by_the_files_for_them_and_their_backends() {
+        let clients_max = |files| Settings::default().within_limits(files).clients_max;
         assert_eq!(clients_max(None), 50_000);
         assert_eq!(clients_max(Some(1_048_576)), 50_000);
         assert_eq!(clients_max(Some(1024)), (1024 - 96) / 2);
-        assert_eq!(clients_max(Some(20)), 0, "then one for each thread, all the same");
+        assert_eq!(clients_max(Some(20)), 0, "each thread still accepts one");
     }
 }

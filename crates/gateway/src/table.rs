@@ -1,17 +1,16 @@
-//! A [`RouteTable`] made fast to ask. Pure.
+//! A [`RouteTable`] compiled for fast lookups. Pure.
 //!
-//! Promises: the answer is that of the documents' rule, "the most specific host, then the longest
-//! path, wins", whatever the order of routes; where two routes are equal in both, the first. A
-//! lookup allocates nothing unless the host has upper-case letters. Never decides which backend
-//! gets the request: that is `balance.rs`.
+//! The most specific host wins, then the longest path, independent of the order of routes; of two
+//! routes that are equal in both, the first. A lookup allocates nothing unless the host has
+//! upper-case letters. Backends are selected by `balance`, not here.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
-use model::{Backend, GatewayId, InstanceId, RouteTable, ServiceId};
+use model::{Backend, InstanceId, RouteTable, ServiceId};
 
-/// A table of routes, compiled.
+/// A compiled table of routes.
 #[derive(Debug, Default)]
 pub struct Compiled {
     /// The generation of the table.
@@ -20,17 +19,17 @@ pub struct Compiled {
     pub listeners: Vec<CompiledListener>,
     /// All routes of all listeners.
     pub routes: Vec<CompiledRoute>,
-    /// All backends of all routes, each once.
+    /// The backends of all routes, without duplicates.
     pub backends: Vec<Backend>,
 }
 
-/// An address and how to find the route of a request that came in there.
+/// An address, and the routes of the requests that arrive there.
 #[derive(Debug)]
 pub struct CompiledListener {
-    /// The address.
+    /// The address that it accepts connections on.
     pub listen: SocketAddr,
     exact: HashMap<Box<str>, Paths>,
-    /// By what follows `*.`.
+    /// Wildcard hosts, by the part after `*.`.
     below: HashMap<Box<str>, Paths>,
     any: Paths,
 }
@@ -38,33 +37,20 @@ pub struct CompiledListener {
 /// A route and the indexes of its backends in [`Compiled::backends`].
 #[derive(Debug)]
 pub struct CompiledRoute {
-    /// What tells it from all others, over tables.
-    pub name: RouteName,
-    /// The service that answers.
+    /// The service that its backends belong to.
     pub service: ServiceId,
-    /// Its backends.
+    /// Indexes of its backends, without duplicates.
     pub backends: Vec<usize>,
-    /// Why it has none.
+    /// Why it has no backend, if it has none.
     pub empty_because: Option<String>,
 }
 
-/// What tells a route from all others.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RouteName {
-    /// The document it is in.
-    pub gateway: GatewayId,
-    /// Its hosts.
-    pub hosts: BTreeSet<String>,
-    /// Its path.
-    pub path: String,
-}
-
-/// Routes by the beginning of the path.
+/// Routes by path prefix.
 #[derive(Debug, Default)]
 struct Paths {
-    /// The route of every path.
+    /// The route of the empty prefix.
     root: Option<usize>,
-    /// The routes of other beginnings, without a final slash.
+    /// The routes of other prefixes, without a final slash.
     longer: HashMap<Box<[u8]>, usize>,
     /// The length of the longest of them.
     longest: usize,
@@ -82,10 +68,10 @@ impl Paths {
     }
 
     fn find(&self, path: &[u8]) -> Option<usize> {
-        // Bytes, not text: a path may be cut in the middle of a character.
+        // Bytes, not strings: a prefix may end in the middle of a character.
         let mut end = path.len();
         if end > self.longest {
-            // Only what ends at a slash, or at the end, is a whole number of segments.
+            // A prefix matches whole segments only: it ends at a slash or at the end of the path.
             end = path.iter().take(self.longest + 1).rposition(|byte| *byte == b'/').unwrap_or(0);
         }
         while end > 0 {
@@ -99,7 +85,7 @@ impl Paths {
 }
 
 impl Compiled {
-    /// Compiles a table. Listeners of several documents at one address become one.
+    /// Compiles a table. Listeners of several documents at one address are merged.
     pub fn new(table: &RouteTable) -> Self {
         let mut compiled = Compiled { generation: table.generation, ..Compiled::default() };
         let mut known: BTreeMap<&Backend, usize> = BTreeMap::new();
@@ -122,11 +108,6 @@ impl Compiled {
                 }
                 let index = compiled.routes.len();
                 compiled.routes.push(CompiledRoute {
-                    name: RouteName {
-                        gateway: listener.gateway.clone(),
-                        hosts: route.hosts.clone(),
-                        path: route.path.clone(),
-                    },
                     service: route.service.clone(),
                     backends,
                     empty_because: route.empty_because.clone(),
@@ -142,13 +123,13 @@ impl Compiled {
         self.listeners.iter().position(|listener| listener.listen == listen)
     }
 
-    /// The index of the route of a request, if there is one. `host` is as the client wrote it,
-    /// `path` is without the query.
+    /// The index of the route of a request. `host` is as the client wrote it, `path` is without the
+    /// query.
     pub fn route(&self, listener: usize, host: &str, path: &str) -> Option<usize> {
         self.listeners[listener].find(host, path.as_bytes())
     }
 
-    /// The instances that may be sent requests.
+    /// The instances that requests may be sent to.
     pub fn instances(&self) -> BTreeSet<&InstanceId> {
         self.backends.iter().map(|backend| &backend.instance).collect()
     }

@@ -1,4 +1,4 @@
-//! What becomes of a request that switched protocols (WebSocket and others): bytes both ways
+//! A connection after a switch of protocols (WebSocket and others): copies bytes in both directions
 //! until both sides have closed.
 
 use bytes::BytesMut;
@@ -7,12 +7,12 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-/// Carries bytes between a client and a backend; `input` was read from the backend before.
+/// Copies bytes between a client and a backend; `input` was already read from the backend.
 pub(crate) async fn tunnel(client: OnUpgrade, mut backend: TcpStream, input: BytesMut) {
     let Ok(client) = client.await else { return };
     let mut client = TokioIo::new(client);
     if client.write_all(&input).await.is_ok() {
-        // A side that breaks off ends the tunnel; there is nothing to add to that.
+        // An error on either side ends the tunnel; HTTP is over, so it cannot be reported.
         drop(tokio::io::copy_bidirectional(&mut client, &mut backend).await);
     }
 }

@@ -1,4 +1,4 @@
-//! What a gateway without file descriptors says. Alone in its file: the limit is the process's.
+//! A gateway without file descriptors. Alone in its file because the limit applies to the process.
 #![allow(clippy::unwrap_used, reason = "an error here fails the test")]
 
 mod support;
@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use support::*;
 
 #[tokio::test]
-async fn without_descriptors_the_gateway_blames_itself_and_recovers() {
+async fn without_descriptors_the_gateway_reports_its_own_error_and_recovers() {
     let mirror = Service::mirror("m").await;
     let backends = route("/app", &[(0, mirror.address), (1, mirror.address)]);
     let gateway = Gateway::start(settings(), vec![backends]).await;
@@ -24,6 +24,6 @@ async fn without_descriptors_the_gateway_blames_itself_and_recovers() {
     let (status, message) = refused.unwrap();
     let message = String::from_utf8_lossy(&message);
     assert_eq!(status, 503, "{message}");
-    assert!(message.contains("the gateway itself has no room: Too many open files"), "{message}");
+    assert!(message.contains("the gateway lacks resources: Too many open files"), "{message}");
     assert_eq!(within(client.get("/app")).await.unwrap().0, 200);
 }

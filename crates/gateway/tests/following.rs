@@ -1,4 +1,4 @@
-//! The daemon with a server: registers, follows, reports, and goes on while the server is away.
+//! The daemon with a server: registers, follows, reports, and keeps serving without the server.
 #![allow(clippy::unwrap_used, reason = "an error here fails the test")]
 
 mod support;
@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// A server that knows the gateway's part of the API.
+/// A server with the gateway's part of the API.
 struct Server {
     address: SocketAddr,
     tables: watch::Sender<RouteTable>,
@@ -97,8 +97,8 @@ impl Server {
         .await
     }
 
-    /// Gone with all of its connections.
-    async fn vanish(self) -> SocketAddr {
+    /// Stops it and closes all its connections.
+    async fn stop(self) -> SocketAddr {
         self.task.abort();
         let _ = self.task.await;
         self.address
@@ -106,7 +106,7 @@ impl Server {
 }
 
 #[tokio::test]
-async fn follows_reports_and_outlives_the_server() {
+async fn follows_reports_and_keeps_serving_without_the_server() {
     let (one, two) = tokio::join!(Service::mirror("one"), Service::mirror("two"));
     let listen = free_address();
     let mut server = Server::start(None, table(3, listen, vec![all(&[one.address])])).await;
@@ -126,9 +126,9 @@ async fn follows_reports_and_outlives_the_server() {
     server.tables.send_replace(table(4, listen, vec![all(&[two.address])]));
     server.report(|report| report.generation == 4).await;
     assert!(get(listen, "/", "").await.contains("two GET /"));
-    // The last table stays while the server is away; an older one from a server that is not up
-    // to date is ignored.
-    let address = server.vanish().await;
+    // Without a server the gateway keeps the last table; it ignores an older table from a server
+    // that is not up to date.
+    let address = server.stop().await;
     assert!(get(listen, "/", "").await.contains("two GET /"));
     let stale = table(2, listen, vec![all(&[one.address])]);
     let mut server = Server::start(Some(address), stale).await;
@@ -144,7 +144,7 @@ async fn follows_reports_and_outlives_the_server() {
 }
 
 #[tokio::test]
-async fn a_wrong_address_of_the_server_is_told() {
+async fn an_invalid_url_of_the_server_is_an_error() {
     let options = Options {
         server: "localhost:4040".into(),
         node: "n1".parse().unwrap(),

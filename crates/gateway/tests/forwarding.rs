@@ -1,4 +1,4 @@
-//! What clients and backends see of each other.
+//! Requests as backends receive them, and responses as clients receive them.
 #![allow(clippy::unwrap_used, reason = "an error here fails the test")]
 
 mod support;
@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use support::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn routes_by_host_then_path() {
@@ -49,7 +50,7 @@ async fn routes_by_host_then_path() {
 }
 
 #[tokio::test]
-async fn says_where_a_request_comes_from() {
+async fn sets_the_forwarding_fields() {
     let mirror = Service::mirror("m").await;
     let gateway = Gateway::before(&[mirror.address]).await;
     let more = "x-forwarded-for: 9.9.9.9\r\nx-forwarded-proto: https\r\nkeep-alive: 3\r\n";
@@ -74,12 +75,10 @@ async fn connections_are_kept_on_both_sides() {
         assert_eq!(client.post("/", "body").await.unwrap().0, 200);
     }
     assert_eq!((mirror.requests(), mirror.connections()), (100, 1));
-    let counts: Vec<_> = gateway.proxy.counts().into_values().collect();
-    assert_eq!((counts[0].requests, counts[0].failures, counts[0].retries), (100, 0, 0));
 }
 
 #[tokio::test]
-async fn old_clients_and_heads_of_answers() {
+async fn http_1_0_clients_and_head_requests() {
     let mirror = Service::mirror("m").await;
     let gateway = Gateway::before(&[mirror.address]).await;
     let answer = exchange(gateway.address, "GET /old HTTP/1.0\r\n\r\n").await;
@@ -120,7 +119,7 @@ async fn speaks_http_2_with_clients() {
     assert_eq!(mirror.requests(), 100);
 }
 
-/// Sends back what it gets, piece by piece, and its trailers.
+/// Echoes the body of a request, piece by piece, and its trailers.
 async fn echo() -> Service {
     Service::http(|request: Request<Incoming>| async move {
         let framing = request.headers().get("transfer-encoding").cloned();
@@ -168,7 +167,7 @@ async fn bodies_stream_both_ways_with_trailers() {
 }
 
 #[tokio::test]
-async fn large_bodies_arrive_whole() {
+async fn large_bodies_arrive_complete() {
     let echo = echo().await;
     let gateway = Gateway::before(&[echo.address]).await;
     let body: Bytes = (0..5_000_000u32).map(|n| (n / 7) as u8).collect::<Vec<_>>().into();
@@ -193,7 +192,7 @@ async fn large_bodies_arrive_whole() {
 }
 
 #[tokio::test]
-async fn trailers_of_answers_reach_http_2() {
+async fn trailers_of_responses_reach_http_2_clients() {
     let service = Service::http(|_| async {
         let mut trailers = HeaderMap::new();
         trailers.insert("x-sum", HeaderValue::from_static("7"));
@@ -219,7 +218,7 @@ async fn trailers_of_answers_reach_http_2() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_first_is_told_to_go_on() {
+async fn a_client_that_expects_100_continue_gets_it() {
     let echo = echo().await;
     let gateway = Gateway::before(&[echo.address]).await;
     within(async {
@@ -264,7 +263,7 @@ async fn tunnels_web_sockets_and_counts_them_until_they_close() {
 }
 
 #[tokio::test]
-async fn a_switch_to_http_2_is_not_passed_on() {
+async fn an_upgrade_to_http_2_is_not_forwarded() {
     let mirror = Service::mirror("m").await;
     let gateway = Gateway::before(&[mirror.address]).await;
     let more = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AA\r\n";
@@ -273,38 +272,42 @@ async fn a_switch_to_http_2_is_not_passed_on() {
     assert!(!answer.contains("upgrade:") && !answer.contains("http2-settings"), "{answer}");
 }
 
-#[tokio::test]
-async fn slow_and_idle_clients_are_cut_off() {
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn slow_and_idle_clients_are_disconnected() {
     let mirror = Service::mirror("m").await;
     let settings = muster_gateway::Settings {
-        head_timeout: Duration::from_millis(500),
-        client_idle: Duration::from_millis(1500),
+        head_timeout: Duration::from_secs(10),
+        client_idle: Duration::from_secs(15),
         ..settings()
     };
-    let gateway = Gateway::start(settings, vec![all(&[mirror.address])]).await;
-    // The head never ends, though something of it comes again and again.
+    let gateway = Gateway::local(settings, vec![all(&[mirror.address])]).await;
+    // The head never ends, though a piece of it arrives every second.
     let slow = async {
         let mut stream = TcpStream::connect(gateway.address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n").await.unwrap();
-        let mut buffer = [0; 64];
-        loop {
+        let (begun, mut buffer) = (Instant::now(), [0; 64]);
+        let mut pieces = tokio::time::interval(Duration::from_secs(1));
+        let read = loop {
             tokio::select! {
                 read = stream.read(&mut buffer) => break read.unwrap_or(0),
-                () = tokio::time::sleep(Duration::from_millis(50)) => {
+                _ = pieces.tick() => {
                     let _ = stream.write_all(b"x: y\r\n").await;
                 }
             }
-        }
+        };
+        assert_eq!(read, 0, "it gets no response");
+        begun.elapsed().as_secs_f64()
     };
     let idle = async {
         let mut stream = TcpStream::connect(gateway.address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
-        assert!(begun.elapsed() >= Duration::from_millis(1500), "closed too early");
-        answer.len()
+        assert!(!answer.is_empty());
+        begun.elapsed().as_secs_f64()
     };
     let (slow, idle) = within(async { tokio::join!(slow, idle) }).await;
-    assert!(slow == 0 && idle > 0);
+    assert!((10.0..11.0).contains(&slow), "{slow}");
+    assert!((15.0..16.0).contains(&idle), "{idle}");
 }

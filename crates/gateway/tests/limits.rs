@@ -1,4 +1,4 @@
-//! How many clients are served at a time.
+//! The limit on concurrent clients.
 #![allow(clippy::unwrap_used, reason = "an error here fails the test")]
 
 mod support;
@@ -13,7 +13,7 @@ fn for_one_client() -> Settings {
 }
 
 #[tokio::test]
-async fn a_tunnel_takes_the_room_of_a_client_until_it_closes() {
+async fn a_tunnel_takes_the_slot_of_a_client_until_it_closes() {
     let service = Service::switching().await;
     let gateway = Gateway::start(for_one_client(), vec![all(&[service.address])]).await;
     within(async {
@@ -24,7 +24,7 @@ async fn a_tunnel_takes_the_room_of_a_client_until_it_closes() {
         let mut other = TcpStream::connect(gateway.address).await.unwrap();
         other.write_all(head.as_bytes()).await.unwrap();
         for _ in 0..100 {
-            // Each byte that comes back has been through the thread that would accept.
+            // Each echoed byte passes through the thread that would accept the other client.
             tunnel.write_all(b"x").await.unwrap();
             tunnel.read_exact(&mut [0]).await.unwrap();
         }

@@ -1,4 +1,4 @@
-//! The compiled table answers like the rule in the documents, read literally.
+//! Lookups in the compiled table agree with a literal implementation of the documented rule.
 #![allow(clippy::unwrap_used, reason = "an error here fails the test")]
 
 use std::collections::BTreeSet;
@@ -33,8 +33,8 @@ fn by_the_rule(routes: &[TableRoute], host: &str, path: &str) -> Option<usize> {
     ranked.max_by_key(|(rank, index)| (*rank, std::cmp::Reverse(*index))).map(|(_, index)| index)
 }
 
-fn one_of(texts: &'static [&'static str]) -> impl Strategy<Value = String> {
-    proptest::sample::select(texts).prop_map(String::from)
+fn one_of(values: &'static [&'static str]) -> impl Strategy<Value = String> {
+    proptest::sample::select(values).prop_map(String::from)
 }
 
 fn segments() -> impl Strategy<Value = String> {

@@ -1,4 +1,4 @@
-//! Requests that two readers could take for different ones never reach a backend as they are.
+//! Requests that two parsers could read differently are rejected or rewritten.
 #![allow(clippy::unwrap_used, reason = "an error here fails the test")]
 
 mod support;
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use support::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// A backend that notes every byte it gets.
+/// A backend that records every byte it receives.
 async fn recorder() -> (Service, Arc<Mutex<Vec<u8>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let noted = seen.clone();
@@ -35,7 +35,8 @@ async fn recorder() -> (Service, Arc<Mutex<Vec<u8>>>) {
     (service, seen)
 }
 
-/// Sends `text`; the status of the first answer (0 if none), and what the backend saw.
+/// Sends `text`; returns the status of the first response (0 if none) and the bytes that reached the
+/// backend.
 async fn attempt(text: &str) -> (u16, String) {
     let (service, seen) = recorder().await;
     let gateway = Gateway::before(&[service.address]).await;
@@ -46,7 +47,7 @@ async fn attempt(text: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn ambiguous_requests_are_refused() {
+async fn ambiguous_requests_are_rejected() {
     for text in [
         "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nend",
         "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3, 3\r\n\r\nend",
@@ -77,7 +78,7 @@ async fn ambiguous_requests_are_refused() {
 }
 
 #[tokio::test]
-async fn a_length_beside_chunks_is_dropped_and_the_connection_ends() {
+async fn a_length_of_a_chunked_request_is_dropped_and_the_connection_closes() {
     let text = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n\
                 3\r\nend\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
     let (status, seen) = attempt(text).await;
@@ -90,7 +91,7 @@ async fn a_length_beside_chunks_is_dropped_and_the_connection_ends() {
 }
 
 #[tokio::test]
-async fn the_host_of_the_request_line_wins() {
+async fn the_host_of_the_request_line_takes_precedence() {
     let text = "GET http://b/x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
     let (status, seen) = attempt(text).await;
     assert_eq!(status, 200);
@@ -115,7 +116,7 @@ async fn a_body_cannot_become_a_request() {
 }
 
 #[tokio::test]
-async fn heads_that_are_too_large_are_refused() {
+async fn heads_that_are_too_large_are_rejected() {
     let text = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(70_000));
     let (status, seen) = attempt(&text).await;
     assert!(matches!(status, 0 | 431), "{status}");

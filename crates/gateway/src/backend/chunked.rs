@@ -1,16 +1,16 @@
-//! Reads a chunked body (RFC 9112 §7.1), strictly: a line that another reader could take
-//! differently (bare line feeds, signs, spaces in a size) is refused, never guessed.
+//! Reads a chunked body (RFC 9112 §7.1) strictly: a line that another parser could read differently
+//! (bare line feeds, signs, spaces in a size) is rejected.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
-/// A size with its extensions may be this long.
+/// Maximum length of the line with a size and its extensions, in bytes.
 const LINE_MAX: usize = 1024;
-/// All trailers together may be this long.
+/// Maximum size of all trailers together, in bytes.
 const TRAILERS_MAX: usize = 16 * 1024;
 
-/// The body breaks the rules.
+/// The body violates the format.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
@@ -19,15 +19,15 @@ pub(crate) struct Malformed;
 pub(crate) enum Piece {
     /// Content.
     Data(Bytes),
-    /// The trailers; the body is over.
+    /// The trailers, after which the body ends.
     Trailers(HeaderMap),
-    /// The body is over.
+    /// The body has ended.
     End,
     /// More input is needed.
     More,
 }
 
-/// Where in the body the reader is.
+/// The position in the body: the element that is read next.
 #[derive(Debug)]
 pub(crate) enum Decoder {
     Size,
@@ -104,7 +104,7 @@ impl Decoder {
 fn size(line: &[u8]) -> Result<u64, Malformed> {
     let line = line.strip_suffix(b"\r").ok_or(Malformed)?;
     let digits = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
-    // Extensions are allowed and say nothing to us.
+    // Extensions are allowed and ignored.
     let rest = line[digits..].trim_ascii_start();
     let plain = rest.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f));
     if !(rest.is_empty() || rest[0] == b';') || !plain || !(1..=16).contains(&digits) {
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Reads `text` in pieces of `step` bytes; the content, the trailers, and what is left.
+    /// Reads `text` in pieces of `step` bytes; returns the content, the trailers, and the rest.
     fn read(text: &[u8], step: usize) -> Result<(Vec<u8>, HeaderMap, Vec<u8>), Malformed> {
         let (mut input, mut decoder) = (BytesMut::new(), Decoder::Size);
         let (mut content, mut trailers) = (Vec::new(), HeaderMap::new());
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_sizes_extensions_and_trailers_however_they_are_cut() {
+    fn reads_sizes_extensions_and_trailers_across_reads() {
         let text = b"5\r\nhello\r\n006;a=\"b\"\r\n world\r\n0\r\nx-sum: 1\r\n\r\nnext";
         for step in 1..text.len() {
             let (content, trailers, left) = read(text, step).unwrap();
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_can_be_read_in_two_ways() {
+    fn rejects_ambiguous_framing() {
         for text in [
             &b"5\nhello\r\n0\r\n\r\n"[..],
             b"+5\r\nhello\r\n0\r\n\r\n",
@@ -187,7 +187,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reads_back_what_was_cut_into_chunks(
+        fn reads_chunks_of_any_size(
             pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..200), 0..8),
             step in 1usize..64,
         ) {

@@ -1,5 +1,4 @@
-//! A connection to a backend: a socket, what was read and not yet used, what is to be written.
-//! Knows nothing of HTTP.
+//! A connection to a backend: a socket with its input and output buffers. Independent of HTTP.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,42 +11,43 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-use crate::alarm::{Alarm, Alarms};
+use crate::timer::{CoarseTimer, CoarseTimers};
 
-/// The input buffer starts like this and grows while reads fill it.
+/// Bounds of the size of a read. It doubles whenever a read fills its buffer.
 const INPUT_MIN: usize = 8 * 1024;
 const INPUT_MAX: usize = 256 * 1024;
-/// Pieces up to this size are copied behind the head, so that both leave in one write.
+/// Pieces up to this size are copied behind the head, so that a plain write sends both.
 const COPY_MAX: usize = 4 * 1024;
-/// With so much waiting to be written, nothing is added.
+/// Nothing is added to the output while more than this is buffered.
 const OUTPUT_MAX: usize = 16 * 1024;
 
 /// A connection to a backend.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
-    /// What was read and not yet used.
+    /// Bytes that were read and not yet consumed.
     pub(crate) input: BytesMut,
-    /// How much to read at once.
+    /// The size of the next read.
     reads: usize,
     output: Vec<u8>,
-    /// How much of `output` is written.
+    /// The number of bytes of `output` that are written.
     written: usize,
-    /// To be written after `output`, not copied.
+    /// Written after `output`, without a copy. While it or `tail` is not empty, nothing may be
+    /// appended to `output`.
     piece: Bytes,
-    /// To be written after `piece`.
+    /// Written after `piece`.
     tail: &'static [u8],
-    /// Whether anything of this request has been taken by the kernel.
+    /// Whether the kernel has taken any byte of the current request.
     pub(crate) sent: bool,
     /// Whether it has carried a request before.
     pub(crate) used: bool,
-    /// Since when it has not been used, in ticks.
+    /// When it became idle, in ticks.
     pub(crate) idle_since: u32,
-    pub(crate) alarm: Alarm,
+    pub(crate) timer: CoarseTimer,
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, alarms: &Rc<Alarms>) -> io::Result<Box<Self>> {
+    pub(crate) fn new(stream: TcpStream, timers: &Rc<CoarseTimers>) -> io::Result<Box<Self>> {
         stream.set_nodelay(true)?;
         keep_alive(&stream)?;
         Ok(Box::new(Self {
@@ -61,17 +61,17 @@ impl Connection {
             sent: false,
             used: false,
             idle_since: 0,
-            alarm: alarms.alarm(),
+            timer: timers.timer(),
         }))
     }
 
-    /// Makes it ready for the next request.
+    /// Prepares it for the next request.
     pub(crate) fn reset(&mut self) {
         self.discard_output();
         self.sent = false;
     }
 
-    /// Forgets what is not written: it cannot be any more.
+    /// Drops the output that can no longer be written.
     pub(crate) fn discard_output(&mut self) {
         self.output.clear();
         self.written = 0;
@@ -79,25 +79,25 @@ impl Connection {
         self.tail = b"";
     }
 
-    /// Whether so much waits to be written that nothing should be added.
+    /// Whether the output must be flushed before anything is added.
     pub(crate) fn is_full(&self) -> bool {
         !self.piece.is_empty() || !self.tail.is_empty() || self.output.len() > OUTPUT_MAX
     }
 
-    /// Whether an unused connection can still be used: nothing was said and it is not closed.
-    /// Asks the kernel only if it has something to tell.
+    /// Whether an idle connection is still open and without input. Reads from the kernel only if the
+    /// socket is known to be readable.
     pub(crate) fn is_fresh(&mut self, cx: &mut Context<'_>) -> bool {
         self.input.is_empty() && self.poll_read(cx).is_pending()
     }
 
-    /// The same, but always asks the kernel: for requests that cannot be repeated.
+    /// Like [`Self::is_fresh`] but always asks the kernel: for requests that cannot be repeated.
     pub(crate) fn is_surely_fresh(&self) -> bool {
         let mut byte = [std::mem::MaybeUninit::uninit()];
         let peeked = SockRef::from(&self.stream).peek(&mut byte);
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Where the next bytes to send go.
+    /// The buffer to append output to.
     pub(crate) fn output(&mut self) -> &mut Vec<u8> {
         debug_assert!(self.piece.is_empty() && self.tail.is_empty(), "a piece is on its way");
         if self.written == self.output.len() {
@@ -107,7 +107,7 @@ impl Connection {
         &mut self.output
     }
 
-    /// Appends a piece of a body, and what ends it.
+    /// Appends a piece of a body, and the bytes after it.
     pub(crate) fn send(&mut self, piece: Bytes, tail: &'static [u8]) {
         let output = self.output();
         if piece.len() <= COPY_MAX {
@@ -119,7 +119,7 @@ impl Connection {
         }
     }
 
-    /// Ready once all is with the kernel.
+    /// Ready once the kernel has all of the output.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let output = &self.output[self.written..];
@@ -145,27 +145,27 @@ impl Connection {
         }
     }
 
-    /// Reads more into `input`; zero is the end.
+    /// Reads more into `input`; zero bytes mean the end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.input.capacity() - self.input.len() < self.reads / 2 {
             self.input.reserve(self.reads);
         }
-        let room = self.input.capacity() - self.input.len();
+        let space = self.input.capacity() - self.input.len();
         let count =
             ready!(tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input))?;
-        if count == room {
+        if count == space {
             self.reads = (self.reads * 2).min(INPUT_MAX);
         }
         Poll::Ready(Ok(count))
     }
 
-    /// Takes the socket, and what was read from it, for another protocol.
+    /// Returns the socket and the bytes read from it, for another protocol.
     pub(crate) fn into_stream(self) -> (TcpStream, BytesMut) {
         (self.stream, self.input)
     }
 }
 
-/// Lets the kernel find out that the other side is gone without a word.
+/// Makes the kernel detect a peer that vanished without closing the connection.
 pub(crate) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
     let probes = TcpKeepalive::new()
         .with_time(Duration::from_secs(30))

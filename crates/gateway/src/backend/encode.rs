@@ -1,8 +1,8 @@
-//! Writes the head of a request for a backend straight from what the client sent.
+//! Writes the head of a request to a backend from the client's headers.
 //!
-//! Nothing is removed from or inserted into the client's headers: they stay as they are, so that
-//! the request can be written again for another backend. Left out are the fields of the client's
-//! connection (RFC 9110 §7.6.1), framing, and the forwarding fields that only this side may set.
+//! The client's headers are not modified, so that the request can be written again for another
+//! backend. Omitted are the fields of the client's connection (RFC 9110 §7.6.1), framing, and the
+//! forwarding fields that only the gateway may set.
 
 use std::io::Write as _;
 
@@ -10,22 +10,21 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Version};
 
-use super::head::{is_of_the_connection, tokens};
-use crate::client::Client;
+use super::head::{is_hop_by_hop, tokens};
+use crate::client::state::Client;
 
 /// How the body of a request is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// There is none.
+    /// It has no body.
     None,
     /// It has this many bytes.
     Sized(u64),
-    /// Nobody knows yet.
+    /// Its length is unknown.
     Chunked,
 }
 
-/// Writes the head. `host` is the name that the client asked for, `upgrade` whether it wants to
-/// switch protocols.
+/// Writes the head. `host` is the host of the request, `upgrade` whether to switch protocols.
 pub(crate) fn request(
     out: &mut Vec<u8>,
     parts: &Parts,
@@ -64,12 +63,12 @@ pub(crate) fn request(
         match name.as_str() {
             "x-forwarded-for" => forwarded = true,
             "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => {}
-            _ if is_of_the_connection(name) || named.contains(name) => {}
+            _ if is_hop_by_hop(name) || named.contains(name) => {}
             name => put(out, &[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]),
         }
     }
     if cookies > 0 {
-        // HTTP/2 may split what HTTP/1.1 has in one field (RFC 9113 §8.2.3).
+        // HTTP/2 may split the field that HTTP/1.1 allows only once (RFC 9113 §8.2.3).
         out.extend_from_slice(b"cookie: ");
         joined(out, &parts.headers, &header::COOKIE, b"; ");
         out.extend_from_slice(b"\r\n");
@@ -101,19 +100,19 @@ pub(crate) fn request(
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Writes the size that goes before a chunk.
+/// Writes the line before a chunk: its size.
 pub(crate) fn chunk(out: &mut Vec<u8>, length: usize) {
     // Writing into a vector cannot fail.
     drop(write!(out, "{length:x}\r\n"));
 }
 
-/// Writes what ends a chunked body. Trailers that would change how the request is read or where
-/// it seems to come from are left out (RFC 9110 §6.5.1).
+/// Writes the end of a chunked body. Trailers that would change the framing, the routing or the
+/// apparent origin of the request are omitted (RFC 9110 §6.5.1).
 pub(crate) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flatten() {
-        let text = name.as_str();
-        let refused = matches!(
+        let field = name.as_str();
+        let is_omitted = matches!(
             *name,
             header::HOST
                 | header::CONNECTION
@@ -124,10 +123,10 @@ pub(crate) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
                 | header::UPGRADE
                 | header::AUTHORIZATION
                 | header::COOKIE
-        ) || text.starts_with("x-forwarded-")
-            || text.starts_with("content-");
-        if !refused {
-            put(out, &[text.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+        ) || field.starts_with("x-forwarded-")
+            || field.starts_with("content-");
+        if !is_omitted {
+            put(out, &[field.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -148,7 +147,7 @@ fn joined(out: &mut Vec<u8>, headers: &HeaderMap, name: &HeaderName, separator: 
     }
 }
 
-/// The fields that `Connection` names; almost always none, and then nothing is allocated.
+/// The fields that `Connection` lists. Almost always none, and allocates nothing then.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let values = headers.get_all(header::CONNECTION).iter();
     values
@@ -169,7 +168,7 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
     headers.get_all(header::TE).iter().any(trailers)
 }
 
-/// Whether servers expect these to have a length even when it is zero (RFC 9110 §8.6).
+/// Whether servers expect requests with this method to have a length of zero (RFC 9110 §8.6).
 fn expects_length(method: &Method) -> bool {
     matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
@@ -190,7 +189,7 @@ mod tests {
                              x-forwarded-port: 8080\n\n";
 
     #[test]
-    fn leaves_out_what_is_of_the_connection_or_only_ours_to_say() {
+    fn leaves_out_what_is_hop_by_hop_or_only_ours_to_say() {
         let request = http::Request::get("http://other/a?b=1")
             .header("host", "other")
             .header("connection", "close, x-secret")

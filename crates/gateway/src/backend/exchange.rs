@@ -1,8 +1,8 @@
-//! One request and its answer over one connection.
+//! One request and its response over one connection.
 //!
-//! Polled by the task of the client's connection and by nothing else: there is no task per
-//! backend connection, hence no hand-over between tasks. Promises to know, whenever it fails,
-//! whether the backend can have seen the request.
+//! Only the task of the client's connection polls it: a backend connection has no task of its own,
+//! so nothing is passed between tasks. Every failure says whether the client or the backend caused
+//! it, and whether the backend can have seen the request.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,78 +15,91 @@ use tokio::net::TcpStream;
 use super::chunked::Piece;
 use super::connection::Connection;
 use super::encode;
-use super::head::{self, Framing, Garbage, Head};
-use super::pool::UnderWay;
+use super::head::{self, Framing, Head, InvalidResponse};
+use crate::tables::InFlight;
 
-/// Why there is no answer.
+/// Why there is no response to forward, by the side that caused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The client broke off; nobody is there to be told.
-    Client,
-    /// The client did not send its body in time.
-    ClientLate,
-    /// The connection was closed before anything was sent over it.
-    Unsent,
-    /// It was closed after something was sent and before any answer.
-    Lost,
-    /// It was closed in the middle of the head of an answer.
-    Cut,
-    /// The answer cannot be passed on.
-    Garbage(Garbage),
-    /// No answer in time.
-    Late,
+    Client(ClientFailure),
+    Backend(BackendFailure),
 }
 
-/// Why a body ended before its end.
+/// How a client failed to send its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClientFailure {
+    /// It disconnected, or broke the framing of its body.
+    Disconnected,
+    /// The next piece of its body did not arrive in time.
+    Timeout,
+}
+
+/// How a backend failed to respond. The text follows the name of the instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BackendFailure {
+    /// Before any byte of a response. `sent` says whether the kernel took any byte of the request:
+    /// only then the backend can have seen it.
+    #[error("it closed the connection without a response")]
+    ConnectionClosed { sent: bool },
+    /// In the head of the response.
+    #[error("it closed the connection in the middle of a response")]
+    TruncatedResponse,
+    #[error(transparent)]
+    InvalidResponse(InvalidResponse),
+    #[error("it did not respond in time")]
+    Timeout,
+}
+
+/// Why the body of a response ended early, after its head was forwarded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    #[error("the client broke off")]
-    Client,
-    #[error("the backend closed the connection in the middle of its answer")]
-    Cut(#[source] Option<std::io::Error>),
-    #[error("the backend's chunks cannot be read")]
+    #[error("the client disconnected")]
+    ClientDisconnected,
+    #[error("the backend closed the connection in the middle of its response")]
+    Truncated(#[source] Option<std::io::Error>),
+    #[error("the backend's chunks are malformed")]
     Malformed,
 }
 
-/// A request's way to the backend.
+/// What is left of the body of a request to send to the backend.
 #[derive(Debug)]
 enum Upload {
-    /// So many bytes are left.
+    /// This number of bytes is left.
     Sized(Incoming, u64),
     Chunked(Incoming),
-    /// All is handed to the connection.
+    /// The connection has all of it.
     Done,
-    /// The backend takes no more; it may still answer.
+    /// The backend reads no more; it may still respond.
     Broken,
 }
 
-/// A request and its answer.
+/// A request and its response.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    /// Both are taken when the exchange is over.
+    /// `connection` and `in_flight` are both `Some` until the response is complete, then `None`.
     connection: Option<Box<Connection>>,
-    under_way: Option<UnderWay>,
+    in_flight: Option<InFlight>,
     upload: Upload,
-    /// Whether a piece of the body was taken from the client.
-    touched: bool,
-    /// Whether the upload waits for the client, not for the backend.
+    /// Whether a piece of the body was read from the client: then it cannot be sent again.
+    is_body_read: bool,
+    /// Whether the upload waits for the client, not for the backend: decides who timed out.
     waits_for_client: bool,
-    /// How long to wait, in ticks.
-    patience: u32,
+    /// Timeout for the head of the response and for each piece of the request, in ticks.
+    response_timeout: u32,
     download: Framing,
-    keep: bool,
+    keep_alive: bool,
 }
 
 impl Exchange {
-    /// Starts with a connection to whose output the head of the request has been written.
+    /// Starts on a connection whose output has the head of the request.
     pub(crate) fn new(
         connection: Box<Connection>,
-        under_way: UnderWay,
+        in_flight: InFlight,
         body: Option<Incoming>,
         framing: encode::Framing,
-        patience: u32,
+        response_timeout: u32,
     ) -> Self {
-        connection.alarm.set(patience);
+        connection.timer.set(response_timeout);
         let upload = match (body, framing) {
             (Some(body), encode::Framing::Sized(length)) => Upload::Sized(body, length),
             (Some(body), encode::Framing::Chunked) => Upload::Chunked(body),
@@ -94,27 +107,27 @@ impl Exchange {
         };
         Self {
             connection: Some(connection),
-            under_way: Some(under_way),
+            in_flight: Some(in_flight),
             upload,
-            touched: false,
+            is_body_read: false,
             waits_for_client: false,
-            patience,
+            response_timeout,
             download: Framing::ToEnd,
-            keep: false,
+            keep_alive: false,
         }
     }
 
-    /// The request's body, if all of it is still there to be sent.
-    pub(crate) fn into_untouched_body(self) -> Result<Option<Incoming>, ()> {
+    /// The request's body, if it has one, for another attempt; an error if a piece of it was read.
+    pub(crate) fn into_unread_body(self) -> Result<Option<Incoming>, ()> {
         match self.upload {
-            _ if self.touched => Err(()),
+            _ if self.is_body_read => Err(()),
             Upload::Sized(body, _) | Upload::Chunked(body) => Ok(Some(body)),
             Upload::Done => Ok(None),
             Upload::Broken => Err(()),
         }
     }
 
-    /// Sends the request; ready with the head of the answer, whose fields then are in `headers`.
+    /// Sends the request. Ready with the status of the response, whose fields then are in `headers`.
     pub(crate) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -127,17 +140,23 @@ impl Exchange {
         }
         loop {
             let Some(connection) = &mut self.connection else {
-                return Poll::Ready(Err(Failure::Lost));
+                return backend_failed(BackendFailure::ConnectionClosed { sent: true });
             };
             if !connection.input.is_empty() {
                 match head::parse(&mut connection.input, method, headers) {
-                    Err(garbage) => return Poll::Ready(Err(Failure::Garbage(garbage))),
-                    Ok(Some(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                        connection.alarm.clear();
-                        let garbage = Err(Failure::Garbage(Garbage::Switched));
-                        return Poll::Ready(if upgrade { Ok(head.status) } else { garbage });
+                    Err(invalid) => {
+                        return backend_failed(BackendFailure::InvalidResponse(invalid));
                     }
-                    // Interim answers: the client was told to go on when its body was first read.
+                    Ok(Some(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                        connection.timer.clear();
+                        if upgrade {
+                            return Poll::Ready(Ok(head.status));
+                        }
+                        let invalid = InvalidResponse::UnexpectedUpgrade;
+                        return backend_failed(BackendFailure::InvalidResponse(invalid));
+                    }
+                    // Interim responses are dropped: hyper sends `100 Continue` to the client when
+                    // its body is first read.
                     Ok(Some(head)) if head.status.is_informational() => continue,
                     Ok(Some(head)) => return Poll::Ready(Ok(self.begin(head))),
                     Ok(None) => {}
@@ -146,18 +165,18 @@ impl Exchange {
             match connection.poll_read(cx) {
                 Poll::Ready(Ok(0) | Err(_)) => {
                     let began = !connection.input.is_empty();
-                    return Poll::Ready(Err(match connection.sent {
-                        _ if began => Failure::Cut,
-                        true => Failure::Lost,
-                        false => Failure::Unsent,
-                    }));
+                    return backend_failed(match began {
+                        true => BackendFailure::TruncatedResponse,
+                        false => BackendFailure::ConnectionClosed { sent: connection.sent },
+                    });
                 }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => {
-                    ready!(connection.alarm.poll(cx));
-                    let late =
-                        if self.waits_for_client { Failure::ClientLate } else { Failure::Late };
-                    return Poll::Ready(Err(late));
+                    ready!(connection.timer.poll(cx));
+                    return match self.waits_for_client {
+                        true => client_failed(ClientFailure::Timeout),
+                        false => backend_failed(BackendFailure::Timeout),
+                    };
                 }
             }
         }
@@ -165,12 +184,12 @@ impl Exchange {
 
     fn begin(&mut self, head: Head) -> StatusCode {
         if let Some(connection) = &self.connection {
-            connection.alarm.clear();
+            connection.timer.clear();
         }
-        if let Some(under_way) = &self.under_way {
-            under_way.backend().answered();
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.backend().responded();
         }
-        self.keep = head.keep;
+        self.keep_alive = head.keep_alive;
         self.download = head.framing;
         if matches!(self.download, Framing::Sized(0)) {
             self.finish();
@@ -178,13 +197,12 @@ impl Exchange {
         head.status
     }
 
-    /// Moves the request's body on; ready once all of it is with the kernel or the backend takes
-    /// no more.
+    /// Sends the request's body. Ready once the kernel has all of it or the backend reads no more.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         loop {
             let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(())) };
-            // The head and what there is of the body leave in one write: nothing is flushed
-            // before it must be.
+            // The head and the first pieces of the body leave in one write: nothing is flushed
+            // before that is necessary.
             if connection.is_full() {
                 ready!(self.poll_flush(cx))?;
                 continue;
@@ -204,16 +222,16 @@ impl Exchange {
                     Poll::Pending
                 };
             };
-            self.touched = true;
+            self.is_body_read = true;
             self.waits_for_client = false;
-            connection.alarm.set(self.patience);
+            connection.timer.set(self.response_timeout);
             match (frame, left) {
-                (Some(Err(_)), _) => return Poll::Ready(Err(Failure::Client)),
+                (Some(Err(_)), _) => return client_failed(ClientFailure::Disconnected),
                 (Some(Ok(frame)), Some(left)) => {
                     let Ok(data) = frame.into_data() else { continue };
-                    // More than was announced would be read as another request.
+                    // The backend would read more than `content-length` as another request.
                     let Some(rest) = left.checked_sub(data.len() as u64) else {
-                        return Poll::Ready(Err(Failure::Client));
+                        return client_failed(ClientFailure::Disconnected);
                     };
                     *left = rest;
                     connection.send(data, b"");
@@ -221,7 +239,7 @@ impl Exchange {
                         self.upload = Upload::Done;
                     }
                 }
-                (None, Some(_)) => return Poll::Ready(Err(Failure::Client)),
+                (None, Some(_)) => return client_failed(ClientFailure::Disconnected),
                 (Some(Ok(frame)), None) => match frame.into_data() {
                     Ok(data) if data.is_empty() => {}
                     Ok(data) => {
@@ -242,13 +260,13 @@ impl Exchange {
         }
     }
 
-    /// Writes what is there. If the backend takes no more, it may have answered before it closed:
-    /// that answer counts.
+    /// Writes the output of the connection. A backend that reads no more may have responded before
+    /// it closed the connection: that response is forwarded.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(())) };
         if ready!(connection.poll_flush(cx)).is_err() {
             if !connection.sent {
-                return Poll::Ready(Err(Failure::Unsent));
+                return backend_failed(BackendFailure::ConnectionClosed { sent: false });
             }
             connection.discard_output();
             if !matches!(self.upload, Upload::Done) {
@@ -258,13 +276,13 @@ impl Exchange {
         Poll::Ready(Ok(()))
     }
 
-    /// The next piece of the answer's body.
+    /// The next piece of the response's body.
     pub(crate) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(Err(_)) = self.poll_upload(cx) {
-            return Poll::Ready(Some(Err(BodyError::Client)));
+            return Poll::Ready(Some(Err(BodyError::ClientDisconnected)));
         }
         loop {
             let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
@@ -293,7 +311,7 @@ impl Exchange {
                         return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                     }
                     Ok(Piece::Data(data)) => {
-                        // Usually the end is here already: then all can leave in one write.
+                        // Usually the end has arrived already: then all leaves in one write.
                         if connection.input.starts_with(b"\r\n0\r\n\r\n") {
                             connection.input.advance(7);
                             self.finish();
@@ -313,19 +331,19 @@ impl Exchange {
                     self.finish();
                     return Poll::Ready(None);
                 }
-                Ok(0) => return Poll::Ready(Some(Err(BodyError::Cut(None)))),
-                Err(error) => return Poll::Ready(Some(Err(BodyError::Cut(Some(error))))),
+                Ok(0) => return Poll::Ready(Some(Err(BodyError::Truncated(None)))),
+                Err(error) => return Poll::Ready(Some(Err(BodyError::Truncated(Some(error))))),
                 Ok(_) => {}
             }
         }
     }
 
-    /// Whether nothing more comes.
+    /// Whether the response is complete.
     pub(crate) fn is_over(&self) -> bool {
         self.connection.is_none()
     }
 
-    /// How much is still to come, if that is known.
+    /// The number of bytes left of the response, if that is known.
     pub(crate) fn left(&self) -> Option<u64> {
         match self.download {
             _ if self.is_over() => Some(0),
@@ -334,21 +352,29 @@ impl Exchange {
         }
     }
 
-    /// The answer is complete: the backend has nothing more to do with it.
+    /// Ends the exchange: the response is complete.
     fn finish(&mut self) {
-        let (connection, under_way) = (self.connection.take(), self.under_way.take());
-        if let (Some(connection), Some(under_way)) = (connection, under_way)
-            && self.keep
+        let (connection, in_flight) = (self.connection.take(), self.in_flight.take());
+        if let (Some(connection), Some(in_flight)) = (connection, in_flight)
+            && self.keep_alive
             && matches!(self.upload, Upload::Done)
             && connection.input.is_empty()
         {
-            under_way.give_back(connection);
+            in_flight.release(connection);
         }
     }
 
-    /// After a switch of protocols: the socket, what was read from it, and the count.
-    pub(crate) fn into_tunnel(self) -> Option<(TcpStream, BytesMut, UnderWay)> {
+    /// After a switch of protocols: the socket, the bytes read from it, and the count.
+    pub(crate) fn into_tunnel(self) -> Option<(TcpStream, BytesMut, InFlight)> {
         let (stream, input) = self.connection?.into_stream();
-        Some((stream, input, self.under_way?))
+        Some((stream, input, self.in_flight?))
     }
+}
+
+fn client_failed<T>(failure: ClientFailure) -> Poll<Result<T, Failure>> {
+    Poll::Ready(Err(Failure::Client(failure)))
+}
+
+fn backend_failed<T>(failure: BackendFailure) -> Poll<Result<T, Failure>> {
+    Poll::Ready(Err(Failure::Backend(failure)))
 }

@@ -1,4 +1,4 @@
-//! Reads the head of an answer, and decides how its body is framed (RFC 9112 §6.3).
+//! Reads the head of a response and decides how its body is framed (RFC 9112 §6.3).
 
 use std::mem::MaybeUninit;
 
@@ -8,53 +8,53 @@ use http::{Method, StatusCode};
 
 use super::chunked::Decoder;
 
-/// As many header fields may be in an answer.
+/// Maximum number of header fields of a response.
 const FIELDS_MAX: usize = 100;
-/// The head of an answer may be this long.
+/// Maximum size of the head of a response, in bytes.
 pub(crate) const HEAD_MAX: usize = 64 * 1024;
 
-/// Why an answer cannot be passed on.
+/// Why a response cannot be forwarded. The text follows the name of the instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Garbage {
-    #[error("its answer is not HTTP")]
+pub(crate) enum InvalidResponse {
+    #[error("its response is not HTTP")]
     NotHttp,
-    #[error("the head of its answer is too large")]
+    #[error("the head of its response is too large")]
     TooLarge,
-    #[error("its answer has contradictory lengths")]
+    #[error("its response has an invalid or contradictory content length")]
     Length,
-    #[error("its answer has a transfer coding that is not understood")]
-    Coding,
-    #[error("it switched to a protocol nobody asked for")]
-    Switched,
+    #[error("its response has a transfer coding that is not supported")]
+    TransferCoding,
+    #[error("it switched protocols without a request to do so")]
+    UnexpectedUpgrade,
 }
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) status: StatusCode,
     pub(crate) framing: Framing,
-    /// Whether the connection may be used again.
-    pub(crate) keep: bool,
+    /// Whether the connection may carry another request.
+    pub(crate) keep_alive: bool,
 }
 
-/// How the end of a body is known.
+/// How the end of a body is found.
 #[derive(Debug)]
 pub(crate) enum Framing {
-    /// This much is still to come.
+    /// This number of bytes is left.
     Sized(u64),
     Chunked(Decoder),
     /// It ends when the connection does.
     ToEnd,
 }
 
-/// Takes the head of an answer to a `method` request out of `input`, if it is there; its fields
-/// replace those in `headers` (which keeps its memory), without those that concern only this
-/// connection. While the head is not there, `headers` stays as it is.
+/// Takes the head of a response to a `method` request out of `input` once it is complete. Its fields
+/// replace those in `headers` (which keeps its memory), except the fields of this connection. Until
+/// then `headers` is unchanged.
 pub(crate) fn parse(
     input: &mut BytesMut,
     method: &Method,
     headers: &mut HeaderMap,
-) -> Result<Option<Head>, Garbage> {
+) -> Result<Option<Head>, InvalidResponse> {
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut places = [(0u32, 0u32, 0u32, 0u32); FIELDS_MAX];
     let mut response = httparse::Response::new(&mut []);
@@ -67,18 +67,18 @@ pub(crate) fn parse(
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) if input.len() < HEAD_MAX => return Ok(None),
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-            return Err(Garbage::TooLarge);
+            return Err(InvalidResponse::TooLarge);
         }
-        Err(_) => return Err(Garbage::NotHttp),
+        Err(_) => return Err(InvalidResponse::NotHttp),
     };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
-    let status = status.ok_or(Garbage::NotHttp)?;
+    let status = status.ok_or(InvalidResponse::NotHttp)?;
     let is_http_11 = response.version == Some(1);
-    // The fields are slices of `input`; kept as places, so that it can be split without a copy.
+    // The fields are slices of `input`; as offsets they allow to split it without a copy.
     let base = input.as_ptr() as usize;
     let place = |bytes: &[u8]| {
         let start = (bytes.as_ptr() as usize).wrapping_sub(base);
-        // At most HEAD_MAX and a read, so it always fits.
+        // At most HEAD_MAX and one read, so it always fits.
         (start as u32, (start + bytes.len()) as u32)
     };
     let count = response.headers.len();
@@ -98,21 +98,21 @@ fn read_fields(
     is_http_11: bool,
     method: &Method,
     headers: &mut HeaderMap,
-) -> Result<Option<Head>, Garbage> {
-    let mut keep = is_http_11;
+) -> Result<Option<Head>, InvalidResponse> {
+    let mut keep_alive = is_http_11;
     let mut length: Option<u64> = None;
     let mut chunked = false;
     let mut connection_names = false;
     headers.reserve(places.len());
     for (name_start, name_end, start, end) in places {
         let name = &head[*name_start as usize..*name_end as usize];
-        let name = HeaderName::from_bytes(name).map_err(|_| Garbage::NotHttp)?;
+        let name = HeaderName::from_bytes(name).map_err(|_| InvalidResponse::NotHttp)?;
         let value = head.slice(*start as usize..*end as usize);
         match name {
             header::CONTENT_LENGTH => {
                 let this = content_length(&value)?;
                 if length.replace(this).is_some_and(|before| before != this) {
-                    return Err(Garbage::Length);
+                    return Err(InvalidResponse::Length);
                 }
                 if headers.contains_key(header::CONTENT_LENGTH) {
                     continue;
@@ -120,7 +120,7 @@ fn read_fields(
             }
             header::TRANSFER_ENCODING => {
                 if chunked || !value.eq_ignore_ascii_case(b"chunked") || !is_http_11 {
-                    return Err(Garbage::Coding);
+                    return Err(InvalidResponse::TransferCoding);
                 }
                 chunked = true;
                 continue;
@@ -128,19 +128,19 @@ fn read_fields(
             header::CONNECTION => {
                 for token in tokens(&value) {
                     if token.eq_ignore_ascii_case(b"close") {
-                        keep = false;
+                        keep_alive = false;
                     } else if token.eq_ignore_ascii_case(b"keep-alive") {
-                        keep |= !is_http_11;
+                        keep_alive |= !is_http_11;
                     } else {
                         connection_names = true;
                     }
                 }
             }
             header::UPGRADE if status != StatusCode::SWITCHING_PROTOCOLS => continue,
-            _ if is_of_the_connection(&name) => continue,
+            _ if is_hop_by_hop(&name) => continue,
             _ => {}
         }
-        let value = HeaderValue::from_maybe_shared(value).map_err(|_| Garbage::NotHttp)?;
+        let value = HeaderValue::from_maybe_shared(value).map_err(|_| InvalidResponse::NotHttp)?;
         headers.append(name, value);
     }
     if connection_names {
@@ -154,25 +154,25 @@ fn read_fields(
     let framing = if without_body {
         Framing::Sized(0)
     } else if chunked {
-        // The coding wins, and an answer with both is not trusted any further (RFC 9112 §6.3).
-        keep &= length.is_none();
+        // The coding takes precedence; a connection with both is not reused (RFC 9112 §6.3).
+        keep_alive &= length.is_none();
         headers.remove(header::CONTENT_LENGTH);
         Framing::Chunked(Decoder::Size)
     } else if let Some(length) = length {
         Framing::Sized(length)
     } else {
-        keep = false;
+        keep_alive = false;
         Framing::ToEnd
     };
-    Ok(Some(Head { status, framing, keep }))
+    Ok(Some(Head { status, framing, keep_alive }))
 }
 
-fn content_length(value: &[u8]) -> Result<u64, Garbage> {
+fn content_length(value: &[u8]) -> Result<u64, InvalidResponse> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return Err(Garbage::Length);
+        return Err(InvalidResponse::Length);
     }
-    let text = str::from_utf8(value).map_err(|_| Garbage::Length)?;
-    text.parse().map_err(|_| Garbage::Length)
+    let digits = str::from_utf8(value).map_err(|_| InvalidResponse::Length)?;
+    digits.parse().map_err(|_| InvalidResponse::Length)
 }
 
 /// The tokens of a field such as `Connection: close, x-mine`.
@@ -180,8 +180,8 @@ pub(crate) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 
-/// Whether a field without a name in the standard concerns only one connection.
-pub(crate) fn is_of_the_connection(name: &HeaderName) -> bool {
+/// Whether a field that `http` has no constant for belongs to a connection, not to a message.
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
@@ -192,7 +192,7 @@ fn remove_named(headers: &mut HeaderMap) {
         .iter()
         .flat_map(|value| tokens(value.as_bytes()))
         .filter_map(|token| HeaderName::from_bytes(token).ok())
-        // The framing and the switch are ours to decide, not the backend's to take away.
+        // A backend must not remove the fields that framing and protocol switches depend on.
         .filter(|name| *name != header::CONTENT_LENGTH && *name != header::UPGRADE)
         .collect();
     for name in named {
@@ -204,7 +204,7 @@ fn remove_named(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Option<(Head, HeaderMap, BytesMut)>, Garbage> {
+    fn read(text: &str) -> Result<Option<(Head, HeaderMap, BytesMut)>, InvalidResponse> {
         let mut input = BytesMut::from(text);
         let mut headers = HeaderMap::new();
         let head = parse(&mut input, &Method::GET, &mut headers)?;
@@ -215,7 +215,7 @@ mod tests {
     fn keeps_the_fields_and_leaves_the_body() {
         let text = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: 1\r\nx-a: 2\r\n\r\nhello";
         let (head, headers, rest) = read(text).unwrap().unwrap();
-        assert_eq!((head.status, head.keep), (StatusCode::OK, true));
+        assert_eq!((head.status, head.keep_alive), (StatusCode::OK, true));
         assert!(matches!(head.framing, Framing::Sized(5)));
         assert_eq!(headers.get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
         assert_eq!(&rest[..], b"hello");
@@ -223,38 +223,50 @@ mod tests {
     }
 
     #[test]
-    fn drops_what_concerns_the_connection() {
+    fn drops_the_fields_of_the_connection() {
         let text = "HTTP/1.1 200 OK\r\nConnection: close, X-Mine\r\nKeep-Alive: 5\r\nX-Mine: 1\r\n\
                     Transfer-Encoding: chunked\r\nUpgrade: h2c\r\nTrailer: x-sum\r\n\r\n";
         let (head, headers, _) = read(text).unwrap().unwrap();
-        assert!(!head.keep && matches!(head.framing, Framing::Chunked(_)));
+        assert!(!head.keep_alive && matches!(head.framing, Framing::Chunked(_)));
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["trailer"]);
     }
 
     #[test]
-    fn frames_as_the_standard_says() {
+    fn frames_bodies_by_rfc_9112() {
         let framing = |fields: &str| {
             let (head, ..) = read(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).unwrap().unwrap();
-            (format!("{:?}", head.framing), head.keep)
+            (format!("{:?}", head.framing), head.keep_alive)
         };
         assert_eq!(framing(""), ("ToEnd".into(), false));
         assert_eq!(framing("content-length: 0\r\n"), ("Sized(0)".into(), true));
         let both = "content-length: 5\r\ntransfer-encoding: chunked\r\n";
         assert_eq!(framing(both), ("Chunked(Size)".into(), false));
         let (head, ..) = read("HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\n").unwrap().unwrap();
-        assert!(!head.keep);
+        assert!(!head.keep_alive);
         let (head, ..) = read("HTTP/1.1 304 \r\ncontent-length: 9\r\n\r\n").unwrap().unwrap();
-        assert!(matches!(head.framing, Framing::Sized(0)) && head.keep);
+        assert!(matches!(head.framing, Framing::Sized(0)) && head.keep_alive);
     }
 
     #[test]
-    fn refuses_garbage() {
-        let check = |text: &str, garbage| assert_eq!(read(text).err(), Some(garbage), "{text}");
-        check("SSH-2.0-OpenSSH\r\n\r\n", Garbage::NotHttp);
-        check("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", Garbage::Length);
-        check("HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\n", Garbage::Length);
-        check("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n", Garbage::Coding);
-        check("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", Garbage::Coding);
-        check(&format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(HEAD_MAX)), Garbage::TooLarge);
+    fn rejects_invalid_responses() {
+        let check = |text: &str, error| assert_eq!(read(text).err(), Some(error), "{text}");
+        check("SSH-2.0-OpenSSH\r\n\r\n", InvalidResponse::NotHttp);
+        check(
+            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+            InvalidResponse::Length,
+        );
+        check("HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\n", InvalidResponse::Length);
+        check(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+            InvalidResponse::TransferCoding,
+        );
+        check(
+            "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+            InvalidResponse::TransferCoding,
+        );
+        check(
+            &format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(HEAD_MAX)),
+            InvalidResponse::TooLarge,
+        );
     }
 }

@@ -1,11 +1,11 @@
-//! The side of the backends: HTTP/1.1 spoken by this crate itself.
+//! The side of the backends: an HTTP/1.1 client written for this gateway (see `docs/adr`).
 //!
-//! A proxy's client is simpler than a general one (one request at a time, driven by the request
-//! it serves) and needs to know more: what exactly has been sent when a connection dies decides
-//! whether a request may be tried again. So `encode` writes the head of a request straight from
-//! the client's headers, `head` and `chunked` read answers, `connection` holds a socket and its
-//! buffers, `exchange` carries one request and its answer over it, `pool` keeps the connections
-//! and the counts of each backend.
+//! The client of a proxy carries one request at a time, polled by the task of the client connection
+//! that it serves, and must know how much of a request was sent when a connection closes: that
+//! decides whether the request may be repeated. `encode` writes the head of a request from the
+//! client's headers, `head` and `chunked` read responses, `connection` holds a socket and its
+//! buffers, `pool` the idle connections and counts of one backend, and `exchange` carries one
+//! request and its response.
 
 pub(crate) mod chunked;
 pub(crate) mod connection;

@@ -1,4 +1,4 @@
-//! The body of an answer to a client: none, a few bytes of our own, or what a backend sends.
+//! The body of a response to a client: bytes of the gateway itself, or the body that a backend sends.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,15 +6,15 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-use super::Request;
+use super::state::RequestGuard;
 use crate::backend::exchange::{BodyError, Exchange};
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug)]
 pub(crate) struct Body {
     content: Content,
-    /// Held to the end: the connection is not idle before.
-    _request: Option<Request>,
+    /// Held until the end of the body: the connection is not idle before.
+    _guard: Option<RequestGuard>,
 }
 
 #[derive(Debug)]
@@ -24,14 +24,14 @@ enum Content {
 }
 
 impl Body {
-    /// Bytes of our own.
-    pub(crate) fn whole(bytes: Bytes, request: Option<Request>) -> Self {
-        Self { content: Content::Whole(bytes), _request: request }
+    /// Bytes of the gateway itself.
+    pub(crate) fn whole(bytes: Bytes, guard: Option<RequestGuard>) -> Self {
+        Self { content: Content::Whole(bytes), _guard: guard }
     }
 
-    /// What a backend sends.
-    pub(crate) fn exchange(exchange: Exchange, request: Request) -> Self {
-        Self { content: Content::Exchange(exchange), _request: Some(request) }
+    /// The body that a backend sends.
+    pub(crate) fn exchange(exchange: Exchange, guard: RequestGuard) -> Self {
+        Self { content: Content::Exchange(exchange), _guard: Some(guard) }
     }
 }
 

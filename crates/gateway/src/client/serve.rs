@@ -1,5 +1,5 @@
-//! Serves one client connection: hyper reads requests and writes answers, `forward` finds the
-//! answers, this file keeps the time limits and closes gracefully.
+//! Serves one client connection: hyper reads requests and writes responses, `forward` produces the
+//! responses, and this module enforces the timeouts and closes gracefully.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -13,36 +13,36 @@ use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 
-use super::Client;
 use super::socket::Socket;
-use crate::alarm::ticks;
+use super::state::Client;
 use crate::forward::forward;
 use crate::settings::Settings;
+use crate::timer::ticks;
 use crate::worker::Worker;
 
-/// The head of a request may be this long.
+/// Maximum size of the head of a request, in bytes.
 const HEAD_MAX: usize = 64 * 1024;
-/// So many requests may be under way on one HTTP/2 connection.
+/// Maximum number of concurrent requests on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 250;
-/// A connection that was asked to close and has nothing to do is closed after this long.
+/// Timeout for an idle connection to close after it was asked to.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the tasks of HTTP/2 streams on the thread of their connection.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct OnThisThread;
+pub(crate) struct LocalExecutor;
 
-impl<F: Future + 'static> Executor<F> for OnThisThread {
+impl<F: Future + 'static> Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(async move { drop(future.await) });
     }
 }
 
-/// What speaks HTTP with clients.
-pub(crate) type Server = auto::Builder<OnThisThread>;
+/// The HTTP server side of hyper.
+pub(crate) type Server = auto::Builder<LocalExecutor>;
 
-/// HTTP/1.1, or HTTP/2 if the client begins with its preface.
+/// A server for HTTP/1.1, and for HTTP/2 if the client begins with its preface.
 pub(crate) fn server() -> Server {
-    let mut server = auto::Builder::new(OnThisThread);
+    let mut server = auto::Builder::new(LocalExecutor);
     server.http1().max_buf_size(HEAD_MAX);
     server
         .http2()
@@ -54,40 +54,45 @@ pub(crate) fn server() -> Server {
     server
 }
 
-/// Serves a connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStream) {
+/// Serves a connection until it closes.
+pub(crate) async fn serve(
+    server: &Server,
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    stream: TcpStream,
+) {
     let Settings { client_idle, head_timeout, .. } = *worker.settings;
     let (idle_ticks, head_ticks) = (ticks(client_idle), ticks(head_timeout));
     let socket = Socket::new(stream, client.activity.clone());
+    let timer = worker.timers.timer();
     let service = {
-        let (worker, client) = (worker.clone(), client.clone());
+        let client = client.clone();
         service_fn(move |request| forward(worker.clone(), client.clone(), request))
     };
-    let alarm = worker.alarms.alarm();
-    alarm.set(head_ticks);
-    let mut closing = false;
-    let mut connection = pin!(worker.server.serve_connection_with_upgrades(socket, service));
+    timer.set(head_ticks);
+    let mut is_closing = false;
+    let mut connection = pin!(server.serve_connection_with_upgrades(socket, service));
     poll_fn(|cx| {
-        if client.leaving.get() && !closing {
-            closing = true;
+        if client.is_closing.get() && !is_closing {
+            is_closing = true;
             connection.as_mut().graceful_shutdown();
         }
-        while alarm.poll(cx).is_ready() {
-            match client.activity.left(idle_ticks, head_ticks) {
-                Some(0) if closing || client.activity.is_reading() => return Poll::Ready(()),
+        while timer.poll(cx).is_ready() {
+            match client.activity.ticks_left(idle_ticks, head_ticks) {
+                Some(0) if is_closing || client.activity.is_reading() => return Poll::Ready(()),
                 Some(0) => {
-                    closing = true;
+                    is_closing = true;
                     connection.as_mut().graceful_shutdown();
-                    alarm.set(ticks(CLOSE_GRACE));
+                    timer.set(ticks(CLOSE_GRACE));
                 }
-                Some(left) => alarm.set(left),
-                None => alarm.set(idle_ticks.min(head_ticks)),
+                Some(left) => timer.set(left),
+                None => timer.set(idle_ticks.min(head_ticks)),
             }
         }
         if client.waker.borrow().is_none() {
             *client.waker.borrow_mut() = Some(cx.waker().clone());
         }
-        // What went wrong with a client's connection is the client's affair.
+        // Errors of a client's connection are not errors of the gateway: they are not logged.
         connection.as_mut().poll(cx).map(drop)
     })
     .await;

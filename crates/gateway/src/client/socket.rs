@@ -1,4 +1,4 @@
-//! A client's socket that notes when bytes come in.
+//! A client's socket that notes when bytes arrive.
 
 use std::io;
 use std::pin::Pin;
@@ -9,9 +9,9 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::Activity;
+use super::state::Activity;
 
-/// A client's socket.
+/// A client's socket as hyper uses it.
 #[derive(Debug)]
 pub(crate) struct Socket {
     io: TokioIo<TcpStream>,
@@ -32,7 +32,7 @@ impl Read for Socket {
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         if read.is_ready() {
-            self.activity.read();
+            self.activity.bytes_arrived();
         }
         read
     }

@@ -1,7 +1,7 @@
-//! What the tests of the gateway share: backends that behave in a given way, tables, raw clients.
+//! Shared by the tests of the gateway: scripted backends, tables, raw clients.
 #![allow(clippy::unwrap_used, reason = "an error here fails the test")]
 #![allow(dead_code, reason = "each test file uses its part")]
-#![allow(missing_docs, unreachable_pub, reason = "names say it, and nobody else can use them")]
+#![allow(missing_docs, unreachable_pub, reason = "used by the tests of this crate only")]
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -22,14 +22,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any correct test waits.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Fails a test that hangs, instead of waiting for ever.
+/// Fails a test that hangs.
 pub async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("the test hangs")
+    tokio::time::timeout(TIMEOUT, future).await.expect("the test hangs")
 }
 
-/// A port that nobody listens at.
+/// An address that refuses connections.
 pub fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
@@ -70,20 +71,29 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// A proxy with its own threads, on real time.
     pub async fn start(settings: Settings, routes: Vec<TableRoute>) -> Gateway {
-        let proxy = Proxy::start(settings).unwrap();
+        Self::with(Proxy::start(settings).unwrap(), routes).await
+    }
+
+    /// A proxy within the local runtime of the test, on the time of that runtime.
+    pub async fn local(settings: Settings, routes: Vec<TableRoute>) -> Gateway {
+        Self::with(Proxy::start_local(settings), routes).await
+    }
+
+    async fn with(proxy: Proxy, routes: Vec<TableRoute>) -> Gateway {
         let gateway = Gateway { proxy, address: free_address(), generation: AtomicUsize::new(0) };
         let standing = gateway.switch(routes).await;
         assert!(standing.failed.is_empty(), "{standing:?}");
         gateway
     }
 
-    /// In front of these backends, with one route.
+    /// With one route to these backends.
     pub async fn before(backends: &[SocketAddr]) -> Gateway {
         Self::start(settings(), vec![all(backends)]).await
     }
 
-    /// Switches to these routes and waits until every new request follows them.
+    /// Switches to these routes and waits until all new requests follow them.
     pub async fn switch(&self, routes: Vec<TableRoute>) -> Standing {
         let generation = self.generation.fetch_add(1, Ordering::SeqCst) as u64 + 1;
         self.proxy.switch(table(generation, self.address, routes));
@@ -95,13 +105,13 @@ impl Gateway {
     }
 }
 
-/// One route for everything to these backends.
+/// One route for all requests to these backends.
 pub fn all(backends: &[SocketAddr]) -> TableRoute {
     let backends: Vec<_> = backends.iter().copied().enumerate().collect();
     route("/", &backends)
 }
 
-/// A backend; gone, with all of its connections, when dropped.
+/// A backend. Dropping it closes its port and all its connections.
 pub struct Service {
     pub address: SocketAddr,
     pub requests: Arc<AtomicUsize>,
@@ -137,7 +147,7 @@ impl Service {
         Service { address, requests, connections, task }
     }
 
-    /// Each request is answered by `answer`.
+    /// `answer` responds to each request.
     pub async fn http<F, B>(
         answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     ) -> Service
@@ -162,7 +172,7 @@ impl Service {
         .await
     }
 
-    /// Answers with its name, the request line and the headers.
+    /// Responds with its name, the request line and the headers.
     pub async fn mirror(name: &'static str) -> Service {
         Self::http(move |request| async move {
             let mut text = format!("{name} {} {}\n", request.method(), request.uri());
@@ -174,7 +184,7 @@ impl Service {
         .await
     }
 
-    /// Switches to a protocol that sends everything back.
+    /// Switches to a protocol that echoes all bytes.
     pub async fn switching() -> Service {
         Self::http(|mut request: Request<Incoming>| async move {
             let upgrade = hyper::upgrade::on(&mut request);
@@ -195,8 +205,8 @@ impl Service {
         .await
     }
 
-    /// Answers the `nth` request of each connection as `answer` says and closes it afterwards
-    /// without a word; earlier ones are answered with 200.
+    /// Responds to the `nth` request of each connection with the bytes of `answer` and closes it;
+    /// responds to earlier requests with 200.
     pub async fn scripted(nth: usize, answer: &'static str) -> Service {
         Self::raw(move |mut stream, requests| async move {
             for number in 1..=nth {
@@ -210,6 +220,13 @@ impl Service {
             }
         })
         .await
+    }
+
+    /// Closes its port and all its connections.
+    pub async fn stop(mut self) -> SocketAddr {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+        self.address
     }
 
     pub fn requests(&self) -> usize {
@@ -227,7 +244,7 @@ impl Drop for Service {
     }
 }
 
-/// A backend that does not even refuse: its queue of connections is full and nobody accepts.
+/// A backend that neither accepts nor refuses connections: its accept queue is full.
 pub struct Silent {
     pub address: SocketAddr,
     _listener: socket2::Socket,
@@ -250,7 +267,7 @@ impl Silent {
     }
 }
 
-/// Reads until the empty line; what was read, or less at the end of the connection.
+/// Reads until the empty line or the end of the connection; returns the bytes read.
 pub async fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -263,27 +280,27 @@ pub async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Sends text and reads everything until the other side closes.
+/// Sends `text` and reads until the other side closes.
 pub async fn exchange(address: SocketAddr, text: &str) -> String {
     within(async {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        // A reset after the answer is as good as an end.
+        // A reset after the response ends the connection like a close.
         let _ = stream.read_to_end(&mut answer).await;
         String::from_utf8_lossy(&answer).into_owned()
     })
     .await
 }
 
-/// `GET` over a new connection, with more header lines.
+/// `GET` on a new connection, with additional header lines `more`.
 pub async fn get(address: SocketAddr, path: &str, more: &str) -> String {
     let text =
         format!("GET {path} HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n{more}\r\n");
     exchange(address, &text).await
 }
 
-/// A client that keeps its connection.
+/// A client that keeps its connection open.
 pub struct Client {
     sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
 }
