@@ -211,7 +211,7 @@ async fn an_app_of_a_file_is_shown_as_it_was_given() {
 /// The epochs of the server, by what it has told.
 async fn epochs(server: &Server) -> Vec<u32> {
     let (_, _, told) = server.ask("GET", "/v1/events").await;
-    let led = told.split("it leads, epoch ").skip(1);
+    let led = told.split("became leader, epoch ").skip(1);
     led.map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect()
 }
 

@@ -278,7 +278,7 @@ async fn an_instance_runs_is_started_again_and_stops() {
     let status = server.until("a runs again", &id, |s| s.run == 2 && s.phase == Phase::Running);
     let status = status.await;
     println!("running again after {:?}", begun.elapsed());
-    assert_eq!((status.failures, status.last_exit.unwrap().signal), (1, Some(9)));
+    assert_eq!((status.failures, status.last_exit.unwrap().signal()), (1, Some(9)));
     let mut stop = wanted;
     stop.goal = Assigned::Stop;
     server.want(vec![stop]);

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use api::{Assigned, Assignment, Assignments};
-use model::{Exit, Given, InstanceId, Phase, Piece, ResourceId, Status, Timestamp};
+use model::{Ending, Exit, Given, InstanceId, Phase, Piece, ResourceId, Status, Timestamp};
 use muster_agent::core::{Core, Effect, Event, Memory, Outcome};
 use muster_agent::drivers::{DriverEvent, Found, Kind};
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ fn found(name: &str, run: u32, exit: Option<Exit>) -> Found {
 }
 
 fn exit(at: u64) -> Exit {
-    Exit { at: Timestamp(at), code: Some(1), signal: None, message: "exit code 1".into() }
+    Exit { at: Timestamp(at), how: Ending::Code { code: 1 } }
 }
 
 impl Rig {

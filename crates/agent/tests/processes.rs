@@ -162,11 +162,14 @@ async fn a_run_starts_writes_and_ends_and_the_next_one_follows() {
     node.start("a", 1, "echo $GREETING $HOME$USER; echo oops >&2; exit 3");
     assert_eq!(node.started().await, 1);
     let exit = node.exited().await;
-    assert_eq!((exit.code, exit.signal, exit.message.as_str()), (Some(3), None, "exit code 3"));
+    assert_eq!(
+        (exit.code(), exit.signal(), exit.to_string().as_str()),
+        (Some(3), None, "exit code 3")
+    );
     node.start("a", 2, "kill -SEGV $$");
     assert_eq!(node.started().await, 2);
     let exit = node.exited().await;
-    assert_eq!((exit.code, exit.signal), (None, Some(11)));
+    assert_eq!((exit.code(), exit.signal()), (None, Some(11)));
     assert_eq!(node.output("a", None).await, "hello\noops\n");
 }
 
@@ -220,7 +223,7 @@ async fn starts_that_hang_hold_up_no_other() {
                 assert!(message.contains("has not returned within"), "{message}");
             }
             DriverEvent::Started { piece, .. } => assert_eq!(piece.instance, id("f")),
-            DriverEvent::Exited { exit, .. } => ended = exit.code,
+            DriverEvent::Exited { exit, .. } => ended = exit.code(),
             told => panic!("was told {told:?}"),
         }
     }
@@ -243,7 +246,7 @@ async fn starts_that_hang_hold_up_no_other() {
             told => panic!("was told {told:?}"),
         }
     }
-    assert_eq!(node.exited().await.code, Some(7));
+    assert_eq!(node.exited().await.code(), Some(7));
     assert!(!node.launch("a", 1, "").dir.join("ran").exists());
 }
 
@@ -266,7 +269,7 @@ async fn a_start_that_hangs_keeps_no_agent_from_coming_back() {
     assert_eq!(node.keeper(), keeper);
     drop(std::fs::File::open(pipe).unwrap());
     node.stop("b", 1, Duration::from_secs(10));
-    assert_eq!(node.exited().await.signal, Some(15));
+    assert_eq!(node.exited().await.signal(), Some(15));
     assert!(!node.launch("a", 1, "").dir.join("ran").exists());
 }
 
@@ -288,11 +291,11 @@ async fn an_exit_code_is_known_after_the_agent_was_away() {
     node.restart();
     let found = node.adopt().await;
     let found: BTreeMap<_, _> = found.into_iter().map(|f| (f.piece.instance.clone(), f)).collect();
-    assert_eq!(found[&id("a")].exit.as_ref().and_then(|exit| exit.code), Some(7));
+    assert_eq!(found[&id("a")].exit.as_ref().and_then(|exit| exit.code()), Some(7));
     assert_eq!((found[&id("b")].piece.run, found[&id("b")].exit.clone()), (1, None));
     // What was adopted is followed.
     node.stop("b", 1, Duration::from_secs(10));
-    assert_eq!(node.exited().await.signal, Some(15));
+    assert_eq!(node.exited().await.signal(), Some(15));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -316,13 +319,13 @@ async fn killing_the_keeper_disturbs_nothing() {
     // The next keeper stops what it did not start, and sees the end of what is not its child.
     node.stop("a", 1, Duration::from_secs(10));
     let exit = node.exited().await;
-    assert_eq!((exit.code, exit.signal), (None, None), "{}", exit.message);
+    assert_eq!((exit.code(), exit.signal()), (None, None), "{exit}");
     assert!(!is_alive(a) && is_alive(b));
     kill_9(b);
     node.exited().await;
     node.start("b", 2, "exit 4");
     node.started().await;
-    assert_eq!(node.exited().await.code, Some(4));
+    assert_eq!(node.exited().await.code(), Some(4));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -347,7 +350,7 @@ async fn what_ends_while_agent_and_keeper_are_dead_is_found_ended() {
     let found = node.adopt().await;
     assert_eq!(found.len(), 1);
     let exit = found[0].exit.as_ref().expect("it has ended");
-    assert_eq!((exit.code, exit.signal), (None, None));
+    assert_eq!((exit.code(), exit.signal()), (None, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -369,8 +372,8 @@ async fn a_stop_kills_what_ignores_it_with_all_its_children() {
     node.stop("a", 1, Duration::from_millis(300));
     let exit = node.exited().await;
     assert!(begun.elapsed() >= Duration::from_millis(300));
-    assert_eq!((exit.signal, exit.code), (Some(9), None));
-    assert!(exit.message.contains("300ms"), "{}", exit.message);
+    assert_eq!((exit.signal(), exit.code()), (Some(9), None));
+    assert!(exit.to_string().contains("300ms"), "{exit}");
     assert!(!is_alive(pid));
     eventually("its child is dead", || (!is_alive(child)).then_some(())).await;
     if has_cgroups() {
@@ -385,7 +388,7 @@ async fn children_do_not_outlive_a_run_that_ends_by_itself() {
     node.adopt().await;
     node.start("a", 1, "sleep 1000 & echo $! > child; exit 0");
     node.started().await;
-    assert_eq!(node.exited().await.code, Some(0));
+    assert_eq!(node.exited().await.code(), Some(0));
     let child = pid_in(node.launch("a", 1, "").dir.join("child")).unwrap();
     assert!(!is_alive(child));
 }
@@ -412,7 +415,7 @@ async fn memory_over_the_limit_is_told_as_such() {
     node.driver().start(node.launch_with("a", 1, document));
     node.started().await;
     let exit = node.exited().await;
-    assert_eq!(exit.message, "out of memory: limit 16MiB");
+    assert_eq!(exit.to_string(), "out of memory: limit 16MiB");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -489,7 +492,7 @@ async fn a_user_cannot_put_links_in_place_of_its_streams() {
     };
     by_nobody(&node, 1, &link);
     node.started().await;
-    assert_eq!(node.exited().await.code, Some(0), "its directory is its own");
+    assert_eq!(node.exited().await.code(), Some(0), "its directory is its own");
     by_nobody(&node, 2, "echo told; echo warned >&2");
     node.started().await;
     node.exited().await;
@@ -587,7 +590,7 @@ async fn a_directory_with_a_long_path_will_do() {
     node.adopt().await;
     node.start("a", 1, "exit 5");
     node.started().await;
-    assert_eq!(node.exited().await.code, Some(5));
+    assert_eq!(node.exited().await.code(), Some(5));
 }
 
 #[tokio::test(flavor = "multi_thread")]

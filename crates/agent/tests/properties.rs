@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use api::{Assigned, Assignment, Assignments};
 use model::{
-    Exit, Given, InstanceId, InstanceResource, Phase, Piece, ResourceId, Spec, Status, Timestamp,
+    Ending, Exit, Given, InstanceId, InstanceResource, Phase, Piece, ResourceId, Spec, Status,
+    Timestamp,
 };
 use muster_agent::core::{Core, Effect, Event, Memory, Outcome};
 use muster_agent::drivers::{DriverEvent, Found, Kind};
@@ -102,7 +103,7 @@ fn piece(instance: &InstanceId, run: u32) -> Piece {
 }
 
 fn exit(at: u64) -> Exit {
-    Exit { at: Timestamp(at), code: Some(1), signal: None, message: "exit code 1".into() }
+    Exit { at: Timestamp(at), how: Ending::Code { code: 1 } }
 }
 
 impl World {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::changeset::{Changeset, Outcome, Verdict};
 use crate::deployment::{MoveState, Stage};
+use crate::event::{About, What};
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
 use crate::nearest::nearest;
 use crate::node::{Availability, Node};
@@ -134,7 +135,7 @@ impl State {
         let change = applied.change("node", &id, Verdict::Updated);
         if known.is_none() {
             change.verdict = Verdict::Created;
-            applied.event(at, "node-joined", &id, None, format!("node {id} joined"));
+            applied.event(at, About::Node(id.clone()), What::NodeJoined);
         }
         applied.changed.insert(Key::Node(id.clone()));
         self.nodes.insert_mut(id.clone(), Arc::new(next));
@@ -155,12 +156,12 @@ impl State {
         self.recount_on(&id);
         applied.changed.insert(Key::Node(id.clone()));
         applied.change("node", &id, Verdict::Updated);
-        let (kind, text) = match to {
-            Availability::Active => ("node-active", "takes instances again"),
-            Availability::Cordoned => ("node-cordoned", "takes no new instances"),
-            Availability::Draining => ("node-draining", "is being drained"),
+        let what = match to {
+            Availability::Active => What::NodeActive,
+            Availability::Cordoned => What::NodeCordoned,
+            Availability::Draining => What::NodeDraining,
         };
-        applied.event(at, kind, &id, None, format!("node {id} {text}"));
+        applied.event(at, About::Node(id), what);
         Ok(applied)
     }
 
@@ -176,7 +177,7 @@ impl State {
         let mut applied =
             Changeset { changed: [Key::Node(id.clone())].into(), ..Changeset::default() };
         applied.change("node", &id, Verdict::Removed);
-        applied.event(at, "node-removed", &id, None, format!("node {id} was removed"));
+        applied.event(at, About::Node(id), What::NodeRemoved);
         Ok(applied)
     }
 
@@ -188,7 +189,7 @@ impl State {
         let mut applied =
             Changeset { changed: [Key::Gateway(id.clone())].into(), ..Changeset::default() };
         applied.change("gateway", &id, Verdict::Removed);
-        applied.event(at, "gateway-removed", &id, None, format!("gateway {id} was removed"));
+        applied.event(at, About::Gateway(id), What::GatewayRemoved);
         Ok(applied)
     }
 
@@ -258,8 +259,7 @@ impl State {
         let mut applied = Changeset::default();
         applied.changed.insert(Key::Service(id.service.clone()));
         applied.changed.insert(Key::Instance(id.clone()));
-        let message = format!("placed on {node} at revision {revision}");
-        applied.event(at, "placed", &id, Some(&id.service), message);
+        applied.event(at, About::Instance(id), What::Placed { node, revision });
         Ok(applied)
     }
 
@@ -296,14 +296,14 @@ impl State {
                 applied.changed.insert(Key::Service(id.service.clone()));
             }
         }
-        let kind = match service.placements[&id.replica].goal {
-            Goal::Drain { .. } => "draining",
-            _ => "stopping",
+        let what = match service.placements[&id.replica].goal {
+            Goal::Drain { .. } => What::Draining { why },
+            _ => What::Stopping { why },
         };
-        applied.event(at, kind, &id, Some(&id.service), why.to_string());
         if was_wanted {
             self.count_left(&id.service, revision, &node);
         }
+        applied.event(at, About::Instance(id), what);
         Ok(applied)
     }
 
@@ -316,9 +316,12 @@ impl State {
         }
         let mut applied =
             Changeset { changed: [Key::Instance(id.clone())].into(), ..Changeset::default() };
-        let kind = if why == StopReason::Lost { "lost" } else { "stopped" };
-        applied.event(at, kind, &id, Some(&id.service), why.to_string());
+        let what = match why {
+            StopReason::Lost => What::Lost,
+            why => What::Stopped { why },
+        };
         self.prune_revisions(&id.service, &mut applied);
+        applied.event(at, About::Instance(id), what);
         Ok(applied)
     }
 
@@ -359,15 +362,15 @@ impl State {
         }
         let mut over = None;
         if !deployment.is_moving() {
-            let (stage, kind) = match &deployment.stage {
-                Stage::RollingBack { reason } => {
-                    (Stage::RolledBack { reason: reason.clone(), at }, "deployment-rolled-back")
-                }
-                _ => (Stage::Succeeded { at }, "deployment-succeeded"),
+            let (stage, what) = match &deployment.stage {
+                Stage::RollingBack { reason } => (
+                    Stage::RolledBack { reason: Arc::clone(reason), at },
+                    What::DeploymentRolledBack { reason: Arc::clone(reason) },
+                ),
+                _ => (Stage::Succeeded { at }, What::DeploymentSucceeded),
             };
-            let message = stage.reason().unwrap_or("all its services have arrived").to_string();
             deployment.stage = stage;
-            over = Some((kind, message));
+            over = Some(what);
         }
         let service = self.service_mut(&id)?;
         applied.changed.insert(Key::Service(id.clone()));
@@ -382,17 +385,17 @@ impl State {
                 applied.changed.insert(Key::Meta);
             }
             self.services.remove_mut(&id);
-            applied.event(at, "removed", &id, Some(&id), "its last instance has stopped");
+            applied.event(at, About::Service(id), What::Removed);
         } else {
             service.settled = Some(service.target);
             service.deployment = None;
-            let message = format!("revision {} is ready", service.target);
-            applied.event(at, "arrived", &id, Some(&id), message);
+            let revision = service.target;
             self.prune_revisions(&id, &mut applied);
+            applied.event(at, About::Service(id), What::Arrived { revision });
         }
         // The last one has arrived before all of them have.
-        if let Some((kind, message)) = over {
-            applied.event(at, kind, number, None, message);
+        if let Some(what) = over {
+            applied.event(at, About::Deployment(number), what);
         }
         self.prune_deployments(&mut applied);
         Ok(applied)

@@ -7,8 +7,9 @@ use std::iter;
 use std::sync::Arc;
 
 use crate::changeset::{Changeset, Outcome, Verdict};
-use crate::deployment::{Deployment, Move, MoveState, Stage};
+use crate::deployment::{Cause, Deployment, Move, MoveState, Stage};
 use crate::document::Document;
+use crate::event::{About, What};
 use crate::gateway::Gateway;
 use crate::group::Group;
 use crate::id::{DeploymentId, InstanceId, RevisionNumber, ServiceId};
@@ -62,7 +63,7 @@ impl State {
                 }
             }
         }
-        self.deploy("apply", changes, at, &mut applied);
+        self.deploy(Cause::Apply, changes, at, &mut applied);
         Ok(applied)
     }
 
@@ -73,12 +74,12 @@ impl State {
             return Err(Refusal::Conflict { message });
         }
         let spec = Spec { instances, ..Spec::clone(service.spec()) };
-        self.deploy_one("scale", id, To::Changed(Arc::new(spec)), at)
+        self.deploy_one(Cause::Scale, id, To::Changed(Arc::new(spec)), at)
     }
 
     pub(crate) fn restart(&mut self, id: ServiceId, at: Timestamp) -> Outcome {
         self.known_service(&id)?;
-        self.deploy_one("restart", id, To::Again, at)
+        self.deploy_one(Cause::Restart, id, To::Again, at)
     }
 
     pub(crate) fn undo(
@@ -113,7 +114,7 @@ impl State {
         if let Some(lost) = self.routes_lost(&id, self.wanted(&id), Some(&spec)).next() {
             return Err(Refusal::Conflict { message: still_routed(lost) });
         }
-        self.deploy_one("undo", id, To::Earlier(Arc::new(spec), earlier), at)
+        self.deploy_one(Cause::Undo, id, To::Earlier(Arc::new(spec), earlier), at)
     }
 
     pub(crate) fn remove_services(&mut self, ids: Vec<ServiceId>, at: Timestamp) -> Outcome {
@@ -132,7 +133,12 @@ impl State {
             }
         }
         let mut applied = Changeset::default();
-        self.deploy("remove", ids.into_iter().map(|id| (id, To::Gone)).collect(), at, &mut applied);
+        self.deploy(
+            Cause::Remove,
+            ids.into_iter().map(|id| (id, To::Gone)).collect(),
+            at,
+            &mut applied,
+        );
         Ok(applied)
     }
 
@@ -163,7 +169,7 @@ impl State {
                 Some((id, To::Changed(Arc::new(spec))))
             };
             let changes = fewer.into_iter().filter_map(rest).collect();
-            self.deploy("scale", changes, at, &mut applied);
+            self.deploy(Cause::Scale, changes, at, &mut applied);
         }
         Ok(applied)
     }
@@ -176,7 +182,7 @@ impl State {
         let mut applied =
             Changeset { changed: [Key::Service(id.clone())].into(), ..Changeset::default() };
         applied.change("service", &id, Verdict::Updated);
-        applied.event(at, "delay-reset", &id, Some(&id), "what failed is tried again at once");
+        applied.event(at, About::Service(id), What::DelayReset);
         Ok(applied)
     }
 
@@ -185,7 +191,7 @@ impl State {
         self.service(id).ok_or_else(|| self.unknown_service(id))
     }
 
-    fn deploy_one(&mut self, cause: &str, id: ServiceId, to: To, at: Timestamp) -> Outcome {
+    fn deploy_one(&mut self, cause: Cause, id: ServiceId, to: To, at: Timestamp) -> Outcome {
         let mut applied = Changeset::default();
         self.deploy(cause, vec![(id, to)], at, &mut applied);
         Ok(applied)
@@ -200,8 +206,8 @@ impl State {
         };
         applied.change("gateway", &id, verdict);
         if verdict != Verdict::Unchanged {
-            let message = format!("gateway {id} listens on {}", gateway.listen);
-            applied.event(at, "gateway-applied", &id, None, message);
+            let what = What::GatewayApplied { listen: gateway.listen };
+            applied.event(at, About::Gateway(id.clone()), what);
             applied.changed.insert(Key::Gateway(id.clone()));
             self.gateways.insert_mut(id, Arc::new(gateway));
         }
@@ -224,7 +230,7 @@ impl State {
     /// Makes the new revisions and the deployment that moves the services to them.
     fn deploy(
         &mut self,
-        cause: &str,
+        cause: Cause,
         changes: Vec<(ServiceId, To)>,
         at: Timestamp,
         applied: &mut Changeset,
@@ -252,14 +258,11 @@ impl State {
         }
         moves.sort_by(|a: &Move, b| a.service.cmp(&b.service));
         const NAMED: usize = 10;
-        let names: Vec<_> = moves.iter().take(NAMED).map(|m| m.service.as_str()).collect();
-        let mut message = format!("{cause} of {}", names.join(", "));
-        if moves.len() > NAMED {
-            message.push_str(&format!(" and {} more", moves.len() - NAMED));
-        }
-        applied.event(at, "deployment-started", deployment, None, message);
+        let services = moves.iter().take(NAMED).map(|m| m.service.clone()).collect();
+        let more = moves.len().saturating_sub(NAMED);
+        let what = What::DeploymentStarted { cause, services, more };
+        applied.event(at, About::Deployment(deployment), what);
         applied.changed.insert(Key::Deployment(deployment));
-        let cause = cause.to_string();
         let stage = Stage::Running;
         let origin = None;
         let entry = Deployment { id: deployment, created_at: at, cause, origin, moves, stage };
@@ -384,8 +387,8 @@ impl State {
         applied.changed.insert(Key::Deployment(deployment.id));
         if !deployment.is_moving() {
             deployment.stage = Stage::Superseded { by, at };
-            let number = deployment.id;
-            applied.event(at, "deployment-superseded", number, None, format!("by {by}"));
+            let what = What::DeploymentSuperseded { successor: by };
+            applied.event(at, About::Deployment(deployment.id), what);
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Event;
-use crate::id::{DeploymentId, RevisionNumber, ServiceId};
+use crate::event::{About, Event, What};
+use crate::id::{DeploymentId, RevisionNumber};
 use crate::object::Key;
 use crate::refusal::Refusal;
 use crate::unit::Timestamp;
@@ -19,7 +19,7 @@ pub type Outcome = Result<Changeset, Refusal>;
 pub struct Changeset {
     /// The objects to store again, or to delete.
     pub changed: BTreeSet<Key>,
-    /// What to tell about it.
+    /// The facts about it, in the order in which they came about.
     pub events: Vec<Event>,
     /// What became of each thing that was asked for.
     pub changes: Vec<Change>,
@@ -60,21 +60,8 @@ pub enum Verdict {
 }
 
 impl Changeset {
-    pub(crate) fn event(
-        &mut self,
-        at: Timestamp,
-        kind: &str,
-        subject: impl ToString,
-        service: Option<&ServiceId>,
-        message: impl Into<String>,
-    ) {
-        self.events.push(Event {
-            at,
-            kind: kind.into(),
-            subject: subject.to_string(),
-            service: service.cloned(),
-            message: message.into(),
-        });
+    pub(crate) fn event(&mut self, at: Timestamp, about: About, what: What) {
+        self.events.push(Event { at, about, what });
     }
 
     pub(crate) fn change(

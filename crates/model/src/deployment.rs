@@ -1,7 +1,11 @@
 //! Moving services from one revision to the next.
 
+use std::fmt;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use crate::failure::Failure;
 use crate::id::{DeploymentId, RevisionNumber, ServiceId};
 use crate::unit::Timestamp;
 
@@ -12,8 +16,8 @@ pub struct Deployment {
     pub id: DeploymentId,
     /// When it began.
     pub created_at: Timestamp,
-    /// What asked for it: `apply`, `scale`, `restart`, `undo`, `remove`.
-    pub cause: String,
+    /// The operation that created it.
+    pub cause: Cause,
     /// Who asked for it, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
@@ -21,6 +25,30 @@ pub struct Deployment {
     pub moves: Vec<Move>,
     /// How far it is.
     pub stage: Stage,
+}
+
+/// The operation that created a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "each variant is named after the operation")]
+pub enum Cause {
+    Apply,
+    Scale,
+    Restart,
+    Undo,
+    Remove,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Cause::Apply => "apply",
+            Cause::Scale => "scale",
+            Cause::Restart => "restart",
+            Cause::Undo => "undo",
+            Cause::Remove => "remove",
+        })
+    }
 }
 
 /// Where a request came from.
@@ -75,13 +103,13 @@ pub enum Stage {
     Paused,
     /// It failed and its services move back.
     RollingBack {
-        /// What was wrong.
-        reason: String,
+        /// Why it failed.
+        reason: Arc<Failure>,
     },
     /// It failed and is held for a person to decide.
     Held {
-        /// What was wrong.
-        reason: String,
+        /// Why it failed.
+        reason: Arc<Failure>,
     },
     /// All its services are there.
     Succeeded {
@@ -90,8 +118,8 @@ pub enum Stage {
     },
     /// All its services are back where they were.
     RolledBack {
-        /// What was wrong.
-        reason: String,
+        /// Why it failed.
+        reason: Arc<Failure>,
         /// When.
         at: Timestamp,
     },
@@ -131,8 +159,8 @@ impl Stage {
         }
     }
 
-    /// What was wrong, if it failed.
-    pub fn reason(&self) -> Option<&str> {
+    /// Why it failed, if it did.
+    pub fn reason(&self) -> Option<&Arc<Failure>> {
         match self {
             Stage::RollingBack { reason }
             | Stage::Held { reason }

@@ -91,6 +91,14 @@ pub struct Route {
     pub to: RouteTo,
 }
 
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Route { hosts, path, to } = self;
+        let hosts: Vec<_> = hosts.iter().map(String::as_str).collect();
+        write!(f, "{}{path} to {to}", hosts.join(","))
+    }
+}
+
 fn all_paths() -> String {
     "/".into()
 }

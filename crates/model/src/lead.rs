@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::changeset::Changeset;
+use crate::event::{About, What};
 use crate::id::InstanceId;
 use crate::object::Key;
 use crate::service::{Goal, Placement, Service};
@@ -20,8 +21,7 @@ impl State {
         ahead.iter().for_each(|key| self.bring_back(key, at));
         let mut applied = Changeset { changed: ahead, ..Changeset::default() };
         applied.changed.insert(Key::Meta);
-        let message = format!("it leads, epoch {}", self.meta.epoch);
-        applied.event(at, "server-started", "server", None, message);
+        applied.event(at, About::Server, What::ServerStarted { epoch: self.meta.epoch });
         applied
     }
 

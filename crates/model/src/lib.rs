@@ -15,6 +15,8 @@ mod constraint;
 mod deployment;
 mod document;
 mod event;
+mod exit;
+mod failure;
 mod gateway;
 pub mod graph;
 mod group;
@@ -34,6 +36,7 @@ mod registration;
 mod routed;
 mod rule_counts;
 mod service;
+mod serving;
 mod spec;
 mod state;
 mod steer;
@@ -44,9 +47,11 @@ mod violation;
 
 pub use changeset::{Change, Changeset, Outcome, Verdict};
 pub use constraint::{Constraint, OPERATORS, Operator, Rule};
-pub use deployment::{Deployment, Move, MoveState, Origin, Stage};
+pub use deployment::{Cause, Deployment, Move, MoveState, Origin, Stage};
 pub use document::Document;
-pub use event::Event;
+pub use event::{About, Event, What};
+pub use exit::{Ending, Exit};
+pub use failure::{Failure, Stall};
 pub use gateway::{
     Backend, GATEWAY_SILENCE_MAX, Gateway, Listen, Listener, Route, RouteTable, RouteTo,
     TableRoute, endpoint,
@@ -60,8 +65,7 @@ pub use node::{Availability, Node, PORTS};
 pub use node_index::NodeSummary;
 pub use object::{Key, Meta, Object};
 pub use observed::{
-    Agent, CheckResult, Exit, GatewayStatus, Observed, Phase, Published, SILENT_AFTER, Status,
-    not_serving,
+    Agent, CheckResult, GatewayStatus, Observed, Phase, Published, SILENT_AFTER, Status,
 };
 pub use piece::{InstanceResource, Piece};
 pub use problem::Problem;
@@ -72,6 +76,7 @@ pub use registration::{AgentRegistration, Registration};
 pub use service::{
     Given, Goal, Latch, Placement, Revision, Service, ServiceHead, Slot, Source, StopReason,
 };
+pub use serving::{Laggard, NotServing, not_serving};
 pub use spec::{
     CommandLine, Container, HealthCheck, HttpProbe, Lost, Network, OnFailure, Port, PortRef, Probe,
     Process, Protocol, Pull, ReadinessCheck, Resources, Restart, Rollout, ScaleDown, Signal, Spec,

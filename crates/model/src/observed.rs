@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exit::Exit;
 use crate::id::{InstanceId, NodeId, ReplicaId, ServiceId};
 use crate::node_index::NodeSummary;
-use crate::service::Service;
 use crate::spec::Spec;
 use crate::state::State;
 use crate::unit::{Millis, Timestamp};
@@ -105,21 +105,6 @@ impl Status {
             message: None,
         }
     }
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exit {
-    /// When.
-    pub at: Timestamp,
-    /// Its exit code, if it ended by itself and that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<i32>,
-    /// The signal that ended it, if one did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signal: Option<i32>,
-    /// Said in words: `exit code 1`, `killed by signal 9`, `out of memory`.
-    pub message: String,
 }
 
 /// What a health check has seen.
@@ -343,38 +328,4 @@ impl Status {
             }
         }
     }
-}
-
-/// Why an instance gets no traffic, if it gets none.
-pub fn not_serving(
-    service: &Service,
-    replica: ReplicaId,
-    status: Option<&Status>,
-) -> Option<String> {
-    let placement = service.placements.get(&replica)?;
-    let spec = service.running_spec(placement.revision);
-    let status = match status {
-        Some(status) => status,
-        None => return Some("its agent has not reported it yet".into()),
-    };
-    if !placement.is_wanted() {
-        return Some("it is leaving".into());
-    }
-    let message = status.message.as_deref();
-    if status.phase != Phase::Running {
-        return Some(because(&format!("it is {}", status.phase.word()), message));
-    }
-    if !spec.health.is_empty() && status.healthy != Some(true) {
-        let cause = status.checks.iter().find_map(|check| check.last_failure_cause.as_deref());
-        let what = match status.healthy {
-            None => "its health is not known yet",
-            Some(_) => "it is unhealthy",
-        };
-        return Some(because(what, cause.or(message)));
-    }
-    (!status.ready).then(|| because("it is not ready yet", message))
-}
-
-fn because(what: &str, cause: Option<&str>) -> String {
-    cause.map_or_else(|| what.into(), |cause| format!("{what}: {cause}"))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{InstanceId, NodeId, ServiceId};
+use crate::serving::Laggard;
 use crate::unit::{Bytes, Cpu, Timestamp};
 
 /// Why a node cannot take one more instance of a service. The first that holds, from the most
@@ -130,8 +131,9 @@ pub enum Wait {
         ready: u32,
         /// As many as should be.
         wanted: u32,
-        /// What the first one that is not waits for.
-        why: String,
+        /// The first one that is not ready.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Box<Laggard>>,
     },
     /// Gateways still finish requests of leaving instances, or instances are stopping.
     Leaving {
@@ -164,8 +166,9 @@ impl fmt::Display for Wait {
                 write!(f, "{healthy} healthy, at least {min} must stay")
             }
             Wait::BackOff { until } => write!(f, "repeated failures: next placement at {until}"),
-            Wait::Ready { ready, wanted, why } => {
-                write!(f, "{ready} of {wanted} ready; the next one: {why}")
+            Wait::Ready { ready, wanted, next } => {
+                write!(f, "{ready} of {wanted} ready")?;
+                next.as_ref().map_or(Ok(()), |next| write!(f, "; the next one: {next}"))
             }
             Wait::Leaving { count: 1 } => f.write_str("1 instance is leaving"),
             Wait::Leaving { count } => write!(f, "{count} instances are leaving"),

@@ -3,6 +3,7 @@
 //! deployments that go back are carried out, and an event says which route leads nowhere now.
 
 use crate::changeset::Changeset;
+use crate::event::{About, What};
 use crate::gateway::{Gateway, Route};
 use crate::id::ServiceId;
 use crate::spec::Spec;
@@ -43,8 +44,8 @@ impl State {
         applied: &mut Changeset,
     ) {
         for (gateway, route) in self.routes_lost(id, before, self.wanted(id)) {
-            let message = format!("{}, which leads nowhere now", routed(gateway, route));
-            applied.event(at, "route-broken", &gateway.gateway, Some(id), message);
+            let broken = What::RouteBroken { route: Box::new(route.clone()) };
+            applied.event(at, About::Gateway(gateway.gateway.clone()), broken);
         }
     }
 }
@@ -59,10 +60,7 @@ pub(crate) fn still_routed((gateway, route): (&Gateway, &Route)) -> String {
 }
 
 fn routed(gateway: &Gateway, route: &Route) -> String {
-    let Gateway { gateway, .. } = gateway;
-    let Route { hosts, path, to } = route;
-    let hosts: Vec<_> = hosts.iter().map(String::as_str).collect();
-    format!("gateway `{gateway}` routes {}{path} to {to}", hosts.join(","))
+    format!("gateway `{}` routes {route}", gateway.gateway)
 }
 
 #[cfg(test)]
@@ -108,8 +106,9 @@ mod tests {
 
     fn broken(outcome: Outcome) -> Vec<String> {
         let events = outcome.expect("it goes through").events;
-        let broken = events.into_iter().filter(|event| event.kind == "route-broken");
-        broken.map(|event| format!("{}: {}", event.subject, event.message)).collect()
+        let broken =
+            events.into_iter().filter(|event| matches!(event.what, What::RouteBroken { .. }));
+        broken.map(|event| format!("{}: {}", event.about, event.what)).collect()
     }
 
     fn web() -> ServiceId {
@@ -119,8 +118,7 @@ mod tests {
     const REFUSED: &str = "gateway `public` routes /api to /shop/web:http: apply the gateway \
                            without that route, first or in the same command, or remove it with \
                            `muster rm gateway/public`";
-    const BROKEN: &str =
-        "public: gateway `public` routes /api to /shop/web:http, which leads nowhere now";
+    const BROKEN: &str = "public: routes /api to /shop/web:http, which no longer exists";
 
     #[test]
     fn a_port_that_a_route_leads_to_is_not_lost_in_silence() {

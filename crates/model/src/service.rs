@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::constraint::Rule;
+use crate::failure::Failure;
 use crate::id::{DeploymentId, NodeId, ReplicaId, RevisionNumber, ServiceId};
 use crate::spec::{Restart, Spec};
 use crate::unit::{Millis, Timestamp};
@@ -136,8 +137,8 @@ impl DerefMut for Service {
 pub struct Latch {
     /// The revision that failed.
     pub revision: RevisionNumber,
-    /// What was wrong.
-    pub reason: String,
+    /// Why its deployment failed.
+    pub reason: Arc<Failure>,
     /// When it was given up.
     pub at: Timestamp,
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::changeset::{Changeset, Outcome, Verdict};
 use crate::deployment::{Move, MoveState, Stage};
+use crate::event::{About, What};
+use crate::failure::Failure;
 use crate::id::{DeploymentId, RevisionNumber, ServiceId};
 use crate::nearest::nearest;
 use crate::object::Key;
@@ -35,7 +37,7 @@ impl State {
             }
             (Steer::Resume, Stage::Paused | Stage::Held { .. }) => Stage::Running,
             (Steer::Abort, Stage::Running | Stage::Paused | Stage::Held { .. }) => {
-                let mut applied = self.go_back(id, "aborted".into(), at)?;
+                let mut applied = self.go_back(id, Arc::new(Failure::Aborted), at)?;
                 applied.change("deployment", id, Verdict::Updated);
                 return Ok(applied);
             }
@@ -46,8 +48,11 @@ impl State {
         };
         let mut applied =
             Changeset { changed: [Key::Deployment(id)].into(), ..Changeset::default() };
-        let kind = if stage == Stage::Paused { "deployment-paused" } else { "deployment-resumed" };
-        applied.event(at, kind, id, None, "as a user asked");
+        let what = match stage {
+            Stage::Paused => What::DeploymentPaused,
+            _ => What::DeploymentResumed,
+        };
+        applied.event(at, About::Deployment(id), what);
         applied.change("deployment", id, Verdict::Updated);
         let deployment = self.deployments.get_mut(&id).map(Arc::make_mut);
         let deployment = deployment.ok_or(Refusal::Stale("the deployment is gone"))?;
@@ -72,7 +77,7 @@ impl State {
         &mut self,
         id: DeploymentId,
         failed: &ServiceId,
-        reason: String,
+        reason: Arc<Failure>,
         at: Timestamp,
     ) -> Outcome {
         let deployment = self.deployments.get(&id);
@@ -85,34 +90,33 @@ impl State {
         match (service.spec().rollout.on_failure, from) {
             (OnFailure::Rollback, Some(_)) => self.go_back(id, reason, at),
             (OnFailure::Rollback, None) => {
-                self.hold(id, format!("{reason}; there is no earlier revision to go back to"), at)
+                self.hold(id, Arc::new(Failure::Irreversible { failure: reason }), at)
             }
             (OnFailure::Hold, _) => self.hold(id, reason, at),
         }
     }
 
-    fn hold(&mut self, id: DeploymentId, reason: String, at: Timestamp) -> Outcome {
+    fn hold(&mut self, id: DeploymentId, reason: Arc<Failure>, at: Timestamp) -> Outcome {
         let mut applied =
             Changeset { changed: [Key::Deployment(id)].into(), ..Changeset::default() };
         let deployment = self.deployments.get_mut(&id).map(Arc::make_mut);
         let deployment = deployment.ok_or(Refusal::Stale("the deployment is gone"))?;
-        deployment.stage = Stage::Held { reason: reason.clone() };
+        deployment.stage = Stage::Held { reason: Arc::clone(&reason) };
         let moves = deployment.moves.clone();
         for m in moves.iter().filter(|m| m.state == MoveState::Moving) {
             self.latch(m, &reason, at, &mut applied)?;
         }
-        applied.event(at, "deployment-held", id, None, reason);
+        applied.event(at, About::Deployment(id), What::DeploymentHeld { reason });
         Ok(applied)
     }
 
     /// Turns every service of the deployment that has an earlier revision back to it.
-    fn go_back(&mut self, id: DeploymentId, reason: String, at: Timestamp) -> Outcome {
+    fn go_back(&mut self, id: DeploymentId, reason: Arc<Failure>, at: Timestamp) -> Outcome {
         let deployment = self.deployments.get(&id).ok_or(Refusal::Stale("it is gone"))?;
         let mut moves = deployment.moves.clone();
         let back: Vec<_> = moves.iter().map(|m| self.way_back(m)).collect();
         if back.iter().all(Option::is_none) {
-            let reason = format!("{reason}; there is no earlier revision to go back to");
-            return self.hold(id, reason, at);
+            return self.hold(id, Arc::new(Failure::Irreversible { failure: reason }), at);
         }
         let mut applied =
             Changeset { changed: [Key::Deployment(id)].into(), ..Changeset::default() };
@@ -144,9 +148,9 @@ impl State {
         }
         if let Some(deployment) = self.deployments.get_mut(&id).map(Arc::make_mut) {
             deployment.moves = moves;
-            deployment.stage = Stage::RollingBack { reason: reason.clone() };
+            deployment.stage = Stage::RollingBack { reason: Arc::clone(&reason) };
         }
-        applied.event(at, "deployment-rolling-back", id, None, reason);
+        applied.event(at, About::Deployment(id), What::DeploymentRollingBack { reason });
         Ok(applied)
     }
 
@@ -172,13 +176,13 @@ impl State {
     fn latch(
         &mut self,
         m: &Move,
-        reason: &str,
+        reason: &Arc<Failure>,
         at: Timestamp,
         applied: &mut Changeset,
     ) -> Result<(), Refusal> {
         let service = self.service_mut(&m.service)?;
         if let Some(revision) = m.to {
-            service.latch = Some(Latch { revision, reason: reason.into(), at });
+            service.latch = Some(Latch { revision, reason: Arc::clone(reason), at });
         }
         applied.changed.insert(Key::Service(m.service.clone()));
         Ok(())

@@ -1,7 +1,10 @@
 //! The steps of a plan. Each one is a change that the planner proposes and `apply` re-checks.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use crate::failure::Failure;
 use crate::id::{DeploymentId, InstanceId, NodeId, RevisionNumber, ServiceId};
 use crate::service::{Given, StopReason};
 use crate::unit::Timestamp;
@@ -63,8 +66,8 @@ pub enum Step {
         deployment: DeploymentId,
         /// The service that failed.
         service: ServiceId,
-        /// What was wrong.
-        reason: String,
+        /// Why it failed.
+        reason: Arc<Failure>,
     },
 }
 

@@ -222,7 +222,7 @@ mod tests {
             instance: InstanceId::new(spread(), 0, 1),
             revision: 1,
             node: name("n2"),
-            ports: vec![],
+            given: Default::default(),
         };
         for command in [Command::Apply(documents), Command::Adopt(place)] {
             state.apply(command, Timestamp(2)).unwrap();

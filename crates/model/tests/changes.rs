@@ -5,8 +5,8 @@
 mod support;
 
 use muster_model::{
-    Command, DeploymentId, Document, Goal, Group, Guard, Move, MoveState, Origin, Refusal, Source,
-    Stage, Step, StopReason, Timestamp,
+    Cause, Command, DeploymentId, Document, Goal, Group, Guard, Move, MoveState, Origin, Refusal,
+    Source, Stage, Step, StopReason, Timestamp,
 };
 use serde_json::json;
 use support::*;
@@ -64,7 +64,7 @@ fn one_deployment_moves_all_that_one_command_changes() {
     let deployment = cluster.deployment(2);
     let moves = [moving("/api", None, None, 1), moving("/web", Some(1), Some(1), 2)];
     assert_eq!(deployment.moves, moves, "in the order of their paths");
-    assert_eq!((deployment.cause.as_str(), &deployment.stage), ("apply", &Stage::Running));
+    assert_eq!((deployment.cause, &deployment.stage), (Cause::Apply, &Stage::Running));
     assert_eq!(deployment.created_at, cluster.now);
     for path in ["/web", "/api"] {
         assert_eq!(cluster.service(path).deployment, Some(DeploymentId(2)));
@@ -80,7 +80,7 @@ fn ten_services_of_a_deployment_are_named_and_the_rest_counted() {
     ] {
         let all: Vec<_> = (0..count).map(|n| service(&format!("/s{n}"), json!({}))).collect();
         let applied = Cluster::of(&[]).apply(all);
-        assert_eq!(applied.events[0].message, expected);
+        assert_eq!(applied.events[0].what.to_string(), expected);
     }
 }
 
@@ -109,7 +109,7 @@ fn what_others_depend_on_is_not_removed_without_them() {
     let mut both = cluster.clone();
     let applied = both.remove(&["/db", "/web"]).unwrap();
     assert_eq!(verdicts(&applied), ["service /db removed", "service /web removed"]);
-    assert_eq!(both.deployment(2).cause, "remove");
+    assert_eq!(both.deployment(2).cause, Cause::Remove);
     cluster.remove(&["/web"]).unwrap();
     cluster.remove(&["/db"]).unwrap();
 }
@@ -231,7 +231,7 @@ fn instances_that_are_killed_may_be_wanted_no_more() {
     let applied = cluster.run(kill).unwrap();
     assert_eq!(verdicts(&applied), ["service /a updated", "service /b updated"]);
     assert_eq!((cluster.service("/a").wanted(), cluster.service("/b").wanted()), (1, 0));
-    assert_eq!(cluster.deployment(2).cause, "scale");
+    assert_eq!(cluster.deployment(2).cause, Cause::Scale);
 }
 
 #[test]

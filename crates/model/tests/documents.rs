@@ -4,7 +4,7 @@
 
 mod support;
 
-use muster_model::{Command, Document, Refusal, Step};
+use muster_model::{Command, Document, Refusal};
 use serde_json::{Value, json};
 use support::*;
 
@@ -132,9 +132,7 @@ fn a_circle_that_a_rollback_has_left_behind_hinders_nobody_else() {
     cluster.settle("/a");
     cluster.apply([service("/a", json!({"health": [check]}))]);
     cluster.apply([service("/b", needs("/a"))]);
-    let reason = "it is broken".to_string();
-    let deployment = muster_model::DeploymentId(2);
-    cluster.adopt(Step::Fail { deployment, service: service_id("/a"), reason }).unwrap();
+    cluster.adopt(fail(2, "/a")).unwrap();
     assert_eq!(wrong(&cluster, vec![service("/x", json!({}))]), NOTHING_WRONG);
     let part = vec![service("/x", json!({})), service("/a", needs("/b"))];
     assert_eq!(wrong(&cluster, part), [(1, "depends_on".to_string())]);

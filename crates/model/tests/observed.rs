@@ -307,7 +307,7 @@ fn no_traffic_has_a_reason() {
     let id: ServiceId = "/web".parse().unwrap();
     let replica = instance("/web~0.1").replica;
     let said = |state: &State, status: Option<&Status>| {
-        not_serving(state.service(&id).unwrap(), replica, status)
+        not_serving(state.service(&id).unwrap(), replica, status).map(|why| why.to_string())
     };
     let serving = Status { healthy: Some(true), ready: true, ..Status::new(Phase::Running, SINCE) };
     let failed = |cause: &str| CheckResult {

@@ -4,7 +4,7 @@
 
 mod support;
 
-use muster_model::{Command, Goal, Revision, Source, Timestamp};
+use muster_model::{Cause, Command, Goal, Revision, Source, Timestamp};
 use serde_json::json;
 use support::*;
 
@@ -102,7 +102,7 @@ fn scaling_changes_the_number_of_instances_alone() {
     let before = revision(&cluster, 2);
     let applied = cluster.scale("/web", 100_000);
     assert_eq!(verdicts(&applied), ["service /web updated"]);
-    assert_eq!(cluster.deployment(3).cause, "scale");
+    assert_eq!(cluster.deployment(3).cause, Cause::Scale);
     let after = revision(&cluster, 3);
     assert_eq!(after.source, before.source);
     assert_eq!(*after.spec, spec("/web", json!({"instances": 100_000, "env": {"VERSION": "2"}})));
@@ -127,7 +127,7 @@ fn going_back_keeps_the_number_of_instances() {
     assert_eq!(template(&cluster), 2);
     let source = revision(&cluster, 5).source.map(|source| Source::clone(&source).adapter);
     assert_eq!(source.as_deref(), Some("other"), "it is described as it was then");
-    assert_eq!(cluster.deployment(5).cause, "undo");
+    assert_eq!(cluster.deployment(5).cause, Cause::Undo);
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn a_deployment_that_fails_goes_back_with_all_its_services() {
     assert_eq!(cluster.service("/a").slot(0).failures, 1);
     let applied = cluster.adopt(fail(2, "/b")).unwrap();
     assert_eq!(told(&applied), ["deployment-rolling-back d-2"]);
-    let reason = "it is broken".to_string();
+    let reason = broken();
     let deployment = cluster.deployment(2);
     assert_eq!(deployment.stage, Stage::RollingBack { reason: reason.clone() });
     for m in &deployment.moves {
@@ -164,7 +164,7 @@ fn a_deployment_is_held_where_a_service_says_so() {
     cluster.settle("/b");
     let applied = cluster.adopt(fail(3, "/a")).unwrap();
     assert_eq!(told(&applied), ["deployment-held d-3"]);
-    assert_eq!(cluster.deployment(3).stage, Stage::Held { reason: "it is broken".into() });
+    assert_eq!(cluster.deployment(3).stage, Stage::Held { reason: broken() });
     assert_eq!(latched(&cluster), [Some(3), None, Some(3)], "what has arrived works");
     assert_eq!(targets(&cluster), [3, 3, 3]);
     let again = cluster.overtaken(fail(3, "/a"));

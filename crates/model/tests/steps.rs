@@ -6,7 +6,7 @@ mod support;
 
 use muster_model::{
     Availability, Command, DeploymentId, Goal, Refusal, ReplicaId, ServiceId, Slot, Stage, Steer,
-    Step, StopReason, Timestamp,
+    Step, StopReason, Timestamp, What,
 };
 use serde_json::json;
 use support::*;
@@ -298,12 +298,13 @@ fn a_deployment_that_went_back_says_why() {
     cluster.apply([service("/a", json!({}))]);
     cluster.settle("/a");
     cluster.apply([service("/a", json!({"env": {"A": "b"}}))]);
-    let (deployment, reason) = (DeploymentId(2), "it is broken".to_string());
+    let (deployment, reason) = (DeploymentId(2), broken());
     let fail = Step::Fail { deployment, service: service_id("/a"), reason: reason.clone() };
     cluster.adopt(fail).unwrap();
     let applied = cluster.settle("/a");
     assert_eq!(told(&applied), ["arrived /a", "deployment-rolled-back d-2"]);
-    assert_eq!(applied.events[1].message, reason);
+    let expected = What::DeploymentRolledBack { reason: reason.clone() };
+    assert_eq!(applied.events[1].what, expected);
     let stage = Stage::RolledBack { reason, at: cluster.now };
     assert_eq!(cluster.deployment(2).stage, stage);
 }
@@ -404,7 +405,7 @@ fn the_planner_is_not_told_of_services_as_users_are() {
         forget("/web~0.1", StopReason::Lost),
         progress("/web", 1),
         arrive("/web"),
-        Step::Fail { deployment: DeploymentId(1), service: of.clone(), reason: String::new() },
+        Step::Fail { deployment: DeploymentId(1), service: of.clone(), reason: broken() },
     ] {
         assert_eq!(step.service(), of);
     }

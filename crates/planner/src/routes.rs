@@ -1,8 +1,8 @@
 //! Who gets traffic: the route table, from what is wanted and what is observed.
 
 use model::{
-    Backend, InstanceId, Listener, Observed, ReplicaId, Route, Service, State, TableRoute,
-    Timestamp, endpoint, not_serving,
+    Backend, InstanceId, Listener, NotServing, Observed, ReplicaId, Route, Service, State,
+    TableRoute, Timestamp, endpoint, not_serving,
 };
 
 /// The listeners of the route table. An instance is in it while it is wanted and ready.
@@ -59,7 +59,7 @@ fn backend(
     service: &Service,
     replica: ReplicaId,
     route: &Route,
-) -> Result<Backend, String> {
+) -> Result<Backend, NotServing> {
     let status = observed.status(&service.id, replica);
     if let Some(reason) = not_serving(service, replica, status) {
         return Err(reason);
@@ -67,7 +67,7 @@ fn backend(
     let placement = &service.placements[&replica];
     let spec = service.running_spec(placement.revision);
     if status.and_then(|status| status.ready_at(spec)).is_none_or(|at| at > now) {
-        return Err("it has just started".into());
+        return Err(NotServing::JustStarted);
     }
     // The ports are those of the spec it was placed with, which may not be the newest.
     let port = spec.port_index(&route.to.port).and_then(|index| placement.given.ports.get(index));
@@ -77,6 +77,6 @@ fn backend(
             instance: InstanceId { service: service.id.clone(), replica },
             address: endpoint(&node.node.address, *port),
         }),
-        _ => Err(format!("its revision has no port `{}`", route.to.port)),
+        _ => Err(NotServing::NoPort { port: route.to.port.clone() }),
     }
 }

@@ -6,10 +6,12 @@
 //! remembers anything: what a rollout has done so far is seen in the instances.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use model::{
-    Deployment, DeploymentId, Goal, InstanceId, Move, Observed, Placement, Reason, ReplicaId,
-    Service, Spec, Stage, Status, Step, StopReason, Timestamp, Unhealthy, Wait, not_serving,
+    Deployment, DeploymentId, Failure, Goal, InstanceId, Laggard, Move, NotServing, Observed,
+    Placement, ReplicaId, Service, Spec, Stage, Stall, Status, Step, StopReason, Timestamp,
+    Unhealthy, Wait, not_serving,
 };
 
 use crate::ended::Ended;
@@ -357,30 +359,32 @@ impl<'a> Planning<'a, '_> {
             self.arrive(sorted);
             return;
         }
-        let span = self.service.spec().rollout.deadline;
-        let why = match self.laggard(sorted) {
-            Some(why) => why,
-            None => format!("{} of {} placed", sorted.stay.len(), self.service.wanted()),
+        let deadline = self.service.spec().rollout.deadline;
+        let cause = match self.laggard(sorted) {
+            Some(laggard) => Stall::NotReady(laggard),
+            None => {
+                let (placed, wanted) = (sorted.stay.len() as u32, self.service.wanted());
+                Stall::Unplaced { placed, wanted }
+            }
         };
         let revision = m.to.unwrap_or(self.service.target);
-        let id = &self.service.id;
-        let reason = format!("revision {revision} of {id} made no progress for {span}: {why}");
-        let service = id.clone();
+        let service = self.service.id.clone();
+        let failure = Failure::Stalled { service: service.clone(), revision, deadline, cause };
+        let reason = Arc::new(failure);
         self.failed.insert(deployment.id);
         self.plan.steps.push(Step::Fail { deployment: deployment.id, service, reason });
     }
 
-    /// What the first instance that should be ready and is not waits for.
-    fn laggard(&self, sorted: &Sorted<'_>) -> Option<String> {
+    /// The first instance that should be ready and is not.
+    fn laggard(&self, sorted: &Sorted<'_>) -> Option<Laggard> {
         let lagging = sorted.stay.iter().find(|instance| !instance.ready)?;
-        let id = self.id(lagging.replica);
-        let node = &lagging.placement.node;
-        let why = match self.view.lost.contains(node) {
-            true => Some(Reason::Silent.to_string()),
+        let node = lagging.placement.node.clone();
+        let why = match self.view.lost.contains(&node) {
+            true => Some(NotServing::Unreachable),
             false => not_serving(self.service, lagging.replica, lagging.status),
         };
-        let why = why.unwrap_or_else(|| "it has just started".into());
-        Some(format!("{id} on {node}: {why}"))
+        let why = why.unwrap_or(NotServing::JustStarted);
+        Some(Laggard { instance: self.id(lagging.replica), node, why })
     }
 
     /// Places new instances in open slots.
@@ -502,9 +506,10 @@ impl<'a> Planning<'a, '_> {
     }
 
     fn explain(&mut self, sorted: &Sorted<'_>) {
-        if let Some(why) = self.laggard(sorted) {
+        if let Some(laggard) = self.laggard(sorted) {
             let (ready, wanted) = (sorted.ready(), self.service.wanted());
-            self.plan.wait(&self.service.id, Wait::Ready { ready, wanted, why });
+            let next = Some(Box::new(laggard));
+            self.plan.wait(&self.service.id, Wait::Ready { ready, wanted, next });
         }
     }
 

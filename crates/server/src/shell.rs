@@ -286,8 +286,8 @@ impl Shell {
                 }
                 Effect::Publish(snapshot) => self.handle.snapshot.store(Arc::new(snapshot)),
                 Effect::Tell(event) => {
-                    tracing::debug!(kind = %event.event.kind, subject = %event.event.subject,
-                        "{}", event.event.message);
+                    let model::Event { about, what, .. } = &event.event;
+                    tracing::debug!(kind = what.kind(), subject = %about, "{what}");
                     let event = Arc::new(event);
                     self.told.push(Arc::clone(&event));
                     self.handle.events.push(event);

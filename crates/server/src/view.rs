@@ -118,7 +118,7 @@ pub(crate) fn instances<'a>(
             placed_at: placement.placed_at,
             phase,
             status: status.cloned(),
-            not_serving: not_serving(service, *replica, status),
+            not_serving: not_serving(service, *replica, status).map(|why| why.to_string()),
         }
     })
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use agent::core::{LaunchSpec, Outcome};
 use agent::drivers::{DriverEvent, Found, Kind};
 use model::{
-    Bytes, Cpu, Exit, InstanceId, Millis, NodeId, Piece, ResourceId, Resources, Spec, Timestamp,
+    Bytes, Cpu, Ending, Exit, InstanceId, Millis, NodeId, Piece, ResourceId, Resources, Spec,
+    Timestamp,
 };
 
 use crate::clock::Clock;
@@ -271,15 +272,14 @@ impl Machine {
     ) -> Option<Reported> {
         let (at, node) = (self.clock.at(env.now()), self.node.clone());
         let run = self.run(instance, number).filter(|run| run.is_alive())?;
-        let message = match code {
-            Some(code) => format!("exit code {code}"),
-            None => "killed by signal 9".into(),
+        let how = match code {
+            Some(code) => Ending::Code { code },
+            None => Ending::Signal { signal: 9 },
         };
-        let signal = code.is_none().then_some(9);
-        let exit = Exit { at, code, signal, message };
+        let exit = Exit { at, how };
         run.stage = Stage::Ended(exit.clone());
         let driver = run.driver();
-        env.note(format_args!("{node}: run {number} of {instance} ends: {}", exit.message));
+        env.note(format_args!("{node}: run {number} of {instance} ends: {}", exit));
         let event = DriverEvent::Exited { piece: piece(instance, number), exit };
         Some(Reported { driver, event })
     }

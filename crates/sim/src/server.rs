@@ -338,8 +338,8 @@ impl Running {
                 self.snapshot = snapshot;
             }
             Effect::Tell(event) => {
-                let about = &event.event;
-                env.note(format_args!("{} {}: {}", about.kind, about.subject, about.message));
+                let model::Event { about, what, .. } = &event.event;
+                env.note(format_args!("{} {about}: {what}", what.kind()));
                 env.observe(Observation::EventPublished(event.number));
             }
             Effect::WakeAt(at) => {

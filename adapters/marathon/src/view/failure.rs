@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::EventView;
-use model::{InstanceId, ServiceId, Timestamp};
+use model::{About, InstanceId, ServiceId, Timestamp, What};
 use serde::Serialize;
 
-use super::feed::run_of;
 use super::{name, task};
 use server::control::Snapshot;
 
@@ -24,42 +23,87 @@ pub(crate) struct Failure {
     slave_id: String,
 }
 
-/// The last failure of each app, of those that are remembered. An instance that was told to stop
-/// did not fail. Events are given oldest first.
+/// The last failure of each app within `events`, which are given oldest first. A task that was
+/// stopped, or that exited with code 0, did not fail.
 pub(crate) fn last<'a>(
     snapshot: &Snapshot,
     events: impl IntoIterator<Item = &'a EventView>,
 ) -> BTreeMap<ServiceId, Failure> {
     let mut failures = BTreeMap::new();
     let mut leaving = BTreeSet::new();
-    let mut runs: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut runs: BTreeMap<&InstanceId, u32> = BTreeMap::new();
     for EventView { event, .. } in events {
-        let subject = event.subject.as_str();
-        match event.kind.as_str() {
-            "placed" => drop(runs.insert(subject, 0)),
-            "running" => drop(runs.insert(subject, run_of(&event.message).unwrap_or(1))),
-            "draining" | "stopping" => drop(leaving.insert(subject)),
-            "exited" | "not-started" | "failed" if !leaving.contains(subject) => {
-                let Ok(id) = subject.parse::<InstanceId>() else { continue };
-                let Some(service) = snapshot.state.service(&id.service) else { continue };
-                let placement = service.placements.get(&id.replica);
-                let node = placement.and_then(|placement| snapshot.state.node(&placement.node));
-                let run = run_of(&event.message).or(runs.get(subject).copied());
-                let revision = placement.map_or(service.target, |placement| placement.revision);
-                let failure = Failure {
-                    app_id: id.service.clone(),
-                    host: node.map(|node| node.node.address.clone()).unwrap_or_default(),
-                    message: event.message.clone(),
-                    state: "TASK_FAILED",
-                    task_id: name::task(&id, run.unwrap_or(0).max(1)),
-                    timestamp: event.at,
-                    version: task::version(service, revision),
-                    slave_id: placement.map(|p| p.node.to_string()).unwrap_or_default(),
-                };
-                failures.insert(id.service, failure);
+        let About::Instance(id) = &event.about else { continue };
+        let run = match &event.what {
+            What::Placed { .. } => {
+                runs.insert(id, 0);
+                continue;
             }
-            _ => {}
+            What::Running { run } => {
+                runs.insert(id, *run);
+                continue;
+            }
+            What::Draining { .. } | What::Stopping { .. } => {
+                leaving.insert(id);
+                continue;
+            }
+            What::Exited { run, exit } if task::ended(Some(exit), false) == task::FAILED => *run,
+            What::NotStarted { run, .. } => *run,
+            What::Failed { .. } => runs.get(id).copied().unwrap_or(0),
+            _ => continue,
+        };
+        if leaving.contains(id) {
+            continue;
         }
+        let Some(service) = snapshot.state.service(&id.service) else { continue };
+        let placement = service.placements.get(&id.replica);
+        let node = placement.and_then(|placement| snapshot.state.node(&placement.node));
+        let revision = placement.map_or(service.target, |placement| placement.revision);
+        let failure = Failure {
+            app_id: id.service.clone(),
+            host: node.map(|node| node.node.address.clone()).unwrap_or_default(),
+            message: event.what.to_string(),
+            state: task::FAILED,
+            task_id: name::task(id, run.max(1)),
+            timestamp: event.at,
+            version: task::version(service, revision),
+            slave_id: placement.map(|p| p.node.to_string()).unwrap_or_default(),
+        };
+        failures.insert(id.service.clone(), failure);
     }
     failures
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::rig::{Rig, exited};
+    use super::*;
+
+    #[test]
+    fn a_task_that_exited_with_0_is_not_a_failure() {
+        let mut rig = Rig::new(&["n1"]);
+        rig.app(&json!({"id": "/a", "cmd": "run"}));
+        rig.event("/a~0.1", What::Running { run: 1 });
+        rig.event("/a~0.1", exited(1, 0));
+        assert!(last(&rig.snapshot(), &rig.events).is_empty());
+        rig.event("/a~0.1", What::Running { run: 2 });
+        rig.event("/a~0.1", exited(2, 3));
+        rig.event("/a~0.1", exited(3, 0));
+        let failures = last(&rig.snapshot(), &rig.events);
+        let failure = failures.values().next().unwrap();
+        assert_eq!((failure.state, failure.message.as_str()), (task::FAILED, "exit code 3"));
+        assert_eq!(failure.task_id, name::task(&"/a~0.1".parse().unwrap(), 2));
+    }
+
+    #[test]
+    fn a_task_that_was_stopped_did_not_fail() {
+        let mut rig = Rig::new(&["n1"]);
+        rig.app(&json!({"id": "/a", "cmd": "run"}));
+        rig.event("/a~0.1", What::Running { run: 1 });
+        rig.event("/a~0.1", What::Stopping { why: model::StopReason::Requested });
+        rig.event("/a~0.1", exited(1, 143));
+        assert!(last(&rig.snapshot(), &rig.events).is_empty());
+    }
 }

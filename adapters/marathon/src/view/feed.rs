@@ -12,13 +12,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::EventView;
-use model::{DeploymentId, InstanceId, Placement, ReplicaId, Service, ServiceId, State};
+use model::{About, DeploymentId, Placement, ReplicaId, Service, ServiceId, State, What};
 use serde_json::json;
 
 use self::deployments::Plan;
 pub(crate) use self::deployments::{api_post, posts, versioned};
 use self::tasks::Told;
-pub(crate) use self::tasks::run_of;
 use super::app::Apps;
 use super::event::Event;
 use server::control::Snapshot;
@@ -70,22 +69,17 @@ impl Feed {
     }
 
     fn take_one(&mut self, event: &EventView, snapshot: &Snapshot) -> Vec<Event> {
-        let EventView { event, .. } = event;
-        let at = event.at;
-        if let Ok(id) = event.subject.parse::<InstanceId>() {
-            return self.of_task(&event.kind, &event.message, &id, at, snapshot);
-        }
-        if let Ok(id) = event.subject.parse::<DeploymentId>() {
-            return self.of_deployment(&event.kind, &event.message, id, at, snapshot);
-        }
-        match (&*event.kind, &event.service) {
-            ("removed", Some(app)) => {
-                let mut told =
-                    vec![Event::new("app_terminated_event", at, json!({ "appId": app }))];
-                told.extend(self.steps_done(at, snapshot));
-                told
+        let model::Event { at, about, what } = &event.event;
+        match (about, what) {
+            (About::Instance(id), what) => self.of_task(what, id, *at, snapshot),
+            (About::Deployment(id), what) => self.of_deployment(what, *id, *at, snapshot),
+            (About::Service(app), What::Removed) => {
+                let terminated = json!({ "appId": app });
+                let mut events = vec![Event::new("app_terminated_event", *at, terminated)];
+                events.extend(self.steps_done(*at, snapshot));
+                events
             }
-            ("arrived", Some(_)) => self.steps_done(at, snapshot),
+            (About::Service(_), What::Arrived { .. }) => self.steps_done(*at, snapshot),
             _ => Vec::new(),
         }
     }

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use api::EventView;
-use model::{InstanceId, NodeId, Timestamp};
+use model::{About, InstanceId, NodeId, Timestamp, What};
 
-use super::feed::run_of;
+use super::task;
 
 /// So many are told, the newest.
 const KEPT: usize = 1000;
@@ -30,50 +30,45 @@ struct Live {
     leaving: bool,
 }
 
-/// The runs that have ended by what is told in `events`, oldest first. Of what was placed before
-/// these begin, nothing is known.
+/// The runs that have ended according to `events`, oldest first. Instances that were placed before
+/// the first event are unknown.
 pub(crate) fn ended<'a>(events: impl IntoIterator<Item = &'a EventView>) -> Vec<Ended> {
-    let mut live: BTreeMap<&str, Live> = BTreeMap::new();
+    let mut live: BTreeMap<&InstanceId, Live> = BTreeMap::new();
     let mut ended = Vec::new();
     for EventView { event, .. } in events {
-        let (subject, message) = (event.subject.as_str(), event.message.as_str());
-        if event.kind == "placed" {
-            let node = message.strip_prefix("placed on ").and_then(|rest| rest.split(' ').next());
-            if let Some(node) = node.and_then(|node| node.parse().ok()) {
-                live.insert(subject, Live { node, run: 1, over: 0, leaving: false });
-            }
+        let About::Instance(instance) = &event.about else { continue };
+        if let What::Placed { node, .. } = &event.what {
+            let node = node.clone();
+            live.insert(instance, Live { node, run: 1, over: 0, leaving: false });
             continue;
         }
-        let Some(known) = live.get_mut(subject) else { continue };
-        let state = match event.kind.as_str() {
-            "running" => {
-                known.run = run_of(message).unwrap_or(known.run);
+        let Some(known) = live.get_mut(instance) else { continue };
+        let state = match &event.what {
+            What::Running { run } => {
+                known.run = *run;
                 continue;
             }
-            "draining" | "stopping" => {
+            What::Draining { .. } | What::Stopping { .. } => {
                 known.leaving = true;
                 continue;
             }
-            "not-started" => {
-                known.run = run_of(message).unwrap_or(known.run);
-                "TASK_FAILED"
+            What::NotStarted { run, .. } => {
+                known.run = *run;
+                task::FAILED
             }
-            "failed" => "TASK_FAILED",
-            "exited" if !known.leaving && message == "exit code 0" => "TASK_FINISHED",
-            "exited" if !known.leaving => "TASK_FAILED",
-            "stopped" => "TASK_KILLED",
-            "lost" => "TASK_UNREACHABLE",
+            What::Failed { .. } => task::FAILED,
+            What::Exited { exit, .. } if !known.leaving => task::ended(Some(exit), false),
+            What::Stopped { .. } => task::KILLED,
+            What::Lost => task::UNREACHABLE,
             _ => continue,
         };
-        if known.over < known.run
-            && let Ok(instance) = subject.parse()
-        {
+        if known.over < known.run {
             let (run, node) = (known.run, known.node.clone());
             known.over = run;
-            ended.push(Ended { instance, run, node, state, at: event.at });
+            ended.push(Ended { instance: instance.clone(), run, node, state, at: event.at });
         }
-        if matches!(event.kind.as_str(), "stopped" | "lost") {
-            live.remove(subject);
+        if matches!(event.what, What::Stopped { .. } | What::Lost) {
+            live.remove(instance);
         }
     }
     ended.drain(..ended.len().saturating_sub(KEPT));
@@ -82,7 +77,7 @@ pub(crate) fn ended<'a>(events: impl IntoIterator<Item = &'a EventView>) -> Vec<
 
 #[cfg(test)]
 mod tests {
-    use model::{Command, Phase, Step, StopReason};
+    use model::{Command, Ending, Exit, Phase, Step, StopReason};
     use serde_json::json;
 
     use super::super::rig::Rig;
@@ -94,24 +89,28 @@ mod tests {
         ended.iter().map(line).collect()
     }
 
+    fn exited(how: Ending) -> What {
+        What::Exited { run: 1, exit: Box::new(Exit { at: Timestamp(1), how }) }
+    }
+
     #[test]
     fn each_run_ends_once_and_as_it_did() {
         let mut rig = Rig::new(&["n1"]);
         rig.app(&json!({"id": "/a", "cmd": "run", "instances": 3}));
-        rig.event("running", "/a~0.1", "run 1");
-        rig.event("exited", "/a~0.1", "exit code 1");
-        rig.event("running", "/a~0.1", "run 2");
-        rig.event("exited", "/a~0.1", "exit code 0");
-        rig.event("running", "/a~0.1", "run 3");
-        rig.event("running", "/a~1.1", "run 1");
+        rig.event("/a~0.1", What::Running { run: 1 });
+        rig.event("/a~0.1", exited(Ending::Code { code: 1 }));
+        rig.event("/a~0.1", What::Running { run: 2 });
+        rig.event("/a~0.1", exited(Ending::Code { code: 0 }));
+        rig.event("/a~0.1", What::Running { run: 3 });
+        rig.event("/a~1.1", What::Running { run: 1 });
         assert_eq!(
             short(&rig),
             ["/a~0.1 run 1 on n1: TASK_FAILED", "/a~0.1 run 2 on n1: TASK_FINISHED"]
         );
         // All go with their service: one that ended just now, one that says how, one silently.
-        rig.event("exited", "/a~1.1", "killed by signal 9");
+        rig.event("/a~1.1", exited(Ending::Signal { signal: 9 }));
         rig.command(Command::RemoveServices(vec!["/a".parse().unwrap()]));
-        rig.event("exited", "/a~0.1", "killed by signal 15");
+        rig.event("/a~0.1", exited(Ending::Signal { signal: 15 }));
         let stopped = |status: &mut model::Status| status.phase = Phase::Stopped;
         for instance in ["/a~0.1", "/a~1.1", "/a~2.1"] {
             rig.report(instance, Phase::Stopping, stopped);

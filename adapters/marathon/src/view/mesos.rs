@@ -254,7 +254,7 @@ pub(crate) fn file(path: &str) -> Option<(InstanceId, api::LogStream)> {
 #[cfg(test)]
 mod tests {
     use super::super::history;
-    use super::super::rig::Rig;
+    use super::super::rig::{Rig, exited};
     use super::*;
 
     const FIRST: &str = "shop_web.instance-00000000-0000-4000-8000-000000000001._app";
@@ -269,9 +269,9 @@ mod tests {
     fn rig() -> Rig {
         let mut rig = Rig::new(&["n1"]);
         rig.app(&json!({"id": "/shop/web", "cmd": "run", "instances": 2, "cpus": 0.5, "mem": 32}));
-        rig.event("running", "/shop/web~0.1", "run 1");
-        rig.event("exited", "/shop/web~0.1", "exit code 1");
-        rig.event("running", "/shop/web~0.1", "run 2");
+        rig.event("/shop/web~0.1", model::What::Running { run: 1 });
+        rig.event("/shop/web~0.1", exited(1, 1));
+        rig.event("/shop/web~0.1", model::What::Running { run: 2 });
         rig.report("/shop/web~0.1", Phase::Running, |status| status.run = 2);
         rig
     }
@@ -331,7 +331,7 @@ mod tests {
     fn a_run_is_over_or_not_and_never_both() {
         let mut rig = rig();
         // Its end is told before its next run is.
-        rig.event("exited", "/shop/web~0.1", "exit code 1");
+        rig.event("/shop/web~0.1", exited(1, 1));
         let framework = with(&rig, |mesos| mesos.master())["frameworks"][0].clone();
         assert_eq!(ids(&framework["completed_tasks"]).len(), 1);
         assert_eq!(ids(&framework["tasks"]).len(), 2);

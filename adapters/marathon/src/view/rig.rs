@@ -6,8 +6,9 @@ use std::sync::Arc;
 use crate::format;
 use api::EventView;
 use model::{
-    AgentRegistration, Bytes, Changeset, Command, Cpu, Document, InstanceId, Millis, Observed,
-    PORTS, Phase, Registration, Resources, ServiceId, State, Status, Timestamp, Wait,
+    About, AgentRegistration, Bytes, Changeset, Command, Cpu, Document, Ending, Exit, InstanceId,
+    Millis, Observed, PORTS, Phase, Registration, Resources, ServiceId, State, Status, Timestamp,
+    Wait, What,
 };
 use serde_json::Value;
 
@@ -106,11 +107,10 @@ impl Rig {
         self.plan();
     }
 
-    /// Something is told that no command has brought about.
-    pub(super) fn event(&mut self, kind: &str, subject: &str, message: &str) {
-        let service = subject.parse::<InstanceId>().ok().map(|id| id.service);
-        let (kind, subject, message) = (kind.into(), subject.into(), message.into());
-        let event = model::Event { at: self.now, kind, subject, service, message };
+    /// Adds an event of an instance that no command has caused.
+    pub(super) fn event(&mut self, instance: &str, what: What) {
+        let about = About::Instance(instance.parse().unwrap());
+        let event = model::Event { at: self.now, about, what };
         self.events.push(EventView { number: self.events.len() as u64 + 1, event });
     }
 
@@ -129,4 +129,10 @@ impl Rig {
         let failures = BTreeMap::new();
         show(&Look { snapshot: &self.snapshot(), apps: &self.apps, failures, now: self.now })
     }
+}
+
+/// A run has exited with a code.
+pub(super) fn exited(run: u32, code: i32) -> What {
+    let how = Ending::Code { code };
+    What::Exited { run, exit: Box::new(Exit { at: Timestamp(1), how }) }
 }

@@ -77,12 +77,22 @@ fn health(task: &str, seen: &CheckResult) -> Health {
     }
 }
 
-/// What is left of an instance once it has ended.
-fn ended(exit: Option<&Exit>, leaving: bool) -> &'static str {
+/// It was stopped.
+pub(crate) const KILLED: &str = "TASK_KILLED";
+/// It exited by itself with code 0.
+pub(crate) const FINISHED: &str = "TASK_FINISHED";
+/// It ended by itself in any other way, or could not be started.
+pub(crate) const FAILED: &str = "TASK_FAILED";
+/// Its node is unreachable.
+pub(crate) const UNREACHABLE: &str = "TASK_UNREACHABLE";
+
+/// The state of a task that has ended. Tasks, their history, the event stream and
+/// `lastTaskFailure` all take it from here. `leaving`: its instance was being stopped.
+pub(crate) fn ended(exit: Option<&Exit>, leaving: bool) -> &'static str {
     match exit {
-        _ if leaving => "TASK_KILLED",
-        Some(Exit { code: Some(0), .. }) => "TASK_FINISHED",
-        _ => "TASK_FAILED",
+        _ if leaving => KILLED,
+        Some(exit) if exit.is_success() => FINISHED,
+        _ => FAILED,
     }
 }
 
@@ -90,18 +100,13 @@ fn ended(exit: Option<&Exit>, leaving: bool) -> &'static str {
 pub(crate) fn state(placement: &Placement, status: Option<&Status>, lost: bool) -> &'static str {
     let leaving = placement.goal != Goal::Run;
     match status {
-        _ if lost => "TASK_UNREACHABLE",
+        _ if lost => UNREACHABLE,
         Some(status) if status.phase.is_over() => ended(status.last_exit.as_deref(), leaving),
         _ if leaving => "TASK_KILLING",
         Some(Status { phase: Phase::Running, .. }) => "TASK_RUNNING",
         Some(Status { phase: Phase::Stopping, .. }) => "TASK_KILLING",
         _ => "TASK_STAGING",
     }
-}
-
-/// What an instance that has ended by itself was in the end.
-pub(crate) fn state_after(exit: Option<&Exit>) -> &'static str {
-    ended(exit, false)
 }
 
 /// The tasks of a service that have not ended. Marathon shows no results of health checks for

@@ -6,7 +6,8 @@
 
 use api::{Assigned, Assignment};
 use model::{
-    Exit, InstanceId, Millis, Phase, Piece, ResourceId, Signal, Spec, Status, Stop, Timestamp,
+    Ending, Exit, InstanceId, Millis, Phase, Piece, ResourceId, Signal, Spec, Status, Stop,
+    Timestamp,
 };
 
 use super::checks::{CheckId, Checks, Outcome};
@@ -164,7 +165,7 @@ impl Instance {
         self.copy_verdicts();
         if was_unknown && self.stage == Stage::Over && !self.leaving {
             // Its run had ended before it was known that it should go on.
-            let exit = self.status.last_exit.as_ref().map(|exit| exit.message.clone());
+            let exit = self.status.last_exit.as_ref().map(|exit| exit.to_string());
             let delay = self.failed();
             let message = exit.map(|exit| waits(&exit, delay));
             self.next_run(self.status.run.saturating_add(1), now, now.after(delay), message);
@@ -210,8 +211,8 @@ impl Instance {
                 }
             }
             (Stage::Running | Stage::Stopping(_), None) if self.unsure => {
-                let message = format!("ended while {} was away", self.driver.capability());
-                let exit = Exit { at: now, code: None, signal: None, message };
+                let absent = self.driver.capability().into();
+                let exit = Exit { at: now, how: Ending::Unseen { absent } };
                 self.exited(self.status.run, exit, now);
             }
             _ => {}
@@ -316,7 +317,7 @@ impl Instance {
                     self.status.failures = 0;
                 }
                 let delay = self.failed();
-                let message = waits(&exit.message, delay);
+                let message = waits(&exit.to_string(), delay);
                 let until = exit.at.min(now).after(delay);
                 self.status.last_exit = Some(Box::new(exit));
                 self.next_run(run.saturating_add(1), now, until, Some(message));

@@ -76,7 +76,7 @@ async fn a_hanging_daemon_holds_nobody_up() {
 
     private.signal(Signal::CONT);
     rig.answers(true).await;
-    assert_eq!(rig.exit(&one, 1).await.message, "exit code 4");
+    assert_eq!(rig.exit(&one, 1).await.to_string(), "exit code 4");
     // What the daemon has made of the start after all is removed.
     rig.containers_are(&["0.1-r1 exited"]).await;
     rig.run(1, 2, "wait").await;

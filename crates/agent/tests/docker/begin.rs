@@ -36,11 +36,14 @@ async fn a_run_starts_and_its_exit_code_is_told() {
     let mut rig = Rig::new(engine).await;
     let instance = rig.run(0, 1, "echo hi; exit 3").await;
     let exit = rig.exit(&instance, 1).await;
-    assert_eq!((exit.code, exit.signal, exit.message.as_str()), (Some(3), None, "exit code 3"));
+    assert_eq!(
+        (exit.code(), exit.signal(), exit.to_string().as_str()),
+        (Some(3), None, "exit code 3")
+    );
     assert!(exit.at.0.abs_diff(now_ms()) < 30_000);
 
     let instance = rig.run(1, 1, "echo hi").await;
-    assert_eq!(rig.exit(&instance, 1).await.code, Some(0));
+    assert_eq!(rig.exit(&instance, 1).await.code(), Some(0));
     assert_eq!(rig.told(), []);
 }
 
@@ -59,7 +62,7 @@ async fn many_that_end_at_once_are_each_told_once_and_in_order() {
     for slot in 0..12 {
         let instance = rig.instance(slot);
         rig.started(&instance, 1).await;
-        assert_eq!(rig.exit(&instance, 1).await.code, Some(slot as i32));
+        assert_eq!(rig.exit(&instance, 1).await.code(), Some(slot as i32));
     }
     assert_eq!(rig.told(), []);
 }
@@ -137,7 +140,7 @@ async fn what_the_spec_says_is_what_the_program_sees() {
     assert_eq!(seen, format!("{memory} {memory} 256 no json-file 7 {}", launch.piece.instance));
 
     rig.stop(&launch.piece.instance, 1, PATIENCE);
-    assert_eq!(rig.exit(&launch.piece.instance, 1).await.code, Some(0));
+    assert_eq!(rig.exit(&launch.piece.instance, 1).await.code(), Some(0));
     let expected = "COLOR=dark red\nuid 65534\nyes\nno\ntold by 15\n";
     assert_eq!(rig.output(0, None).await, expected);
 }

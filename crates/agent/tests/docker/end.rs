@@ -16,7 +16,7 @@ async fn a_run_that_takes_too_much_memory_is_told_as_such() {
     rig.driver.start(launch.clone());
     rig.started(&launch.piece.instance, 1).await;
     let exit = rig.exit(&launch.piece.instance, 1).await;
-    assert_eq!((exit.signal, exit.message.as_str()), (Some(9), "out of memory: limit 16MiB"));
+    assert_eq!((exit.signal(), exit.to_string().as_str()), (Some(9), "out of memory: limit 16MiB"));
 }
 
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn a_stop_is_polite_first() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let began = Instant::now();
     rig.stop(&instance, 1, PATIENCE);
-    assert_eq!(rig.exit(&instance, 1).await.code, Some(0));
+    assert_eq!(rig.exit(&instance, 1).await.code(), Some(0));
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
@@ -40,7 +40,7 @@ async fn a_stop_that_is_not_heard_kills_after_the_grace() {
     let began = Instant::now();
     rig.stop(&instance, 1, Duration::from_millis(700));
     let exit = rig.exit(&instance, 1).await;
-    assert_eq!((exit.signal, exit.message.as_str()), (Some(9), "killed by signal 9"));
+    assert_eq!((exit.signal(), exit.to_string().as_str()), (Some(9), "killed by signal 9"));
     assert!(began.elapsed() >= Duration::from_millis(700));
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
@@ -55,7 +55,7 @@ async fn a_paused_container_can_be_stopped() {
     let id = rig.engine.docker(&["ps", "-q", "--filter", &filter]);
     rig.engine.docker(&["pause", &id]);
     rig.stop(&instance, 1, PATIENCE);
-    assert_eq!(rig.exit(&instance, 1).await.code, Some(0));
+    assert_eq!(rig.exit(&instance, 1).await.code(), Some(0));
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn what_others_do_to_a_container_is_told() {
     let filter = format!("label=muster.instance={instance}");
     let id = rig.engine.docker(&["ps", "-q", "--filter", &filter]);
     rig.engine.docker(&["kill", &id]);
-    assert_eq!(rig.exit(&instance, 1).await.message, "killed by signal 9");
+    assert_eq!(rig.exit(&instance, 1).await.to_string(), "killed by signal 9");
 
     // Who starts it again behind the agent's back does not get far.
     rig.engine.docker(&["start", &id]);
@@ -108,7 +108,7 @@ async fn what_others_do_to_a_container_is_told() {
     let instance = rig.run(0, 2, "wait").await;
     let id = rig.engine.docker(&["ps", "-q", "--filter", &filter]);
     rig.engine.docker(&["rm", "-f", &id]);
-    assert_eq!(rig.exit(&instance, 2).await.signal, Some(9));
+    assert_eq!(rig.exit(&instance, 2).await.signal(), Some(9));
     assert_eq!(rig.told(), []);
 }
 
@@ -146,20 +146,19 @@ async fn a_new_agent_finds_what_the_old_one_has_started() {
     let seen: Vec<_> = found
         .iter()
         .map(|found| {
-            (
-                &found.piece.instance,
-                found.piece.run,
-                found.exit.as_ref().map(|e| e.message.as_str()),
-            )
+            (&found.piece.instance, found.piece.run, found.exit.as_ref().map(|e| e.to_string()))
         })
         .collect();
-    assert_eq!(seen, [(&running, 1, None), (&ending, 3, Some("exit code 5")), (&begun, 2, None)]);
+    assert_eq!(
+        seen,
+        [(&running, 1, None), (&ending, 3, Some("exit code 5".to_string())), (&begun, 2, None)]
+    );
     assert!(found[1].exit.as_ref().unwrap().at > found[1].started_at);
     assert_eq!(rig.adopt().await.unwrap(), found);
 
     // They are followed, stopped, restarted as before.
     rig.stop(&running, 1, PATIENCE);
-    assert_eq!(rig.exit(&running, 1).await.code, Some(0));
+    assert_eq!(rig.exit(&running, 1).await.code(), Some(0));
     rig.run(1, 4, "wait").await;
     let expected =
         ["0.1-r1 exited", "1.1-r3 exited", "1.1-r4 running", "2.1-r1 exited", "2.1-r2 running"];

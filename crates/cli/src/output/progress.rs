@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::{DeploymentView, MoveView};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use model::{DeploymentId, InstanceId, MoveState, ServiceId, Stage, Wait};
+use model::{DeploymentId, Laggard, MoveState, NotServing, ServiceId, Stage, Wait};
 
 use super::age;
 
@@ -162,7 +162,7 @@ fn tail(progress: &MoveView, state: Option<MoveState>, stage: &Stage) -> String 
         _ => {
             parts.extend(progress.waits.iter().map(|wait| match &wait.wait {
                 // How many are ready has been said.
-                Wait::Ready { why, .. } => with_logs(why),
+                Wait::Ready { next: Some(next), .. } => with_logs(next),
                 _ => wait.message.clone(),
             }));
         }
@@ -171,11 +171,12 @@ fn tail(progress: &MoveView, state: Option<MoveState>, stage: &Stage) -> String 
 }
 
 /// Where an instance's program has ended, what it printed says more.
-fn with_logs(why: &str) -> String {
-    let instance = why.split(" on ").next().and_then(|name| name.parse::<InstanceId>().ok());
-    match instance.filter(|_| why.contains("; waits ")) {
-        Some(instance) => format!("{why}; see: muster logs {instance}"),
-        None => why.into(),
+fn with_logs(next: &Laggard) -> String {
+    match next.why {
+        NotServing::NotRunning { failures: 1.., .. } => {
+            format!("{next}; see: muster logs {}", next.instance)
+        }
+        _ => next.to_string(),
     }
 }
 
@@ -183,7 +184,7 @@ fn with_logs(why: &str) -> String {
 mod tests {
     use super::*;
     use api::WaitView;
-    use model::Millis;
+    use model::{Millis, Phase};
 
     fn progress(wanted: u32, ready: u32, outgoing: u32) -> MoveView {
         let service: ServiceId = "/shop/web".parse().unwrap();
@@ -218,9 +219,18 @@ mod tests {
         assert!(said("0/1", "0/1 ready, it is waiting: exit code 2; waits 3s before"));
         assert!(said("1/1", "1/1 ready, done"));
         assert!(said("0/1", "0/1 ready, it is starting"), "it fell back");
-        let why = "/web~0.1 on n1: it is waiting: exit code 1; waits 1s before it is started again";
-        assert!(with_logs(why).ends_with("; see: muster logs /web~0.1"));
-        assert_eq!(with_logs("/web~0.1 on n1: it is starting"), "/web~0.1 on n1: it is starting");
+    }
+
+    #[test]
+    fn a_program_that_has_ended_has_logs_to_look_at() {
+        let laggard = |failures: u32| Laggard {
+            instance: "/web~0.1".parse().unwrap(),
+            node: "n1".parse().unwrap(),
+            why: NotServing::NotRunning { phase: Phase::Starting, failures, detail: None },
+        };
+        let starting = "/web~0.1 on n1: it is starting";
+        assert_eq!(with_logs(&laggard(0)), starting);
+        assert_eq!(with_logs(&laggard(1)), format!("{starting}; see: muster logs /web~0.1"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use api::{
     DeploymentView, EventView, GatewayView, InstanceView, NodeState, NodeView, ServiceState,
     ServiceView,
 };
-use model::{Availability, Goal, Phase, Revision, Stage, Timestamp, Verdict};
+use model::{Availability, Goal, Phase, Revision, Stage, Timestamp, Verdict, What};
 
 use super::age;
 use super::table::{Row, plain};
@@ -148,7 +148,7 @@ impl Row for InstanceView {
 
     fn wide(&self, now: Timestamp) -> Vec<Cell> {
         let exit = self.status.as_ref().and_then(|status| status.last_exit.as_ref());
-        let exit = exit.map(|exit| format!("{}, {} ago", exit.message, age::since(exit.at, now)));
+        let exit = exit.map(|exit| format!("{}, {} ago", exit, age::since(exit.at, now)));
         vec![
             plain(&self.address),
             plain(exit.unwrap_or_default()),
@@ -239,7 +239,7 @@ impl Row for DeploymentView {
         vec![
             plain(self.deployment.id),
             (stage.word().into(), stage_tone(stage)),
-            plain(&self.deployment.cause),
+            plain(self.deployment.cause),
             plain(services),
             if stage.is_over() { plain("") } else { ratio(ready, wanted) },
             plain(age::since(self.deployment.created_at, now)),
@@ -249,7 +249,7 @@ impl Row for DeploymentView {
     fn wide(&self, _: Timestamp) -> Vec<Cell> {
         let reason = match &self.deployment.stage {
             Stage::Superseded { by, .. } => format!("superseded by {by}"),
-            stage => stage.reason().unwrap_or_default().into(),
+            stage => stage.reason().map(|reason| reason.to_string()).unwrap_or_default(),
         };
         vec![plain(reason)]
     }
@@ -299,9 +299,9 @@ impl Row for EventView {
     fn cells(&self, now: Timestamp) -> Vec<Cell> {
         vec![
             plain(age::since(self.event.at, now)),
-            (self.event.kind.clone(), event_tone(&self.event.kind)),
-            plain(&self.event.subject),
-            plain(&self.event.message),
+            (self.event.what.kind().into(), event_tone(&self.event.what)),
+            plain(&self.event.about),
+            plain(&self.event.what),
         ]
     }
 
@@ -310,14 +310,21 @@ impl Row for EventView {
     }
 }
 
-/// The tone of a kind of event.
-pub(crate) fn event_tone(kind: &str) -> Tone {
-    let has = |words: &[&str]| words.iter().any(|word| kind.contains(word));
-    match kind {
-        _ if has(&["fail", "unhealthy", "lost", "exited", "rolled-back", "latched", "held"]) => {
-            Tone::Bad
+/// The tone in which an event is shown.
+pub(crate) fn event_tone(what: &What) -> Tone {
+    match what {
+        What::DeploymentHeld { .. }
+        | What::DeploymentRolledBack { .. }
+        | What::RouteBroken { .. }
+        | What::NotStarted { .. }
+        | What::Exited { .. }
+        | What::Failed { .. }
+        | What::Unhealthy { .. }
+        | What::CheckFailed { .. }
+        | What::Lost => Tone::Bad,
+        What::DeploymentSucceeded | What::Arrived { .. } | What::Healthy | What::Ready => {
+            Tone::Good
         }
-        _ if has(&["healthy", "ready", "succeeded", "arrived"]) => Tone::Good,
         _ => Tone::Plain,
     }
 }

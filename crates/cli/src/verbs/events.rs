@@ -82,14 +82,15 @@ fn show(screen: &Screen, event: &EventView) -> Result<(), Failure> {
 
 /// Events come one by one, so columns are wide enough for the usual and give way to the rest.
 fn line(screen: &Screen, event: &EventView) -> String {
-    let kind = screen.paint(event_tone(&event.event.kind), &format!("{:<20}", event.event.kind));
+    let model::Event { about, what, .. } = &event.event;
+    let kind = screen.paint(event_tone(what), &format!("{:<20}", what.kind()));
     let when = match screen.format {
         Format::Wide => format!("{} #{}", event.event.at, event.number),
         _ if screen.is_terminal() => clock(event),
         _ => event.event.at.to_string(),
     };
     let when = screen.paint(Tone::Dim, &when);
-    format!("{when}  {kind} {:<24} {}", event.event.subject, event.event.message)
+    format!("{when}  {kind} {about:<24} {what}")
 }
 
 /// For a person who watches: how long ago is plainer than a time of day in another zone.

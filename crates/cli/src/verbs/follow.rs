@@ -191,8 +191,14 @@ fn timed_out(views: &[DeploymentView]) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use model::{Deployment, Timestamp};
+
+    fn failure(sentence: &str) -> Arc<model::Failure> {
+        Arc::new(model::Failure::Other(sentence.into()))
+    }
 
     fn view(stage: Stage) -> DeploymentView {
         DeploymentView {
@@ -200,7 +206,7 @@ mod tests {
                 id: DeploymentId(7),
                 created_at: Timestamp(10_000),
                 origin: None,
-                cause: "apply".into(),
+                cause: model::Cause::Apply,
                 moves: Vec::new(),
                 stage,
             },
@@ -218,12 +224,12 @@ mod tests {
         };
         check(Stage::Succeeded { at }, "d-7 succeeded in 2.4s", Exit::Ok);
         check(
-            Stage::RolledBack { reason: "no progress for 5s".into(), at },
+            Stage::RolledBack { reason: failure("no progress for 5s"), at },
             "d-7 was rolled back after 2.4s: no progress for 5s",
             Exit::Deployment,
         );
         check(
-            Stage::Held { reason: "no progress".into() },
+            Stage::Held { reason: failure("no progress") },
             "d-7 is held: no progress",
             Exit::Deployment,
         );

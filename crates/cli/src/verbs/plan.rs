@@ -88,7 +88,7 @@ pub(crate) fn step(step: &Step) -> Option<(&'static str, Tone, String, String)> 
             ("done", Tone::Good, service.to_string(), "all instances are ready".into())
         }
         Step::Fail { deployment, reason, .. } => {
-            ("fail", Tone::Bad, deployment.to_string(), reason.clone())
+            ("fail", Tone::Bad, deployment.to_string(), reason.to_string())
         }
         Step::Forget { .. } | Step::Progress { .. } => return None,
     };

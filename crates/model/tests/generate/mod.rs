@@ -9,10 +9,10 @@ use proptest::prelude::*;
 
 use super::model::{
     AgentRegistration, Availability, Bytes, Command, CommandLine, Constraint, Cpu, DeploymentId,
-    Document, Gateway, Given, Group, Guard, HealthCheck, HttpProbe, InstanceId, Lost, Millis,
-    NodeId, OnFailure, Origin, Port, Probe, Process, Protocol, ReadinessCheck, Registration,
-    Resources, Restart, Rollout, Route, ScaleDown, ServiceId, Share, Source, Spec, Steer, Step,
-    Stop, StopReason, Timestamp, Unhealthy,
+    Document, Failure, Gateway, Given, Group, Guard, HealthCheck, HttpProbe, InstanceId, Lost,
+    Millis, NodeId, OnFailure, Origin, Port, Probe, Process, Protocol, ReadinessCheck,
+    Registration, Resources, Restart, Rollout, Route, ScaleDown, ServiceId, Share, Source, Spec,
+    Steer, Step, Stop, StopReason, Timestamp, Unhealthy,
 };
 
 const SERVICES: [&str; 4] = ["/a", "/b", "/c/d", "/c/e"];
@@ -266,7 +266,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1u64..12, service()).prop_map(|(number, service)| Step::Fail {
             deployment: DeploymentId(number),
             service,
-            reason: "it was".into(),
+            reason: Failure::Aborted.into(),
         }),
     ]
 }

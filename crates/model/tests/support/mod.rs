@@ -4,10 +4,11 @@
 #![allow(dead_code, reason = "no topic needs all of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use muster_model::{
-    AgentRegistration, Bytes, Changeset, Command, Cpu, Deployment, DeploymentId, Document, Given,
-    InstanceId, Key, Millis, NodeId, NodeUsage, Object, Outcome, PORTS, Placement, Refusal,
+    AgentRegistration, Bytes, Changeset, Command, Cpu, Deployment, DeploymentId, Document, Failure,
+    Given, InstanceId, Key, Millis, NodeId, NodeUsage, Object, Outcome, PORTS, Placement, Refusal,
     Registration, ReplicaId, Resources, Service, ServiceId, Source, Spec, State, Steer, Step,
     Timestamp,
 };
@@ -91,8 +92,12 @@ pub(crate) fn progress(path: &str, ready: u32) -> Step {
 }
 
 pub(crate) fn fail(deployment: u64, path: &str) -> Step {
-    let reason = "it is broken".into();
-    Step::Fail { deployment: DeploymentId(deployment), service: service_id(path), reason }
+    let (deployment, service) = (DeploymentId(deployment), service_id(path));
+    Step::Fail { deployment, service, reason: broken() }
+}
+
+pub(crate) fn broken() -> Arc<Failure> {
+    Arc::new(Failure::Other("it is broken".into()))
 }
 
 /// What is said of a command that cannot be carried out as things are.
@@ -105,7 +110,7 @@ pub(crate) fn conflict(outcome: Outcome) -> String {
 
 /// What of each event is not prose: what happened, and to what.
 pub(crate) fn told(applied: &Changeset) -> Vec<String> {
-    applied.events.iter().map(|event| format!("{} {}", event.kind, event.subject)).collect()
+    applied.events.iter().map(|event| format!("{} {}", event.what.kind(), event.about)).collect()
 }
 
 /// What became of each thing that was asked for: its kind, its name, and the verdict.

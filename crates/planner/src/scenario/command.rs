@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use model::{
     AgentRegistration, Availability, Bytes, Changeset, Command, Cpu, Document, Gateway, InstanceId,
-    Millis, NodeId, Outcome, PORTS, Phase, Refusal, Resources, Route, ServiceId, Steer,
+    Millis, NodeId, Outcome, PORTS, Phase, Refusal, Resources, Route, ServiceId, Steer, What,
 };
 
 use super::{COMMANDS, Error, World, document, help, print};
@@ -155,10 +155,19 @@ fn told(outcome: Outcome) -> Vec<String> {
 
 /// What happened to deployments, beyond that they began.
 fn news(applied: &Changeset) -> impl Iterator<Item = String> {
-    let events = applied.events.iter().filter(|event| {
-        event.kind.starts_with("deployment-") && event.kind != "deployment-started"
-    });
-    events.map(|event| format!("! {} {}: {}", event.subject, &event.kind[11..], event.message))
+    applied.events.iter().filter_map(|event| {
+        let word = match event.what {
+            What::DeploymentPaused => "paused",
+            What::DeploymentResumed => "resumed",
+            What::DeploymentHeld { .. } => "held",
+            What::DeploymentRollingBack { .. } => "rolling-back",
+            What::DeploymentRolledBack { .. } => "rolled-back",
+            What::DeploymentSucceeded => "succeeded",
+            What::DeploymentSuperseded { .. } => "superseded",
+            _ => return None,
+        };
+        Some(format!("! {} {word}: {}", event.about, event.what))
+    })
 }
 
 fn steer(world: &mut World, deployment: &str, how: Steer) -> Result<Outcome, Error> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use api::{GatewayReport, Report, ReportReply};
 use model::{
-    Agent, Event, GatewayStatus, InstanceId, NodeId, NodeUsage, Phase, Refusal, Status, Timestamp,
+    About, Agent, Event, Exit, GatewayStatus, InstanceId, NodeId, NodeUsage, Phase, Refusal,
+    Status, Timestamp, What,
 };
 
 use super::{Core, Effect, Trouble};
@@ -72,11 +73,9 @@ impl Core {
                 continue;
             }
             let is_news = before.is_none_or(|before| before.essence() != status.essence());
-            for (kind, message) in differences(before, &status) {
-                let service = Some(instance.service.clone());
-                let subject = instance.to_string();
-                let event = Event { at: now, kind: kind.into(), subject, service, message };
-                self.record.notice(event, now, effects);
+            for what in differences(before, &status) {
+                let about = About::Instance(instance.clone());
+                self.record.notice(Event { at: now, about, what }, now, effects);
             }
             if is_news {
                 self.has_changed(&instance);
@@ -140,55 +139,74 @@ fn clone_pair<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
     (key.clone(), value.clone())
 }
 
-/// What one would tell about the step from one status to the next.
-fn differences(before: Option<&Status>, after: &Status) -> Vec<(&'static str, String)> {
-    let mut told = Vec::new();
-    let new_exit = before.and_then(|before| before.last_exit.as_ref()) != after.last_exit.as_ref();
-    if let (true, Some(exit)) = (new_exit, &after.last_exit) {
-        told.push(("exited", exit.message.clone()));
-    }
-    let waits = |status: &Status| status.phase == Phase::Starting;
-    let failed = before.filter(|before| waits(before) && waits(after) && before.run < after.run);
-    if let (Some(before), false) = (failed, new_exit) {
-        let message = after.message.as_deref().unwrap_or("it could not be started");
-        told.push(("not-started", format!("run {}: {message}", before.run)));
-    }
-    let same_run = before.is_some_and(|b| b.run == after.run && b.phase == after.phase);
-    match after.phase {
-        Phase::Starting if failed.is_some() && !new_exit => {}
-        Phase::Starting if before.and_then(|b| b.message.as_ref()) != after.message.as_ref() => {
-            if let Some(message) = &after.message {
-                told.push(("starting", message.clone()));
-            }
-        }
-        Phase::Failed if before.is_none_or(|before| before.phase != Phase::Failed) => {
-            let message = after.message.clone();
-            told.push(("failed", message.unwrap_or_else(|| "it has ended for good".into())));
-        }
-        Phase::Running if !same_run => told.push(("running", format!("run {}", after.run))),
-        _ => {}
-    }
-    let healthy = before.filter(|b| b.run == after.run).and_then(|b| b.healthy);
-    match (healthy, after.healthy) {
+/// The facts about an instance between one status and the next.
+fn differences(before: Option<&Status>, after: &Status) -> Vec<What> {
+    let mut facts = Vec::new();
+    let exit = new_exit(before, after);
+    let not_started = before.filter(|before| exit.is_none() && could_not_start(before, after));
+    facts.extend(exit.map(|exit| What::Exited { run: ended_run(after), exit: exit.clone() }));
+    facts.extend(
+        not_started.map(|b| What::NotStarted { run: b.run, detail: after.message.clone() }),
+    );
+    facts.extend(phase_change(before, after, not_started.is_some()));
+    let same_run = before.filter(|before| before.run == after.run);
+    match (same_run.and_then(|before| before.healthy), after.healthy) {
         (Some(true), Some(true)) | (Some(false), Some(false)) | (_, None) => {}
-        (_, Some(true)) => told.push(("healthy", "its health checks pass".into())),
+        (_, Some(true)) => facts.push(What::Healthy),
         (_, Some(false)) => {
             let cause = after.checks.iter().find_map(|check| check.last_failure_cause.clone());
-            told.push(("unhealthy", cause.unwrap_or_else(|| "its health checks fail".into())));
+            facts.push(What::Unhealthy { cause });
         }
     }
     for (i, check) in after.checks.iter().enumerate() {
-        let known = before.filter(|b| b.run == after.run).and_then(|b| b.checks.get(i));
-        let known = known.map_or(0, |known| known.consecutive_failures);
-        if check.consecutive_failures > known {
-            let (count, cause) = (check.consecutive_failures, &check.last_failure_cause);
-            let cause = cause.as_deref().unwrap_or("no cause is known");
-            told.push(("check-failed", format!("{count} in a row: {cause}")));
+        let known = same_run.and_then(|before| before.checks.get(i));
+        let count = check.consecutive_failures;
+        if count > known.map_or(0, |known| known.consecutive_failures) {
+            let cause = check.last_failure_cause.clone();
+            facts.push(What::CheckFailed { check: i, count, cause });
         }
     }
-    let ready = before.is_some_and(|b| b.run == after.run && b.ready);
-    if after.ready && !ready && after.phase == Phase::Running {
-        told.push(("ready", "it is ready for traffic".into()));
+    let was_ready = same_run.is_some_and(|before| before.ready);
+    if after.ready && !was_ready && after.phase == Phase::Running {
+        facts.push(What::Ready);
     }
-    told
+    facts
+}
+
+/// The exit that the agent has reported since `before`.
+fn new_exit<'a>(before: Option<&Status>, after: &'a Status) -> Option<&'a Box<Exit>> {
+    let known = before.and_then(|before| before.last_exit.as_ref());
+    after.last_exit.as_ref().filter(|exit| known != Some(exit))
+}
+
+/// The run whose end is `last_exit`: the present one if the instance is over and had started, else
+/// the one before.
+fn ended_run(status: &Status) -> u32 {
+    match status.phase.is_over() && status.started_at.is_some() {
+        true => status.run,
+        false => status.run.saturating_sub(1).max(1),
+    }
+}
+
+/// Whether the run of `before` was given up without having started.
+fn could_not_start(before: &Status, after: &Status) -> bool {
+    let starting = before.phase == Phase::Starting && after.phase == Phase::Starting;
+    starting && before.run < after.run
+}
+
+fn phase_change(before: Option<&Status>, after: &Status, not_started: bool) -> Option<What> {
+    match after.phase {
+        Phase::Starting if not_started => None,
+        Phase::Starting if before.and_then(|b| b.message.as_ref()) == after.message.as_ref() => {
+            None
+        }
+        Phase::Starting => after.message.clone().map(|detail| What::Starting { detail }),
+        Phase::Failed if before.is_none_or(|before| before.phase != Phase::Failed) => {
+            Some(What::Failed { detail: after.message.clone() })
+        }
+        Phase::Running if before.is_none_or(|b| b.run != after.run || b.phase != after.phase) => {
+            Some(What::Running { run: after.run })
+        }
+        _ => None,
+    }
 }

@@ -40,7 +40,7 @@ pub(super) async fn events(
         |(server, mut newest, mut after, mut chunk, query)| async move {
             loop {
                 let wanted = |event: &api::EventView| {
-                    query.service.is_none() || event.event.service == query.service
+                    query.service.is_none() || event.event.service() == query.service.as_ref()
                 };
                 let next: Option<Arc<api::EventView>> = chunk.next();
                 if let Some(event) = next {
@@ -48,7 +48,7 @@ pub(super) async fn events(
                     if !wanted(&event) {
                         continue;
                     }
-                    let sse = Event::default().id(after.to_string()).event(&event.event.kind);
+                    let sse = Event::default().id(after.to_string()).event(event.event.what.kind());
                     let Ok(sse) = sse.json_data(&*event) else { continue };
                     return Some((Ok(sse), (server, newest, after, chunk, query)));
                 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::format::HealthCheck;
-use model::{Deployment, DeploymentId, Move, Origin, Revision, Service, ServiceId, Timestamp};
+use model::{
+    Deployment, DeploymentId, Move, Origin, Revision, Service, ServiceId, Timestamp, What,
+};
 use serde_json::{Map, Value, json};
 
 use super::Feed;
@@ -28,34 +30,34 @@ pub(super) struct Plan {
 impl Feed {
     pub(super) fn of_deployment(
         &mut self,
-        kind: &str,
-        message: &str,
+        what: &What,
         id: DeploymentId,
         at: Timestamp,
         snapshot: &Snapshot,
     ) -> Vec<Event> {
-        match kind {
-            "deployment-started" => self.started(id, at, snapshot),
-            "deployment-succeeded" => {
+        match what {
+            What::DeploymentStarted { .. } => self.started(id, at, snapshot),
+            What::DeploymentSucceeded => {
                 let Some(mut plan) = self.plans.remove(&id) else { return Vec::new() };
                 let mut told = plan.advance(id, plan.steps.len() + 1, at);
                 told.push(plan.event("deployment_success", id, at, json!({})));
                 told
             }
             // One that stands still is called off, as far as Marathon's clients know.
-            "deployment-superseded"
-            | "deployment-rolled-back"
-            | "deployment-held"
-            | "deployment-paused" => {
+            What::DeploymentSuperseded { .. }
+            | What::DeploymentRolledBack { .. }
+            | What::DeploymentHeld { .. }
+            | What::DeploymentPaused => {
                 let Some(plan) = self.plans.remove(&id) else { return Vec::new() };
-                let by = message.strip_prefix("by ").and_then(|by| by.parse().ok());
-                let reason = match by {
-                    Some(by) => format!("cancelled by deployment {}", name::deployment(by)),
-                    None => message.to_string(),
+                let reason = match what {
+                    What::DeploymentSuperseded { successor } => {
+                        format!("cancelled by deployment {}", name::deployment(*successor))
+                    }
+                    what => what.to_string(),
                 };
                 vec![plan.event("deployment_failed", id, at, json!({ "reason": reason }))]
             }
-            "deployment-resumed" => {
+            What::DeploymentResumed => {
                 let Some(deployment) = snapshot.state.deployment(id) else { return Vec::new() };
                 let plan = self.plan(deployment, snapshot);
                 let told = vec![plan.info(id, at)];

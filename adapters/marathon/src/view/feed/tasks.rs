@@ -1,6 +1,6 @@
 //! What is told of tasks, from their placing to their end.
 
-use model::{InstanceId, NodeId, Phase, Placement, Status, StopReason, Timestamp};
+use model::{InstanceId, NodeId, Phase, Placement, Status, StopReason, Timestamp, What};
 use serde_json::{Value, json};
 
 use super::Feed;
@@ -20,6 +20,7 @@ pub(super) struct Told {
 
 /// A task of which something is to be told.
 struct Task {
+    id: InstanceId,
     told: Told,
     node: NodeId,
     host: String,
@@ -40,6 +41,7 @@ impl Feed {
         let status = snapshot.observed.status(&id.service, id.replica);
         let node = state.node(&placement.node);
         Some(Task {
+            id: id.clone(),
             told: told.copied().unwrap_or_else(|| Told::first(placement, status)),
             node: placement.node.clone(),
             host: node.map(|node| node.node.address.clone()).unwrap_or_default(),
@@ -65,121 +67,51 @@ impl Feed {
 
     pub(super) fn of_task(
         &mut self,
-        kind: &str,
-        message: &str,
+        what: &What,
         id: &InstanceId,
         at: Timestamp,
         snapshot: &Snapshot,
     ) -> Vec<Event> {
-        let Some(mut known) = self.task(id, snapshot) else { return Vec::new() };
-        let (mut told, mut is_gone) = (Vec::new(), false);
-        match kind {
-            "placed" => {
-                // What has become of it since is told by what comes after this.
-                (known.told.run, known.told.killing) = (1, false);
-                told.push(known.update(id, "TASK_STAGING", "", at));
+        let Some(mut task) = self.task(id, snapshot) else { return Vec::new() };
+        let status = snapshot.observed.status(&id.service, id.replica);
+        let runs = status.is_some_and(|status| status.phase == Phase::Running);
+        let events = match what {
+            What::Placed { .. } => task.placed(at),
+            What::Running { run } => task.running(*run, at),
+            What::Healthy => task.health(true, at),
+            What::Unhealthy { .. } => task.health(false, at),
+            What::CheckFailed { .. } => vec![self.check_failed(&task, at, snapshot)],
+            What::Draining { why } | What::Stopping { why } => task.stopping(*why, at),
+            // The exit of the run before this one, which an earlier server has published.
+            What::Exited { .. } if task.told.run == 0 && runs => return Vec::new(),
+            What::Exited { exit, .. } => {
+                task.ended(task::ended(Some(exit), task.told.killing), what, at)
             }
-            "running" => {
-                let run = run_of(message).unwrap_or(known.told.run + 1);
-                let is_first_word = known.told.run == 0;
-                if is_first_word {
-                    known.told.run = run;
-                } else if run > known.told.run {
-                    known.told.run = run;
-                    told.push(known.update(id, "TASK_STAGING", "", at));
-                }
-                known.told.ended = false;
-                told.push(known.update(id, "TASK_RUNNING", "", at));
-            }
-            "healthy" | "unhealthy" => {
-                let alive = kind == "healthy";
-                let fields = json!({ "version": known.version, "alive": alive });
-                told.push(known.event(id, "health_status_changed_event", fields, at));
-                told.push(Event::new(
-                    "instance_health_changed_event",
-                    at,
-                    json!({
-                        "instanceId": name::instance(id),
-                        "runSpecId": id.service,
-                        "runSpecVersion": known.version,
-                        "healthy": alive,
-                    }),
-                ));
-            }
-            "check-failed" => {
-                let service = snapshot.state.service(&id.service);
-                let check = service
-                    .and_then(|service| self.apps.target(service).health_checks().first().cloned());
-                // As in Marathon, the instance is what it calls a task here.
-                let (app, instance) = (&id.service, name::instance(id));
-                let fields = json!({ "appId": app, "taskId": instance, "healthCheck": check });
-                told.push(Event::new("failed_health_check_event", at, fields));
-            }
-            // A task that has ended by itself is not killed any more.
-            "draining" | "stopping" if known.told.ended => known.told.killing = true,
-            "draining" | "stopping" if !known.told.killing => {
-                known.told.killing = true;
-                if message == StopReason::Unhealthy.to_string() {
-                    let fields = json!({
-                        "version": known.version,
-                        "reason": message,
-                        "host": known.host,
-                        "slaveId": known.node,
-                    });
-                    told.push(known.event(id, "unhealthy_instance_kill_event", fields, at));
-                }
-                told.push(known.update(id, "TASK_KILLING", message, at));
-            }
-            "exited" if !known.told.ended => {
-                let status = snapshot.observed.status(&id.service, id.replica);
-                if known.told.run == 0
-                    && status.is_some_and(|status| status.phase == Phase::Running)
-                {
-                    // The run before this one has ended, in the days of an earlier server.
-                    return told;
-                }
-                known.told.ended = true;
-                let exit = status.and_then(|status| status.last_exit.as_deref());
-                let state =
-                    if known.told.killing { "TASK_KILLED" } else { task::state_after(exit) };
-                told.push(known.update(id, state, message, at));
-            }
-            "not-started" if !known.told.killing => {
-                let run = run_of(message).unwrap_or(known.told.run);
-                if run > known.told.run {
-                    known.told.run = run;
-                    told.push(known.update(id, "TASK_STAGING", "", at));
-                }
-                told.push(known.update(id, "TASK_FAILED", message, at));
-                known.told.run += 1;
-                told.push(known.update(id, "TASK_STAGING", "", at));
-            }
-            "failed" if !known.told.ended => {
-                known.told.ended = true;
-                told.push(known.update(id, "TASK_FAILED", message, at));
-            }
-            "stopped" | "lost" => {
-                if !known.told.ended {
-                    let state = if kind == "lost" { "TASK_UNREACHABLE" } else { "TASK_KILLED" };
-                    told.push(known.update(id, state, message, at));
-                }
-                is_gone = true;
-            }
-            _ => {}
-        }
-        match is_gone {
-            true => self.forget(id),
-            false => self.remember(id, known.told),
+            What::NotStarted { run, .. } => task.not_started(*run, what, at),
+            What::Failed { .. } => task.ended(task::FAILED, what, at),
+            What::Stopped { .. } => task.ended(task::KILLED, what, at),
+            What::Lost => task.ended(task::UNREACHABLE, what, at),
+            _ => Vec::new(),
+        };
+        match what {
+            What::Stopped { .. } | What::Lost => self.forget(id),
+            _ => self.remember(id, task.told),
         }
         // A task that changes its state is an instance that changes its condition.
-        let changed: Vec<_> = told.iter().filter_map(|event| event.as_instance(id)).collect();
-        told.into_iter().chain(changed).collect()
+        let changed: Vec<_> = events.iter().filter_map(|event| event.as_instance(id)).collect();
+        events.into_iter().chain(changed).collect()
     }
-}
 
-/// The run that something is told of: `run 2`, or more about it after a colon.
-pub(crate) fn run_of(message: &str) -> Option<u32> {
-    message.strip_prefix("run ")?.split(':').next()?.parse().ok()
+    fn check_failed(&self, task: &Task, at: Timestamp, snapshot: &Snapshot) -> Event {
+        let app = &task.id.service;
+        let service = snapshot.state.service(app);
+        let check =
+            service.and_then(|service| self.apps.target(service).health_checks().first().cloned());
+        // As in Marathon, the instance is what it calls a task here.
+        let instance = name::instance(&task.id);
+        let fields = json!({ "appId": app, "taskId": instance, "healthCheck": check });
+        Event::new("failed_health_check_event", at, fields)
+    }
 }
 
 impl Told {
@@ -190,32 +122,101 @@ impl Told {
     }
 }
 
+/// Each method takes in one event and returns what followers are sent about it.
 impl Task {
-    fn name(&self, id: &InstanceId) -> String {
-        name::task(id, self.told.run.max(1))
+    fn placed(&mut self, at: Timestamp) -> Vec<Event> {
+        // Later events of this turn say what has happened to it since.
+        (self.told.run, self.told.killing) = (1, false);
+        vec![self.update("TASK_STAGING", "", at)]
+    }
+
+    fn running(&mut self, run: u32, at: Timestamp) -> Vec<Event> {
+        let mut events = Vec::new();
+        let is_known = self.told.run > 0;
+        if run > self.told.run {
+            self.told.run = run;
+            events.extend(is_known.then(|| self.update("TASK_STAGING", "", at)));
+        }
+        self.told.ended = false;
+        events.push(self.update("TASK_RUNNING", "", at));
+        events
+    }
+
+    fn health(&self, alive: bool, at: Timestamp) -> Vec<Event> {
+        let fields = json!({ "version": self.version, "alive": alive });
+        let instance = json!({
+            "instanceId": name::instance(&self.id),
+            "runSpecId": self.id.service,
+            "runSpecVersion": self.version,
+            "healthy": alive,
+        });
+        vec![
+            self.event("health_status_changed_event", fields, at),
+            Event::new("instance_health_changed_event", at, instance),
+        ]
+    }
+
+    fn stopping(&mut self, why: StopReason, at: Timestamp) -> Vec<Event> {
+        // A task that has ended by itself is not killed any more.
+        if std::mem::replace(&mut self.told.killing, true) || self.told.ended {
+            return Vec::new();
+        }
+        let mut events = Vec::new();
+        if why == StopReason::Unhealthy {
+            let fields = json!({
+                "version": self.version,
+                "reason": why.to_string(),
+                "host": self.host,
+                "slaveId": self.node,
+            });
+            events.push(self.event("unhealthy_instance_kill_event", fields, at));
+        }
+        events.push(self.update("TASK_KILLING", &why.to_string(), at));
+        events
+    }
+
+    /// The present run has ended. Only its first end is published.
+    fn ended(&mut self, state: &'static str, what: &What, at: Timestamp) -> Vec<Event> {
+        match std::mem::replace(&mut self.told.ended, true) {
+            true => Vec::new(),
+            false => vec![self.update(state, &what.to_string(), at)],
+        }
+    }
+
+    fn not_started(&mut self, run: u32, what: &What, at: Timestamp) -> Vec<Event> {
+        if self.told.killing {
+            return Vec::new();
+        }
+        let mut events = Vec::new();
+        if run > self.told.run {
+            self.told.run = run;
+            events.push(self.update("TASK_STAGING", "", at));
+        }
+        events.push(self.update(task::FAILED, &what.to_string(), at));
+        self.told.run += 1;
+        events.push(self.update("TASK_STAGING", "", at));
+        events
+    }
+
+    fn name(&self) -> String {
+        name::task(&self.id, self.told.run.max(1))
     }
 
     /// An event about the task, with more about it.
-    fn event(
-        &self,
-        id: &InstanceId,
-        kind: &'static str,
-        mut fields: Value,
-        at: Timestamp,
-    ) -> Event {
-        fields["appId"] = json!(id.service);
-        fields["taskId"] = json!(self.name(id));
-        fields["instanceId"] = json!(name::instance(id));
+    fn event(&self, kind: &'static str, mut fields: Value, at: Timestamp) -> Event {
+        fields["appId"] = json!(self.id.service);
+        fields["taskId"] = json!(self.name());
+        fields["instanceId"] = json!(name::instance(&self.id));
         Event::new(kind, at, fields)
     }
 
-    fn update(&self, id: &InstanceId, state: &'static str, message: &str, at: Timestamp) -> Event {
+    fn update(&self, state: &'static str, message: &str, at: Timestamp) -> Event {
         let mut fields = json!({
             "slaveId": self.node,
-            "taskId": self.name(id),
+            "taskId": self.name(),
             "taskStatus": state,
             "message": message,
-            "appId": id.service,
+            "appId": self.id.service,
             "host": self.host,
             "ports": self.ports,
             "version": self.version,

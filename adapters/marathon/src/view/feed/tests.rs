@@ -1,6 +1,6 @@
 //! What is told of upgrades, restarts and removals, and in which order.
 
-use model::{Origin, Phase};
+use model::{About, Ending, Exit, InstanceId, Origin, Phase, StopReason, Timestamp, What};
 use serde_json::{Value, json};
 
 use super::*;
@@ -41,23 +41,14 @@ impl World {
     }
 
     /// An agent has reported something of an instance.
-    fn reported(&mut self, instance: &str, kind: &str, message: &str) {
-        let (healthy, phase) = match kind {
-            "exited" => (None, Phase::Stopped),
-            "healthy" => (Some(true), Phase::Running),
+    fn reported(&mut self, instance: &str, what: What) {
+        let (healthy, phase) = match what {
+            What::Exited { .. } => (None, Phase::Stopped),
+            What::Healthy => (Some(true), Phase::Running),
             _ => (None, Phase::Running),
         };
         self.rig.report(instance, phase, |status| status.healthy = healthy);
-        let id: InstanceId = instance.parse().unwrap();
-        let event = model::Event {
-            at: self.rig.now,
-            kind: kind.into(),
-            subject: instance.into(),
-            service: Some(id.service),
-            message: message.into(),
-        };
-        let snapshot = self.rig.snapshot();
-        self.take(&[EventView { number: 1, event }], &snapshot);
+        self.turn(instance, &[what]);
         self.tell();
     }
 
@@ -84,6 +75,18 @@ impl World {
     }
 }
 
+fn exited(how: Ending) -> What {
+    What::Exited { run: 1, exit: Box::new(Exit { at: Timestamp(1), how }) }
+}
+
+fn code(code: i32) -> Ending {
+    Ending::Code { code }
+}
+
+fn placed() -> What {
+    What::Placed { node: "n1".parse().unwrap(), revision: 1 }
+}
+
 fn app(version: &str) -> Value {
     json!({
         "id": "/shop/web", "cmd": format!("serve {version}"), "instances": 1,
@@ -97,8 +100,8 @@ fn an_upgrade_is_told_in_the_recorded_order() {
     let mut world = World::new();
     world.rig.app(&app("1"));
     world.tell();
-    world.reported("/shop/web~0.1", "running", "run 1");
-    world.reported("/shop/web~0.1", "healthy", "");
+    world.reported("/shop/web~0.1", What::Running { run: 1 });
+    world.reported("/shop/web~0.1", What::Healthy);
     assert_eq!(
         world.words(),
         [
@@ -116,9 +119,9 @@ fn an_upgrade_is_told_in_the_recorded_order() {
     );
     world.rig.app(&app("2"));
     world.tell();
-    world.reported("/shop/web~0.1", "exited", "killed by signal 15");
-    world.reported("/shop/web~0.2", "running", "run 1");
-    world.reported("/shop/web~0.2", "healthy", "");
+    world.reported("/shop/web~0.1", exited(Ending::Signal { signal: 15 }));
+    world.reported("/shop/web~0.2", What::Running { run: 1 });
+    world.reported("/shop/web~0.2", What::Healthy);
     let mut words = world.words();
     // The new task may be placed before or after the old one is told to stop.
     words[3..6].sort();
@@ -144,19 +147,9 @@ fn a_restart_in_place_is_another_task() {
     let mut world = World::new();
     world.rig.app(&app("1"));
     world.tell();
-    world.reported("/shop/web~0.1", "running", "run 1");
+    world.reported("/shop/web~0.1", What::Running { run: 1 });
     world.told.clear();
-    let snapshot = world.rig.snapshot();
-    for (kind, message) in [("exited", "exit code 3"), ("running", "run 2")] {
-        let event = model::Event {
-            at: world.rig.now,
-            kind: kind.into(),
-            subject: "/shop/web~0.1".into(),
-            service: None,
-            message: message.into(),
-        };
-        world.take(&[EventView { number: 1, event }], &snapshot);
-    }
+    world.turn("/shop/web~0.1", &[exited(code(3)), What::Running { run: 2 }]);
     let updates = world.told.iter().filter(|event| event["eventType"] == "status_update_event");
     let updates: Vec<_> = updates
         .map(|event| {
@@ -174,7 +167,10 @@ fn plans_are_heavy_only_for_those_who_want_them_so() {
     world.rig.app(&app("1"));
     let snapshot = world.rig.snapshot();
     let events = world.rig.events.clone();
-    let started = events.into_iter().find(|e| e.event.kind == "deployment-started").unwrap();
+    let started = events
+        .into_iter()
+        .find(|e| matches!(e.event.what, What::DeploymentStarted { .. }))
+        .unwrap();
     let info = world.feed.take(&[started], &snapshot).remove(0).render(7);
     let read = |bytes: &bytes::Bytes| {
         let text = String::from_utf8(bytes.to_vec()).unwrap();
@@ -204,7 +200,7 @@ fn what_is_superseded_or_removed_is_told() {
     let service = world.rig.state.services().next().cloned();
     for replica in service.iter().flat_map(|service| service.placements.keys()) {
         let id = format!("/shop/web~{}.{}", replica.slot, replica.attempt);
-        world.reported(&id, "exited", "exit code 0");
+        world.reported(&id, exited(code(0)));
     }
     world.tell();
     let words = world.words();
@@ -242,11 +238,11 @@ fn an_app_that_goes_within_a_turn_is_told_of_as_it_was() {
 
 impl World {
     /// Events about one instance, told in one turn.
-    fn turn(&mut self, instance: &str, events: &[(&str, &str)]) {
-        let event = |(kind, message): &(&str, &str)| {
-            let (at, service) = (self.rig.now, None);
-            let (kind, subject, message) = (kind.to_string(), instance.into(), message.to_string());
-            EventView { number: 1, event: model::Event { at, kind, subject, service, message } }
+    fn turn(&mut self, instance: &str, events: &[What]) {
+        let event = |what: &What| {
+            let about = About::Instance(instance.parse().unwrap());
+            let event = model::Event { at: self.rig.now, about, what: what.clone() };
+            EventView { number: 1, event }
         };
         let events: Vec<_> = events.iter().map(event).collect();
         let snapshot = self.rig.snapshot();
@@ -266,11 +262,11 @@ impl World {
 fn a_task_that_has_ended_is_not_killed_any_more() {
     let mut world = World::with_an_instance();
     let ended = [
-        ("placed", ""),
-        ("running", "run 1"),
-        ("exited", "exit code 3"),
-        ("stopping", "unhealthy"),
-        ("stopped", "unhealthy"),
+        placed(),
+        What::Running { run: 1 },
+        exited(code(3)),
+        What::Stopping { why: StopReason::Unhealthy },
+        What::Stopped { why: StopReason::Unhealthy },
     ];
     world.turn("/shop/web~0.1", &ended);
     let ended = ["TASK_STAGING", "TASK_RUNNING", "TASK_FAILED"];
@@ -283,7 +279,12 @@ fn what_happens_to_a_task_within_a_turn_is_told_in_its_order() {
     let id: InstanceId = "/shop/web~0.1".parse().unwrap();
     let kill = model::Command::Kill { instances: vec![id], scale: true };
     world.rig.command(kill);
-    let short = [("placed", ""), ("stopping", "killed"), ("exited", ""), ("stopped", "killed")];
+    let short = [
+        placed(),
+        What::Stopping { why: StopReason::Requested },
+        exited(code(0)),
+        What::Stopped { why: StopReason::Requested },
+    ];
     world.turn("/shop/web~0.1", &short);
     let short = ["TASK_STAGING", "TASK_KILLING", "TASK_KILLED"];
     assert_eq!(world.words(), short.map(|state| format!("status_update {state}")));
@@ -294,7 +295,7 @@ fn what_ended_in_the_days_of_an_earlier_server_is_not_told_again() {
     let mut world = World::with_an_instance();
     world.feed = Feed::new(&world.rig.snapshot(), Apps::default());
     world.rig.report("/shop/web~0.1", Phase::Running, |status| status.run = 3);
-    world.turn("/shop/web~0.1", &[("exited", "exit code 1"), ("running", "run 3")]);
+    world.turn("/shop/web~0.1", &[exited(code(1)), What::Running { run: 3 }]);
     let told: Vec<_> = world.told.iter().filter(|told| told["taskStatus"].is_string()).collect();
     assert!(told.len() == 1 && told[0]["taskStatus"] == "TASK_RUNNING", "{told:?}");
     assert!(told[0]["taskId"].as_str().unwrap().ends_with(".3"), "{told:?}");
@@ -323,7 +324,10 @@ fn a_task_that_cannot_start_fails_and_the_next_one_is_staged() {
     world.rig.app(&app("1"));
     world.tell();
     world.told.clear();
-    world.reported("/shop/web~0.1", "not-started", "run 1: no such image; waits 1s");
+    world.reported(
+        "/shop/web~0.1",
+        What::NotStarted { run: 1, detail: Some("no such image".into()) },
+    );
     let about = |event: &Value| (event["taskStatus"].clone(), event["taskId"].clone());
     let updates = world.told.iter().filter(|event| event["eventType"] == "status_update_event");
     let told: Vec<_> = updates.map(about).collect();

@@ -1,6 +1,6 @@
 //! How a container has ended, in the terms of the model.
 
-use model::{Bytes, Exit, Timestamp};
+use model::{Bytes, Ending, Exit, Timestamp};
 
 /// The code of a process that was killed with SIGKILL, as by the kernel for want of memory.
 pub(super) const KILLED: i32 = 128 + 9;
@@ -21,26 +21,22 @@ pub(super) fn is_cause(oom: Timestamp, end: Timestamp) -> bool {
 /// Docker gives the signal that ended a process as 128 + its number, as shells do.
 pub(super) fn exit(code: i32, at: Timestamp, out_of_memory: Option<Bytes>) -> Exit {
     let signal = Some(code - 128).filter(|signal| (1..=SIGNAL_MAX).contains(signal));
-    let words = match signal {
-        Some(signal) => format!("killed by signal {signal}"),
-        None => format!("exit code {code}"),
+    let how = match (out_of_memory, signal) {
+        (Some(limit), signal) => Ending::OutOfMemory {
+            code: signal.is_none().then_some(code),
+            signal,
+            limit: limit.to_string(),
+            afterwards: code != KILLED,
+        },
+        (None, Some(signal)) => Ending::Signal { signal },
+        (None, None) => Ending::Code { code },
     };
-    let message = match out_of_memory {
-        Some(limit) if code == KILLED => format!("out of memory: limit {limit}"),
-        Some(limit) => format!("{words} after running out of memory: limit {limit}"),
-        None => words,
-    };
-    Exit { at, code: signal.is_none().then_some(code), signal, message }
+    Exit { at, how }
 }
 
-/// The end of a container that somebody has removed.
+/// The end of a container that another client has removed.
 pub(super) fn vanished(at: Timestamp) -> Exit {
-    Exit {
-        at,
-        code: None,
-        signal: None,
-        message: "its container was removed by someone else".into(),
-    }
+    Exit { at, how: Ending::Vanished }
 }
 
 #[cfg(test)]
@@ -51,7 +47,7 @@ mod tests {
     fn ends_are_said_in_words() {
         let check = |code, limit: Option<u64>, expected: (Option<i32>, Option<i32>, &str)| {
             let exit = exit(code, Timestamp(5), limit.map(Bytes::mib));
-            assert_eq!((exit.code, exit.signal, exit.message.as_str()), expected);
+            assert_eq!((exit.code(), exit.signal(), exit.to_string().as_str()), expected);
         };
         check(0, None, (Some(0), None, "exit code 0"));
         check(3, None, (Some(3), None, "exit code 3"));

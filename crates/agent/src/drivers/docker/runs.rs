@@ -387,7 +387,7 @@ mod tests {
                 DriverEvent::NotStarted { .. } | DriverEvent::Misplaced { .. } => {
                     format!("{run} not started")
                 }
-                DriverEvent::Exited { exit, .. } => format!("{run} {}", exit.message),
+                DriverEvent::Exited { exit, .. } => format!("{run} {}", exit),
                 DriverEvent::Preparing { .. } => format!("{run} preparing"),
             });
         }

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use api::Backoff;
-use model::{Exit, InstanceResource, Piece};
+use model::{Ending, Exit, InstanceResource, Piece};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -186,8 +186,8 @@ impl Link {
             match (exit, now.map(|found| found.exit.clone())) {
                 (None, Some(Some(exit))) => self.ended(piece, exit),
                 (None, None) => {
-                    let message = "its exit code is not known: its keeper was killed".into();
-                    let exit = Exit { at: super::now(), code: None, signal: None, message };
+                    let how = Ending::Unseen { absent: "its keeper".into() };
+                    let exit = Exit { at: super::now(), how };
                     self.ended(piece, exit);
                 }
                 _ => {}

@@ -26,8 +26,12 @@ pub(super) async fn show(session: &Session, id: DeploymentId) -> Result<Exit, Fa
     sheet
         .line("Deployment", id)
         .toned("Stage", stage_tone(stage), follow::verdict(&view))
-        .toned("Reason", Tone::Bad, stage.reason().unwrap_or_default())
-        .line("Cause", &deployment.cause)
+        .toned(
+            "Reason",
+            Tone::Bad,
+            stage.reason().map(|reason| reason.to_string()).unwrap_or_default(),
+        )
+        .line("Cause", deployment.cause)
         .line("Began", format!("{} ago", age::since(deployment.created_at, age::now())));
     let rows = view.moves.iter().enumerate().map(|(index, progress)| {
         let (mut way, mut state) = (String::new(), (String::new(), Tone::Plain));

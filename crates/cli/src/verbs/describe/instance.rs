@@ -69,7 +69,7 @@ fn runs(sheet: &mut Sheet<'_>, status: &Status, now: Timestamp) {
     sheet.line("Run", run).line("Condition", format!("{verdict}, {ready}"));
     sheet.toned("Because", Tone::Warn, status.message.clone().unwrap_or_default());
     if let Some(exit) = &status.last_exit {
-        let text = format!("{}, {} ago", exit.message, age::since(exit.at, now));
+        let text = format!("{}, {} ago", exit, age::since(exit.at, now));
         sheet.toned("Last exit", Tone::Bad, text);
     }
     if status.failures > 0 {

@@ -72,16 +72,16 @@ fn why(screen: &Screen, view: &ServiceView, instances: &[InstanceView]) -> Strin
         }
         if let Some(reason) = &instance.not_serving {
             let line = format!("{} on {}: {reason}", instance.instance, instance.node);
-            let is_told = |wait: &WaitView| match &wait.wait {
-                Wait::Ready { why, .. } => *why == line,
+            let is_shown = |wait: &WaitView| match &wait.wait {
+                Wait::Ready { next: Some(next), .. } => next.instance == instance.instance,
                 _ => false,
             };
-            if !view.waits.iter().any(is_told) {
+            if !view.waits.iter().any(is_shown) {
                 text.push_str(&format!("{line}\n"));
             }
             let exit = instance.status.as_ref().and_then(|status| status.last_exit.as_ref());
             if let Some(exit) = exit {
-                let line = format!("  it ended before: {}", exit.message);
+                let line = format!("  it ended before: {}", exit);
                 text.push_str(&format!("{line}; see: muster logs {}\n", instance.instance));
             }
         }

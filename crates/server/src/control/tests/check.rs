@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::EventView;
 use model::{
-    Changeset, GATEWAY_SILENCE_MAX, Goal, Key, Object, Phase, RouteTable, State, Timestamp,
+    Changeset, GATEWAY_SILENCE_MAX, Goal, Key, Object, Phase, RouteTable, State, Timestamp, What,
 };
 
 use super::super::{Batch, Snapshot, Trouble};
@@ -161,8 +161,16 @@ impl World {
     pub(super) fn check_told(&mut self, event: &EventView) {
         assert!(event.number > self.told, "numbers of events only rise");
         self.told = event.number;
-        let observed = ["exited", "starting", "running", "healthy", "unhealthy", "ready"];
-        if !observed.contains(&event.event.kind.as_str()) {
+        let is_observed = matches!(
+            event.event.what,
+            What::Exited { .. }
+                | What::Starting { .. }
+                | What::Running { .. }
+                | What::Healthy
+                | What::Unhealthy { .. }
+                | What::Ready
+        );
+        if !is_observed {
             let stored = self.disk.events.get(&event.number);
             assert_eq!(stored, Some(event), "told before it is durable");
         }

@@ -222,10 +222,8 @@ fn old_events_are_forgotten_and_only_they() {
     let mut stored = BTreeSet::new();
     let event = || model::Event {
         at: Timestamp(0),
-        kind: "running".into(),
-        subject: "/a~0.1".into(),
-        service: None,
-        message: String::new(),
+        about: model::About::Instance("/a~0.1".parse().unwrap()),
+        what: model::What::Running { run: 1 },
     };
     let mut effects = Vec::new();
     for round in 0..30 {

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Exit, Signal};
+use model::{Ending, Exit, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal,
@@ -129,23 +129,29 @@ impl Process {
     }
 }
 
-/// An end in words. `killed` says that the keeper killed it, and why.
+/// The exit of a run. `killed` is the reason for which the keeper killed it, if it did.
 pub(super) fn exit(end: End, out_of_memory: u64, memory: &str, killed: Option<&str>) -> Exit {
-    let (code, signal) = match end {
-        End::Code(code) => (Some(code), None),
-        End::Signal(signal) => (None, Some(signal)),
-        End::Unknown => (None, None),
-    };
     // 137 is how a shell reports a child that was killed by signal 9.
     let by_kill = matches!(end, End::Signal(9) | End::Code(137) | End::Unknown);
-    let message = match (killed, end) {
-        (None, _) if out_of_memory > 0 && by_kill => format!("out of memory: limit {memory}"),
-        (Some(why), End::Signal(9)) => format!("killed by signal 9: {why}"),
-        (_, End::Code(code)) => format!("exit code {code}"),
-        (_, End::Signal(signal)) => format!("killed by signal {signal}"),
-        (_, End::Unknown) => "ended while nobody watched: its exit code is not known".into(),
+    let how = match (killed, end) {
+        (None, _) if out_of_memory > 0 && by_kill => Ending::OutOfMemory {
+            code: match end {
+                End::Code(code) => Some(code),
+                _ => None,
+            },
+            signal: match end {
+                End::Signal(signal) => Some(signal),
+                _ => None,
+            },
+            limit: memory.into(),
+            afterwards: false,
+        },
+        (Some(why), End::Signal(signal @ 9)) => Ending::Killed { signal, why: why.into() },
+        (_, End::Code(code)) => Ending::Code { code },
+        (_, End::Signal(signal)) => Ending::Signal { signal },
+        (_, End::Unknown) => Ending::Unseen { absent: "its keeper".into() },
     };
-    Exit { at: now(), code, signal, message }
+    Exit { at: now(), how }
 }
 
 /// An end that was found, not seen.
