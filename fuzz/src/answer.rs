@@ -50,7 +50,7 @@ fn read(method: &Method, pieces: &mut dyn Iterator<Item = &[u8]>) -> Option<Answ
         }
     };
     passes_on_one_end(&headers, &found.framing, method);
-    let (status, keep) = (found.status.as_u16(), found.keep);
+    let (status, keep) = (found.status.as_u16(), found.keep_alive);
     let body = content(found.framing, input, pieces);
     Some(Answer { status, keep, headers, body })
 }
