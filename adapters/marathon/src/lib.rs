@@ -19,7 +19,7 @@ use axum::response::Response;
 use formats::Dialect;
 use futures_util::future::BoxFuture;
 use model::{Document, InstanceId, Placement, Service, State};
-use server::adapter::{Adapter, Server};
+use server::adapter::{Adapter, Claim, Mount, Server};
 use server::control::Snapshot;
 use server::event_log::EventLog;
 use tokio::sync::mpsc;
@@ -68,8 +68,12 @@ impl Adapter for Marathon {
         &format::Apps
     }
 
-    fn claims(&self, path: &str) -> bool {
-        http::is_ours(path)
+    fn claims(&self) -> &'static [Claim] {
+        &http::CLAIMS
+    }
+
+    fn mounts(&self) -> Vec<Mount> {
+        http::PREFIXES.map(|prefix| Mount::Prefix(prefix.into())).into()
     }
 
     fn answer(self: Arc<Self>, server: Server, request: Request) -> BoxFuture<'static, Response> {

@@ -12,14 +12,14 @@ use std::sync::Arc;
 use model::{InstanceId, Status};
 use muster_adapter_marathon::Marathon;
 use serde_json::{Value, json};
-use server::adapter::{Adapter, Adapters};
+use server::adapter::{Adapter, Adapters, Mount};
 use support::{Server, ready, refused, soon};
 
 /// A server with the adapter.
 async fn start(data_dir: &Path) -> Server {
     let adapters = || {
         let marathon: Arc<dyn Adapter> = Arc::new(Marathon::default());
-        Adapters::from_iter([marathon])
+        Adapters::new([(marathon, Vec::new())]).unwrap()
     };
     Server::start_with(data_dir, adapters).await
 }
@@ -120,7 +120,7 @@ async fn the_server_says_who_it_is_and_what_there_is_not() {
     }
     assert_eq!(get(&server, "/v2/leader").await, json!({ "leader": address }));
     assert_eq!(get(&server, "/v2/plugins").await, json!({ "plugins": [] }));
-    let metrics = get(&server, "/metrics").await;
+    let metrics = get(&server, "/service/marathon/metrics").await;
     assert_eq!(metrics["gauges"]["marathon.apps.active.gauge"]["value"], 0);
 
     assert_eq!(asked(&server, "HEAD", "/v2/pods", "").await.0, 200);
@@ -466,5 +466,63 @@ async fn pages_of_other_sites_change_no_apps() {
         assert_eq!(server.raw(request.as_bytes()).await.0, 403, "{method} {path}");
     }
     assert_eq!(get(&server, "/v2/apps").await["apps"], json!([]));
+    server.stop().await.unwrap();
+}
+
+/// A server with the adapter at these mounts only.
+async fn start_at(data_dir: &Path, mounts: fn() -> Vec<Mount>) -> Server {
+    let marathon: Arc<dyn Adapter> = Arc::new(Marathon::default());
+    let adapters = Adapters::new([(marathon, mounts())]).unwrap();
+    Server::start_once(data_dir, adapters).await
+}
+
+#[tokio::test]
+async fn metrics_belong_to_nobody_at_the_root() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let (status, _, body) = server.ask("GET", "/metrics").await;
+    let error: api::ErrorBody = serde_json::from_str(&body).unwrap();
+    let hint = "the adapter `marathon` has it with `Accept: application/json`, or below \
+                /service/marathon, or below /marathon";
+    assert_eq!((status, error.hint.as_deref()), (404, Some(hint)));
+    let request = "GET /metrics HTTP/1.1\r\nhost: x\r\naccept: application/json\r\n\
+                   connection: close\r\n\r\n";
+    let (status, _, body) = server.raw(request.as_bytes()).await;
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains("marathon.apps.active.gauge"), "{body}");
+    for prefix in ["/service/marathon", "/marathon"] {
+        let metrics = get(&server, &format!("{prefix}/metrics")).await;
+        assert_eq!(metrics["version"], "3.0.0");
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_listener_of_its_own_has_all_paths_of_the_adapter() {
+    let dir = tempfile::tempdir().unwrap();
+    let mounts = || vec![Mount::Listener(([127, 0, 0, 1], 0).into())];
+    let mut server = start_at(dir.path(), mounts).await;
+    assert_eq!(server.ask("GET", "/v2/apps").await.0, 404, "nothing is mounted at the root");
+    let (name, address) = server.adapters[0];
+    assert_eq!(name, "marathon");
+    server.address = address;
+    for path in ["/v2/apps", "//v2//apps", "/service/marathon/v2/apps"] {
+        assert_eq!(get(&server, path).await["apps"], json!([]), "{path}");
+    }
+    assert!(get(&server, "/metrics").await["gauges"].is_object());
+    assert_eq!(get(&server, "/v2/leader").await, json!({ "leader": address.to_string() }));
+    let (status, body) = asked(&server, "GET", "/v1/services", "").await;
+    assert_eq!((status, &body["message"]), (404, &json!("URI not found")));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_prefix_can_be_chosen() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start_at(dir.path(), || vec!["/old/one".parse().unwrap()]).await;
+    assert_eq!(get(&server, "/old/one/v2/apps?embed=apps.tasks").await["apps"], json!([]));
+    for path in ["/v2/apps", "/marathon/v2/apps", "/old/one/v3"] {
+        assert_eq!(server.ask("GET", path).await.0, 404, "{path}");
+    }
     server.stop().await.unwrap();
 }

@@ -22,7 +22,7 @@ use tokio::net::{TcpSocket, TcpStream};
 async fn start(data_dir: &Path) -> Server {
     let adapters = || {
         let marathon: Arc<dyn Adapter> = Arc::new(Marathon::default());
-        Adapters::from_iter([marathon])
+        Adapters::new([(marathon, Vec::new())]).unwrap()
     };
     Server::start_with(data_dir, adapters).await
 }

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use api::{in_full, now};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use model::Millis;
 use store::{Embedded, Store};
@@ -30,8 +30,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::adapter::Adapters;
+use crate::adapter::{Adapters, Server};
 use crate::control::Core;
+use crate::http::logs::Agents;
 use crate::shell::{STOP_GRACE, Shell};
 
 pub use persist::Error as PersistError;
@@ -85,12 +86,21 @@ pub enum Error {
     Lead(String),
 }
 
-/// Runs a server with `adapters` until `shutdown` ends or it cannot go on. Sends the address that it
+/// The addresses of a server.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// The native API, and the adapters that have no listener of their own.
+    pub address: SocketAddr,
+    /// The listeners of adapters, by the name of the adapter.
+    pub adapters: Vec<(&'static str, SocketAddr)>,
+}
+
+/// Runs a server with `adapters` until `shutdown` ends or it cannot go on. Sends the addresses that it
 /// listens on to `bound` as soon as it responds to requests.
 pub async fn run(
     options: Options,
     adapters: Adapters,
-    bound: oneshot::Sender<SocketAddr>,
+    bound: oneshot::Sender<Bound>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
     let directory = options.data_dir.clone();
@@ -106,27 +116,36 @@ pub async fn run(
     let (shell, handle) = Shell::new(core, events, store, adapters.clone());
     let background = adapters.start(&handle.snapshot()).into_iter();
     let mut background: Background = background.map(|(name, task)| spawned(name, task)).collect();
-    let address = options.listen;
-    let listen = |source| Error::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(listen)?;
-    let local = listener.local_addr().map_err(listen)?;
-    let mut stopping = handle.stopping.subscribe();
-    let router = http::router(Arc::clone(&handle), local, adapters);
-    let serve = api::serve(listener, router, async move {
-        // The handle lives as long as the loop: an error means that it has ended.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
-    });
+    let (listener, local) = listen(options.listen).await?;
+    let server = Server {
+        handle: Arc::clone(&handle),
+        agents: Agents::default(),
+        address: local,
+        adapters: adapters.clone(),
+    };
+    let mut serving =
+        vec![api::serve(listener, http::router(server.clone()), Box::pin(handle.stopped()))];
+    let mut addresses = Bound { address: local, adapters: Vec::new() };
+    for (address, adapter) in adapters.listeners() {
+        let (listener, address) = listen(address).await?;
+        let name = adapter.name();
+        tracing::info!(%address, adapter = name, "the adapter answers");
+        addresses.adapters.push((name, address));
+        let router = http::adapter_router(adapter, Server { address, ..server.clone() });
+        serving.push(api::serve(listener, router, Box::pin(handle.stopped())));
+    }
+    let serve = join_all(serving);
     // Nothing of a server goes on once nobody runs it any more.
     let looping = AbortOnDropHandle::new(tokio::spawn(shell.run()));
     tracing::info!(address = %local, "the server answers");
     // Nobody may want to know.
-    let _ = bound.send(local);
+    let _ = bound.send(addresses);
     let stop = || handle.stopping.send_replace(true);
     tokio::pin!(serve, looping, shutdown);
     let outcome = tokio::select! {
         () = &mut shutdown => Ok(()),
         ended = first_end(&mut looping, &mut background) => ended,
-        () = &mut serve => Ok(()),
+        _ = &mut serve => Ok(()),
     };
     stop();
     if outcome.is_ok() && !looping.is_finished() {
@@ -135,6 +154,14 @@ pub async fn run(
         let _ = tokio::time::timeout(STOP_GRACE, looping).await;
     }
     outcome
+}
+
+/// Listens on `address`; returns the listener and the address with its port.
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    Ok((listener, local))
 }
 
 /// The background tasks of the adapters: each resolves to its name and how it ended.

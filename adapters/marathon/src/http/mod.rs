@@ -1,8 +1,8 @@
-//! Marathon's API, under `/v2`, `/service/marathon/v2` and `/marathon/v2`: one table from methods
-//! and paths to handlers.
+//! Marathon's API, by default under `/v2`, `/service/marathon/v2` and `/marathon/v2`: one table from
+//! methods and paths to handlers.
 //!
-//! Its clients write paths with empty segments in them, so paths are taken apart here instead of
-//! by the router. Whatever is answered is JSON with Marathon's headers, errors included.
+//! Its clients write paths with empty segments in them, so paths are split here instead of by the
+//! router. Every response is JSON with Marathon's headers, errors included.
 
 mod apps;
 mod change;
@@ -29,52 +29,35 @@ use crate::Marathon;
 use crate::view::app::Look;
 use crate::view::failure;
 use reply::{Ask, Reply};
-use server::adapter::Server;
+use server::adapter::{Claim, Server};
 
 /// Bodies beyond this are refused before they are read.
 const BODY_MAX: usize = 16 << 20;
 
-/// Where the API may be found: at the root, and where DC/OS has it.
-const PREFIXES: [&str; 2] = ["service/marathon", "marathon"];
+/// Where the API is found: at the original paths, and where DC/OS has it.
+pub(crate) const PREFIXES: [&str; 3] = ["/", "/service/marathon", "/marathon"];
 
-/// What the paths of this API begin with.
-const FIRST: [&str; 9] = [
-    "v2",
-    "ping",
-    "metrics",
-    "mesos",
-    "mesos_dns",
-    "slave",
-    "agent",
-    "capabilities",
-    "dcos-metadata",
+/// The routes of Marathon's API and of the parts of Mesos and DC/OS that its clients read.
+pub(crate) const CLAIMS: [Claim; 9] = [
+    Claim::new("/v2/**"),
+    Claim::new("/ping"),
+    Claim::new("/metrics").accepting("application/json"),
+    Claim::new("/mesos/**"),
+    Claim::new("/mesos_dns/**"),
+    Claim::new("/slave/**"),
+    Claim::new("/agent/**"),
+    Claim::new("/capabilities"),
+    Claim::new("/dcos-metadata/**"),
 ];
 
-/// The segments of a path, percent-decoded, without those that are empty and without a prefix.
-/// `None` if a segment is not text.
+/// The segments of a path, percent-decoded, without those that are empty. `None` if a segment is not
+/// UTF-8.
 fn segments(path: &str) -> Option<Vec<String>> {
     let decode = |segment: &str| {
         let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
         decoded.map(String::from).ok()
     };
-    let segments = path.split('/').filter(|segment| !segment.is_empty()).map(decode);
-    let mut segments = segments.collect::<Option<Vec<_>>>()?;
-    for prefix in PREFIXES {
-        let prefix: Vec<_> = prefix.split('/').collect();
-        if segments.len() > prefix.len() && segments.iter().zip(&prefix).all(|(a, b)| a == b) {
-            segments.drain(..prefix.len());
-            break;
-        }
-    }
-    Some(segments)
-}
-
-/// Whether a path is one of this API.
-pub(crate) fn is_ours(path: &str) -> bool {
-    // What cannot be read further on is told in this API's way as well.
-    let readable = || segments(path.split('%').next()?);
-    let first = segments(path).or_else(readable).and_then(|all| all.into_iter().next());
-    first.is_some_and(|first| FIRST.contains(&first.as_str()))
+    path.split('/').filter(|segment| !segment.is_empty()).map(decode).collect()
 }
 
 /// Answers a request to the API.

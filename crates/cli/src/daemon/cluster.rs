@@ -4,13 +4,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ::server::adapter::Adapters;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::node::{Identity, Supply};
 use super::{ended, gateway, stopped};
-use crate::adapters;
 use crate::exit::Exit;
 use crate::output::Failure;
 
@@ -26,6 +26,8 @@ pub(crate) struct Setup {
     pub(crate) identity: Identity,
     /// What the node gives to instances.
     pub(crate) supply: Supply,
+    /// The adapters of the server.
+    pub(crate) adapters: Adapters,
 }
 
 /// A running cluster. Stopped with [`Cluster::stop`]; dropping it does not wait for anything.
@@ -33,6 +35,8 @@ pub(crate) struct Setup {
 pub(crate) struct Cluster {
     /// The server's address.
     pub(crate) url: String,
+    /// The listeners of adapters, by the name of the adapter.
+    pub(crate) adapters: Vec<(&'static str, SocketAddr)>,
     daemons: JoinSet<Result<(), Failure>>,
     server: JoinSet<Result<(), Failure>>,
     stop_daemons: watch::Sender<bool>,
@@ -62,15 +66,16 @@ impl Cluster {
             data_dir: data_dir.join("server"),
             lost_after: server::Options::LOST_AFTER,
         };
-        let (bound, is_bound) = oneshot::channel::<SocketAddr>();
+        let (bound, is_bound) = oneshot::channel();
         let mut server = JoinSet::new();
         let stop = stopped(stop_server.subscribe());
-        let running = server::run(options, adapters::all(), bound, stop);
+        let running = server::run(options, setup.adapters, bound, stop);
         server.spawn(async move { ended("server", running.await) });
-        let Ok(address) = is_bound.await else {
+        let Ok(addresses) = is_bound.await else {
             // It has ended without answering, and knows why.
             return Err(first_end(&mut server).await);
         };
+        let server::Bound { address, adapters } = addresses;
         let url = format!("http://{address}");
 
         let mut daemons = JoinSet::new();
@@ -81,7 +86,7 @@ impl Cluster {
         let gateway = gateway::options(&setup.identity, &url, None)?;
         let stop = stopped(stop_daemons.subscribe());
         daemons.spawn(async move { ended("gateway", ::gateway::run(gateway, stop).await) });
-        Ok(Cluster { url, daemons, server, stop_daemons, stop_server, temporary })
+        Ok(Cluster { url, adapters, daemons, server, stop_daemons, stop_server, temporary })
     }
 
     /// Waits until a part ends by itself, which none should.

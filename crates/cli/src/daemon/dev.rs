@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::cluster::{Cluster, Setup};
 use super::node::{Identity, Supply};
 use super::{Log, data_dir, stop_signal, stopped};
+use crate::adapters::Mounts;
 use crate::allocator;
 use crate::exit::Exit;
 use crate::output::tone::Tone;
@@ -36,6 +37,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     supply: Supply,
     #[command(flatten)]
+    mounts: Mounts,
+    #[command(flatten)]
     pub(crate) log: Log,
 }
 
@@ -54,9 +57,13 @@ pub(crate) async fn run(args: Args, screen: Screen) -> Result<Exit, Failure> {
         data_dir,
         identity: args.identity,
         supply: args.supply,
+        adapters: args.mounts.adapters()?,
     })
     .await?;
     screen.line(format!("muster answers at {}", screen.paint(Tone::Strong, &cluster.url)))?;
+    for (adapter, address) in &cluster.adapters {
+        screen.line(format!("the adapter {adapter} answers at http://{address}"))?;
+    }
     screen.line(screen.paint(Tone::Dim, &kept))?;
     if cluster.url != "http://127.0.0.1:4040" {
         screen.line(format!("for other terminals: export MUSTER_SERVER={}", cluster.url))?;

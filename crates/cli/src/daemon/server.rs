@@ -7,7 +7,7 @@ use model::Millis;
 use tokio::sync::oneshot;
 
 use super::{Log, data_dir, ended, stop_signal, stopped};
-use crate::adapters;
+use crate::adapters::Mounts;
 use crate::allocator;
 use crate::exit::Exit;
 use crate::output::Failure;
@@ -36,6 +36,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", default_value_t = server::Options::LOST_AFTER)]
     lost_after: Millis,
     #[command(flatten)]
+    mounts: Mounts,
+    #[command(flatten)]
     pub(crate) log: Log,
 }
 
@@ -48,7 +50,8 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
         data_dir: args.data_dir.unwrap_or_else(|| data_dir("server")),
         lost_after: args.lost_after,
     };
-    let (bound, _) = oneshot::channel::<SocketAddr>();
-    ended("server", server::run(options, adapters::all(), bound, stopped(stop)).await)?;
+    let adapters = args.mounts.adapters()?;
+    let (bound, _) = oneshot::channel();
+    ended("server", server::run(options, adapters, bound, stopped(stop)).await)?;
     Ok(Exit::Ok)
 }

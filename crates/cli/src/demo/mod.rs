@@ -14,6 +14,7 @@ use std::time::Duration;
 use api::{Client, NodeState, NodeView, Source, path};
 use model::Millis;
 
+use crate::adapters::Mounts;
 use crate::daemon::cluster::{Cluster, Setup};
 use crate::daemon::node::{Identity, Supply};
 use crate::daemon::{stop_signal, stopped};
@@ -71,6 +72,7 @@ pub(crate) async fn run(args: Args, screen: Screen) -> Result<Exit, Failure> {
         data_dir: None,
         identity: Identity::default(),
         supply,
+        adapters: Mounts::default().adapters()?,
     })
     .await?;
     let session = Session { client: Client::new(&cluster.url)?, screen };

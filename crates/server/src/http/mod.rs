@@ -9,7 +9,6 @@ pub(crate) mod logs;
 mod read;
 mod steer;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use api::path;
@@ -19,15 +18,14 @@ use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 
-use crate::adapter::{Adapters, Server};
-use crate::shell::Handle;
+use crate::adapter::{self, Adapter, Owner, Server};
 use answer::{method_not_allowed, not_found};
 
 /// Documents are larger than anything else that is sent; they are refused beyond this.
 const BODY_MAX: usize = 16 << 20;
 
-/// All routes.
-pub(crate) fn router(handle: Arc<Handle>, address: SocketAddr, adapters: Adapters) -> Router {
+/// All native routes, and those that adapters claim.
+pub(crate) fn router(server: Server) -> Router {
     Router::new()
         .route(path::HEALTH, get(read::health))
         .route(path::APPLY, post(apply::apply))
@@ -57,13 +55,25 @@ pub(crate) fn router(handle: Arc<Handle>, address: SocketAddr, adapters: Adapter
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(from_fn(foreign::keep_out))
-        .with_state(Server { handle, agents: logs::Agents::default(), address, adapters })
+        .with_state(server)
 }
 
 /// Passes a request without a native route to the adapter that claims its path.
 async fn elsewhere(State(server): State<Server>, request: Request) -> Response {
-    match server.adapters.claiming(request.uri().path()) {
-        Some(adapter) => adapter.answer(server, request).await,
-        None => not_found(request.uri().clone()).await.into_response(),
+    match server.adapters.owner(&request) {
+        Owner::Adapter(adapter, path) => adapter::pass_on(adapter, &path, server, request).await,
+        Owner::Elsewhere { adapter, media_type, prefixes } => {
+            let below = prefixes.iter().map(|prefix| format!(", or below {prefix}"));
+            let below: String = below.collect();
+            let hint = format!("the adapter `{adapter}` has it with `Accept: {media_type}`{below}");
+            not_found(request.uri().clone()).await.hint(hint).into_response()
+        }
+        Owner::Nobody => not_found(request.uri().clone()).await.into_response(),
     }
+}
+
+/// The routes of an adapter on a listener of its own, of which `server` has the address.
+pub(crate) fn adapter_router(adapter: Arc<dyn Adapter>, server: Server) -> Router {
+    let answer = |State(server), request| adapter::pass_all(adapter, server, request);
+    Router::new().fallback(answer).layer(from_fn(foreign::keep_out)).with_state(server)
 }

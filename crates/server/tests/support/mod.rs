@@ -18,6 +18,8 @@ use tokio::task::JoinHandle;
 pub(crate) struct Server {
     pub(crate) client: Client,
     pub(crate) address: SocketAddr,
+    /// The listeners of adapters.
+    pub(crate) adapters: Vec<(&'static str, SocketAddr)>,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), muster_server::Error>>,
 }
@@ -53,8 +55,13 @@ impl Server {
         Server::launch(data_dir, Adapters::default()).await
     }
 
+    /// Starts a server with these adapters on a directory that no other server has used.
+    pub(crate) async fn start_once(data_dir: &Path, adapters: Adapters) -> Server {
+        Server::launch(data_dir, adapters).await.expect("the server starts")
+    }
+
     async fn launch(data_dir: &Path, adapters: Adapters) -> Result<Server, muster_server::Error> {
-        let (bound, address) = oneshot::channel();
+        let (bound, addresses) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         let options = options(data_dir);
         let running = tokio::spawn(async move {
@@ -63,11 +70,12 @@ impl Server {
             };
             muster_server::run(options, adapters, bound, stopped).await
         });
-        let Ok(address) = address.await else {
+        let Ok(addresses) = addresses.await else {
             return Err(running.await.unwrap().expect_err("a server that runs is bound"));
         };
+        let address = addresses.address;
         let client = Client::new(&format!("http://{address}")).unwrap();
-        Ok(Server { client, address, stop: Some(stop), running })
+        Ok(Server { client, address, adapters: addresses.adapters, stop: Some(stop), running })
     }
 
     /// Stops it gracefully.

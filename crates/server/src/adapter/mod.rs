@@ -1,0 +1,282 @@
+//! Adapters: how the documents and the API of a foreign system reach the control plane.
+//!
+//! An adapter is a crate of its own that implements [`Adapter`]; whoever starts a server passes the
+//! adapters it should have. The server knows none of them by name: it hands them requests to the
+//! routes they claim (see [`claim`]), the documents that are about to be applied, and everything that
+//! was committed. An adapter acts on the cluster through [`Server`] only, which offers what the native
+//! API has.
+
+mod claim;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use api::{ErrorBody, EventView, LogPartQuery};
+use axum::extract::Request;
+use axum::http::{Uri, header};
+use axum::response::Response;
+use bytes::Bytes;
+use formats::Dialect;
+use futures_util::future::BoxFuture;
+use model::{Changeset, Command, Document, InstanceId, Placement, Service, State};
+
+use crate::control::{Snapshot, Trouble};
+use crate::http::logs::{self, Agents};
+use crate::shell::Handle;
+
+pub use self::claim::{Claim, Conflict, Mount, NoMount};
+use self::claim::{Claimed, Claims};
+
+/// A foreign system's view of the cluster.
+pub trait Adapter: Send + Sync + 'static {
+    /// The name, unique among the adapters of a server. Sources of documents are stored under it.
+    fn name(&self) -> &'static str;
+
+    /// The pure half: which documents belong to the system, and how they are read.
+    fn dialect(&self) -> &'static dyn Dialect;
+
+    /// The routes of the foreign API.
+    fn claims(&self) -> &'static [Claim];
+
+    /// Where the routes are found unless the server is started with other mounts.
+    fn mounts(&self) -> Vec<Mount> {
+        vec![Mount::root()]
+    }
+
+    /// Responds to a request to a claimed route, or to any path of a listener of its own. The URI of
+    /// the request is the one below the mount.
+    fn answer(self: Arc<Self>, server: Server, request: Request) -> BoxFuture<'static, Response>;
+
+    /// Called once, before any other method, with the state that the server starts from. The
+    /// returned future is run until the server stops; the server stops with an error if it ends.
+    fn start(&self, snapshot: &Snapshot) -> BoxFuture<'static, ()> {
+        let _ = snapshot;
+        Box::pin(std::future::pending())
+    }
+
+    /// Called after each commit with its events and a snapshot that includes them. The control loop
+    /// waits for it: an adapter with more to do must queue the events for its background future.
+    fn on_commit(&self, events: &[Arc<EventView>], snapshot: &Arc<Snapshot>) {
+        let _ = (events, snapshot);
+    }
+
+    /// Completes documents that are about to be applied to `state` with what the system assigns.
+    fn prepare(&self, documents: &mut [&mut Document], state: &State) {
+        let _ = (documents, state);
+    }
+
+    /// Variables that the system sets in an instance, besides those of its spec. They must not
+    /// change while the instance is placed.
+    fn environment(
+        &self,
+        service: &Service,
+        instance: &InstanceId,
+        placement: &Placement,
+    ) -> BTreeMap<String, String> {
+        let _ = (service, instance, placement);
+        BTreeMap::new()
+    }
+}
+
+/// The adapters of a server, in the order in which they are asked. Each path on the server's own
+/// port belongs to one of them at most.
+#[derive(Clone, Default)]
+pub struct Adapters(Arc<[Mounted]>);
+
+struct Mounted {
+    adapter: Arc<dyn Adapter>,
+    claims: Claims,
+}
+
+impl fmt::Debug for Adapters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|mounted| &mounted.claims)).finish()
+    }
+}
+
+/// The adapter that a request belongs to.
+pub(crate) enum Owner {
+    /// This one; the path below its mount.
+    Adapter(Arc<dyn Adapter>, String),
+    /// None: this adapter has the path only for another media type, or below these prefixes.
+    Elsewhere { adapter: &'static str, media_type: &'static str, prefixes: Vec<String> },
+    /// None.
+    Nobody,
+}
+
+impl Adapters {
+    /// The adapters, each with its mounts; without any, at its default mounts.
+    ///
+    /// # Errors
+    ///
+    /// A path would belong to two adapters, or to one and to the native API.
+    pub fn new(
+        adapters: impl IntoIterator<Item = (Arc<dyn Adapter>, Vec<Mount>)>,
+    ) -> Result<Adapters, Conflict> {
+        let mounted = adapters.into_iter().map(|(adapter, mounts)| {
+            let mounts = if mounts.is_empty() { adapter.mounts() } else { mounts };
+            let claims = Claims { adapter: adapter.name(), claims: adapter.claims(), mounts };
+            Mounted { adapter, claims }
+        });
+        let mounted: Vec<_> = mounted.collect();
+        let claims: Vec<_> = mounted.iter().map(|mounted| mounted.claims.clone()).collect();
+        claim::check(&claims)?;
+        Ok(Adapters(mounted.into()))
+    }
+
+    fn each(&self) -> impl Iterator<Item = &dyn Adapter> {
+        self.0.iter().map(|mounted| &*mounted.adapter)
+    }
+
+    /// The dialects of all adapters.
+    pub(crate) fn dialects(&self) -> Vec<&'static dyn Dialect> {
+        self.each().map(Adapter::dialect).collect()
+    }
+
+    /// The owner of a request on the server's own port that has no native route.
+    pub(crate) fn owner(&self, request: &Request) -> Owner {
+        let accept = request.headers().get(header::ACCEPT);
+        let accept = accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        let mut owner = Owner::Nobody;
+        for Mounted { adapter, claims } in self.0.iter() {
+            match claims.find(request.uri().path(), accept) {
+                Some(Claimed::Below(path)) => return Owner::Adapter(Arc::clone(adapter), path),
+                Some(Claimed::Accepting(media_type)) => {
+                    let prefixes = claims.prefixes().map(String::from).collect();
+                    owner = Owner::Elsewhere { adapter: claims.adapter, media_type, prefixes };
+                }
+                None => {}
+            }
+        }
+        owner
+    }
+
+    /// The listeners that adapters have of their own.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = (SocketAddr, Arc<dyn Adapter>)> {
+        self.0.iter().flat_map(|Mounted { adapter, claims }| {
+            claims.mounts.iter().filter_map(|mount| match mount {
+                Mount::Listener(address) => Some((*address, Arc::clone(adapter))),
+                Mount::Prefix(_) => None,
+            })
+        })
+    }
+
+    /// Starts all adapters; returns the background future of each, by name.
+    pub(crate) fn start(&self, snapshot: &Snapshot) -> Vec<(&'static str, BoxFuture<'static, ()>)> {
+        self.each().map(|adapter| (adapter.name(), adapter.start(snapshot))).collect()
+    }
+
+    pub(crate) fn on_commit(&self, events: &[Arc<EventView>], snapshot: &Arc<Snapshot>) {
+        self.each().for_each(|adapter| adapter.on_commit(events, snapshot));
+    }
+
+    pub(crate) fn prepare(&self, documents: &mut [&mut Document], state: &State) {
+        self.each().for_each(|adapter| adapter.prepare(documents, state));
+    }
+
+    /// The variables that all adapters together set in an instance.
+    pub(crate) fn environment(
+        &self,
+        service: &Service,
+        instance: &InstanceId,
+        placement: &Placement,
+    ) -> BTreeMap<String, String> {
+        let of_each = self.each().map(|adapter| adapter.environment(service, instance, placement));
+        of_each.flatten().collect()
+    }
+}
+
+/// Passes a request on the server's own port to its owner, at the path below the mount.
+pub(crate) async fn pass_on(
+    adapter: Arc<dyn Adapter>,
+    path: &str,
+    server: Server,
+    mut request: Request,
+) -> Response {
+    let uri = match request.uri().query() {
+        Some(query) => format!("{path}?{query}").parse(),
+        None => path.parse(),
+    };
+    // A part of the path of a URI is one.
+    *request.uri_mut() = uri.unwrap_or_else(|_| Uri::default());
+    adapter.answer(server, request).await
+}
+
+/// Passes a request on an adapter's own listener to it. The default prefixes of the adapter are
+/// left out of the path, since some clients always send one.
+pub(crate) async fn pass_all(
+    adapter: Arc<dyn Adapter>,
+    server: Server,
+    request: Request,
+) -> Response {
+    let (claims, mounts) = (adapter.claims(), adapter.mounts());
+    let claims = Claims { adapter: adapter.name(), claims, mounts };
+    match claims.find(request.uri().path(), "") {
+        Some(Claimed::Below(path)) => pass_on(adapter, &path, server, request).await,
+        Some(Claimed::Accepting(_)) | None => adapter.answer(server, request).await,
+    }
+}
+
+/// Why the server did not do what it was asked for.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command was not carried out.
+    Trouble(Trouble),
+    /// The server has too many requests waiting.
+    Busy,
+    /// The server stops; whether the command was carried out is unknown.
+    Stopping,
+}
+
+/// A part of one output stream of an instance.
+pub struct LogPart {
+    /// The bytes of the part.
+    pub bytes: Bytes,
+    /// Where the part begins, in bytes from the start of the stream.
+    pub offset: u64,
+    /// The length of the whole stream in bytes.
+    pub size: u64,
+}
+
+/// The server as adapters and request handlers see it. Clones refer to the same server.
+#[derive(Clone)]
+pub struct Server {
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) agents: Agents,
+    pub(crate) address: SocketAddr,
+    pub(crate) adapters: Adapters,
+}
+
+impl Server {
+    /// The address of the native API.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The present state. A command's changes are in it once the command has returned.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.handle.snapshot()
+    }
+
+    /// The stored events, oldest first.
+    pub fn events(&self) -> Vec<Arc<EventView>> {
+        self.handle.events.after(0, usize::MAX)
+    }
+
+    /// Carries out a command; it is durable when this returns.
+    pub async fn command(&self, command: Command) -> Result<Changeset, Failure> {
+        self.handle.command(command).await
+    }
+
+    /// Completes when the server stops. Streams to clients must end then.
+    pub fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.handle.stopped()
+    }
+
+    /// A part of the output of an instance, from the agent that runs it.
+    pub async fn log_part(&self, query: &LogPartQuery) -> Result<LogPart, ErrorBody> {
+        logs::part(self, query).await.map_err(|bad| bad.0)
+    }
+}
