@@ -89,6 +89,8 @@ pub(super) enum Tell {
 
 #[cfg(test)]
 mod tests {
+    use model::Ending;
+
     use super::*;
 
     fn piece(resource: &str) -> Piece {
@@ -101,7 +103,8 @@ mod tests {
         let check = |line: &str, expected: Tell| {
             assert_eq!(serde_json::from_str::<Tell>(line).unwrap(), expected, "{line}");
         };
-        let exit = Exit { at: Timestamp(9), code: Some(3), signal: None, message: "m".into() };
+        let how = Ending::Other { code: Some(3), signal: None, message: "m".into() };
+        let exit = Exit { at: Timestamp(9), how };
         check(
             r#"{"tell":"held","instance":"/shop/web~0.1","run":2,"started_at":"1970-01-01T00:00:00.007Z","exit":null}"#,
             Tell::Held { piece: piece("main"), started_at: Timestamp(7), exit: None },
