@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn ends_are_said_in_words() {
         let check = |end, out_of_memory, killed, expected: &str| {
-            assert_eq!(exit(end, out_of_memory, "64MiB", killed).message, expected);
+            assert_eq!(exit(end, out_of_memory, "64MiB", killed).to_string(), expected);
         };
         check(End::Code(3), 0, None, "exit code 3");
         check(End::Code(3), 1, None, "exit code 3");
