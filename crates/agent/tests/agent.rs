@@ -64,7 +64,13 @@ type Shared = (Arc<Mutex<Heard>>, watch::Receiver<Assignments>, watch::Receiver<
 
 impl Server {
     async fn new() -> Server {
-        let nothing = Assignments { generation: 1, whole: true, set: vec![], removed: vec![] };
+        let nothing = Assignments {
+            generation: 1,
+            whole: true,
+            set: vec![],
+            removed: vec![],
+            unreadable: vec![],
+        };
         let mut server = Server {
             heard: Arc::default(),
             wanted: watch::Sender::new(nothing),

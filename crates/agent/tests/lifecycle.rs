@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use api::{Assigned, Assignment, Assignments};
+use api::{Assigned, Assignment, Assignments, Unreadable};
 use model::{Ending, Exit, Given, InstanceId, Phase, Piece, ResourceId, Status, Timestamp};
 use muster_agent::core::{Core, Effect, Event, Memory, Outcome};
 use muster_agent::drivers::{DriverEvent, Found, Kind};
@@ -79,7 +79,35 @@ impl Rig {
     fn assign(&mut self, whole: bool, set: Vec<Assignment>) {
         self.generation += 1;
         let generation = self.generation;
-        self.event(Event::Assignments(Assignments { generation, whole, set, removed: vec![] }));
+        self.event(Event::Assignments(Assignments {
+            generation,
+            whole,
+            set,
+            removed: vec![],
+            unreadable: vec![],
+        }));
+    }
+
+    /// One instance is assigned in a form that this agent cannot read.
+    fn assign_unreadable(&mut self, name: &str, stop: bool, set: Vec<Assignment>) {
+        self.generation += 1;
+        let error = "unknown variant".into();
+        self.event(Event::Assignments(Assignments {
+            generation: self.generation,
+            whole: true,
+            set,
+            removed: vec![],
+            unreadable: vec![Unreadable { instance: id(name), stop, error }],
+        }));
+    }
+
+    /// The statuses in the last report.
+    fn reported(&mut self) -> Vec<(InstanceId, Status)> {
+        let mut reports = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Report(report) => Some(report.clone()),
+            _ => None,
+        });
+        reports.next_back().map(|report| report.instances).unwrap_or_default()
     }
 
     /// What is to be done with instances, in short, since this was last asked.
@@ -427,4 +455,31 @@ fn what_may_have_begun_while_its_driver_was_away_is_looked_for_before_it_is_over
     let found = vec![found("a", 1, None)];
     rig.event(Event::Adopted { driver: Kind::Process, found });
     assert_eq!(rig.done(), ["stop run 1 of /a~0.1 within 10s"]);
+}
+
+/// A node is not cut off because one of its instances needs a newer agent.
+#[test]
+fn an_assignment_that_cannot_be_read_is_reported_as_failed_and_others_are_started() {
+    let mut rig = Rig::new();
+    rig.event(Event::Connected);
+    rig.assign_unreadable("new", false, vec![run("web", json!({}))]);
+    let reported = rig.reported();
+    assert_eq!(rig.done(), ["start run 1 of /web~0.1"]);
+    let (_, status) = reported.iter().find(|(instance, _)| *instance == id("new")).unwrap();
+    assert_eq!(status.phase, Phase::Failed);
+    assert_eq!(status.message.as_deref(), Some("this agent is too old for it: unknown variant"));
+    assert!(reported.iter().any(|(instance, _)| *instance == id("web")));
+}
+
+#[test]
+fn a_running_instance_goes_on_when_its_new_assignment_cannot_be_read() {
+    let mut rig = Rig::new();
+    rig.assign(true, vec![run("web", json!({}))]);
+    rig.started("web", 1);
+    rig.done();
+    rig.assign_unreadable("web", false, vec![]);
+    assert_eq!(rig.done(), [""; 0]);
+    rig.assign_unreadable("web", true, vec![]);
+    let stopped = rig.done();
+    assert!(stopped[0].starts_with("stop run 1 of /web~0.1"), "{stopped:?}");
 }

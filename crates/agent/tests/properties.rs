@@ -239,7 +239,13 @@ impl World {
             self.wanted.insert(assignment.instance.clone(), assignment.goal);
         }
         let generation = self.generation;
-        self.handle(Event::Assignments(Assignments { generation, whole, set, removed }));
+        self.handle(Event::Assignments(Assignments {
+            generation,
+            whole,
+            set,
+            removed,
+            unreadable: vec![],
+        }));
     }
 
     fn told(&mut self, told: DriverEvent) {

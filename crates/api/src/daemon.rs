@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{Given, InstanceId, NodeId, RevisionNumber, Spec, Status};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 /// What one node should run. A line of the assignments stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Line")]
 pub struct Assignments {
     /// Rises with every change, also over restarts of servers.
     pub generation: u64,
@@ -20,6 +22,80 @@ pub struct Assignments {
     /// What should be stopped if it still runs, and forgotten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<InstanceId>,
+    /// Assignments that were sent in `set` and that this version cannot read. Never sent.
+    #[serde(skip)]
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// An assignment from a newer server, of which only this can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Whether it should stop.
+    pub stop: bool,
+    /// Why the assignment cannot be read.
+    pub error: String,
+}
+
+/// [`Assignments`] as they are sent. Assignments are read one by one, so that one of a newer
+/// server that cannot be read does not keep the node from following the others.
+#[derive(Deserialize)]
+struct Line {
+    generation: u64,
+    whole: bool,
+    set: Vec<Box<RawValue>>,
+    #[serde(default)]
+    removed: Vec<InstanceId>,
+}
+
+impl TryFrom<Line> for Assignments {
+    type Error = serde_json::Error;
+
+    fn try_from(line: Line) -> Result<Self, Self::Error> {
+        let Line { generation, whole, set, removed } = line;
+        let (set, unreadable) = read_each(&set)?;
+        Ok(Assignments { generation, whole, set, removed, unreadable })
+    }
+}
+
+/// Fails only if an assignment does not even name its instance: then nothing can be reported of it.
+fn read_each(
+    values: &[Box<RawValue>],
+) -> Result<(Vec<Assignment>, Vec<Unreadable>), serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Readable {
+        instance: InstanceId,
+        #[serde(default)]
+        goal: serde_json::Value,
+    }
+    let mut set = Vec::with_capacity(values.len());
+    let mut unreadable = Vec::new();
+    for value in values {
+        match serde_json::from_str::<Assignment>(value.get()) {
+            Ok(assignment) => set.push(assignment),
+            Err(error) => {
+                let Readable { instance, goal } = serde_json::from_str(value.get())?;
+                let stop = goal == "stop";
+                unreadable.push(Unreadable { instance, stop, error: error.to_string() });
+            }
+        }
+    }
+    Ok((set, unreadable))
+}
+
+/// Reads the assignments that an agent has stored, without those of a newer agent that this
+/// version cannot read: the server sends them again.
+///
+/// # Errors
+///
+/// The value is not a list, or an assignment does not name its instance.
+pub fn stored_assignments<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Assignment>, D::Error> {
+    let values = Vec::<Box<RawValue>>::deserialize(deserializer)?;
+    let (set, _) = read_each(&values).map_err(serde::de::Error::custom)?;
+    Ok(set)
 }
 
 /// One instance that a node should run.
@@ -101,4 +177,45 @@ pub struct GatewayReport {
     /// The listeners it could not open, with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<(model::Listen, String)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn assignment(instance: &str) -> serde_json::Value {
+        json!({
+            "instance": instance, "revision": 1, "goal": "run", "ports": [],
+            "spec": { "service": "/web", "process": { "command": "serve" } },
+        })
+    }
+
+    #[test]
+    fn an_assignment_that_cannot_be_read_leaves_the_others() {
+        let mut newer = assignment("/web~1.1");
+        newer["spec"]["process"] = json!({ "program": "serve" });
+        newer["goal"] = json!("stop");
+        let line = json!({
+            "generation": 7, "whole": true, "set": [assignment("/web~0.1"), newer],
+            "key of a newer server": {},
+        });
+        let read: Assignments = serde_json::from_str(&line.to_string()).unwrap();
+        assert_eq!((read.generation, read.whole, read.removed.len()), (7, true, 0));
+        assert_eq!(read.set.len(), 1);
+        assert_eq!(read.set[0].instance.to_string(), "/web~0.1");
+        let [unreadable] = read.unreadable.as_slice() else { panic!("{:?}", read.unreadable) };
+        assert_eq!((unreadable.instance.to_string().as_str(), unreadable.stop), ("/web~1.1", true));
+        assert!(unreadable.error.starts_with("missing field `command`"), "{}", unreadable.error);
+        let again: Assignments =
+            serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
+        assert_eq!(again, Assignments { unreadable: Vec::new(), ..read });
+    }
+
+    #[test]
+    fn an_assignment_without_an_instance_is_an_error() {
+        let line = json!({ "generation": 7, "whole": true, "set": [{ "goal": "run" }] });
+        assert!(serde_json::from_str::<Assignments>(&line.to_string()).is_err());
+    }
 }

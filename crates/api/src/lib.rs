@@ -20,7 +20,10 @@ mod state;
 pub use backoff::Backoff;
 pub use client::{Client, Error, Lines, SIGN_OF_LIFE};
 pub use clock::now;
-pub use daemon::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
+pub use daemon::{
+    Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply, Unreadable,
+    stored_assignments,
+};
 pub use document::{
     ApplyReply, ApplyRequest, DeploymentView, EventView, GatewayView, Health, InstanceView,
     LOG_OFFSET, LOG_SIZE, LogPartQuery, LogQuery, LogStream, MoveView, NodeState, NodeView,

@@ -115,13 +115,25 @@ fn difference(
 ) -> Option<Assignments> {
     let Some(told) = told else {
         let set = now.values().cloned().collect();
-        return Some(Assignments { generation, whole: true, set, removed: Vec::new() });
+        return Some(Assignments {
+            generation,
+            whole: true,
+            set,
+            removed: Vec::new(),
+            unreadable: Vec::new(),
+        });
     };
     let set: Vec<_> = now.values().filter(|now| !told.is_still(now)).cloned().collect();
     let gone = told.0.iter().filter(|(id, _)| !now.contains_key(id));
     let removed: Vec<_> = gone.map(|(id, _)| id.clone()).collect();
     let changed = !set.is_empty() || !removed.is_empty();
-    changed.then_some(Assignments { generation, whole: false, set, removed })
+    changed.then_some(Assignments {
+        generation,
+        whole: false,
+        set,
+        removed,
+        unreadable: Vec::new(),
+    })
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ mod report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::{Assignment, Assignments, Report};
+use api::{Assigned, Assignment, Assignments, Report, Unreadable};
 use model::{
     InstanceId, InstanceResource, Millis, NodeId, Phase, Piece, Probe, ResourceId, RevisionNumber,
     Signal, Spec, Status, Timestamp,
@@ -143,6 +143,7 @@ pub struct Memory {
     /// The generation of the assignments.
     pub generation: u64,
     /// The last assignments.
+    #[serde(deserialize_with = "api::stored_assignments")]
     pub assignments: Vec<Assignment>,
     /// What was known of the instances.
     pub statuses: BTreeMap<InstanceId, Status>,
@@ -172,6 +173,9 @@ pub struct Core {
     /// The last of them has ended.
     is_cleared: bool,
     reporter: Reporter,
+    /// Instances that are assigned and not on this node, because this version cannot read their
+    /// assignments. They are reported as failed, so that the server places them elsewhere.
+    unreadable: BTreeMap<InstanceId, Status>,
     /// When this agent began, by its own clock: its life.
     began_at: Timestamp,
     /// When instances want to be looked at, in order, and for each.
@@ -205,6 +209,7 @@ impl Core {
             unwanted: BTreeSet::new(),
             is_cleared: false,
             reporter: Reporter::default(),
+            unreadable: BTreeMap::new(),
             began_at: now,
             wakes: BTreeSet::new(),
             wake_of: BTreeMap::new(),
@@ -295,8 +300,14 @@ impl Core {
             self.reporter.assigned();
             removed.extend(self.instances.keys().cloned());
         }
+        self.unreadable.retain(|id, _| !assignments.whole && !removed.contains(id));
         for assignment in &assignments.set {
             removed.remove(&assignment.instance);
+            self.unreadable.remove(&assignment.instance);
+        }
+        for unreadable in assignments.unreadable {
+            removed.remove(&unreadable.instance);
+            self.assign_unreadable(unreadable, now, effects);
         }
         for id in removed {
             self.change(&id, now, effects, Instance::unassign);
@@ -310,6 +321,31 @@ impl Core {
                 self.change(&id, now, effects, |_| {});
             } else {
                 self.change(&id, now, effects, |instance| instance.assign(assignment, now));
+            }
+        }
+    }
+
+    /// An instance that is here goes on as it was assigned before; only a stop is understood.
+    fn assign_unreadable(
+        &mut self,
+        unreadable: Unreadable,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Unreadable { instance: id, stop, error } = unreadable;
+        match self.instances.get(&id).map(|instance| instance.assignment().cloned()) {
+            Some(Some(known)) if stop => {
+                let assignment = Assignment { goal: Assigned::Stop, ..known };
+                self.change(&id, now, effects, |instance| instance.assign(assignment, now));
+            }
+            Some(None) if stop => self.change(&id, now, effects, Instance::unassign),
+            Some(_) => {}
+            None => {
+                let phase = if stop { Phase::Stopped } else { Phase::Failed };
+                let message = format!("this agent is too old for it: {error}");
+                let status = Status { message: Some(message), ..Status::new(phase, now) };
+                self.reporter.compare(&id, None, &status);
+                self.unreadable.entry(id).or_insert(status);
             }
         }
     }
@@ -446,10 +482,13 @@ impl Core {
     fn report(&self, due: &Due) -> Report {
         let status =
             |(id, instance): (&InstanceId, &Instance)| (id.clone(), instance.status().clone());
+        let unreadable = self.unreadable.iter().map(|(id, status)| (id.clone(), status.clone()));
         let instances = match due {
-            Due::Whole => self.instances.iter().map(status).collect(),
+            Due::Whole => self.instances.iter().map(status).chain(unreadable).collect(),
             Due::Changed(ids) => {
-                ids.iter().filter_map(|id| self.instances.get_key_value(id)).map(status).collect()
+                let changed = ids.iter().filter_map(|id| self.instances.get_key_value(id));
+                let unreadable = unreadable.filter(|(id, _)| ids.contains(id));
+                changed.map(status).chain(unreadable).collect()
             }
         };
         Report {
