@@ -38,6 +38,7 @@ mod rule_counts;
 mod service;
 mod serving;
 mod spec;
+mod stack;
 mod state;
 mod steer;
 mod step;
@@ -65,7 +66,8 @@ pub use node::{Availability, Node, PORTS};
 pub use node_index::NodeSummary;
 pub use object::{Key, Meta, Object};
 pub use observed::{
-    Agent, CheckResult, GatewayStatus, Observed, Phase, Published, SILENT_AFTER, Status,
+    Agent, CheckResult, GatewayStatus, Observed, Phase, Published, ResourceStatus, SILENT_AFTER,
+    Status,
 };
 pub use piece::{InstanceResource, Piece};
 pub use problem::Problem;
@@ -82,6 +84,7 @@ pub use spec::{
     Process, Protocol, Pull, ReadinessCheck, Resources, Restart, Rollout, ScaleDown, Signal, Spec,
     Stop, TcpProbe, Unhealthy, Volume,
 };
+pub use stack::{Merged, PieceState, Program, Resource, ResourceRef, StopSignal, Task, merge};
 pub use state::{NodeUsage, Requirements, State};
 pub use step::Step;
 pub use unit::{Bytes, Cpu, Millis, Share, Timestamp};

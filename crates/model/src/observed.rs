@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
-use crate::id::{InstanceId, NodeId, ReplicaId, ServiceId};
+use crate::id::{InstanceId, NodeId, ReplicaId, ResourceId, ServiceId};
 use crate::node_index::NodeSummary;
 use crate::spec::Spec;
 use crate::state::State;
@@ -29,6 +29,8 @@ pub enum Phase {
     Stopping,
     /// Ended because it was told to.
     Stopped,
+    /// Ended by itself as it should: a task with exit code 0. Only resources have this phase.
+    Completed,
     /// Ended for good by itself.
     Failed,
     /// Its node has not been heard of for too long.
@@ -38,7 +40,7 @@ pub enum Phase {
 impl Phase {
     /// Whether it has ended and holds nothing any more.
     pub fn is_over(self) -> bool {
-        matches!(self, Phase::Stopped | Phase::Failed)
+        matches!(self, Phase::Stopped | Phase::Completed | Phase::Failed)
     }
 
     /// One word for it.
@@ -50,6 +52,7 @@ impl Phase {
             Phase::Running => "running",
             Phase::Stopping => "stopping",
             Phase::Stopped => "stopped",
+            Phase::Completed => "completed",
             Phase::Failed => "failed",
             Phase::Lost => "lost",
         }
@@ -87,6 +90,60 @@ pub struct Status {
     /// before the next start. While it runs: why it is not ready, or a check that cannot run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// The resources, in the order of the stack: what the fields above are merged from. Empty for
+    /// a service without a `stack`, whose only resource they describe.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<ResourceStatus>,
+}
+
+/// What an agent reports of one resource of an instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResourceStatus {
+    /// Its name in the stack.
+    pub name: ResourceId,
+    /// How far it is.
+    pub phase: Phase,
+    /// Its nth start in place, from 1; 0 before the first.
+    pub run: u32,
+    /// Consecutive runs that ended by themselves.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failures: u32,
+    /// The verdict of its health checks: `None` until the first one counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<bool>,
+    /// Whether it passed its readiness check in this run, or runs without one.
+    #[serde(default)]
+    pub ready: bool,
+    /// The results of its health checks, in the order of the spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckResult>,
+    /// How its previous run ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<Exit>,
+    /// Why it is in this phase, or not ready, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+impl ResourceStatus {
+    /// A resource of which only the phase is known.
+    pub fn new(name: ResourceId, phase: Phase) -> Self {
+        Self {
+            name,
+            phase,
+            run: 0,
+            failures: 0,
+            healthy: None,
+            ready: false,
+            checks: Vec::new(),
+            last_exit: None,
+            message: None,
+        }
+    }
 }
 
 impl Status {
@@ -103,6 +160,7 @@ impl Status {
             checks: Vec::new(),
             last_exit: None,
             message: None,
+            resources: Vec::new(),
         }
     }
 }
@@ -293,24 +351,33 @@ impl Observed {
 }
 
 impl Status {
+    /// The results of its health checks, and of those of its resources.
+    pub fn all_checks(&self) -> impl Iterator<Item = &CheckResult> {
+        self.checks.iter().chain(self.resources.iter().flat_map(|resource| &resource.checks))
+    }
+
     /// This without what changes with every probe that passes.
     pub fn essence(&self) -> Status {
-        let checks = self.checks.iter();
-        let checks = checks.map(|check| CheckResult { last_success: None, ..check.clone() });
-        Status { checks: checks.collect(), ..self.clone() }
+        let without = |checks: &[CheckResult]| {
+            checks.iter().map(|check| CheckResult { last_success: None, ..check.clone() }).collect()
+        };
+        let resources = self.resources.iter();
+        let resources =
+            resources.map(|one| ResourceStatus { checks: without(&one.checks), ..one.clone() });
+        Status { checks: without(&self.checks), resources: resources.collect(), ..self.clone() }
     }
 
     /// Whether it counts as healthy: it runs, and its health checks, if it has any, say so.
     #[inline]
     pub fn is_healthy(&self, spec: &Spec) -> bool {
-        self.phase == Phase::Running && (spec.health.is_empty() || self.healthy == Some(true))
+        self.phase == Phase::Running && (!spec.has_health_checks() || self.healthy == Some(true))
     }
 
     /// Whether it counts as unhealthy: it runs, and its health checks, if it has any, say so. One
     /// that no check has judged yet is neither healthy nor unhealthy.
     #[inline]
     pub fn is_unhealthy(&self, spec: &Spec) -> bool {
-        self.phase == Phase::Running && !spec.health.is_empty() && self.healthy == Some(false)
+        self.phase == Phase::Running && spec.has_health_checks() && self.healthy == Some(false)
     }
 
     /// When it counts, or will count, as ready for traffic and for the rollout to go on.
@@ -320,8 +387,7 @@ impl Status {
         if !self.is_healthy(spec) || !self.ready {
             return None;
         }
-        let has_checks = !spec.health.is_empty() || spec.readiness.is_some();
-        match has_checks {
+        match spec.has_checks() {
             true => Some(Timestamp(0)),
             false => {
                 Some(self.started_at.map_or(Timestamp(0), |at| at.after(spec.rollout.min_ready)))

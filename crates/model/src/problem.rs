@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::spec::{INSTANCES_MAX, Network, Probe, Spec};
+use crate::spec::{CommandLine, INSTANCES_MAX, Probe, Process, Protocol, Resources, Spec};
+use crate::stack::{Program, Resource, ResourceRef};
 
 /// One thing wrong with a document: where, what, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,49 +25,26 @@ impl Spec {
     /// Everything wrong with this spec taken by itself, in the order of its keys.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let mut refuse = |key: String, message: String| problems.push(Problem { key, message });
-        match (&self.container, &self.process) {
-            (Some(_), Some(_)) => {
-                refuse("process".into(), "give either `container` or `process`, not both".into());
-            }
-            (None, None) => {
-                refuse(
-                    "service".into(),
-                    "give one of `container` and `process`: what to run".into(),
-                );
-            }
-            (Some(container), None) => {
-                if container.image.trim().is_empty() {
-                    refuse("container.image".into(), "name an image, such as nginx:1.29".into());
-                }
-                for (i, volume) in container.volumes.iter().enumerate() {
-                    for (key, path) in [("source", &volume.source), ("target", &volume.target)] {
-                        if !path.starts_with('/') {
-                            let message = format!("`{path}` must be an absolute path");
-                            refuse(format!("container.volumes.{i}.{key}"), message);
-                        }
-                    }
-                }
-            }
-            (None, Some(process)) => {
-                if process.command.is_empty() {
-                    refuse("process.command".into(), "is empty: give a program to run".into());
-                }
-            }
-        }
+        self.program_problems(&mut problems);
         if self.instances > INSTANCES_MAX {
-            refuse("instances".into(), format!("at most {INSTANCES_MAX} instances"));
+            problems.push(Problem::new("instances", format!("at most {INSTANCES_MAX} instances")));
         }
-        self.port_problems(&mut problems);
-        self.check_problems(&mut problems);
+        let mut ports = PortsSeen::default();
+        if let Some(resource) = self.resources().next().filter(|_| self.stack.is_empty()) {
+            resource_problems(&resource, "", &mut ports, &mut problems);
+        } else if self.stack.is_empty() {
+            // Without a program the rest can still be wrong.
+            let command = CommandLine::Shell(String::new());
+            let process = Process { command, workdir: None, user: None };
+            let assumed = Spec { process: Some(process), ..self.clone() };
+            let resource = assumed.resources().next();
+            let resource = resource.expect("a service with a process has a resource");
+            resource_problems(&resource, "", &mut ports, &mut problems);
+        }
+        self.stack_problems(&mut ports, &mut problems);
         let mut refuse = |key: &str, message: String| problems.push(Problem::new(key, message));
         if !(self.restart.factor.is_finite() && self.restart.factor >= 1.0) {
             refuse("restart.factor", format!("{} must be at least 1", self.restart.factor));
-        }
-        for name in self.env.keys() {
-            if name.is_empty() || name.contains(['=', '\0']) {
-                refuse("env", format!("`{name}` cannot be the name of a variable"));
-            }
         }
         for (i, constraint) in self.constraints.iter().enumerate() {
             if let Err(error) = constraint.check() {
@@ -79,75 +57,226 @@ impl Spec {
         problems
     }
 
-    fn port_problems(&self, problems: &mut Vec<Problem>) {
-        let mut names = BTreeSet::new();
-        let mut fixed = BTreeSet::new();
-        for (i, port) in self.ports.iter().enumerate() {
-            if let Some(name) = &port.name {
-                let good = !name.is_empty()
-                    && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-                if !good {
-                    let message = format!("`{name}`: use letters, digits, `-` and `_`");
-                    problems.push(Problem::new(format!("ports.{i}.name"), message));
-                } else if !names.insert(name) {
-                    let message = format!("two ports are named `{name}`");
-                    problems.push(Problem::new(format!("ports.{i}.name"), message));
-                }
+    fn program_problems(&self, problems: &mut Vec<Problem>) {
+        let mut refuse = |key: &str, message: &str| problems.push(Problem::new(key, message));
+        match (&self.container, &self.process, self.stack.is_empty()) {
+            (Some(_), Some(_), true) => {
+                refuse("process", "give either `container` or `process`, not both");
             }
-            if port.port != 0 && !fixed.insert((port.port, port.protocol)) {
-                let message = format!("port {} is listed twice", port.port);
-                problems.push(Problem::new(format!("ports.{i}.port"), message));
+            (None, None, true) => {
+                refuse("service", "give one of `container`, `process` and `stack`: what to run");
             }
-            let on_bridge = self.container.as_ref().is_some_and(|c| c.network == Network::Bridge);
-            if port.container != 0 && !on_bridge {
-                let message = "only a container on the bridge network has ports of its own";
-                problems.push(Problem::new(format!("ports.{i}.container"), message));
+            (Some(_), _, false) => {
+                refuse("container", "a service with a `stack` has its containers there");
             }
+            (None, Some(_), false) => {
+                refuse("process", "a service with a `stack` has its processes there");
+            }
+            (Some(container), None, true) => {
+                program_problems(Program::Container(container), "container", problems);
+            }
+            (None, Some(process), true) => {
+                program_problems(Program::Process(process), "process", problems);
+            }
+            (None, None, false) => {}
         }
     }
 
-    fn check_problems(&self, problems: &mut Vec<Problem>) {
-        let health =
-            self.health.iter().enumerate().map(|(i, check)| {
-                (format!("health.{i}"), &check.probe, check.interval, check.timeout)
-            });
-        let readiness = self
-            .readiness
-            .iter()
-            .map(|check| ("readiness".to_string(), &check.probe, check.interval, check.timeout));
-        for (key, probe, interval, timeout) in health.chain(readiness) {
-            if interval.0 == 0 {
-                problems.push(Problem::new(format!("{key}.interval"), "must be more than 0"));
+    fn stack_problems(&self, ports: &mut PortsSeen, problems: &mut Vec<Problem>) {
+        if self.stack.is_empty() {
+            return;
+        }
+        for (key, is_given) in [
+            ("resources", self.resources != Resources::default()),
+            ("ports", !self.ports.is_empty()),
+            ("health", !self.health.is_empty()),
+            ("readiness", self.readiness.is_some()),
+        ] {
+            if is_given {
+                let message = format!("a service with a `stack` has `{key}` in its resources");
+                problems.push(Problem::new(key, message));
             }
-            if timeout.0 == 0 {
-                problems.push(Problem::new(format!("{key}.timeout"), "must be more than 0"));
+        }
+        let mut names = BTreeSet::new();
+        for (i, resource) in self.stack.iter().enumerate() {
+            let key = format!("stack.{i}");
+            if !names.insert(&resource.name) {
+                let message = format!("two resources are named `{}`", resource.name);
+                problems.push(Problem::new(format!("{key}.name"), message));
             }
-            let (kind, port) = match probe {
-                Probe::Http(http) => {
-                    if !http.path.starts_with('/') {
-                        let message = format!("`{}` must begin with /", http.path);
-                        problems.push(Problem::new(format!("{key}.probe.http.path"), message));
-                    }
-                    ("http", &http.port)
-                }
-                Probe::Tcp(tcp) => ("tcp", &tcp.port),
-                Probe::Command(command) => {
-                    if command.is_empty() {
-                        problems.push(Problem::new(format!("{key}.probe.command"), "is empty"));
-                    }
-                    continue;
-                }
+            if resource.retries > 0 && resource.task.is_none() {
+                let message = "only a task has `retries`; others start again as `restart` says";
+                problems.push(Problem::new(format!("{key}.retries"), message));
+            }
+            if resource.task.is_some() && !resource.health.is_empty() {
+                let message = "a task completes: it has no health checks";
+                problems.push(Problem::new(format!("{key}.health"), message));
+            }
+            if resource.task.is_some() && resource.readiness.is_some() {
+                let message = "a task is ready once it has completed";
+                problems.push(Problem::new(format!("{key}.readiness"), message));
+            }
+            if let Some(restart) = &resource.restart
+                && !(restart.factor.is_finite() && restart.factor >= 1.0)
+            {
+                let message = format!("{} must be at least 1", restart.factor);
+                problems.push(Problem::new(format!("{key}.restart.factor"), message));
+            }
+            let Some((program, is_task)) = resource.program() else {
+                let message = "give exactly one of `container`, `process` and `task`: what to run";
+                problems.push(Problem::new(key, message));
+                continue;
             };
-            if self.port_index(port).is_none() {
-                let names: Vec<_> = self.ports.iter().filter_map(|p| p.name.as_deref()).collect();
-                let known = match (self.ports.len(), names.is_empty()) {
-                    (0, _) => "the service lists no ports".to_string(),
-                    (count, true) => format!("it has {count}, counted from 0"),
-                    (_, false) => format!("it has {}", names.join(", ")),
-                };
-                let message = format!("the service has no port `{port}`: {known}");
-                problems.push(Problem::new(format!("{key}.probe.{kind}.port"), message));
+            let kind = match program {
+                Program::Container(_) => "container",
+                Program::Process(_) => "process",
+            };
+            let within =
+                if is_task { format!("{key}.task.{kind}") } else { format!("{key}.{kind}") };
+            program_problems(program, &within, problems);
+            let alone = Spec { stack: vec![enabled(resource)], ..self.clone() };
+            let one = alone.resources().next().expect("an enabled resource with a program");
+            resource_problems(&one, &format!("{key}."), ports, problems);
+        }
+        for name in self.env.keys().filter(|name| !is_variable(name)) {
+            problems.push(Problem::new("env", not_a_variable(name)));
+        }
+        let stays = |resource: &&Resource| resource.task.is_none() && !resource.disabled;
+        if !self.stack.iter().any(|resource| stays(&resource)) {
+            let message = "at least one resource must be a container or a process, and enabled";
+            problems.push(Problem::new("stack", message));
+        }
+    }
+}
+
+fn enabled(resource: &Resource) -> Resource {
+    Resource { disabled: false, ..resource.clone() }
+}
+
+fn program_problems(program: Program<'_>, key: &str, problems: &mut Vec<Problem>) {
+    let mut refuse = |key: String, message: String| problems.push(Problem { key, message });
+    match program {
+        Program::Container(container) => {
+            if container.image.trim().is_empty() {
+                refuse(format!("{key}.image"), "name an image, such as nginx:1.29".into());
             }
+            for (i, volume) in container.volumes.iter().enumerate() {
+                for (end, path) in [("source", &volume.source), ("target", &volume.target)] {
+                    if !path.starts_with('/') {
+                        let message = format!("`{path}` must be an absolute path");
+                        refuse(format!("{key}.volumes.{i}.{end}"), message);
+                    }
+                }
+            }
+        }
+        Program::Process(process) => {
+            if process.command.is_empty() {
+                refuse(format!("{key}.command"), "is empty: give a program to run".into());
+            }
+        }
+    }
+}
+
+/// The names and fixed ports of an instance up to here: both are unique over all its resources.
+#[derive(Default)]
+struct PortsSeen {
+    names: BTreeSet<String>,
+    fixed: BTreeSet<(u16, Protocol)>,
+}
+
+/// What is wrong with the ports, checks and variables of one resource, whose keys begin with
+/// `prefix`.
+fn resource_problems(
+    resource: &ResourceRef<'_>,
+    prefix: &str,
+    seen: &mut PortsSeen,
+    problems: &mut Vec<Problem>,
+) {
+    port_problems(resource, prefix, seen, problems);
+    check_problems(resource, prefix, problems);
+    for name in resource.env.keys().filter(|name| !is_variable(name)) {
+        problems.push(Problem::new(format!("{prefix}env"), not_a_variable(name)));
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0'])
+}
+
+fn not_a_variable(name: &str) -> String {
+    format!("`{name}` cannot be the name of a variable")
+}
+
+fn port_problems(
+    resource: &ResourceRef<'_>,
+    prefix: &str,
+    seen: &mut PortsSeen,
+    problems: &mut Vec<Problem>,
+) {
+    for (i, port) in resource.ports.iter().enumerate() {
+        if let Some(name) = &port.name {
+            let good = !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+            if !good {
+                let message = format!("`{name}`: use letters, digits, `-` and `_`");
+                problems.push(Problem::new(format!("{prefix}ports.{i}.name"), message));
+            } else if !seen.names.insert(name.clone()) {
+                let message = format!("two ports are named `{name}`");
+                problems.push(Problem::new(format!("{prefix}ports.{i}.name"), message));
+            }
+        }
+        if port.port != 0 && !seen.fixed.insert((port.port, port.protocol)) {
+            let message = format!("port {} is listed twice", port.port);
+            problems.push(Problem::new(format!("{prefix}ports.{i}.port"), message));
+        }
+        if port.container != 0 && !resource.is_on_bridge() {
+            let message = "only a container on the bridge network has ports of its own";
+            problems.push(Problem::new(format!("{prefix}ports.{i}.container"), message));
+        }
+    }
+}
+
+fn check_problems(resource: &ResourceRef<'_>, prefix: &str, problems: &mut Vec<Problem>) {
+    let health = resource.health.iter().enumerate().map(|(i, check)| {
+        (format!("{prefix}health.{i}"), &check.probe, check.interval, check.timeout)
+    });
+    let readiness = resource
+        .readiness
+        .iter()
+        .map(|check| (format!("{prefix}readiness"), &check.probe, check.interval, check.timeout));
+    for (key, probe, interval, timeout) in health.chain(readiness) {
+        if interval.0 == 0 {
+            problems.push(Problem::new(format!("{key}.interval"), "must be more than 0"));
+        }
+        if timeout.0 == 0 {
+            problems.push(Problem::new(format!("{key}.timeout"), "must be more than 0"));
+        }
+        let (kind, port) = match probe {
+            Probe::Http(http) => {
+                if !http.path.starts_with('/') {
+                    let message = format!("`{}` must begin with /", http.path);
+                    problems.push(Problem::new(format!("{key}.probe.http.path"), message));
+                }
+                ("http", &http.port)
+            }
+            Probe::Tcp(tcp) => ("tcp", &tcp.port),
+            Probe::Command(command) => {
+                if command.is_empty() {
+                    problems.push(Problem::new(format!("{key}.probe.command"), "is empty"));
+                }
+                continue;
+            }
+        };
+        if resource.port_index(port).is_none() {
+            let owner = if prefix.is_empty() { "service" } else { "resource" };
+            let names: Vec<_> = resource.ports.iter().filter_map(|p| p.name.as_deref()).collect();
+            let known = match (resource.ports.len(), names.is_empty()) {
+                (0, _) => format!("the {owner} lists no ports"),
+                (count, true) => format!("it has {count}, counted from 0"),
+                (_, false) => format!("it has {}", names.join(", ")),
+            };
+            let message = format!("the {owner} has no port `{port}`: {known}");
+            problems.push(Problem::new(format!("{key}.probe.{kind}.port"), message));
         }
     }
 }
@@ -182,6 +311,88 @@ mod tests {
         check(json!({"container": {"image": "nginx"}}), &["process"]);
         check(json!({"process": null, "container": {"image": "nginx"}}), &[]);
         check(json!({"process": null, "container": {"image": " "}}), &["container.image"]);
+    }
+
+    fn check_stack(stack: Value, more: Value, expected: &[&str]) {
+        let mut given = json!({"process": null, "stack": stack});
+        given.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        check(given, expected);
+    }
+
+    #[test]
+    fn a_stack_stands_instead_of_a_container_or_process() {
+        let web = json!([{"name": "web", "process": {"command": "serve"}}]);
+        check_stack(web.clone(), json!({}), &[]);
+        check(json!({"stack": web}), &["process"]);
+        check_stack(web.clone(), json!({"container": {"image": "web"}}), &["container"]);
+        let more = json!({
+            "resources": {"cpu": 3}, "ports": [{}], "health": [{"probe": {"tcp": {}}}],
+            "readiness": {"probe": {"tcp": {}}}, "env": {"": "x"}, "restart": {"first": "1s"},
+        });
+        check_stack(web, more, &["resources", "ports", "health", "readiness", "env"]);
+    }
+
+    #[test]
+    fn each_resource_has_one_program_and_a_name_of_its_own() {
+        let run = json!({"command": "x"});
+        let stack = json!([
+            {"name": "a", "process": run, "task": {"process": run}},
+            {"name": "a", "process": run},
+            {"name": "b"},
+            {"name": "c", "container": {"image": ""}},
+            {"name": "d", "task": {"process": {"command": ""}}},
+        ]);
+        let expected = [
+            "stack.0",
+            "stack.1.name",
+            "stack.2",
+            "stack.3.container.image",
+            "stack.4.task.process.command",
+        ];
+        check_stack(stack, json!({}), &expected);
+    }
+
+    #[test]
+    fn only_tasks_have_retries_and_they_have_no_checks() {
+        let run = json!({"command": "x"});
+        let health = json!([{"probe": {"command": "x"}}]);
+        let stack = json!([
+            {"name": "a", "process": run, "retries": 1},
+            {"name": "b", "task": {"process": run}, "retries": 1, "health": health,
+             "readiness": health[0], "restart": {"factor": 0.5}},
+        ]);
+        let expected =
+            ["stack.0.retries", "stack.1.health", "stack.1.readiness", "stack.1.restart.factor"];
+        check_stack(stack, json!({}), &expected);
+    }
+
+    #[test]
+    fn something_of_a_stack_goes_on_running() {
+        let run = json!({"command": "x"});
+        let task = json!({"name": "a", "task": {"process": run}});
+        let disabled = json!({"name": "b", "process": run, "disabled": true});
+        check_stack(json!([task, disabled]), json!({}), &["stack"]);
+    }
+
+    #[test]
+    fn ports_are_unique_over_the_stack_and_checks_ask_those_of_their_own_resource() {
+        let tcp = |port: Value| json!([{"probe": {"tcp": {"port": port}}}]);
+        let stack = json!([
+            {"name": "a", "process": {"command": "x"}, "ports": [{"name": "http", "port": 80}, {}],
+             "health": tcp(json!("http"))},
+            {"name": "b", "process": {"command": "x"}, "ports": [{"name": "http", "port": 80}],
+             "health": tcp(json!(1))},
+            {"name": "c", "container": {"image": "x"}, "ports": [{"container": 80}],
+             "health": tcp(json!("http")), "env": {"=": ""}},
+        ]);
+        let expected = [
+            "stack.1.ports.0.name",
+            "stack.1.ports.0.port",
+            "stack.1.health.0.probe.tcp.port",
+            "stack.2.health.0.probe.tcp.port",
+            "stack.2.env",
+        ];
+        check_stack(stack, json!({}), &expected);
     }
 
     #[test]

@@ -117,8 +117,8 @@ pub fn not_serving(
         let Status { phase, failures, .. } = *status;
         return Some(NotServing::NotRunning { phase, failures, detail: detail() });
     }
-    if !spec.health.is_empty() && status.healthy != Some(true) {
-        let cause = status.checks.iter().find_map(|check| check.last_failure_cause.clone());
+    if spec.has_health_checks() && status.healthy != Some(true) {
+        let cause = status.all_checks().find_map(|check| check.last_failure_cause.clone());
         let cause = cause.or_else(detail);
         return Some(match status.healthy {
             None => NotServing::Unjudged { cause },

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::constraint::Constraint;
 use crate::id::ServiceId;
+use crate::stack::Resource;
 use crate::unit::{Bytes, Cpu, Millis, Share};
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
@@ -24,12 +25,15 @@ pub struct Spec {
     /// How many instances should run.
     #[serde(default = "one")]
     pub instances: u32,
-    /// Run a container. Exactly one of `container` and `process` is given.
+    /// Run a container. Exactly one of `container`, `process` and `stack` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
-    /// Run a plain process. Exactly one of `container` and `process` is given.
+    /// Run a plain process. Exactly one of `container`, `process` and `stack` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
+    /// Run several resources in each instance: they start in this order and stop in reverse.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stack: Vec<Resource>,
     /// What each instance needs of its node.
     #[serde(default, skip_serializing_if = "is_default")]
     pub resources: Resources,
@@ -576,21 +580,12 @@ pub enum Signal {
 }
 
 impl Spec {
-    /// The index of the port that `port` means, if the service has it.
-    pub fn port_index(&self, port: &PortRef) -> Option<usize> {
-        match port {
-            PortRef::Index(index) => Some(*index as usize).filter(|i| *i < self.ports.len()),
-            PortRef::Name(name) => {
-                self.ports.iter().position(|port| port.name.as_deref() == Some(name))
-            }
-        }
-    }
-
     /// Whether going from `before` to this spec means starting its instances anew. The number of
     /// instances, checks, rollout, labels and the like take effect in place.
     pub fn needs_restart(&self, before: &Spec) -> bool {
         self.container != before.container
             || self.process != before.process
+            || self.stack_needs_restart(before)
             || self.resources != before.resources
             || self.ports != before.ports
             || self.env != before.env

@@ -52,13 +52,13 @@ pub struct Requirements {
 impl Requirements {
     /// What an instance of `spec` needs, but for the constraints.
     pub fn of(spec: &Spec) -> Requirements {
-        let fixed = spec.ports.iter().filter(|port| port.port != 0);
-        let docker = spec.container.iter().map(|_| "docker".to_string());
+        let fixed = spec.all_ports().filter(|port| port.port != 0);
+        let docker = spec.has_container().then(|| "docker".to_string());
         Requirements {
-            resources: spec.resources,
+            resources: spec.total_resources(),
             fixed: fixed.map(|port| (port.port, port.protocol)).collect(),
-            assigned: spec.ports.iter().filter(|port| port.port == 0).count(),
-            requires: docker.chain(spec.requires.iter().cloned()).collect(),
+            assigned: spec.all_ports().filter(|port| port.port == 0).count(),
+            requires: docker.into_iter().chain(spec.requires.iter().cloned()).collect(),
             roles: spec.roles.iter().cloned().collect(),
             rules: Arc::default(),
         }
@@ -73,16 +73,18 @@ impl NodeUsage {
 
     /// Counts an instance in.
     pub fn allocate(&mut self, id: InstanceId, placement: &Placement, spec: &Spec) {
-        self.used.cpu.0 += spec.resources.cpu.0;
-        self.used.memory.0 += spec.resources.memory.0;
+        let resources = spec.total_resources();
+        self.used.cpu.0 += resources.cpu.0;
+        self.used.memory.0 += resources.memory.0;
         self.ports.extend(held_ports(placement, spec));
         self.instances.insert(id);
     }
 
     /// Counts an instance out.
     pub fn release(&mut self, id: &InstanceId, placement: &Placement, spec: &Spec) {
-        self.used.cpu.0 -= spec.resources.cpu.0;
-        self.used.memory.0 -= spec.resources.memory.0;
+        let resources = spec.total_resources();
+        self.used.cpu.0 -= resources.cpu.0;
+        self.used.memory.0 -= resources.memory.0;
         for port in held_ports(placement, spec) {
             self.ports.remove(&port);
         }
@@ -127,8 +129,8 @@ impl NodeUsage {
     pub(crate) fn ports_available(&self, ports: &[u16], spec: &Spec) -> bool {
         let (first, last) = self.node.ports;
         let mut own = BTreeSet::new();
-        ports.len() == spec.ports.len()
-            && spec.ports.iter().zip(ports).all(|(wanted, port)| {
+        ports.len() == spec.all_ports().count()
+            && spec.all_ports().zip(ports).all(|(wanted, port)| {
                 let fits = match wanted.port {
                     0 => (first..=last).contains(port),
                     fixed => fixed == *port,
@@ -153,7 +155,7 @@ impl NodeUsage {
 }
 
 fn held_ports(placement: &Placement, spec: &Spec) -> Vec<(u16, Protocol)> {
-    let protocols = spec.ports.iter().map(|port| port.protocol);
+    let protocols = spec.all_ports().map(|port| port.protocol);
     placement.given.ports.iter().copied().zip(protocols).collect()
 }
 

@@ -92,7 +92,7 @@ impl State {
                             Some(spec) if spec.port_index(&route.to.port).is_none() => {
                                 let (service, port) = (&route.to.service, &route.to.port);
                                 let names: Vec<_> =
-                                    spec.ports.iter().filter_map(|p| p.name.as_deref()).collect();
+                                    spec.all_ports().filter_map(|p| p.name.as_deref()).collect();
                                 let names =
                                     if names.is_empty() { "none".into() } else { names.join(", ") };
                                 let message = format!(

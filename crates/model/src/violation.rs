@@ -103,9 +103,10 @@ impl State {
                 .and_then(|(placement, service)| service.revisions.get(&placement.revision));
             let Some((placement, revision)) = placement.zip(revision) else { continue };
             placed += 1;
-            used.cpu.0 += revision.spec.resources.cpu.0;
-            used.memory.0 += revision.spec.resources.memory.0;
-            for (port, spec) in placement.given.ports.iter().zip(&revision.spec.ports) {
+            let resources = revision.spec.total_resources();
+            used.cpu.0 += resources.cpu.0;
+            used.memory.0 += resources.memory.0;
+            for (port, spec) in placement.given.ports.iter().zip(revision.spec.all_ports()) {
                 if !ports.insert((*port, spec.protocol)) {
                     found.push(Violation::PortTwice(id.clone(), *port));
                 }

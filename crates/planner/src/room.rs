@@ -273,18 +273,18 @@ impl Room {
 /// The ports for an instance on a node that does not refuse it: fixed ones as they are, the
 /// others from the node's range.
 fn free_ports(node: &NodeUsage, id: &InstanceId, spec: &Spec) -> Vec<u16> {
-    if spec.ports.is_empty() {
+    let wanted: Vec<_> = spec.all_ports().map(|port| port.port).collect();
+    if wanted.is_empty() {
         return Vec::new();
     }
     let (first, last) = node.node.ports;
     let count = u64::from(last - first) + 1;
     let mut next = hash(&id.to_string()) % count;
-    let mut taken: BTreeSet<u16> =
-        spec.ports.iter().map(|port| port.port).filter(|port| *port != 0).collect();
-    let mut ports = Vec::with_capacity(spec.ports.len());
-    for wanted in &spec.ports {
-        if wanted.port != 0 {
-            ports.push(wanted.port);
+    let mut taken: BTreeSet<u16> = wanted.iter().copied().filter(|port| *port != 0).collect();
+    let mut ports = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        if wanted != 0 {
+            ports.push(wanted);
             continue;
         }
         // At most once around: `refusal` has counted that enough are free.

@@ -51,14 +51,8 @@ fn waits(snapshot: &Snapshot, service: &ServiceId) -> Vec<WaitView> {
 }
 
 fn runs(spec: &Spec) -> String {
-    match (&spec.container, &spec.process) {
-        (Some(container), _) => container.image.clone(),
-        (None, Some(process)) => match &process.command {
-            model::CommandLine::Shell(line) => line.clone(),
-            model::CommandLine::Words(words) => words.join(" "),
-        },
-        (None, None) => String::new(),
-    }
+    let programs: Vec<_> = spec.resources().map(|one| one.program.to_string()).collect();
+    programs.join(" + ")
 }
 
 /// A service.

@@ -32,6 +32,7 @@ pub(super) fn translate(app: &App) -> Spec {
         service: app.id.clone(),
         instances: app.instances,
         container,
+        stack: Vec::new(),
         process,
         resources: resources(app),
         ports: ports(app),

@@ -35,7 +35,7 @@ pub(crate) fn phase_tone(phase: Phase) -> Tone {
     match phase {
         Phase::Running => Tone::Good,
         Phase::Failed | Phase::Lost => Tone::Bad,
-        Phase::Stopped => Tone::Dim,
+        Phase::Stopped | Phase::Completed => Tone::Dim,
         _ => Tone::Warn,
     }
 }
@@ -338,11 +338,8 @@ impl Row for Revision {
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Cell> {
-        let runs = match (&self.spec.container, &self.spec.process) {
-            (Some(container), _) => container.image.clone(),
-            (None, Some(process)) => process.command.words().join(" "),
-            (None, None) => String::new(),
-        };
+        let runs: Vec<_> = self.spec.resources().map(|one| one.program.to_string()).collect();
+        let runs = runs.join(" + ");
         vec![
             plain(self.number),
             plain(age::since(self.created_at, now)),

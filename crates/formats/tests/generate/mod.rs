@@ -265,6 +265,7 @@ pub(crate) fn spec() -> BoxedStrategy<Spec> {
             let ((container, process, ports), (health, readiness)) = parts;
             let (constraints, requires, depends_on, labels) = lists;
             Spec {
+                stack: Vec::new(),
                 service,
                 instances,
                 container,

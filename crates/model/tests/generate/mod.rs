@@ -11,8 +11,8 @@ use super::model::{
     AgentRegistration, Availability, Bytes, Command, CommandLine, Constraint, Cpu, DeploymentId,
     Document, Failure, Gateway, Given, Group, Guard, HealthCheck, HttpProbe, InstanceId, Lost,
     Millis, NodeId, OnFailure, Origin, Port, Probe, Process, Protocol, ReadinessCheck,
-    Registration, Resources, Restart, Rollout, Route, ScaleDown, ServiceId, Share, Source, Spec,
-    Steer, Step, Stop, StopReason, Timestamp, Unhealthy,
+    Registration, Resource, Resources, Restart, Rollout, Route, ScaleDown, ServiceId, Share,
+    Source, Spec, Steer, Step, Stop, StopReason, Task, Timestamp, Unhealthy,
 };
 
 const SERVICES: [&str; 4] = ["/a", "/b", "/c/d", "/c/e"];
@@ -103,7 +103,7 @@ pub(crate) fn spec() -> impl Strategy<Value = Spec> {
                 interval: Millis::secs(1),
                 timeout: Millis::secs(5),
             });
-            Spec {
+            let spec = Spec {
                 service,
                 instances,
                 container: None,
@@ -112,6 +112,7 @@ pub(crate) fn spec() -> impl Strategy<Value = Spec> {
                     workdir: None,
                     user: None,
                 }),
+                stack: Vec::new(),
                 resources: Resources { cpu: Cpu(cpu), memory: Bytes::mib(memory * 512) },
                 ports,
                 env: BTreeMap::new(),
@@ -127,9 +128,52 @@ pub(crate) fn spec() -> impl Strategy<Value = Spec> {
                 scale_down,
                 depends_on,
                 labels: BTreeMap::new(),
-            }
+            };
+            if version == 3 { stacked(spec) } else { spec }
         },
     )
+}
+
+/// The same service with its process in a stack, between a task and another process.
+fn stacked(mut spec: Spec) -> Spec {
+    let process = |command: &str| {
+        let command = CommandLine::Shell(command.into());
+        Process { command, workdir: None, user: None }
+    };
+    let resource = |name: &str| Resource {
+        name: name.parse().unwrap(),
+        container: None,
+        process: None,
+        task: None,
+        retries: 0,
+        optional: false,
+        disabled: false,
+        subset: None,
+        resources: Resources { cpu: Cpu(100), memory: Bytes::mib(64) },
+        ports: Vec::new(),
+        env: BTreeMap::new(),
+        health: Vec::new(),
+        readiness: None,
+        restart: None,
+        stop: None,
+    };
+    let prepare = Resource { task: Some(Task::Process(process("prepare"))), ..resource("prepare") };
+    let web = Resource {
+        process: spec.process.take(),
+        resources: std::mem::take(&mut spec.resources),
+        ports: std::mem::take(&mut spec.ports),
+        health: std::mem::take(&mut spec.health),
+        readiness: spec.readiness.take(),
+        ..resource("web")
+    };
+    let log = Resource {
+        process: Some(process("ship")),
+        ports: vec![Port::default()],
+        optional: true,
+        ..resource("log")
+    };
+    spec.stack = vec![prepare, web, log];
+    spec
 }
 
 fn gateway() -> impl Strategy<Value = Gateway> {

@@ -28,7 +28,7 @@ fn rank(phase: Phase) -> u8 {
         Phase::Starting => 1,
         Phase::Running => 2,
         Phase::Stopping => 3,
-        Phase::Stopped | Phase::Failed | Phase::Lost => 4,
+        Phase::Stopped | Phase::Completed | Phase::Failed | Phase::Lost => 4,
     }
 }
 

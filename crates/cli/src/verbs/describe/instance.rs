@@ -1,7 +1,7 @@
 //! An instance in full.
 
 use api::InstanceView;
-use model::{Goal, InstanceId, Status, Timestamp};
+use model::{CheckResult, Goal, InstanceId, Phase, ResourceStatus, Status, Timestamp};
 
 use super::Session;
 use crate::exit::Exit;
@@ -24,7 +24,8 @@ pub(super) async fn show(session: &Session, id: &InstanceId) -> Result<Exit, Fai
     head(&mut sheet, &view, now);
     if let Some(status) = &view.status {
         runs(&mut sheet, status, now);
-        sheet.section("Health checks", &checks(status, now));
+        sheet.section("Resources", &resources(&status.resources, now));
+        sheet.section("Health checks", &checks(&status.checks, now));
     }
     sheet.section("What it prints", &format!("muster logs {id}"));
     session.screen.line(sheet.finish())?;
@@ -77,9 +78,36 @@ fn runs(sheet: &mut Sheet<'_>, status: &Status, now: Timestamp) {
     }
 }
 
-fn checks(status: &Status, now: Timestamp) -> String {
+/// One line for each resource of a stack, and below it what explains its state.
+fn resources(resources: &[ResourceStatus], now: Timestamp) -> String {
     let mut text = String::new();
-    for (index, check) in status.checks.iter().enumerate() {
+    for resource in resources {
+        let condition = match (resource.phase, resource.healthy, resource.ready) {
+            (Phase::Running, Some(false), _) => ", unhealthy",
+            (Phase::Running, _, false) => ", not ready",
+            (Phase::Running, Some(true), true) => ", healthy, ready",
+            (Phase::Running, None, true) => ", ready",
+            _ => "",
+        };
+        let word = resource.phase.word();
+        text.push_str(&format!("{}: {word}{condition}, run {}\n", resource.name, resource.run));
+        if let Some(message) = &resource.message {
+            text.push_str(&format!("   {message}\n"));
+        }
+        if let Some(exit) = &resource.last_exit {
+            let ago = age::since(exit.at, now);
+            text.push_str(&format!("   last exit: {}, {ago} ago\n", exit));
+        }
+        for line in checks(&resource.checks, now).lines() {
+            text.push_str(&format!("   health check {line}\n"));
+        }
+    }
+    text
+}
+
+fn checks(checks: &[CheckResult], now: Timestamp) -> String {
+    let mut text = String::new();
+    for (index, check) in checks.iter().enumerate() {
         let ago = |at: Option<Timestamp>| match at {
             Some(at) => format!("{} ago", age::since(at, now)),
             None => "never".into(),
@@ -94,4 +122,44 @@ fn checks(status: &Status, now: Timestamp) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Ending, Exit};
+
+    use super::*;
+
+    #[test]
+    fn each_resource_is_shown_with_what_explains_its_state() {
+        let of = |name: &str, phase| ResourceStatus::new(name.parse().unwrap(), phase);
+        let exit = Exit { at: Timestamp(1_000), how: Ending::Code { code: 2 } };
+        let check = CheckResult { consecutive_failures: 1, ..CheckResult::default() };
+        let all = [
+            ResourceStatus { run: 1, ..of("migrate", Phase::Completed) },
+            ResourceStatus {
+                run: 2,
+                ready: true,
+                healthy: Some(true),
+                last_exit: Some(exit),
+                checks: vec![check],
+                ..of("web", Phase::Running)
+            },
+            ResourceStatus {
+                run: 1,
+                message: Some("cannot pull the image".into()),
+                ..of("log", Phase::Starting)
+            },
+        ];
+        let expected = [
+            "migrate: completed, run 1",
+            "web: running, healthy, ready, run 2",
+            "   last exit: exit code 2, 4s ago",
+            "   health check 0: last passed never, 1 failures in a row",
+            "log: starting, run 1",
+            "   cannot pull the image",
+        ];
+        let text = resources(&all, Timestamp(5_000));
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    }
 }

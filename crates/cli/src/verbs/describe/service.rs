@@ -91,27 +91,33 @@ fn why(screen: &Screen, view: &ServiceView, instances: &[InstanceView]) -> Strin
 
 fn spec(sheet: &mut Sheet<'_>, spec: &Spec) {
     let join = |parts: Vec<String>| parts.join(", ");
-    let resources = format!("{} cores, {} memory", spec.resources.cpu, spec.resources.memory);
-    let ports = spec.ports.iter().enumerate().map(|(index, port)| {
+    let total = spec.total_resources();
+    let resources = format!("{} cores, {} memory", total.cpu, total.memory);
+    let stack = spec.stack.iter().map(|resource| match resource.disabled {
+        true => format!("{} (disabled)", resource.name),
+        false => resource.name.to_string(),
+    });
+    let ports = spec.all_ports().enumerate().map(|(index, port)| {
         let name = port.name.clone().unwrap_or_else(|| index.to_string());
         match port.port {
             0 => name,
             fixed => format!("{name}={fixed}"),
         }
     });
-    let mut checks: Vec<_> = spec
-        .health
-        .iter()
-        .map(|check| {
+    let checks = spec.resources().flat_map(|resource| {
+        let of = match resource.name.is_main() {
+            true => String::new(),
+            false => format!("{} ", resource.name),
+        };
+        let health = resource.health.iter().map(|check| {
             let probe = probe(&check.probe);
-            format!("health: {probe} every {}, {} failures", check.interval, check.failures)
-        })
-        .collect();
-    checks.extend(
-        spec.readiness
-            .iter()
-            .map(|check| format!("readiness: {} every {}", probe(&check.probe), check.interval)),
-    );
+            format!("{of}health: {probe} every {}, {} failures", check.interval, check.failures)
+        });
+        let readiness = resource.readiness.map(|check| {
+            format!("{of}readiness: {} every {}", probe(&check.probe), check.interval)
+        });
+        health.chain(readiness).collect::<Vec<_>>()
+    });
     let rollout = &spec.rollout;
     let failed = match rollout.on_failure {
         OnFailure::Rollback => "rolls back",
@@ -122,9 +128,10 @@ fn spec(sheet: &mut Sheet<'_>, spec: &Spec) {
         rollout.min_healthy, rollout.max_surge, rollout.deadline
     );
     sheet
+        .line("Stack", join(stack.collect()))
         .line("Resources", resources)
         .line("Ports", join(ports.collect()))
-        .line("Checks", join(checks))
+        .line("Checks", join(checks.collect()))
         .line("Rollout", rollout)
         .line("Depends on", join(spec.depends_on.iter().map(ToString::to_string).collect()))
         .line("Requires", join(spec.requires.iter().cloned().collect()))
