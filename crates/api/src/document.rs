@@ -22,7 +22,7 @@ pub struct Health {
 pub struct Source {
     /// A file's name, or `-`.
     pub name: String,
-    /// Its content: native YAML or JSON documents, or a Marathon app.
+    /// Its content: native documents in YAML or JSON, or a document of a foreign system.
     pub text: String,
 }
 

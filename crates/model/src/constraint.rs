@@ -1,4 +1,4 @@
-//! Placement constraints: the operators and meanings of Marathon.
+//! Placement constraints: operators on attributes of nodes.
 //!
 //! A constraint looks at one attribute of a node. `hostname` (or `@hostname`) is the node's name,
 //! `@region` and `@zone` are the labels of that name, everything else is a label. Operators that
@@ -144,7 +144,7 @@ fn full_match(pattern: &str) -> Result<regex::Regex, Error> {
     )
 }
 
-/// Numbers are told apart at three decimals, as Marathon rounds scalars. Texts come first: `nan` is
+/// Numbers are equal if they round to the same three decimals. Strings are compared first: `nan` is
 /// also a number, and not equal to itself.
 fn same(left: &str, right: &str) -> bool {
     let thousandths =
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn operators_mean_what_marathon_means() {
+    fn operators_allow_and_reject_values() {
         assert!(allows("rack UNIQUE", &["a"], "b") && !allows("rack UNIQUE", &["a"], "a"));
         assert!(allows("rack CLUSTER", &[], "b") && !allows("rack CLUSTER", &["a"], "b"));
         assert!(allows("rack CLUSTER b", &[], "b") && !allows("rack CLUSTER b", &[], "a"));

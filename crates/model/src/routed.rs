@@ -89,7 +89,7 @@ mod tests {
     }
 
     fn foreign(port: &str) -> Document {
-        let source = Source { adapter: "marathon".into(), text: port.into() };
+        let source = Source { adapter: "old".into(), text: port.into() };
         Document::Foreign(Box::new(service(port)), source)
     }
 

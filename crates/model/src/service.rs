@@ -35,7 +35,7 @@ pub struct Revision {
 /// A document of another system, as its users are shown it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    /// The adapter that reads it, such as `marathon`.
+    /// The name of the adapter that reads it.
     #[serde(alias = "door")]
     pub adapter: String,
     /// The document. Only its adapter understands it.

@@ -159,7 +159,7 @@ fn what_lies_ahead_was_no_time_ago() {
 }
 
 #[test]
-fn shares_round_as_marathon_does() {
+fn shares_round_up() {
     let quarter: Share = "25%".parse().unwrap();
     assert_eq!((quarter.ceil_of(4), quarter.added_to(4)), (1, 5));
     let tenth: Share = "10%".parse().unwrap();

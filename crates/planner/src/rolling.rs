@@ -1,8 +1,7 @@
-//! How many may leave and how many may come: Marathon's arithmetic for rolling upgrades.
+//! The budget of a rolling upgrade: how many instances may be stopped and how many started.
 //!
-//! Marathon computes it once, when an upgrade starts, and then counts kills and starts. Here the
-//! same numbers are computed from what is, again and again, so that an upgrade that was cut off
-//! anywhere goes on as if nothing had happened.
+//! The budget is computed from the present state in every plan, not once at the start of an upgrade,
+//! so that an interrupted upgrade continues from any point.
 
 use model::Rollout;
 

@@ -1,5 +1,5 @@
-//! The Marathon adapter with a large cluster behind it. The nodes are this program: it registers, and
-//! reports what is placed as running, so that nothing but the server is measured.
+//! An adapter (the one of `/v2/apps`) with a large cluster behind it. This program plays the nodes: it registers them
+//! and reports their instances as running, so that only the server is measured.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -37,7 +37,7 @@ fn group(name: &str, apps: usize, instances: usize) -> String {
 }
 
 /// Reads, writes and events of a large cluster.
-pub(super) fn marathon(top: &Top) -> Result<Vec<Figure>> {
+pub(super) fn large_cluster(top: &Top) -> Result<Vec<Figure>> {
     dev::build(top)?;
     let server = Server::start(top, &[])?;
     server.register(NODE)?;

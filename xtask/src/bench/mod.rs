@@ -52,7 +52,11 @@ pub(crate) const BENCHES: &[Bench] = &[
     Bench { name: "loss", what: "a dead node's instances, elsewhere", run: idle::loss },
     Bench { name: "writes", what: "durable writes, beside etcd", run: writes::durable },
     Bench { name: "large", what: "a server of 100,000 instances", run: large::instances },
-    Bench { name: "marathon", what: "Marathon's API of a large cluster", run: adapter::marathon },
+    Bench {
+        name: "adapter",
+        what: "a foreign API of a large cluster",
+        run: adapter::large_cluster,
+    },
     Bench { name: "planner", what: "plans of up to a million instances", run: planner::plans },
 ];
 

@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(found("crates/api/src/a.rs", text), [""; 0]);
         assert_eq!(found("crates/store/src/a.rs", "let key = \"/muster/v1/services\";"), [""; 0]);
         assert_eq!(
-            found("crates/server/src/a.rs", "// GET /v1/x\nlet halti = \"/api/v1/services\";"),
+            found("crates/server/src/a.rs", "// GET /v1/x\nlet other = \"/api/v1/services\";"),
             [""; 0]
         );
     }

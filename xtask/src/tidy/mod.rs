@@ -2,7 +2,7 @@
 //!
 //! | file | rules |
 //! |---|---|
-//! | [`edges`] | R1 and R3 on manifests, R2: who may depend on whom |
+//! | [`edges`] | R1 on manifests, R2: which crates may depend on which |
 //! | [`code`] | R1, R3, R4 in the code of crates and adapters |
 //! | [`foreign`] | R3: words of foreign systems |
 //! | [`form`] | R5 and the form of files: names, headers, length, leftovers |

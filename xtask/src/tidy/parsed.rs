@@ -46,6 +46,9 @@ const SEARCHES: &[&str] = &[
     "trim_start_matches",
 ];
 
+/// Searches that only arrange a string, unless it is known to be a sentence.
+const ARRANGEMENTS: &[&str] = &["lines", "trim_end_matches", "trim_start_matches"];
+
 /// Methods that give the same sentence in another form.
 const CONVERSIONS: &[&str] = &[
     "as_deref",
@@ -61,6 +64,10 @@ const CONVERSIONS: &[&str] = &[
 
 /// Where prose is parsed for a reason. Each is a message of a library that offers no other way to learn the kind.
 const ALLOWED: &[(&str, &str)] = &[
+    (
+        "crates/agent/src/drivers/docker/end.rs",
+        "the Docker engine says only in its message that a container cannot be signalled as it is paused",
+    ),
     (
         "crates/agent/src/drivers/docker/advice.rs",
         "the Docker engine says why it cannot pull an image only in its message; a hint depends on it",
@@ -160,7 +167,9 @@ impl<'a> Words<'a> {
             && SEARCHES.contains(&self.word(end + 1))
             && [":", "::", "("].contains(&self.word(end + 2))
         {
-            return Some(format!("`{word}` is parsed by `{}`", self.word(end + 1)));
+            let is_arranged = !is_named && !is_kind && ARRANGEMENTS.contains(&self.word(end + 1));
+            return (!is_arranged)
+                .then(|| format!("`{word}` is parsed by `{}`", self.word(end + 1)));
         }
         if !is_named {
             return None;
@@ -282,6 +291,7 @@ mod tests {
             "if let Some(message) = &self.message { out.push(message) }",
             "// error.to_string().contains(\"limit\")",
             "let parts = path.split('/');",
+            "for line in settings.to_string().lines() {}",
         ] {
             assert_eq!(found(text), [""; 0], "{text}");
         }

@@ -111,7 +111,7 @@ mod tests {
             ("PORT_31001", "31001"),
         ];
         check(&app, Some(ADAPTER), &expected);
-        check(&app, Some("halti"), &[]);
+        check(&app, Some("other"), &[]);
         check(&app, None, &[]);
     }
 

@@ -16,7 +16,7 @@ Examples:
   muster apply -f web.yaml --wait              come back when it runs; exit code 6 if it fails
   muster apply -f shop/ -f gateway.yaml        several, as one deployment
   cat web.yaml | muster apply -f -             from standard input
-  muster apply -f marathon-app.json            an app definition of Marathon";
+  muster apply -f app.json                     a document of a foreign system";
 
 /// Make services and gateways as documents say
 ///
