@@ -1,0 +1,106 @@
+//! Registrations and reports of daemons.
+
+use api::GatewayReport;
+use model::{Command, InstanceId, Millis, Refusal, SILENT_AFTER, Status};
+
+use super::fixture::{Fixture, NODES, node, registration, report};
+use crate::control::{Answer, Effect, Event, Trouble};
+
+#[test]
+fn a_start_in_the_future_counts_from_its_first_report() {
+    let mut fixture = Fixture::settled();
+    let (instance, node) = fixture.instance();
+    let mut status = fixture.status(&instance).unwrap().clone();
+    status.run += 1;
+    status.started_at = Some(fixture.at().after(Millis::secs(3600)));
+    let reported_at = fixture.at();
+    for _ in 0..2 {
+        fixture.report(report(node.as_str(), vec![(instance.clone(), status.clone())], false));
+        assert_eq!(fixture.status(&instance).unwrap().started_at, Some(reported_at));
+        fixture.now += 5;
+    }
+}
+
+#[test]
+fn a_heartbeat_has_no_effect_but_its_answer() {
+    let mut fixture = Fixture::settled();
+    let report = report(NODES[0], Vec::new(), false);
+    let mut effects = fixture.core.handle(Event::Report { ticket: 1, report }, fixture.at());
+    effects.extend(fixture.core.handle(Event::Turn, fixture.at()));
+    let is_free = |effect: &Effect| matches!(effect, Effect::Answer { .. } | Effect::WakeAt(_));
+    assert!(effects.iter().all(is_free), "{effects:?}");
+}
+
+#[test]
+fn reports_of_unknown_nodes_are_rejected_and_not_observed() {
+    let mut fixture = Fixture::settled();
+    let report = report("unknown", Vec::new(), true);
+    let (node, generation) = (node("unknown"), u64::MAX);
+    let of_gateway =
+        GatewayReport { node: node.clone(), generation, busy: [].into(), failed: Vec::new() };
+    let mut effects = fixture.core.handle(Event::Report { ticket: 1, report }, fixture.at());
+    let event = Event::GatewayReport { ticket: 2, report: of_gateway };
+    effects.extend(fixture.core.handle(event, fixture.at()));
+    let is_rejected = |effect: &Effect| {
+        matches!(effect, Effect::Answer { answer: Answer::Report(Err(Trouble::Refused(_))), .. })
+    };
+    assert!(effects.len() == 2 && effects.iter().all(is_rejected), "{effects:?}");
+    assert!(!fixture.core.observed.agents.contains_key(&node));
+    assert!(!fixture.core.observed.gateways.contains_key(&node));
+}
+
+#[test]
+fn nothing_is_observed_of_a_node_that_was_removed() {
+    let mut fixture = Fixture::settled();
+    let node = node("g1");
+    assert!(fixture.core.observed.gateways.contains_key(&node));
+    fixture.request(Command::RemoveNode(node.clone()));
+    fixture.store(true);
+    assert!(!fixture.core.observed.gateways.contains_key(&node));
+}
+
+#[test]
+fn a_stale_report_is_ignored() {
+    let mut fixture = Fixture::settled();
+    let (instance, node) = fixture.instance();
+    let status = fixture.status(&instance).unwrap().clone();
+    let mut send = |life: u64, number: u64, whole: bool, run: u32| {
+        let instances: Vec<(InstanceId, Status)> =
+            vec![(instance.clone(), Status { run, ..status.clone() })];
+        let report = api::Report { life, number, ..report(node.as_str(), instances, whole) };
+        let (ticket, at) = (fixture.ticket(), fixture.at());
+        let mut effects = fixture.core.handle(Event::Report { ticket, report }, at);
+        let Some(Effect::Answer { answer: Answer::Report(Ok(reply)), .. }) = effects.pop() else {
+            panic!("a report is answered last: {effects:?}");
+        };
+        (fixture.status(&instance).map(|status| status.run), reply.resync)
+    };
+    assert_eq!(send(7, 1, true, 5), (Some(5), false));
+    assert_eq!(send(7, 3, false, 6), (Some(6), false));
+    assert_eq!(send(7, 2, false, 5), (Some(6), false), "it is late");
+    assert_eq!(send(7, 3, false, 5), (Some(6), false), "it is a duplicate");
+    assert!(send(8, 1, false, 7).1, "a new incarnation must report everything");
+    assert_eq!(send(8, 2, true, 7), (Some(7), false));
+}
+
+#[test]
+fn a_second_agent_of_a_node_is_rejected_while_the_first_is_alive() {
+    let mut fixture = Fixture::settled();
+    let register = |fixture: &mut Fixture, id: &str| {
+        let ticket = fixture.request(Command::Register(registration(NODES[0], Some(id))));
+        while fixture.storing.is_some() {
+            fixture.store(true);
+        }
+        fixture.answers.remove(&ticket).unwrap()
+    };
+    assert!(register(&mut fixture, "first").is_ok());
+    let rejected = register(&mut fixture, "second");
+    let Err(Trouble::Refused(Refusal::Conflict { message })) = rejected else {
+        panic!("{rejected:?}")
+    };
+    assert!(message.starts_with("another agent calls itself"), "{message}");
+    // The first may register again at any time.
+    assert!(register(&mut fixture, "first").is_ok());
+    fixture.now += SILENT_AFTER.0;
+    assert!(register(&mut fixture, "second").is_ok(), "the first is silent");
+}
