@@ -1,4 +1,4 @@
-//! The environment of an instance, in one place:
+//! The environment of a resource of an instance, in one place:
 //!
 //! | variable | value |
 //! |---|---|
@@ -6,19 +6,20 @@
 //! | `MUSTER_INSTANCE` | the id of the instance |
 //! | `MUSTER_SLOT` | its replica number, from 0 |
 //! | `MUSTER_REVISION` | the revision it was placed at |
-//! | `MUSTER_RUN` | its nth start in place, from 1 |
+//! | `MUSTER_RESOURCE` | the name of the resource in the stack, `main` without one |
+//! | `MUSTER_RUN` | the number of this start in place, from 1 |
 //! | `MUSTER_NODE` | the name of its node |
-//! | `MUSTER_DIR` | for processes: the instance's own directory |
+//! | `MUSTER_DIR` | for processes: the directory of the instance, shared by its resources |
 //! | `HOST` | the address of its node |
-//! | `PORT0`, `PORT1`, … | the ports to listen on, in the order of the spec |
-//! | `PORT` | the same as `PORT0` |
-//! | `PORTS` | all of them, with commas between |
-//! | `PORT_<NAME>` | the port of that name, in upper case, `-` as `_` |
+//! | `PORT0`, `PORT1`, … | the ports of the instance, in the order of its stack |
+//! | `PORT` | the first port of this resource |
+//! | `PORTS` | the ports of this resource, with commas between |
+//! | `PORT_<NAME>` | the port of the instance of that name, in upper case, `-` as `_` |
 //! | `PATH`, `HOME` | for processes: the usual directories of programs, the same as `MUSTER_DIR` |
 //!
-//! In a container on the bridge network the ports are those inside the container. What the server
-//! adds for an instance wins over these, and what the user's document sets over all of them.
-//! Nothing of the agent's own environment is passed.
+//! In a container on the bridge network its own ports are those inside the container. Variables
+//! that the server adds for an instance win over these, and those of the document over all of
+//! them. Nothing of the agent's own environment is passed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -42,13 +43,14 @@ pub(crate) struct Place<'a> {
 
 /// The whole environment of an instance, ordered by name.
 pub(crate) fn environment(launch: &LaunchSpec, place: Place<'_>) -> Vec<(String, String)> {
-    let LaunchSpec { piece: Piece { instance, run, .. }, revision, spec, ports, env: own } = launch;
+    let LaunchSpec { piece: Piece { instance, resource, run }, revision, spec, .. } = launch;
     let mut env = BTreeMap::new();
     let mut set = |name: String, value: String| env.insert(name, value);
     set("MUSTER_SERVICE".into(), instance.service.to_string());
     set("MUSTER_INSTANCE".into(), instance.to_string());
     set("MUSTER_SLOT".into(), instance.replica.slot.to_string());
     set("MUSTER_REVISION".into(), revision.to_string());
+    set("MUSTER_RESOURCE".into(), resource.to_string());
     set("MUSTER_RUN".into(), run.to_string());
     set("MUSTER_NODE".into(), place.node.to_string());
     set("HOST".into(), place.address.into());
@@ -57,10 +59,13 @@ pub(crate) fn environment(launch: &LaunchSpec, place: Place<'_>) -> Vec<(String,
         set("MUSTER_DIR".into(), place.dir.display().to_string());
         set("HOME".into(), place.dir.display().to_string());
     }
-    let inner = inner_ports(spec, ports);
-    for (index, port) in inner.iter().enumerate() {
+    let inner = inner_ports(spec, launch.ports());
+    let own = launch.first_port..launch.first_port + inner.len();
+    let mut names = launch.instance.all_ports().map(|port| port.name.as_deref());
+    for (index, given) in launch.given.ports.iter().enumerate() {
+        let port = if own.contains(&index) { inner[index - own.start] } else { *given };
         set(format!("PORT{index}"), port.to_string());
-        if let Some(name) = spec.ports.get(index).and_then(|port| port.name.as_deref()) {
+        if let Some(name) = names.next().flatten() {
             let name = name.to_ascii_uppercase().replace('-', "_");
             set(format!("PORT_{name}"), port.to_string());
         }
@@ -71,7 +76,7 @@ pub(crate) fn environment(launch: &LaunchSpec, place: Place<'_>) -> Vec<(String,
         set("PORTS".into(), all.join(","));
     }
     let own: Vec<_> =
-        own.iter().map(|(name, value)| (name.clone(), filled_in(value, &env))).collect();
+        launch.env.iter().map(|(name, value)| (name.clone(), filled_in(value, &env))).collect();
     env.extend(own);
     env.extend(spec.env.iter().map(|(name, value)| (name.clone(), value.clone())));
     env.into_iter().collect()
@@ -99,10 +104,13 @@ fn inner_ports(spec: &Spec, ports: &[u16]) -> Vec<u16> {
 mod tests {
     use std::sync::Arc;
 
+    use model::Given;
+
     use super::*;
 
     fn check(document: serde_json::Value, expected: &[(&str, Option<&str>)]) {
         let spec: Spec = serde_json::from_value(document).unwrap();
+        let spec = Arc::new(spec);
         let launch = LaunchSpec {
             piece: Piece {
                 instance: "/shop/web~2.1".parse().unwrap(),
@@ -110,8 +118,10 @@ mod tests {
                 run: 3,
             },
             revision: 7,
-            spec: Arc::new(spec),
-            ports: vec![20001, 20002],
+            spec: spec.clone(),
+            first_port: 0,
+            instance: spec,
+            given: Given { ports: vec![20001, 20002] },
             env: BTreeMap::from([
                 ("TASK".to_string(), "web.${MUSTER_SLOT}.${MUSTER_RUN}".to_string()),
                 ("SANDBOX".to_string(), "${MUSTER_DIR}/${NOTHING}".to_string()),

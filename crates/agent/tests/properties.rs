@@ -1,6 +1,9 @@
-//! The core under random events: a made-up node plays drivers, probes and server, obeys the
-//! effects with delays and failures, and checks after each event what must always hold. In the
-//! end the faults stop, and everything must have been handled.
+//! The core under random events: a simulated node plays drivers, probes and server, performs the
+//! effects with delays and failures, and checks the invariants after each event. In the end the
+//! faults stop, and everything must have been handled.
+//!
+//! Instances with an even number have one resource, those with an odd number a stack: the task
+//! `init`, then `db`, then `web` and `log` together, of which `log` is optional.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,8 +12,7 @@ use std::sync::Arc;
 
 use api::{Assigned, Assignment, Assignments};
 use model::{
-    Ending, Exit, Given, InstanceId, InstanceResource, Phase, Piece, ResourceId, Spec, Status,
-    Timestamp,
+    Ending, Exit, Given, InstanceId, InstanceResource, Phase, Piece, Spec, Status, Timestamp,
 };
 use muster_agent::core::{Core, Effect, Event, Memory, Outcome};
 use muster_agent::drivers::{DriverEvent, Found, Kind};
@@ -68,29 +70,68 @@ struct World {
     now: u64,
     memory: Memory,
     debts: Vec<Debt>,
-    /// The runs that are there, of processes; what the driver would find.
-    running: BTreeMap<InstanceId, u32>,
-    /// Ended runs that the driver still knows of.
-    ended: BTreeMap<InstanceId, (u32, Exit)>,
+    /// The runs that exist, of processes: what the driver would find.
+    running: BTreeMap<InstanceResource, u32>,
+    /// Ended runs that the driver still knows.
+    ended: BTreeMap<InstanceResource, (u32, Exit)>,
     wake_at: Option<Timestamp>,
     generation: u64,
-    /// What a server wants, all documents taken together.
+    /// The desired state, all documents taken together.
     wanted: BTreeMap<InstanceId, Assigned>,
-    /// Instances that were ever told to stop.
+    /// Instances that were ever asked to stop.
     stopped: BTreeSet<InstanceId>,
+    /// Resources whose start has failed since their last run: their instance may roll back.
+    failed: BTreeSet<InstanceId>,
     /// The highest run seen, and the phase then.
     seen: BTreeMap<InstanceId, (u32, Phase)>,
-    /// What the reports that have arrived say.
+    /// The statuses of the reports that have arrived.
     told: BTreeMap<InstanceId, Status>,
     whole_was_told: bool,
 }
 
-fn spec() -> Arc<Spec> {
-    let document = json!({
-        "service": "/a", "process": {"command": "x"}, "ports": [{}],
-        "health": [{"probe": {"tcp": {}}, "interval": "1s", "grace": "2s", "failures": 2}],
-        "readiness": {"probe": {"tcp": {}}, "interval": "500ms"},
-    });
+const STACK: [&str; 4] = ["init", "db", "web", "log"];
+
+fn is_stacked(instance: &InstanceId) -> bool {
+    instance.replica.slot % 2 == 1
+}
+
+/// The place of a resource in the order of its stack.
+fn place(of: &InstanceResource) -> usize {
+    match of.resource.as_str() {
+        "init" => 0,
+        "db" => 1,
+        _ => 2,
+    }
+}
+
+fn is_task(of: &InstanceResource) -> bool {
+    of.resource.as_str() == "init"
+}
+
+fn of(instance: &InstanceId, resource: &str) -> InstanceResource {
+    InstanceResource { instance: instance.clone(), resource: resource.parse().unwrap() }
+}
+
+fn spec(instance: &InstanceId) -> Arc<Spec> {
+    let health = json!([{"probe": {"tcp": {}}, "interval": "1s", "grace": "2s", "failures": 2}]);
+    let readiness = json!({"probe": {"tcp": {}}, "interval": "500ms"});
+    let process = json!({"command": "x"});
+    let document = match is_stacked(instance) {
+        false => json!({
+            "service": "/a", "process": process, "ports": [{}], "health": health,
+            "readiness": readiness,
+        }),
+        true => json!({
+            "service": "/a",
+            "stack": [
+                {"name": "init", "task": {"process": process}, "retries": 1},
+                {"name": "db", "process": process, "ports": [{}], "health": health,
+                 "readiness": readiness},
+                {"name": "web", "process": process, "subset": "front"},
+                {"name": "log", "process": process, "subset": "front", "optional": true},
+            ],
+        }),
+    };
     Arc::new(serde_json::from_value(document).unwrap())
 }
 
@@ -98,12 +139,8 @@ fn id(number: u8) -> InstanceId {
     InstanceId::new("/a".parse().unwrap(), u32::from(number), 1)
 }
 
-fn piece(instance: &InstanceId, run: u32) -> Piece {
-    Piece { instance: instance.clone(), resource: ResourceId::main(), run }
-}
-
-fn exit(at: u64) -> Exit {
-    Exit { at: Timestamp(at), how: Ending::Code { code: 1 } }
+fn exit(at: u64, code: i32) -> Exit {
+    Exit { at: Timestamp(at), how: Ending::Code { code } }
 }
 
 impl World {
@@ -122,6 +159,7 @@ impl World {
             generation: 0,
             wanted: BTreeMap::new(),
             stopped: BTreeSet::new(),
+            failed: BTreeSet::new(),
             seen: BTreeMap::new(),
             told: BTreeMap::new(),
             whole_was_told: false,
@@ -132,13 +170,13 @@ impl World {
     }
 
     fn found(&self) -> Vec<Found> {
-        let found = |instance: &InstanceId, run: u32, exit: Option<Exit>| Found {
-            piece: piece(instance, run),
+        let found = |of: &InstanceResource, run: u32, exit: Option<Exit>| Found {
+            piece: of.run(run),
             started_at: Timestamp(self.now),
             exit,
         };
-        let running = self.running.iter().map(|(id, run)| found(id, *run, None));
-        let ended = self.ended.iter().map(|(id, (run, exit))| found(id, *run, Some(exit.clone())));
+        let running = self.running.iter().map(|(of, run)| found(of, *run, None));
+        let ended = self.ended.iter().map(|(of, (run, exit))| found(of, *run, Some(exit.clone())));
         running.chain(ended).collect()
     }
 
@@ -153,25 +191,31 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Start(launch) => {
-                    let instance = &launch.piece.instance;
-                    assert!(!self.stopped.contains(instance), "started after a stop");
-                    assert!(!self.running.contains_key(instance), "{instance} runs already");
+                    let piece = launch.piece;
+                    assert!(!self.stopped.contains(&piece.instance), "started after a stop");
+                    assert!(!self.running.contains_key(&piece.of()), "{piece} runs already");
                     let twice =
-                        |debt: &Debt| matches!(debt, Debt::Start(s) if s.instance == *instance);
+                        |debt: &Debt| matches!(debt, Debt::Start(s) if s.of() == piece.of());
                     assert!(!self.debts.iter().any(twice), "a start is under way");
-                    self.debts.push(Debt::Start(launch.piece));
+                    self.check_start_order(&piece);
+                    self.debts.push(Debt::Start(piece));
                 }
-                Effect::Stop { piece, .. } => self.debts.push(Debt::Stop(piece)),
+                Effect::Stop { piece, .. } => {
+                    self.check_stop_order(&piece);
+                    self.debts.push(Debt::Stop(piece));
+                }
                 Effect::Probe { launch, check, .. } => {
                     self.debts.push(Debt::Probe(launch.piece, check));
                 }
-                Effect::RemoveDirectory(instance) => {
-                    assert!(!self.running.contains_key(&instance), "removed while it runs");
+                Effect::Forget { of, .. } => {
+                    assert!(!self.running.contains_key(&of), "forgotten while it runs");
+                    self.ended.remove(&of);
                 }
-                Effect::Forget { of: InstanceResource { instance, .. }, .. } => {
-                    assert!(!self.running.contains_key(&instance), "forgotten while it runs");
-                    self.ended.remove(&instance);
+                Effect::RemoveDirectory(instance) => {
+                    let runs = |of: &&InstanceResource| of.instance == instance;
+                    assert_eq!(self.running.keys().find(runs), None, "removed while it runs");
                     self.seen.remove(&instance);
+                    self.failed.remove(&instance);
                     // Gone for good: only now may the same id mean something new.
                     self.stopped.remove(&instance);
                 }
@@ -194,12 +238,43 @@ impl World {
         }
     }
 
+    /// Law: a resource of a stack first starts once the ones before it are up.
+    fn check_start_order(&self, piece: &Piece) {
+        let of_piece = piece.of();
+        if !is_stacked(&piece.instance) || piece.run > 1 {
+            return;
+        }
+        for before in STACK.map(|name| of(&piece.instance, name)) {
+            let completed =
+                || self.ended.get(&before).is_some_and(|(_, exit)| exit.code() == Some(0));
+            let is_up = match is_task(&before) {
+                true => completed(),
+                false => self.running.contains_key(&before),
+            };
+            assert!(place(&before) >= place(&of_piece) || is_up, "{piece} before {before}");
+        }
+    }
+
+    /// Law: a resource of a stack stops once the ones after it have ended.
+    fn check_stop_order(&self, piece: &Piece) {
+        let is_after =
+            |of: &InstanceResource| of.instance == piece.instance && place(of) > place(&piece.of());
+        let starts = |debt: &Debt| matches!(debt, Debt::Start(start) if is_after(&start.of()));
+        assert!(!self.running.keys().any(is_after), "{piece} stops before what follows it");
+        assert!(!self.debts.iter().any(starts), "{piece} stops before what follows it");
+        let may_stop = self.stopped.contains(&piece.instance)
+            || self.failed.contains(&piece.instance)
+            || !self.wanted.contains_key(&piece.instance);
+        assert!(may_stop, "{piece} stops for no reason");
+    }
+
     fn assignments(&self, goals: &[(u8, bool)]) -> Vec<Assignment> {
         // The server never takes back a stop, and never names an instance twice.
         let goals: BTreeMap<_, _> = goals.iter().copied().collect();
         let assignment = |(number, run): (u8, bool)| {
             let instance = id(number);
             let stop = !run || self.stopped.contains(&instance);
+            let spec = spec(&instance);
             Assignment {
                 instance,
                 revision: 1,
@@ -207,7 +282,7 @@ impl World {
                 given: Given { ports: vec![20000] },
                 retries: 0,
                 env: Default::default(),
-                spec: spec(),
+                spec,
             }
         };
         goals.into_iter().map(assignment).collect()
@@ -252,11 +327,14 @@ impl World {
         self.handle(Event::Driver(told));
     }
 
-    fn end(&mut self, instance: &InstanceId) {
-        if let Some(run) = self.running.remove(instance) {
-            let exit = exit(self.now);
-            self.ended.insert(instance.clone(), (run, exit.clone()));
-            self.told(DriverEvent::Exited { piece: piece(instance, run), exit });
+    fn end(&mut self, of: &InstanceResource, code: i32) {
+        if let Some(run) = self.running.remove(of) {
+            let exit = exit(self.now, code);
+            if is_task(of) && code != 0 {
+                self.failed.insert(of.instance.clone());
+            }
+            self.ended.insert(of.clone(), (run, exit.clone()));
+            self.told(DriverEvent::Exited { piece: of.run(run), exit });
         }
     }
 
@@ -266,27 +344,26 @@ impl World {
         }
         match self.debts.remove(index % self.debts.len()) {
             Debt::Start(piece) if well => {
-                let Piece { instance, run, .. } = piece.clone();
-                self.running.insert(instance.clone(), run);
-                self.ended.remove(&instance);
+                self.running.insert(piece.of(), piece.run);
+                self.ended.remove(&piece.of());
                 let at = Timestamp(self.now);
                 self.told(DriverEvent::Started { piece, at });
             }
             Debt::Start(piece) => {
+                self.failed.insert(piece.instance.clone());
                 let (message, driver_away) = ("no".into(), false);
                 self.told(DriverEvent::NotStarted { piece, message, driver_away });
             }
             Debt::Stop(piece) => {
-                let Piece { instance, run, .. } = piece.clone();
                 let starting = |debt: &Debt| matches!(debt, Debt::Start(s) if *s == piece);
                 if let Some(at) = self.debts.iter().position(starting) {
                     self.debts.remove(at);
-                    let (message, driver_away) = ("given up".into(), false);
+                    let (message, driver_away) = ("cancelled".into(), false);
                     self.told(DriverEvent::NotStarted { piece, message, driver_away });
-                } else if self.running.get(&instance) != Some(&run) {
-                    // Of a run of before: nothing to stop.
+                } else if self.running.get(&piece.of()) != Some(&piece.run) {
+                    // Of an earlier run: nothing to stop.
                 } else if well {
-                    self.end(&instance);
+                    self.end(&piece.of(), 1);
                 } // else it is lost: the core asks again
             }
             Debt::Probe(piece, check) => {
@@ -324,9 +401,10 @@ impl World {
             Step::Answer(index, well) => self.answer(index, well),
             Step::Exit(index) => {
                 let nth = index.checked_rem(self.running.len());
-                let instance = nth.and_then(|nth| self.running.keys().nth(nth).cloned());
-                if let Some(instance) = instance {
-                    self.end(&instance);
+                let of = nth.and_then(|nth| self.running.keys().nth(nth).cloned());
+                if let Some(of) = of {
+                    // Half of the tasks complete.
+                    self.end(&of, if is_task(&of) && index % 2 == 0 { 0 } else { 1 });
                 }
             }
             Step::Pass(span) => self.pass(span),
@@ -345,13 +423,16 @@ impl World {
         // Starts that were asked for have happened or not, nobody was told; stops too.
         for debt in std::mem::take(&mut self.debts) {
             match debt {
-                Debt::Start(Piece { instance, run, .. }) => {
-                    self.ended.remove(&instance);
-                    self.running.insert(instance, run);
+                Debt::Start(piece) => {
+                    self.ended.remove(&piece.of());
+                    self.running.insert(piece.of(), piece.run);
                 }
-                Debt::Stop(Piece { instance, .. }) => {
-                    if let Some(run) = self.running.remove(&instance) {
-                        self.ended.insert(instance, (run, exit(self.now)));
+                Debt::Stop(piece) => {
+                    if let Some(run) = self.running.remove(&piece.of()) {
+                        if is_task(&piece.of()) {
+                            self.failed.insert(piece.instance.clone());
+                        }
+                        self.ended.insert(piece.of(), (run, exit(self.now, 1)));
                     }
                 }
                 Debt::Probe(..) | Debt::Report(_) => {}
@@ -379,6 +460,10 @@ impl World {
             while !self.debts.is_empty() {
                 self.answer(0, true);
             }
+            let tasks: Vec<_> = self.running.keys().filter(|of| is_task(of)).cloned().collect();
+            for task in tasks {
+                self.end(&task, 0);
+            }
             self.pass(1000);
         }
         while !self.debts.is_empty() {
@@ -401,15 +486,30 @@ proptest! {
             world.core.statuses().map(|(id, status)| (id.clone(), status.clone())).collect();
         for (id, goal) in &world.wanted {
             let status = &statuses[id];
+            let runs = |of: &&InstanceResource| of.instance == *id;
             match goal {
+                Assigned::Run if is_stacked(id) && status.phase == Phase::Failed => {
+                    prop_assert!(world.failed.contains(id), "{} failed for no reason", id);
+                    prop_assert_eq!(world.running.keys().find(runs), None, "it was rolled back");
+                }
                 Assigned::Run => {
                     prop_assert_eq!(status.phase, Phase::Running, "{}: {:?}", id, status);
                     prop_assert_eq!((status.healthy, status.ready), (Some(true), true));
-                    prop_assert_eq!(world.running.get(id), Some(&status.run));
+                    for resource in &status.resources {
+                        let of = of(id, resource.name.as_str());
+                        let run = (!is_task(&of)).then_some(&resource.run);
+                        let phase = if is_task(&of) { Phase::Completed } else { Phase::Running };
+                        prop_assert_eq!(resource.phase, phase, "{}: {:?}", of, resource);
+                        prop_assert_eq!(world.running.get(&of), run);
+                    }
+                    if !is_stacked(id) {
+                        prop_assert_eq!(world.running.get(&of(id, "main")), Some(&status.run));
+                    }
                 }
                 Assigned::Stop => {
-                    prop_assert_eq!(status.phase, Phase::Stopped, "{}: {:?}", id, status);
-                    prop_assert!(!world.running.contains_key(id));
+                    let over = matches!(status.phase, Phase::Stopped | Phase::Failed);
+                    prop_assert!(over, "{}: {:?}", id, status);
+                    prop_assert_eq!(world.running.keys().find(runs), None);
                 }
             }
         }

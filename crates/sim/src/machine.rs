@@ -152,7 +152,8 @@ impl Machine {
 
     /// A driver must start a run.
     pub(crate) fn start(&mut self, env: &mut Environment, launch: LaunchSpec) -> Option<Reported> {
-        let LaunchSpec { piece: started, spec, ports, .. } = launch;
+        let ports = launch.ports().to_vec();
+        let LaunchSpec { piece: started, spec, .. } = launch;
         let Piece { instance, run, .. } = started.clone();
         let driver = Kind::of(&spec);
         if driver == Kind::Docker && self.docker_unavailable {

@@ -50,16 +50,17 @@ impl Effect {
 mod tests {
     use std::sync::Arc;
 
-    use model::{Piece, ResourceId};
+    use model::{Given, Piece, ResourceId, Spec};
 
     use super::super::LaunchSpec;
     use super::*;
 
     #[test]
     fn the_log_has_nothing_of_an_environment() {
-        let spec = serde_json::from_value(serde_json::json!({
+        let spec: Result<Spec, _> = serde_json::from_value(serde_json::json!({
             "service": "/web", "process": { "command": "true" }, "env": { "PASSWORD": "secret" },
         }));
+        let spec = Arc::new(spec.unwrap());
         let launch = LaunchSpec {
             piece: Piece {
                 instance: "/web~0.1".parse().unwrap(),
@@ -67,8 +68,10 @@ mod tests {
                 run: 1,
             },
             revision: 1,
-            spec: Arc::new(spec.unwrap()),
-            ports: Vec::new(),
+            spec: spec.clone(),
+            first_port: 0,
+            instance: spec,
+            given: Given::default(),
             env: [("TOKEN".to_string(), "secret".to_string())].into(),
         };
         let start = Effect::Start(launch);

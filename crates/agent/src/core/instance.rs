@@ -1,47 +1,31 @@
-//! The life of one instance on its node: facts come in, and [`Instance::step`] says what follows
-//! from them. Stepping twice does nothing more than stepping once.
+//! One instance on its node: the ordered stack of its resources. It decides which of them may
+//! start, and which must stop; `piece` has the life of each.
 //!
-//! Phases go forward within a run. A run that ends by itself makes way for the next one; an
-//! instance that was once told to stop is never started again.
+//! Resources start in stack order, each once those before it are up (running and ready, or a
+//! completed task), and stop in reverse. Consecutive members of a subset count as one place in
+//! that order. A required resource that fails for good rolls the others back: they stop in reverse
+//! order, and the instance has failed. A resource that has run before restarts by its own policy,
+//! whatever the others do. An instance that was asked to stop never starts anything.
+//!
+//! Nothing of this is remembered: it follows from the states of the resources.
 
 use api::{Assigned, Assignment};
 use model::{
-    Ending, Exit, InstanceId, Millis, Phase, Piece, ResourceId, Signal, Spec, Status, Stop,
-    Timestamp,
+    Exit, InstanceId, InstanceResource, Phase, ResourceId, ResourceRef, Status, Timestamp,
 };
+use model::{PieceState, merge};
 
-use super::checks::{CheckId, Checks, Outcome};
-use super::{Effect, LaunchSpec};
-use crate::drivers::{Found, Kind};
+use super::Effect;
+use super::checks::{CheckId, Outcome};
+use super::piece::{Desired, PieceLife};
+use crate::drivers::{DriverEvent, Found, Kind};
 
-/// How long after the grace of a stop it is asked for again, if nothing has come of it.
-const STOP_AGAIN: Millis = Millis::secs(5);
-/// How long after its driver was away a start is tried again.
-const AWAY_RETRY: Millis = Millis::secs(1);
-
-/// Where an instance is between two facts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Its driver has not said yet whether it runs.
-    Unknown,
-    /// To be started at that time.
-    Waiting(Timestamp),
-    /// Its start is under way.
-    Starting,
-    /// It runs.
-    Running,
-    /// Its stop is under way; asked for again at that time.
-    Stopping(Timestamp),
-    /// It has ended because it was told to.
-    Over,
-}
-
-/// What became of an instance in a step.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stepped {
-    /// It stays, and wants to be looked at again at that time.
+    /// The instance remains, and has to be stepped again at that time.
     Stays(Option<Timestamp>),
-    /// Nothing is left of it and nobody wants it.
+    /// Nothing is left of it, and no assignment names it.
     Gone,
 }
 
@@ -49,56 +33,61 @@ pub(super) enum Stepped {
 #[derive(Debug, Clone)]
 pub(super) struct Instance {
     id: InstanceId,
-    driver: Kind,
-    /// What is wanted; `None` for what was found but never assigned.
+    /// `None` for an instance that was found and is in no assignment.
     assignment: Option<Assignment>,
-    /// It was told to stop. Never taken back.
+    /// It was asked to stop. Never reset.
     leaving: bool,
-    /// No assignment names it any more: forgotten once it has ended.
+    /// No assignment names it any more: it is removed once it has ended.
     unassigned: bool,
-    /// Its driver has been away since it was last heard of.
-    unsure: bool,
-    stage: Stage,
-    status: Status,
-    checks: Checks,
+    /// Its resources in stack order; at the end those that were found and are not in its stack.
+    pieces: Vec<PieceLife>,
+    /// The state of the instance as a whole. Only kept for an instance with a stack; without one,
+    /// its only resource has it.
+    merged: Option<Box<Status>>,
 }
 
 impl Instance {
-    /// A newly assigned instance; `known` is what was known of it before the agent was restarted.
+    /// A newly assigned instance; `known` is its status before a restart of the agent.
     pub(super) fn new(assignment: Assignment, known: Option<Status>, now: Timestamp) -> Self {
-        let stage = if known.is_some() { Stage::Unknown } else { Stage::Waiting(now) };
-        let fresh = || Status { run: 1, ..Status::new(Phase::Starting, now) };
-        Self {
-            id: assignment.instance.clone(),
-            driver: Kind::of(&assignment.spec),
+        let id = assignment.instance.clone();
+        let stacked = !assignment.spec.stack.is_empty();
+        let pieces = stack(&assignment).into_iter().map(|(name, desired)| {
+            let known = known.as_ref().and_then(|known| match stacked {
+                true => status_of(known, &name),
+                false => Some(known.clone()),
+            });
+            let of = InstanceResource { instance: id.clone(), resource: name };
+            PieceLife::new(of, desired, known, now)
+        });
+        let mut instance = Self {
+            pieces: pieces.collect(),
             leaving: assignment.goal == Assigned::Stop,
             assignment: Some(assignment),
             unassigned: false,
-            unsure: false,
-            stage,
-            status: known.unwrap_or_else(fresh),
-            checks: Checks::idle(),
+            merged: None,
+            id,
+        };
+        if stacked {
+            let since = known.as_ref().map_or(now, |known| known.since);
+            let status = known.unwrap_or_else(|| Status::new(Phase::Starting, since));
+            instance.merged = Some(Box::new(status));
         }
+        instance.merge(now);
+        instance
     }
 
-    /// An instance that a driver found and no assignment names.
+    /// An instance of which a driver found a run, and that is in no assignment.
     pub(super) fn found(driver: Kind, found: &Found, now: Timestamp) -> Self {
+        let piece = PieceLife::found(driver, found, now);
         let mut instance = Self {
             id: found.piece.instance.clone(),
-            driver,
             assignment: None,
             leaving: false,
             unassigned: true,
-            unsure: false,
-            stage: Stage::Running,
-            status: Status { run: found.piece.run, ..Status::new(Phase::Running, now) },
-            checks: Checks::idle(),
+            merged: (!found.piece.resource.is_main()).then(|| Box::new(piece.status().clone())),
+            pieces: vec![piece],
         };
-        instance.status.started_at = Some(found.started_at);
-        if let Some(exit) = &found.exit {
-            instance.status.last_exit = Some(Box::new(exit.clone()));
-            instance.over(now);
-        }
+        instance.merge(now);
         instance
     }
 
@@ -106,70 +95,84 @@ impl Instance {
         &self.id
     }
 
-    pub(super) fn driver(&self) -> Kind {
-        self.driver
+    /// Its resources with their drivers, in stack order.
+    pub(super) fn resources(&self) -> impl Iterator<Item = (&ResourceId, Kind)> {
+        self.pieces.iter().map(|piece| (piece.name(), piece.driver()))
+    }
+
+    pub(super) fn has_driver(&self, driver: Kind) -> bool {
+        self.pieces.iter().any(|piece| piece.driver() == driver)
     }
 
     pub(super) fn status(&self) -> &Status {
-        &self.status
+        match (&self.merged, &self.pieces[..]) {
+            (Some(merged), _) => merged,
+            (None, [only, ..]) => only.status(),
+            (None, []) => unreachable!("an instance without a stack has one resource"),
+        }
     }
 
-    /// Whether it is to be started and is not known to have run here.
+    /// Whether a resource of it starts next and is not known to have run here.
     pub(super) fn is_new(&self) -> bool {
-        let waits = matches!(self.stage, Stage::Waiting(_)) && !self.leaving;
-        waits && self.status.last_exit.is_none()
+        !self.leaving && self.pieces.iter().any(PieceLife::is_new)
     }
 
-    /// Whether it runs though nobody wants it here, as far as is known.
+    /// Whether it is in no assignment and has, as far as is known, processes or containers.
     pub(super) fn is_unwanted(&self) -> bool {
-        let holds = matches!(self.stage, Stage::Starting | Stage::Running | Stage::Stopping(_));
-        self.unassigned && holds
+        self.unassigned && self.pieces.iter().any(PieceLife::is_held)
     }
 
-    /// What is wanted, while an assignment names it.
+    /// Its assignment, while there is one.
     pub(super) fn assignment(&self) -> Option<&Assignment> {
         self.assignment.as_ref().filter(|_| !self.unassigned)
     }
 
-    fn spec(&self) -> Option<&Spec> {
-        self.assignment.as_ref().map(|assignment| assignment.spec.as_ref())
-    }
-
     /// An assignment names it (again).
     pub(super) fn assign(&mut self, assignment: Assignment, now: Timestamp) {
-        if Kind::of(&assignment.spec) != self.driver {
-            // Not the instance that runs here: the server never reuses an id, so this is no
-            // wish that can be carried out. It is left to end.
+        let stack = stack(&assignment);
+        if !self.can_become(&stack) {
+            // Another instance than the one that runs here. A server never reuses an id, so this
+            // cannot be carried out: what runs here is stopped.
             self.unassign();
             return;
         }
         self.leaving |= assignment.goal == Assigned::Stop;
         self.unassigned = false;
-        match &self.assignment {
-            Some(before) => {
-                self.checks.change(&before.spec, &assignment.spec, now);
-                if before.retries != assignment.retries {
-                    self.status.failures = 0;
-                    if let Stage::Waiting(until) = self.stage {
-                        self.stage = Stage::Waiting(until.min(now));
-                    }
+        let before = self.assignment.as_ref();
+        let retry = before.is_some_and(|before| before.retries != assignment.retries);
+        let mut found = std::mem::take(&mut self.pieces);
+        for (name, desired) in stack {
+            match found.iter().position(|piece| *piece.name() == name) {
+                Some(at) => {
+                    let mut piece = found.remove(at);
+                    piece.assign(desired, retry, now);
+                    self.pieces.push(piece);
+                }
+                None => {
+                    let of = InstanceResource { instance: self.id.clone(), resource: name };
+                    self.pieces.push(PieceLife::new(of, desired, None, now));
                 }
             }
-            None if self.stage == Stage::Running => {
-                let started_at = self.status.started_at.unwrap_or(now);
-                self.checks.resume(&assignment.spec, started_at, &[], false, now);
+        }
+        found.iter_mut().for_each(PieceLife::leave);
+        self.pieces.extend(found);
+        if self.merged.is_none() && !assignment.spec.stack.is_empty() {
+            self.merged = Some(Box::new(Status::new(Phase::Starting, now)));
+        }
+        self.assignment = Some(assignment);
+    }
+
+    /// Whether the resources here can be those of this stack.
+    fn can_become(&self, stack: &[(ResourceId, Desired)]) -> bool {
+        let same_driver = |piece: &PieceLife| {
+            let desired = stack.iter().find(|(name, _)| name == piece.name());
+            match desired {
+                Some((_, desired)) => Kind::of(&desired.spec) == piece.driver(),
+                // Found, and in no stack: it is stopped.
+                None => piece.desired().is_none(),
             }
-            None => {}
-        }
-        let was_unknown = self.assignment.replace(assignment).is_none();
-        self.copy_verdicts();
-        if was_unknown && self.stage == Stage::Over && !self.leaving {
-            // Its run had ended before it was known that it should go on.
-            let exit = self.status.last_exit.as_ref().map(|exit| exit.to_string());
-            let delay = self.failed();
-            let message = exit.map(|exit| waits(&exit, delay));
-            self.next_run(self.status.run.saturating_add(1), now, now.after(delay), message);
-        }
+        };
+        self.pieces.iter().all(same_driver)
     }
 
     /// No assignment names it any more.
@@ -178,305 +181,245 @@ impl Instance {
         self.unassigned = true;
     }
 
-    /// Its driver cannot work: what it knows of this instance may be old.
-    pub(super) fn driver_went_away(&mut self) {
-        // Of a start that is still under way the driver itself will tell what became of it.
-        let stood = matches!(self.stage, Stage::Running | Stage::Stopping(_));
-        self.unsure |= stood && self.status.started_at.is_some();
+    /// A driver cannot work: the states known of its resources may be outdated.
+    pub(super) fn driver_went_away(&mut self, driver: Kind) {
+        let of_driver = self.pieces.iter_mut().filter(|piece| piece.driver() == driver);
+        of_driver.for_each(PieceLife::driver_went_away);
     }
 
-    /// Its driver has looked, and found this of it, or nothing.
-    pub(super) fn looked_for(&mut self, found: Option<&Found>, now: Timestamp) {
-        if matches!(self.stage, Stage::Waiting(_)) {
-            self.unsure = false;
+    /// A driver has listed all its runs; `found` are those of this instance.
+    pub(super) fn looked_for(&mut self, driver: Kind, found: &[&Found], now: Timestamp) {
+        for piece in self.pieces.iter_mut().filter(|piece| piece.driver() == driver) {
+            let own = found.iter().find(|found| found.piece.of() == *piece.of());
+            piece.looked_for(own.copied(), now);
         }
-        match (self.stage, found) {
-            (Stage::Unknown, Some(found)) if found.exit.is_none() => self.adopt(found, now),
-            (Stage::Unknown | Stage::Waiting(_), Some(found))
-                if found.piece.run >= self.status.run =>
-            {
-                self.adopt(found, now);
-            }
-            (Stage::Unknown, _) => {
-                // Whatever ran has left no trace: the number of a run is never used twice.
-                let run = self.status.run.saturating_add(1);
-                self.next_run(run, now, now, None);
-            }
-            (Stage::Running | Stage::Stopping(_), Some(found))
-                if found.piece.run == self.status.run =>
-            {
-                self.unsure = false;
-                if let Some(exit) = &found.exit {
-                    self.exited(found.piece.run, exit.clone(), now);
+        for found in found {
+            if !self.pieces.iter().any(|piece| *piece.of() == found.piece.of()) {
+                let mut piece = PieceLife::found(driver, found, now);
+                if self.assignment.is_some() {
+                    piece.leave();
                 }
+                self.pieces.push(piece);
             }
-            (Stage::Running | Stage::Stopping(_), None) if self.unsure => {
-                let absent = self.driver.capability().into();
-                let exit = Exit { at: now, how: Ending::Unseen { absent } };
-                self.exited(self.status.run, exit, now);
-            }
-            _ => {}
+        }
+        if self.merged.is_none() && self.pieces.len() > 1 {
+            self.merged = Some(Box::new(Status::new(Phase::Starting, now)));
         }
     }
 
-    /// Goes on with a run that was there before the agent.
-    fn adopt(&mut self, found: &Found, now: Timestamp) {
-        let known = (self.status.run == found.piece.run).then(|| self.status.clone());
-        self.stage = Stage::Running;
-        self.status.run = found.piece.run;
-        self.status.started_at = Some(found.started_at);
-        self.enter(Phase::Running, found.started_at, None);
-        if let Some(assignment) = &self.assignment {
-            let (results, ready) = match &known {
-                Some(known) => (known.checks.as_slice(), known.ready),
-                None => (&[][..], false),
-            };
-            self.checks.resume(&assignment.spec, found.started_at, results, ready, now);
-        }
-        self.copy_verdicts();
-        if let Some(exit) = &found.exit {
-            self.exited(found.piece.run, exit.clone(), now);
-        }
-    }
-
-    /// A run has begun.
-    pub(super) fn started(&mut self, run: u32, at: Timestamp, now: Timestamp) {
-        if run != self.status.run {
-            return;
-        }
-        self.unsure = false;
-        match self.stage {
-            Stage::Starting => {
-                self.stage = Stage::Running;
-                self.enter(Phase::Running, now, None);
-                self.status.started_at = Some(at);
-                if let Some(assignment) = &self.assignment {
-                    self.checks.begin(&assignment.spec, now);
-                }
-                self.copy_verdicts();
+    /// A driver has reported an event.
+    pub(super) fn driver_event(&mut self, event: DriverEvent, now: Timestamp) {
+        let run = event.piece().run;
+        let Some(piece) = self.piece(&event.piece().resource) else { return };
+        match event {
+            DriverEvent::Started { at, .. } => piece.started(run, at, now),
+            DriverEvent::NotStarted { message, driver_away, .. } => {
+                piece.not_started(run, message, driver_away, now);
             }
-            Stage::Stopping(_) => self.status.started_at = Some(at),
-            Stage::Unknown | Stage::Waiting(_) | Stage::Running | Stage::Over => {}
-        }
-    }
-
-    /// What is done before the start.
-    pub(super) fn preparing(&mut self, run: u32, message: String) {
-        if self.stage == Stage::Starting && run == self.status.run {
-            self.status.message = Some(message);
-        }
-    }
-
-    /// A run could not begin.
-    pub(super) fn not_started(&mut self, run: u32, message: String, away: bool, now: Timestamp) {
-        if run != self.status.run {
-            return;
-        }
-        match self.stage {
-            Stage::Starting if away => {
-                // It may have begun all the same: nobody knows until the driver has looked.
-                self.unsure = true;
-                self.stage = Stage::Waiting(now.after(AWAY_RETRY));
-                self.status.message = Some(message);
-            }
-            Stage::Starting => {
-                let delay = self.failed();
-                let message = waits(&message, delay);
-                self.next_run(run.saturating_add(1), now, now.after(delay), Some(message));
-            }
-            Stage::Stopping(_) => self.over(now),
-            Stage::Unknown | Stage::Waiting(_) | Stage::Running | Stage::Over => {}
-        }
-    }
-
-    /// A run cannot begin here. The instance has ended for good: another one takes its place.
-    pub(super) fn misplaced(&mut self, run: u32, message: String, now: Timestamp) {
-        if run != self.status.run {
-            return;
-        }
-        match self.stage {
-            Stage::Starting if !self.leaving => {
-                self.over(now);
-                self.enter(Phase::Failed, now, Some(message));
-            }
-            Stage::Starting | Stage::Stopping(_) => self.over(now),
-            Stage::Unknown | Stage::Waiting(_) | Stage::Running | Stage::Over => {}
-        }
-    }
-
-    /// A run has ended.
-    pub(super) fn exited(&mut self, run: u32, exit: Exit, now: Timestamp) {
-        if run != self.status.run {
-            return;
-        }
-        match self.stage {
-            Stage::Starting | Stage::Running if !self.leaving && self.assignment.is_some() => {
-                let ran = self.status.started_at.map_or(Millis(0), |at| exit.at.since(at));
-                let reset_after = self.spec().map(|spec| spec.restart.reset_after);
-                if reset_after.is_some_and(|reset_after| ran >= reset_after) {
-                    self.status.failures = 0;
-                }
-                let delay = self.failed();
-                let message = waits(&exit.to_string(), delay);
-                let until = exit.at.min(now).after(delay);
-                self.status.last_exit = Some(Box::new(exit));
-                self.next_run(run.saturating_add(1), now, until, Some(message));
-            }
-            Stage::Starting | Stage::Running | Stage::Stopping(_) => {
-                self.status.last_exit = Some(Box::new(exit));
-                self.over(now);
-            }
-            Stage::Unknown | Stage::Waiting(_) | Stage::Over => {}
+            DriverEvent::Misplaced { message, .. } => piece.misplaced(run, message, now),
+            DriverEvent::Exited { exit, .. } => piece.exited(run, exit, now),
+            DriverEvent::Preparing { message, .. } => piece.preparing(run, message),
         }
     }
 
     /// A probe has been made.
-    pub(super) fn probed(&mut self, run: u32, check: CheckId, outcome: Outcome, now: Timestamp) {
-        if run != self.status.run || self.stage != Stage::Running {
-            return;
+    pub(super) fn probed(
+        &mut self,
+        piece: &model::Piece,
+        check: CheckId,
+        outcome: Outcome,
+        now: Timestamp,
+    ) {
+        if let Some(life) = self.piece(&piece.resource) {
+            life.probed(piece.run, check, outcome, now);
         }
-        if let Some(assignment) = &self.assignment {
-            self.checks.probed(check, outcome, &assignment.spec, now);
-        }
-        self.copy_verdicts();
     }
 
-    /// Does what is due by now. `away` is why its driver cannot be asked, if it cannot.
-    pub(super) fn step(
+    fn piece(&mut self, name: &ResourceId) -> Option<&mut PieceLife> {
+        self.pieces.iter_mut().find(|piece| piece.name() == name)
+    }
+
+    /// Performs what is due by now. `away` returns why a driver cannot work, if it cannot; `held`
+    /// is why nothing new may start, if nothing may.
+    pub(super) fn step<'a>(
         &mut self,
-        away: Option<&str>,
+        away: impl Fn(Kind) -> Option<&'a str>,
+        held: Option<&str>,
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) -> Stepped {
-        match self.stage {
-            Stage::Unknown => {}
-            Stage::Waiting(_) if self.leaving && self.unsure && away.is_some() => {
-                self.status.message = away.map(String::from);
-            }
-            Stage::Waiting(_) if self.leaving => self.over(now),
-            Stage::Waiting(until) => match away {
-                Some(why) => self.status.message = Some(why.into()),
-                None if now < until => return Stepped::Stays(Some(until)),
-                None => self.start(effects),
-            },
-            Stage::Starting | Stage::Running if self.leaving => {
-                self.checks.pause();
-                self.enter(Phase::Stopping, now, None);
-                return Stepped::Stays(Some(self.stop(now, effects)));
-            }
-            Stage::Starting => {}
-            Stage::Running => return Stepped::Stays(self.watch(now, effects)),
-            Stage::Stopping(again_at) if now < again_at => return Stepped::Stays(Some(again_at)),
-            Stage::Stopping(_) => return Stepped::Stays(Some(self.stop(now, effects))),
-            Stage::Over => {}
-        }
-        if self.stage == Stage::Over && self.unassigned && self.leaving {
-            let of = self.piece().of();
-            effects.push(Effect::Forget { of, driver: self.driver });
+        let wake_at = match self.must_stop() {
+            true => self.step_down(away, now, effects),
+            false => self.step_up(away, held, now, effects),
+        };
+        self.merge(now);
+        if self.unassigned && self.pieces.iter().all(PieceLife::is_over) {
+            self.pieces.iter().for_each(|piece| piece.forget(effects));
             effects.push(Effect::RemoveDirectory(self.id.clone()));
             return Stepped::Gone;
         }
-        Stepped::Stays(None)
+        Stepped::Stays(wake_at)
     }
 
-    fn start(&mut self, effects: &mut Vec<Effect>) {
-        if let Some(launch) = self.launch() {
-            self.stage = Stage::Starting;
-            self.status.message = None;
-            effects.push(Effect::Start(launch));
+    fn must_stop(&self) -> bool {
+        self.leaving || self.pieces.iter().any(PieceLife::has_failed_instance)
+    }
+
+    /// Starts what may start, in order.
+    fn step_up<'a>(
+        &mut self,
+        away: impl Fn(Kind) -> Option<&'a str>,
+        held: Option<&str>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Timestamp> {
+        let mut wake_at = None;
+        let mut order: Option<String> = None;
+        let mut from = 0;
+        while from < self.pieces.len() {
+            let to = self.place_end(from);
+            for piece in &mut self.pieces[from..to] {
+                let away = away(piece.driver());
+                let assignment = self.assignment.as_ref();
+                let at = piece.step(assignment, away, held, order.as_deref(), now, effects);
+                wake_at = earlier(wake_at, at);
+            }
+            let below = self.pieces[from..to].iter().find(|piece| !piece.is_up());
+            if let (None, Some(below)) = (&order, below) {
+                order = Some(format!("waits until {} is up", below.name()));
+            }
+            from = to;
         }
+        wake_at
     }
 
-    fn stop(&mut self, now: Timestamp, effects: &mut Vec<Effect>) -> Timestamp {
-        let default = Stop::default();
-        let stop = self.spec().map_or(&default, |spec| &spec.stop);
-        let (signal, grace): (Signal, Millis) = (stop.signal, stop.grace);
-        effects.push(Effect::Stop { piece: self.piece(), driver: self.driver, signal, grace });
-        let again_at = now.after(grace).after(STOP_AGAIN);
-        self.stage = Stage::Stopping(again_at);
-        again_at
-    }
-
-    /// Asks for the probes that are due, ends a row of failures; says when to look again.
-    fn watch(&mut self, now: Timestamp, effects: &mut Vec<Effect>) -> Option<Timestamp> {
-        let launch = self.launch()?;
-        for request in self.checks.due(&launch.spec, now) {
-            effects.push(Effect::Probe {
-                launch: launch.clone(),
-                check: request.check,
-                probe: request.probe,
-                timeout: request.timeout,
-            });
+    /// Stops what has to stop next, in reverse order. What is below it goes on until then, but is
+    /// not started again.
+    fn step_down<'a>(
+        &mut self,
+        away: impl Fn(Kind) -> Option<&'a str>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Timestamp> {
+        let mut places = Vec::new();
+        let mut from = 0;
+        while from < self.pieces.len() {
+            let to = self.place_end(from);
+            places.push(from..to);
+            from = to;
         }
-        let started_at = self.status.started_at.unwrap_or(now);
-        let reset_at = started_at.after(launch.spec.restart.reset_after);
-        if now >= reset_at {
-            self.status.failures = 0;
+        let mut wake_at = None;
+        let mut above_is_over = true;
+        for place in places.into_iter().rev() {
+            for piece in &mut self.pieces[place.clone()] {
+                if above_is_over {
+                    piece.leave();
+                }
+                let away = away(piece.driver());
+                let held = Some("the instance is stopping");
+                let assignment = self.assignment.as_ref();
+                let at = piece.step(assignment, away, held, None, now, effects);
+                wake_at = earlier(wake_at, at);
+            }
+            above_is_over &= self.pieces[place].iter().all(PieceLife::is_over);
         }
-        let reset_at = (self.status.failures > 0).then_some(reset_at);
-        [self.checks.wake_at(), reset_at].into_iter().flatten().min()
+        wake_at
     }
 
-    fn piece(&self) -> Piece {
-        let (instance, run) = (self.id.clone(), self.status.run);
-        Piece { instance, resource: ResourceId::main(), run }
+    /// The end of the place in the order that begins with the resource at `from`: that one, or it
+    /// and the following ones of the same subset.
+    fn place_end(&self, from: usize) -> usize {
+        let subset = |piece: &PieceLife| piece.desired().and_then(|desired| desired.subset.clone());
+        let Some(own) = subset(&self.pieces[from]) else { return from + 1 };
+        let same =
+            self.pieces[from..].iter().take_while(|piece| subset(piece).as_ref() == Some(&own));
+        from + same.count()
     }
 
-    fn launch(&self) -> Option<LaunchSpec> {
-        let assignment = self.assignment.as_ref()?;
-        Some(LaunchSpec {
-            piece: self.piece(),
-            revision: assignment.revision,
-            spec: assignment.spec.clone(),
-            ports: assignment.given.ports.clone(),
-            env: assignment.env.clone(),
-        })
-    }
-
-    /// One more failure in a row: how long to wait.
-    fn failed(&mut self) -> Millis {
-        self.status.failures = self.status.failures.saturating_add(1);
-        self.spec().map_or(Millis(0), |spec| spec.restart.delay(self.status.failures))
-    }
-
-    fn next_run(&mut self, run: u32, now: Timestamp, until: Timestamp, message: Option<String>) {
-        self.checks.end();
-        self.stage = Stage::Waiting(until);
-        self.status.run = run;
-        self.status.started_at = None;
-        self.enter(Phase::Starting, now, message);
-        self.copy_verdicts();
-    }
-
-    fn over(&mut self, now: Timestamp) {
-        self.checks.end();
-        self.stage = Stage::Over;
-        self.enter(Phase::Stopped, now, None);
-        self.copy_verdicts();
-    }
-
-    fn enter(&mut self, phase: Phase, now: Timestamp, message: Option<String>) {
-        self.status.phase = phase;
-        self.status.since = now;
-        self.status.message = message;
-    }
-
-    fn copy_verdicts(&mut self) {
-        self.status.healthy = self.checks.healthy();
-        self.status.ready = self.checks.ready();
-        self.status.checks = self.checks.results();
-        if self.status.phase == Phase::Running {
-            self.status.message = self.checks.remark();
+    /// Brings the status of an instance with a stack up to date.
+    fn merge(&mut self, now: Timestamp) {
+        let Some(status) = &mut self.merged else { return };
+        let states: Vec<_> = self.pieces.iter().map(state).collect();
+        let merged = merge(&states);
+        if status.phase != merged.phase {
+            status.phase = merged.phase;
+            status.since = now;
         }
+        let all = || self.pieces.iter().map(PieceLife::status);
+        // Rises with each restart of a resource, so that within one number phases go forward.
+        status.run = all().map(|status| status.run.saturating_sub(1)).sum::<u32>() + 1;
+        status.failures = all().map(|status| status.failures).max().unwrap_or(0);
+        status.started_at = match merged.phase {
+            Phase::Running => all().filter_map(|status| status.started_at).max(),
+            _ => None,
+        };
+        status.healthy = merged.healthy;
+        status.ready = merged.ready;
+        let exits = all().filter_map(|status| status.last_exit.as_ref());
+        status.last_exit = exits.max_by_key(|exit: &&Box<Exit>| exit.at).cloned();
+        let failed = self.pieces.iter().find(|piece| piece.has_failed_instance());
+        let because = failed.or_else(|| merged.because.and_then(|index| self.pieces.get(index)));
+        status.message = because.map(|piece| {
+            let (name, own) = (piece.name(), piece.status());
+            match &own.message {
+                Some(message) => format!("{name}: {message}"),
+                None => format!("{name} is {}", own.phase.word()),
+            }
+        });
+        status.resources = self.pieces.iter().map(PieceLife::resource_status).collect();
     }
 }
 
-fn waits(cause: &str, delay: Millis) -> String {
-    match delay {
-        Millis(0) => cause.into(),
-        Millis(delay) => {
-            let seconds = delay.div_ceil(1000);
-            format!("{cause}; waits {seconds}s before it is started again")
-        }
+/// The resources of an assignment, in stack order.
+fn stack(assignment: &Assignment) -> Vec<(ResourceId, Desired)> {
+    let spec = &assignment.spec;
+    let in_stack = !spec.stack.is_empty();
+    let desired = |resource: ResourceRef<'_>| {
+        let desired = Desired {
+            spec: match in_stack {
+                true => spec.reduced_to(&resource).into(),
+                false => spec.clone(),
+            },
+            first_port: resource.first_port,
+            is_task: resource.is_task,
+            retries: resource.retries,
+            optional: resource.optional,
+            subset: resource.subset.map(String::from),
+            in_stack,
+        };
+        (resource.name.clone(), desired)
+    };
+    spec.resources().map(desired).collect()
+}
+
+/// The status that a resource had, as far as that of its instance says.
+fn status_of(known: &Status, name: &ResourceId) -> Option<Status> {
+    let resource = known.resources.iter().find(|resource| resource.name == *name)?;
+    Some(Status {
+        run: resource.run,
+        failures: resource.failures,
+        started_at: None,
+        healthy: resource.healthy,
+        ready: resource.ready,
+        checks: resource.checks.clone(),
+        last_exit: resource.last_exit.clone().map(Box::new),
+        message: resource.message.clone(),
+        ..Status::new(resource.phase, known.since)
+    })
+}
+
+fn state(piece: &PieceLife) -> PieceState {
+    let status = piece.status();
+    let has_health_checks = piece.desired().is_some_and(|desired| !desired.spec.health.is_empty());
+    PieceState {
+        phase: status.phase,
+        healthy: status.healthy,
+        has_health_checks,
+        ready: status.ready,
+        optional: piece.is_optional(),
     }
+}
+
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    [one, other].into_iter().flatten().min()
 }

@@ -3,12 +3,13 @@
 //! the effects in their order and brings back what comes of them as events; the simulator does
 //! the same without a machine.
 //!
-//! `instance` has the life of one instance, `checks` its probes and verdicts, `report` what the
-//! server is told and when.
+//! `instance` has the order in which the resources of an instance start and stop, `piece` the life
+//! of one resource, `checks` its probes and verdicts, `report` when the server is sent what.
 
 mod brief;
 mod checks;
 mod instance;
+mod piece;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +17,8 @@ use std::sync::Arc;
 
 use api::{Assigned, Assignment, Assignments, Report, Unreadable};
 use model::{
-    InstanceId, InstanceResource, Millis, NodeId, Phase, Piece, Probe, ResourceId, RevisionNumber,
-    Signal, Spec, Status, Timestamp,
+    Given, InstanceId, InstanceResource, Millis, NodeId, Phase, Piece, Probe, ResourceId,
+    RevisionNumber, Signal, Spec, Status, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -121,19 +122,31 @@ pub enum Effect {
     WakeAt(Timestamp),
 }
 
-/// All that is needed to start or probe a run, but for what the node adds.
+/// A run to start or to probe, without what the node adds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LaunchSpec {
-    /// The run to begin.
+    /// The run.
     pub piece: Piece,
-    /// The revision it was placed at.
+    /// The revision that its instance was placed at.
     pub revision: RevisionNumber,
-    /// What to run.
+    /// What to run: the service reduced to this resource.
     pub spec: Arc<Spec>,
-    /// Its ports on the node.
-    pub ports: Vec<u16>,
-    /// Variables of its own, see [`api::Assignment::env`].
+    /// The index of its first port among those of the instance.
+    pub first_port: usize,
+    /// The whole service.
+    pub instance: Arc<Spec>,
+    /// What the node gave the instance.
+    pub given: Given,
+    /// Variables of the instance, see [`api::Assignment::env`].
     pub env: BTreeMap<String, String>,
+}
+
+impl LaunchSpec {
+    /// The ports of this resource on the node, in the order of its spec.
+    pub fn ports(&self) -> &[u16] {
+        let rest = self.given.ports.get(self.first_port..).unwrap_or_default();
+        &rest[..rest.len().min(self.spec.ports.len())]
+    }
 }
 
 /// What the agent remembers over its own restart, so that it needs no server to go on, and so
@@ -229,12 +242,17 @@ impl Core {
                 self.adopted.remove(&driver);
                 self.away.insert(driver, message);
                 self.has_looked(driver);
-                self.change_all(Some(driver), now, &mut effects, Instance::driver_went_away);
+                self.change_all(Some(driver), now, &mut effects, |instance| {
+                    instance.driver_went_away(driver);
+                });
             }
-            Event::Driver(event) => self.driver_event(event, now, &mut effects),
+            Event::Driver(event) => {
+                let id = event.piece().instance.clone();
+                self.change(&id, now, &mut effects, |instance| instance.driver_event(event, now));
+            }
             Event::Probed { piece, check, outcome } => {
                 self.change(&piece.instance, now, &mut effects, |instance| {
-                    instance.probed(piece.run, check, outcome, now);
+                    instance.probed(&piece, check, outcome, now);
                 });
             }
             Event::Tick => {
@@ -262,18 +280,17 @@ impl Core {
     /// The resources of an instance with their drivers, in stack order; empty if the instance is
     /// not on this node.
     pub fn resources_of(&self, instance: &InstanceId) -> Vec<(ResourceId, Kind)> {
-        let instance = self.instances.get(instance);
-        instance.map(|instance| (ResourceId::main(), instance.driver())).into_iter().collect()
+        let resources = self.instances.get(instance).into_iter().flat_map(Instance::resources);
+        resources.map(|(name, driver)| (name.clone(), driver)).collect()
     }
 
     /// All resources on this node.
     pub(crate) fn resources(&self) -> impl Iterator<Item = InstanceResource> {
-        let of = |instance: &InstanceId, resource| InstanceResource {
-            instance: instance.clone(),
-            resource,
-        };
-        self.instances.keys().flat_map(move |instance| {
-            self.resources_of(instance).into_iter().map(move |(resource, _)| of(instance, resource))
+        self.instances.values().flat_map(|instance| {
+            instance.resources().map(|(name, _)| {
+                let (instance, resource) = (instance.id().clone(), name.clone());
+                InstanceResource { instance, resource }
+            })
         })
     }
 
@@ -354,11 +371,13 @@ impl Core {
         self.adopted.insert(driver);
         self.away.remove(&driver);
         self.has_looked(driver);
-        let found: BTreeMap<_, _> =
-            found.iter().map(|found| (&found.piece.instance, found)).collect();
-        for (id, found) in &found {
-            if !self.instances.contains_key(*id) {
-                let mut instance = Instance::found(driver, found, now);
+        let mut by_instance: BTreeMap<&InstanceId, Vec<&Found>> = BTreeMap::new();
+        for found in found {
+            by_instance.entry(&found.piece.instance).or_default().push(found);
+        }
+        for (id, found) in &by_instance {
+            if let Some(first) = found.first().filter(|_| !self.instances.contains_key(*id)) {
+                let mut instance = Instance::found(driver, first, now);
                 if self.told_whole || self.ending {
                     instance.unassign();
                 }
@@ -369,10 +388,17 @@ impl Core {
                 self.instances.insert((*id).clone(), instance);
             }
         }
-        self.change_all(Some(driver), now, effects, |instance| {
-            let id = instance.id().clone();
-            instance.looked_for(found.get(&id).copied(), now);
+        // Also instances whose runs of this driver have all been lost.
+        let found_of = |id: &InstanceId| by_instance.get(id).map_or(&[][..], Vec::as_slice);
+        let concerned = self.instances.values().filter(|instance| {
+            instance.has_driver(driver) || by_instance.contains_key(instance.id())
         });
+        let concerned: Vec<_> = concerned.map(|instance| instance.id().clone()).collect();
+        for id in concerned {
+            self.change(&id, now, effects, |instance| {
+                instance.looked_for(driver, found_of(&id), now);
+            });
+        }
     }
 
     /// A driver has said what it finds, or that it cannot.
@@ -382,19 +408,6 @@ impl Core {
         }
     }
 
-    fn driver_event(&mut self, event: DriverEvent, now: Timestamp, effects: &mut Vec<Effect>) {
-        let Piece { instance, run, .. } = event.piece().clone();
-        self.change(&instance, now, effects, |instance| match event {
-            DriverEvent::Started { at, .. } => instance.started(run, at, now),
-            DriverEvent::NotStarted { message, driver_away, .. } => {
-                instance.not_started(run, message, driver_away, now);
-            }
-            DriverEvent::Misplaced { message, .. } => instance.misplaced(run, message, now),
-            DriverEvent::Exited { exit, .. } => instance.exited(run, exit, now),
-            DriverEvent::Preparing { message, .. } => instance.preparing(run, message),
-        });
-    }
-
     fn change_all(
         &mut self,
         driver: Option<Kind>,
@@ -402,7 +415,7 @@ impl Core {
         effects: &mut Vec<Effect>,
         mut how: impl FnMut(&mut Instance),
     ) {
-        let of_driver = |instance: &Instance| driver.is_none_or(|kind| kind == instance.driver());
+        let of_driver = |instance: &Instance| driver.is_none_or(|kind| instance.has_driver(kind));
         let ids: Vec<_> =
             self.instances.iter().filter(|(_, i)| of_driver(i)).map(|(id, _)| id.clone()).collect();
         for id in ids {
@@ -424,19 +437,18 @@ impl Core {
         let Some(instance) = self.instances.get_mut(id) else { return };
         let before = instance.status().clone();
         how(instance);
-        let driver = instance.driver();
-        let away = match (self.adopted.contains(&driver), self.away.get(&driver)) {
+        let away = |driver| match (self.adopted.contains(&driver), self.away.get(&driver)) {
             (true, _) => None,
             (false, Some(why)) => Some(why.as_str()),
             (false, None) => Some("waits for its driver to look for what runs already"),
         };
         let in_the_way = match self.unwanted.first() {
-            _ if away.is_some() || !instance.is_new() => None,
+            _ if !instance.is_new() => None,
             Some(other) => Some(format!("waits for {other} to end, which is not wanted here")),
             None if self.looking.is_empty() => None,
             None => Some("waits until it is known what runs here already".into()),
         };
-        let stepped = instance.step(away.or(in_the_way.as_deref()), now, effects);
+        let stepped = instance.step(away, in_the_way.as_deref(), now, effects);
         if instance.is_unwanted() {
             self.unwanted.insert(id.clone());
         } else if self.unwanted.remove(id) {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{CheckResult, InstanceId, Millis, Status, Timestamp};
+use model::{InstanceId, Millis, Status, Timestamp};
 
 /// A sign of life is sent this long after the report before.
 pub(super) const HEARTBEAT: Millis = Millis::secs(2);
@@ -57,7 +57,7 @@ impl Reporter {
     pub(super) fn compare(&mut self, id: &InstanceId, before: Option<&Status>, after: &Status) {
         match before {
             Some(before) if before == after => {}
-            Some(before) if essence(before) == essence(after) => {
+            Some(before) if before.essence() == after.essence() => {
                 self.aged.insert(id.clone());
             }
             _ => {
@@ -124,12 +124,4 @@ impl Reporter {
         let now = self.whole || !self.changed.is_empty();
         Some(if now { self.not_before } else { self.not_before.max(self.heartbeat_at) })
     }
-}
-
-/// A status without what changes with every probe that passes: that is told with the next report
-/// but asks for none.
-fn essence(status: &Status) -> Status {
-    let checks =
-        status.checks.iter().map(|check| CheckResult { last_success: None, ..check.clone() });
-    Status { checks: checks.collect(), ..status.clone() }
 }

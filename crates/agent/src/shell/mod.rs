@@ -309,7 +309,8 @@ impl Shell {
         let (node, address) = (&self.options.node, self.options.address.as_str());
         let place = Place { node, address, dir: &dir };
         let env = environment(&launch, place);
-        let LaunchSpec { piece, spec, ports, .. } = launch;
+        let ports = launch.ports().to_vec();
+        let LaunchSpec { piece, spec, .. } = launch;
         Launch { piece, spec, ports, env, dir }
     }
 

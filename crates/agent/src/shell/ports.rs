@@ -15,7 +15,7 @@ pub(super) fn taken(launch: &LaunchSpec) -> Option<u16> {
         return None;
     }
     let assigned =
-        launch.spec.ports.iter().zip(&launch.ports).filter(|(wanted, _)| wanted.port == 0);
+        launch.spec.ports.iter().zip(launch.ports()).filter(|(wanted, _)| wanted.port == 0);
     let mut taken = assigned.filter(|(wanted, port)| is_taken(wanted.protocol, **port));
     taken.next().map(|(_, port)| *port)
 }
@@ -56,7 +56,9 @@ mod tests {
             },
             revision: 1,
             spec: spec(0),
-            ports: vec![port],
+            first_port: 0,
+            instance: spec(0),
+            given: model::Given { ports: vec![port] },
             env: BTreeMap::new(),
         };
         assert_eq!(taken(&launch), Some(port));

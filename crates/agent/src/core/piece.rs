@@ -1,0 +1,584 @@
+//! The life of one resource of an instance on its node: facts come in, and [`PieceLife::step`]
+//! returns what follows from them. Stepping twice does nothing more than stepping once.
+//!
+//! Phases go forward within a run. A run that ends by itself is followed by the next one, by the
+//! resource's own restart policy. A task ends for good: completed, or failed after its retries. A
+//! resource that was asked to stop never starts again.
+
+use std::sync::Arc;
+
+use api::Assignment;
+use model::{
+    Ending, Exit, InstanceResource, Millis, Phase, Piece, ResourceId, ResourceStatus, Signal, Spec,
+    Status, Stop, Timestamp,
+};
+
+use super::checks::{CheckId, Checks, Outcome};
+use super::{Effect, LaunchSpec};
+use crate::drivers::{Found, Kind};
+
+/// After the grace of a stop and this, the stop is requested again.
+const STOP_AGAIN: Millis = Millis::secs(5);
+/// The wait before a start is retried after its driver could not work.
+const AWAY_RETRY: Millis = Millis::secs(1);
+
+/// The state of a resource between two facts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Its driver has not reported yet whether it runs.
+    Unknown,
+    /// It starts at that time, or later if its turn in the stack has not come.
+    Waiting(Timestamp),
+    /// Its start is under way.
+    Starting,
+    /// It runs.
+    Running,
+    /// Its stop is under way; the request is repeated at that time.
+    Stopping(Timestamp),
+    /// It has ended for good.
+    Over,
+}
+
+/// What is desired of a resource.
+#[derive(Debug, Clone)]
+pub(super) struct Desired {
+    /// The service reduced to this resource.
+    pub(super) spec: Arc<Spec>,
+    /// The index of its first port among those of the instance.
+    pub(super) first_port: usize,
+    /// Whether it runs once, until it completes.
+    pub(super) is_task: bool,
+    /// How often a task that failed is run again.
+    pub(super) retries: u32,
+    /// Whether the instance does without it.
+    pub(super) optional: bool,
+    /// Consecutive resources of the same subset start and stop together.
+    pub(super) subset: Option<String>,
+    /// Whether its instance has a stack. A start that fails is then final, and the instance rolls
+    /// back; without a stack there is nothing to roll back, and the start is retried.
+    pub(super) in_stack: bool,
+}
+
+/// One resource of an instance on this node.
+#[derive(Debug, Clone)]
+pub(super) struct PieceLife {
+    of: InstanceResource,
+    driver: Kind,
+    /// `None` for a resource that was found and is in no assignment.
+    desired: Option<Desired>,
+    /// It was asked to stop. Never reset.
+    leaving: bool,
+    /// Its driver has not worked at some time since its last report.
+    unsure: bool,
+    /// It starts only once the resources before it are up: it has not run yet, or its runs were
+    /// lost together with those of the whole instance.
+    in_order: bool,
+    stage: Stage,
+    status: Status,
+    checks: Checks,
+}
+
+impl PieceLife {
+    /// A resource of an assigned instance; `known` is its status before a restart of the agent.
+    pub(super) fn new(
+        of: InstanceResource,
+        desired: Desired,
+        known: Option<Status>,
+        now: Timestamp,
+    ) -> Self {
+        let stage = match known.as_ref().map(|status| status.phase) {
+            Some(Phase::Failed | Phase::Completed) => Stage::Over,
+            Some(_) => Stage::Unknown,
+            None => Stage::Waiting(now),
+        };
+        let fresh = || Status { run: 1, ..Status::new(Phase::Starting, now) };
+        Self {
+            of,
+            driver: Kind::of(&desired.spec),
+            desired: Some(desired),
+            leaving: false,
+            unsure: false,
+            in_order: known.is_none(),
+            stage,
+            status: known.unwrap_or_else(fresh),
+            checks: Checks::idle(),
+        }
+    }
+
+    /// A run that a driver found and that is in no assignment.
+    pub(super) fn found(driver: Kind, found: &Found, now: Timestamp) -> Self {
+        let mut piece = Self {
+            of: found.piece.of(),
+            driver,
+            desired: None,
+            leaving: false,
+            unsure: false,
+            in_order: false,
+            stage: Stage::Running,
+            status: Status { run: found.piece.run, ..Status::new(Phase::Running, now) },
+            checks: Checks::idle(),
+        };
+        piece.status.started_at = Some(found.started_at);
+        if let Some(exit) = &found.exit {
+            piece.status.last_exit = Some(Box::new(exit.clone()));
+            piece.over(Phase::Stopped, now, None);
+        }
+        piece
+    }
+
+    pub(super) fn of(&self) -> &InstanceResource {
+        &self.of
+    }
+
+    pub(super) fn name(&self) -> &ResourceId {
+        &self.of.resource
+    }
+
+    pub(super) fn driver(&self) -> Kind {
+        self.driver
+    }
+
+    pub(super) fn status(&self) -> &Status {
+        &self.status
+    }
+
+    pub(super) fn desired(&self) -> Option<&Desired> {
+        self.desired.as_ref()
+    }
+
+    pub(super) fn resource_status(&self) -> ResourceStatus {
+        let status = &self.status;
+        ResourceStatus {
+            name: self.of.resource.clone(),
+            phase: status.phase,
+            run: status.run,
+            failures: status.failures,
+            healthy: status.healthy,
+            ready: status.ready,
+            checks: status.checks.clone(),
+            last_exit: status.last_exit.as_deref().cloned(),
+            message: status.message.clone(),
+        }
+    }
+
+    pub(super) fn is_optional(&self) -> bool {
+        self.desired.as_ref().is_some_and(|desired| desired.optional)
+    }
+
+    /// Whether it starts next and is not known to have run here.
+    pub(super) fn is_new(&self) -> bool {
+        let waits = matches!(self.stage, Stage::Waiting(_)) && !self.leaving;
+        waits && self.status.last_exit.is_none()
+    }
+
+    /// Whether it has, or may have, a process or container.
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.stage, Stage::Starting | Stage::Running | Stage::Stopping(_))
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+
+    /// Whether what follows in the stack may start.
+    pub(super) fn is_up(&self) -> bool {
+        match self.stage {
+            Stage::Over => self.status.phase == Phase::Completed || self.is_optional(),
+            Stage::Running => self.checks.ready() && !self.is_task(),
+            _ => self.is_optional() && self.status.failures > 0,
+        }
+    }
+
+    /// Whether it has failed for good, and the instance cannot do without it.
+    pub(super) fn has_failed_instance(&self) -> bool {
+        self.stage == Stage::Over && self.status.phase == Phase::Failed && !self.is_optional()
+    }
+
+    fn is_task(&self) -> bool {
+        self.desired.as_ref().is_some_and(|desired| desired.is_task)
+    }
+
+    fn spec(&self) -> Option<&Spec> {
+        self.desired.as_ref().map(|desired| desired.spec.as_ref())
+    }
+
+    /// The assignment of its instance has changed, or names it for the first time.
+    pub(super) fn assign(&mut self, desired: Desired, retry: bool, now: Timestamp) {
+        match &self.desired {
+            Some(before) => {
+                self.checks.change(&before.spec, &desired.spec, now);
+                if retry {
+                    self.status.failures = 0;
+                    if let Stage::Waiting(until) = self.stage {
+                        self.stage = Stage::Waiting(until.min(now));
+                    }
+                }
+            }
+            None if self.stage == Stage::Running => {
+                let started_at = self.status.started_at.unwrap_or(now);
+                self.checks.resume(&desired.spec, started_at, &[], false, now);
+            }
+            None => {}
+        }
+        let was_unknown = self.desired.replace(desired).is_none();
+        self.copy_verdicts();
+        if was_unknown && self.stage == Stage::Over && !self.leaving {
+            // Its run had ended before the assignment that continues it was known.
+            match self.status.last_exit.take() {
+                Some(exit) => self.ended_by_itself(*exit, now, now),
+                None => self.next_run(self.status.run.saturating_add(1), now, now, None),
+            }
+        }
+    }
+
+    /// It must stop, and never start again.
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
+    }
+
+    /// Its driver cannot work: the state known of it may be outdated.
+    pub(super) fn driver_went_away(&mut self) {
+        // The driver itself will report the result of a start under way.
+        let stood = matches!(self.stage, Stage::Running | Stage::Stopping(_));
+        self.unsure |= stood && self.status.started_at.is_some();
+    }
+
+    /// Its driver has listed its runs: with this one of the resource, or none.
+    pub(super) fn looked_for(&mut self, found: Option<&Found>, now: Timestamp) {
+        if matches!(self.stage, Stage::Waiting(_)) {
+            self.unsure = false;
+        }
+        match (self.stage, found) {
+            (Stage::Unknown, Some(found)) if found.exit.is_none() => self.adopt(found, now),
+            (Stage::Unknown | Stage::Waiting(_), Some(found))
+                if found.piece.run >= self.status.run =>
+            {
+                self.adopt(found, now);
+            }
+            (Stage::Unknown, _) => {
+                // Its run has left no trace. A run number is never used twice.
+                self.in_order = true;
+                let run = self.status.run.saturating_add(1);
+                self.next_run(run, now, now, None);
+            }
+            (Stage::Running | Stage::Stopping(_), Some(found))
+                if found.piece.run == self.status.run =>
+            {
+                self.unsure = false;
+                if let Some(exit) = &found.exit {
+                    self.exited(found.piece.run, exit.clone(), now);
+                }
+            }
+            (Stage::Running | Stage::Stopping(_), None) if self.unsure => {
+                let absent = self.driver.capability().into();
+                let exit = Exit { at: now, how: Ending::Unseen { absent } };
+                self.exited(self.status.run, exit, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Continues a run that started before the agent.
+    fn adopt(&mut self, found: &Found, now: Timestamp) {
+        let run = found.piece.run;
+        let known = (self.status.run == run).then(|| self.status.clone());
+        self.stage = Stage::Running;
+        self.in_order = false;
+        self.status.run = run;
+        self.status.started_at = Some(found.started_at);
+        self.enter(Phase::Running, found.started_at, None);
+        if let Some(desired) = &self.desired {
+            let (results, ready) = match &known {
+                Some(known) => (known.checks.as_slice(), known.ready),
+                None => (&[][..], false),
+            };
+            self.checks.resume(&desired.spec, found.started_at, results, ready, now);
+        }
+        self.copy_verdicts();
+        if let Some(exit) = &found.exit {
+            self.exited(run, exit.clone(), now);
+        }
+    }
+
+    /// A run has begun.
+    pub(super) fn started(&mut self, run: u32, at: Timestamp, now: Timestamp) {
+        if run != self.status.run {
+            return;
+        }
+        self.unsure = false;
+        match self.stage {
+            Stage::Starting => {
+                self.stage = Stage::Running;
+                self.in_order = false;
+                self.enter(Phase::Running, now, None);
+                self.status.started_at = Some(at);
+                if let Some(desired) = &self.desired {
+                    self.checks.begin(&desired.spec, now);
+                }
+                self.copy_verdicts();
+            }
+            Stage::Stopping(_) => self.status.started_at = Some(at),
+            Stage::Unknown | Stage::Waiting(_) | Stage::Running | Stage::Over => {}
+        }
+    }
+
+    /// A start under way has reached a step that takes long.
+    pub(super) fn preparing(&mut self, run: u32, message: String) {
+        if self.stage == Stage::Starting && run == self.status.run {
+            self.status.message = Some(message);
+        }
+    }
+
+    /// A run could not begin.
+    pub(super) fn not_started(&mut self, run: u32, message: String, away: bool, now: Timestamp) {
+        if run != self.status.run {
+            return;
+        }
+        match self.stage {
+            Stage::Starting if away => {
+                // It may have begun all the same: the driver has to look first.
+                self.unsure = true;
+                self.stage = Stage::Waiting(now.after(AWAY_RETRY));
+                self.status.message = Some(message);
+            }
+            Stage::Starting => {
+                let delay = self.failed();
+                match self.is_final_failure() {
+                    true => self.over(Phase::Failed, now, Some(message)),
+                    false => {
+                        let message = waits(&message, delay);
+                        let run = run.saturating_add(1);
+                        self.next_run(run, now, now.after(delay), Some(message));
+                    }
+                }
+            }
+            Stage::Stopping(_) => self.over(Phase::Stopped, now, None),
+            Stage::Unknown | Stage::Waiting(_) | Stage::Running | Stage::Over => {}
+        }
+    }
+
+    /// Whether a start that just failed is not repeated.
+    fn is_final_failure(&self) -> bool {
+        self.desired.as_ref().is_some_and(|desired| match desired.is_task {
+            true => self.status.failures > desired.retries,
+            false => desired.in_stack && !desired.optional && self.in_order,
+        })
+    }
+
+    /// A run cannot begin here. The resource has ended for good: another instance replaces this.
+    pub(super) fn misplaced(&mut self, run: u32, message: String, now: Timestamp) {
+        if run != self.status.run {
+            return;
+        }
+        match self.stage {
+            Stage::Starting if !self.leaving => self.over(Phase::Failed, now, Some(message)),
+            Stage::Starting | Stage::Stopping(_) => self.over(Phase::Stopped, now, None),
+            Stage::Unknown | Stage::Waiting(_) | Stage::Running | Stage::Over => {}
+        }
+    }
+
+    /// A run has ended.
+    pub(super) fn exited(&mut self, run: u32, exit: Exit, now: Timestamp) {
+        if run != self.status.run {
+            return;
+        }
+        match self.stage {
+            Stage::Starting | Stage::Running if !self.leaving && self.desired.is_some() => {
+                let until = exit.at.min(now);
+                self.ended_by_itself(exit, until, now);
+            }
+            Stage::Starting | Stage::Running | Stage::Stopping(_) => {
+                self.status.last_exit = Some(Box::new(exit));
+                self.over(Phase::Stopped, now, None);
+            }
+            Stage::Unknown | Stage::Waiting(_) | Stage::Over => {}
+        }
+    }
+
+    /// A run has ended by itself; the delay before the next one counts from `delay_from`.
+    fn ended_by_itself(&mut self, exit: Exit, delay_from: Timestamp, now: Timestamp) {
+        let run = self.status.run;
+        let completed = self.is_task() && exit.code() == Some(0);
+        let ran = self.status.started_at.map_or(Millis(0), |at| exit.at.since(at));
+        let message = exit.to_string();
+        self.status.last_exit = Some(Box::new(exit));
+        if completed {
+            return self.over(Phase::Completed, now, None);
+        }
+        let reset_after = self.spec().map(|spec| spec.restart.reset_after);
+        if !self.is_task() && reset_after.is_some_and(|reset_after| ran >= reset_after) {
+            self.status.failures = 0;
+        }
+        let delay = self.failed();
+        if self.is_task() && self.is_final_failure() {
+            return self.over(Phase::Failed, now, Some(message));
+        }
+        let message = waits(&message, delay);
+        self.next_run(run.saturating_add(1), now, delay_from.after(delay), Some(message));
+    }
+
+    /// A probe has been made.
+    pub(super) fn probed(&mut self, run: u32, check: CheckId, outcome: Outcome, now: Timestamp) {
+        if run != self.status.run || self.stage != Stage::Running {
+            return;
+        }
+        if let Some(desired) = &self.desired {
+            self.checks.probed(check, outcome, &desired.spec, now);
+        }
+        self.copy_verdicts();
+    }
+
+    /// Performs what is due by now; returns when it has to be stepped again.
+    ///
+    /// `away` is why its driver cannot work, if it cannot. `held` is why it may not start, if it
+    /// may not; `order` is the same for a resource that has not run yet.
+    pub(super) fn step(
+        &mut self,
+        assignment: Option<&Assignment>,
+        away: Option<&str>,
+        held: Option<&str>,
+        order: Option<&str>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Timestamp> {
+        match self.stage {
+            Stage::Unknown => {}
+            Stage::Waiting(_) if self.leaving && self.unsure && away.is_some() => {
+                self.status.message = away.map(String::from);
+            }
+            Stage::Waiting(_) if self.leaving => self.over(Phase::Stopped, now, None),
+            Stage::Waiting(until) => {
+                let order = order.filter(|_| self.in_order);
+                match away.or(held).or(order) {
+                    Some(why) => self.status.message = Some(why.into()),
+                    None if now < until => return Some(until),
+                    None => self.start(assignment, effects),
+                }
+            }
+            Stage::Starting | Stage::Running if self.leaving => {
+                self.checks.pause();
+                self.enter(Phase::Stopping, now, None);
+                return Some(self.stop(now, effects));
+            }
+            Stage::Starting => {}
+            Stage::Running => return self.watch(assignment, now, effects),
+            Stage::Stopping(again_at) if now < again_at => return Some(again_at),
+            Stage::Stopping(_) => return Some(self.stop(now, effects)),
+            Stage::Over => {}
+        }
+        None
+    }
+
+    /// Removes what is left of it. Only once it is over.
+    pub(super) fn forget(&self, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Forget { of: self.of.clone(), driver: self.driver });
+    }
+
+    fn start(&mut self, assignment: Option<&Assignment>, effects: &mut Vec<Effect>) {
+        if let Some(launch) = self.launch(assignment) {
+            self.stage = Stage::Starting;
+            self.status.message = None;
+            effects.push(Effect::Start(launch));
+        }
+    }
+
+    fn stop(&mut self, now: Timestamp, effects: &mut Vec<Effect>) -> Timestamp {
+        let default = Stop::default();
+        let stop = self.spec().map_or(&default, |spec| &spec.stop);
+        let (signal, grace): (Signal, Millis) = (stop.signal, stop.grace);
+        effects.push(Effect::Stop { piece: self.piece(), driver: self.driver, signal, grace });
+        let again_at = now.after(grace).after(STOP_AGAIN);
+        self.stage = Stage::Stopping(again_at);
+        again_at
+    }
+
+    /// Requests the probes that are due, and resets the count of failures when a run has lasted;
+    /// returns when to do so again.
+    fn watch(
+        &mut self,
+        assignment: Option<&Assignment>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Timestamp> {
+        let spec = self.desired.as_ref()?.spec.clone();
+        for request in self.checks.due(&spec, now) {
+            effects.push(Effect::Probe {
+                launch: self.launch(assignment)?,
+                check: request.check,
+                probe: request.probe,
+                timeout: request.timeout,
+            });
+        }
+        let started_at = self.status.started_at.unwrap_or(now);
+        let reset_at = started_at.after(spec.restart.reset_after);
+        if now >= reset_at && !self.is_task() {
+            self.status.failures = 0;
+        }
+        let reset_at = (self.status.failures > 0 && !self.is_task()).then_some(reset_at);
+        [self.checks.wake_at(), reset_at].into_iter().flatten().min()
+    }
+
+    fn piece(&self) -> Piece {
+        self.of.run(self.status.run)
+    }
+
+    fn launch(&self, assignment: Option<&Assignment>) -> Option<LaunchSpec> {
+        let (assignment, desired) = (assignment?, self.desired.as_ref()?);
+        Some(LaunchSpec {
+            piece: self.piece(),
+            revision: assignment.revision,
+            spec: desired.spec.clone(),
+            first_port: desired.first_port,
+            instance: assignment.spec.clone(),
+            given: assignment.given.clone(),
+            env: assignment.env.clone(),
+        })
+    }
+
+    /// Counts one more consecutive failure; returns how long to wait.
+    fn failed(&mut self) -> Millis {
+        self.status.failures = self.status.failures.saturating_add(1);
+        self.spec().map_or(Millis(0), |spec| spec.restart.delay(self.status.failures))
+    }
+
+    fn next_run(&mut self, run: u32, now: Timestamp, until: Timestamp, message: Option<String>) {
+        self.checks.end();
+        self.stage = Stage::Waiting(until);
+        self.status.run = run;
+        self.status.started_at = None;
+        self.enter(Phase::Starting, now, message);
+        self.copy_verdicts();
+    }
+
+    fn over(&mut self, phase: Phase, now: Timestamp, message: Option<String>) {
+        self.checks.end();
+        self.stage = Stage::Over;
+        self.enter(phase, now, message);
+        self.copy_verdicts();
+    }
+
+    fn enter(&mut self, phase: Phase, now: Timestamp, message: Option<String>) {
+        self.status.phase = phase;
+        self.status.since = now;
+        self.status.message = message;
+    }
+
+    fn copy_verdicts(&mut self) {
+        self.status.healthy = self.checks.healthy();
+        self.status.ready = self.checks.ready();
+        self.status.checks = self.checks.results();
+        if self.status.phase == Phase::Running {
+            self.status.message = self.checks.remark();
+        }
+    }
+}
+
+fn waits(cause: &str, delay: Millis) -> String {
+    match delay {
+        Millis(0) => cause.into(),
+        Millis(delay) => {
+            let seconds = delay.div_ceil(1000);
+            format!("{cause}; waits {seconds}s before it is started again")
+        }
+    }
+}
