@@ -1,13 +1,14 @@
-//! HTTP/1.1 answers of backends: a byte that says how they are cut, and what was asked, then what comes.
+//! HTTP/1.1 responses of backends: a byte with the size of the reads and the method of the request,
+//! then the bytes of the response.
 //!
-//! However an answer is cut into pieces, it says the same: its head, its content, its trailers and
-//! what is left for the next. No field goes on to the client that would let it see another end of
-//! the body than the gateway saw.
+//! The size of the reads makes no difference to the head, the content, the trailers and the bytes
+//! after them. No field is forwarded from which the client could conclude another end of the body
+//! than the gateway did.
 
 use bytes::BytesMut;
 use http::{HeaderMap, Method, header};
 
-// The gateway's own files, see the crate's page.
+// The gateway's own files; see the documentation of this crate.
 #[path = "../../crates/gateway/src/backend/chunked.rs"]
 mod chunked;
 #[path = "../../crates/gateway/src/backend/head.rs"]
@@ -25,13 +26,13 @@ pub(crate) fn run(input: &[u8]) {
     assert_eq!(read(&method, &mut answer.chunks(step)), whole, "in pieces of {step}");
 }
 
-/// What an answer says.
+/// A response.
 #[derive(Debug, PartialEq)]
 struct Answer {
     status: u16,
-    keep: bool,
+    keep_alive: bool,
     headers: HeaderMap,
-    /// The content, the trailers and what is left; nothing if the body is not all there or broken.
+    /// The content, the trailers and the bytes after them; `None` if the body is truncated or malformed.
     body: Option<(Vec<u8>, HeaderMap, Vec<u8>)>,
 }
 
@@ -42,29 +43,29 @@ fn read(method: &Method, pieces: &mut dyn Iterator<Item = &[u8]>) -> Option<Answ
         input.extend_from_slice(pieces.next()?);
         match head::parse(&mut input, method, &mut headers) {
             Ok(Some(found)) => break found,
-            Ok(None) => assert!(headers.is_empty(), "fields come all at once"),
-            Err(garbage) => {
-                assert!(!garbage.to_string().is_empty());
+            Ok(None) => assert!(headers.is_empty(), "fields are added only with a complete head"),
+            Err(invalid) => {
+                assert!(!invalid.to_string().is_empty());
                 return None;
             }
         }
     };
-    passes_on_one_end(&headers, &found.framing, method);
-    let (status, keep) = (found.status.as_u16(), found.keep_alive);
+    forwards_one_end(&headers, &found.framing, method);
+    let (status, keep_alive) = (found.status.as_u16(), found.keep_alive);
     let body = content(found.framing, input, pieces);
-    Some(Answer { status, keep, headers, body })
+    Some(Answer { status, keep_alive, headers, body })
 }
 
-fn passes_on_one_end(headers: &HeaderMap, framing: &Framing, method: &Method) {
+fn forwards_one_end(headers: &HeaderMap, framing: &Framing, method: &Method) {
     for name in [header::TRANSFER_ENCODING, header::CONNECTION] {
-        assert!(!headers.contains_key(&name), "{name} concerns one connection");
+        assert!(!headers.contains_key(&name), "{name} belongs to one connection");
     }
     let lengths: Vec<_> = headers.get_all(header::CONTENT_LENGTH).iter().collect();
     assert!(lengths.len() <= 1, "{lengths:?}");
     let length = lengths.first().and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     match framing {
         Framing::Sized(len) if method != Method::HEAD && *len > 0 => {
-            assert_eq!(length, Some(*len), "the client is told the same length");
+            assert_eq!(length, Some(*len), "the client gets the same length");
         }
         Framing::Sized(_) => {}
         Framing::Chunked(_) | Framing::ToEnd => assert_eq!(length, None, "nothing contradicts"),
