@@ -2,9 +2,11 @@
 //! drivers of its machine.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use agent::core::{Core, Effect, Event, Memory};
 use agent::drivers::{DriverEvent, Kind};
+use api::Backoff;
 use model::{AgentRegistration, InstanceResource, NodeId, PORTS, Registration, Timestamp};
 
 use crate::bug::InjectedBug;
@@ -16,11 +18,13 @@ use crate::message::{Call, Caller, Line, Purpose, Reply};
 use crate::network::Place;
 use crate::observation::Observation;
 use crate::process::{Conn, Incarnation, Process};
+use crate::queue::millis;
 
 /// After this many consecutive failed reports the agent reconnects.
 const FAILED_REPORTS_MAX: u32 = 3;
-/// The first and the longest delay before the agent reconnects.
-const RETRY_MS: (u64, u64) = (100, 2_000);
+/// Bounds of the delay before the agent reconnects.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// The agent of one node: its disk, and the process while it runs.
 pub(crate) struct Agent {
@@ -42,7 +46,7 @@ pub(crate) struct Running {
     adopted: Vec<Kind>,
     conn: Option<Conn>,
     connecting: bool,
-    retry_ms: u64,
+    backoff: Backoff,
     failed_reports: u32,
     timer: u64,
     /// The newest memory, until it is written.
@@ -70,7 +74,7 @@ impl Agent {
             adopted: Vec::new(),
             conn: None,
             connecting: true,
-            retry_ms: RETRY_MS.0,
+            backoff: Backoff::new(RETRY_MIN, RETRY_MAX, (&self.node, incarnation)),
             failed_reports: 0,
             timer: 0,
             memory: None,
@@ -217,7 +221,7 @@ impl Agent {
         let Some(running) = running.filter(|running| running.conn == Some(conn)) else { return };
         match line {
             Line::Assignments(assignments) => {
-                running.retry_ms = RETRY_MS.0;
+                running.backoff.reset();
                 self.process(env, machine, Event::Assignments(assignments));
             }
             Line::End => {
@@ -291,8 +295,7 @@ impl Agent {
     fn retry(&mut self, env: &mut Environment) {
         let Some(running) = &mut self.running else { return };
         running.connecting = true;
-        let span = running.retry_ms;
-        running.retry_ms = (span * 2).min(RETRY_MS.1);
+        let span = millis(running.backoff.next_delay());
         self.schedule(env, span, AgentEvent::Connect);
     }
 

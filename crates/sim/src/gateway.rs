@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use api::GatewayReport;
+use api::{Backoff, GatewayReport};
 use gateway::{Core, Effect, Event, Standing};
 use model::{InstanceId, Listen, NodeId, Registration, RouteTable};
 
@@ -15,13 +16,15 @@ use crate::message::{Call, Caller, Line, Purpose, Reply};
 use crate::network::Place;
 use crate::observation::Observation;
 use crate::process::{Conn, Incarnation, Process};
+use crate::queue::millis;
 
 /// The number of worker threads of a gateway.
 const THREADS: usize = 2;
 /// The interval between reports.
 const REPORT_INTERVAL_MS: u64 = 2_000;
-/// The first and the longest delay before a retry.
-const RETRY_MS: (u64, u64) = (100, 2_000);
+/// Bounds of the delay before a retry.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// The gateway of one node: the process while it runs.
 pub(crate) struct Gateway {
@@ -37,12 +40,12 @@ pub(crate) struct Running {
     pub(crate) threads: [Option<Arc<RouteTable>>; THREADS],
     pub(crate) requests: BTreeMap<u64, Request>,
     conn: Option<Conn>,
-    connect_retry_ms: u64,
+    connect_backoff: Backoff,
     /// A report is in flight.
     reporting: bool,
     /// Another report is due as soon as the one in flight is answered.
     report_due: bool,
-    report_retry_ms: u64,
+    report_backoff: Backoff,
     report_token: u64,
 }
 
@@ -62,17 +65,22 @@ impl Gateway {
         if self.running.is_some() {
             return;
         }
+        let incarnation = env.number();
         self.running = Some(Running {
-            incarnation: env.number(),
+            incarnation,
             core: Core::new(THREADS),
             standing: Standing::default(),
             threads: Default::default(),
             requests: BTreeMap::new(),
             conn: None,
-            connect_retry_ms: RETRY_MS.0,
+            connect_backoff: Backoff::new(
+                RETRY_MIN,
+                RETRY_MAX,
+                ("follow", &self.node, incarnation),
+            ),
             reporting: false,
             report_due: false,
-            report_retry_ms: RETRY_MS.0,
+            report_backoff: Backoff::new(RETRY_MIN, RETRY_MAX, ("report", &self.node, incarnation)),
             report_token: 0,
         });
         env.note(format_args!("{}: gateway starts", self.node));
@@ -130,7 +138,7 @@ impl Gateway {
                     return self.reconnect(env);
                 }
                 running.conn = Some(conn);
-                running.connect_retry_ms = RETRY_MS.0;
+                running.connect_backoff.reset();
                 self.report(env);
             }
             (Purpose::Register | Purpose::Follow, _) => self.reconnect(env),
@@ -190,8 +198,7 @@ impl Gateway {
 
     fn reconnect(&mut self, env: &mut Environment) {
         let Some(running) = &mut self.running else { return };
-        let span = running.connect_retry_ms;
-        running.connect_retry_ms = (span * 2).min(RETRY_MS.1);
+        let span = millis(running.connect_backoff.next_delay());
         if let Some(conn) = running.conn.take() {
             env.transport.close(conn);
         }
@@ -224,14 +231,10 @@ impl Gateway {
         let is_connected = running.conn.is_some();
         let wait = match reply {
             Reply::Reported(Ok(_)) => {
-                running.report_retry_ms = RETRY_MS.0;
+                running.report_backoff.reset();
                 REPORT_INTERVAL_MS
             }
-            _ => {
-                let wait = running.report_retry_ms;
-                running.report_retry_ms = (wait * 2).min(RETRY_MS.1);
-                wait
-            }
+            _ => millis(running.report_backoff.next_delay()),
         };
         running.report_token += 1;
         let token = running.report_token;

@@ -3,9 +3,15 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Duration;
 
 /// Milliseconds since the start of a simulation. No process can read it: each has its own clock.
 pub(crate) type Moment = u64;
+
+/// A duration in milliseconds, to add to a moment.
+pub(crate) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Events by due time, and the current moment.
 pub(crate) struct Queue<T> {
