@@ -55,7 +55,7 @@ struct Loss {
 #[test]
 fn nothing_acknowledged_is_lost_by_a_power_loss() {
     let seed = RandomState::new().hash_one(());
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let mut last = Loss::default();
     let cases = Config::default().cases as usize;
     for number in 0..cases.div_ceil(POINTS_OF_A_RECORD) {
@@ -64,7 +64,7 @@ fn nothing_acknowledged_is_lost_by_a_power_loss() {
             last = Loss::default();
         }
         let record = record("child_writes_before_a_power_loss", last);
-        let seed = dice.0;
+        let seed = dice.seed();
         match lose(&record, points, |_| true, &mut dice) {
             Ok(loss) => last = loss,
             Err(wrong) => panic!("{wrong}\nseed {seed:#x}"),
@@ -83,7 +83,7 @@ fn a_flush_that_is_left_out_is_found_out() {
     ];
     let record = record("child_writes_before_a_false_loss", Loss::default());
     for (lie, honours) in lies {
-        let found = lose(&record, 100, honours, &mut Dice(1));
+        let found = lose(&record, 100, honours, &mut Dice::new(1));
         assert!(found.is_err(), "{lie}: nothing was missed");
     }
 }

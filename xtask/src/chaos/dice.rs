@@ -1,31 +1,29 @@
-//! Numbers that look random and can be had again from a seed: splitmix64,
-//! <https://prng.di.unimi.it/splitmix64.c>.
+//! The random choices of a run, reproducible from its seed.
 
 use std::time::Duration;
 
-/// The generator.
-pub(super) struct Dice(pub(super) u64);
+use fastrand::Rng;
+
+/// A seeded generator of choices.
+pub(super) struct Dice(Rng);
 
 impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Rng::with_seed(seed))
     }
 
     /// A number from `first` to `last`.
     pub(super) fn number(&mut self, first: u64, last: u64) -> u64 {
-        first + self.next() % (last - first + 1)
+        self.0.u64(first..=last)
     }
 
-    /// A span of so many milliseconds.
+    /// A duration from `first` to `last` milliseconds.
     pub(super) fn span(&mut self, first: u64, last: u64) -> Duration {
         Duration::from_millis(self.number(first, last))
     }
 
-    /// One of some, which must not be none.
+    /// An element of a slice, which must not be empty.
     pub(super) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.number(0, of.len() as u64 - 1) as usize]
+        &of[self.0.usize(..of.len())]
     }
 }

@@ -137,7 +137,7 @@ pub(crate) fn run(top: &Top, args: &Args) -> Result<()> {
 
 fn inside(top: &Top, options: &Options) -> Result<()> {
     nest::prepare()?;
-    let mut dice = Dice(options.seed);
+    let mut dice = Dice::new(options.seed);
     let programs = Programs::find(top)?;
     for name in cluster::AGENTS.iter().chain(&GATEWAYS) {
         nest::wire(name, cluster::address(name))?;
@@ -171,7 +171,7 @@ fn inside(top: &Top, options: &Options) -> Result<()> {
         .enumerate()
         .map(|(number, user)| {
             let (user, stop, history) = (Arc::clone(user), Arc::clone(&stop), Arc::clone(&history));
-            let dice = Dice(options.seed ^ (number as u64 + 1));
+            let dice = Dice::new(options.seed ^ (number as u64 + 1));
             std::thread::spawn(move || user.work(dice, &stop, &history))
         })
         .collect();

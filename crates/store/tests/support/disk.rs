@@ -263,23 +263,25 @@ impl Mood {
     }
 }
 
-/// Numbers that look random and can be had again: splitmix64, <https://prng.di.unimi.it/splitmix64.c>.
-pub(crate) struct Dice(pub(crate) u64);
+/// A seeded generator of choices.
+pub(crate) struct Dice(fastrand::Rng);
 
 impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
     }
 
-    /// Less than `limit`.
+    /// The seed that repeats all choices from here on.
+    pub(crate) fn seed(&self) -> u64 {
+        self.0.get_seed()
+    }
+
+    /// A number less than `limit`.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
+        self.0.usize(..limit)
     }
 
     fn coin(&mut self) -> bool {
-        self.next() & 1 == 1
+        self.0.bool()
     }
 }
