@@ -180,9 +180,9 @@ pub(super) fn until_again(
     kill()?;
     wait_for("the second run", || {
         let events = dev.events(0)?;
-        let mut runs = events
-            .iter()
-            .filter(|event| event["subject"] == instance && event["message"] == "run 2");
+        let mut runs = events.iter().filter(|event| {
+            event["subject"] == instance && event["kind"] == "running" && event["run"] == 2
+        });
         let again_at = runs.next().and_then(millis);
         Ok(again_at.map(|at| at.saturating_sub(killed_at) as f64))
     })

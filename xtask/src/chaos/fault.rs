@@ -1,9 +1,9 @@
-//! What can go wrong, on whom, and how it is undone.
+//! The faults: what each does, to which victim, and how it is undone.
 //!
-//! A fault claims what it touches, and no two that claim the same are there at once. That is what makes it certain, by
-//! construction, that requests could always be answered: at most one node is cut off, at most one instance killed or
-//! stopped and at most one gateway away at any time; the next node has its turn only when the last one is heard of
-//! again; and a cable is pulled only while other nodes have enough backends.
+//! A fault claims what it affects, and two faults with the same claim are never active together. This guarantees that
+//! every request could be served: at any time at most one node is disconnected, at most one instance killed or stopped,
+//! and at most one gateway down. The next node is affected only after the server has a report of the previous one, and
+//! a cable is unplugged only while other nodes have enough backends.
 
 use std::{
     fs::{self, File},
@@ -21,29 +21,29 @@ use super::{
     dice::Dice,
     nest::{self, Way},
     process,
-    run::Run,
+    scene::Scene,
 };
 
-/// What faults of nodes claim.
+/// The claim of the faults of nodes.
 const NODE: &str = "node";
-/// So many backends must be left when a node is cut off.
+/// Minimum number of backends on other nodes when a node is disconnected.
 const BACKENDS_MIN: usize = 3;
-/// A server that does not answer within this time is not asked.
+/// Timeout of the request for the backends: without a response no cable is unplugged.
 const ASK_MAX: Duration = Duration::from_millis(200);
 
-/// Something that can go wrong.
+/// A kind of fault.
 pub(super) struct Fault {
     /// What `--only` takes, and the table prints.
     pub(super) name: &'static str,
     /// What it does.
     pub(super) what: &'static str,
     kind: Kind,
-    /// For how long, in milliseconds.
+    /// The bounds of its duration, in milliseconds.
     lasts: (u64, u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whom {
+enum Victim {
     Server,
     Agent,
     Gateway,
@@ -53,14 +53,14 @@ enum Whom {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Kill(Whom),
-    Stop(Whom),
+    Kill(Victim),
+    Stop(Victim),
     Cable,
     Block(Way),
-    Full(Whom),
+    Full(Victim),
     Flush,
     Room,
-    Clock(Whom),
+    Clock(Victim),
     Engine(Engine),
 }
 
@@ -81,30 +81,30 @@ const fn fault(
     Fault { name, what, kind, lasts: (first_ms, last_ms) }
 }
 
-/// All of them.
+/// All faults.
 pub(super) const FAULTS: &[Fault] = &[
-    fault("kill-server", "the server is killed", Kind::Kill(Whom::Server), 0, 2000),
-    fault("kill-agent", "an agent is killed", Kind::Kill(Whom::Agent), 0, 4500),
-    fault("kill-gateway", "a gateway is killed", Kind::Kill(Whom::Gateway), 0, 2000),
-    fault("kill-instance", "an instance is killed", Kind::Kill(Whom::Instance), 500, 500),
-    fault("kill-keeper", "the keeper of an agent is killed", Kind::Kill(Whom::Keeper), 500, 500),
-    fault("stop-server", "the server stands still", Kind::Stop(Whom::Server), 100, 5000),
-    fault("stop-agent", "an agent stands still", Kind::Stop(Whom::Agent), 100, 5000),
-    fault("stop-gateway", "a gateway stands still", Kind::Stop(Whom::Gateway), 100, 5000),
-    fault("stop-instance", "an instance stands still", Kind::Stop(Whom::Instance), 100, 5000),
-    fault("stop-keeper", "a keeper stands still", Kind::Stop(Whom::Keeper), 100, 5000),
-    fault("cable", "a node's cable is pulled", Kind::Cable, 100, 5000),
+    fault("kill-server", "the server is killed", Kind::Kill(Victim::Server), 0, 2000),
+    fault("kill-agent", "an agent is killed", Kind::Kill(Victim::Agent), 0, 4500),
+    fault("kill-gateway", "a gateway is killed", Kind::Kill(Victim::Gateway), 0, 2000),
+    fault("kill-instance", "an instance is killed", Kind::Kill(Victim::Instance), 500, 500),
+    fault("kill-keeper", "the keeper of an agent is killed", Kind::Kill(Victim::Keeper), 500, 500),
+    fault("stop-server", "the server is stopped (SIGSTOP)", Kind::Stop(Victim::Server), 100, 5000),
+    fault("stop-agent", "an agent is stopped", Kind::Stop(Victim::Agent), 100, 5000),
+    fault("stop-gateway", "a gateway is stopped", Kind::Stop(Victim::Gateway), 100, 5000),
+    fault("stop-instance", "an instance is stopped", Kind::Stop(Victim::Instance), 100, 5000),
+    fault("stop-keeper", "a keeper is stopped", Kind::Stop(Victim::Keeper), 100, 5000),
+    fault("cable", "a node is disconnected", Kind::Cable, 100, 5000),
     fault("deaf", "what the server sends to an agent is lost", Kind::Block(Way::In), 100, 5000),
     fault("mute", "what an agent sends to the server is lost", Kind::Block(Way::Out), 100, 5000),
-    fault("full-server", "the server's disk is full", Kind::Full(Whom::Server), 100, 3000),
-    fault("full-agent", "an agent's disk is full", Kind::Full(Whom::Agent), 100, 3000),
+    fault("full-server", "the server's disk is full", Kind::Full(Victim::Server), 100, 3000),
+    fault("full-agent", "an agent's disk is full", Kind::Full(Victim::Agent), 100, 3000),
     fault("flush", "the server's disk cannot be flushed", Kind::Flush, 50, 1000),
     fault("room", "the server's disk fills up within a write", Kind::Room, 100, 2000),
-    fault("clock-server", "the server's clock is set", Kind::Clock(Whom::Server), 500, 5000),
-    fault("clock-agent", "an agent's clock is set", Kind::Clock(Whom::Agent), 500, 5000),
+    fault("clock-server", "the server's clock is wrong", Kind::Clock(Victim::Server), 500, 5000),
+    fault("clock-agent", "an agent's clock is wrong", Kind::Clock(Victim::Agent), 500, 5000),
     fault("kill-engine", "dockerd is killed", Kind::Engine(Engine::Kill), 0, 2000),
-    fault("end-engine", "dockerd is ended and started", Kind::Engine(Engine::End), 0, 2000),
-    fault("stop-engine", "dockerd stands still", Kind::Engine(Engine::Stop), 100, 5000),
+    fault("end-engine", "dockerd is terminated and restarted", Kind::Engine(Engine::End), 0, 2000),
+    fault("stop-engine", "dockerd is stopped", Kind::Engine(Engine::Stop), 100, 5000),
 ];
 
 /// Accepts the names of the faults.
@@ -119,11 +119,11 @@ impl Fault {
     }
 }
 
-/// A fault that is there.
+/// An active fault.
 pub(super) struct Active {
     pub(super) fault: &'static Fault,
-    /// Who has it: the name of a daemon, or a process.
-    pub(super) whom: String,
+    /// The name of the daemon or process.
+    pub(super) victim: String,
     daemon: &'static str,
     pid: Option<u32>,
     pub(super) claim: String,
@@ -131,29 +131,29 @@ pub(super) struct Active {
 }
 
 impl Active {
-    /// The daemon that may end by itself because of it.
+    /// The daemon that may exit because of it.
     pub(super) fn may_end(&self) -> Option<&'static str> {
         let may = matches!(self.fault.kind, Kind::Full(_) | Kind::Flush | Kind::Room);
         may.then_some(self.daemon)
     }
 }
 
-/// Lets it happen to somebody, unless all who could have it are taken.
-pub(super) fn inject(run: &mut Run, fault: &'static Fault) -> Result<Option<Active>> {
-    let Some((daemon, pid, claim)) = choose(run, fault) else { return Ok(None) };
-    let lasts = run.dice.span(fault.lasts.0, fault.lasts.1);
-    let whom = pid.map_or(daemon.to_owned(), |pid| format!("{daemon} {pid}").trim().to_owned());
-    let mut note = format!("{} {whom} for {} ms", fault.name, lasts.as_millis());
+/// Injects the fault, unless every possible victim is claimed.
+pub(super) fn inject(scene: &mut Scene, fault: &'static Fault) -> Result<Option<Active>> {
+    let Some((daemon, pid, claim)) = choose(scene, fault) else { return Ok(None) };
+    let lasts = scene.dice.span(fault.lasts.0, fault.lasts.1);
+    let victim = pid.map_or(daemon.to_owned(), |pid| format!("{daemon} {pid}").trim().to_owned());
+    let mut note = format!("{} {victim} for {} ms", fault.name, lasts.as_millis());
     match fault.kind {
-        Kind::Kill(Whom::Gateway) => {
-            run.load.excuse(gateway(daemon));
-            run.cluster.kill(daemon)?;
+        Kind::Kill(Victim::Gateway) => {
+            scene.load.excuse(gateway(daemon));
+            scene.cluster.kill(daemon)?;
         }
-        Kind::Kill(Whom::Server | Whom::Agent) => run.cluster.kill(daemon)?,
-        // It may just have ended by itself.
+        Kind::Kill(Victim::Server | Victim::Agent) => scene.cluster.kill(daemon)?,
+        // The process may have exited meanwhile.
         Kind::Kill(_) => drop(pid.map(|pid| process::signal(pid, "KILL"))),
-        Kind::Stop(Whom::Server | Whom::Agent | Whom::Gateway) => {
-            run.cluster.signal(daemon, "STOP")?;
+        Kind::Stop(Victim::Server | Victim::Agent | Victim::Gateway) => {
+            scene.cluster.signal(daemon, "STOP")?;
         }
         Kind::Stop(_) => drop(pid.map(|pid| process::signal(pid, "STOP"))),
         Kind::Cable => nest::plug(daemon, false)?,
@@ -162,16 +162,16 @@ pub(super) fn inject(run: &mut Run, fault: &'static Fault) -> Result<Option<Acti
         Kind::Flush => fs::write(faults().join("flush"), "")?,
         Kind::Room => {
             let log = data(SERVER).join("state.db-wal");
-            let room = fs::metadata(log).map_or(0, |log| log.len()) + run.dice.number(0, 30_000);
+            let room = fs::metadata(log).map_or(0, |log| log.len()) + scene.dice.number(0, 30_000);
             fs::write(faults().join("room"), room.to_string())?;
         }
         Kind::Clock(_) => {
-            let ms = some_step(&mut run.dice);
+            let ms = clock_offset_ms(&mut scene.dice);
             note += &format!(", by {ms} ms");
             cluster::set_clock(daemon, ms)?;
         }
         Kind::Engine(how) => {
-            let engine = run.engine.as_mut().context("there is an engine")?;
+            let engine = scene.engine.as_mut().context("there is an engine")?;
             match how {
                 Engine::Kill => engine.kill()?,
                 Engine::End => engine.end()?,
@@ -179,27 +179,28 @@ pub(super) fn inject(run: &mut Run, fault: &'static Fault) -> Result<Option<Acti
             }
         }
     }
-    run.history.note(note);
-    Ok(Some(Active { fault, whom, daemon, pid, claim, heal_at: Instant::now() + lasts }))
+    scene.history.note(note);
+    scene.claims.insert(claim.clone());
+    Ok(Some(Active { fault, victim, daemon, pid, claim, heal_at: Instant::now() + lasts }))
 }
 
-/// Undoes it. What takes time to come back is watched by the run.
-pub(super) fn heal(run: &mut Run, active: &Active) -> Result<()> {
-    run.history.note(format!("  {} {} is over", active.fault.name, active.whom));
+/// Undoes the fault. The scene watches what needs time to recover.
+pub(super) fn heal(scene: &mut Scene, active: &Active) -> Result<()> {
+    scene.history.note(format!("  {} {} is over", active.fault.name, active.victim));
     match active.fault.kind {
-        Kind::Kill(Whom::Server | Whom::Agent | Whom::Gateway) => {
-            run.cluster.launch(active.daemon)?;
+        Kind::Kill(Victim::Server | Victim::Agent | Victim::Gateway) => {
+            scene.cluster.launch(active.daemon)?;
             match active.fault.kind {
-                Kind::Kill(Whom::Gateway) => run.expect_gateway(gateway(active.daemon)),
-                Kind::Kill(Whom::Server) => run.expect_writes(),
+                Kind::Kill(Victim::Gateway) => scene.expect_gateway(gateway(active.daemon)),
+                Kind::Kill(Victim::Server) => scene.expect_writes(),
                 _ => {}
             }
         }
         Kind::Kill(_) => {}
-        Kind::Stop(Whom::Server | Whom::Agent | Whom::Gateway) => {
-            run.cluster.signal(active.daemon, "CONT")?;
+        Kind::Stop(Victim::Server | Victim::Agent | Victim::Gateway) => {
+            scene.cluster.signal(active.daemon, "CONT")?;
         }
-        // It may have been killed meanwhile, as one that is not healthy.
+        // The agent may have killed it meanwhile because it was unhealthy.
         Kind::Stop(_) => drop(active.pid.map(|pid| process::signal(pid, "CONT"))),
         Kind::Cable => nest::plug(active.daemon, true)?,
         Kind::Block(_) => nest::unblock(active.daemon)?,
@@ -208,8 +209,8 @@ pub(super) fn heal(run: &mut Run, active: &Active) -> Result<()> {
         Kind::Room => remove(faults().join("room"))?,
         Kind::Clock(_) => cluster::set_clock(active.daemon, 0)?,
         Kind::Engine(how) => {
-            let live = run.dice.number(0, 1) == 1;
-            let engine = run.engine.as_mut().context("there is an engine")?;
+            let live = scene.dice.number(0, 1) == 1;
+            let engine = scene.engine.as_mut().context("there is an engine")?;
             match how {
                 Engine::Kill | Engine::End => engine.launch(live)?,
                 Engine::Stop => engine.signal("CONT")?,
@@ -217,49 +218,52 @@ pub(super) fn heal(run: &mut Run, active: &Active) -> Result<()> {
         }
     }
     if active.claim == NODE {
-        run.expect_node(active.daemon);
+        scene.expect_node(active.daemon);
     }
+    scene.claims.remove(&active.claim);
     Ok(())
 }
 
-/// Whom it shall happen to: a daemon, a process, what it claims.
-fn choose(run: &mut Run, fault: &Fault) -> Option<(&'static str, Option<u32>, String)> {
-    let whom = match fault.kind {
-        Kind::Kill(whom) | Kind::Stop(whom) | Kind::Full(whom) | Kind::Clock(whom) => whom,
-        Kind::Cable | Kind::Block(_) => Whom::Agent,
-        Kind::Flush | Kind::Room => Whom::Server,
+/// The victim: a daemon, its process if it is not a daemon, and the claim.
+fn choose(scene: &mut Scene, fault: &Fault) -> Option<(&'static str, Option<u32>, String)> {
+    let victim = match fault.kind {
+        Kind::Kill(victim) | Kind::Stop(victim) | Kind::Full(victim) | Kind::Clock(victim) => {
+            victim
+        }
+        Kind::Cable | Kind::Block(_) => Victim::Agent,
+        Kind::Flush | Kind::Room => Victim::Server,
         Kind::Engine(_) => {
-            return run.is_free("engine").then(|| ("dockerd", None, "engine".to_owned()));
+            return scene.is_free("engine").then(|| ("dockerd", None, "engine".to_owned()));
         }
     };
-    let daemon = match whom {
-        Whom::Server => SERVER,
-        Whom::Agent => *run.dice.pick(&AGENTS),
-        Whom::Gateway => *run.dice.pick(&GATEWAYS),
-        Whom::Instance => "instance",
-        Whom::Keeper => "keeper",
+    let daemon = match victim {
+        Victim::Server => SERVER,
+        Victim::Agent => *scene.dice.pick(&AGENTS),
+        Victim::Gateway => *scene.dice.pick(&GATEWAYS),
+        Victim::Instance => "instance",
+        Victim::Keeper => "keeper",
     };
-    let claim = match (fault.kind, whom) {
-        // A clock can be wrong while other things happen.
+    let claim = match (fault.kind, victim) {
+        // A wrong clock combines with every other fault.
         (Kind::Clock(_), _) => format!("clock of {daemon}"),
-        (_, Whom::Gateway) => "gateway".to_owned(),
-        (_, Whom::Agent) => NODE.to_owned(),
+        (_, Victim::Gateway) => "gateway".to_owned(),
+        (_, Victim::Agent) => NODE.to_owned(),
         _ => daemon.to_owned(),
     };
-    if !run.is_free(&claim) || fault.kind == Kind::Cable && !others_serve(daemon) {
+    if !scene.is_free(&claim) || fault.kind == Kind::Cable && !others_serve(daemon) {
         return None;
     }
-    let pid = match whom {
-        Whom::Instance => Some(pick(&mut run.dice, process::instances())?),
-        Whom::Keeper => Some(pick(&mut run.dice, process::keepers())?),
-        // One that has ended by itself and is about to be started again.
-        _ if !run.cluster.runs(daemon) => return None,
+    let pid = match victim {
+        Victim::Instance => Some(pick(&mut scene.dice, process::instances())?),
+        Victim::Keeper => Some(pick(&mut scene.dice, process::keepers())?),
+        // It has exited and is about to be restarted.
+        _ if !scene.cluster.runs(daemon) => return None,
         _ => None,
     };
     Some((daemon, pid, claim))
 }
 
-/// Whether enough instances on other nodes are sent requests, so that one more may fail.
+/// Whether other nodes have enough backends that one of them may fail too.
 fn others_serve(node: &str) -> bool {
     let Ok(gateways) = cluster::ask_within(ASK_MAX, "GET", "/v1/gateways", "") else {
         return false;
@@ -281,8 +285,8 @@ fn gateway(name: &str) -> usize {
     GATEWAYS.iter().position(|known| *known == name).unwrap_or(0)
 }
 
-/// From a second to an hour, forward or back.
-fn some_step(dice: &mut Dice) -> i64 {
+/// From a second to an hour, forwards or backwards.
+fn clock_offset_ms(dice: &mut Dice) -> i64 {
     let seconds = *dice.pick(&[1, 2, 10, 60, 3600]);
     let ms = seconds * 1000 + dice.number(0, 999) as i64;
     if dice.number(0, 1) == 0 { ms } else { -ms }
@@ -292,7 +296,7 @@ fn filler(daemon: &str) -> PathBuf {
     data(daemon).join("filler")
 }
 
-/// Writes until there is no room.
+/// Writes until the disk is full.
 fn fill(path: &PathBuf) -> Result<()> {
     let mut file = File::create(path)?;
     let mut size = 1 << 16;
@@ -315,5 +319,5 @@ fn remove(path: PathBuf) -> Result<()> {
     }
 }
 
-/// The longest that any of them lasts.
-pub(super) const LONGEST: Duration = Duration::from_secs(5);
+/// The longest duration of a fault.
+pub(super) const LASTS_MAX: Duration = Duration::from_secs(5);

@@ -1,13 +1,13 @@
-//! `chaos`: the real programs, under load and under change, while everything fails that can be made to fail.
+//! `chaos`: the real programs under load and change, with fault injection.
 //!
-//! A run is a cluster of separate processes in namespaces of their own ([`nest`], [`cluster`]), clients that never
-//! stop asking ([`load`]), users who never stop changing things ([`user`]), and faults that a seed chooses
-//! ([`fault`]). Three laws hold all along: no request fails while a healthy backend can be reached, nothing that was
-//! acknowledged is lost, and no daemon ends by itself without cause. When it is over, all faults are undone, and within
-//! a minute or so everything is as asked and nothing else runs ([`verdict`]). A broken law is printed with the history
-//! of the run; daemons' logs stay in `target/chaos`.
+//! A run is a cluster of separate processes in namespaces of their own ([`nest`], [`cluster`]), clients that send
+//! requests continuously ([`load`]), users who change services continuously ([`user`]), and faults chosen by a seed
+//! ([`fault`]). Three invariants hold throughout: no request fails while a healthy backend is reachable, no acknowledged
+//! write is lost, and no daemon exits without cause. At the end all faults are undone, and within about a minute every
+//! service must be as specified and nothing else may run ([`verdict`]). A violation is printed with the history of the
+//! run; the logs of the daemons stay in `target/chaos`.
 //!
-//! The seed gives the same faults in the same order; what they meet is up to the machine.
+//! A seed determines the faults and their order; the timing depends on the machine.
 
 mod cluster;
 mod dice;
@@ -18,6 +18,7 @@ mod load;
 mod nest;
 mod process;
 mod run;
+mod scene;
 mod user;
 mod verdict;
 
@@ -41,6 +42,7 @@ use fault::{FAULTS, Fault};
 use history::History;
 use load::Load;
 use run::Run;
+use scene::Scene;
 use user::{PORT, User};
 
 const EXAMPLES: &str = "\
@@ -176,9 +178,9 @@ fn inside(top: &Top, options: &Options) -> Result<()> {
         })
         .collect();
     println!("chaos: {} min with seed {:#x}", options.minutes, options.seed);
-    let mut run = Run::new(cluster, engine, load, users, history, dice);
+    let mut run = Run::new(Scene::new(cluster, engine, load, users, history, dice));
     let done = run.go(&options.faults, Duration::from_secs_f64(options.minutes * 60.0));
-    run.history.note("all faults are undone");
+    run.scene.history.note("all faults are undone");
     run.heal()?;
     done?;
     stop.store(true, Ordering::Relaxed);
@@ -186,16 +188,16 @@ fn inside(top: &Top, options: &Options) -> Result<()> {
         user.join().map_err(|_| anyhow::anyhow!("a user panicked"))?;
     }
     verdict::settle(top, &mut run)?;
-    let seen = run.load.finish()?;
-    let breaches = verdict::report(&run, &seen, options.seed)?;
-    let text = run.history.text();
+    let seen = run.scene.load.finish()?;
+    let violations = verdict::report(&run, &seen, options.seed)?;
+    let text = run.scene.history.text();
     fs::write(&kept, &text).with_context(|| format!("write {}", kept.display()))?;
-    if breaches.is_empty() {
+    if violations.is_empty() {
         return Ok(());
     }
     println!("\n{text}");
-    for breach in &breaches {
-        println!("BROKEN  {breach}");
+    for violation in &violations {
+        println!("VIOLATED  {violation:#}");
     }
-    bail!("{} breaches; the logs are in {}", breaches.len(), kept.with_file_name("").display())
+    bail!("{} violations; the logs are in {}", violations.len(), kept.with_file_name("").display())
 }

@@ -1,10 +1,11 @@
-//! Users who keep changing things, and remember what they were told has been done.
+//! Users who change services, and record which of their writes were acknowledged.
 //!
-//! A write is acknowledged when its request was answered with success; each such write made a revision, which must be
-//! found again with what was written. A request that was not answered may have been carried out or not.
+//! A write is acknowledged by a successful response. Each acknowledged write made a revision, which the server must
+//! still have with its content. A request without a response may have been applied or not.
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -19,12 +20,12 @@ use super::{cluster::ask, dice::Dice, history::History};
 
 /// The port on which gateways listen.
 pub(super) const PORT: u16 = 8080;
-/// How many instances a service has: so many that no two faults at once can reach all of them.
+/// How many instances a service has: more than two concurrent faults can affect.
 const INSTANCES: (u64, u64) = (6, 9);
-/// Those of services that no requests depend on.
+/// The same for services that receive no requests.
 const INSTANCES_OF_OTHERS: (u64, u64) = (1, 3);
 
-/// What an acknowledged write wrote: what is `None` it left as it was.
+/// The content of an acknowledged write; `None` for what it did not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Written {
     version: Option<u64>,
@@ -32,19 +33,31 @@ struct Written {
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct Record {
     writes: BTreeMap<u64, Written>,
     unanswered: u64,
 }
 
+/// An acknowledged write that the server does not have.
+#[derive(Debug)]
+pub(super) struct Lost(String);
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LOST: {}", self.0)
+    }
+}
+
+impl std::error::Error for Lost {}
+
 /// A user of one service.
 pub(super) struct User {
     pub(super) service: &'static str,
-    /// The part of the document that says what runs, as JSON.
+    /// The part of the document with the process or container, as JSON.
     runs: Value,
-    /// How many instances there may be.
+    /// The bounds of its number of instances.
     instances: (u64, u64),
-    told: Mutex<Told>,
+    record: Mutex<Record>,
 }
 
 impl User {
@@ -54,17 +67,17 @@ impl User {
             service: "/chaos/web",
             runs: json!({ "process": { "command": [program] }, "health": [health()] }),
             instances: INSTANCES,
-            told: Mutex::default(),
+            record: Mutex::default(),
         }
     }
 
-    /// The user of a service of processes that nobody checks and nobody asks.
+    /// The user of a service of processes without health checks or requests.
     pub(super) fn of_the_unchecked(program: &Path) -> User {
         User {
             service: "/chaos/bare",
             runs: json!({ "process": { "command": [program] } }),
             instances: INSTANCES_OF_OTHERS,
-            told: Mutex::default(),
+            record: Mutex::default(),
         }
     }
 
@@ -77,7 +90,7 @@ impl User {
                 "health": [health()],
             }),
             instances: INSTANCES_OF_OTHERS,
-            told: Mutex::default(),
+            record: Mutex::default(),
         }
     }
 
@@ -98,7 +111,7 @@ impl User {
         Ok(())
     }
 
-    /// Changes things until told to stop.
+    /// Changes the service until `stop` is true.
     pub(super) fn work(&self, mut dice: Dice, stop: &AtomicBool, history: &History) {
         let mut version = 1;
         while !stop.load(Ordering::Relaxed) {
@@ -115,19 +128,19 @@ impl User {
             };
             if let Err(error) = done {
                 history.note(format!("{}: {what} was not acknowledged: {error:#}", self.service));
-                self.told().unanswered += 1;
+                self.record().unanswered += 1;
             }
         }
     }
 
-    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn record(&self) -> std::sync::MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many writes were acknowledged, and how many were not.
     pub(super) fn writes(&self) -> (usize, u64) {
-        let told = self.told();
-        (told.writes.len(), told.unanswered)
+        let record = self.record();
+        (record.writes.len(), record.unanswered)
     }
 
     fn apply(&self, version: u64, instances: u64) -> Result<()> {
@@ -160,22 +173,23 @@ impl User {
     fn acknowledged(&self, reply: &Value, written: Written) -> Result<()> {
         let changes = reply["changes"].as_array().context("a reply has changes")?;
         let change = changes.iter().find(|change| change["name"] == self.service);
-        let change = change.with_context(|| format!("it says nothing of the service: {reply}"))?;
+        let change =
+            change.with_context(|| format!("the response does not name the service: {reply}"))?;
         let revision = change["revision"].as_u64().context("a revision")?;
         if change["verdict"] != "unchanged" {
-            self.told().writes.insert(revision, written);
+            self.record().writes.insert(revision, written);
         }
         Ok(())
     }
 
-    /// Looks whether all that was acknowledged is there.
+    /// Checks that the server has every acknowledged write; fails with [`Lost`] if not.
     pub(super) fn check(&self) -> Result<()> {
-        // Before the question: what is acknowledged meanwhile need not be in the answer.
-        let writes = self.told().writes.clone();
+        // Taken before the request: the response need not contain what is acknowledged later.
+        let writes = self.record().writes.clone();
         let view = ask("GET", &format!("/v1/services{}", self.service), "")?;
         let revisions = view["revisions"].as_array().context("its revisions")?;
         let number = |revision: &Value| revision["number"].as_u64().unwrap_or(0);
-        // Of older ones, only those are kept that something runs.
+        // Older revisions are kept only while an instance runs them.
         let mut numbers: Vec<_> = revisions.iter().map(number).collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         let oldest =
@@ -184,26 +198,29 @@ impl User {
         for (revision, written) in writes.range(oldest..) {
             let found = revisions.iter().find(|found| number(found) == *revision);
             let Some(found) = found else {
-                bail!("LOST: revision {revision} of {}; it is at {newest}", self.service);
+                bail!(Lost(format!("revision {revision} of {}; it is at {newest}", self.service)));
             };
             let version = found["spec"]["env"]["SIMPLE_SERVICE_VERSION"].as_str();
             let version = version.and_then(|version| version.parse().ok());
             let instances = found["spec"]["instances"].as_u64();
             let same = |wanted: Option<u64>, found| wanted.is_none() || wanted == found;
             if !same(written.version, version) || !same(written.instances, instances) {
-                bail!("LOST: revision {revision} of {} was {written:?}: {found}", self.service);
+                bail!(Lost(format!(
+                    "revision {revision} of {} was {written:?}: {found}",
+                    self.service
+                )));
             }
         }
         match writes.last_key_value() {
             Some((last, _)) if newest < *last => {
-                bail!("LOST: {} is at {newest}, was at {last}", self.service)
+                bail!(Lost(format!("{} is at {newest}, was at {last}", self.service)))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// So many of a service's newest revisions are always kept.
+/// Number of a service's newest revisions that are always kept.
 const REVISIONS_KEPT: usize = 10;
 
 fn health() -> Value {
@@ -215,7 +232,7 @@ fn apply(document: &Value) -> Result<Value> {
     ask("POST", "/v1/apply", &json!({ "sources": [source] }).to_string())
 }
 
-/// Looks whether all that any of them was told is there.
+/// Checks the acknowledged writes of all users.
 pub(super) fn check_all(users: &[Arc<User>]) -> Result<()> {
     users.iter().try_for_each(|user| user.check())
 }

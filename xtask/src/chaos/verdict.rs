@@ -1,8 +1,8 @@
-//! What must be true once all faults are undone: everything is as asked, nothing else runs, nothing was lost.
+//! The final checks after all faults are undone: every service is as specified, nothing else runs, no write was lost.
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, anyhow, bail};
 use serde_json::Value;
 
 use super::{
@@ -11,31 +11,33 @@ use super::{
     load::Seen,
     process,
     run::Run,
-    user,
+    user::{self, Lost},
 };
 use crate::shell::Top;
 
-/// How long everything may take to be as asked once no fault is left.
-const SETTLE_WITHIN: Duration = Duration::from_secs(90);
-/// So many of a kind are printed.
+/// Timeout for each final condition.
+const SETTLE_MAX: Duration = Duration::from_secs(90);
+/// The signal of the faults that kill.
+const SIGKILL: u64 = 9;
+/// Maximum number of printed violations of a kind.
 const SHOWN_MAX: usize = 10;
 
-/// Waits until all is as asked, and looks at what else there is. What is wrong becomes a breach.
+/// Waits for the final conditions. A condition that does not hold in time is a violation.
 pub(super) fn settle(top: &Top, run: &mut Run) -> Result<()> {
     let mut wait = |what: &str, condition: &dyn Fn() -> Result<bool>| {
-        let waited = wait_for(SETTLE_WITHIN, what, || {
+        let waited = wait_for(SETTLE_MAX, what, || {
             run.tick(true)?;
             condition()
         });
         if let Err(error) = waited {
-            run.broken(format!("{error:#}"));
+            run.scene.violated(error);
         }
     };
     wait("all nodes to be ready", &cluster::all_nodes_ready);
-    wait("all services to be as asked", &services_are_as_asked);
+    wait("all services to be as specified", &services_are_as_specified);
     wait("nothing else to run", &|| nothing_else_runs(top));
-    if let Err(error) = user::check_all(&run.users) {
-        run.broken(format!("{error:#}"));
+    if let Err(error) = user::check_all(&run.scene.users) {
+        run.scene.violated(error);
     }
     Ok(())
 }
@@ -44,7 +46,7 @@ fn list(path: &str) -> Result<Vec<Value>> {
     ask("GET", path, "")?.as_array().cloned().with_context(|| format!("{path} gives a list"))
 }
 
-fn services_are_as_asked() -> Result<bool> {
+fn services_are_as_specified() -> Result<bool> {
     let services = list("/v1/services")?;
     for service in &services {
         let right = service["state"] == "running"
@@ -61,7 +63,7 @@ fn services_are_as_asked() -> Result<bool> {
     Ok(!services.is_empty())
 }
 
-/// Whether exactly what the server lists is there.
+/// Whether exactly the listed instances run.
 fn nothing_else_runs(top: &Top) -> Result<bool> {
     let services = list("/v1/services")?;
     let wanted = |is: &dyn Fn(&str) -> bool| -> u64 {
@@ -91,8 +93,8 @@ fn nothing_else_runs(top: &Top) -> Result<bool> {
     Ok(true)
 }
 
-/// The instances that ended or moved without a reason: nobody asked for it, and no fault that was injected explains it.
-fn groundless(run: &Run) -> Result<Vec<String>> {
+/// The instances that exited or moved without a request and without an injected fault that explains it.
+fn unexplained(run: &Run) -> Result<Vec<String>> {
     let injected = |kind: &dyn Fn(&&str) -> bool| -> usize {
         run.injected.iter().filter(|(name, _)| kind(name)).map(|(_, count)| count).sum()
     };
@@ -105,29 +107,34 @@ fn groundless(run: &Run) -> Result<Vec<String>> {
     let kills = injected(&|name| *name == "kill-instance" || name.contains("engine"));
     let mut found = Vec::new();
     for event in cluster::events()? {
-        let message = event["message"].as_str().unwrap_or_default();
         let explained = match event["kind"].as_str() {
             Some("lost") => silences > 0,
-            Some("exited") if message == "killed by signal 9" => kills > 0,
-            Some("draining" | "stopping") if message == "unhealthy" => pauses > 0,
+            Some("exited") if is_killed(&event["exit"]["ending"]) => kills > 0,
+            Some("draining" | "stopping") if event["why"] == "unhealthy" => pauses > 0,
             _ => true,
         };
         if !explained {
-            found.push(format!("{}: {} {message}", event["subject"], event["kind"]));
+            found.push(format!("{}: {} {}", event["subject"], event["kind"], event["message"]));
         }
     }
     Ok(found)
 }
 
-/// Prints what was done and seen, and answers what broke a law.
-pub(super) fn report(run: &Run, seen: &Seen, seed: u64) -> Result<Vec<String>> {
-    let mut breaches = run.breaches();
-    let groundless = groundless(run)?;
+/// Whether a process was terminated by SIGKILL, and not by its driver.
+fn is_killed(ending: &Value) -> bool {
+    ending["how"] == "signal" && ending["signal"] == SIGKILL
+}
+
+/// Prints a summary, and returns the violations.
+pub(super) fn report(run: &Run, seen: &Seen, seed: u64) -> Result<Vec<Error>> {
+    let mut violations = run.scene.take_violations();
+    let unexplained = unexplained(run)?;
     let (excused, failed): (Vec<_>, Vec<_>) =
         seen.failures.iter().partition(|failure| seen.excuses(failure));
     for failure in failed.iter().take(SHOWN_MAX) {
-        let (from, to) = (run.history.time_of(failure.from), run.history.time_of(failure.to));
-        breaches.push(format!(
+        let (from, to) =
+            (run.scene.history.time_of(failure.from), run.scene.history.time_of(failure.to));
+        violations.push(anyhow!(
             "a request to {} failed from {:.3} to {:.3}: {}",
             cluster::GATEWAYS[failure.gateway],
             from.as_secs_f64(),
@@ -135,15 +142,15 @@ pub(super) fn report(run: &Run, seen: &Seen, seed: u64) -> Result<Vec<String>> {
             failure.why
         ));
     }
-    breaches
-        .extend(groundless.iter().take(SHOWN_MAX).map(|how| format!("without a reason: {how}")));
+    violations
+        .extend(unexplained.iter().take(SHOWN_MAX).map(|how| anyhow!("without a reason: {how}")));
     println!("\n{:<16} {:>8}", "fault", "injected");
     for (fault, count) in &run.injected {
         println!("{fault:<16} {count:>8}");
     }
     println!("{:<16} {:>8}\n", "all", run.injected.values().sum::<usize>());
-    let (writes, unanswered): (Vec<_>, Vec<_>) = run.users.iter().map(|u| u.writes()).unzip();
-    let lost = breaches.iter().filter(|breach| breach.starts_with("LOST")).count();
+    let (writes, unanswered): (Vec<_>, Vec<_>) = run.scene.users.iter().map(|u| u.writes()).unzip();
+    let lost = violations.iter().filter(|violation| violation.is::<Lost>()).count();
     let rows = [
         ("requests", seen.requests.to_string()),
         ("  failed", failed.len().to_string()),
@@ -152,11 +159,11 @@ pub(super) fn report(run: &Run, seen: &Seen, seed: u64) -> Result<Vec<String>> {
         ("writes", writes.iter().sum::<usize>().to_string()),
         ("  lost", lost.to_string()),
         ("  unanswered", unanswered.iter().sum::<u64>().to_string()),
-        ("restarts", groundless.len().to_string()),
+        ("restarts", unexplained.len().to_string()),
         ("seed", format!("{seed:#x}")),
     ];
     for (what, figure) in rows {
         println!("{what:<16} {figure:>8}");
     }
-    Ok(breaches)
+    Ok(violations)
 }
