@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use model::{ServiceId, Spec};
 use muster_adapter_marathon::format::{
-    App, GroupUpdate, Rejected, Update, read_group, update_app, update_apps,
+    self, App, Details, GroupUpdate, Rejected, Update, read_group, update_app, update_apps,
 };
 use serde_json::{Value, json};
 use written::shown;
@@ -390,4 +390,18 @@ fn what_no_app_can_say_stays() {
     assert!(ported.problems().is_empty(), "nothing is left that means the port by its former name");
     let image = changed(json!({ "container": { "docker": { "image": "x" } } }));
     assert_eq!((image.process, image.container.unwrap().image.as_str()), (None, "x"));
+}
+
+#[test]
+fn verbs_of_the_api_cannot_end_a_path() {
+    for word in ["restart", "tasks", "versions"] {
+        let message = format!("`{word}` is reserved and cannot end a service path");
+        assert_eq!(format::reserved(&format!("/shop/{word}")), Some(message.clone()));
+        let group = json!({ "id": format!("/shop/{word}") }).to_string();
+        let rejected = read_group(group.as_bytes(), "/").unwrap_err();
+        let expected = Details::Paths(vec![("/id".into(), message)]);
+        assert_eq!((rejected.status, rejected.details), (422, expected));
+        assert_eq!(format::reserved(&format!("/{word}/web")), None);
+        assert_eq!(format::reserved(&format!("/shop/my-{word}")), None);
+    }
 }

@@ -1,7 +1,7 @@
 //! Names. Every name is checked once, when it is parsed, and cheap to clone ever after.
 //!
-//! Service paths follow Marathon's grammar (dot-separated labels in each segment), so that its
-//! clients' ids are ours; empty segments are dropped, so `//shop//web` is `/shop/web`.
+//! The segments of a service path are labels joined by dots. Empty segments are dropped: `//shop//web`
+//! is `/shop/web`.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -23,12 +23,6 @@ pub enum Error {
     )]
     Segment {
         /// The refused segment.
-        segment: String,
-    },
-    /// The last segment is taken by the API.
-    #[error("`{segment}` is reserved and cannot end a service path")]
-    Reserved {
-        /// The reserved word.
         segment: String,
     },
     /// A resource name with a character or form that is not allowed.
@@ -60,8 +54,6 @@ pub enum Error {
 const LEN_MAX: usize = 253;
 /// As long as a DNS label.
 const RESOURCE_LEN_MAX: usize = 63;
-/// Marathon's reserved last segments: they are verbs of its API.
-const RESERVED: [&str; 3] = ["restart", "tasks", "versions"];
 
 fn is_label(label: &str) -> bool {
     let bytes = label.as_bytes();
@@ -171,11 +163,7 @@ name! {
         }
         // As it is written from now on: with its first slash, without empty segments.
         check_len(&path)?;
-        match path.rsplit('/').next() {
-            None | Some("") => Err(Error::Root),
-            Some(last) if RESERVED.contains(&last) => Err(Error::Reserved { segment: last.into() }),
-            Some(_) => Ok(path),
-        }
+        if path.is_empty() { Err(Error::Root) } else { Ok(path) }
     }
 }
 
@@ -355,20 +343,9 @@ mod tests {
         check("zdd//base/", Ok("/zdd/base"));
         check("/a.b/c-d", Ok("/a.b/c-d"));
         check("/0/a9/9a", Ok("/0/a9/9a"));
-        check("/restart/a", Ok("/restart/a"));
+        check("/a/restart", Ok("/a/restart"));
         for wrong in [
-            "",
-            "/",
-            "/Shop",
-            "/a/../b",
-            "/a/-b",
-            "/a/b-",
-            "/-",
-            "/a_b",
-            "/a b",
-            "/a.",
-            "/\u{e9}",
-            "/a/restart",
+            "", "/", "/Shop", "/a/../b", "/a/-b", "/a/b-", "/-", "/a_b", "/a b", "/a.", "/\u{e9}",
             "/a\u{0}",
         ] {
             check(wrong, Err(()));

@@ -47,7 +47,7 @@ mod tests {
     /// (instances, minimumHealthCapacity, maximumOverCapacity, healthy) at the start of an
     /// upgrade where as many run as are healthy: (min, max, kill, start).
     #[test]
-    fn marathons_worked_values_hold() {
+    fn worked_values_hold() {
         let check =
             |n: u32, min: &str, over: &str, healthy: u32, expected: (u32, u32, u32, u32)| {
                 let rollout = Rollout {

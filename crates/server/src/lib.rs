@@ -37,6 +37,7 @@ use crate::shell::{STOP_GRACE, Shell};
 
 pub use persist::Error as PersistError;
 pub use shell::REFRESH;
+pub use store::Error as StoreError;
 
 /// How a server is started.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 //! Two pages are made of what `muster` itself says: the reference of documents (its JSON Schema) and that of the command
 //! line (its help texts). With `--check` nothing is written: stale pages, links that lead nowhere, chapters that the
 //! summary does not name and commands that `muster` does not understand are told, and the task fails. Whether the
-//! documents in the book can be applied is a test of `cli`.
+//! documents in the book can be applied is tested in `adapters`.
 
 mod commands;
 mod links;

@@ -73,7 +73,7 @@ pub(crate) fn run(top: &Top) -> Result<()> {
             findings.extend(form::check_code(path, text, &source));
             findings.extend(code::check(path, &source));
             pending.extend(parsed::check(path, &source));
-            pending.extend(foreign::check(path, text));
+            findings.extend(foreign::check(path, text));
             sources.push((path.as_str(), source));
         }
     }

@@ -12,6 +12,7 @@ use super::read::{resolve, resolve_within};
 use super::refused::drop_nulls;
 use super::rejected::Rejected;
 use super::update::{make, not_a_time, timestamp};
+use super::valid;
 
 /// What is said of a group. What is not spoken of stays as it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,10 +80,14 @@ fn group(mut tree: Node, base: &str, at: &mut Vec<Step>) -> Result<GroupUpdate, 
         Some(Value::Text(id)) => resolve(base, &id),
         Some(_) => return Err(Rejected::type_at(&within(at, "id"), "error.expected.jsstring")),
     };
+    let invalid = |message: String| Err(Rejected::value_at(&within(at, "id"), message));
     if id != "/"
         && let Err(error) = id.parse::<ServiceId>()
     {
-        return Err(Rejected::value_at(&within(at, "id"), error.to_string()));
+        return invalid(error.to_string());
+    }
+    if let Some(message) = valid::reserved(&id) {
+        return invalid(message);
     }
     if !at.is_empty() {
         is_child(&id, base, at)?;

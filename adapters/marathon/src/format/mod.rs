@@ -49,6 +49,7 @@ pub use key::key_of;
 pub use rejected::{Details, Rejected};
 pub use selector::LabelSelector;
 pub use update::{Update, read_app, update_app, update_apps};
+pub use valid::reserved;
 
 /// What the sources of apps are kept under.
 pub const ADAPTER: &str = "marathon";

@@ -26,8 +26,8 @@ impl Rules {
 /// What is wrong with an app in its form.
 pub(super) fn problems(app: &App) -> Vec<Problem> {
     let mut rules = Rules(Vec::new());
-    let rules_of_parts: [fn(&App, &mut Rules); 7] =
-        [run, amounts, networks, ports, health, readiness, strategies];
+    let rules_of_parts: [fn(&App, &mut Rules); 8] =
+        [path, run, amounts, networks, ports, health, readiness, strategies];
     rules_of_parts.iter().for_each(|of_part| of_part(app, &mut rules));
     rules.0
 }
@@ -38,6 +38,20 @@ pub(super) const NO_COMMAND: &str =
     "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'.";
 /// What is said of a command of less than two characters.
 pub(super) const NO_LINE: &str = "must not be an empty string";
+
+/// Segments that cannot end the path of an app or a group: they are verbs of the API.
+const RESERVED: [&str; 3] = ["restart", "tasks", "versions"];
+
+/// Why the last segment of a path is rejected, if it is.
+pub fn reserved(path: &str) -> Option<String> {
+    let last = path.rsplit('/').next().filter(|last| RESERVED.contains(last))?;
+    Some(format!("`{last}` is reserved and cannot end a service path"))
+}
+
+fn path(app: &App, rules: &mut Rules) {
+    let reserved = reserved(app.id.as_str());
+    rules.must(reserved.is_none(), "id", reserved.unwrap_or_default());
+}
 
 fn run(app: &App, rules: &mut Rules) {
     let has_image = app.container.as_ref().is_some_and(|container| container.docker.is_some());

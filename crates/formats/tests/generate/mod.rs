@@ -88,7 +88,7 @@ pub(crate) fn path() -> impl Strategy<Value = String> {
 pub(crate) fn service() -> impl Strategy<Value = ServiceId> {
     vec(word(), 1..4)
         .prop_map(|words| words.join("/").parse())
-        .prop_filter_map("a reserved word at the end", Result::ok)
+        .prop_filter_map("a path that is short enough", Result::ok)
 }
 
 fn millis() -> impl Strategy<Value = Millis> {

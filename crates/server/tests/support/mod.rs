@@ -43,7 +43,7 @@ impl Server {
         loop {
             match Server::launch(data_dir, adapters()).await {
                 // The one before was killed and is not quite gone.
-                Err(muster_server::Error::Store(store::Error::Locked { .. })) => {
+                Err(muster_server::Error::Store(muster_server::StoreError::Locked { .. })) => {
                     tokio::task::yield_now().await;
                 }
                 started => return started.expect("the server starts"),

@@ -65,7 +65,7 @@ fn every_document_in_the_documentation_is_what_it_says() {
     let mut sound = 0;
     for block in pages().iter().flat_map(|page| blocks(page)) {
         let Block { page, line, info, text } = &block;
-        let parsed = formats::parse_with(page, text, &[&marathon::format::Apps]);
+        let parsed = formats::parse_with(page, text, &[&muster_adapter_marathon::format::Apps]);
         match (info.as_str(), parsed) {
             ("yaml" | "json", Ok(_)) => sound += 1,
             ("yaml" | "json", Err(faults)) => {
