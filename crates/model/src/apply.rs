@@ -121,6 +121,7 @@ impl State {
                 next.node.labels = agent.labels;
                 next.node.capabilities = agent.capabilities;
                 next.node.ports = agent.ports;
+                next.node.software = agent.software;
                 // A node may have shrunk below what its instances hold; they keep what they were
                 // promised, and nothing new comes until enough of them have left.
                 let mut capacity = agent.capacity;

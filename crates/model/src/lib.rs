@@ -37,6 +37,7 @@ mod routed;
 mod rule_counts;
 mod service;
 mod serving;
+mod software;
 mod spec;
 mod stack;
 mod state;
@@ -79,6 +80,7 @@ pub use service::{
     Given, Goal, Latch, Placement, Revision, Service, ServiceHead, Slot, Source, StopReason,
 };
 pub use serving::{Laggard, NotServing, not_serving};
+pub use software::Software;
 pub use spec::{
     CommandLine, Container, HealthCheck, HttpProbe, Lost, Network, OnFailure, Port, PortRef, Probe,
     Process, Protocol, Pull, ReadinessCheck, Resources, Restart, Rollout, ScaleDown, Signal, Spec,

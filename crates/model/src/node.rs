@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::id::NodeId;
+use crate::software::Software;
 use crate::spec::Resources;
 
 /// A machine of the cluster.
@@ -31,6 +32,9 @@ pub struct Node {
     /// What it can do beyond running a process, such as `docker` or `ssd`.
     #[serde(default)]
     pub capabilities: BTreeSet<String>,
+    /// The version and features of its agent.
+    #[serde(default, skip_serializing_if = "Software::is_unknown")]
+    pub software: Software,
     /// The ports that may be assigned to instances, first and last.
     pub ports: (u16, u16),
     /// What may happen on it.
@@ -67,6 +71,7 @@ impl Node {
             agent_port: 0,
             labels: BTreeMap::new(),
             capabilities: BTreeSet::new(),
+            software: Software::default(),
             ports: PORTS,
             availability: Availability::Active,
         }

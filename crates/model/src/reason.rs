@@ -22,6 +22,13 @@ pub enum Reason {
     Cordoned,
     /// It is being drained.
     Draining,
+    /// Its agent does not have a feature that the service uses.
+    AgentTooOld {
+        /// The feature.
+        needs: String,
+        /// The version of the agent; empty if it does not report one.
+        version: String,
+    },
     /// It lacks a capability.
     Capability {
         /// The one it lacks.
@@ -70,6 +77,12 @@ impl fmt::Display for Reason {
             Reason::Silent => f.write_str("its agent is silent"),
             Reason::Cordoned => f.write_str("cordoned"),
             Reason::Draining => f.write_str("being drained"),
+            Reason::AgentTooOld { needs, version } if version.is_empty() => {
+                write!(f, "its agent is too old for `{needs}`")
+            }
+            Reason::AgentTooOld { needs, version } => {
+                write!(f, "its agent (version {version}) is too old for `{needs}`")
+            }
             Reason::Capability { missing } => write!(f, "lacks the capability {missing}"),
             Reason::Role { role } => write!(f, "its role {role} is not accepted"),
             Reason::Constraint { constraint } => write!(f, "constraint {constraint}"),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::NodeId;
 use crate::problem::Problem;
+use crate::software::Software;
 use crate::spec::Resources;
 
 /// What a daemon tells of its node.
@@ -56,4 +57,7 @@ pub struct AgentRegistration {
     pub capabilities: BTreeSet<String>,
     /// The ports that may be assigned, first and last.
     pub ports: (u16, u16),
+    /// Its version and features.
+    #[serde(default)]
+    pub software: Software,
 }

@@ -41,6 +41,8 @@ pub struct Requirements {
     pub fixed: Vec<(u16, Protocol)>,
     /// Ports that may be any.
     pub assigned: usize,
+    /// Features that its agent must have.
+    pub features: Vec<&'static str>,
     /// Capabilities.
     pub requires: Vec<String>,
     /// Roles of which one is needed; any will do if there are none.
@@ -58,6 +60,7 @@ impl Requirements {
             resources: spec.total_resources(),
             fixed: fixed.map(|port| (port.port, port.protocol)).collect(),
             assigned: spec.all_ports().filter(|port| port.port == 0).count(),
+            features: spec.features(),
             requires: docker.into_iter().chain(spec.requires.iter().cloned()).collect(),
             roles: spec.roles.iter().cloned().collect(),
             rules: Arc::default(),
@@ -99,6 +102,11 @@ impl NodeUsage {
             Availability::Active => {}
             Availability::Cordoned => return Some(Reason::Cordoned),
             Availability::Draining => return Some(Reason::Draining),
+        }
+        let software = &self.node.software;
+        if let Some(needs) = need.features.iter().find(|f| !software.features.contains(**f)) {
+            let (needs, version) = (needs.to_string(), software.version.clone());
+            return Some(Reason::AgentTooOld { needs, version });
         }
         if let Some(missing) = need.requires.iter().find(|c| !self.node.capabilities.contains(*c)) {
             return Some(Reason::Capability { missing: missing.clone() });

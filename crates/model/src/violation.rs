@@ -169,6 +169,7 @@ mod tests {
                     labels: Default::default(),
                     capabilities: Default::default(),
                     ports: crate::PORTS,
+                    software: crate::software::Software::current(),
                 }),
             }));
         }

@@ -10,7 +10,7 @@ use muster_model as model;
 use model::{
     AgentRegistration, Availability, Bytes, Command, Cpu, Document, Given, Goal, InstanceId, Node,
     NodeId, NodeUsage, Placement, Protocol, Reason, Registration, ReplicaId, Requirements,
-    Resources, ServiceId, Spec, State, Step, StopReason, Timestamp,
+    Resources, ServiceId, Software, Spec, State, Step, StopReason, Timestamp,
 };
 
 const TCP: Protocol = Protocol::Tcp;
@@ -40,6 +40,7 @@ fn of_all_reasons_the_most_lasting_is_told() {
         "resources": {"cpu": 2, "memory": "2GiB"}, "ports": [{"port": 8080}, {"port": 8081}, {}]"#;
     let spec = spec(text);
     let mut need = Requirements::of(&spec);
+    need.features = vec!["stack"];
     need.rules = Arc::new(spec.constraints.iter().map(|constraint| constraint.compile()).collect());
     let mut node = NodeUsage::new(Node::new("n1".parse().unwrap()));
     node.node.availability = Availability::Draining;
@@ -48,10 +49,13 @@ fn of_all_reasons_the_most_lasting_is_told() {
     node.used = resources(500, 512);
     type Mend = fn(&mut NodeUsage);
     let (none, gib) = (Cpu(0), |count: u64| Bytes::mib(count * 1_024));
-    let reasons: [(Reason, Mend); 10] = [
+    let reasons: [(Reason, Mend); 11] = [
         (Reason::NoAgent, |node| node.node.capacity = Some(resources(400, 256))),
         (Reason::Draining, |node| node.node.availability = Availability::Cordoned),
         (Reason::Cordoned, |node| node.node.availability = Availability::Active),
+        (Reason::AgentTooOld { needs: "stack".into(), version: String::new() }, |node| {
+            node.node.software = Software::current();
+        }),
         (Reason::Capability { missing: "gpu".into() }, |node| {
             node.node.capabilities.insert("gpu".into());
         }),
@@ -198,6 +202,7 @@ fn cluster(spec: Spec) -> State {
             labels: [("rack".into(), "a".into())].into(),
             capabilities: Default::default(),
             ports: (20_000, 20_003),
+            software: muster_model::Software::current(),
         };
         let registration =
             Registration { node: name(node), address: node.into(), agent: Some(agent) };

@@ -58,6 +58,7 @@ struct Shape {
     memory: Bytes,
     fixed: Vec<(u16, Protocol)>,
     assigned: usize,
+    features: Vec<&'static str>,
     requires: Vec<String>,
     roles: Vec<String>,
 }
@@ -69,6 +70,7 @@ impl Shape {
             memory: need.resources.memory,
             fixed: need.fixed.clone(),
             assigned: need.assigned,
+            features: need.features.clone(),
             requires: need.requires.clone(),
             roles: need.roles.clone(),
         })

@@ -284,6 +284,7 @@ impl Agent {
                 labels: self.labels.clone(),
                 capabilities: ["process".into(), "docker".into()].into(),
                 ports: PORTS,
+                software: model::Software::current(),
             }),
         };
         if let Some(running) = &mut self.running {

@@ -188,6 +188,7 @@ const GLOBALS: &[&str] = &["Mutex<", "RwLock<", "RefCell<", "Cell<", "Atomic"];
 const FEASIBILITY: &[&str] = &[
     "Reason::Cordoned",
     "Reason::Draining",
+    "Reason::AgentTooOld",
     "Reason::Capability",
     "Reason::Constraint",
     "Reason::Cpu",

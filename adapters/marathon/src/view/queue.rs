@@ -30,7 +30,9 @@ const REASONS: [&str; 10] = [
 fn word(reason: &Reason) -> &'static str {
     match reason {
         Reason::Role { .. } => "UnfulfilledRole",
-        Reason::Constraint { .. } | Reason::Capability { .. } => "UnfulfilledConstraint",
+        Reason::Constraint { .. } | Reason::Capability { .. } | Reason::AgentTooOld { .. } => {
+            "UnfulfilledConstraint"
+        }
         Reason::NoAgent | Reason::Silent | Reason::Cordoned | Reason::Draining => {
             "AgentMaintenance"
         }

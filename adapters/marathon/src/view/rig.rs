@@ -47,6 +47,7 @@ impl Rig {
                 labels: BTreeMap::from([("rack".to_string(), "r1".to_string())]),
                 capabilities: Default::default(),
                 ports: PORTS,
+                software: model::Software::current(),
             };
             let address = "10.0.0.1".into();
             let node = node.parse().unwrap();

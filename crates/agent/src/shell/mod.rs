@@ -136,6 +136,7 @@ fn registration(options: &Options, id: String, port: u16) -> Registration {
             labels: options.labels.clone(),
             capabilities,
             ports: options.ports,
+            software: model::Software::current(),
         }),
     }
 }

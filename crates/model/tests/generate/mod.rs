@@ -12,7 +12,7 @@ use super::model::{
     Document, Failure, Gateway, Given, Group, Guard, HealthCheck, HttpProbe, InstanceId, Lost,
     Millis, NodeId, OnFailure, Origin, Port, Probe, Process, Protocol, ReadinessCheck,
     Registration, Resource, Resources, Restart, Rollout, Route, ScaleDown, ServiceId, Share,
-    Source, Spec, Steer, Step, Stop, StopReason, Task, Timestamp, Unhealthy,
+    Software, Source, Spec, Steer, Step, Stop, StopReason, Task, Timestamp, Unhealthy,
 };
 
 const SERVICES: [&str; 4] = ["/a", "/b", "/c/d", "/c/e"];
@@ -199,6 +199,7 @@ pub(crate) fn agent() -> impl Strategy<Value = AgentRegistration> {
             labels: rack.map(|rack| ("rack".into(), rack.into())).into_iter().collect(),
             capabilities: Default::default(),
             ports,
+            software: Software::current(),
         }
     })
 }

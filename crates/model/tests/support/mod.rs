@@ -59,6 +59,7 @@ pub(crate) fn agent() -> AgentRegistration {
         labels: BTreeMap::new(),
         capabilities: BTreeSet::new(),
         ports: PORTS,
+        software: muster_model::Software::current(),
     }
 }
 

@@ -49,6 +49,7 @@ pub(crate) fn join(state: &mut State, observed: &mut Observed, i: usize, capacit
         labels: [("rack".into(), format!("r{}", i % 40))].into(),
         capabilities: ["docker".to_string()].into(),
         ports: PORTS,
+        software: model::Software::current(),
     };
     let address = format!("10.0.{}.{}", i / 256, i % 256);
     let registration = Registration { node: node.clone(), address, agent: Some(agent) };

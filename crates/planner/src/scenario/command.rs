@@ -190,6 +190,7 @@ fn node(words: &[&str]) -> Result<AgentRegistration, Error> {
         labels: Default::default(),
         capabilities: Default::default(),
         ports: PORTS,
+        software: model::Software::current(),
     };
     for word in words {
         let (key, value) = word.split_once('=').ok_or_else(|| Error::Word((*word).into()))?;

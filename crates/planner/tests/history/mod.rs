@@ -113,6 +113,7 @@ pub(crate) fn big_agent() -> AgentRegistration {
         labels: BTreeMap::new(),
         capabilities: Default::default(),
         ports: PORTS,
+        software: model::Software::current(),
     }
 }
 

@@ -17,6 +17,7 @@ fn world() -> World {
         labels: Default::default(),
         capabilities: Default::default(),
         ports: RANGE,
+        software: model::Software::current(),
     };
     world.join(&"n1".parse().unwrap(), agent).unwrap();
     world

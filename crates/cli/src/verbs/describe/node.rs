@@ -36,6 +36,9 @@ pub(super) async fn show(session: &Session, id: &NodeId) -> Result<Exit, Failure
             .line("Memory", format!("{} of {} given out", used.memory, all.memory))
             .line("Ports", format!("{} to {}", node.ports.0, node.ports.1));
     }
+    if !node.software.version.is_empty() {
+        sheet.line("Agent", &node.software.version);
+    }
     let labels: Vec<_> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let capabilities: Vec<_> = node.capabilities.iter().cloned().collect();
     sheet.line("Capabilities", capabilities.join(", ")).line("Labels", labels.join(", "));

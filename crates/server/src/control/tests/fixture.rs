@@ -64,6 +64,7 @@ pub(super) fn registration(name: &str, agent_id: Option<&str>) -> Registration {
         node: node(name),
         address: "10.0.0.1".into(),
         agent: agent_id.map(|id| AgentRegistration {
+            software: model::Software::current(),
             id: id.into(),
             port: 4041,
             capacity: Resources { cpu: Cpu(8_000), memory: Bytes::mib(8_192) },

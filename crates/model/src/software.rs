@@ -1,0 +1,76 @@
+//! The version of an agent, and the features of services that not every agent has.
+//!
+//! Agents ignore keys they do not know, so an older agent would run a newer document without what
+//! its new keys ask for. A feature that an agent must know is therefore named here: a service that
+//! uses it needs it of its nodes, and an agent that does not report it is too old for the service.
+//! To add one, add its name to [`FEATURES`] and its condition to [`Spec::features`].
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::Spec;
+
+/// Several resources in an instance, in order.
+const STACK: &str = "stack";
+
+/// The features of this version.
+const FEATURES: [&str; 1] = [STACK];
+
+/// The software of an agent. Agents of the first version do not report it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Software {
+    /// The version of the agent; empty if it is not reported.
+    #[serde(default)]
+    pub version: String,
+    /// The features that it has. A newer agent may report some that this version does not know.
+    #[serde(default)]
+    pub features: BTreeSet<String>,
+}
+
+impl Software {
+    /// The software of this version.
+    pub fn current() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            features: FEATURES.map(String::from).into(),
+        }
+    }
+
+    /// Whether nothing is reported.
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Spec {
+    /// The features that an agent must have to run the service.
+    pub fn features(&self) -> Vec<&'static str> {
+        let used = [(STACK, !self.stack.is_empty())];
+        used.into_iter().filter(|(_, is_used)| *is_used).map(|(feature, _)| feature).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn features(document: &str) -> Vec<&'static str> {
+        serde_json::from_str::<Spec>(document).unwrap().features()
+    }
+
+    #[test]
+    fn features_follow_from_the_keys_of_a_document() {
+        let plain = r#"{"service": "/a", "process": {"command": "serve"}}"#;
+        assert_eq!(features(plain), [""; 0], "every agent can run it");
+        let stack = r#"{"service": "/a", "stack": [{"name": "a", "process": {"command": "b"}}]}"#;
+        assert_eq!(features(stack), [STACK]);
+        assert!(features(stack).iter().all(|feature| FEATURES.contains(feature)));
+    }
+
+    #[test]
+    fn an_agent_that_reports_nothing_has_no_features() {
+        let unknown: Software = serde_json::from_str("{}").unwrap();
+        assert!(unknown.is_unknown() && !Software::current().is_unknown());
+    }
+}
