@@ -51,14 +51,19 @@ async fn deliver(core: &Core, container: &str, signal: &str) {
         let sent = client.docker().kill_container(container, Some(options));
         match client.call(WORK_LIMIT, sent).await {
             Ok(()) => return,
-            Err(Error::Refused { message, .. }) if message.contains("is paused") => {
+            Err(error) if error.is_unknown() => {
+                // It does not exist any more: the comparison will report that.
+                let _ = core.asks.send(Ask::Look);
+                return;
+            }
+            Err(Error::Refused { .. }) if is_paused(&client, container).await => {
                 let resumed = client.docker().unpause_container(container);
                 if let Err(error) = client.call(ASK_LIMIT, resumed).await {
                     tracing::warn!(container, "cannot resume a paused container: {error}");
                 }
             }
-            Err(error) if error.is_unknown() || error.is_conflict() => {
-                // It does not exist or does not run: the comparison will report that.
+            Err(error) if error.is_conflict() => {
+                // It does not run: the comparison will report that, if no event has.
                 let _ = core.asks.send(Ask::Look);
                 return;
             }
@@ -70,6 +75,13 @@ async fn deliver(core: &Core, container: &str, signal: &str) {
         }
         sleep(RETRY_WAIT).await;
     }
+}
+
+/// Whether a container is paused, so that it receives no signal. `false` if that is not known.
+async fn is_paused(client: &Client, container: &str) -> bool {
+    let inspected = client.call(ASK_LIMIT, client.docker().inspect_container(container, None));
+    let state = inspected.await.ok().and_then(|found| found.state);
+    state.and_then(|state| state.paused) == Some(true)
 }
 
 /// Kills and removes a container, now if possible, otherwise later.
