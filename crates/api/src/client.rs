@@ -1,5 +1,5 @@
-//! A typed client. One connection pool, one retry of nothing: callers know whether a request may
-//! be repeated, this file does not.
+//! A typed client with a connection pool. It repeats no request: only callers know whether that is
+//! safe.
 
 use std::time::Duration;
 
@@ -17,63 +17,63 @@ use serde::de::DeserializeOwned;
 use crate::error::ErrorBody;
 use crate::socket;
 
-/// Why a request has no good answer.
+/// Why a request has no usable response.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address of the server cannot be used.
+    /// The URL of the server is invalid.
     #[error("`{url}` is not the address of a server: expected one such as http://127.0.0.1:4040")]
     Address {
-        /// The address.
+        /// The URL of the server.
         url: String,
     },
-    /// No server answered.
-    #[error("no answer from {url}")]
+    /// The connection failed or was closed before the response was complete.
+    #[error("no response from {url}")]
     Unreachable {
-        /// The address.
+        /// The URL of the server.
         url: String,
-        /// What happened.
+        /// The error of the connection.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A server is there, but has not answered for too long. Whether it has done, or will do, what
-    /// was asked is not known.
-    #[error("no answer from {url} for {} seconds", .waited.as_secs())]
-    Late {
-        /// The address.
+    /// The server did not respond in time. It may or may not have executed the request, or may do so
+    /// later.
+    #[error("no response from {url} for {} seconds", .waited.as_secs())]
+    Timeout {
+        /// The URL of the server.
         url: String,
-        /// For how long.
+        /// The timeout.
         waited: Duration,
     },
-    /// The server answered that it cannot.
+    /// The server rejected the request.
     #[error("{}", .0.message)]
     Refused(ErrorBody),
-    /// What answered is something else.
-    #[error("what answers at {url} is not a Muster server")]
-    Stranger {
-        /// The address.
+    /// Another program than a Muster server responded.
+    #[error("{url} is not a Muster server")]
+    NotMuster {
+        /// The URL of the server.
         url: String,
-        /// How it answered.
+        /// The HTTP status of the response.
         status: u16,
     },
-    /// The answer is not what this version understands.
-    #[error("{url} answered what this version of muster does not understand")]
-    Answer {
-        /// The address.
+    /// The response is not a document that this version can read.
+    #[error("{url} sent a response that this version of muster cannot read")]
+    InvalidResponse {
+        /// The URL of the server.
         url: String,
-        /// What was wrong with it.
+        /// The error of the parser.
         #[source]
         source: serde_json::Error,
     },
 }
 
-/// On a stream that goes on, a server says at least this often that it is there.
-pub const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+/// Interval of the heartbeats that a server sends on a stream that is otherwise silent.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// An answer that takes longer to begin, or to go on, is not waited for: a server that stands still
-/// would keep whoever asks for ever.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
-/// A stream without a sign of life for so long is lost, though its connection may seem to live.
-const SILENCE_MAX: Duration = SIGN_OF_LIFE.saturating_mul(3);
+/// Timeout for the head of a response, and for each further piece of it: a server that hangs must not
+/// block its clients.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout for the next heartbeat of a stream. The connection of a hanging server stays open.
+const HEARTBEAT_TIMEOUT: Duration = HEARTBEAT.saturating_mul(3);
 
 /// A client of one server (or of an agent's log API).
 #[derive(Debug, Clone)]
@@ -83,7 +83,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at `url`, such as `http://127.0.0.1:4040`. Connects when needed.
+    /// A client of the server at `url`, such as `http://127.0.0.1:4040`. Connects with the first
+    /// request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Address`] if `url` is not an `http` URL with a host.
     pub fn new(url: &str) -> Result<Client, Error> {
         let base = url.trim_end_matches('/').to_string();
         let uri: Option<Uri> = base.parse().ok();
@@ -97,48 +102,48 @@ impl Client {
         Ok(Client { base, pool })
     }
 
-    /// The address of the server.
+    /// The URL of the server.
     pub fn url(&self) -> &str {
         &self.base
     }
 
-    /// `GET` an answer.
+    /// Sends `GET` and reads the response as a document.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        self.whole(self.send(Method::GET, path, Bytes::new()).await?).await
+        self.document(self.send(Method::GET, path, Bytes::new()).await?).await
     }
 
-    /// `DELETE` something.
+    /// Sends `DELETE` and reads the response as a document.
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        self.whole(self.send(Method::DELETE, path, Bytes::new()).await?).await
+        self.document(self.send(Method::DELETE, path, Bytes::new()).await?).await
     }
 
-    /// `POST` a document.
+    /// Sends a document by `POST` and reads the response as a document.
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Error> {
         let body = serde_json::to_vec(body).map_err(|source| self.answer(source))?;
-        self.whole(self.send(Method::POST, path, body.into()).await?).await
+        self.document(self.send(Method::POST, path, body.into()).await?).await
     }
 
-    /// `GET` text that comes line by line, for as long as both sides like.
+    /// Sends `GET` and returns the lines of the response, without a timeout between lines.
     pub async fn lines(&self, path: &str) -> Result<Lines, Error> {
         self.open(path, None).await
     }
 
-    /// `GET` a stream on which the server says every [`SIGN_OF_LIFE`] that it is there: by an empty
-    /// line if by nothing else.
+    /// Sends `GET` and returns the lines of a stream on which the server sends an empty line after
+    /// each [`HEARTBEAT`] of silence. Its absence is a timeout.
     pub async fn follow(&self, path: &str) -> Result<Lines, Error> {
-        self.open(path, Some(SILENCE_MAX)).await
+        self.open(path, Some(HEARTBEAT_TIMEOUT)).await
     }
 
-    async fn open(&self, path: &str, silence_max: Option<Duration>) -> Result<Lines, Error> {
+    async fn open(&self, path: &str, heartbeat_timeout: Option<Duration>) -> Result<Lines, Error> {
         let body = self.send(Method::GET, path, Bytes::new()).await?.into_body();
-        Ok(Lines { client: self.clone(), body, buffer: BytesMut::new(), silence_max })
+        Ok(Lines { client: self.clone(), body, buffer: BytesMut::new(), heartbeat_timeout })
     }
 
-    /// `GET` an answer as it is, for relaying.
+    /// Sends `GET` and returns the response unread, for relaying.
     pub async fn raw(&self, path: &str) -> Result<Response<Incoming>, Error> {
         self.send(Method::GET, path, Bytes::new()).await
     }
@@ -156,7 +161,7 @@ impl Client {
         }
         let request =
             request.body(Full::new(body)).map_err(|_| Error::Address { url: url.clone() })?;
-        let answered = self.within(Some(ANSWER_MAX), self.pool.request(request)).await?;
+        let answered = self.within(Some(RESPONSE_TIMEOUT), self.pool.request(request)).await?;
         let response = answered.map_err(|source| self.lost(source))?;
         if response.status().is_success() {
             return Ok(response);
@@ -165,27 +170,30 @@ impl Client {
         let body = self.collect(response.into_body()).await?;
         Err(match serde_json::from_slice::<ErrorBody>(&body) {
             Ok(body) => Error::Refused(body),
-            // Every refusal of a server is such a body.
-            Err(_) => Error::Stranger { url: self.base.clone(), status: status.as_u16() },
+            // Every error response of a server has such a body.
+            Err(_) => Error::NotMuster { url: self.base.clone(), status: status.as_u16() },
         })
     }
 
-    async fn whole<T: DeserializeOwned>(&self, response: Response<Incoming>) -> Result<T, Error> {
+    async fn document<T: DeserializeOwned>(
+        &self,
+        response: Response<Incoming>,
+    ) -> Result<T, Error> {
         let status = response.status().as_u16();
         let body = self.collect(response.into_body()).await?;
         serde_json::from_slice(&body).map_err(|source| match source.is_syntax() {
-            true => Error::Stranger { url: self.base.clone(), status },
+            true => Error::NotMuster { url: self.base.clone(), status },
             false => self.answer(source),
         })
     }
 
     async fn collect(&self, mut body: Incoming) -> Result<BytesMut, Error> {
         let mut bytes = BytesMut::new();
-        while self.read(&mut body, &mut bytes, Some(ANSWER_MAX)).await? {}
+        while self.read(&mut body, &mut bytes, Some(RESPONSE_TIMEOUT)).await? {}
         Ok(bytes)
     }
 
-    /// Reads what comes next of a body; `false` at its end.
+    /// Reads the next piece of a body; `false` at its end.
     async fn read(
         &self,
         body: &mut Incoming,
@@ -204,7 +212,7 @@ impl Client {
         answer: impl Future<Output = T>,
     ) -> Result<T, Error> {
         let Some(waited) = limit else { return Ok(answer.await) };
-        let late = |_| Error::Late { url: self.base.clone(), waited };
+        let late = |_| Error::Timeout { url: self.base.clone(), waited };
         tokio::time::timeout(waited, answer).await.map_err(late)
     }
 
@@ -213,22 +221,22 @@ impl Client {
     }
 
     fn answer(&self, source: serde_json::Error) -> Error {
-        Error::Answer { url: self.base.clone(), source }
+        Error::InvalidResponse { url: self.base.clone(), source }
     }
 }
 
-/// An answer that comes line by line.
+/// The lines of a response.
 #[derive(Debug)]
 pub struct Lines {
     client: Client,
     body: Incoming,
     buffer: BytesMut,
-    /// How long the server may say nothing. Then its empty lines are signs of life, and skipped.
-    silence_max: Option<Duration>,
+    /// Timeout for the next line. If set, empty lines are heartbeats and skipped.
+    heartbeat_timeout: Option<Duration>,
 }
 
 impl Lines {
-    /// The next line without its end; `None` once the other side has ended the answer.
+    /// The next line without its line feed; `None` at the end of the response.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let mut searched = 0;
         loop {
@@ -236,17 +244,19 @@ impl Lines {
                 let line = self.buffer.split_to(searched + at + 1).freeze();
                 let line = line.slice(..line.len() - 1);
                 searched = 0;
-                if line.is_empty() && self.silence_max.is_some() {
+                if line.is_empty() && self.heartbeat_timeout.is_some() {
                     continue;
                 }
                 return Ok(Some(line));
             }
             searched = self.buffer.len();
-            if !self.client.read(&mut self.body, &mut self.buffer, self.silence_max).await? {
-                // Text may end without the end of a line. What a server tells line by line does
-                // not: it was cut off.
+            if !self.client.read(&mut self.body, &mut self.buffer, self.heartbeat_timeout).await? {
+                // Plain text may end without a line feed. In a stream of documents a last line
+                // without one was truncated.
                 let rest = self.buffer.split().freeze();
-                return Ok(Some(rest).filter(|rest| !rest.is_empty() && self.silence_max.is_none()));
+                return Ok(
+                    Some(rest).filter(|rest| !rest.is_empty() && self.heartbeat_timeout.is_none())
+                );
             }
         }
     }
@@ -271,8 +281,8 @@ mod tests {
 
     const STREAM: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 
-    /// A client, and the socket of a server that answers its first request with `answer` and then
-    /// says nothing more.
+    /// A client, and the socket of a server that responds to its first request with `answer` and then
+    /// stays silent.
     async fn asked<T>(answer: &str, ask: impl AsyncFn(Client) -> T) -> (T, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -291,37 +301,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_without_signs_of_life_is_lost() {
+    async fn a_stream_without_heartbeats_times_out() {
         let answer = format!("{STREAM}{}", chunk("\n{}\n\n"));
         let open = async |client: Client| client.follow("/").await.unwrap();
         let (mut lines, _socket) = asked(&answer, open).await;
         assert_eq!(lines.next().await.unwrap().unwrap(), "{}");
         tokio::time::pause();
-        let ended = tokio::time::timeout(SILENCE_MAX + SIGN_OF_LIFE, lines.next()).await;
+        let ended = tokio::time::timeout(HEARTBEAT_TIMEOUT + HEARTBEAT, lines.next()).await;
         let error = ended.expect("silence is noticed").unwrap_err();
-        assert!(matches!(error, Error::Late { waited: SILENCE_MAX, .. }), "{error}");
+        assert!(matches!(error, Error::Timeout { waited: HEARTBEAT_TIMEOUT, .. }), "{error}");
     }
 
     #[tokio::test]
-    async fn an_answer_that_does_not_go_on_is_late() {
+    async fn a_response_that_stalls_times_out() {
         let answer = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{";
         let ask = async |client: Client| (client.raw("/").await.unwrap(), client);
         let ((response, client), _socket) = asked(answer, ask).await;
         tokio::time::pause();
-        let whole = client.whole::<serde_json::Value>(response);
-        let ended = tokio::time::timeout(ANSWER_MAX * 2, whole).await;
-        assert!(matches!(ended.expect("it is not waited for"), Err(Error::Late { .. })));
+        let whole = client.document::<serde_json::Value>(response);
+        let ended = tokio::time::timeout(RESPONSE_TIMEOUT * 2, whole).await;
+        assert!(matches!(ended.expect("it is not waited for"), Err(Error::Timeout { .. })));
     }
 
     #[tokio::test]
-    async fn what_does_not_answer_as_a_server_is_a_stranger() {
+    async fn a_response_of_another_program_is_recognised() {
         let page = "<html>";
         for answer in ["404 Not Found", "405 Method Not Allowed", "200 OK"] {
             let length = page.len();
             let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: {length}\r\n\r\n{page}");
             let ask = async |client: Client| client.get::<serde_json::Value>("/").await;
             let (answered, _socket) = asked(&answer, ask).await;
-            assert!(matches!(answered, Err(Error::Stranger { .. })), "{answered:?}");
+            assert!(matches!(answered, Err(Error::NotMuster { .. })), "{answered:?}");
         }
     }
 

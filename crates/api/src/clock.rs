@@ -1,16 +1,16 @@
-//! The time as daemons see it and tell it each other: the wall clock, but never going back, since
-//! what is due is due even if somebody sets the clock back. After such a change this clock stays
-//! ahead of the wall until the daemon is started again; a change forward it follows.
+//! The clock of the daemons: the wall clock, except that it never goes back. Deadlines must expire
+//! even if the wall clock is set back; after that, this clock stays ahead of the wall clock until the
+//! daemon restarts. It follows the wall clock forward.
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use model::Timestamp;
 
-/// From how much the wall clock is followed forward.
+/// The smallest step forward of the wall clock that is followed.
 const FORWARD_MS: u64 = 1000;
 
-/// What the wall clock said, and when it was asked.
+/// A reading of the wall clock, in milliseconds, and its monotonic time.
 struct Clock {
     base: u64,
     at: Instant,
@@ -27,7 +27,7 @@ impl Clock {
     }
 }
 
-/// The time, as commands are stamped with it and as what is due is due.
+/// The current time: the timestamp of commands, and the time that deadlines are compared with.
 pub fn now() -> Timestamp {
     static CLOCK: LazyLock<Mutex<Clock>> =
         LazyLock::new(|| Mutex::new(Clock { base: wall(), at: Instant::now() }));

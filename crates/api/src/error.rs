@@ -1,8 +1,8 @@
-//! What an answer says when it is not what was asked for.
+//! The body of error responses.
 
 use serde::{Deserialize, Serialize};
 
-/// The kind of trouble; each has one HTTP status.
+/// The kind of an error; each has one HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
@@ -14,17 +14,17 @@ pub enum ErrorCode {
     NotFound,
     /// 404: the API has no such path, so the client has another version or a wrong base address.
     UnknownPath,
-    /// 405: not with this method.
+    /// 405: the path does not support the method.
     MethodNotAllowed,
-    /// 409: not as things are.
+    /// 409: the current state does not allow it.
     Conflict,
-    /// 413: more than is taken.
+    /// 413: the request exceeds a limit.
     TooLarge,
-    /// 422: the documents are wrong; the details say where.
+    /// 422: the documents are invalid; the details have the positions.
     Invalid,
-    /// 503: not now; nothing was changed.
+    /// 503: currently impossible; nothing was changed.
     Unavailable,
-    /// 502: another daemon that was needed did not answer.
+    /// 502: another daemon did not respond.
     BadGateway,
     /// 500: a defect of the server.
     Internal,
@@ -48,14 +48,14 @@ impl ErrorCode {
     }
 }
 
-/// The body of every answer that is not 2xx.
+/// The body of every response that is not 2xx.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// The kind of trouble.
+    /// The kind of the error.
     pub code: ErrorCode,
-    /// What is wrong, in a sentence.
+    /// The error as one sentence.
     pub message: String,
-    /// Each thing that is wrong.
+    /// The individual faults.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<Detail>,
     /// What to do.
@@ -102,6 +102,6 @@ mod tests {
         let source = std::io::Error::other("connection refused").into();
         let error = crate::Error::Unreachable { url: "http://10.0.0.1:4040".into(), source };
         let told = super::in_full(&error);
-        assert_eq!(told, "no answer from http://10.0.0.1:4040: connection refused");
+        assert_eq!(told, "no response from http://10.0.0.1:4040: connection refused");
     }
 }

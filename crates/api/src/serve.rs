@@ -1,5 +1,5 @@
-//! The other end of the client: connections taken and requests answered, for every daemon that has
-//! an API. Nobody keeps a connection without asking for anything.
+//! The server side of the API, for every daemon that has one: accepts connections and serves a router.
+//! Connections without a request are closed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,18 +20,18 @@ use tokio::sync::Notify;
 
 use crate::socket;
 
-/// A connection on which the head of a request has not come for so long is closed.
+/// Timeout for the head of a request.
 const HEAD_MAX: Duration = Duration::from_secs(60);
 
-/// Answers requests by `router` until `stop` is done, and then those that are under way. Handlers
-/// may ask for `ConnectInfo<SocketAddr>`.
+/// Serves `router` until `stop` completes, then finishes the requests in flight. Handlers may extract
+/// `ConnectInfo<SocketAddr>`.
 pub async fn serve(mut listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
     let mut http = Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {
-        // Axum's way of accepting waits out a lack of descriptors.
+        // Axum's `accept` waits when the process has no file descriptors left.
         let (stream, client) = tokio::select! {
             accepted = Listener::accept(&mut listener) => accepted,
             () = &mut stop => break,
@@ -48,10 +48,9 @@ pub async fn serve(mut listener: TcpListener, router: Router, stop: impl Future<
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             tokio::pin!(connection);
-            // Before the first request it is not even known which version it speaks, which nothing
-            // but this limits.
+            // hyper has no timeout while it detects the HTTP version of the first request.
             tokio::select! {
-                // How a connection ends is its client's affair.
+                // Errors of a client's connection are not errors of the daemon.
                 _ = &mut connection => return,
                 () = asked.notified() => {}
                 () = tokio::time::sleep(HEAD_MAX) => return,
@@ -72,7 +71,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn nobody_keeps_a_connection_without_asking() {
+    async fn a_connection_without_a_request_is_closed() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let client =
@@ -80,7 +79,7 @@ mod tests {
         let router = Router::new().route("/", get(client));
         tokio::spawn(serve(listener, router, std::future::pending()));
         let mut sockets = Vec::new();
-        // The last one has its answer once the others have been taken, and is idle then.
+        // The response to the last one shows that the others were accepted; it is idle then.
         for sent in ["", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\nho", "GET / HTTP/1.1\r\n\r\n"] {
             let mut socket = TcpStream::connect(address).await.unwrap();
             socket.write_all(sent.as_bytes()).await.unwrap();
@@ -95,14 +94,14 @@ mod tests {
         sockets.push(idle);
         tokio::time::pause();
         for mut socket in sockets {
-            // What was cut off is not spoken to, or told that it was late.
+            // Some are closed silently, others after a 408 response.
             let ended = tokio::time::timeout(HEAD_MAX * 2, socket.read_to_end(&mut answer)).await;
             let _ = ended.expect("it is closed");
         }
     }
 
     #[tokio::test]
-    async fn who_has_asked_is_answered_at_the_end() {
+    async fn requests_in_flight_are_finished_before_the_server_stops() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (begun, go_on, stop) = <(Arc<Notify>, Arc<Notify>, Arc<Notify>)>::default();

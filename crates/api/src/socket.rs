@@ -1,10 +1,8 @@
-//! What is asked of the kernel for each connection between daemons, and of people to them: that no
-//! connection outlives the other side.
+//! Socket options of all connections to and between daemons: a connection must not outlive its peer.
 //!
-//! Whoever vanishes without a word is asked for after a while, and found gone. Whoever is there and
-//! does not read is not found so, since its kernel answers for it: a stream that is written to it
-//! would stand still for ever. Nothing above the socket sees this, since it waits until the socket
-//! takes more.
+//! Keep-alive probes detect a peer that vanished. They do not detect a peer that no longer reads,
+//! because its kernel acknowledges them; a stream to it would block forever, and the code above the
+//! socket only waits until it can write again. `TCP_USER_TIMEOUT` covers that case.
 
 use std::time::Duration;
 
@@ -12,19 +10,19 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// A client that takes nothing of what was written to it for so long is cut off.
+/// A client that acknowledges nothing of what was written for this long is disconnected.
 const STALLED: Duration = Duration::from_secs(60);
-/// A connection is idle for so long before the other side is asked whether it is still there,
+/// Idle time before the first keep-alive probe.
 const IDLE: Duration = Duration::from_secs(30);
-/// again after so long,
+/// Interval of further probes.
 const AGAIN: Duration = Duration::from_secs(10);
-/// and so often before it counts as gone.
+/// Number of unanswered probes after which the connection closes.
 const TIMES: u32 = 3;
 
-/// Asks for it, where a connection is taken. A kernel that refuses has a connection that is slower
-/// to end, and no worse.
+/// Sets the options of an accepted connection. A kernel that rejects them only detects a lost peer
+/// later.
 pub(crate) fn tune(stream: &TcpStream) {
-    // Every message is written whole: waiting for more to send would only delay it.
+    // Every message is written in one piece: waiting for more output would only delay it.
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
     let _ = socket.set_tcp_user_timeout(Some(STALLED));
@@ -32,7 +30,7 @@ pub(crate) fn tune(stream: &TcpStream) {
     let _ = socket.set_tcp_keepalive(&keep_alive);
 }
 
-/// Asks for it, where connections are made.
+/// A connector that sets the options of new connections.
 pub(crate) fn connector() -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);

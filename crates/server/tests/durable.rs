@@ -80,7 +80,7 @@ async fn whoever_has_asked_is_answered_when_the_server_stops() {
             Ok(_) => carried_out += 1,
             // It came too late, and nothing is claimed of it.
             Err(api::Error::Refused(body)) => assert_eq!(body.code, ErrorCode::Unavailable),
-            Err(api::Error::Unreachable { .. } | api::Error::Late { .. }) => {}
+            Err(api::Error::Unreachable { .. } | api::Error::Timeout { .. }) => {}
             Err(other) => panic!("{other}"),
         }
     }

@@ -183,7 +183,7 @@ async fn a_node_with_an_ipv6_address_is_reached() {
     // There is no agent, but it is known where to ask for it.
     let logs = server.client.get::<Value>("/v1/logs?instance=/web~0.1").await;
     let message = refused(logs).message;
-    assert!(message.contains("no answer from http://[::1]:"), "{message}");
+    assert!(message.contains("no response from http://[::1]:"), "{message}");
     server.stop().await.unwrap();
 }
 

@@ -145,16 +145,16 @@ impl From<api::Error> for Failure {
                     false => failure,
                 }
             }
-            api::Error::Stranger { status, .. } => Failure::new(Exit::Unreachable, message)
+            api::Error::NotMuster { status, .. } => Failure::new(Exit::Unreachable, message)
                 .because_of(format!("it answered with status {status} and no words of ours"))
                 .hint(HINT),
             api::Error::Unreachable { source, .. } => {
                 Failure::new(Exit::Unreachable, message).because(source.as_ref()).hint(HINT)
             }
-            api::Error::Late { .. } => Failure::new(Exit::Unreachable, message).hint(
+            api::Error::Timeout { .. } => Failure::new(Exit::Unreachable, message).hint(
                 "it may still do what was asked: look with `muster get deployments` before asking again",
             ),
-            api::Error::Answer { source, .. } => Failure::new(Exit::Failure, message)
+            api::Error::InvalidResponse { source, .. } => Failure::new(Exit::Failure, message)
                 .because(&source)
                 .hint("compare `muster version` with the server's version"),
             api::Error::Refused(body) => Failure::from(body),
@@ -354,7 +354,7 @@ mod tests {
             source: Box::new(io::Error::other("connection refused")),
         };
         insta::assert_snapshot!(Failure::from(error).render(false, 80), @r"
-        × no answer from http://127.0.0.1:4040
+        × no response from http://127.0.0.1:4040
         ╰─▶ connection refused
         help: start one with `muster dev`, or name another with --server or
               MUSTER_SERVER
@@ -364,7 +364,7 @@ mod tests {
     #[test]
     fn what_is_no_server_is_told_so() {
         let url = || "http://127.0.0.1:80".to_string();
-        let stranger = Failure::from(api::Error::Stranger { url: url(), status: 404 });
+        let stranger = Failure::from(api::Error::NotMuster { url: url(), status: 404 });
         assert_eq!(stranger.exit, Exit::Unreachable);
         assert!(stranger.render(false, 200).contains("is not a Muster server"));
         let nothing =

@@ -64,7 +64,7 @@ pub(crate) async fn send(
     match client.post(path::APPLY, &request).await {
         Ok(reply) => Ok(reply),
         Err(error) => {
-            if let api::Error::Unreachable { .. } | api::Error::Late { .. } = error {
+            if let api::Error::Unreachable { .. } | api::Error::Timeout { .. } = error {
                 check(&request.sources)?;
             }
             Err(Failure::from(error).with_sources(&request.sources))

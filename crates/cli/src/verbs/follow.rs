@@ -117,11 +117,11 @@ async fn ended(
 /// Whether asking again may help.
 pub(crate) fn is_passing(error: &api::Error) -> bool {
     match error {
-        api::Error::Unreachable { .. } | api::Error::Late { .. } => true,
+        api::Error::Unreachable { .. } | api::Error::Timeout { .. } => true,
         api::Error::Refused(body) => body.code == ErrorCode::Unavailable,
-        api::Error::Address { .. } | api::Error::Stranger { .. } | api::Error::Answer { .. } => {
-            false
-        }
+        api::Error::Address { .. }
+        | api::Error::NotMuster { .. }
+        | api::Error::InvalidResponse { .. } => false,
     }
 }
 

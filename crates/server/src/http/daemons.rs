@@ -2,7 +2,7 @@
 //! not what has changed, and a reader that is slow gets the newest line next, not every one. When
 //! there is nothing to say, an empty line says so.
 
-use api::{ErrorCode, GatewayReport, Report, ReportReply, SIGN_OF_LIFE};
+use api::{ErrorCode, GatewayReport, HEARTBEAT, Report, ReportReply};
 use axum::Json;
 use axum::body::Body as HttpBody;
 use axum::extract::State;
@@ -44,7 +44,7 @@ pub(super) async fn routes(State(server): State<Server>) -> Response {
     let mut tables = server.handle.routes.subscribe();
     tables.mark_changed();
     let lines = stream::unfold(tables, |mut tables| async move {
-        let silent_until = Instant::now() + SIGN_OF_LIFE;
+        let silent_until = Instant::now() + HEARTBEAT;
         loop {
             match timeout_at(silent_until, tables.changed()).await {
                 Err(_) => return Some((Bytes::from_static(b"\n"), tables)),
@@ -74,7 +74,7 @@ pub(super) async fn assignments(
     changes.mark_changed();
     let state = (server.clone(), assigned::Stream::new(node), changes);
     let lines = stream::unfold(state, |(server, mut told, mut changes)| async move {
-        let silent_until = Instant::now() + SIGN_OF_LIFE;
+        let silent_until = Instant::now() + HEARTBEAT;
         loop {
             match timeout_at(silent_until, changes.changed()).await {
                 Err(_) => {

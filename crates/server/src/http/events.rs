@@ -62,5 +62,5 @@ pub(super) async fn events(
         },
     );
     let ended = futures_util::StreamExt::take_until(follow, stopped);
-    Ok(Sse::new(ended).keep_alive(KeepAlive::new().interval(api::SIGN_OF_LIFE)))
+    Ok(Sse::new(ended).keep_alive(KeepAlive::new().interval(api::HEARTBEAT)))
 }
