@@ -1,4 +1,4 @@
-//! Instances as a plan sees them: placed, and reported on.
+//! The instances of a service with their reported statuses.
 
 use std::collections::BTreeMap;
 
@@ -6,33 +6,33 @@ use model::{Placement, ReplicaId, Service, Status};
 
 use crate::view::View;
 
-/// An instance that is wanted, and what is known of it.
+/// A desired instance with its reported status.
 pub(crate) struct Instance<'a> {
     pub(crate) replica: ReplicaId,
     pub(crate) placement: &'a Placement,
     pub(crate) status: Option<&'a Status>,
-    /// It counts for the budget's floor.
+    /// Whether it counts towards the minimum of healthy instances.
     pub(crate) healthy: bool,
-    /// It counts as having arrived.
+    /// Whether it counts as arrived at the target.
     pub(crate) ready: bool,
 }
 
-/// What is reported of the instances of one service.
+/// The reported statuses of the instances of one service.
 pub(crate) type Statuses = BTreeMap<ReplicaId, Status>;
 
-/// A service and what is reported of its instances.
+/// A service with the reported statuses of its instances.
 #[derive(Clone, Copy)]
-pub(crate) struct Subject<'a> {
+pub(crate) struct ServiceView<'a> {
     pub(crate) service: &'a Service,
     pub(crate) statuses: Option<&'a Statuses>,
 }
 
-impl<'a> Subject<'a> {
-    /// Its instances with what is reported of them, by replica.
+impl<'a> ServiceView<'a> {
+    /// Its instances with their statuses, by replica.
     pub(crate) fn instances(
         self,
     ) -> impl Iterator<Item = (ReplicaId, &'a Placement, Option<&'a Status>)> {
-        // Both are in the order of replicas: one walk along both.
+        // Both are in the order of replicas: one pass over both.
         let mut statuses = self.statuses.into_iter().flatten().peekable();
         self.service.placements.iter().map(move |(replica, placement)| {
             while statuses.next_if(|(other, _)| *other < replica).is_some() {}
@@ -41,9 +41,9 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Whether there is nothing to do for the service and nothing to wait for. That is so for
-    /// nearly all services nearly always, and costs next to nothing to see.
-    pub(crate) fn rests(self, view: &View<'_>) -> bool {
+    /// Whether the service has no steps and waits for nothing. This holds for almost all services at
+    /// almost all times, so the check must be cheap.
+    pub(crate) fn is_settled(self, view: &View<'_>) -> bool {
         let (service, Some(statuses)) = (self.service, self.statuses) else {
             return self.service.deployment.is_none()
                 && self.service.placements.is_empty()
@@ -57,15 +57,15 @@ impl<'a> Subject<'a> {
             return false;
         }
         let spec = service.spec();
-        let is_away = |node| view.lost.contains(node) || view.draining.contains(node);
-        let some_are_away = !view.lost.is_empty() || !view.draining.is_empty();
+        let is_unavailable = |node| view.lost.contains(node) || view.draining.contains(node);
+        let any_unavailable = !view.lost.is_empty() || !view.draining.is_empty();
         let mut pairs = service.placements.iter().zip(statuses);
-        pairs.all(|((replica, placement), (told_of, status))| {
-            replica == told_of
+        pairs.all(|((replica, placement), (reported, status))| {
+            replica == reported
                 && placement.is_wanted()
                 && (placement.revision == service.target || service.is_current(placement.revision))
                 && status.ready_at(spec).is_some_and(|at| at <= view.now)
-                && !(some_are_away && is_away(&placement.node))
+                && !(any_unavailable && is_unavailable(&placement.node))
         })
     }
 }
@@ -82,13 +82,13 @@ mod tests {
 > settle
 ";
 
-    /// Whether the service `/a` rests after what happens: two instances on the node `n1`.
-    fn rests(happens: &str, then: impl Fn(&mut World)) -> bool {
-        rests_after(&format!("{SETTLED}{happens}"), then)
+    /// Whether the service `/a` with two instances on the node `n1` is settled after a script.
+    fn is_settled(script: &str, then: impl Fn(&mut World)) -> bool {
+        is_settled_after(&format!("{SETTLED}{script}"), then)
     }
 
-    /// Whether the service `/a` rests at the end of a script.
-    fn rests_after(script: &str, then: impl Fn(&mut World)) -> bool {
+    /// Whether the service `/a` is settled at the end of a script.
+    fn is_settled_after(script: &str, then: impl Fn(&mut World)) -> bool {
         let mut world = World::new();
         for line in replay(&mut world, script) {
             line.printed.unwrap();
@@ -97,18 +97,18 @@ mod tests {
         let view = View::new(&world.state, &world.observed, world.now);
         let service = world.state.service(&"/a".parse().unwrap()).unwrap();
         let statuses = world.observed.instances.get(&service.id).map(AsRef::as_ref);
-        Subject { service, statuses }.rests(&view)
+        ServiceView { service, statuses }.is_settled(&view)
     }
 
     #[test]
-    fn a_service_rests_while_nothing_is_to_be_done_or_waited_for() {
+    fn a_service_without_steps_and_waits_is_settled() {
         let cases = [
             ("", true),
-            // What happens to others does not concern it.
+            // Changes of other services and nodes.
             ("> lose n2\n> tick 31s", true),
             ("> drain n2", true),
             ("> apply /b", true),
-            // Instances of an earlier revision that need not be started anew are as good.
+            // Instances of an earlier revision with the same template need no restart.
             ("> scale /a 3\n> settle", true),
             ("> scale /a 0\n> settle", true),
             ("> restart /a", false),
@@ -120,7 +120,7 @@ mod tests {
             ("> report /a~0.1 unhealthy", false),
             ("> report /a~0.1 failed", false),
             ("> forget-all", false),
-            // The second failure is waited for: one is missing, or all are.
+            // The back-off after a second failure: one instance is missing, or all are.
             ("> report /a~0.1 failed\n> run\n> report /a~0.2 failed\n> run", false),
             (
                 "> report /a~0.1 failed\n> report /a~1.1 failed\n> run\n\
@@ -128,13 +128,13 @@ mod tests {
                 false,
             ),
         ];
-        for (happens, expected) in cases {
-            assert_eq!(rests(happens, |_| {}), expected, "{happens}");
+        for (script, expected) in cases {
+            assert_eq!(is_settled(script, |_| {}), expected, "{script}");
         }
     }
 
     #[test]
-    fn a_service_that_could_not_go_back_with_others_does_not_rest_at_an_earlier_revision() {
+    fn a_service_that_could_not_roll_back_with_others_is_not_settled() {
         let script = "\
 > node n1
 > apply /b
@@ -146,23 +146,23 @@ mod tests {
 > apply /a instances=2 health env.VERSION=2 , /b env.VERSION=2
 > abort d-3
 ";
-        assert!(!rests_after(script, |_| {}));
+        assert!(!is_settled_after(script, |_| {}));
     }
 
     #[test]
-    fn a_service_does_not_rest_while_reports_are_missing_or_of_others() {
+    fn a_service_with_missing_or_foreign_reports_is_not_settled() {
         let id = |text: &str| text.parse().unwrap();
         let mistake = |world: &mut World| {
             let known = world.status(&id("/a~1.1"));
             world.observed.remove_status(&id("/a~1.1"));
             world.observed.set_status(&id("/a~1.2"), known);
         };
-        assert!(!rests("", |world| world.observed.remove_status(&id("/a~1.1"))));
-        assert!(!rests("", mistake));
+        assert!(!is_settled("", |world| world.observed.remove_status(&id("/a~1.1"))));
+        assert!(!is_settled("", mistake));
         let kill = |world: &mut World| {
             let instances = vec![id("/a~1.1")];
             world.apply(model::Command::Kill { instances, scale: false }).unwrap();
         };
-        assert!(!rests("", kill));
+        assert!(!is_settled("", kill));
     }
 }

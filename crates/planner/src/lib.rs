@@ -1,29 +1,30 @@
-//! The judgement of Muster: what to do next, and why not.
+//! The scheduler of Muster: the next steps, and the reason for every step that is not taken.
 //!
-//! [`plan`] looks at what is wanted ([`State`]) and at what is ([`Observed`]) and answers with
-//! steps, all of which may be taken at once, and with what every service that is not where it
-//! should be waits for. It is pure and total: it never fails, it explains. It is level-triggered:
-//! it does not ask what happened, so planning twice changes nothing, and adopting a plan leaves
-//! nothing to plan until something else is observed, but for what an adopted step has opened up:
-//! a service that arrives lets others start, a deployment that fails turns back. So whoever adopts
-//! a plan plans again, until there are no steps; that takes a few rounds, and ends.
+//! [`plan`] compares the desired state ([`State`]) with the observed state ([`Observed`]) and returns
+//! steps, all of which may be adopted at once, and the reason why each service that has not arrived
+//! at its target waits. It is pure and total: it never fails, it explains. It is level-triggered:
+//! it does not depend on what changed, so planning twice gives the same plan. After a plan is
+//! adopted there is nothing to plan until another observation, except for what an adopted step
+//! enables: a service that arrives lets others start, a deployment that fails rolls back. A caller
+//! must therefore plan again until a plan has no steps; that takes a few rounds and terminates.
 //!
-//! One mechanism moves instances, whatever the cause. An instance that should not stay (another
-//! revision is wanted, it is unhealthy, its node is being drained, there are too many) is
-//! *outgoing*; `service` replaces outgoing instances within the budget that `rolling` computes.
-//! `view` is what all of it looks at, `room` finds nodes, `order` lets services wait for each other, `routes` says who gets traffic,
-//! `dry_run` plays a plan through to its end, `work_queue` plans only what can have changed.
+//! One mechanism replaces instances, independent of the cause. An instance that must not stay
+//! (of another revision, unhealthy, on a draining node, or surplus) is *outgoing*; `service` replaces
+//! outgoing instances within the budget that `rolling` computes. `view` has the inputs that all
+//! services share, `packer` selects nodes, `order` makes services wait for their dependencies,
+//! `routes` computes route tables, `dry_run` simulates a plan until it completes, and `work_queue`
+//! plans only services whose plan can have changed.
 
 mod dry_run;
-mod ended;
 mod instance;
 mod order;
+mod packer;
 pub mod rolling;
-mod room;
 mod routes;
 pub mod scenario;
 mod service;
 mod surplus;
+mod terminated;
 mod view;
 mod work_queue;
 
@@ -32,21 +33,21 @@ use std::collections::BTreeSet;
 use model::{Observed, Service, ServiceId, State, Step, Timestamp, Wait};
 
 pub use dry_run::{DryRun, dry_run};
-pub use room::Room;
+pub use packer::Packer;
 pub use routes::{routes, table_route};
 pub use work_queue::WorkQueue;
 
-use instance::Subject;
+use instance::ServiceView;
 use view::View;
 
-/// What to do now, and what is waited for.
+/// The next steps, and what services wait for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
-    /// Steps, in the order in which they are to be applied.
+    /// Steps, in the order in which they must be applied.
     pub steps: Vec<Step>,
-    /// What services that are not where they should be wait for.
+    /// Why services that have not arrived at their target wait.
     pub waits: Vec<(ServiceId, Wait)>,
-    /// When to plan again even if nothing else is observed until then.
+    /// When to plan again even if nothing is observed until then.
     pub wake_at: Option<Timestamp>,
 }
 
@@ -63,43 +64,43 @@ impl Plan {
 /// Plans for every service.
 pub fn plan(state: &State, observed: &Observed, now: Timestamp) -> Plan {
     let view = View::new(state, observed, now);
-    // Services and what is reported of them are both in the order of their paths.
-    let mut told = observed.instances.iter().peekable();
-    let subjects = state.services().map(|service| {
-        while told.next_if(|(id, _)| **id < service.id).is_some() {}
-        let statuses = told.next_if(|(id, _)| **id == service.id);
-        Subject { service, statuses: statuses.map(|(_, statuses)| statuses.as_ref()) }
+    // Services and their statuses are both in the order of their paths.
+    let mut reported = observed.instances.iter().peekable();
+    let services = state.services().map(|service| {
+        while reported.next_if(|(id, _)| **id < service.id).is_some() {}
+        let statuses = reported.next_if(|(id, _)| **id == service.id);
+        ServiceView { service, statuses: statuses.map(|(_, statuses)| statuses.as_ref()) }
     });
-    plan_for(&view, subjects, |_, _| {})
+    plan_for(&view, services, |_, _| {})
 }
 
-/// Plans for some services, given in the order of their paths. Tells each time at which one of
-/// them needs planning again.
+/// Plans for some services, in the order of their paths. Calls `due` with the time at which a service
+/// needs planning again.
 pub(crate) fn plan_for<'a>(
     view: &View<'a>,
-    subjects: impl Iterator<Item = Subject<'a>>,
+    services: impl Iterator<Item = ServiceView<'a>>,
     mut due: impl FnMut(&'a Service, Timestamp),
 ) -> Plan {
     let mut plan = Plan::default();
     if let Some(at) = view.awaited_until {
-        // Acting on half the truth would replace what runs well. Until every agent has spoken or
-        // is overdue, instances and routes stay as they are.
+        // A plan from incomplete observations would replace healthy instances. Instances and routes
+        // stay as they are until every agent has reported or is overdue.
         plan.wake(at);
         return plan;
     }
-    let restless: Vec<_> = subjects.filter(|subject| !subject.rests(view)).collect();
-    let mut room = Room::new(view.state, &view.lost);
-    // What has ended makes room for all the others, wherever they stand in the order.
-    let ended: Vec<_> = restless
+    let unsettled: Vec<_> = services.filter(|service| !service.is_settled(view)).collect();
+    let mut packer = Packer::new(view.state, &view.lost);
+    // Terminated instances of any service free capacity for all services, so they come first.
+    let terminated: Vec<_> = unsettled
         .iter()
-        .map(|subject| ended::forget(view, *subject, &mut room, &mut plan))
+        .map(|service| terminated::reap(view, *service, &mut packer, &mut plan))
         .collect();
     let mut failed = BTreeSet::new();
     let mut wake_at = view.loss_at;
-    for (subject, ended) in restless.into_iter().zip(ended) {
-        service::plan(view, subject, ended, &mut room, &mut plan, &mut failed);
+    for (service_view, terminated) in unsettled.into_iter().zip(terminated) {
+        service::plan(view, service_view, terminated, &mut packer, &mut plan, &mut failed);
         if let Some(at) = plan.wake_at.take() {
-            due(subject.service, at);
+            due(service_view.service, at);
             wake_at = Some(wake_at.map_or(at, |known| known.min(at)));
         }
     }

@@ -1,9 +1,9 @@
-//! What one service needs done now.
+//! The steps for one service.
 //!
-//! Reads from top to bottom as the life of its instances: those that are over are forgotten, those
-//! whose requests are done are stopped, then the rest is sorted into instances that stay and
-//! outgoing ones, and the budget says how many of these may go and how many may come. Nothing here
-//! remembers anything: what a rollout has done so far is seen in the instances.
+//! Terminated instances have been reaped before. Drained instances are stopped; the others are
+//! classified into instances that stay and outgoing ones, and the budget limits how many of these
+//! terminate and how many are placed. There is no state besides the instances: the progress of a
+//! rollout is derived from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,48 +14,50 @@ use model::{
     Unhealthy, Wait, not_serving,
 };
 
-use crate::ended::Ended;
-use crate::instance::{Instance, Subject};
+use crate::instance::{Instance, ServiceView};
+use crate::packer::{Packed, Packer};
 use crate::rolling::{self, Budget};
-use crate::room::{Places, Room};
 use crate::surplus;
+use crate::terminated::Terminated;
 use crate::view::View;
 use crate::{Plan, order};
 
-/// The instances of a service, sorted by what should become of them.
+/// The instances of a service by what becomes of them. Each is in exactly one of `stay`, `outgoing`,
+/// `terminating` (as a count) and `lost`.
 #[derive(Default)]
-struct Sorted<'a> {
+struct Classified<'a> {
     stay: Vec<Instance<'a>>,
     outgoing: Vec<(StopReason, Instance<'a>)>,
-    /// Those that were told to leave and have not ended.
-    leaving: u32,
-    /// Slots whose unhealthy instance must have ended before they are filled again.
+    /// The number of instances that are draining or stopping.
+    terminating: u32,
+    /// Slots that stay empty until their unhealthy instance has terminated.
     closed: BTreeSet<u32>,
-    /// Those that would stay, on nodes that have been silent for too long. They do not count; but
-    /// they are given up only for a replacement, since a node that calls again still runs them.
+    /// Instances that would stay but are on lost nodes. They do not count, but are removed only once
+    /// they are replaced: a node that reports again still runs them.
     lost: Vec<ReplicaId>,
 }
 
-/// The new instances of a plan.
+/// The new instances of a service in this plan.
 #[derive(Default)]
-struct Brought {
-    /// The slots that were filled.
+struct Placed {
+    /// The slots that got an instance.
     slots: BTreeSet<u32>,
-    /// How many found no node.
+    /// The number of instances that no node accepts.
     unplaced: u32,
 }
 
-impl Sorted<'_> {
-    /// One is told to leave; if that `closes` its slot, nothing is placed there until it has ended.
-    fn leave(&mut self, replica: ReplicaId, closes: bool) {
-        self.leaving += 1;
+impl Classified<'_> {
+    /// Counts a terminating instance. If it `closes` its slot, nothing is placed there until it has
+    /// terminated.
+    fn terminates(&mut self, replica: ReplicaId, closes: bool) {
+        self.terminating += 1;
         if closes {
             self.closed.insert(replica.slot);
         }
     }
 
     fn live(&self) -> u32 {
-        (self.stay.len() + self.outgoing.len()) as u32 + self.leaving
+        (self.stay.len() + self.outgoing.len()) as u32 + self.terminating
     }
 
     fn healthy(&self) -> u32 {
@@ -68,24 +70,23 @@ impl Sorted<'_> {
     }
 }
 
-/// Appends to `plan` what `service` needs done now, and what it waits for, once what has ended of
-/// it is forgotten.
+/// Appends to `plan` the steps and waits of a service whose terminated instances were reaped.
 pub(crate) fn plan(
     view: &View<'_>,
-    subject: Subject<'_>,
-    ended: Ended,
-    room: &mut Room,
+    service_view: ServiceView<'_>,
+    terminated: Terminated,
+    packer: &mut Packer,
     plan: &mut Plan,
     failed: &mut BTreeSet<DeploymentId>,
 ) {
-    let service = subject.service;
+    let service = service_view.service;
     if let Some(deployment) = service.deployment.filter(|id| failed.contains(id)) {
-        // It fails in this very plan, and turns its services back before they go on.
+        // The deployment fails in this plan: its services roll back before they continue.
         plan.wait(&service.id, Wait::Still { why: format!("{deployment} fails") });
         return;
     }
     let deployment = deployment(view, service);
-    Planning { view, subject, service, deployment, ended, room, plan, failed }.run();
+    Planning { view, service_view, service, deployment, terminated, packer, plan, failed }.run();
 }
 
 fn deployment<'a>(view: &View<'a>, service: &Service) -> Option<(&'a Deployment, &'a Move)> {
@@ -95,12 +96,12 @@ fn deployment<'a>(view: &View<'a>, service: &Service) -> Option<(&'a Deployment,
 
 struct Planning<'a, 'p> {
     view: &'a View<'a>,
-    subject: Subject<'a>,
+    service_view: ServiceView<'a>,
     service: &'a Service,
-    /// The deployment that moves the service, if one does, and the service's part in it.
+    /// The deployment that moves the service to another revision, and the service's part in it.
     deployment: Option<(&'a Deployment, &'a Move)>,
-    ended: Ended,
-    room: &'p mut Room,
+    terminated: Terminated,
+    packer: &'p mut Packer,
     plan: &'p mut Plan,
     /// The deployments that fail in this plan.
     failed: &'p mut BTreeSet<DeploymentId>,
@@ -108,9 +109,9 @@ struct Planning<'a, 'p> {
 
 impl<'a> Planning<'a, '_> {
     fn run(mut self) {
-        let sorted = self.sort();
-        if sorted.leaving > 0 {
-            self.plan.wait(&self.service.id, Wait::Leaving { count: sorted.leaving });
+        let classified = self.classify();
+        if classified.terminating > 0 {
+            self.plan.wait(&self.service.id, Wait::Leaving { count: classified.terminating });
         }
         if let Some((deployment, _)) = self.deployment.filter(|(d, _)| d.stage.is_still()) {
             let why = match &deployment.stage {
@@ -121,9 +122,9 @@ impl<'a> Planning<'a, '_> {
             return;
         }
         if self.service.removing {
-            self.remove(sorted);
+            self.remove(classified);
         } else {
-            self.move_on(sorted);
+            self.reconcile(classified);
         }
     }
 
@@ -135,21 +136,21 @@ impl<'a> Planning<'a, '_> {
         self.view.observed
     }
 
-    /// Stops what is drained, and sorts what is wanted.
-    fn sort(&mut self) -> Sorted<'a> {
-        let mut sorted = Sorted::default();
+    /// Stops the drained instances and classifies the desired ones.
+    fn classify(&mut self) -> Classified<'a> {
+        let mut classified = Classified::default();
         let target = self.service.target().template;
         let kills_first = self.kills_first();
-        for (replica, placement, status) in self.subject.instances() {
-            if self.ended.gone.contains(&replica) {
+        for (replica, placement, status) in self.service_view.instances() {
+            if self.terminated.reaped.contains(&replica) {
                 continue;
             }
             if self.view.lost.contains(&placement.node) {
-                if self.is_waited_for(placement) {
+                if self.may_return(placement) {
                     let (healthy, ready) = (false, false);
-                    sorted.stay.push(Instance { replica, placement, status, healthy, ready });
+                    classified.stay.push(Instance { replica, placement, status, healthy, ready });
                 } else {
-                    sorted.lost.push(replica);
+                    classified.lost.push(replica);
                 }
                 continue;
             }
@@ -157,11 +158,11 @@ impl<'a> Planning<'a, '_> {
                 Goal::Run => {}
                 Goal::Drain { until, why } => {
                     self.stop_once_drained(replica, *until, *why);
-                    sorted.leave(replica, kills_first && *why == StopReason::Unhealthy);
+                    classified.terminates(replica, kills_first && *why == StopReason::Unhealthy);
                     continue;
                 }
                 Goal::Stop { why } => {
-                    sorted.leave(replica, kills_first && *why == StopReason::Unhealthy);
+                    classified.terminates(replica, kills_first && *why == StopReason::Unhealthy);
                     continue;
                 }
             }
@@ -169,8 +170,8 @@ impl<'a> Planning<'a, '_> {
             let healthy = status.is_some_and(|status| status.is_healthy(spec));
             let current = self.service.template(placement.revision) == target;
             let ready = healthy && self.is_ready(status, spec);
-            // A new instance counts once it is ready; one of an earlier revision as long as it is
-            // healthy.
+            // An instance of the target counts once it is ready, one of an earlier revision while it
+            // is healthy.
             let counts = if current { ready } else { healthy };
             let instance = Instance { replica, placement, status, healthy: counts, ready };
             let is_unhealthy = status.is_some_and(|status| status.is_unhealthy(spec));
@@ -188,17 +189,16 @@ impl<'a> Planning<'a, '_> {
                 None
             };
             match why {
-                Some(why) => sorted.outgoing.push((why, instance)),
-                None => sorted.stay.push(instance),
+                Some(why) => classified.outgoing.push((why, instance)),
+                None => classified.stay.push(instance),
             }
         }
-        self.sort_out_surplus(&mut sorted);
-        sorted
+        self.separate_surplus(&mut classified);
+        classified
     }
 
-    /// Whether an instance on a node that is lost may still come back before it is replaced; if
-    /// it is given up at some time, plans for then.
-    fn is_waited_for(&mut self, placement: &Placement) -> bool {
+    /// Whether an instance on a lost node is not replaced yet. Wakes the planner when that changes.
+    fn may_return(&mut self, placement: &Placement) -> bool {
         if !placement.is_wanted() {
             return false;
         }
@@ -212,33 +212,34 @@ impl<'a> Planning<'a, '_> {
         }
     }
 
-    /// Whether an unhealthy instance has to end before its replacement comes.
+    /// Whether an unhealthy instance must terminate before its replacement is placed.
     fn kills_first(&self) -> bool {
         self.service.spec().rollout.unhealthy == Unhealthy::KillFirst
     }
 
-    /// Of several unhealthy instances in one slot all but the newest go: their replacement has
-    /// come and is no better, and the next one is to wait until the slot may be placed again.
-    /// Where unhealthy ones are killed first, the newest goes as well.
-    fn give_up_unhealthy(&mut self, sorted: &mut Sorted<'a>) {
+    /// Terminates all but the newest of several unhealthy instances in one slot: the replacement is
+    /// unhealthy as well, and the next one waits for the back-off of the slot. Where unhealthy
+    /// instances are killed first, the newest terminates as well.
+    fn terminate_unhealthy(&mut self, classified: &mut Classified<'a>) {
         let unhealthy = |(why, _): &(StopReason, Instance<'_>)| *why == StopReason::Unhealthy;
         let mut newest = BTreeMap::new();
-        for (_, instance) in sorted.outgoing.iter().filter(|entry| unhealthy(entry)) {
+        for (_, instance) in classified.outgoing.iter().filter(|entry| unhealthy(entry)) {
             newest.insert(instance.replica.slot, instance.replica);
         }
         let kills_first = self.kills_first();
-        let no_use = |entry: &mut (StopReason, Instance<'_>)| {
+        let is_superseded = |entry: &mut (StopReason, Instance<'_>)| {
             unhealthy(entry) && (kills_first || newest[&entry.1.replica.slot] != entry.1.replica)
         };
-        let given_up: Vec<_> = sorted.outgoing.extract_if(.., no_use).collect();
-        for (why, instance) in given_up {
-            self.ended.fail(self.service, instance.replica, instance.placement, self.view.now);
-            self.let_go(&instance, why);
-            sorted.leave(instance.replica, kills_first);
+        let superseded: Vec<_> = classified.outgoing.extract_if(.., is_superseded).collect();
+        for (why, instance) in superseded {
+            self.terminated.fail(self.service, instance.replica, instance.placement, self.view.now);
+            self.terminate(&instance, why);
+            classified.terminates(instance.replica, kills_first);
         }
     }
 
-    /// Whether a healthy instance is ready by now; if it only has to settle, plans for then.
+    /// Whether a healthy instance is ready. Wakes the planner when it will have been healthy for long
+    /// enough.
     fn is_ready(&mut self, status: Option<&Status>, spec: &Spec) -> bool {
         match status.and_then(|status| status.ready_at(spec)) {
             Some(at) if at <= self.view.now => true,
@@ -256,44 +257,44 @@ impl<'a> Planning<'a, '_> {
         if drained || self.view.now >= until {
             self.plan.steps.push(Step::Stop { instance, why });
         } else {
-            // A gateway that falls silent is not waited for any longer.
+            // A gateway that becomes silent no longer delays the stop.
             let silent_at = self.view.gateway_silent_at;
             self.plan.wake(silent_at.map_or(until, |at| at.min(until)));
         }
     }
 
-    /// Moves those that are too many to the outgoing ones. Those on lost nodes are given up: their
-    /// agent, if it calls again, finds them no longer assigned.
-    fn sort_out_surplus(&self, sorted: &mut Sorted<'a>) {
+    /// Moves surplus instances to the outgoing ones. Those on lost nodes become lost: if their agent
+    /// reports again, they are no longer assigned to it.
+    fn separate_surplus(&self, classified: &mut Classified<'a>) {
         let wanted = self.service.wanted() as usize;
-        let stay = std::mem::take(&mut sorted.stay);
+        let stay = std::mem::take(&mut classified.stay);
         let (stay, surplus) = surplus::split(self.view.state, self.service, stay, wanted);
-        sorted.stay = stay;
+        classified.stay = stay;
         for instance in surplus {
             match self.view.lost.contains(&instance.placement.node) {
-                true => sorted.lost.push(instance.replica),
-                false => sorted.outgoing.push((StopReason::Surplus, instance)),
+                true => classified.lost.push(instance.replica),
+                false => classified.outgoing.push((StopReason::Surplus, instance)),
             }
         }
     }
 
-    /// A service that goes away: everything stops, after the services that depend on it.
-    fn remove(&mut self, sorted: Sorted<'a>) {
+    /// Removes a service: all instances terminate, after the services that depend on it.
+    fn remove(&mut self, classified: Classified<'a>) {
         let on = order::dependents(self.view, self.service);
         if !on.is_empty() {
             self.plan.wait(&self.service.id, Wait::Dependents { on });
             return;
         }
-        if self.ended.gone.len() == self.service.placements.len() {
+        if self.terminated.reaped.len() == self.service.placements.len() {
             self.plan.steps.push(Step::Arrive { service: self.service.id.clone() });
         }
-        for (why, instance) in sorted.outgoing {
-            self.let_go(&instance, why);
+        for (why, instance) in classified.outgoing {
+            self.terminate(&instance, why);
         }
     }
 
-    /// A service that stays: outgoing instances are replaced within the budget.
-    fn move_on(&mut self, mut sorted: Sorted<'a>) {
+    /// Moves a service towards its target: outgoing instances are replaced within the budget.
+    fn reconcile(&mut self, mut classified: Classified<'a>) {
         if self.deployment.is_some() {
             let on = order::dependencies(self.view, self.service);
             if !on.is_empty() {
@@ -302,25 +303,25 @@ impl<'a> Planning<'a, '_> {
             }
         }
         let wanted = self.service.wanted();
-        let healthy = sorted.healthy();
+        let healthy = classified.healthy();
         let budget = rolling::budget(&self.service.spec().rollout, wanted, healthy);
-        self.track(&sorted);
+        self.track(&classified);
         if self.has_failed() {
-            self.fail(&sorted);
+            self.fail(&classified);
             return;
         }
-        self.give_up_unhealthy(&mut sorted);
-        let brought = self.bring(&sorted, budget);
-        self.give_up_lost(&sorted, &brought.slots);
-        self.release(&sorted, budget, healthy, brought.unplaced);
-        self.explain(&sorted);
-        self.arrive(&sorted);
+        self.terminate_unhealthy(&mut classified);
+        let placed = self.place_missing(&classified, budget);
+        self.remove_lost(&classified, &placed.slots);
+        self.terminate_outgoing(&classified, budget, healthy, placed.unplaced);
+        self.explain(&classified);
+        self.arrive(&classified);
     }
 
-    /// Records that the service has begun to move, or that more of it is ready than ever before.
-    fn track(&mut self, sorted: &Sorted<'_>) {
+    /// Records progress: the move has begun, or more instances are ready than ever before.
+    fn track(&mut self, classified: &Classified<'_>) {
         let Some((_, m)) = self.deployment else { return };
-        let ready = sorted.ready();
+        let ready = classified.ready();
         if m.progressed_at.is_none() || ready > m.ready {
             self.plan.steps.push(Step::Progress { service: self.service.id.clone(), ready });
         }
@@ -333,7 +334,7 @@ impl<'a> Planning<'a, '_> {
         Some(self.observed().seen_from(progressed_at).after(self.service.spec().rollout.deadline))
     }
 
-    /// Whether the service has made no progress for so long that its deployment has failed.
+    /// Whether the service has made no progress until its deadline.
     fn has_failed(&mut self) -> bool {
         let progressing = self.plan.steps.last().is_some_and(
             |step| matches!(step, Step::Progress { service, .. } if *service == self.service.id),
@@ -352,18 +353,18 @@ impl<'a> Planning<'a, '_> {
         }
     }
 
-    fn fail(&mut self, sorted: &Sorted<'_>) {
+    fn fail(&mut self, classified: &Classified<'_>) {
         let Some((deployment, m)) = self.deployment else { return };
-        if sorted.ready() == self.service.wanted() && sorted.outgoing.is_empty() {
-            // Everything is there; it only waits for leaving instances to end.
-            self.arrive(sorted);
+        if classified.ready() == self.service.wanted() && classified.outgoing.is_empty() {
+            // All instances are ready; only terminating ones are left.
+            self.arrive(classified);
             return;
         }
         let deadline = self.service.spec().rollout.deadline;
-        let cause = match self.laggard(sorted) {
+        let cause = match self.laggard(classified) {
             Some(laggard) => Stall::NotReady(laggard),
             None => {
-                let (placed, wanted) = (sorted.stay.len() as u32, self.service.wanted());
+                let (placed, wanted) = (classified.stay.len() as u32, self.service.wanted());
                 Stall::Unplaced { placed, wanted }
             }
         };
@@ -375,9 +376,9 @@ impl<'a> Planning<'a, '_> {
         self.plan.steps.push(Step::Fail { deployment: deployment.id, service, reason });
     }
 
-    /// The first instance that should be ready and is not.
-    fn laggard(&self, sorted: &Sorted<'_>) -> Option<Laggard> {
-        let lagging = sorted.stay.iter().find(|instance| !instance.ready)?;
+    /// The first instance that stays and is not ready.
+    fn laggard(&self, classified: &Classified<'_>) -> Option<Laggard> {
+        let lagging = classified.stay.iter().find(|instance| !instance.ready)?;
         let node = lagging.placement.node.clone();
         let why = match self.view.lost.contains(&node) {
             true => Some(NotServing::Unreachable),
@@ -387,24 +388,24 @@ impl<'a> Planning<'a, '_> {
         Some(Laggard { instance: self.id(lagging.replica), node, why })
     }
 
-    /// Places new instances in open slots.
-    fn bring(&mut self, sorted: &Sorted<'_>, budget: Budget) -> Brought {
-        let missing = self.service.wanted().saturating_sub(sorted.stay.len() as u32);
+    /// Places new instances in free slots.
+    fn place_missing(&mut self, classified: &Classified<'_>, budget: Budget) -> Placed {
+        let missing = self.service.wanted().saturating_sub(classified.stay.len() as u32);
         if missing == 0 {
-            return Brought::default();
+            return Placed::default();
         }
-        let come = budget.may_come(missing, sorted.live()) as usize;
+        let come = budget.may_come(missing, classified.live()) as usize;
         let taken: BTreeSet<u32> =
-            sorted.stay.iter().map(|instance| instance.replica.slot).collect();
+            classified.stay.iter().map(|instance| instance.replica.slot).collect();
         let open = (0u32..).filter(|slot| !taken.contains(slot)).take(missing as usize);
-        let open = open.filter(|slot| !sorted.closed.contains(slot));
+        let open = open.filter(|slot| !classified.closed.contains(slot));
         let mut slots = Vec::new();
         let mut later: Option<Timestamp> = None;
         for slot in open {
             if slots.len() == come {
                 break;
             }
-            match self.ended.placeable_at(self.service, slot) {
+            match self.terminated.placeable_at(self.service, slot) {
                 at if at <= self.view.now => slots.push(slot),
                 at => later = Some(later.map_or(at, |known| known.min(at))),
             }
@@ -413,29 +414,30 @@ impl<'a> Planning<'a, '_> {
             self.plan.wake(until);
             self.plan.wait(&self.service.id, Wait::BackOff { until });
         }
-        let Places { placed, refusals } = self.room.place(self.service, &slots, &self.ended.gone);
-        let mut brought =
-            Brought { unplaced: (slots.len() - placed.len()) as u32, ..Brought::default() };
-        for (instance, placement) in placed {
+        let Packed { placed: found, refusals } =
+            self.packer.place(self.service, &slots, &self.terminated.reaped);
+        let unplaced = (slots.len() - found.len()) as u32;
+        let mut placed = Placed { unplaced, ..Placed::default() };
+        for (instance, placement) in found {
             let Placement { revision, node, given, .. } = placement;
-            brought.slots.insert(instance.replica.slot);
+            placed.slots.insert(instance.replica.slot);
             self.plan.steps.push(Step::Place { instance, revision, node, given });
         }
         if let Some(nodes) = refusals {
             self.plan.wait(&self.service.id, Wait::NoNode { nodes });
         }
         if come < missing as usize && slots.len() == come {
-            let (live, max) = (sorted.live() + come as u32, budget.live_max);
+            let (live, max) = (classified.live() + come as u32, budget.live_max);
             self.plan.wait(&self.service.id, Wait::Budget { live, max });
         }
-        brought
+        placed
     }
 
-    /// Forgets lost instances that have been replaced, and those beyond what is still missing.
-    fn give_up_lost(&mut self, sorted: &Sorted<'_>, placed: &BTreeSet<u32>) {
+    /// Removes lost instances that have been replaced, and those beyond the number still missing.
+    fn remove_lost(&mut self, classified: &Classified<'_>, placed: &BTreeSet<u32>) {
         let missing = self.service.wanted() as usize;
-        let mut kept = missing.saturating_sub(sorted.stay.len() + placed.len());
-        for replica in &sorted.lost {
+        let mut kept = missing.saturating_sub(classified.stay.len() + placed.len());
+        for replica in &classified.lost {
             if kept > 0 && !placed.contains(&replica.slot) {
                 kept -= 1;
             } else {
@@ -445,21 +447,28 @@ impl<'a> Planning<'a, '_> {
         }
     }
 
-    /// Lets outgoing instances go: healthy ones as far as the floor allows, unhealthy ones when
-    /// that makes nothing worse. `unplaced` new ones found no node.
-    fn release(&mut self, sorted: &Sorted<'a>, budget: Budget, healthy: u32, unplaced: u32) {
+    /// Terminates outgoing instances: healthy ones as far as `min_healthy` allows, unhealthy ones when
+    /// that does not reduce availability. `unplaced` is the number of instances without a node.
+    fn terminate_outgoing(
+        &mut self,
+        classified: &Classified<'a>,
+        budget: Budget,
+        healthy: u32,
+        unplaced: u32,
+    ) {
         let wanted = self.service.wanted();
         let ready_slots: BTreeSet<u32> =
-            sorted.stay.iter().filter(|i| i.ready).map(|i| i.replica.slot).collect();
-        let all_ready = sorted.ready() >= wanted;
+            classified.stay.iter().filter(|i| i.ready).map(|i| i.replica.slot).collect();
+        let all_ready = classified.ready() >= wanted;
         let mut may_leave = budget.may_leave(healthy);
-        let mut some_stay = false;
-        // Where the ceiling or the nodes leave no room for what is missing, unhealthy ones make it.
-        let missing = wanted.saturating_sub(sorted.stay.len() as u32);
-        let free = budget.live_max.saturating_sub(sorted.live()) + sorted.leaving;
-        let mut make_room =
-            missing.saturating_sub(free).max(unplaced.saturating_sub(sorted.leaving));
-        for (why, instance) in &sorted.outgoing {
+        let mut healthy_stay = false;
+        // Where the ceiling or the nodes leave no capacity for missing instances, unhealthy ones
+        // terminate to free it.
+        let missing = wanted.saturating_sub(classified.stay.len() as u32);
+        let free = budget.live_max.saturating_sub(classified.live()) + classified.terminating;
+        let mut to_free =
+            missing.saturating_sub(free).max(unplaced.saturating_sub(classified.terminating));
+        for (why, instance) in &classified.outgoing {
             let goes = if instance.healthy {
                 let goes = may_leave > 0;
                 may_leave -= u32::from(goes);
@@ -471,28 +480,28 @@ impl<'a> Planning<'a, '_> {
             {
                 true
             } else {
-                let goes = make_room > 0;
-                make_room -= u32::from(goes);
+                let goes = to_free > 0;
+                to_free -= u32::from(goes);
                 goes
             };
             if goes {
-                self.let_go(instance, *why);
+                self.terminate(instance, *why);
             } else {
-                some_stay |= instance.healthy;
+                healthy_stay |= instance.healthy;
             }
         }
-        if some_stay {
+        if healthy_stay {
             let min = budget.healthy_min;
             self.plan.wait(&self.service.id, Wait::Health { healthy, min });
         }
     }
 
-    /// Tells one instance to leave: first its requests are finished, if it may have any.
-    fn let_go(&mut self, instance: &Instance<'_>, why: StopReason) {
+    /// Terminates one instance: drains it first if it may have requests in flight.
+    fn terminate(&mut self, instance: &Instance<'_>, why: StopReason) {
         let id = self.id(instance.replica);
         let drain = self.service.drain(instance.placement.revision);
-        // Whether a route leads to its service now, or whether it runs, says nothing: gateways may
-        // still follow a table of before, and it may run again. Only their word counts.
+        // Only the reports of gateways show that it has no requests. The current routes and its phase
+        // do not: a gateway may still follow an earlier table, and the instance may run again.
         let gateways = &self.view.gateways;
         let busy = !gateways.is_empty() && !self.observed().is_drained(&id, gateways);
         let step = if busy && drain.0 > 0 {
@@ -505,20 +514,20 @@ impl<'a> Planning<'a, '_> {
         self.plan.steps.push(step);
     }
 
-    fn explain(&mut self, sorted: &Sorted<'_>) {
-        if let Some(laggard) = self.laggard(sorted) {
-            let (ready, wanted) = (sorted.ready(), self.service.wanted());
+    fn explain(&mut self, classified: &Classified<'_>) {
+        if let Some(laggard) = self.laggard(classified) {
+            let (ready, wanted) = (classified.ready(), self.service.wanted());
             let next = Some(Box::new(laggard));
             self.plan.wait(&self.service.id, Wait::Ready { ready, wanted, next });
         }
     }
 
-    /// The service is where it should be once all its instances are ready and the others gone.
-    fn arrive(&mut self, sorted: &Sorted<'_>) {
-        let there = sorted.ready() == self.service.wanted()
-            && sorted.outgoing.is_empty()
-            && sorted.leaving == 0;
-        if self.deployment.is_some() && there {
+    /// The service arrives once all its instances are ready and all others have terminated.
+    fn arrive(&mut self, classified: &Classified<'_>) {
+        let has_arrived = classified.ready() == self.service.wanted()
+            && classified.outgoing.is_empty()
+            && classified.terminating == 0;
+        if self.deployment.is_some() && has_arrived {
             self.plan.steps.push(Step::Arrive { service: self.service.id.clone() });
         }
     }

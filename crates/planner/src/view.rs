@@ -1,7 +1,7 @@
-//! What a plan is made from, with what every service would otherwise work out again.
+//! The inputs of a plan, with values derived from them that all services share.
 //!
-//! Made anew for each plan in one walk over the nodes; what only a few services ask for is made
-//! when it is first asked for.
+//! Computed for each plan in one pass over the nodes; values that few services need are computed on
+//! first use.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,17 +14,17 @@ pub(crate) struct View<'a> {
     pub(crate) state: &'a State,
     pub(crate) observed: &'a Observed,
     pub(crate) now: Timestamp,
-    /// Set while too little is known to act: when that may be over, if no one speaks.
+    /// Set while too few agents have reported to act: when they are overdue.
     pub(crate) awaited_until: Option<Timestamp>,
-    /// Nodes that have been silent for too long.
+    /// Nodes whose agent has been silent for too long.
     pub(crate) lost: BTreeSet<NodeId>,
-    /// When the next node will have been silent for too long.
+    /// When the next node becomes lost.
     pub(crate) loss_at: Option<Timestamp>,
     /// Nodes that are being drained.
     pub(crate) draining: BTreeSet<NodeId>,
-    /// The gateways whose word is waited for before an instance is stopped.
+    /// The gateways that must report an instance as drained before it is stopped.
     pub(crate) gateways: Vec<NodeId>,
-    /// When the next of these will have been silent for too long.
+    /// When the next of these counts as silent.
     pub(crate) gateway_silent_at: Option<Timestamp>,
     dependents: OnceCell<BTreeMap<ServiceId, Vec<ServiceId>>>,
 }
@@ -47,7 +47,7 @@ impl<'a> View<'a> {
             gateway_silent_at: None,
             dependents: OnceCell::new(),
         };
-        // Nodes and agents are both in the order of their names: one walk along both.
+        // Nodes and agents are both in the order of their names: one pass over both.
         let mut agents = observed.agents.iter().peekable();
         for member in state.node_index() {
             let id = &member.id;
@@ -74,7 +74,7 @@ impl<'a> View<'a> {
         view
     }
 
-    /// When an instance on a lost node is replaced, unless it never is.
+    /// When an instance on a lost node is replaced; `None` if never.
     pub(crate) fn given_up_at(
         &self,
         service: &Service,
@@ -85,7 +85,7 @@ impl<'a> View<'a> {
         lost.replace.then(|| lost_at().after(lost.after))
     }
 
-    /// The services that go away and depend on `service`.
+    /// The services that are being removed and depend on `service`.
     pub(crate) fn dependents(&self, service: &ServiceId) -> &[ServiceId] {
         let dependents = self.dependents.get_or_init(|| {
             let mut dependents = BTreeMap::<_, Vec<_>>::new();

@@ -1,68 +1,71 @@
-//! Planning only what can have changed.
+//! Plans only the services whose plan can have changed.
 //!
-//! A service needs planning again when something of it was applied or observed, when its time has
-//! come, or when it waits for something, which any change may have brought. Everything else would
-//! get the plan it got before: nothing. A property test holds this against planning everything.
+//! A service needs planning when it was changed or observed, when its deadline has passed, or when it
+//! waits for anything: any change may end the wait. The plan of every other service is empty, as it
+//! was before. A property test compares this with planning all services.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{NodeId, Observed, ServiceId, State, Timestamp, Wait};
 
-use crate::instance::Subject;
+use crate::instance::ServiceView;
 use crate::view::View;
 use crate::{Plan, plan_for};
 
 /// The services that need planning.
 #[derive(Debug, Clone, Default)]
 pub struct WorkQueue {
+    /// Changed or observed since they were last planned.
     dirty: BTreeSet<ServiceId>,
+    /// The waits of the last plan of each service. A service in here is planned every time.
     waiting: BTreeMap<ServiceId, Vec<Wait>>,
-    /// When services asked to be planned again.
-    due: BTreeMap<ServiceId, Timestamp>,
+    /// When services must be planned again, at the latest.
+    deadlines: BTreeMap<ServiceId, Timestamp>,
+    /// Whether all services are planned next: then `dirty` is ignored.
     everything: bool,
     /// The nodes that were lost when last planned.
     lost: BTreeSet<NodeId>,
-    /// Planned for since last asked.
+    /// The services planned since the last `take_planned`.
     planned: BTreeSet<ServiceId>,
 }
 
 impl WorkQueue {
-    /// A work queue with everything on it.
+    /// A queue with all services.
     pub fn everything() -> WorkQueue {
         WorkQueue { everything: true, ..WorkQueue::default() }
     }
 
-    /// Something of the service was applied or observed.
+    /// Adds a service that was changed or observed.
     pub fn touch(&mut self, service: &ServiceId) {
         if !self.dirty.contains(service) {
             self.dirty.insert(service.clone());
         }
     }
 
-    /// Something of the node was applied or observed, other than its instances.
+    /// Adds the services with instances on a node that was changed or observed.
     pub fn touch_node(&mut self, state: &State, node: &NodeId) {
         if let Some(node) = state.node(node) {
             node.instances.iter().for_each(|instance| self.touch(&instance.service));
         }
     }
 
-    /// Anything may have changed.
+    /// Adds all services.
     pub fn touch_all(&mut self) {
         self.everything = true;
     }
 
-    /// What services wait for, as of their last plans.
+    /// What services wait for, from their last plans.
     pub fn waits(&self) -> &BTreeMap<ServiceId, Vec<Wait>> {
         &self.waiting
     }
 
-    /// The services that were planned for since this was last asked: only of these can anything
-    /// that follows from the state, from what is observed or from the time have changed.
+    /// Takes the services that were planned since the last call. Values derived from the state, the
+    /// observations or the time can have changed only for these.
     pub fn take_planned(&mut self) -> BTreeSet<ServiceId> {
         std::mem::take(&mut self.planned)
     }
 
-    /// Plans for the services on the work queue and takes off it what waits for nothing.
+    /// Plans for the services in the queue and removes those that wait for nothing.
     pub fn plan(&mut self, state: &State, observed: &Observed, now: Timestamp) -> Plan {
         let view = View::new(state, observed, now);
         if view.awaited_until.is_some() {
@@ -70,37 +73,38 @@ impl WorkQueue {
             return plan_for(&view, std::iter::empty(), |_, _| {});
         }
         self.touch_lost(&view);
-        let mut subjects = std::mem::take(&mut self.dirty);
+        let mut queued = std::mem::take(&mut self.dirty);
         let everything = std::mem::take(&mut self.everything);
         if everything {
-            subjects = state.services().map(|service| service.id.clone()).collect();
+            queued = state.services().map(|service| service.id.clone()).collect();
             self.waiting.clear();
-            self.due.clear();
+            self.deadlines.clear();
         } else {
-            let due = self.due.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone());
-            subjects.extend(due);
-            subjects.extend(self.waiting.keys().cloned());
+            let due = self.deadlines.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone());
+            queued.extend(due);
+            queued.extend(self.waiting.keys().cloned());
         }
-        for id in &subjects {
+        for id in &queued {
             self.waiting.remove(id);
-            self.due.remove(id);
+            self.deadlines.remove(id);
         }
-        let services = subjects.iter().filter_map(|id| {
+        let services = queued.iter().filter_map(|id| {
             let statuses = observed.instances.get(id).map(AsRef::as_ref);
-            Some(Subject { service: state.service(id)?, statuses })
+            Some(ServiceView { service: state.service(id)?, statuses })
         });
         let mut plan = plan_for(&view, services, |service, at| {
-            self.due.insert(service.id.clone(), at);
+            self.deadlines.insert(service.id.clone(), at);
         });
         for (id, wait) in &plan.waits {
             self.waiting.entry(id.clone()).or_default().push(wait.clone());
         }
-        self.planned.append(&mut subjects);
-        plan.wake_at = self.due.values().copied().chain(plan.wake_at).min();
+        self.planned.append(&mut queued);
+        plan.wake_at = self.deadlines.values().copied().chain(plan.wake_at).min();
         plan
     }
 
-    /// Silence is not an event: nodes that have become lost, or are lost no more, are seen here.
+    /// Adds the services of nodes that became lost or are no longer lost. No event announces that: it
+    /// depends on the time.
     fn touch_lost(&mut self, view: &View<'_>) {
         if view.lost == self.lost {
             return;

@@ -1,25 +1,26 @@
-//! What has ended is forgotten first: what it held is free for all the others in the same plan.
+//! Reaps terminated instances before anything is placed: what they held is free for all services in
+//! the same plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Goal, InstanceId, Placement, ReplicaId, Service, Slot, Step, StopReason, Timestamp};
 
 use crate::Plan;
-use crate::instance::Subject;
-use crate::room::Room;
+use crate::instance::ServiceView;
+use crate::packer::Packer;
 use crate::view::View;
 
-/// What has ended of a service.
+/// The terminated instances of a service.
 #[derive(Default)]
-pub(crate) struct Ended {
-    /// The replicas that are free once the plan's first steps are adopted.
-    pub(crate) gone: BTreeSet<ReplicaId>,
-    /// Slots whose instance is given up by this plan, as they will be remembered.
+pub(crate) struct Terminated {
+    /// The replicas that the plan's first steps remove.
+    pub(crate) reaped: BTreeSet<ReplicaId>,
+    /// The slots with a failure in this plan, as the model will store them after it is adopted.
     failed: BTreeMap<u32, Slot>,
 }
 
-impl Ended {
-    /// Counts an instance that is given up as unhealthy, as the model will once that is adopted.
+impl Terminated {
+    /// Counts an instance that is replaced as unhealthy, as the model will when the step is adopted.
     pub(crate) fn fail(
         &mut self,
         service: &Service,
@@ -34,23 +35,23 @@ impl Ended {
         }
     }
 
-    /// When the next placement in a slot may be made.
+    /// When the next instance may be placed in a slot.
     pub(crate) fn placeable_at(&self, service: &Service, slot: u32) -> Timestamp {
         let failed = self.failed.get(&slot).copied();
         failed.unwrap_or_else(|| service.slot(slot)).placeable_at(&service.spec().restart)
     }
 }
 
-/// Appends to `plan` that what has ended of a service is forgotten.
-pub(crate) fn forget(
+/// Appends to `plan` the steps that remove the terminated instances of a service.
+pub(crate) fn reap(
     view: &View<'_>,
-    subject: Subject<'_>,
-    room: &mut Room,
+    service_view: ServiceView<'_>,
+    packer: &mut Packer,
     plan: &mut Plan,
-) -> Ended {
-    let service = subject.service;
-    let mut ended = Ended::default();
-    for (replica, placement, status) in subject.instances() {
+) -> Terminated {
+    let service = service_view.service;
+    let mut terminated = Terminated::default();
+    for (replica, placement, status) in service_view.instances() {
         let instance = InstanceId { service: service.id.clone(), replica };
         let is_lost = view.lost.contains(&placement.node);
         let why = if is_lost && may_come_back(view, service, placement) {
@@ -61,10 +62,10 @@ pub(crate) fn forget(
             match placement.goal {
                 Goal::Drain { why, .. } | Goal::Stop { why } => why,
                 Goal::Run => {
-                    // It ended for good by itself.
+                    // It terminated by itself and is not restarted in place.
                     let (instance, why) = (instance.clone(), StopReason::Unhealthy);
                     plan.steps.push(Step::Stop { instance, why });
-                    ended.fail(service, replica, placement, view.now);
+                    terminated.fail(service, replica, placement, view.now);
                     why
                 }
             }
@@ -72,16 +73,16 @@ pub(crate) fn forget(
             continue;
         };
         if let Some(revision) = service.revisions.get(&placement.revision) {
-            room.release(instance.clone(), placement, &revision.spec);
+            packer.release(instance.clone(), placement, &revision.spec);
         }
         plan.steps.push(Step::Forget { instance, why });
-        ended.gone.insert(replica);
+        terminated.reaped.insert(replica);
     }
-    ended
+    terminated
 }
 
-/// Whether an instance on a node that is lost would stay if the node called again. Where instances
-/// of a service are counted by place, its replacement could not be placed while it counts.
+/// Whether an instance on a lost node would stay if the node reported again. With constraints that
+/// count instances, its replacement could not be placed while it counts.
 fn may_come_back(view: &View<'_>, service: &Service, placement: &Placement) -> bool {
     let counted = service.spec().constraints.iter().any(|constraint| constraint.operator.counts());
     placement.is_wanted()

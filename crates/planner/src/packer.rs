@@ -1,8 +1,15 @@
-//! Finding a node for an instance.
+//! Selects nodes for new instances.
 //!
-//! Nodes that cannot take it are filtered out by the model's one feasibility rule; of the others
-//! the one with the fewest instances of the same service wins, then the least loaded, then the
-//! first by name. That spreads services over nodes and is the same every time.
+//! The feasibility rule of the model filters the nodes. Of the others the one with the fewest
+//! instances of the same service is selected, then the least loaded, then the first by name: this
+//! spreads services over nodes and is deterministic.
+//!
+//! Two types for two phases: a [`Packer`] collects what terminated instances release; with the first
+//! placement it becomes a [`FreeCapacity`], which only ever shrinks: *placing never frees anything*.
+//! Two shortcuts rely on that. A node that rejected an instance is not asked again for the next one
+//! of the same service, and requirements that all nodes rejected are not checked again until
+//! something is placed (the reasons may change then). The exception are constraints that count
+//! instances: placing one elsewhere can make a node acceptable again, so such nodes are kept.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -16,19 +23,26 @@ use model::{
 /// A load: the larger of the used shares of processor and memory, in 2^-20.
 type Load = u32;
 
-/// The nodes of a cluster while a plan is made: what steps of the plan take of them is taken.
-pub struct Room {
+/// The nodes of a cluster while a plan is made, with the effects of the plan's steps.
+pub struct Packer {
+    state: State,
+    lost: BTreeSet<NodeId>,
+    /// What terminated instances release. Complete before `free` is made, and empty afterwards.
+    released: Vec<(InstanceId, Placement, Arc<Spec>)>,
+    /// Made by the first placement: most plans place nothing.
+    free: Option<FreeCapacity>,
+}
+
+/// The capacity that is left on each node. It never grows.
+struct FreeCapacity {
+    /// In the order of their names; the index of a node in here identifies it below.
     nodes: Vec<Arc<NodeUsage>>,
+    /// Whether the node at the same index is lost.
     lost: Vec<bool>,
-    /// Node indices by load; made when first asked for.
+    /// Each node once, with the load that it has in `nodes`.
     by_load: BTreeSet<(Load, usize)>,
-    built: bool,
-    /// What is free again once this is built: everything is given back before anything is placed.
-    given_back: Vec<(InstanceId, Placement, Arc<Spec>)>,
-    /// What was refused everywhere since something was last placed.
+    /// Requirements that all nodes have rejected since the last placement, with the reasons.
     refused: BTreeMap<Shape, Refusals>,
-    source: State,
-    lost_nodes: BTreeSet<NodeId>,
 }
 
 fn load(node: &Node, used: &Resources) -> Load {
@@ -39,19 +53,20 @@ fn load(node: &Node, used: &Resources) -> Load {
         .max(share(used.memory.0 >> 10, capacity.memory.0 >> 10))
 }
 
-/// Every node with the reason why it refuses.
+/// Each node with the reason why it rejects an instance.
 type Refusals = Arc<[(NodeId, Reason)]>;
 
-/// Where new instances of a service can go.
+/// The placements of new instances of a service.
 #[derive(Default)]
-pub(crate) struct Places {
-    /// Those that found a node.
+pub(crate) struct Packed {
+    /// The instances that a node accepts.
     pub(crate) placed: Vec<(InstanceId, Placement)>,
-    /// If not all did, why each node refused the next.
+    /// Why each node rejects the next instance, unless all were placed.
     pub(crate) refusals: Option<Refusals>,
 }
 
-/// What a node's answer depends on, for needs without constraints.
+/// The requirements that the rejection of a node depends on. Requirements with constraints have no
+/// shape: their rejections depend on the service as well.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Shape {
     cpu: Cpu,
@@ -77,53 +92,67 @@ impl Shape {
     }
 }
 
-/// FNV-1a: where the search for a free port starts. Ports of successive instances lie apart, so
-/// that one that has just been given up is not given out again at once.
-fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+/// FNV-1a, the start of the search for a free port. Successive instances start at distant ports, so
+/// that a port that was just released is not assigned again immediately.
+fn hash(id: &str) -> u64 {
+    id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
-impl Room {
-    /// The room in `state`, without the lost nodes. Costs nothing until something is placed.
-    pub fn new(state: &State, lost: &BTreeSet<NodeId>) -> Room {
-        Room {
-            nodes: Vec::new(),
-            lost: Vec::new(),
-            by_load: BTreeSet::new(),
-            built: false,
-            given_back: Vec::new(),
-            refused: BTreeMap::new(),
-            source: state.clone(),
-            lost_nodes: lost.clone(),
-        }
+impl Packer {
+    /// The capacity of the nodes in `state`, without the lost nodes. Computed by the first placement.
+    pub fn new(state: &State, lost: &BTreeSet<NodeId>) -> Packer {
+        let (state, lost) = (state.clone(), lost.clone());
+        Packer { state, lost, released: Vec::new(), free: None }
     }
 
-    fn build(&mut self) {
-        if self.built {
-            return;
+    /// Releases what a terminated instance holds. Must be called before the first [`Self::place`].
+    pub(crate) fn release(&mut self, id: InstanceId, placement: &Placement, spec: &Arc<Spec>) {
+        debug_assert!(self.free.is_none(), "capacity is released before anything is placed");
+        self.released.push((id, placement.clone(), Arc::clone(spec)));
+    }
+
+    /// Places new instances of `service` at its target in `slots`, in order, as if the replicas in
+    /// `reaped` were removed.
+    pub(crate) fn place(
+        &mut self,
+        service: &Service,
+        slots: &[u32],
+        reaped: &BTreeSet<ReplicaId>,
+    ) -> Packed {
+        if slots.is_empty() {
+            return Packed::default();
         }
-        self.built = true;
-        self.nodes = self.source.node_usages().cloned().collect();
-        self.lost = self.nodes.iter().map(|n| self.lost_nodes.contains(&n.node.id)).collect();
-        for (id, placement, spec) in std::mem::take(&mut self.given_back) {
-            if let Some(i) = self.index_of(&placement.node) {
-                Arc::make_mut(&mut self.nodes[i]).release(&id, &placement, &spec);
+        let Packer { state, lost, released, free } = self;
+        let free =
+            free.get_or_insert_with(|| FreeCapacity::new(state, lost, std::mem::take(released)));
+        free.place(state, service, slots, reaped)
+    }
+}
+
+impl FreeCapacity {
+    fn new(
+        state: &State,
+        lost: &BTreeSet<NodeId>,
+        released: Vec<(InstanceId, Placement, Arc<Spec>)>,
+    ) -> FreeCapacity {
+        let nodes: Vec<_> = state.node_usages().cloned().collect();
+        let lost = nodes.iter().map(|n| lost.contains(&n.node.id)).collect();
+        let (by_load, refused) = Default::default();
+        let mut free = FreeCapacity { nodes, lost, by_load, refused };
+        for (id, placement, spec) in released {
+            if let Some(i) = free.index_of(&placement.node) {
+                Arc::make_mut(&mut free.nodes[i]).release(&id, &placement, &spec);
             }
         }
-        self.by_load =
-            self.nodes.iter().enumerate().map(|(i, n)| (load(&n.node, &n.used), i)).collect();
+        let loads = free.nodes.iter().enumerate().map(|(i, n)| (load(&n.node, &n.used), i));
+        free.by_load = loads.collect();
+        free
     }
 
-    /// The nodes are in the order of their names.
     fn index_of(&self, node: &NodeId) -> Option<usize> {
         self.nodes.binary_search_by(|other| other.node.id.cmp(node)).ok()
-    }
-
-    /// What an instance that is forgotten in this plan held is free again.
-    pub(crate) fn release(&mut self, id: InstanceId, placement: &Placement, spec: &Arc<Spec>) {
-        self.given_back.push((id, placement.clone(), Arc::clone(spec)));
     }
 
     fn moved(&mut self, i: usize, before: Load) {
@@ -142,34 +171,29 @@ impl Room {
         }
     }
 
-    /// Finds places for new instances of `service` at its target in the slots `slots`, in order,
-    /// once those at `gone` are forgotten.
-    pub(crate) fn place(
+    fn place(
         &mut self,
+        state: &State,
         service: &Service,
         slots: &[u32],
-        gone: &BTreeSet<ReplicaId>,
-    ) -> Places {
-        if slots.is_empty() {
-            return Places::default();
-        }
-        self.build();
-        let mut need = self.source.requirements_without(service, gone);
+        reaped: &BTreeSet<ReplicaId>,
+    ) -> Packed {
+        let mut need = state.requirements_without(service, reaped);
         let shape = Shape::of(&need);
         if let Some(refusals) = shape.as_ref().and_then(|shape| self.refused.get(shape)) {
-            return Places { placed: Vec::new(), refusals: Some(Arc::clone(refusals)) };
+            return Packed { placed: Vec::new(), refusals: Some(Arc::clone(refusals)) };
         }
         let mut own = BTreeMap::<usize, u32>::new();
         for (replica, placement) in &service.placements {
             let is_own = placement.is_wanted() && service.is_current(placement.revision);
             if is_own
-                && !gone.contains(replica)
+                && !reaped.contains(replica)
                 && let Some(i) = self.index_of(&placement.node)
             {
                 *own.entry(i).or_insert(0) += 1;
             }
         }
-        // A heap over all nodes pays off only for many instances.
+        // Building a heap of all nodes is faster than walking only for many instances.
         const HEAP_FROM: usize = 16;
         let mut heap = BinaryHeap::new();
         if slots.len() >= HEAP_FROM {
@@ -186,7 +210,7 @@ impl Room {
                 false => self.walk(&own, &need),
             };
             let Some(i) = found else {
-                return Places { placed, refusals: Some(self.refuse(shape, &need)) };
+                return Packed { placed, refusals: Some(self.refuse(state, shape, &need)) };
             };
             let attempt = service.slot(*slot).attempts + 1;
             let id = InstanceId::new(service.id.clone(), *slot, attempt);
@@ -202,15 +226,15 @@ impl Room {
             }
             placed.push((id, placement));
         }
-        Places { placed, refusals: None }
+        Packed { placed, refusals: None }
     }
 
-    /// Why each node refuses an instance. Remembered: on a full cluster many services ask for the
-    /// same, and each is told of every node.
-    fn refuse(&mut self, shape: Option<Shape>, need: &Requirements) -> Refusals {
+    /// The reasons why each node rejects an instance. They are kept: on a full cluster many services
+    /// have the same requirements and each gets the reasons of all nodes.
+    fn refuse(&mut self, state: &State, shape: Option<Shape>, need: &Requirements) -> Refusals {
         let reason = |(i, node): (usize, &Arc<NodeUsage>)| {
             let id = &node.node.id;
-            Some((id.clone(), self.source.in_full(id, self.rejection(i, need)?)))
+            Some((id.clone(), state.in_full(id, self.rejection(i, need)?)))
         };
         let refusals: Refusals = self.nodes.iter().enumerate().filter_map(reason).collect();
         if let Some(shape) = shape {
@@ -219,7 +243,7 @@ impl Room {
         refusals
     }
 
-    /// The best node by walking from the least loaded one.
+    /// The best node by walking from the least loaded one. Faster than a heap for few instances.
     fn walk(&self, own: &BTreeMap<usize, u32>, need: &Requirements) -> Option<usize> {
         let mut best: Option<(u32, usize)> = None;
         for (_, i) in &self.by_load {
@@ -235,23 +259,23 @@ impl Room {
         best.map(|(_, i)| i)
     }
 
-    /// The best node by taking from the heap. A node that refuses is done with, unless placing
-    /// elsewhere can make it acceptable again, as counting constraints can.
+    /// The best node by popping the heap. A node that rejects is dropped for the other slots, because
+    /// placing never frees anything, except one that counting constraints may accept later.
     fn pop(
         &self,
         heap: &mut BinaryHeap<Reverse<(u32, Load, usize)>>,
         need: &Requirements,
     ) -> Option<usize> {
-        let mut aside = Vec::new();
+        let mut constrained = Vec::new();
         let found = loop {
             let Some(Reverse(entry)) = heap.pop() else { break None };
             match self.rejection(entry.2, need) {
                 None => break Some(entry.2),
-                Some(Reason::Constraint { .. }) => aside.push(Reverse(entry)),
+                Some(Reason::Constraint { .. }) => constrained.push(Reverse(entry)),
                 Some(_) => {}
             }
         };
-        heap.extend(aside);
+        heap.extend(constrained);
         found
     }
 
@@ -272,8 +296,8 @@ impl Room {
     }
 }
 
-/// The ports for an instance on a node that does not refuse it: fixed ones as they are, the
-/// others from the node's range.
+/// The ports of an instance on a node that accepts it: fixed ports unchanged, the others from the
+/// node's range.
 fn free_ports(node: &NodeUsage, id: &InstanceId, spec: &Spec) -> Vec<u16> {
     let wanted: Vec<_> = spec.all_ports().map(|port| port.port).collect();
     if wanted.is_empty() {
@@ -289,7 +313,7 @@ fn free_ports(node: &NodeUsage, id: &InstanceId, spec: &Spec) -> Vec<u16> {
             ports.push(wanted);
             continue;
         }
-        // At most once around: `refusal` has counted that enough are free.
+        // At most one pass over the range: `rejection` has checked that enough ports are free.
         for _ in 0..count {
             let port = first + next as u16;
             next = (next + 1) % count;
@@ -308,29 +332,29 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
-    use super::{Room, hash};
+    use super::{Packer, hash};
     use crate::scenario::{World, replay};
 
-    /// A full cluster has a long answer to each of many services.
+    /// On a full cluster many services get the same long list of reasons.
     #[test]
-    fn what_is_refused_everywhere_is_not_asked_for_again_until_something_is_placed() {
+    fn requirements_that_all_nodes_rejected_are_checked_again_only_after_a_placement() {
         let mut world = World::new();
         let all = "> node n1 cpu=2\n> apply /a resources.cpu=3 , /b resources.cpu=3 , /small";
         replay(&mut world, all);
-        let mut room = Room::new(&world.state, &BTreeSet::new());
-        let mut ask = |name: &str| {
+        let mut packer = Packer::new(&world.state, &BTreeSet::new());
+        let mut refusals = |name: &str| {
             let service = world.state.service(&name.parse().unwrap()).unwrap();
-            room.place(service, &[0], &BTreeSet::new()).refusals
+            packer.place(service, &[0], &BTreeSet::new()).refusals
         };
-        let first = ask("/a").unwrap();
-        assert!(Arc::ptr_eq(&first, &ask("/b").unwrap()));
-        assert_eq!(ask("/small"), None);
-        let again = ask("/b").unwrap();
-        assert_ne!(first, again, "less is free");
+        let first = refusals("/a").unwrap();
+        assert!(Arc::ptr_eq(&first, &refusals("/b").unwrap()));
+        assert_eq!(refusals("/small"), None);
+        let again = refusals("/b").unwrap();
+        assert_ne!(first, again, "less capacity is free");
     }
 
     #[test]
-    fn the_search_for_ports_starts_where_fnv_says_and_apart_for_each_attempt() {
+    fn the_search_for_ports_starts_at_the_fnv_hash_of_each_attempt() {
         // From the test vectors of FNV's authors.
         for (text, expected) in [
             ("", 0xcbf2_9ce4_8422_2325),
