@@ -24,7 +24,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use model::{Network, NodeId, Piece, Spec};
+use model::{Network, NodeId, Own, Piece, Ref, Spec};
 
 use crate::core::LaunchSpec;
 
@@ -61,9 +61,12 @@ pub(crate) fn environment(launch: &LaunchSpec, place: Place<'_>) -> Vec<(String,
     }
     let inner = inner_ports(spec, launch.ports());
     let own = launch.first_port..launch.first_port + inner.len();
+    let seen = |index: usize| match own.contains(&index) {
+        true => inner.get(index - own.start).copied(),
+        false => launch.given.ports.get(index).copied(),
+    };
     let mut names = launch.instance.all_ports().map(|port| port.name.as_deref());
-    for (index, given) in launch.given.ports.iter().enumerate() {
-        let port = if own.contains(&index) { inner[index - own.start] } else { *given };
+    for (index, port) in (0..launch.given.ports.len()).filter_map(|i| Some((i, seen(i)?))) {
         set(format!("PORT{index}"), port.to_string());
         if let Some(name) = names.next().flatten() {
             let name = name.to_ascii_uppercase().replace('-', "_");
@@ -78,7 +81,21 @@ pub(crate) fn environment(launch: &LaunchSpec, place: Place<'_>) -> Vec<(String,
     let own: Vec<_> =
         launch.env.iter().map(|(name, value)| (name.clone(), filled_in(value, &env))).collect();
     env.extend(own);
-    env.extend(spec.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let known = |Ref::Own(own): &Ref| match own {
+        Own::NodeName => Some(place.node.to_string()),
+        Own::NodeAddress => Some(place.address.into()),
+        Own::Service => Some(instance.service.to_string()),
+        Own::Instance => Some(instance.to_string()),
+        Own::Slot => Some(instance.replica.slot.to_string()),
+        Own::Revision => Some(revision.to_string()),
+        Own::Run => Some(run.to_string()),
+        Own::Dir => Some(place.dir.display().to_string()),
+        Own::Port(port) => launch.instance.port_index(port).and_then(seen).map(|p| p.to_string()),
+    };
+    // Only a port can be unknown, and documents are refused that refer to one they do not list.
+    let user = spec.env.iter();
+    let user = user.map(|(name, value)| (name.clone(), value.resolve(&known).unwrap_or_default()));
+    env.extend(user);
     env.into_iter().collect()
 }
 
@@ -144,7 +161,11 @@ mod tests {
             serde_json::json!({
                 "service": "/shop/web", "process": {"command": "serve"},
                 "ports": [{"name": "http"}, {"name": "admin-ui"}],
-                "env": {"HOME": "/srv/web", "COLOR": "red"},
+                "env": {
+                    "HOME": "/srv/web", "COLOR": "red", "LITERAL": "${slot}",
+                    "URL": {"template": "http://${node.address}:${port.admin-ui}/${slot}"},
+                    "SELF": {"template": "${instance} ${service} ${revision} ${run} ${node.name} ${dir}"},
+                },
             }),
             &[
                 ("PORT", Some("20001")),
@@ -160,6 +181,9 @@ mod tests {
                 ("HOST", Some("10.0.0.1")),
                 ("HOME", Some("/srv/web")),
                 ("COLOR", Some("red")),
+                ("LITERAL", Some("${slot}")),
+                ("URL", Some("http://10.0.0.1:20002/2")),
+                ("SELF", Some("/shop/web~2.1 /shop/web 7 3 n1 /data/x")),
                 ("PATH", Some(PATH)),
                 ("MUSTER_SERVICE", Some("/shop/web")),
                 ("MUSTER_INSTANCE", Some("/shop/web~2.1")),

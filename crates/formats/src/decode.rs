@@ -404,9 +404,18 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Failure> {
+        if name == model::VALUE {
+            match &self.node.value {
+                Value::Plain(text) if !self.is_json && !self.node.is_null() => {
+                    return visitor.visit_bytes(text.as_bytes());
+                }
+                Value::Text(text) => return visitor.visit_bytes(text.as_bytes()),
+                _ => {}
+            }
+        }
         visitor.visit_newtype_struct(self)
     }
 

@@ -24,7 +24,11 @@ fn a_plain_scalar_is_the_text_that_was_written_where_a_text_is_wanted() {
     );
     let words = spec.process.map(|process| process.command.words());
     assert_eq!(words, Some(["sleep", "10", "true", "1.50"].map(String::from).to_vec()));
-    let env: Vec<_> = spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let env: Vec<_> = spec
+        .env
+        .iter()
+        .map(|(name, value)| format!("{name}={}", value.as_text().unwrap()))
+        .collect();
     assert_eq!(env, ["DEBUG=true", "EMPTY=", "MODE=0o755", "NO=no", "VERSION=1.10"]);
     assert_eq!(spec.constraints[0].value.as_deref(), Some("3"));
 }
@@ -99,4 +103,37 @@ depends_on:
     check("labels.a.c", (12, 18));
     check("depends_on.0", (14, 3));
     check("rollout.deadline", (1, 1));
+}
+
+#[test]
+fn variables_refer_to_facts_of_the_instance() {
+    let document = |env: &str| {
+        format!("service: /a\nprocess: {{command: x}}\nports: [{{name: http}}]\nenv:\n  {env}\n")
+    };
+    let value = |env: &str| spec(&document(env)).env.remove("URL").unwrap();
+    let url = value("URL: \"http://${node.address}:${port.http}/${slot}\"");
+    assert_eq!(url.refs().len(), 3);
+    assert_eq!(value("URL: $HOME").as_text(), Some("$HOME"));
+    assert_eq!(value("URL: $${slot}").as_text(), Some("${slot}"));
+    for (env, key, expected) in [
+        ("URL: a ${node.nam}", "env.URL", "unknown reference `${node.nam}`: did you mean"),
+        ("URL: ${slot", "env.URL", "`${` without a `}` after it"),
+        ("URL: ${port.admin}", "env", "`URL` refers to port `admin`: it has http"),
+    ] {
+        let faults = parse("a.yaml", &document(env)).unwrap_err();
+        let found: Vec<_> = faults.iter().map(|fault| (fault.line, fault.key.as_str())).collect();
+        assert_eq!(found, [(if key == "env" { 4 } else { 5 }, key)], "{faults:?}");
+        assert!(faults[0].message.contains(expected), "{faults:?}");
+    }
+}
+
+/// What is shown can be applied again, whatever characters it has.
+#[test]
+fn references_and_literal_dollar_signs_survive_being_written() {
+    let text =
+        "service: /a\nprocess: {command: x}\nenv: {A: \"${slot}\", B: \"$${slot}\", C: \"$5\"}\n";
+    let read = spec(text);
+    let written = muster_formats::to_yaml(&read);
+    assert!(written.contains("template"), "{written}");
+    assert_eq!(spec(&written), read);
 }

@@ -45,6 +45,7 @@ mod steer;
 mod step;
 pub mod unit;
 mod validate;
+mod value;
 mod violation;
 
 pub use changeset::{Change, Changeset, Outcome, Verdict};
@@ -90,4 +91,5 @@ pub use stack::{Merged, PieceState, Program, Resource, ResourceRef, StopSignal, 
 pub use state::{NodeUsage, Requirements, State};
 pub use step::Step;
 pub use unit::{Bytes, Cpu, Millis, Share, Timestamp};
+pub use value::{Own, Ref, VALUE, Value};
 pub use violation::Violation;

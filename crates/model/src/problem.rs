@@ -1,9 +1,11 @@
 //! What is wrong with documents.
 
 use std::collections::BTreeSet;
+use std::iter;
 
-use crate::spec::{CommandLine, INSTANCES_MAX, Probe, Process, Protocol, Resources, Spec};
+use crate::spec::{CommandLine, INSTANCES_MAX, Port, Probe, Process, Protocol, Resources, Spec};
 use crate::stack::{Program, Resource, ResourceRef};
+use crate::value::{Own, Ref};
 
 /// One thing wrong with a document: where, what, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,7 @@ impl Spec {
             resource_problems(&resource, "", &mut ports, &mut problems);
         }
         self.stack_problems(&mut ports, &mut problems);
+        self.reference_problems(&mut problems);
         let mut refuse = |key: &str, message: String| problems.push(Problem::new(key, message));
         if !(self.restart.factor.is_finite() && self.restart.factor >= 1.0) {
             refuse("restart.factor", format!("{} must be at least 1", self.restart.factor));
@@ -55,6 +58,25 @@ impl Spec {
             refuse("depends_on", format!("{} depends on itself", self.service));
         }
         problems
+    }
+
+    /// References to ports that no resource of the instance has.
+    fn reference_problems(&self, problems: &mut Vec<Problem>) {
+        let own = self.stack.iter().enumerate();
+        let own = own.map(|(i, resource)| (format!("stack.{i}.env"), &resource.env));
+        for (key, env) in iter::once(("env".into(), &self.env)).chain(own) {
+            for (name, value) in env {
+                for Ref::Own(own) in value.refs() {
+                    if let Own::Port(port) = own
+                        && self.port_index(port).is_none()
+                    {
+                        let known = known_ports("service", self.all_ports());
+                        let message = format!("`{name}` refers to port `{port}`: {known}");
+                        problems.push(Problem::new(key.clone(), message));
+                    }
+                }
+            }
+        }
     }
 
     fn program_problems(&self, problems: &mut Vec<Problem>) {
@@ -269,15 +291,23 @@ fn check_problems(resource: &ResourceRef<'_>, prefix: &str, problems: &mut Vec<P
         };
         if resource.port_index(port).is_none() {
             let owner = if prefix.is_empty() { "service" } else { "resource" };
-            let names: Vec<_> = resource.ports.iter().filter_map(|p| p.name.as_deref()).collect();
-            let known = match (resource.ports.len(), names.is_empty()) {
-                (0, _) => format!("the {owner} lists no ports"),
-                (count, true) => format!("it has {count}, counted from 0"),
-                (_, false) => format!("it has {}", names.join(", ")),
-            };
-            let message = format!("the {owner} has no port `{port}`: {known}");
+            let message = format!(
+                "the {owner} has no port `{port}`: {}",
+                known_ports(owner, resource.ports.iter())
+            );
             problems.push(Problem::new(format!("{key}.probe.{kind}.port"), message));
         }
+    }
+}
+
+fn known_ports<'a>(owner: &str, ports: impl Iterator<Item = &'a Port>) -> String {
+    let names: Vec<_> = ports.map(|port| port.name.as_deref()).collect();
+    let count = names.len();
+    let names: Vec<_> = names.into_iter().flatten().collect();
+    match (count, names.is_empty()) {
+        (0, _) => format!("the {owner} lists no ports"),
+        (count, true) => format!("it has {count}, counted from 0"),
+        (_, false) => format!("it has {}", names.join(", ")),
     }
 }
 
@@ -393,6 +423,21 @@ mod tests {
             "stack.2.env",
         ];
         check_stack(stack, json!({}), &expected);
+    }
+
+    #[test]
+    fn references_name_a_port_of_the_instance() {
+        let to = |port: &str| json!({"template": format!("${{port.{port}}}")});
+        check(json!({"ports": [{"name": "http"}], "env": {"A": to("http"), "B": to("0")}}), &[]);
+        check(
+            json!({"ports": [{"name": "http"}], "env": {"A": to("web"), "B": to("1")}}),
+            &["env", "env"],
+        );
+        let stack = json!([
+            {"name": "a", "process": {"command": "x"}, "ports": [{"name": "http"}]},
+            {"name": "b", "process": {"command": "x"}, "env": {"A": to("http"), "B": to("web")}},
+        ]);
+        check_stack(stack, json!({"env": {"C": to("http")}}), &["stack.1.env"]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::constraint::Constraint;
 use crate::id::ServiceId;
 use crate::stack::Resource;
 use crate::unit::{Bytes, Cpu, Millis, Share};
+use crate::value::Value;
 
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -40,9 +41,9 @@ pub struct Spec {
     /// The ports each instance listens on, in order: `PORT0` is the first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ports: Vec<Port>,
-    /// Environment variables.
+    /// Environment variables. `${node.name}` and the like stand for facts of the instance.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub env: BTreeMap<String, String>,
+    pub env: BTreeMap<String, Value>,
     /// Health checks: an instance that fails one is replaced.
     #[serde(default, skip_serializing_if = "is_default")]
     pub health: Vec<HealthCheck>,

@@ -20,6 +20,7 @@ use crate::spec::{
     Resources, Restart, Signal, Spec, Stop, is_default,
 };
 use crate::unit::Millis;
+use crate::value::Value;
 
 /// One resource of a stack. Exactly one of `container`, `process` and `task` is given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -57,7 +58,7 @@ pub struct Resource {
     pub ports: Vec<Port>,
     /// Environment variables, in addition to those of the service, over which they win.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub env: BTreeMap<String, String>,
+    pub env: BTreeMap<String, Value>,
     /// Health checks: an instance with a resource that fails one is replaced.
     #[serde(default, skip_serializing_if = "is_default")]
     pub health: Vec<HealthCheck>,
@@ -139,9 +140,9 @@ pub struct ResourceRef<'a> {
     /// [`Given::ports`](crate::Given::ports).
     pub first_port: usize,
     /// Variables of the service, which those of the resource win over.
-    pub shared_env: Option<&'a BTreeMap<String, String>>,
+    pub shared_env: Option<&'a BTreeMap<String, Value>>,
     /// Its own variables.
-    pub env: &'a BTreeMap<String, String>,
+    pub env: &'a BTreeMap<String, Value>,
     /// Its health checks.
     pub health: &'a [HealthCheck],
     /// Its readiness check.
@@ -376,12 +377,12 @@ fn counts(resource: &Resource) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::unit::{Bytes, Cpu};
 
-    fn spec(fields: Value) -> Spec {
+    fn spec(fields: serde_json::Value) -> Spec {
         let mut document = json!({"service": "/shop/web"});
         document.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         serde_json::from_value(document).unwrap()

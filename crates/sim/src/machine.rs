@@ -9,7 +9,7 @@ use agent::core::{LaunchSpec, Outcome};
 use agent::drivers::{DriverEvent, Found, Kind};
 use model::{
     Bytes, Cpu, Ending, Exit, InstanceId, Millis, NodeId, Piece, ResourceId, Resources, Spec,
-    Timestamp,
+    Timestamp, Value,
 };
 
 use crate::clock::Clock;
@@ -80,7 +80,7 @@ impl Run {
     }
 
     pub(crate) fn sickness(&self) -> &str {
-        self.spec.env.get(SICKNESS).map_or("", String::as_str)
+        self.spec.env.get(SICKNESS).and_then(Value::as_text).unwrap_or("")
     }
 
     fn driver(&self) -> Kind {

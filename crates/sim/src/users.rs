@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     Availability, Change, Command, DeploymentId, Document, NodeId, RevisionNumber, ServiceId,
-    Steer, Verdict,
+    Steer, Value, Verdict,
 };
 
 use crate::documents::{self, SERVICES};
@@ -185,7 +185,7 @@ fn describe(command: &Command) -> String {
             spec.instances,
             spec.rollout.min_healthy,
             spec.rollout.max_surge,
-            spec.env.get(SICKNESS).map_or("", String::as_str),
+            spec.env.get(SICKNESS).and_then(Value::as_text).unwrap_or(""),
         ),
         None => format!("{document:?}"),
     });

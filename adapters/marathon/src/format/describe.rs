@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use model::{
     CommandLine, Container, Lost, Millis, Network, Port, PortRef, Probe, Protocol, Pull, ScaleDown,
-    Share, Spec,
+    Share, Spec, Value,
 };
 
 use super::app::{App, SINGLE, Unreachable, UnreachableStrategy, UpgradeStrategy};
@@ -66,7 +66,7 @@ fn describe(spec: &Spec) -> App {
         user: user.clone(),
         role: App::default_role(),
         accepted_resource_roles: Some(spec.roles.clone()).filter(|roles| !roles.is_empty()),
-        env: spec.env.clone(),
+        env: spec.env.iter().map(|(name, value)| (name.clone(), plain(value))).collect(),
         labels: spec.labels.clone(),
         constraints: spec.constraints.clone(),
         dependencies: spec.depends_on.iter().cloned().collect(),
@@ -101,9 +101,14 @@ fn describe(spec: &Spec) -> App {
     }
 }
 
+/// The text of a value; one with references is shown as a document of Muster writes it.
+fn plain(value: &Value) -> String {
+    value.as_text().map_or_else(|| value.to_string(), String::from)
+}
+
 /// The disk that an app has asked for, of which only its tasks are told.
 fn disk(spec: &Spec) -> f64 {
-    let told = spec.env.get(environment::DISK).and_then(|disk| disk.parse().ok());
+    let told = spec.env.get(environment::DISK).and_then(|disk| plain(disk).parse().ok());
     told.filter(|disk| (0.0..1e15).contains(disk)).unwrap_or(0.0)
 }
 

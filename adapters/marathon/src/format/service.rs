@@ -36,7 +36,10 @@ pub(super) fn translate(app: &App) -> Spec {
         process,
         resources: resources(app),
         ports: ports(app),
-        env: environment::environment(app),
+        env: environment::environment(app)
+            .into_iter()
+            .map(|(name, text)| (name, text.into()))
+            .collect(),
         health: probes::health(app),
         readiness: probes::readiness(app),
         rollout: rollout(app),

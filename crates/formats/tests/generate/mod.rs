@@ -272,7 +272,7 @@ pub(crate) fn spec() -> BoxedStrategy<Spec> {
                 process,
                 resources,
                 ports,
-                env,
+                env: env.into_iter().map(|(name, text)| (name, text.into())).collect(),
                 health,
                 readiness,
                 rollout,

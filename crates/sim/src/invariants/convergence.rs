@@ -190,7 +190,7 @@ impl View<'_> {
 }
 
 fn is_sick(service: &Service) -> bool {
-    service.spec().env.get(SICKNESS).is_some_and(|sickness| !sickness.is_empty())
+    service.spec().env.get(SICKNESS).is_some_and(|sickness| sickness.as_text() != Some(""))
 }
 
 /// The runs of every service that needs no reason: it is not deploying, waits for nothing, and can
