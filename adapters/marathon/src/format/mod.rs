@@ -36,7 +36,9 @@ mod service_ports;
 mod update;
 mod valid;
 
-use model::{Document, Problem};
+use model::Document;
+
+use valid::Audience;
 
 use formats::Dialect;
 use formats::fault::Faults;
@@ -90,33 +92,14 @@ fn app(tree: &Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Document> 
     }
     let mut readable = tree.clone();
     let reported = refused::reported(&mut readable);
-    let (read, problems) = match read::read(readable, None, is_json, faults) {
+    let (read, problems) = match read::read(readable, None, is_json, Audience::Author, faults) {
         Ok(read) => (Some(read), Vec::new()),
         Err(problems) => (None, problems),
     };
     let read = read.filter(|_| reported.is_empty());
     for problem in reported.into_iter().chain(problems) {
-        let problem = in_a_file(problem, tree);
         faults.add(tree.locate(&problem.key).0, problem.key, problem.message);
     }
     let (app, spec) = read?;
     Some(Document::Foreign(Box::new(spec), app.source()))
-}
-
-/// What Marathon says in words of its own, said to whoever wrote a file: where, and what to do.
-fn in_a_file(problem: Problem, tree: &Node) -> Problem {
-    match problem.key.as_str() {
-        "" if tree.get("cmd").is_some() && tree.get("args").is_some() => {
-            Problem::new("args", "an app has `cmd` or `args`, not both: leave one of them out")
-        }
-        "" if problem.message == valid::NO_COMMAND => {
-            let message = "an app needs `cmd`, `args`, or a `container` with an image";
-            Problem::new("", message)
-        }
-        "cmd" if tree.get("cmd").and_then(Node::text).is_some_and(|cmd| !cmd.is_empty()) => {
-            let message = problem.message.replace(valid::NO_LINE, "must have 2 characters or more");
-            Problem::new("cmd", message)
-        }
-        _ => problem,
-    }
 }

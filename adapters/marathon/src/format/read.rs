@@ -6,7 +6,8 @@ use formats::decode::{Listen, Trouble, decode};
 use formats::tree::{Node, Position, Step, Value, dotted};
 
 use super::app::App;
-use super::{key, normal, refused, service, valid};
+use super::valid::{self, Audience};
+use super::{key, normal, refused, service};
 
 /// Reads an app of the group `base`, if it is read as part of one. What is wrong with the types of
 /// its values is told to the listener as it is found.
@@ -18,6 +19,7 @@ pub(super) fn read(
     mut tree: Node,
     base: Option<&str>,
     is_json: bool,
+    audience: Audience,
     listener: &mut dyn Listen,
 ) -> Result<(App, Spec), Vec<Problem>> {
     let mut problems = refused::take_out(&mut tree);
@@ -31,7 +33,7 @@ pub(super) fn read(
     let spec = service::translate(&app);
     // What contradicts itself is whole in neither form.
     if further.is_empty() {
-        further = valid::problems(&app);
+        further = valid::problems(&app, audience);
         for problem in named(&spec, &written) {
             let is_said = |said: &Problem| match said.key.as_str() {
                 "" => problem.key.is_empty(),
@@ -47,7 +49,7 @@ pub(super) fn read(
     let twice = app.cmd.is_some() && app.args.is_some();
     further.retain(|problem| {
         let beside = || problems.iter().any(|refused| refused.key.starts_with(&problem.key));
-        (problem.key.is_empty() && twice) || !beside()
+        ((problem.key.is_empty() || problem.key == "args") && twice) || !beside()
     });
     problems.append(&mut further);
     match problems.is_empty() {

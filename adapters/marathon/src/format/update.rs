@@ -10,6 +10,7 @@ use super::app::App;
 use super::names::Mode;
 use super::read::{named, read, resolve};
 use super::rejected::{Listener, Rejected};
+use super::valid::Audience;
 use super::{refused, service};
 
 /// What an update makes of an app.
@@ -46,7 +47,7 @@ pub(super) fn make(mut tree: Node, base: Option<&str>, within: &[Step]) -> Resul
     refused::drop_nulls(&mut tree);
     refused::drop_reported(&mut tree);
     let mut listener = Listener::within(within);
-    match read(tree, base, true, &mut listener) {
+    match read(tree, base, true, Audience::Client, &mut listener) {
         Ok((app, _)) => Ok(app),
         Err(problems) => Err(listener.rejected(problems)),
     }

@@ -12,33 +12,39 @@ use super::names::{Check, Engine, Mode, Protocol};
 use super::number::Number;
 use super::service_ports::AppPort;
 
-/// Gathers what is wrong.
-struct Rules(Vec<Problem>);
+/// Who reads the messages about an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// A client of the API, which may know Marathon's own messages.
+    Client,
+    /// The author of a file.
+    Author,
+}
+
+/// Collects the problems of an app.
+struct Rules {
+    problems: Vec<Problem>,
+    audience: Audience,
+}
 
 impl Rules {
     fn must(&mut self, holds: bool, key: &str, message: impl Into<String>) {
         if !holds {
-            self.0.push(Problem::new(key, message));
+            self.problems.push(Problem::new(key, message));
         }
     }
 }
 
-/// What is wrong with an app in its form.
-pub(super) fn problems(app: &App) -> Vec<Problem> {
-    let mut rules = Rules(Vec::new());
+/// The problems of an app in its normal form.
+pub(super) fn problems(app: &App, audience: Audience) -> Vec<Problem> {
+    let mut rules = Rules { problems: Vec::new(), audience };
     let rules_of_parts: [fn(&App, &mut Rules); 8] =
         [path, run, amounts, networks, ports, health, readiness, strategies];
     rules_of_parts.iter().for_each(|of_part| of_part(app, &mut rules));
-    rules.0
+    rules.problems
 }
 
 const EMPTY: &str = "must not be empty";
-/// What is said of an app that says nothing of what it runs, or says it twice.
-pub(super) const NO_COMMAND: &str =
-    "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'.";
-/// What is said of a command of less than two characters.
-pub(super) const NO_LINE: &str = "must not be an empty string";
-
 /// Segments that cannot end the path of an app or a group: they are verbs of the API.
 const RESERVED: [&str; 3] = ["restart", "tasks", "versions"];
 
@@ -56,9 +62,22 @@ fn path(app: &App, rules: &mut Rules) {
 fn run(app: &App, rules: &mut Rules) {
     let has_image = app.container.as_ref().is_some_and(|container| container.docker.is_some());
     let says_once = app.cmd.is_some() != app.args.is_some();
-    rules.must(says_once || (app.cmd.is_none() && has_image), "", NO_COMMAND);
-    let is_line = app.cmd.as_ref().is_none_or(|cmd| cmd.len() > 1);
-    rules.must(is_line, "cmd", NO_LINE);
+    let (key, message) = match rules.audience {
+        Audience::Client => {
+            ("", "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'.")
+        }
+        Audience::Author if app.cmd.is_some() && app.args.is_some() => {
+            ("args", "an app has `cmd` or `args`, not both: leave one of them out")
+        }
+        Audience::Author => ("", "an app needs `cmd`, `args`, or a `container` with an image"),
+    };
+    rules.must(says_once || (app.cmd.is_none() && has_image), key, message);
+    let line = app.cmd.as_deref().unwrap_or("..");
+    let message = match rules.audience {
+        Audience::Author if !line.is_empty() => "must have 2 characters or more",
+        _ => "must not be an empty string",
+    };
+    rules.must(line.len() > 1, "cmd", message);
     let Some(container) = &app.container else { return };
     let needs_image = container.engine == Engine::Docker;
     rules.must(!needs_image || has_image, "container.docker", "not defined");

@@ -9,6 +9,7 @@ use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use http_body_util::LengthLimitError;
 use model::{DeploymentId, Origin, Refusal, ServiceId, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -47,7 +48,8 @@ impl Ask {
             return Err(Reply::error(StatusCode::BAD_REQUEST, "the path is not UTF-8"));
         };
         let body = axum::body::to_bytes(body, BODY_MAX).await.map_err(|error| {
-            let message = match error.to_string().contains("limit") {
+            let cause = std::error::Error::source(&error);
+            let message = match cause.is_some_and(|cause| cause.is::<LengthLimitError>()) {
                 true => format!("the body is larger than {} MiB", BODY_MAX >> 20),
                 false => format!("the body could not be read: {error}"),
             };
