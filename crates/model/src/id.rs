@@ -52,6 +52,8 @@ pub enum Error {
 }
 
 const LEN_MAX: usize = 253;
+/// The longest segment that can be a path by itself, with its slash.
+pub(crate) const SEGMENT_LEN_MAX: usize = LEN_MAX - 1;
 /// As long as a DNS label.
 const RESOURCE_LEN_MAX: usize = 63;
 
@@ -63,7 +65,7 @@ fn is_label(label: &str) -> bool {
         && bytes.iter().all(|b| alphanumeric(b) || *b == b'-')
 }
 
-fn check_segment(segment: &str) -> Result<(), Error> {
+pub(crate) fn check_segment(segment: &str) -> Result<(), Error> {
     if segment.split('.').all(is_label) {
         Ok(())
     } else {

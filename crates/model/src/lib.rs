@@ -17,6 +17,7 @@ mod document;
 mod event;
 mod exit;
 mod failure;
+pub mod foreign_name;
 mod gateway;
 pub mod graph;
 mod group;
