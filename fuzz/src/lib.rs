@@ -1,13 +1,13 @@
-//! What must hold for any bytes that reach Muster.
+//! Invariants for any bytes that reach Muster.
 //!
-//! A [`Target`] is a function from bytes to nothing. It panics when a law is broken: what is
-//! accepted is written and read back equal, what is refused is refused at a place and in words,
-//! saying it twice is saying it once, and however a stream is cut, it says the same. The same
-//! functions are searched with coverage (`cargo xtask fuzz`), replayed on the checked-in inputs of
-//! `corpus/TARGET` by `cargo test`, and run on one file by `cargo run -p muster-fuzz`.
+//! A [`Target`] is a function of bytes that panics when an invariant is violated: accepted input is
+//! written and read back equal, rejected input has a position and a message, operations are
+//! idempotent, and the way in which a stream is split does not matter. `cargo xtask fuzz` searches
+//! the targets with coverage, `cargo test` replays the inputs in `corpus/TARGET`, and
+//! `cargo run -p muster-fuzz` runs one file.
 //!
-//! The readers of the daemons that are pure (`answer`, the keeper's lines in `wire`) are taken in
-//! as files: so no daemon is linked, and nothing is made public for the sake of this.
+//! The pure decoders of the daemons (`answer`, the keeper's messages in `wire`) are included as
+//! files, so that no daemon is linked and nothing is public only for these targets.
 
 mod answer;
 mod marathon;
@@ -23,7 +23,7 @@ mod word;
 pub struct Target {
     /// Its name, and that of its folder in `corpus/`.
     pub name: &'static str,
-    /// What it reads.
+    /// The inputs that it reads.
     pub what: &'static str,
     /// Reads an input.
     ///

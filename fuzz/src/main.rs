@@ -1,6 +1,6 @@
 //! Runs inputs through a target: `cargo run -p muster-fuzz -- TARGET FILE...`. With `--list`, names the targets.
 //!
-//! It is what repeats a finding of `cargo xtask fuzz`, with a backtrace where one is asked for.
+//! It repeats a finding of `cargo xtask fuzz`, with a backtrace where one is asked for.
 
 use std::process::ExitCode;
 

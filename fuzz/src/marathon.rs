@@ -1,9 +1,9 @@
 //! Marathon's apps, updates and groups, as requests have them.
 //!
-//! An app that is accepted is shown and stored and reads back as itself, and is a sound service.
-//! An update that is accepted changes nothing when it is sent again, and one that says nothing or
-//! what is shown changes nothing at all. A group's apps lie in it. What is refused is refused with
-//! a message, in one of the two ways Marathon's clients know.
+//! An accepted app is shown and stored, reads back as itself, and is a valid service. An accepted
+//! update changes nothing when it is repeated; neither does an empty update, nor one with the shown
+//! app. The paths of a group's apps begin with its own. A rejected request has a message in one of
+//! the two forms that Marathon's clients know.
 
 use formats::parse_with;
 use marathon::format::{
@@ -29,7 +29,7 @@ pub(crate) fn app(input: &[u8]) {
     let _ = read_app(input, Some("/in/a/group")).map_err(|rejected| refused(&rejected));
 }
 
-/// An app in the first line, and what is sent for it in the rest.
+/// An app in the first line, and a request body for it in the rest.
 pub(crate) fn update(input: &[u8]) {
     let mut parts = input.splitn(2, |byte| *byte == b'\n');
     let (Some(first), Some(body)) = (parts.next(), parts.next()) else { return };

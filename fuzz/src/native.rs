@@ -1,7 +1,7 @@
 //! Documents in YAML and JSON.
 //!
-//! What is accepted is written, as YAML and as JSON, and read back equal, and a service is shown as
-//! a Marathon app that reads back as itself. What is refused is refused at a line that the text has.
+//! An accepted document is written, as YAML and as JSON, and read back equal, and a service is shown
+//! as a Marathon app that reads back as itself. A rejected one is rejected at a line of the input.
 
 use formats::{Fault, parse_with, to_yaml};
 use marathon::format::{self, App, read_app};

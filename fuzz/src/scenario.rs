@@ -1,6 +1,6 @@
 //! Scripts of the planner's scenarios.
 //!
-//! After every line no invariant is broken, and what is stored of the cluster makes the same
+//! After every line no invariant is broken, and the stored objects of the cluster make the same
 //! cluster again. A script that was replayed replays as itself.
 
 use model::State;

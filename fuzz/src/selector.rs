@@ -30,7 +30,7 @@ pub(crate) fn run(input: &[u8]) {
         Some(once) => {
             assert!(!once[0], "without labels nothing is chosen");
             assert_eq!(chosen(&format!(" {text},{text} ")), Some(once.clone()), "twice is once");
-            // No label above has a space, since the words are what stands between spaces.
+            // No label above has a space, since spaces separate the words.
             let more = chosen(&format!(r"{text},never\ there"));
             assert_eq!(more, Some(vec![false; once.len()]), "all terms must hold");
         }

@@ -1,6 +1,6 @@
 //! Objects of the store: lines of a key, a space and a value.
 //!
-//! A key is written and read back equal, and so is what is stored under it. Whatever objects there
+//! A key is written and read back equal, and so is the object stored under it. Whatever objects there
 //! are, a state is made of them and says what is wrong with it; that it does without panicking.
 
 use model::State;

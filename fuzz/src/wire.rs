@@ -1,13 +1,13 @@
 //! Documents between daemons and clients: the kind in the first line, then JSON.
 //!
-//! What one side accepts, it writes such that the other side reads the same.
+//! A message that one side accepts is written so that the other side reads it equal.
 
 use std::fmt::Debug;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What the agent and its keeper say to each other. The module belongs to the agent.
+/// The messages between the agent and its keeper. The module belongs to the agent.
 #[path = "../../crates/agent/src/drivers/process/wire.rs"]
 mod keeper;
 

@@ -45,7 +45,7 @@ pub(crate) fn run(input: &[u8]) {
     constraint(text);
 }
 
-/// What is typed.
+/// Words of the command line.
 fn spoken<T: FromStr<Err: Display> + Display + PartialEq + Debug>(text: &str) -> Option<T> {
     let value = match text.parse::<T>() {
         Ok(value) => value,
@@ -61,7 +61,7 @@ fn spoken<T: FromStr<Err: Display> + Display + PartialEq + Debug>(text: &str) ->
     Some(value)
 }
 
-/// What is typed, and stands in documents as it is typed.
+/// Words of the command line that documents contain in the same form.
 fn written<T>(text: &str)
 where
     T: FromStr<Err: Display> + Display + PartialEq + Debug + Serialize + DeserializeOwned,
@@ -74,7 +74,7 @@ where
     }
 }
 
-/// What stands in documents.
+/// Words of documents.
 fn in_documents<T: PartialEq + Debug + Serialize + DeserializeOwned>(value: Value) -> Option<T> {
     let read = serde_json::from_value::<T>(value.clone()).ok()?;
     let written = serde_json::to_value(&read).unwrap_or_else(|error| panic!("{error}"));

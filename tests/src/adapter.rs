@@ -32,7 +32,7 @@ impl Adapter {
         http::ask(self.cluster.port(), method, path, &headers, body.as_bytes())
     }
 
-    /// What is answered to a question that must be answered.
+    /// The response to a request that must succeed.
     pub fn json(&self, path: &str) -> Result<Value> {
         let answer = self.ask("GET", path, "")?;
         ensure!(answer.status == 200, "{path}: {answer:?}");
@@ -53,7 +53,7 @@ impl Adapter {
         answer.json()
     }
 
-    /// Creates an app that only sleeps, and waits until it runs; what was answered.
+    /// Creates an app that only sleeps, waits until it runs, and returns the response.
     pub fn sleeper(&self, id: &str, instances: u32) -> Result<Value> {
         let app = json!({
             "id": id, "cmd": "sleep 1000", "cpus": 0.1, "mem": 32, "instances": instances,
@@ -63,7 +63,7 @@ impl Adapter {
         Ok(app)
     }
 
-    /// Waits until an app has so many tasks, all running.
+    /// Waits until an app has this number of tasks, all running.
     pub fn running(&self, id: &str, count: usize) -> Result<Vec<Value>> {
         wait_for("tasks", LIMIT, || {
             let tasks = self.json(&format!("/v2/apps{id}/tasks"))?;

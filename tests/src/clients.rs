@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask test --only clients` puts them below `target/clients`, as pinned in
 //! `tests/clients`. The scripts that use the libraries among them lie there too: they fail where
-//! the library fails, and print as JSON what the test is to look at.
+//! the library fails, and print as JSON the values that the test checks.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -61,7 +61,7 @@ pub fn node(cluster: &Cluster, name: &str, args: &[&str]) -> Result<Value> {
     printed(&mut command)
 }
 
-/// What a script has printed, as JSON.
+/// The output of a script, parsed as JSON.
 fn printed(command: &mut Command) -> Result<Value> {
     let run = Run::of(command)?;
     run.clone().ok()?;
@@ -111,13 +111,13 @@ impl<'a> Dcos<'a> {
         Run::of(command).and_then(Run::ok).with_context(what)
     }
 
-    /// What a command prints as JSON.
+    /// The output of a command, parsed as JSON.
     pub fn json(&self, args: &[&str]) -> Result<Value> {
         let printed = self.ok(args)?;
         serde_json::from_str(&printed).with_context(|| format!("not JSON: {printed}"))
     }
 
-    /// What a command prints as a table.
+    /// The output of a command, as a table.
     pub fn table(&self, args: &[&str]) -> Result<Table> {
         let printed = self.ok(args)?;
         let cells = |line: &str| {
@@ -133,7 +133,7 @@ impl<'a> Dcos<'a> {
 
     /// Starts a command that goes on until it is dropped.
     pub fn follow(&self, args: &[&str]) -> Result<Following> {
-        // Python keeps back what it prints into a pipe.
+        // Python buffers its output into a pipe.
         let mut command = self.command(args);
         command.env("PYTHONUNBUFFERED", "1").stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn()?;
@@ -167,7 +167,7 @@ pub struct Following {
 }
 
 impl Following {
-    /// What it has printed so far.
+    /// Its output up to now.
     pub fn text(&self) -> String {
         self.text.lock().map(|text| text.clone()).unwrap_or_default()
     }

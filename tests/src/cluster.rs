@@ -24,14 +24,14 @@ pub enum Daemon {
     Gateway,
 }
 
-/// What a command of the command line has done.
+/// The result of a command of the command line.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// Its exit code.
     pub code: i32,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: String,
-    /// What it complained of.
+    /// Its standard error.
     pub stderr: String,
 }
 
@@ -46,7 +46,7 @@ impl Run {
         })
     }
 
-    /// What it printed, if it has succeeded.
+    /// Its standard output; fails unless it succeeded.
     pub fn ok(self) -> Result<String> {
         if self.code != 0 {
             bail!("exit code {}\n{}{}", self.code, self.stdout, self.stderr);
@@ -54,7 +54,7 @@ impl Run {
         Ok(self.stdout)
     }
 
-    /// What it printed, read as JSON.
+    /// Its standard output, parsed as JSON.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.stdout).with_context(|| format!("not JSON: {self:?}"))
     }
@@ -71,7 +71,7 @@ pub struct Cluster {
     ports: BTreeMap<usize, (u16, u16)>,
 }
 
-/// Waits until `condition` gives a value; fails with what it gave last after `limit`.
+/// Waits until `condition` gives a value; fails after `limit` with its last error.
 pub fn wait_for<T>(
     what: &str,
     limit: Duration,
@@ -91,7 +91,7 @@ pub fn wait_for<T>(
     }
 }
 
-/// A binary of this workspace: what the environment names, or the one that was built beside.
+/// A binary of this workspace: the one named by the environment, or the one built alongside.
 fn binary(name: &str, variable: &str) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Ok(path.into());
@@ -228,7 +228,7 @@ impl Cluster {
         self.muster(args)?.ok().with_context(|| format!("muster {}", args.join(" ")))
     }
 
-    /// Runs a verb with `-o json` and reads what it prints.
+    /// Runs a verb with `-o json` and parses its output.
     pub fn json(&self, args: &[&str]) -> Result<Value> {
         let args: Vec<_> = args.iter().copied().chain(["-o", "json"]).collect();
         Ok(serde_json::from_str(&self.ok(&args)?)?)
@@ -277,7 +277,7 @@ fn pid(child: &Child) -> Result<Pid> {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // What the daemons said is lost with the directory otherwise.
+            // The logs of the daemons are removed with the directory.
             for name in ["server", "n1", "n2", "gateway"] {
                 eprintln!("---- {name}\n{}", self.log(name));
             }

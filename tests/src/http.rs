@@ -12,7 +12,7 @@ use serde_json::Value;
 /// The longest silence of a server before a request has failed.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// What a server has answered.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     /// The status code.
@@ -179,7 +179,7 @@ impl Events {
         self.text.lock().map(|text| text.clone()).unwrap_or_default()
     }
 
-    /// The events that have come so far: their names and what they say.
+    /// The events received up to now: names and data.
     pub fn seen(&self) -> Result<Vec<(String, Value)>> {
         let text = self.text().replace("\r\n", "\n");
         // The last part is not whole yet, or empty.

@@ -1,5 +1,5 @@
 //! Acceptance: the real binary, several processes, real engines. The tests are in `tests/`; here
-//! is what they share: a [`Cluster`] of real daemons in a directory of its own, a [`Load`] that
+//! is their shared part: a [`Cluster`] of real daemons in a directory of its own, a [`Load`] that
 //! hammers a gateway and counts everything that is not a good answer, the published clients of
 //! foreign APIs ([`Dcos`], [`python`], [`node`]), and plain [`http`].
 //!

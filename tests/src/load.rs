@@ -13,12 +13,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::http;
 
-/// What a load has seen.
+/// The results of a load.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
     /// Requests that were answered or failed.
     pub requests: u64,
-    /// What went wrong, each with the time since the start.
+    /// Failures, each with the time since the start.
     pub failed: Vec<(Duration, String)>,
     /// Answers by version.
     pub versions: BTreeMap<String, u64>,
@@ -80,7 +80,7 @@ impl Load {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// What has been seen so far.
+    /// The results up to now.
     pub fn seen(&self) -> Seen {
         self.seen.lock().map(|seen| seen.clone()).unwrap_or_default()
     }

@@ -46,7 +46,7 @@ fn course(events: &[Value]) -> Course {
     course
 }
 
-/// Applies version 0.9 of an app, upgrades it to 1.0 under load, and returns what happened.
+/// Applies version 0.9 of an app, upgrades it to 1.0 under load, and returns the events.
 fn upgraded(name: &str) -> Result<Course> {
     let (old, new) = (lab(name, "0.9")?, lab(name, "1.0")?);
     let id = old["id"].as_str().unwrap();

@@ -1,4 +1,4 @@
-//! What would happen if a node were lost: `muster lab --from-cluster` tells, and nothing happens.
+//! `muster lab --from-cluster` predicts the loss of a node without changing the cluster.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use anyhow::Result;

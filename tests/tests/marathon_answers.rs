@@ -1,4 +1,4 @@
-//! What Marathon's clients rely on in answers: headers, keys they know and no others, and events as
+//! Parts of responses that Marathon's clients rely on: headers, keys they know and no others, and events as
 //! they stand on the wire.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 

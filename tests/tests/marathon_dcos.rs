@@ -34,7 +34,7 @@ fn ids(tasks: &Value) -> BTreeSet<String> {
     tasks.as_array().unwrap().iter().map(id).collect()
 }
 
-/// The tasks of an app once there are so many and all run.
+/// The tasks of an app once there is this number and all run.
 fn running(dcos: &Dcos, app: &str, count: usize) -> Result<Value> {
     wait_for("tasks", LIMIT, || {
         let tasks = dcos.json(&["marathon", "task", "list", "--json", app])?;
@@ -227,7 +227,7 @@ fn what_waits(version: &str) -> Result<()> {
     let cells = ["APP", "POD", "ACTION", "PROGRESS", "ID"].map(|head| table.rows[0][head].as_str());
     assert_eq!(cells, ["/web", "-", "restart", "0/1", deployment]);
 
-    // Nobody else may change it, unless he insists; and it can be taken back.
+    // Other changes are rejected unless forced, and the change can be reverted.
     let blocked = dcos.run(&["marathon", "app", "update", "/web", "mem=48"])?;
     let message = "Changes blocked: deployment already in progress for app.";
     assert_eq!((blocked.code, blocked.stderr.trim()), (1, message));
@@ -285,7 +285,7 @@ fn the_machines(version: &str, task_heads: &[&str], node_heads: &[&str]) -> Resu
     assert_eq!((&listed[0]["id"], &listed[0]["state"]), (&json!(id), &json!("TASK_RUNNING")));
     assert_eq!(listed[0]["slave_id"], tasks[0]["slaveId"]);
 
-    // Logs: the last lines of one file, all of a pattern, and what is not there.
+    // Logs: the last lines of one file, all of a pattern, and a missing one.
     let log = dcos.ok(&["task", "log", "--lines=1", id, "stderr"])?;
     assert!(log.contains("This is simple service in version v0.9"), "{log}");
     let both = dcos.ok(&["task", "log", "shop_web", "stderr"])?;
@@ -306,7 +306,7 @@ fn the_machines(version: &str, task_heads: &[&str], node_heads: &[&str]) -> Resu
     Ok(())
 }
 
-/// What came after the lab's version.
+/// Commands of versions after that of the lab.
 fn newer_commands(dcos: &Dcos, task: &str) -> Result<()> {
     assert_eq!(dcos.ok(&["marathon", "app", "list", "--quiet"])?.trim(), "/shop/web");
     let pinged = dcos.ok(&["marathon", "ping"])?;

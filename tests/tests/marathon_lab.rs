@@ -1,5 +1,5 @@
 //! The zero-downtime lab, typed as its text says, with the `dcos` command line it was written for
-//! and with later ones. What is printed is compared with what the lab shows, apart from ids, times
+//! and with later ones. The output is compared with that of the lab, apart from ids, times
 //! and addresses.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
@@ -144,7 +144,7 @@ fn with_health_checks_every_task_shows_their_results() -> Result<()> {
     let app = dcos.json(&["marathon", "app", "show", "/zdd/base-health"])?;
     assert_eq!(app["tasks"].as_array().unwrap().len(), 4);
     for task in app["tasks"].as_array().unwrap() {
-        // What `jq '.tasks[].healthCheckResults[]'` prints, with all keys of the lab's text.
+        // The output of `jq '.tasks[].healthCheckResults[]'`, with all keys of the lab's text.
         let result = &task["healthCheckResults"][0];
         let shown = [
             "alive",

@@ -1,5 +1,5 @@
-//! What the adapter for Marathon's clients refuses, and with which words: what is wrong, what is locked,
-//! and what is hostile.
+//! Requests that the adapter for Marathon's clients rejects, and the messages: invalid, locked,
+//! and hostile ones.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use std::time::Duration;
@@ -91,7 +91,7 @@ fn errors_have_the_status_and_the_words_of_marathon() -> Result<()> {
         }
     }
     assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
-    // What is not valid is told by its path.
+    // An invalid value is named by its path.
     let bad = r#"{"id": "/a", "cmd": "sleep 1", "upgradeStrategy": {"minimumHealthCapacity": 2}}"#;
     let details = adapter.ask("POST", "/v2/apps", bad)?.json()?["details"].clone();
     assert_eq!(details[0]["path"], "/upgradeStrategy/minimumHealthCapacity");

@@ -1,4 +1,4 @@
-//! What Marathon's clients send that nobody would expect: empty segments in paths, booleans of
+//! Unusual requests of Marathon's clients: empty segments in paths, booleans of
 //! Python, nulls, bodies where none belong, whole apps put back as they were got.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
@@ -51,7 +51,7 @@ fn booleans_are_those_of_python_and_java() -> Result<()> {
         let answer = adapter.ask("PUT", &format!("/v2/apps/b?{force}"), r#"{"mem": 48}"#)?;
         assert_eq!(answer.status, 409, "{force}");
     }
-    // Apps are deleted by force unless told otherwise, deployments are not.
+    // Apps are deleted by force by default, deployments are not.
     assert_eq!(adapter.ask("DELETE", "/v2/apps/b?force=False", "")?.status, 409);
     let gone = adapter.ask("DELETE", &format!("/v2/deployments/{stuck}?force=True"), "")?;
     assert_eq!((gone.status, gone.text().as_str()), (202, ""));

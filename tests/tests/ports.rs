@@ -33,7 +33,7 @@ fn ports_of_other_programs_are_passed_over() -> Result<()> {
     };
     apply("/shop/first", 1)?;
     let known = ports(&cluster, "/shop/first")?.into_iter().next().unwrap();
-    // Half of what the node may give belongs to others.
+    // Other programs hold half of the node's port range.
     let block = known / 100 * 100;
     let held: Vec<TcpListener> = (block + 1..block + 100)
         .step_by(2)

@@ -45,7 +45,7 @@ fn nothing_failed(seen: &Seen) {
     );
 }
 
-/// The runs and pids of instances: what must not change when daemons die.
+/// The runs and pids of instances, which must not change when daemons are killed.
 fn runs(cluster: &Cluster) -> Result<BTreeMap<String, u64>> {
     let instances = cluster.instances("/shop/web")?;
     let run = |instance: &serde_json::Value| {

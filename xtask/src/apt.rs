@@ -52,7 +52,7 @@ fn apt_get(top: &Top, arguments: &[&str]) -> std::process::Command {
     command
 }
 
-/// Whether we are root: the owner of our own entry in /proc tells without a library.
+/// Whether this process is root, by the owner of its entry in /proc.
 pub(crate) fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata("/proc/self").is_ok_and(|entry| entry.uid() == 0)

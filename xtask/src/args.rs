@@ -1,4 +1,4 @@
-//! The command line of `cargo xtask`: which tasks exist, with their options, and what runs each.
+//! The command line of `cargo xtask`: which tasks exist, with their options, and the function that runs each.
 //!
 //! Options that belong to one task are defined in its file. The texts below are the help.
 
@@ -28,7 +28,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Task {
     Demo(demo::Args),
-    /// Run every check that a change must pass; installs what it needs (Debian)
+    /// Run every check that a change must pass; installs missing packages (Debian)
     Test {
         /// Run one step, with the steps that it needs
         #[arg(long, value_name = "STEP", value_parser = step::names(test::STEPS))]

@@ -5,7 +5,7 @@
 //! wrong is a process id file left over from a machine that was switched off: its number may belong to another process
 //! today, and then dockerd refuses to start. Such files are taken away first.
 //!
-//! An engine that answers already is left as it is, whoever started it and wherever `DOCKER_HOST` points.
+//! A responding engine is left as it is, however it was started and wherever `DOCKER_HOST` points.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use crate::{
     shell::{Top, is_installed, output, run},
 };
 
-/// What brings the engine and its client.
+/// The packages of the engine and its client.
 pub(crate) const PACKAGES: &[Package] = &[
     Package { program: "dockerd", package: "docker.io" },
     Package { program: "docker", package: "docker.io" },
@@ -110,7 +110,7 @@ fn wait(top: &Top) -> Result<String> {
     }
 }
 
-/// Removes a process id file unless the daemon it tells of is alive.
+/// Removes a process id file unless its daemon is alive.
 fn remove_if_stale(file: &Path, daemon: &str) -> Result<()> {
     let Ok(pid) = fs::read_to_string(file) else { return Ok(()) };
     let process = fs::read_to_string(format!("/proc/{}/comm", pid.trim())).unwrap_or_default();

@@ -1,12 +1,12 @@
-//! `fuzz`: searches for inputs that break a law, for every parser and every reader of the wire.
+//! `fuzz`: searches for inputs that violate an invariant of a parser or of a wire decoder.
 //!
-//! The laws are functions in the package `fuzz`; `cargo xtask test` only replays its checked-in inputs. Here the same
+//! The invariants are functions in the package `fuzz`; `cargo xtask test` only replays its checked-in inputs. Here the same
 //! functions run under libFuzzer, built by plain cargo: the passes of LLVM that count coverage are there in the stable
-//! compiler too, so neither a nightly one nor `cargo fuzz` is needed. There is no address sanitizer, which wants
-//! nightly: the code has no `unsafe`, and what would break there breaks an assertion or an overflow check here.
+//! compiler too, so neither a nightly one nor `cargo fuzz` is needed. There is no address sanitizer, which requires
+//! nightly: the code has no `unsafe`, and assertions and overflow checks are enabled.
 //!
-//! What is found new is kept in `target/fuzzing/TARGET/corpus` and searched on from the next time; `--keep` takes
-//! the few inputs that reach most into the repository.
+//! New inputs are kept in `target/fuzzing/TARGET/corpus`, where the next search starts; `--keep` copies the few inputs
+//! with the largest coverage into the repository.
 
 use std::{
     collections::BTreeSet,
@@ -24,18 +24,18 @@ const PACKAGE: &str = "muster-fuzz";
 const PROGRAM: &str = "search";
 /// The checked-in inputs, a folder for each target.
 const CORPUS: &str = "fuzz/corpus";
-/// Count each edge, know each function, and see what is compared with what.
+/// Count each edge, know each function, and trace the operands of comparisons.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
-/// Inputs longer than this show nothing that shorter ones do not.
+/// Longer inputs reach no further code.
 const LEN_MAX: &str = "-max_len=2048";
 /// No input of that length may take this long, or make a reader take this much memory.
 const LIMITS: [&str; 2] = ["-timeout=10", "-rss_limit_mb=2048"];
-/// So many inputs of a target, of so many bytes each, are worth a place in the repository.
+/// Maximum number of kept inputs of a target, and of bytes of each.
 const KEPT_MAX: usize = 40;
 const KEPT_LEN_MAX: u64 = 512;
-/// As many words of its inputs a target is given to play with.
+/// Maximum number of words in the dictionary of a target.
 const WORDS_MAX: usize = 400;
 
 const EXAMPLES: &str = "\
@@ -67,7 +67,7 @@ fn minutes(text: &str) -> Result<f64, String> {
     if minutes > 0.0 { Ok(minutes) } else { Err("must be greater than 0".to_owned()) }
 }
 
-/// What came of searching one target.
+/// The result of searching one target.
 #[derive(Debug, Default, PartialEq)]
 struct Row {
     target: String,
@@ -123,7 +123,7 @@ fn build(top: &Top) -> Result<PathBuf> {
     let version = output(top.command("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     let host = host.context("rustc does not say which system it runs on")?;
-    // With a target named, the flags are not for what runs while building.
+    // With an explicit target, the flags do not apply to build scripts.
     let what = ["build", "--profile", "fuzz", "--package", PACKAGE, "--features", PROGRAM];
     let mut command = top.cargo(&what);
     command.args(["--bin", PROGRAM, "--target", host]).env("RUSTFLAGS", COVERAGE);
@@ -169,7 +169,7 @@ fn one(top: &Top, program: &Path, name: &str, seconds: u64) -> Result<Row> {
     Ok(row)
 }
 
-/// What libFuzzer says in the end.
+/// Reads the final statistics of libFuzzer.
 fn read_stats(log: &str) -> Row {
     let stat = |name: &str| {
         let line = log.lines().find_map(|line| line.strip_prefix("stat::")?.strip_prefix(name));
@@ -234,7 +234,7 @@ fn keep(top: &Top, program: &Path, name: &str) -> Result<()> {
     let mut command = top.command(&program.display().to_string());
     command.env("FUZZ_TARGET", name).args(["-merge=1", "-verbosity=0"]);
     command.arg(format!("-merge_control_file={}", control.display()));
-    // Where an input breaks a law it is left out; `one` is what reports findings.
+    // Inputs that break an invariant are left out; `one` reports findings.
     command.arg(format!("-artifact_prefix={}/left-out-", folder.display()));
     output(command.args(LIMITS).args([&merged, &corpus, &seeds]))?;
     let reached = read_merge(&fs::read_to_string(&control)?);
@@ -251,7 +251,7 @@ fn keep(top: &Top, program: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// What names of inputs that were found begin with.
+/// The prefix of the names of found inputs.
 const FOUND: &str = "found-";
 
 /// Reads which file reaches which edges. The control file of a merge names the files, a line each, after two lines of
@@ -279,7 +279,7 @@ fn choose(
     is_there: impl Fn(&PathBuf) -> bool,
     is_small: impl Fn(&Path) -> bool,
 ) -> Vec<&Path> {
-    // A merge notes edges only for the first file that reaches them, so what it notes is already new.
+    // A merge notes edges only for the first file that reaches them, so every noted edge is new.
     let mut left: Vec<_> = reached
         .iter()
         .filter(|(path, edges)| !is_there(path) && !edges.is_empty() && is_small(path))

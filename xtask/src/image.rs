@@ -1,8 +1,7 @@
 //! The container image of `examples/simpleservice`, under the name the lab's files use.
 //!
-//! The program is linked statically and the image holds nothing else. A label keeps the fingerprint of what it was built
-//! from; while that stays the same the image is not built again, since a release build takes most of a minute. Versions
-//! of libraries are not part of the fingerprint: they change with every lock file and never what the service says.
+//! The program is linked statically and the image contains nothing else. A label has the fingerprint of its sources; while
+//! that is unchanged the image is not built again, since a release build takes most of a minute. Versions of libraries are not part of the fingerprint: they change with every lock file and never affect the responses.
 
 use std::{
     fs,

@@ -1,9 +1,9 @@
-//! `mutants`: changes the laws and the judgement in small ways, and says which changes no test minds.
+//! `mutants`: changes the model and the planner in small ways, and lists the changes that no test detects.
 //!
-//! `cargo-mutants` does the work, at a pinned version in `target/tools`. What it changes and what it leaves alone, with the
-//! reason for each exception, stands in `.cargo/mutants.toml`. Only the pure crates are looked at: there a test is quick and
-//! a survivor is a law that nobody wrote down. What was built stays in `target/mutants`, and a run goes on where the one
-//! before ended: mutants that were caught are not tried again until `target/mutants` is removed.
+//! `cargo-mutants` does the work, at a pinned version in `target/tools`. The exceptions are in `.cargo/mutants.toml`, each
+//! with a reason. Only the pure crates are mutated: their tests are fast, and a survivor is an invariant without a test.
+//! The build stays in `target/mutants`, and a run continues where the previous one ended: mutants that were caught are
+//! not tried again until `target/mutants` is removed.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -15,16 +15,16 @@ use crate::shell::{self, Top, output};
 const VERSION: &str = "27.1.0";
 const TOOL: &str = "cargo-mutants";
 
-/// The crates, and the packages whose tests must mind a change of them.
+/// The crates, and the packages whose tests must detect a change of them.
 const CRATES: &[(&str, &[&str])] =
     &[("model", &["muster-model", "muster-planner"]), ("planner", &["muster-planner"])];
 
-/// As many cases of each property: each mutant runs them all.
+/// Number of cases of each property: every mutant runs them all.
 const CASES: &str = "24";
 
-/// What cargo-mutants ends with when it has done its work: all caught, some missed, some without end.
+/// The exit codes of a complete run: all caught, some missed, some timed out.
 const DONE: [i32; 3] = [0, 2, 3];
-/// What `timeout` ends with when the time was over.
+/// The exit code of `timeout` after a timeout.
 const TIME_IS_OVER: i32 = 124;
 
 const EXAMPLES: &str = "\
@@ -70,7 +70,7 @@ pub(crate) fn run(top: &Top, args: &Args) -> Result<()> {
     for (name, tests) in chosen {
         let folder = top.built("mutants").join(name);
         fs::create_dir_all(&folder)?;
-        // `timeout` asks it to end as a person would, so that it writes down what it has found.
+        // `timeout` interrupts it as Ctrl-C does, so that it writes its results.
         let mut command = match seconds {
             Some(seconds) => {
                 let mut command = top.command("timeout");
@@ -87,7 +87,7 @@ pub(crate) fn run(top: &Top, args: &Args) -> Result<()> {
             .args(["--sharding", "round-robin", "--no-shuffle", "--output"])
             .arg(&folder)
             .env("PROPTEST_CASES", CASES)
-            // What breaks a property under one mutant is not tried first under the next.
+            // A failing case of one mutant must not be the first case of the next.
             .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true")
             .env("CARGO_TARGET_DIR", top.built("mutants").join("build"));
         let status = command.status().with_context(|| format!("cannot start {TOOL}"))?;
@@ -120,7 +120,7 @@ fn install(top: &Top) -> Result<PathBuf> {
     Ok(tool)
 }
 
-/// How many mutants came to which end, and the names of those that no test minded.
+/// The number of mutants with each outcome, and the names of the survivors.
 fn read_outcomes(text: &str) -> Result<(BTreeMap<String, usize>, Vec<String>)> {
     let log: serde_json::Value = serde_json::from_str(text).context("outcomes.json")?;
     let mut counts = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! Running programs from the top of the repository, visibly.
 //!
-//! Every command is printed before it runs, so that whoever reads a log can repeat it by hand.
+//! Every command is printed before it runs, so that it can be copied from a log and repeated.
 
 use std::{
     env,
@@ -77,7 +77,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs the command quietly and answers what it printed on stdout, without the last newline.
+/// Runs the command quietly and returns its standard output without the last newline.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let line = line(command);
     let output =

@@ -9,9 +9,9 @@ use crate::shell::Top;
 
 /// One thing to check.
 pub(crate) struct Step {
-    /// What `--only` takes.
+    /// The name for `--only`.
     pub(crate) name: &'static str,
-    /// What it checks, for the reader of the log.
+    /// The condition that it checks, for the log.
     pub(crate) what: &'static str,
     /// The steps without which it cannot run alone.
     pub(crate) needs: &'static [&'static str],
@@ -31,7 +31,7 @@ pub(crate) fn list(steps: &[Step]) {
     }
 }
 
-/// Runs all steps in order, or one of them with what it needs.
+/// Runs all steps in order, or one of them with the steps that it needs.
 ///
 /// The error of a failing step ends with the command that repeats just this step.
 pub(crate) fn run(top: &Top, verb: &str, steps: &[Step], only: Option<&str>) -> Result<()> {

@@ -1,6 +1,6 @@
 //! `test`: everything that must hold before a change goes in, cheapest first.
 //!
-//! It is also what continuous integration runs (`.ci/run`), on a machine that may be a fresh Debian.
+//! Continuous integration runs the same (`.ci/run`), on a machine that may be a fresh Debian.
 
 use anyhow::{Context as _, Result, bail};
 
@@ -66,7 +66,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
 ];
 
-/// Runs all steps, or one with what it needs.
+/// Runs all steps, or one with the steps that it needs.
 pub(crate) fn check(top: &Top, only: Option<&str>) -> Result<()> {
     step::run(top, "test", STEPS, only)
 }

@@ -1,5 +1,4 @@
-//! What the process ends with. The one list of exit codes: help text, errors and outcomes all
-//! come from it.
+//! The one list of exit codes, for help text, errors and outcomes.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -37,7 +36,7 @@ impl Exit {
         Exit::TimedOut,
     ];
 
-    /// What it says, for the help text.
+    /// Its meaning, for the help text.
     fn meaning(self) -> &'static str {
         match self {
             Exit::Ok => "done",

@@ -2,7 +2,7 @@
 //!
 //! Bodies are spelled as the lab's readers expect them (`{"host": "…", "version": "0.9", "result": "all is well"}`, one
 //! blank after each colon and comma). Everything is JSON, errors too. Nothing here knows sockets or signals; whether the
-//! service is stopping is told from outside, see [`crate::serving`].
+//! service is stopping is decided outside, see [`crate::serving`].
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ use hyper::{
 
 use crate::{delay::Delays, settings::Settings};
 
-/// What all requests share.
+/// The state shared by all requests.
 #[derive(Debug)]
 pub(crate) struct Answers {
     settings: Settings,

@@ -2,10 +2,10 @@
 //!
 //! Stopping is the point of this file, since deployments are judged by the requests they lose:
 //!
-//! 1. On SIGTERM or SIGINT, connections which the kernel has completed but nobody has accepted are accepted, then the
+//! 1. On SIGTERM or SIGINT, connections that the kernel has completed but the service has not accepted are accepted, then the
 //!    listener closes: later clients are refused at once and can go elsewhere, none is reset.
 //! 2. For [`LINGER`] open connections stay: a request already on its way is answered, with `Connection: close`.
-//! 3. Then idle connections are closed and busy ones finish what they are answering.
+//! 3. Then idle connections are closed and busy ones finish their response.
 //!
 //! Both signals have a handler from the start, which also makes them work for process 1 of a container, where the
 //! kernel ignores a signal without one.
@@ -27,7 +27,7 @@ use crate::{
     settings::Settings,
 };
 
-/// How long an open connection may still bring a request after the stop signal. HTTP/1 cannot tell a client "no more"
+/// How long an open connection may still bring a request after the stop signal. HTTP/1 has no way to say "no more"
 /// except in an answer, so a request may be on the wire while we decide to close.
 const LINGER: Duration = Duration::from_millis(50);
 

@@ -1,4 +1,4 @@
-//! What the environment tells the service to do.
+//! The settings, read from the environment.
 //!
 //! Reading is pure: the lookup is a parameter. A value that cannot be meant is refused with the variable, the value and
 //! what would do; nothing is guessed, since a service that quietly ran on another port would only fail later.
@@ -13,7 +13,7 @@ const VERSION_DEFAULT: &str = "0.9";
 pub(crate) struct Settings {
     /// `PORT0`, else `PORT`, else 9876. Zero asks the kernel for a free one.
     pub(crate) port: u16,
-    /// `SIMPLE_SERVICE_VERSION`: what the service says it is.
+    /// `SIMPLE_SERVICE_VERSION`: the version in responses.
     pub(crate) version: String,
     /// `HEALTH_MIN`: the shortest delay of `/health`.
     pub(crate) health_delay_ms_min: u64,

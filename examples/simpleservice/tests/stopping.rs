@@ -1,4 +1,4 @@
-//! The real process: what a client sees while it is told to stop, and how it ends.
+//! The real process: the responses to clients while it stops, and its exit.
 
 #![allow(clippy::unwrap_used, reason = "a test's own errors are its failures")]
 

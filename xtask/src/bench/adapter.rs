@@ -77,7 +77,7 @@ pub(super) fn large_cluster(top: &Top) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// How long a change takes while so many follow so much, beside the same with nobody following.
+/// The latency of a change with many followers, compared with the latency without followers.
 fn events(server: &Server, ids: &[String]) -> Result<Vec<Figure>> {
     let alone = commands(server, ids)?;
     let stop = Arc::new(AtomicBool::new(false));

@@ -52,7 +52,7 @@ fn checkout(top: &Top, revision: &str) -> Result<Top> {
     Ok(Top::at(path))
 }
 
-/// The figures of one tree: every measured value, by what was measured.
+/// The figures of one tree: every measured value, by quantity.
 #[derive(Default)]
 struct Samples {
     values: BTreeMap<String, (Figure, Vec<f64>)>,
@@ -78,7 +78,7 @@ impl Samples {
         Some(values[values.len() / 2])
     }
 
-    /// The medians beside those of `base`. What only one tree measures has no ratio, and is left out.
+    /// The medians beside those of `base`. Figures that only one tree measures have no ratio, and are left out.
     fn beside(&self, base: &Samples, name: &str) -> impl Iterator<Item = Figure> {
         self.order.iter().filter_map(move |what| {
             let (figure, _) = &self.values[what];

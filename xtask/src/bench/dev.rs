@@ -17,12 +17,12 @@ pub(super) struct Dev {
     port: u16,
 }
 
-/// A port that nobody listens on right now.
+/// A free port.
 pub(super) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// Between two questions where the answer tells when it happened: what is measured needs the cores.
+/// Between two requests whose responses contain the time: the measured program needs the cores.
 pub(super) const PATIENT: Duration = Duration::from_millis(20);
 
 /// Asks, about each millisecond, until `condition` gives a value.
@@ -49,7 +49,7 @@ pub(super) fn ask_each<T>(
     }
 }
 
-/// Builds what benches of a running cluster need.
+/// Builds the programs for benches of a running cluster.
 pub(super) fn build(top: &Top) -> Result<()> {
     let args = ["build", "--release", "-p", "muster-cli", "-p", "simpleservice"];
     shell::run(&mut top.cargo(&args))
@@ -91,7 +91,7 @@ impl Dev {
         self.ask("GET", path, "")
     }
 
-    /// Applies a document; what was answered.
+    /// Applies a document, and returns the response.
     pub(super) fn apply(&self, text: &str) -> Result<Value> {
         let body = serde_json::json!({ "sources": [{ "name": "bench", "text": text }] });
         self.ask("POST", "/v1/apply", &body.to_string())
@@ -125,7 +125,7 @@ impl Dev {
 
 impl Drop for Dev {
     fn drop(&mut self) {
-        // It stops what it runs when it is asked to end; a kill would leave that to its keeper.
+        // On SIGTERM it stops its instances; SIGKILL would leave them to its keeper.
         let pid = self.child.id().to_string();
         let _ = std::process::Command::new("kill").args(["-TERM", &pid]).status();
         let _ = self.child.wait();

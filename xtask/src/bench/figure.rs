@@ -1,4 +1,4 @@
-//! One measured quantity, what it must keep, and the form in which both are written down.
+//! One measured quantity, its limit, and their serialized form.
 //!
 //! The form is that of a line in `benches/history.jsonl`; benches that are programs of their own
 //! print it.
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// One measured quantity.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Figure {
-    /// What was measured, such as `50 processes running`.
+    /// The measured quantity, such as `50 processes running`.
     pub(crate) what: String,
     /// The unit of both values, such as `ms`.
     pub(crate) unit: String,
@@ -17,14 +17,14 @@ pub(crate) struct Figure {
     pub(crate) ours: f64,
     /// The peer's name and its value, measured in the same run.
     pub(crate) peer: Option<(String, f64)>,
-    /// What our value must keep.
+    /// The limit of our value.
     pub(crate) limit: Limit,
 }
 
-/// What a figure must keep.
+/// The limit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Limit {
-    /// Nothing: it is only told.
+    /// No limit: the figure is only reported.
     None,
     /// Our value is at most this.
     Max(f64),
@@ -81,7 +81,7 @@ impl Figure {
         })
     }
 
-    /// Reads what [`Figure::to_json`] writes.
+    /// Reads the output of [`Figure::to_json`].
     pub(crate) fn from_json(value: &Value) -> Result<Figure> {
         let text = |key: &str| value[key].as_str().with_context(|| format!("no {key}: {value}"));
         let mut figure = Figure::new(

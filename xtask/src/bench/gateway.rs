@@ -1,8 +1,8 @@
 //! The gateway beside HAProxy and nginx: the same backend, the same load, the same single core.
 //!
 //! All are started in front of a backend that answers as fast as a loop over sockets can, and
-//! take turns under a load of kept connections; the best of each counts. What a request costs is
-//! processor time over requests, which hardly depends on what else the machine does.
+//! take turns under a load of kept connections; the best of each counts. The cost of a request is
+//! processor time over requests, which hardly depends on other load.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -40,7 +40,7 @@ impl Drop for Running {
     }
 }
 
-/// What a turn of load has shown.
+/// The result of one turn of load.
 #[derive(Debug, Clone, Copy)]
 struct Turn {
     requests_per_second: f64,
@@ -172,7 +172,7 @@ fn turn(proxy: &mut Proxy) -> Result<()> {
     Ok(())
 }
 
-/// Reads what wrk reports.
+/// Reads the report of wrk.
 fn read(report: &str, used: f64) -> Result<Turn> {
     if report.contains("Non-2xx") || report.contains("Socket errors") {
         bail!("some requests failed");

@@ -46,7 +46,7 @@ pub(crate) fn read(top: &Top) -> Result<Vec<(String, u64, Figure)>> {
         .collect()
 }
 
-/// What a figure was when it was last measured.
+/// The previous value of a figure.
 pub(crate) fn last(top: &Top, bench: &str, what: &str) -> Result<Option<f64>> {
     let known = read(top)?;
     let mut found = known.iter().rev().filter(|(b, _, figure)| b == bench && figure.what == what);
@@ -65,7 +65,7 @@ fn line(commit: &str, at_unix_s: u64, bench: &str, figure: &Figure) -> Value {
 /// The commit measured, with `+` when the tree differs from it.
 fn commit(top: &Top) -> Result<String> {
     let head = shell::output(top.command("git").args(["rev-parse", "--short=12", "HEAD"]))?;
-    // What is appended here is no change of what is measured.
+    // A changed history is no change of the measured code.
     let paths = ["--", ".", ":!benches"];
     let status = ["status", "--porcelain", "--untracked-files=no"];
     let changes = shell::output(top.command("git").args(status).args(paths))?;

@@ -1,4 +1,4 @@
-//! What a node and its server cost while nothing happens, and how long a dead node goes unnoticed.
+//! The resources of an idle node and its server, and how long a dead node goes unnoticed.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::{Figure, Limit};
 use crate::shell::Top;
 
 const INSTANCES: usize = 100;
-/// What has just started is not idle yet.
+/// Time after which a started program is idle.
 const REST: Duration = Duration::from_secs(4);
 const WATCHED: Duration = Duration::from_secs(20);
 /// Of one core.
@@ -27,7 +27,7 @@ fn document(top: &Top, name: &str, instances: usize, checks: &str) -> String {
     )
 }
 
-/// Waits until so many instances of a service are ready; the nodes that they are on.
+/// Waits until this number of instances of a service is ready, and returns their nodes.
 fn ready(server: &Server, name: &str, instances: usize) -> Result<Vec<String>> {
     ask_each(PATIENT, "the instances to be ready", || {
         let listed = server.get(&format!("/v1/instances?service=/bench/{name}"))?;

@@ -1,4 +1,4 @@
-//! A server with very many instances: the memory that each costs it, and what readers wait for.
+//! A server with many instances: memory per instance, and latency of reads.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const INSTANCES: usize = 100;
 /// Services that are applied together.
 const APPLIED: usize = 100;
 
-/// What 100,000 instances cost a server and those who ask it.
+/// Memory and latency of a server with 100,000 instances.
 pub(super) fn instances(top: &Top) -> Result<Vec<Figure>> {
     dev::build(top)?;
     // Agents that are measured with must not count as lost while they fall silent.
@@ -80,7 +80,7 @@ fn report_all(server: &Server) -> Result<()> {
     })
 }
 
-/// What it holds once that has stopped to change, in KiB.
+/// Its resident memory once that is stable, in KiB.
 fn settled(server: &Server) -> Result<u64> {
     const STILL: Duration = Duration::from_secs(2);
     let mut last = 0;
@@ -92,7 +92,7 @@ fn settled(server: &Server) -> Result<u64> {
     })
 }
 
-/// What readers wait for, and how much they get.
+/// Latency and size of reads.
 fn reads(server: &Server) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (what, path, rounds, limit) in [

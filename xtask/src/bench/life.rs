@@ -13,7 +13,7 @@ use crate::shell::Top;
 /// Times are taken so often; the best one counts, since others only add noise.
 const ROUNDS: usize = 5;
 
-/// What containers are made of.
+/// The image of the containers.
 pub(super) const IMAGE: &str = "mhausenblas/simpleservice:0.4.0";
 
 /// A service of the example service.
@@ -100,7 +100,7 @@ pub(super) fn containers(top: &Top) -> Result<Vec<Figure>> {
             let name = format!("c{count}-{round}");
             ours = ours.min(until_running(&dev, &document(&name, count, &run), count)?);
             dev.remove(&format!("/bench/{name}"))?;
-            // What is removed is removed in the background.
+            // Swarm removes containers in the background.
             ask_each(PATIENT, "the containers to be gone", || {
                 Ok((containers_of(IMAGE)? <= before).then_some(()))
             })?;

@@ -31,9 +31,9 @@ use crate::shell::Top;
 
 /// One bench: something that measures.
 pub(crate) struct Bench {
-    /// What `--only` takes.
+    /// The name for `--only`.
     pub(crate) name: &'static str,
-    /// What it measures.
+    /// The measured quantity.
     pub(crate) what: &'static str,
     /// Measures.
     pub(crate) run: fn(&Top) -> Result<Vec<Figure>>,

@@ -1,4 +1,4 @@
-//! A release `muster agent`, and what it runs, seen from outside: its processes, what they use, and
+//! A release `muster agent` and its instances, seen from outside: its processes, their resources, and
 //! how they all die at once.
 
 use std::process::{Child, Command, Stdio};
@@ -16,14 +16,14 @@ pub(super) struct Node {
     name: String,
 }
 
-/// What belongs to a node.
+/// The processes of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     /// The agent.
     Agent,
     /// The process that stands between the instances and the agent's death.
     Keeper,
-    /// What instances run.
+    /// The program of the instances.
     Instance,
 }
 
@@ -97,7 +97,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // It stops what it runs when it is asked to end; a kill would leave that to its keeper.
+        // On SIGTERM it stops its instances; SIGKILL would leave them to its keeper.
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
             let pid = self.child.id().to_string();
             let _ = Command::new("kill").args(["-TERM", &pid]).status();
@@ -108,7 +108,7 @@ impl Drop for Node {
 
 /// The processor time that a process has used, all its threads together, in microseconds.
 pub(super) fn cpu_micros(pid: u32) -> Result<f64> {
-    /// What the kernel counts in, on every Linux.
+    /// The unit of processor time, on every Linux.
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);

@@ -1,5 +1,5 @@
 //! How long plans of a large cluster take and how well they fill it: the example `bench_planner` of
-//! the planner measures, and says what each figure may be.
+//! the planner measures, and has the limits.
 //!
 //! Time is noisy, so of two plans the instructions are counted as well: hardly anything but the code
 //! changes their number, which is held against that of the last run.

@@ -1,5 +1,5 @@
-//! A release `muster server` whose nodes are this program: they register, follow what they are
-//! assigned and report what is placed as running, so that nothing but the server is measured.
+//! A release `muster server` whose nodes are this program: they register, follow their assignments and report their
+//! instances as running, so that only the server is measured.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -27,7 +27,7 @@ pub(super) struct Server {
 pub(super) struct TempDir(pub(super) PathBuf);
 
 impl TempDir {
-    /// A new directory's path; `name` tells it apart from others of this program.
+    /// A new directory's path; `name` makes it unique in this program.
     pub(super) fn new(name: &str) -> TempDir {
         TempDir(std::env::temp_dir().join(format!("muster-bench-{}-{name}", std::process::id())))
     }
@@ -107,7 +107,7 @@ impl Server {
         self.ask("POST", &format!("/v1/nodes/{node}/report"), &report.to_string()).map(drop)
     }
 
-    /// The ids of all instances, once there are so many.
+    /// The ids of all instances, once there is this number.
     pub(super) fn instances(&self, count: usize) -> Result<Vec<String>> {
         wait_for("the instances to be placed", || {
             let all: Vec<Value> = serde_json::from_str(&self.ask("GET", "/v1/instances", "")?)?;
@@ -143,7 +143,7 @@ pub(super) fn running(id: &str, healthy: bool) -> Value {
     }])
 }
 
-/// Nodes that follow what they are assigned, as agents do, and take no notice of it.
+/// Nodes that follow their assignments, as agents do, and ignore them.
 pub(super) struct Followers {
     stop: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
@@ -152,7 +152,7 @@ pub(super) struct Followers {
 impl Followers {
     /// Follows for all these nodes.
     pub(super) fn start(server: &Server, nodes: &[String]) -> Result<Followers> {
-        /// What a follower is late at most; nothing waits for it.
+        /// The largest delay of a follower.
         const INTERVAL: Duration = Duration::from_millis(50);
         let mut streams = Vec::new();
         for node in nodes {

@@ -51,7 +51,7 @@ fn ours(top: &Top) -> Result<(f64, f64, f64)> {
     let dev = Dev::start(top)?;
     let before = containers_of(IMAGE)?;
     let run = format!("container: {{ image: \"{IMAGE}\", network: host, pull: never }}");
-    // Swarm counts what has started as running: so do we.
+    // Swarm counts a started task as running: so do we.
     let text = document("swarm", COUNT, &run) + "rollout: { min_ready: 0s }\n";
     let started = until_running(&dev, &text, COUNT)?;
     let restarted = until_again(&dev, "/bench/swarm~0.1", || {
@@ -60,7 +60,7 @@ fn ours(top: &Top) -> Result<(f64, f64, f64)> {
     })?;
     let moved = upgraded(&dev, &text.replace("LOG_REQUESTS", "ROUND: two, LOG_REQUESTS"))?;
     dev.remove("/bench/swarm")?;
-    // What is removed is removed in the background.
+    // Swarm removes tasks in the background.
     ask_each(PATIENT, "the containers to be gone", || {
         Ok((containers_of(IMAGE)? <= before).then_some(()))
     })?;
@@ -111,7 +111,7 @@ impl Swarm {
         Ok(swarm)
     }
 
-    /// A service of it, all running; `delay` is what it waits before it starts something again.
+    /// A service of it, all running; `delay` is its restart delay.
     fn run(&self, delay: Option<u64>) -> Result<Service<'_>> {
         let mut task = task("410");
         if let Some(delay) = delay {
@@ -149,7 +149,7 @@ impl Drop for Swarm {
     }
 }
 
-/// What a task runs; its port is these digits and its slot, since all share the host's network.
+/// The command of a task; its port is these digits and its slot, since all share the host's network.
 fn task(port: &str) -> Value {
     let port = format!("PORT0={port}{{{{.Task.Slot}}}}");
     json!({
@@ -206,7 +206,7 @@ impl Service<'_> {
         spec["TaskTemplate"]["ContainerSpec"] = task("420")["ContainerSpec"].clone();
         let began = Instant::now();
         docker("POST", &format!("{path}/update?version={version}"), &spec.to_string())?;
-        // An update is complete before what it replaces is gone, and ours counts that as well.
+        // An update is complete before the replaced tasks are removed; ours waits for the removal as well.
         ask_each(PATIENT, "the update to be complete", || {
             let service = docker("GET", &path, "")?;
             let is_complete = service["UpdateStatus"]["State"] == "completed";

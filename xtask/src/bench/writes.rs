@@ -1,4 +1,4 @@
-//! Durable writes: what is answered is on the disk, for us, for etcd and for a bare file.
+//! Durable writes, acknowledged once they are on the disk: ours, etcd's, and those of a plain file.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -26,7 +26,7 @@ pub(super) fn durable(top: &Top) -> Result<Vec<Figure>> {
     let flushes = flushes()?;
     let mut figures = Vec::new();
     for writers in WRITERS {
-        // A server of its own for each: what one run has written must not weigh on the next.
+        // A server of its own for each: the data of one run must not slow down the next.
         let server = Server::start(top, &[])?;
         let ours = rate(server.port(), writers, |writer, n| {
             let text = format!(
@@ -66,7 +66,7 @@ fn flushes() -> Result<f64> {
     Ok(f64::from(count) / began.elapsed().as_secs_f64())
 }
 
-/// How many requests a second are answered to so many writers, each with a connection of its own.
+/// Requests per second of this number of writers, each with a connection of its own.
 fn rate(
     port: u16,
     writers: usize,

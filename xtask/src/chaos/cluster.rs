@@ -1,5 +1,5 @@
 //! The daemons of a run: each on a node of its own, with a data directory of its own in memory, a clock that can be set
-//! and, for the server, a disk that can fail. Whoever ends by itself is started again, as a supervisor would.
+//! and, for the server, a disk that can fail. A daemon that exits by itself is restarted, as a supervisor would do.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ pub(super) const AGENTS: [&str; 3] = ["n1", "n2", "n3"];
 pub(super) const GATEWAYS: [&str; 2] = ["g1", "g2"];
 /// The server, which is at the hub.
 pub(super) const SERVER: &str = "server";
-/// Where data directories and what controls faults lie.
+/// The directory of data directories and of the files that control faults.
 pub(super) const DIR: &str = "/run/chaos";
 /// How long an agent may be silent: some faults last longer, some do not.
 const LOST_AFTER: &str = "3s";
@@ -45,7 +45,7 @@ pub(super) fn data(name: &str) -> PathBuf {
     Path::new(DIR).join(name)
 }
 
-/// Asks the server; what it answers if that is a success.
+/// Sends a request to the server, and returns the body of a successful response.
 pub(super) fn ask(method: &str, path: &str, body: &str) -> Result<Value> {
     ask_within(ANSWER_MAX, method, path, body)
 }
@@ -89,7 +89,7 @@ pub(super) fn wait_for(
     }
 }
 
-/// What a run needs from the repository.
+/// The programs of a run.
 pub(super) struct Programs {
     pub(super) muster: PathBuf,
     pub(super) simpleservice: PathBuf,
@@ -139,7 +139,7 @@ impl Cluster {
         fs::create_dir_all(faults())?;
         let mut cluster = Cluster { programs, running: BTreeMap::new(), docker };
         for name in [SERVER].into_iter().chain(AGENTS).chain(GATEWAYS) {
-            // What earlier runs have logged is of no use beside this one's.
+            // The logs of earlier runs are removed.
             File::create(cluster.programs.kept.join(format!("{name}.log")))?;
             set_clock(name, 0)?;
             cluster.launch(name)?;
@@ -226,7 +226,7 @@ pub(super) fn all_nodes_ready() -> Result<bool> {
     Ok(count == AGENTS.len() + GATEWAYS.len())
 }
 
-/// Sets the clock of a daemon so many milliseconds off.
+/// Sets the clock of a daemon off by this number of milliseconds.
 pub(super) fn set_clock(name: &str, ms: i64) -> Result<()> {
     // In place: the daemon has the file mapped.
     let file = File::options().write(true).create(true).truncate(false).open(clock(name))?;

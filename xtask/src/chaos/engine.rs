@@ -55,7 +55,7 @@ impl Engine {
         format!("unix://{SOCKET}")
     }
 
-    /// What containers run.
+    /// The image of the containers.
     pub(super) fn image() -> &'static str {
         IMAGE
     }

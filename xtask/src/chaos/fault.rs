@@ -1,6 +1,6 @@
-//! The faults: what each does, to which victim, and how it is undone.
+//! The faults: the effect of each, its victim, and how it is undone.
 //!
-//! A fault claims what it affects, and two faults with the same claim are never active together. This guarantees that
+//! A fault claims the objects that it affects, and two faults with the same claim are never active together. This guarantees that
 //! every request could be served: at any time at most one node is disconnected, at most one instance killed or stopped,
 //! and at most one gateway down. The next node is affected only after the server has a report of the previous one, and
 //! a cable is unplugged only while other nodes have enough backends.
@@ -33,9 +33,9 @@ const ASK_MAX: Duration = Duration::from_millis(200);
 
 /// A kind of fault.
 pub(super) struct Fault {
-    /// What `--only` takes, and the table prints.
+    /// The name for `--only` and in the table.
     pub(super) name: &'static str,
-    /// What it does.
+    /// Its effect.
     pub(super) what: &'static str,
     kind: Kind,
     /// The bounds of its duration, in milliseconds.
@@ -184,7 +184,7 @@ pub(super) fn inject(scene: &mut Scene, fault: &'static Fault) -> Result<Option<
     Ok(Some(Active { fault, victim, daemon, pid, claim, heal_at: Instant::now() + lasts }))
 }
 
-/// Undoes the fault. The scene watches what needs time to recover.
+/// Undoes the fault. The scene watches processes that need time to recover.
 pub(super) fn heal(scene: &mut Scene, active: &Active) -> Result<()> {
     scene.history.note(format!("  {} {} is over", active.fault.name, active.victim));
     match active.fault.kind {

@@ -1,4 +1,4 @@
-//! What happened in a run, with the time since its begin: to be read when a law was broken.
+//! The history of a run, with times since its start: printed after a violation.
 
 use std::{
     fmt,
@@ -24,7 +24,7 @@ impl History {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).push((at, line.to_string()));
     }
 
-    /// When something happened, as the history tells time.
+    /// A point in time, relative to the start of the history.
     pub(super) fn time_of(&self, at: Instant) -> Duration {
         at.saturating_duration_since(self.began)
     }

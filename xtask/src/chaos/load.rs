@@ -2,7 +2,7 @@
 //!
 //! Clients are as strict as can be: no retries, and whatever is not a whole answer with status 200 has failed. Half
 //! of them keep their connection. A failure is excused only by a window in which the gateway that was asked was not
-//! running by construction; what other faults do, the product has to hide.
+//! running by construction; the product must hide the effects of other faults.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 const CLIENTS_OF_A_GATEWAY: usize = 4;
-/// Between two requests of a client: the cores are needed for what is tested.
+/// Between two requests of a client: the cluster needs the cores.
 const PAUSE: Duration = Duration::from_millis(20);
 /// The longest silence before a request has failed: longer than a cable is pulled, and than TCP then takes to notice.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -32,7 +32,7 @@ pub(super) struct Failure {
     pub(super) why: String,
 }
 
-/// What clients have seen.
+/// The results of the clients.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Seen {
     pub(super) requests: u64,
@@ -107,7 +107,7 @@ impl Load {
         });
     }
 
-    /// What has been seen so far.
+    /// The results up to now.
     pub(super) fn seen(&self) -> Seen {
         self.with(|seen| seen.clone())
     }

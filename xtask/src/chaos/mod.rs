@@ -128,7 +128,7 @@ pub(crate) fn run(top: &Top, args: &Args) -> Result<()> {
     if args.inside {
         return inside(top, &options);
     }
-    // A debug build: its assertions are part of what is tested, its speed is not.
+    // A debug build: its assertions are part of the test, its speed is not.
     shell::run(&mut top.cargo(&["build", "-p", "muster-cli", "-p", "simpleservice"]))?;
     if options.needs_engine() {
         image::program(top)?;

@@ -16,7 +16,7 @@ use crate::{
     shell::{self, Top},
 };
 
-/// What is needed besides a kernel and root.
+/// Required programs, besides a kernel and root.
 const PACKAGES: &[Package] = &[
     Package { program: "unshare", package: "util-linux" },
     Package { program: "nsenter", package: "util-linux" },
@@ -92,9 +92,9 @@ pub(super) fn plug(node: &str, plugged: bool) -> Result<()> {
 /// One direction between a node and the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// What the server sends does not arrive.
+    /// Packets from the server are dropped.
     In,
-    /// What the node sends does not arrive.
+    /// Packets from the node are dropped.
     Out,
 }
 

@@ -41,7 +41,7 @@ pub(super) fn with(word: &str) -> Vec<Process> {
 /// The instances of the example service, in and outside of containers.
 pub(super) fn instances() -> Vec<Process> {
     let mut found = with("simpleservice");
-    // The keeper and the engine name it as well, in what they start.
+    // The keeper and the engine name it as well, in the environment of their children.
     found.retain(|process| {
         process.command.split(' ').next().is_some_and(|program| program.ends_with("simpleservice"))
     });

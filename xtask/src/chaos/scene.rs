@@ -1,6 +1,6 @@
-//! What takes part in a run: the cluster, its clients and users, and the claims of the faults.
+//! The participants of a run: the cluster, its clients and users, and the claims of the faults.
 //!
-//! Faults act on the scene; [`super::run`] decides when. What was killed is watched until it works again.
+//! Faults act on the scene; [`super::run`] decides when. A killed process is watched until it works again.
 
 use std::{
     collections::BTreeSet,
@@ -33,7 +33,7 @@ pub(super) struct Scene {
     pub(super) dice: Dice,
     /// The claims of active faults: two faults with the same claim are never active together.
     pub(super) claims: BTreeSet<String>,
-    /// What was killed and has not recovered, with the claim that it still holds.
+    /// Killed processes that have not recovered, with the claim that each still holds.
     returning: Vec<(JoinHandle<()>, Option<&'static str>)>,
     violations: Arc<Mutex<Vec<Error>>>,
 }

@@ -25,7 +25,7 @@ const INSTANCES: (u64, u64) = (6, 9);
 /// The same for services that receive no requests.
 const INSTANCES_OF_OTHERS: (u64, u64) = (1, 3);
 
-/// The content of an acknowledged write; `None` for what it did not change.
+/// The content of an acknowledged write; `None` for an unchanged field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Written {
     version: Option<u64>,
@@ -184,7 +184,7 @@ impl User {
 
     /// Checks that the server has every acknowledged write; fails with [`Lost`] if not.
     pub(super) fn check(&self) -> Result<()> {
-        // Taken before the request: the response need not contain what is acknowledged later.
+        // Taken before the request: the response need not contain later writes.
         let writes = self.record().writes.clone();
         let view = ask("GET", &format!("/v1/services{}", self.service), "")?;
         let revisions = view["revisions"].as_array().context("its revisions")?;

@@ -14,11 +14,11 @@ pub(super) struct Line {
     pub(super) page: String,
     /// The line.
     pub(super) number: usize,
-    /// What follows `muster`.
+    /// The arguments of `muster`.
     words: Vec<String>,
 }
 
-/// The commands of a page: what follows a prompt in a block of a terminal.
+/// The commands of a page: the lines with a prompt in terminal blocks.
 pub(super) fn lines(page: &Page) -> Vec<Line> {
     let in_terminal = page.lines().filter(|(_, block, _)| *block == Some("console"));
     let commands = in_terminal.filter_map(|(number, _, line)| {
@@ -30,7 +30,7 @@ pub(super) fn lines(page: &Page) -> Vec<Line> {
     commands.collect()
 }
 
-/// Fails with what `muster` says about a command that it does not understand.
+/// Fails with the usage error of `muster` if it rejects a command.
 pub(super) fn understood(top: &Top, line: &Line) -> Result<()> {
     let muster = top.built("debug/muster");
     let mut command = top.command(&muster.to_string_lossy());

@@ -11,7 +11,7 @@ use crate::shell::Top;
 const SUMMARY: &str = "docs/src/SUMMARY.md";
 const CHAPTERS: &str = "docs/src/";
 
-/// What is wrong with the links of all pages.
+/// The broken links of all pages.
 pub(super) fn check(top: &Top, pages: &[Page]) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     let mut in_summary = BTreeSet::from([SUMMARY.to_owned()]);
@@ -48,7 +48,7 @@ pub(super) fn check(top: &Top, pages: &[Page]) -> Result<Vec<String>> {
 fn links(page: &Page) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (number, _, line) in page.lines().filter(|(_, block, _)| block.is_none()) {
-        // What is between backticks is no link.
+        // Code spans contain no links.
         let plain: String = line.split('`').step_by(2).collect();
         for part in plain.split("](").skip(1) {
             let target = part.split([')', ' ']).next().unwrap_or_default();

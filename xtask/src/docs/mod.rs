@@ -1,8 +1,8 @@
 //! `docs`: the generated pages of the book, and whether the rest of it is true.
 //!
-//! Two pages are made of what `muster` itself says: the reference of documents (its JSON Schema) and that of the command
+//! Two pages are generated from the output of `muster`: the reference of documents (its JSON Schema) and that of the command
 //! line (its help texts). With `--check` nothing is written: stale pages, links that lead nowhere, chapters that the
-//! summary does not name and commands that `muster` does not understand are told, and the task fails. Whether the
+//! summary does not name and commands that `muster` rejects are printed, and the task fails. Whether the
 //! documents in the book can be applied is tested in `adapters`.
 
 mod commands;

@@ -16,7 +16,7 @@ as YAML documents separated by `---` or as a list. JSON is as good as YAML. Unkn
 out has its default; where the table shows none, nothing, and of several choices the first.
 ";
 
-/// Names in the schema and what they are called for readers.
+/// Names of types in the schema, and their names for readers.
 const NAMES: &[(&str, &str)] = &[
     ("Bytes", "Size"),
     ("CommandLine", "Command"),
@@ -93,7 +93,7 @@ fn shown(default: &Value) -> String {
     }
 }
 
-/// What kind of value it is.
+/// The type of a value, for readers.
 fn form(value: &Value) -> String {
     if let Some(name) = reference(value) {
         let title = title(name);

@@ -1,4 +1,4 @@
-//! R1, R3 and R4 in the code of crates and adapters: what their sources may name.
+//! R1, R3 and R4 in the code of crates and adapters: the paths and strings that sources may name.
 
 use super::{
     Finding, Rule,
@@ -183,8 +183,8 @@ const BANS: &[Ban] = &[
 /// Globals by their first words; constants behind `LazyLock` and `OnceLock` compute the same every time and may stay.
 const GLOBALS: &[&str] = &["Mutex<", "RwLock<", "RefCell<", "Cell<", "Atomic"];
 
-/// What only the feasibility rule may conclude about a node. A planner may add that a node is silent, and anyone may
-/// read a reason; whoever makes one of these has counted for himself.
+/// Reasons that only the feasibility rule may construct. A planner may add that a node is silent, and any code may
+/// read a reason; code that constructs one of these has its own copy of the rule.
 const FEASIBILITY: &[&str] = &[
     "Reason::Cordoned",
     "Reason::Draining",
@@ -197,11 +197,11 @@ const FEASIBILITY: &[&str] = &[
     "Reason::Ports",
 ];
 
-/// What a process may ask of `rustix::process` for itself.
+/// The functions of `rustix::process` that concern the process itself.
 const OWN_LIMITS: &[&str] =
     &["rustix::process::Resource", "rustix::process::getrlimit", "rustix::process::setrlimit"];
 
-/// What the code at `path` breaks. Only sources of our crates are looked at.
+/// Findings in the code at `path`. Only sources of our crates are checked.
 pub(super) fn check(path: &str, source: &Source) -> Vec<Finding> {
     let Some(place) = Place::of(path) else { return Vec::new() };
     let name = place.name;
@@ -259,7 +259,7 @@ fn is_below(named: &str, banned: &str) -> bool {
 }
 
 /// Whether a text is a path of the native wire; keys of the store also hold `/v1/` but begin with our name, and a whole
-/// address is somebody else's.
+/// address belongs to another server.
 fn is_wire_path(literal: &str) -> bool {
     !literal.starts_with("https://")
         && literal

@@ -40,7 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Which of our crates an adapter may use: it translates between a foreign system and the server.
 const ADAPTER_MAY_USE: &[&str] = &["model", "formats", "api", "server", "compliance", "template"];
 
-/// What the tests of an adapter may use besides: a server needs a store.
+/// Further crates that the tests of an adapter may use: a server needs a store.
 const ADAPTER_TESTS_MAY_USE: &[&str] = &["store"];
 
 /// The crates that name adapters: the one that composes them, and those that test them from outside.

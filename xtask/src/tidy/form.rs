@@ -1,11 +1,11 @@
-//! R5 and the form of files: names, headers, length, and what must not be left behind.
+//! R5 and the form of files: names, headers, length, and leftovers.
 
 use super::{Finding, Rule, lexer::Source};
 
 /// The longest source file. The aim is below 500; this is where it is certainly two topics.
 const LINES_MAX: usize = 700;
 
-/// Names that say nothing about what is inside, so that everything ends up there.
+/// Names that do not describe their content, so that they attract everything.
 const EMPTY_NAMES: &[&str] = &[
     "common", "helper", "helpers", "manager", "managers", "misc", "shared", "stuff", "types",
     "util", "utils",
@@ -60,7 +60,7 @@ pub(super) fn is_generated(path: &str) -> bool {
         || path.starts_with("benches/history")
 }
 
-/// What any text file breaks.
+/// Findings in any text file.
 pub(super) fn check_text(path: &str, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -72,7 +72,7 @@ pub(super) fn check_text(path: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-/// What a Rust file breaks.
+/// Findings in a Rust file.
 pub(super) fn check_code(path: &str, text: &str, source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut find =

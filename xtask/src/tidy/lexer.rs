@@ -1,4 +1,4 @@
-//! Just enough of Rust's lexical grammar to tell code from comments, strings and tests.
+//! Enough of Rust's lexical grammar to separate code, comments, strings and tests.
 //!
 //! Each line is split into its code (comments and the insides of literals blanked with spaces, so columns stay), its
 //! comments and its string literals. It never fails: an unfinished literal simply runs to the end of the file, where

@@ -10,7 +10,7 @@
 //! | [`modules`] | module cycles of each crate |
 //! | [`prose`] | counters of private prose in comments |
 //!
-//! A finding names file and line, the rule, why the rule exists and what to do. The rules are functions from sources to
+//! A finding names file and line, the rule, why the rule exists and how to comply. The rules are functions from sources to
 //! findings; only this file reads the repository. Code under `#[cfg(test)]` and in `tests/` folders is exempt from R1,
 //! R3 and R6, since a test may inspect a thing from outside.
 
@@ -37,11 +37,11 @@ struct Rule {
     id: &'static str,
     /// Why it exists.
     why: &'static str,
-    /// What to do about a breach.
+    /// How to comply.
     remedy: &'static str,
 }
 
-/// A breach of a rule.
+/// A violation of a rule.
 #[derive(Debug)]
 struct Finding {
     path: String,

@@ -2,7 +2,7 @@
 //!
 //! A module is a source file. It depends on another when it names it or one of its items; a re-export is followed to
 //! the module that defines the item. Two kinds of references are no dependency: those of test code, and those of a
-//! module to its ancestors, since a module is a part of its parent and may use what the parent defines. Macros are not
+//! module to its ancestors, since a module is a part of its parent and may use the parent's items. Macros are not
 //! expanded and types are not inferred: a method call is no reference.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -194,7 +194,7 @@ impl Tree {
         Self { modules }
     }
 
-    /// The module that defines what `path` means in `module`; `None` for what is outside the crate.
+    /// The module that defines the item that `path` refers to in `module`; `None` for an item of another crate.
     fn resolve(&self, module: &Name, path: &str) -> Option<Name> {
         let words: Vec<&str> = path.split("::").collect();
         // A single word is a name in scope, whose `use` is a reference of its own.

@@ -1,5 +1,5 @@
 //! A whole cluster in this process: server, agent and gateway, which speak to each other as they
-//! would across machines. `dev` runs one until it is told to stop, `demo` for as long as it shows.
+//! would across machines. `dev` runs one until a stop signal, `demo` for the length of the demonstration.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use super::{ended, gateway, stopped};
 use crate::exit::Exit;
 use crate::output::Failure;
 
-/// What to start.
+/// The settings of a cluster.
 #[derive(Debug)]
 pub(crate) struct Setup {
     /// Where the server listens; port 0 takes a free one.
@@ -24,7 +24,7 @@ pub(crate) struct Setup {
     pub(crate) data_dir: Option<PathBuf>,
     /// Which node this is.
     pub(crate) identity: Identity,
-    /// What the node gives to instances.
+    /// The resources of the node.
     pub(crate) supply: Supply,
     /// The adapters of the server.
     pub(crate) adapters: Adapters,
@@ -97,14 +97,14 @@ impl Cluster {
         }
     }
 
-    /// Stops agent and gateway, then the server, which hears their last words.
+    /// Stops agent and gateway, then the server, which still receives their last reports.
     pub(crate) async fn stop(mut self) -> Result<(), Failure> {
         self.stop_daemons.send_replace(true);
         let daemons = self.daemons.join_all().await;
         self.stop_server.send_replace(true);
         let server = self.server.join_all().await;
         if let Some(dir) = self.temporary.take() {
-            // What is left in a temporary directory is the system's to clear.
+            // The system removes leftovers of temporary directories.
             drop(dir.close());
         }
         daemons.into_iter().chain(server).collect()

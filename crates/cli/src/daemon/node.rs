@@ -1,4 +1,4 @@
-//! What daemons on a node are told about it: its name, its address, what it has.
+//! The options that describe a node: its name, its address, its resources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
@@ -17,13 +17,13 @@ pub(crate) struct Identity {
     /// The name of this node; by default the host name
     #[arg(long, value_name = "NAME")]
     pub(crate) node: Option<NodeId>,
-    /// The address by which others reach what runs here; by default the one from which the
+    /// The address by which others reach the instances here; by default the one from which the
     /// server is reached
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) address: Option<IpAddr>,
 }
 
-/// What the node gives to instances.
+/// The resources that the node offers to instances.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Node")]
 pub(crate) struct Supply {
@@ -114,7 +114,7 @@ impl Supply {
         })
     }
 
-    /// What was said of cores and memory, with the rest as the machine has it.
+    /// The capacity from the options; a missing value is the machine's.
     fn capacity(&self) -> Option<Resources> {
         if self.cpu.is_none() && self.memory.is_none() {
             return None;

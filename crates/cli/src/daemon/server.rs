@@ -18,9 +18,9 @@ Examples:
   muster server --listen 0.0.0.0:4040             for agents and gateways on others
   muster server --data-dir /srv/muster --log-format json";
 
-/// Run the control plane: keeps what is wanted, tells agents and gateways what to do
+/// Run the control plane: stores the desired state and directs agents and gateways
 ///
-/// What it was told is kept in one file in its data directory and outlives it. Instances and
+/// The state is one file in the data directory and survives restarts. Instances and
 /// traffic go on while it is away.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]

@@ -47,7 +47,7 @@ pub(crate) struct Args {
     /// End when it is over instead of staying up to be explored
     #[arg(long)]
     exit: bool,
-    /// Send at least so many requests
+    /// Minimum number of requests to send
     #[arg(long, value_name = "NUMBER", default_value_t = 6000)]
     requests: u64,
     /// The example service; by default the `simpleservice` beside this program
@@ -122,7 +122,7 @@ fn free_ports() -> Result<u16, Failure> {
         .ok_or_else(|| Failure::new(Exit::Failure, "no free ports between 20000 and 31999"))
 }
 
-/// What the story needs.
+/// The state of the demonstration.
 struct Stage {
     session: Session,
     program: PathBuf,
@@ -258,7 +258,7 @@ routes:
             .hint("run it again with -v to see what the agent says")
     }
 
-    /// What a reader may try next.
+    /// Suggested next commands.
     fn leave_open(&self, url: &str) -> Result<(), Failure> {
         self.title("It stays up until Ctrl-C. In another terminal:")?;
         self.session.screen.line(format!(

@@ -1,4 +1,4 @@
-//! What the clients saw: which versions when, and what failed.
+//! The results of the clients: versions over time, and failures.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -18,9 +18,9 @@ const FILLS: [char; 3] = ['░', '█', '▒'];
 pub(super) struct Tally {
     /// For each tick, how many requests each version answered; failed ones have none.
     ticks: BTreeMap<u32, BTreeMap<Option<String>, u64>>,
-    /// What failed, in words, and how often.
+    /// Failures by message, with their number.
     failures: BTreeMap<String, u64>,
-    /// What happened when.
+    /// Events of the demonstration, with times.
     pub(super) marks: Vec<Mark>,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Tally {
 pub(super) struct Mark {
     /// When, from the first request.
     pub(super) at: Duration,
-    /// What.
+    /// The event.
     pub(super) what: &'static str,
 }
 
@@ -38,7 +38,7 @@ fn tick(at: Duration) -> u32 {
 }
 
 impl Tally {
-    /// Counts an answer, which is the version that gave it or what failed.
+    /// Counts a response: the version that sent it, or a failure.
     pub(super) fn count(&mut self, at: Duration, answer: Result<String, String>) {
         let version = match answer {
             Ok(version) => Some(version),
@@ -50,7 +50,7 @@ impl Tally {
         *self.ticks.entry(tick(at)).or_default().entry(version).or_default() += 1;
     }
 
-    /// Adds what another client counted.
+    /// Adds the counts of another client.
     pub(super) fn add(&mut self, other: Tally) {
         for (tick, counts) in other.ticks {
             let own = self.ticks.entry(tick).or_default();
@@ -137,7 +137,7 @@ fn bar(counts: &[u64], fill: impl Fn(usize) -> char) -> String {
         .iter()
         .map(|count| if *count == 0 { 0 } else { (count * width / total).max(1) })
         .collect();
-    // What rounding left over or took too much is the largest share's to bear.
+    // The largest share absorbs the rounding error.
     let largest = (0..cells.len()).max_by_key(|index| cells[*index]).unwrap_or(0);
     let used: u64 = cells.iter().sum();
     cells[largest] = (cells[largest] + width).saturating_sub(used);

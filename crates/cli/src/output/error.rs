@@ -1,4 +1,4 @@
-//! What went wrong, shown so that one knows what to do: the message, its causes, the spot in the
+//! Failures, shown with a remedy: the message, its causes, the spot in the
 //! document with its line, and a hint. Rendered by miette.
 
 use std::fmt;
@@ -10,10 +10,10 @@ use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan};
 use super::excerpt::Excerpt;
 use crate::exit::Exit;
 
-/// Why a verb did not do what it was asked for.
+/// The failure of a verb.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// What the process ends with.
+    /// The exit code of the process.
     pub(crate) exit: Exit,
     message: String,
     causes: Vec<String>,
@@ -37,7 +37,7 @@ impl Failure {
         }
     }
 
-    /// Adds what caused it, and what caused that.
+    /// Adds its cause, and the causes of that.
     pub(crate) fn because(mut self, error: &dyn std::error::Error) -> Failure {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -47,7 +47,7 @@ impl Failure {
         self
     }
 
-    /// Adds what caused it, in words. The same words twice in a row are said once: wrapped
+    /// Adds its cause as a string. Equal consecutive causes are shown once: wrapped
     /// errors tend to repeat each other.
     pub(crate) fn because_of(mut self, cause: impl Into<String>) -> Failure {
         let cause = cause.into();
@@ -57,7 +57,7 @@ impl Failure {
         self
     }
 
-    /// Adds what to do about it.
+    /// Adds a remedy.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.hint = Some(hint.into().into());
         self
@@ -214,7 +214,7 @@ impl Spot {
     }
 
     fn located(detail: &Detail, excerpt: Excerpt, hint: Option<Box<str>>) -> Spot {
-        // A path of keys tells where the line is; a single key is the line.
+        // A path of keys locates the line; a single key is the line.
         let key = detail.key.clone().filter(|key| key.contains('.'));
         let label = Some(LabeledSpan::new_primary_with_span(key, excerpt.token));
         let message = detail.message.clone();

@@ -1,5 +1,5 @@
 //! The lines around a spot in a document, small however long its lines are. Lines keep their
-//! numbers and the spot its column; what is left out of a line is shown as `…`.
+//! numbers and the spot its column; omitted parts of a line are shown as `…`.
 
 use api::Source;
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
@@ -9,7 +9,7 @@ const SHOWN_MAX: usize = 120;
 /// How many of them stand before the spot, if the line is longer.
 const BEFORE: usize = 60;
 
-/// What is shown of a document.
+/// An excerpt of a document.
 #[derive(Debug)]
 pub(super) struct Excerpt {
     name: String,

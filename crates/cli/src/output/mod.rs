@@ -1,4 +1,4 @@
-//! The terminal: what is shown, and how. Verbs decide what to say, this module how it looks.
+//! The terminal. Verbs decide the content, this module its appearance.
 //!
 //! `screen` writes, `table` and `sheet` align, `rows` defines the columns of each kind of object, `tone` the roles of
 //! text, `age` formats durations, `progress` shows rollouts live, `error` shows failures, and `excerpt` the place of a

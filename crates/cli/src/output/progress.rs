@@ -24,13 +24,13 @@ enum Look {
     Nothing,
 }
 
-/// What lines have said of a service. A program that ends again and again goes round through the
+/// The lines printed for a service. A program that ends again and again goes round through the
 /// same few words, which are worth a line once for each step that is got further.
 #[derive(Debug, Default)]
 struct Told {
     /// How far it was.
     step: String,
-    /// What has been said since.
+    /// The lines printed since.
     texts: BTreeSet<String>,
 }
 
@@ -76,7 +76,7 @@ impl Progress {
                     let step = format!("{stage} {state:?} {ready}/{wanted} {outgoing}");
                     let (id, service) = (key.0, key.1.clone());
                     if told.entry(key).or_default().is_new(step, &text) {
-                        // Nobody to tell is no reason to stop following.
+                        // Following continues without a terminal.
                         let _ = writeln!(io::stderr(), "{id} {service}: {text}");
                     }
                 }
@@ -103,7 +103,7 @@ impl Progress {
         }
     }
 
-    /// Leaves the bars as they are; what is written next goes below.
+    /// Leaves the bars as they are; later output goes below.
     pub(crate) fn finish(self) {
         if let Look::Bars { bars, .. } = self.look {
             bars.into_values().for_each(|bar| bar.abandon());
@@ -129,8 +129,8 @@ fn position(progress: &MoveView) -> u32 {
     }
 }
 
-/// The last half minute is told, so that nobody is surprised by a rollback. Only on bars: lines
-/// are told when something has changed, not each second.
+/// The last half minute before a rollback is announced. Only on bars: lines
+/// are printed on changes, not each second.
 fn countdown(progress: &MoveView) -> String {
     match progress.deadline_in.filter(|left| left.0 < 30_000) {
         Some(left) => format!(", fails in {}", age::span(left)),
@@ -170,7 +170,7 @@ fn tail(progress: &MoveView, state: Option<MoveState>, stage: &Stage) -> String 
     parts.join(", ")
 }
 
-/// Where an instance's program has ended, what it printed says more.
+/// If an instance's program has exited, its output explains more.
 fn with_logs(next: &Laggard) -> String {
     match next.why {
         NotServing::NotRunning { failures: 1.., .. } => {

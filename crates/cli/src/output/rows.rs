@@ -50,7 +50,7 @@ pub(crate) fn stage_tone(stage: &Stage) -> Tone {
     }
 }
 
-/// What became of something, as a word.
+/// The kind of a change, as a word.
 pub(crate) fn verdict(verdict: Verdict) -> (&'static str, Tone) {
     match verdict {
         Verdict::Created => ("created", Tone::Good),
@@ -103,7 +103,7 @@ impl Row for ServiceView {
     }
 }
 
-/// What an instance does, in a word or two.
+/// The state of an instance, in a word or two.
 pub(crate) fn instance_state(view: &InstanceView) -> (String, Tone) {
     let word = view.phase.word();
     match (&view.goal, view.phase, &view.not_serving) {
@@ -172,7 +172,7 @@ pub(crate) fn node_state(view: &NodeView) -> (String, Tone) {
     }
 }
 
-/// What runs on a node.
+/// The instances of a node.
 pub(crate) fn node_roles(view: &NodeView) -> String {
     match (view.node.capacity.is_some(), view.node.gateway) {
         (true, true) => "agent,gateway".into(),

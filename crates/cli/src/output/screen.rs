@@ -11,7 +11,7 @@ use super::tone::Tone;
 use super::{Failure, age};
 use crate::exit::Exit;
 
-/// The form of what is shown.
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Format {
     /// Aligned columns, for people.
@@ -40,7 +40,7 @@ pub(crate) enum ColorWhen {
 }
 
 impl ColorWhen {
-    /// Whether to colour what goes to a stream.
+    /// Whether output to a stream is coloured.
     fn for_stream(self, is_terminal: bool) -> bool {
         match self {
             ColorWhen::Always => true,

@@ -21,7 +21,7 @@ Examples:
 /// Make services and gateways as documents say
 ///
 /// All documents of one call are one deployment: either all are accepted or nothing changes.
-/// What is as it should be already is left alone.
+/// Objects that match their documents already are unchanged.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -40,7 +40,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
         false => reply.deployment.into_iter().collect(),
     };
     let exit = outcome::show(session, &reply, &follow, &args.wait).await?;
-    // Nothing moves, and yet the document is not what runs: whoever waits for it has failed.
+    // No deployment is under way, and yet another revision runs: with `--wait` this is a failure.
     match args.wait.is_wanted() && exit == Exit::Ok && reply.changes.iter().any(is_latched) {
         true => Ok(Exit::Deployment),
         false => Ok(exit),
@@ -85,7 +85,7 @@ fn check(sources: &[Source]) -> Result<(), Failure> {
 }
 
 /// The deployments to wait for: the one that was started, or, if nothing had to change, those
-/// under way. Whoever applies again after an interruption still wants to know how it ends.
+/// under way. A repeated apply after an interruption must still report its end.
 async fn followed(session: &Session, reply: &ApplyReply) -> Result<Vec<DeploymentId>, Failure> {
     if let Some(deployment) = reply.deployment {
         return Ok(vec![deployment]);

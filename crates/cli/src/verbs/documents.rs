@@ -92,7 +92,7 @@ fn text(name: String, bytes: Vec<u8>) -> Result<Source, Failure> {
         .with_details(vec![fault]))
 }
 
-/// What is wrong with documents, as details of a failure.
+/// The faults of documents, as details of a failure.
 pub(crate) fn details(faults: Vec<Fault>) -> Vec<Detail> {
     let details = faults.into_iter().map(|fault| Detail {
         source: Some(fault.source),

@@ -1,4 +1,4 @@
-//! `muster events`: what has happened, and what happens.
+//! `muster events`: past events, and new ones as they happen.
 
 use std::time::{Duration, Instant};
 
@@ -21,17 +21,17 @@ Examples:
   muster events -f --service /shop/web  of one service
   muster events --after 1200 -o json    a JSON object a line, from a number on";
 
-/// Show what has happened in the cluster
+/// Show the events of the cluster
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Go on with what happens from now on
+    /// Continue with new events
     #[arg(short, long)]
     follow: bool,
-    /// Only what concerns this service
+    /// Only events that concern this service
     #[arg(long, value_name = "SERVICE")]
     service: Option<ServiceId>,
-    /// Only what came after the event of this number
+    /// Only events after the one with this number
     #[arg(long, value_name = "NUMBER")]
     after: Option<u64>,
 }

@@ -15,16 +15,16 @@ use crate::output::screen::Format;
 use crate::output::{Failure, age, rows};
 
 const POLL: Duration = Duration::from_millis(200);
-/// For so long no server needs to answer while one waits: a restart takes seconds.
+/// Timeout for an unreachable server while following: a restart takes seconds.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Whether to wait for the end, and for how long.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Wait {
-    /// Wait until the deployment has ended; the exit code tells how
+    /// Wait until the deployment has ended; the exit code is its result
     #[arg(long)]
     wait: bool,
-    /// Wait for at most so long, such as 90s or 5m; what is under way goes on
+    /// Maximum time to wait, such as 90s or 5m; the deployment itself continues
     #[arg(long, value_name = "DURATION", requires = "wait")]
     timeout: Option<Millis>,
 }

@@ -1,4 +1,4 @@
-//! `muster get`: lists of what there is.
+//! `muster get`: lists of objects.
 
 use api::{
     Client, DeploymentView, ErrorCode, GatewayView, InstanceView, NodeView, ServiceView, path,
@@ -25,7 +25,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// What to list
+    /// The kind of objects to list
     #[arg(value_enum)]
     kind: Kind,
     /// Only this one; for services also a path above them, for instances and events also a

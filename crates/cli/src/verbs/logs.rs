@@ -1,4 +1,4 @@
-//! `muster logs`: what instances print.
+//! `muster logs`: the output of instances.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,7 +23,7 @@ Examples:
   muster logs --stream stderr /shop/web   only what goes to standard error
   muster logs --resource cache /shop/web  only of one resource of each instance's stack";
 
-/// Show what instances print
+/// Show the output of instances
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -33,10 +33,10 @@ pub(crate) struct Args {
     /// Only of this resource of the stack; by default of all, each line with its resource
     #[arg(long, value_name = "NAME")]
     resource: Option<ResourceId>,
-    /// Go on with what is printed from now on
+    /// Continue with new output
     #[arg(short, long)]
     follow: bool,
-    /// Only so many of the last lines of each instance
+    /// Only this number of the last lines of each instance
     #[arg(long, value_name = "LINES")]
     tail: Option<u32>,
     /// Which of its outputs
@@ -107,23 +107,23 @@ async fn follow(args: &Args, service: &ServiceId, session: &Session) -> Result<E
     let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
-            _ = look.tick() => {
-                // A server that is away for a moment does not end what agents still print.
-                let found = get::instances_of(&session.client, service).await.unwrap_or_default();
-                for view in found {
-                    if known.insert(view.instance.clone()) {
-                        let query = args.query(&view.instance);
-                        tokio::spawn(relay(session.client.clone(), query, sender.clone()));
+                    _ = look.tick() => {
+        // Output of agents is still printed while the server is unavailable.
+                        let found = get::instances_of(&session.client, service).await.unwrap_or_default();
+                        for view in found {
+                            if known.insert(view.instance.clone()) {
+                                let query = args.query(&view.instance);
+                                tokio::spawn(relay(session.client.clone(), query, sender.clone()));
+                            }
+                        }
+                    }
+                    line = lines.recv() => match line {
+                        Some(Line::Text(instance, line)) => print(&session.screen, &instance, &line)?,
+                        // It is looked for again: its agent may not have had it yet.
+                        Some(Line::Lost(instance)) => drop(known.remove(&instance)),
+                        None => return Ok(Exit::Ok),
                     }
                 }
-            }
-            line = lines.recv() => match line {
-                Some(Line::Text(instance, line)) => print(&session.screen, &instance, &line)?,
-                // It is looked for again: its agent may not have had it yet.
-                Some(Line::Lost(instance)) => drop(known.remove(&instance)),
-                None => return Ok(Exit::Ok),
-            }
-        }
     }
 }
 
@@ -143,7 +143,7 @@ async fn relay(client: Client, query: LogQuery, sender: mpsc::Sender<Line>) {
         }
     }
     if !told {
-        // Fails only if nobody reads any more.
+        // Fails only if the receiver is dropped.
         let _ = sender.send(Line::Lost(query.instance)).await;
     }
 }

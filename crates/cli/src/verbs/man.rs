@@ -46,7 +46,7 @@ fn pages(dir: &Path, root: Command) -> io::Result<()> {
     Ok(())
 }
 
-/// The name of a page and its text. What is laid out in lines, as the synopsis and the examples,
+/// The name of a page and its text. Preformatted parts, such as the synopsis and the examples,
 /// is kept in lines.
 fn page(command: &mut Command) -> io::Result<(String, Vec<u8>)> {
     let usage = command.render_usage().to_string();

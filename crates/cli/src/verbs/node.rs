@@ -29,7 +29,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Let nothing new come to a node; what runs there stays
+    /// Place no new instances on a node; existing ones stay
     Cordon {
         /// The node
         node: NodeId,
@@ -39,7 +39,7 @@ enum What {
         /// The node
         node: NodeId,
     },
-    /// Move what runs on a node elsewhere, and let nothing new come to it
+    /// Move the instances of a node elsewhere, and place no new ones on it
     Drain {
         /// The node
         node: NodeId,

@@ -1,4 +1,4 @@
-//! What came of a request that changes things: the changes, then either how to follow the
+//! The result of a request that changes services: the changes, then either how to follow the
 //! deployment or the deployment followed to its end.
 
 use std::fmt::Write as _;
@@ -99,7 +99,7 @@ pub(crate) fn deployments(reply: &ApplyReply) -> Vec<DeploymentId> {
     all
 }
 
-/// `POST`s a request that changes services and answers what came of it.
+/// `POST`s a request that changes services, and returns the result.
 pub(crate) async fn ask(
     session: &Session,
     services: &[ServiceId],
@@ -112,7 +112,7 @@ pub(crate) async fn ask(
     }
 }
 
-/// `POST`s a request that changes a service and shows what came of it.
+/// `POST`s a request that changes a service, and prints the result.
 pub(crate) async fn post(
     session: &Session,
     service: &ServiceId,
@@ -125,7 +125,7 @@ pub(crate) async fn post(
     show(session, &reply, &deployments, wait).await
 }
 
-/// `DELETE`s something and answers what came of it.
+/// `DELETE`s an object, and returns the result.
 pub(crate) async fn delete(
     session: &Session,
     path: &str,

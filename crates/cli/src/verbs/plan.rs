@@ -1,4 +1,4 @@
-//! `muster plan`: what an apply would do, step by step, before anything is done.
+//! `muster plan`: the steps of an apply, without performing them.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ Examples:
   muster plan -f web.yaml             what would change, and every step of it
   muster plan -f shop/ -o json        the same for programs";
 
-/// Show what an apply would change, and every step it would take; change nothing
+/// Show the changes of an apply and every step to them; change nothing
 ///
 /// The steps come in waves: each is taken once the one before has worked.
 #[derive(Debug, clap::Args)]

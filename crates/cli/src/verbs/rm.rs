@@ -27,7 +27,7 @@ pub(crate) struct Args {
     wait: Wait,
 }
 
-/// What can be removed. A service that is called `/gateway/x` is meant with its first slash.
+/// An object to remove. The leading slash distinguishes a service `/gateway/x` from a gateway.
 #[derive(Debug, Clone, PartialEq)]
 enum Name {
     Service(ServiceId),
@@ -48,7 +48,7 @@ impl FromStr for Name {
 pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let mut all = ApplyReply { changes: vec![], deployment: None, waves: vec![], waits: vec![] };
     let ended = remove(args.names, session, &mut all).await;
-    // What was done is told even if the rest was refused.
+    // Completed removals are printed even if a later one is rejected.
     let exit = match all.changes.is_empty() {
         true => Exit::Ok,
         false => outcome::show(session, &all, all.deployment.as_slice(), &args.wait).await?,

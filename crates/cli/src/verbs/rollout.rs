@@ -31,12 +31,12 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Follow a deployment until it has ended; the exit code tells how
+    /// Follow a deployment until it has ended; the exit code is its result
     Status {
         /// A service, or a deployment such as d-7
         #[arg(value_name = "SERVICE|DEPLOYMENT")]
         of: Subject,
-        /// Follow for at most so long, such as 90s or 5m
+        /// Maximum time to follow, such as 90s or 5m
         #[arg(long, value_name = "DURATION")]
         timeout: Option<Millis>,
     },

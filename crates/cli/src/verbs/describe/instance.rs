@@ -78,7 +78,7 @@ fn runs(sheet: &mut Sheet<'_>, status: &Status, now: Timestamp) {
     }
 }
 
-/// One line for each resource of a stack, and below it what explains its state.
+/// One line for each resource of a stack, and below it the explanation of its state.
 fn resources(resources: &[ResourceStatus], now: Timestamp) -> String {
     let mut text = String::new();
     for resource in resources {

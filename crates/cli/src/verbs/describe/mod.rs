@@ -38,7 +38,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// A service: what it waits for, its instances, revisions and events
+    /// A service: reasons for waiting, its instances, revisions and events
     #[command(alias = "services", alias = "svc")]
     Service {
         /// The service
@@ -50,7 +50,7 @@ enum What {
         /// The instance, such as /shop/web~0.1
         instance: InstanceId,
     },
-    /// A node: what it has, and what runs on it
+    /// A node: its resources and its instances
     #[command(alias = "nodes")]
     Node {
         /// The node
@@ -81,7 +81,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
     }
 }
 
-/// What is waited for, with each node's reason where nodes are the reason.
+/// The reasons for waiting, with those of each node where no node is suitable.
 fn waits(screen: &Screen, waits: &[WaitView]) -> String {
     let mut text = String::new();
     for wait in waits {

@@ -63,7 +63,7 @@ fn head(sheet: &mut Sheet<'_>, screen: &Screen, view: &ServiceView, now: Timesta
     }
 }
 
-/// What it waits for, and each instance that is in trouble.
+/// The reasons for waiting, and each instance with a problem.
 fn why(screen: &Screen, view: &ServiceView, instances: &[InstanceView]) -> String {
     let mut text = waits(screen, &view.waits);
     for instance in instances {

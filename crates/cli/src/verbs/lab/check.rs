@@ -1,4 +1,4 @@
-//! Scripts as tests: what they print now against what their files say.
+//! Scripts as tests: compares their output with that in their files.
 
 use api::Source;
 use planner::scenario::{Line, World};
@@ -52,7 +52,7 @@ fn played(script: &Source) -> Result<String, Failure> {
     Ok(lines.iter().map(Line::to_string).collect())
 }
 
-/// What is printed now, line by line, with a little of what is around each difference.
+/// A line diff of the output, with some context around each difference.
 fn difference(script: &Source, now: &str, paint: impl Fn(Tone, &str) -> String) -> String {
     let diff = TextDiff::from_lines(script.text.as_str(), now);
     let mut text = format!("{}\n", paint(Tone::Strong, &script.name));

@@ -31,11 +31,11 @@ Examples:
   muster lab --check lab/*.txt         scripts as tests: fails if they print anything else
   muster lab --update lab/*.txt        writes into them what they print now";
 
-/// Try out what would happen: to a cluster that is made up, or to yours, without touching it
+/// Simulate changes and failures on an imaginary cluster, or on a copy of yours
 ///
 /// A script has a command on each line that begins with `> `, comments that begin with `#`, and
-/// below each command, indented, what it printed. The commands make nodes and services, let time
-/// pass, let nodes fall silent, and print what the server would do: the same judgement as in a
+/// below each command, indented, its output. The commands create nodes and services, advance the
+/// clock, make nodes unreachable, and print the decisions of the server: the same planner as in a
 /// server decides.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -47,13 +47,13 @@ pub(crate) struct Args {
     /// Commands instead of a file, with ; between them
     #[arg(short = 'e', long = "execute", value_name = "COMMANDS", conflicts_with = "files")]
     commands: Option<String>,
-    /// Begin with what the server knows now instead of an empty cluster; nothing is changed there
+    /// Start from the present state of the server instead of an empty cluster; the server is not changed
     #[arg(long)]
     from_cluster: bool,
-    /// Compare what is printed with what the files say, and fail if it is something else
+    /// Compare the output with that in the files, and fail if it differs
     #[arg(long, requires = "files", conflicts_with_all = ["from_cluster", "commands", "update"])]
     check: bool,
-    /// Write the files anew with what is printed
+    /// Rewrite the files with the present output
     #[arg(long, requires = "files", conflicts_with_all = ["from_cluster", "commands"])]
     update: bool,
 }
@@ -87,7 +87,7 @@ pub(crate) async fn run(
     }
 }
 
-/// What a server knows of its cluster, as a cluster to try things in.
+/// A copy of a server's cluster.
 async fn copy(client: &Client) -> Result<World, Failure> {
     let known: ClusterState = client.get(path::STATE).await?;
     let (state, observed, now) = known.parts();
@@ -123,7 +123,7 @@ fn offer(world: &mut World, command: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A command and what it printed, for programs.
+/// A command and its output, for programs.
 #[derive(Debug, Serialize)]
 struct Told<'a> {
     file: &'a str,
@@ -132,7 +132,7 @@ struct Told<'a> {
     printed: &'a [String],
 }
 
-/// Prints scripts with what their commands print.
+/// Prints scripts with the output of their commands.
 fn show(scripts: &[Source], world: &World, screen: &Screen) -> Result<Exit, Failure> {
     let play = |script| Ok((script, play(script, world.clone())?));
     let played: Vec<_> = scripts.iter().map(play).collect::<Result<_, Failure>>()?;

@@ -1,4 +1,4 @@
-//! Commands typed one by one. The terminal edits the line; what is on it afterwards is a script.
+//! Commands typed one by one. The terminal edits the line; the finished line is a script.
 
 use std::io::BufRead;
 
@@ -43,7 +43,7 @@ pub(super) fn run(mut world: World, url: Option<&str>, screen: &Screen) -> Resul
     }
 }
 
-/// What a command prints, or what is wrong with it; the cluster goes on from there.
+/// The output of a command, or its error. The cluster keeps its state either way.
 fn answer(world: &mut World, command: &str, screen: &Screen) -> String {
     if let Err(failure) = super::offer(world, command) {
         return failure.render(false, 100);
