@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorCode {
     /// 400: the request itself cannot be read.
     BadRequest,
-    /// 403: a page of another site asks for a change.
+    /// 403: the author of the request may not do this, or a page of another site asks for it.
     Forbidden,
     /// 404: the named object does not exist.
     NotFound,

@@ -14,7 +14,8 @@ use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, Ser
 use crate::nearest::nearest;
 use crate::node::{Availability, Node};
 use crate::object::Key;
-use crate::proposal::{Command, Guard};
+use crate::principal::{Origin, Principal};
+use crate::proposal::{Command, Guard, Proposal};
 use crate::refusal::Refusal;
 use crate::registration::Registration;
 use crate::service::{Given, Goal, Placement, Service, StopReason};
@@ -23,8 +24,33 @@ use crate::step::Step;
 use crate::unit::Timestamp;
 
 impl State {
-    /// Applies one command at the time its proposer stamped on it.
-    pub fn apply(&mut self, command: Command, at: Timestamp) -> Outcome {
+    /// Applies a proposal at the time that its proposer stamped on it.
+    pub fn apply(&mut self, proposal: Proposal, at: Timestamp) -> Outcome {
+        let Proposal { by, via, guard, command } = proposal;
+        self.permits(&by, &command)?;
+        self.check(&guard)?;
+        let mut applied = self.carry_out(command, at)?;
+        // What the planner does is what the cluster does by itself.
+        if by != Principal::Planner {
+            self.record_author(&by, via.as_ref(), &mut applied);
+        }
+        Ok(applied)
+    }
+
+    fn record_author(&mut self, by: &Principal, via: Option<&Origin>, applied: &mut Changeset) {
+        for event in &mut applied.events {
+            event.by = Some(by.clone());
+        }
+        for id in applied.changes.iter().filter_map(|change| change.deployment) {
+            if let Some(deployment) = self.deployments.get_mut(&id) {
+                let deployment = Arc::make_mut(deployment);
+                deployment.by = Some(by.clone());
+                deployment.via = via.cloned();
+            }
+        }
+    }
+
+    fn carry_out(&mut self, command: Command, at: Timestamp) -> Outcome {
         match command {
             Command::Adopt(step) => self.adopt(step, at),
             Command::Register(registration) => {
@@ -40,7 +66,7 @@ impl State {
             }
             Command::RemoveNode(node) => self.remove_node(node, at),
             Command::RemoveGateway(gateway) => self.remove_gateway(gateway, at),
-            Command::Lead => Ok(self.lead(at)),
+            Command::BecomeLeader => Ok(self.lead(at)),
             Command::Steer { deployment, how } => self.steer(deployment, how, at),
             Command::Apply(documents) => self.apply_documents(documents, at),
             Command::Scale { service, instances } => self.scale(service, instances, at),
@@ -49,19 +75,6 @@ impl State {
             Command::RemoveServices(services) => self.remove_services(services, at),
             Command::Kill { instances, scale } => self.kill(instances, scale, at),
             Command::ResetDelay { service } => self.reset_delay(service, at),
-            Command::Asked { by, then } => {
-                let applied = self.apply(*then, at)?;
-                for id in applied.changes.iter().filter_map(|change| change.deployment) {
-                    if let Some(deployment) = self.deployments.get_mut(&id) {
-                        Arc::make_mut(deployment).origin = Some(by.clone());
-                    }
-                }
-                Ok(applied)
-            }
-            Command::If { guard, then } => {
-                self.check(&guard)?;
-                self.apply(*then, at)
-            }
         }
     }
 

@@ -264,8 +264,9 @@ impl State {
         applied.event(at, About::Deployment(deployment), what);
         applied.changed.insert(Key::Deployment(deployment));
         let stage = Stage::Running;
-        let origin = None;
-        let entry = Deployment { id: deployment, created_at: at, cause, origin, moves, stage };
+        // The author is added once for all that a proposal causes.
+        let (by, via) = (None, None);
+        let entry = Deployment { id: deployment, created_at: at, cause, by, via, moves, stage };
         self.deployments.insert_mut(deployment, Arc::new(entry));
     }
 

@@ -61,7 +61,7 @@ pub enum Verdict {
 
 impl Changeset {
     pub(crate) fn event(&mut self, at: Timestamp, about: About, what: What) {
-        self.events.push(Event { at, about, what });
+        self.events.push(Event { at, about, by: None, what });
     }
 
     pub(crate) fn change(

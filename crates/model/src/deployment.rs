@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::id::{DeploymentId, RevisionNumber, ServiceId};
+use crate::principal::{Origin, Principal};
 use crate::unit::Timestamp;
 
 /// One change and what became of it.
@@ -18,9 +19,12 @@ pub struct Deployment {
     pub created_at: Timestamp,
     /// The operation that created it.
     pub cause: Cause,
-    /// Who asked for it, if that is known.
+    /// Who created it; unknown for deployments of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origin: Option<Origin>,
+    pub by: Option<Principal>,
+    /// The request that created it, if it came through an adapter.
+    #[serde(default, alias = "origin", skip_serializing_if = "Option::is_none")]
+    pub via: Option<Origin>,
     /// The services it moves, in the order of their paths.
     pub moves: Vec<Move>,
     /// How far it is.
@@ -49,15 +53,6 @@ impl fmt::Display for Cause {
             Cause::Remove => "remove",
         })
     }
-}
-
-/// Where a request came from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
-    /// The address of the client.
-    pub client: String,
-    /// What it asked, such as `/v2/apps/shop/web`.
-    pub uri: String,
 }
 
 /// One service's way through a deployment.

@@ -16,6 +16,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::gateway::{Listen, Route};
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
+use crate::principal::Principal;
 use crate::service::StopReason;
 use crate::unit::Timestamp;
 
@@ -26,6 +27,8 @@ pub struct Event {
     pub at: Timestamp,
     /// The object it concerns.
     pub about: About,
+    /// Who caused it; `None` for what the cluster does by itself and for observations.
+    pub by: Option<Principal>,
     /// What happened to that object.
     pub what: What,
 }
@@ -305,14 +308,16 @@ impl Serialize for Event {
             #[serde(serialize_with = "as_text")]
             message: &'a What,
             about: &'a About,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            by: Option<&'a Principal>,
         }
         let fields = match &self.what {
             What::Other { kind, .. } => Fields::Other { kind },
             what => Fields::Known(what),
         };
-        let Event { at, about, what } = self;
+        let Event { at, about, by, what } = self;
         let service = self.service();
-        Written { at: *at, fields, subject: about, service, message: what, about }
+        Written { at: *at, fields, subject: about, service, message: what, about, by: by.as_ref() }
             .serialize(serializer)
     }
 }
@@ -329,18 +334,20 @@ impl<'de> Deserialize<'de> for Event {
             #[serde(default)]
             about: Option<About>,
             #[serde(default)]
+            by: Option<Principal>,
+            #[serde(default)]
             subject: String,
             #[serde(default)]
             message: String,
             #[serde(flatten)]
             fields: Map<String, Value>,
         }
-        let Read { at, about, subject, message, fields } = Read::deserialize(deserializer)?;
+        let Read { at, about, by, subject, message, fields } = Read::deserialize(deserializer)?;
         let kind: Box<str> = fields.get("kind").and_then(Value::as_str).unwrap_or_default().into();
         let about = about.unwrap_or_else(|| About::of(subject, &kind));
         let what = What::deserialize(Value::Object(fields));
         let what = what.unwrap_or_else(|_| What::Other { kind, message: message.into() });
-        Ok(Event { at, about, what })
+        Ok(Event { at, about, by, what })
     }
 }
 
@@ -402,7 +409,7 @@ mod tests {
     fn events_are_read_as_they_were_written() {
         for what in all() {
             let about = About::Service("/web".parse().expect("a path"));
-            let event = Event { at: Timestamp(5), about, what };
+            let event = Event { at: Timestamp(5), about, by: Some(Principal::operator()), what };
             let written = serde_json::to_value(&event).expect("it is written");
             assert_eq!(written["kind"], event.what.kind());
             assert_eq!(written["subject"], "/web");
@@ -423,7 +430,7 @@ mod tests {
             (About::Gateway("public".parse().expect("a name")), "public"),
         ] {
             assert_eq!(about.to_string(), name);
-            let event = Event { at: Timestamp(5), about, what: What::Removed };
+            let event = Event { at: Timestamp(5), about, by: None, what: What::Removed };
             let written = serde_json::to_string(&event).expect("it is written");
             assert_eq!(serde_json::from_str::<Event>(&written).expect("it is read"), event);
         }
@@ -475,7 +482,7 @@ mod tests {
             (About::Gateway("public".parse().expect("a name")), broken, Some("/web")),
             (About::Deployment(DeploymentId(2)), What::DeploymentPaused, None),
         ] {
-            let event = Event { at: Timestamp(5), about, what };
+            let event = Event { at: Timestamp(5), about, by: None, what };
             assert_eq!(event.service().map(ServiceId::as_str), expected);
         }
     }
@@ -483,6 +490,6 @@ mod tests {
     /// Events are kept by the thousand.
     #[test]
     fn an_event_is_small() {
-        assert!(size_of::<Event>() <= 96, "{}", size_of::<Event>());
+        assert!(size_of::<Event>() <= 120, "{}", size_of::<Event>());
     }
 }

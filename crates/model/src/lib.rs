@@ -1,7 +1,7 @@
 //! The nouns and the laws of Muster.
 //!
 //! Everything here is pure: no clock, no disk, no network, no randomness. A [`State`] is what the
-//! cluster should be; a [`Command`] changes it through [`State::apply`], which re-checks what its
+//! cluster should be; a [`Proposal`] changes it through [`State::apply`], which re-checks what its
 //! proposer assumed and refuses, never panics. What is *allowed* is decided here, what is *wise*
 //! in the planner. Observations ([`Observed`]) are never stored.
 //!
@@ -29,6 +29,7 @@ mod node_index;
 pub mod object;
 mod observed;
 mod piece;
+mod principal;
 mod problem;
 mod proposal;
 mod reason;
@@ -51,7 +52,7 @@ mod violation;
 
 pub use changeset::{Change, Changeset, Outcome, Verdict};
 pub use constraint::{Constraint, OPERATORS, Operator, Rule};
-pub use deployment::{Cause, Deployment, Move, MoveState, Origin, Stage};
+pub use deployment::{Cause, Deployment, Move, MoveState, Stage};
 pub use document::Document;
 pub use event::{About, Event, What};
 pub use exit::{Ending, Exit};
@@ -73,8 +74,9 @@ pub use observed::{
     Status,
 };
 pub use piece::{InstanceResource, Piece};
+pub use principal::{Origin, Principal};
 pub use problem::Problem;
-pub use proposal::{Command, Guard, Steer};
+pub use proposal::{Command, Guard, Proposal, Steer};
 pub use reason::{Reason, Wait};
 pub use refusal::Refusal;
 pub use registration::{AgentRegistration, Registration};

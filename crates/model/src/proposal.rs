@@ -2,12 +2,107 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::deployment::Origin;
 use crate::document::Document;
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
 use crate::node::Availability;
+use crate::principal::{Origin, Principal};
+use crate::refusal::Refusal;
 use crate::registration::Registration;
+use crate::state::State;
 use crate::step::Step;
+
+/// A command with its author and the conditions under which it applies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Proposal {
+    /// The author. Recorded with the events and the deployment that the command causes.
+    pub by: Principal,
+    /// The request of the author, where an adapter shows it again.
+    pub via: Option<Origin>,
+    /// What the author assumes.
+    pub guard: Guard,
+    /// The change.
+    pub command: Command,
+}
+
+impl Proposal {
+    /// A proposal without conditions.
+    pub fn new(by: Principal, command: Command) -> Proposal {
+        Proposal { by, via: None, guard: Guard::default(), command }
+    }
+
+    /// A proposal of the only user as long as requests are not authenticated.
+    pub fn operator(command: Command) -> Proposal {
+        Proposal::new(Principal::operator(), command)
+    }
+
+    /// A proposal of the planner.
+    pub fn step(step: Step) -> Proposal {
+        Proposal::new(Principal::Planner, Command::Adopt(step))
+    }
+
+    /// The registration of a daemon, proposed by that daemon.
+    pub fn registration(registration: Registration) -> Proposal {
+        let by = Principal::Daemon(registration.node.clone());
+        Proposal::new(by, Command::Register(registration))
+    }
+
+    /// A proposal of the principal that is meant to propose such a command. For scenarios and
+    /// tests, where no one else takes part.
+    pub fn usual(command: Command) -> Proposal {
+        match command {
+            Command::Adopt(step) => Proposal::step(step),
+            Command::Register(registration) => Proposal::registration(registration),
+            Command::BecomeLeader => Proposal::new(Principal::Server, command),
+            command => Proposal::operator(command),
+        }
+    }
+}
+
+impl State {
+    /// Whether a principal may propose a command. Pure; [`State::apply`] asks it first.
+    ///
+    /// Users may do everything that is not the planner's or a daemon's. A daemon may register its
+    /// own node only, so that it cannot take the place of another one.
+    pub fn permits(&self, by: &Principal, command: &Command) -> Result<(), Refusal> {
+        let permitted = match (by, command) {
+            (Principal::Daemon(node), Command::Register(registration)) => {
+                registration.node == *node
+            }
+            (Principal::Planner, Command::Adopt(_))
+            | (Principal::Server, Command::BecomeLeader) => true,
+            (Principal::User(_), command) => {
+                !matches!(command, Command::Adopt(_) | Command::Register(_))
+            }
+            (Principal::Daemon(_) | Principal::Planner | Principal::Server, _) => false,
+        };
+        match permitted {
+            true => Ok(()),
+            false => Err(Refusal::Forbidden { by: by.clone(), operation: command.word() }),
+        }
+    }
+}
+
+impl Command {
+    /// The operation in a word or two.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Command::Apply(_) => "apply documents",
+            Command::Scale { .. } => "scale a service",
+            Command::Restart { .. } => "restart a service",
+            Command::Undo { .. } => "undo a revision",
+            Command::RemoveServices(_) => "remove services",
+            Command::Kill { .. } => "kill instances",
+            Command::ResetDelay { .. } => "reset the delay of a service",
+            Command::RemoveGateway(_) => "remove a gateway",
+            Command::Steer { .. } => "steer a deployment",
+            Command::Register(_) => "register a node",
+            Command::SetAvailability { .. } => "set the availability of a node",
+            Command::RemoveNode(_) => "remove a node",
+            Command::BecomeLeader => "become leader",
+            Command::Adopt(_) => "adopt a step",
+        }
+    }
+}
 
 /// A change to the state.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,20 +143,6 @@ pub enum Command {
         /// The service.
         service: ServiceId,
     },
-    /// Carry out a command and remember with its deployment who asked for it.
-    Asked {
-        /// Who.
-        by: Origin,
-        /// The command.
-        then: Box<Command>,
-    },
-    /// Carry out a command if things are as its proposer saw them.
-    If {
-        /// What must hold.
-        guard: Guard,
-        /// The command.
-        then: Box<Command>,
-    },
     /// Forget a gateway document.
     RemoveGateway(GatewayId),
     /// Steer a deployment.
@@ -82,9 +163,9 @@ pub enum Command {
     },
     /// Forget a node that runs nothing.
     RemoveNode(NodeId),
-    /// A server has taken the lead.
-    Lead,
-    /// Carry out a step of the planner's.
+    /// A server became leader.
+    BecomeLeader,
+    /// Carry out a step of the planner.
     Adopt(Step),
 }
 
@@ -107,4 +188,51 @@ pub enum Steer {
     Resume,
     /// Go back.
     Abort,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unit::Timestamp;
+
+    fn registration(node: &str) -> Command {
+        let registration = format!(r#"{{"node": "{node}", "address": "{node}"}}"#);
+        Command::Register(serde_json::from_str(&registration).expect("a registration"))
+    }
+
+    #[test]
+    fn each_principal_may_do_its_own() {
+        let service: ServiceId = "/web".parse().expect("a path");
+        let scale = || Command::Scale { service: service.clone(), instances: 2 };
+        let adopt = || Command::Adopt(Step::Arrive { service: service.clone() });
+        let daemon = || Principal::Daemon("n1".parse().expect("a name"));
+        let user = Principal::operator;
+        for (by, command, permitted) in [
+            (user(), scale(), true),
+            (user(), Command::BecomeLeader, true),
+            (user(), adopt(), false),
+            (user(), registration("n1"), false),
+            (daemon(), registration("n1"), true),
+            (daemon(), registration("n2"), false),
+            (daemon(), scale(), false),
+            (daemon(), Command::BecomeLeader, false),
+            (Principal::Planner, adopt(), true),
+            (Principal::Planner, scale(), false),
+            (Principal::Server, Command::BecomeLeader, true),
+            (Principal::Server, adopt(), false),
+        ] {
+            let answer = State::new().permits(&by, &command);
+            assert_eq!(answer.is_ok(), permitted, "{by} may {}", command.word());
+        }
+    }
+
+    #[test]
+    fn what_is_not_permitted_changes_nothing() {
+        let mut state = State::new();
+        let by = Principal::Daemon("n1".parse().expect("a name"));
+        let refusal = state.apply(Proposal::new(by, registration("n2")), Timestamp(1));
+        let refusal = refusal.expect_err("it is another node");
+        assert_eq!(refusal.to_string(), "node n1 is not permitted to register a node");
+        assert_eq!(state.objects().count(), State::new().objects().count());
+    }
 }

@@ -1,11 +1,20 @@
 //! The reasons why the state rejects a proposal.
 
 use crate::id::{DeploymentId, ServiceId};
+use crate::principal::Principal;
 use crate::problem::Problem;
 
 /// Why a command was refused. The state is as it was.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
+    /// The author of the proposal may not propose it.
+    #[error("{by} is not permitted to {operation}")]
+    Forbidden {
+        /// The author.
+        by: Principal,
+        /// The operation.
+        operation: &'static str,
+    },
     /// There is no such thing.
     #[error("there is no {kind} `{name}`{}", hint(.nearest))]
     Unknown {

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use crate::changeset::Outcome;
     use crate::document::Document;
-    use crate::proposal::Command;
+    use crate::proposal::{Command, Proposal};
     use crate::service::Source;
 
     fn service(port: &str) -> Spec {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     fn apply(state: &mut State, documents: Vec<Document>) -> Outcome {
-        state.apply(Command::Apply(documents), Timestamp(1))
+        state.apply(Proposal::operator(Command::Apply(documents)), Timestamp(1))
     }
 
     fn routed() -> State {
@@ -128,18 +128,22 @@ mod tests {
         let both = vec![native("www"), gateway(r#"{"to": "/shop/web:www"}"#)];
         assert_eq!(broken(apply(&mut state, both)), [""; 0]);
         let back = Command::Undo { service: web(), to: Some(1) };
-        assert!(state.apply(back, Timestamp(2)).is_err(), "the earlier port is not that routed to");
+        assert!(
+            state.apply(Proposal::usual(back), Timestamp(2)).is_err(),
+            "the earlier port is not that routed to"
+        );
     }
 
     #[test]
     fn a_service_that_a_route_leads_to_is_not_removed_in_silence() {
         let mut state = routed();
         let remove = || Command::RemoveServices(vec![web()]);
-        let refusal = state.apply(remove(), Timestamp(2)).expect_err("it is routed to");
+        let refusal =
+            state.apply(Proposal::usual(remove()), Timestamp(2)).expect_err("it is routed to");
         assert_eq!(refusal.to_string(), REFUSED);
         let gateway = Command::RemoveGateway("public".parse().expect("a name"));
-        state.apply(gateway, Timestamp(2)).expect("the route goes");
-        assert_eq!(broken(state.apply(remove(), Timestamp(2))), [""; 0]);
+        state.apply(Proposal::usual(gateway), Timestamp(2)).expect("the route goes");
+        assert_eq!(broken(state.apply(Proposal::usual(remove()), Timestamp(2))), [""; 0]);
     }
 
     #[test]
@@ -154,11 +158,11 @@ mod tests {
     fn going_back_tells_of_the_routes_it_breaks() {
         let mut state = routed();
         let step = crate::Step::Arrive { service: web() };
-        state.apply(Command::Adopt(step), Timestamp(2)).expect("it arrives");
+        state.apply(Proposal::step(step), Timestamp(2)).expect("it arrives");
         let both = vec![native("www"), gateway(r#"{"path": "/api", "to": "/shop/web:www"}"#)];
         apply(&mut state, both).expect("it is applied");
         let abort = Command::Steer { deployment: crate::DeploymentId(2), how: crate::Steer::Abort };
-        let told = broken(state.apply(abort, Timestamp(3)));
+        let told = broken(state.apply(Proposal::usual(abort), Timestamp(3)));
         assert_eq!(told, [BROKEN.replace("web:http", "web:www")]);
     }
 }

@@ -132,7 +132,7 @@ mod tests {
     use crate::document::Document;
     use crate::id::ReplicaId;
     use crate::node::Node;
-    use crate::proposal::Command;
+    use crate::proposal::{Command, Proposal};
     use crate::registration::{AgentRegistration, Registration};
     use crate::service::{Given, Placement, Service};
     use crate::spec::Protocol;
@@ -157,7 +157,8 @@ mod tests {
     /// `d-1` moves `/web`, which has two instances on `n1` and fills it; `n2` is empty.
     fn lawful() -> State {
         let mut state = State::new();
-        let mut apply = |command| drop(state.apply(command, Timestamp(1)).unwrap());
+        let mut apply =
+            |command| drop(state.apply(Proposal::usual(command), Timestamp(1)).unwrap());
         for node in ["n1", "n2"] {
             apply(Command::Register(Registration {
                 node: name(node),
@@ -227,7 +228,7 @@ mod tests {
             given: Default::default(),
         };
         for command in [Command::Apply(documents), Command::Adopt(place)] {
-            state.apply(command, Timestamp(2)).unwrap();
+            state.apply(Proposal::usual(command), Timestamp(2)).unwrap();
         }
         assert_eq!(state.violations(), []);
         let service = Arc::make_mut(state.services.get_mut(&spread()).unwrap());

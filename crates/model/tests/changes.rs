@@ -5,8 +5,8 @@
 mod support;
 
 use muster_model::{
-    Cause, Command, DeploymentId, Document, Goal, Group, Guard, Move, MoveState, Origin, Refusal,
-    Source, Stage, Step, StopReason, Timestamp,
+    Cause, Command, Deployment, DeploymentId, Document, Goal, Group, Guard, Move, MoveState,
+    Origin, Principal, Proposal, Refusal, Source, Stage, Step, StopReason, Timestamp,
 };
 use serde_json::json;
 use support::*;
@@ -271,9 +271,9 @@ fn what_is_not_there_is_refused_with_the_most_similar_name() {
 #[test]
 fn a_command_is_carried_out_if_services_are_as_they_were_seen() {
     let mut cluster = settled();
-    let scale = |path: &str, seen| Command::If {
+    let scale = |path: &str, seen| Proposal {
         guard: Guard { seen: vec![(service_id(path), seen)], still: vec![] },
-        then: Box::new(Command::Scale { service: service_id("/web"), instances: 0 }),
+        ..Proposal::operator(Command::Scale { service: service_id("/web"), instances: 0 })
     };
     for (path, seen, holds) in [
         ("/web", Some(1), true),
@@ -282,13 +282,13 @@ fn a_command_is_carried_out_if_services_are_as_they_were_seen() {
         ("/no", None, true),
         ("/no", Some(1), false),
     ] {
-        let outcome = cluster.clone().run(scale(path, seen));
+        let outcome = cluster.clone().propose(scale(path, seen));
         let changed = Refusal::Changed { service: service_id(path) };
         assert_eq!(outcome.err(), (!holds).then_some(changed), "{path} at {seen:?}");
     }
     cluster.remove(&["/web"]).unwrap();
-    assert!(cluster.clone().run(scale("/web", Some(1))).is_err(), "it is as good as gone");
-    assert!(cluster.run(scale("/web", None)).is_ok());
+    assert!(cluster.clone().propose(scale("/web", Some(1))).is_err(), "it is as good as gone");
+    assert!(cluster.propose(scale("/web", None)).is_ok());
 }
 
 #[test]
@@ -296,24 +296,36 @@ fn a_command_is_carried_out_if_nothing_moves_what_should_stand_still() {
     let mut cluster = settled();
     cluster.apply([service("/api", json!({}))]);
     cluster.apply([service("/db", json!({}))]);
-    let scale = |still: &[&str]| Command::If {
+    let scale = |still: &[&str]| Proposal {
         guard: Guard { seen: vec![], still: still.iter().map(|path| service_id(path)).collect() },
-        then: Box::new(Command::Scale { service: service_id("/web"), instances: 0 }),
+        ..Proposal::operator(Command::Scale { service: service_id("/web"), instances: 0 })
     };
-    assert!(cluster.clone().run(scale(&["/web", "/no"])).is_ok());
-    let refusal = cluster.run(scale(&["/web", "/db", "/api"])).unwrap_err();
+    assert!(cluster.clone().propose(scale(&["/web", "/no"])).is_ok());
+    let refusal = cluster.propose(scale(&["/web", "/db", "/api"])).unwrap_err();
     let by = vec![DeploymentId(2), DeploymentId(3)];
     assert_eq!(refusal, Refusal::Moving { service: service_id("/db"), by });
     cluster.steer(2, muster_model::Steer::Pause).unwrap();
-    assert!(cluster.run(scale(&["/api"])).is_ok(), "one that is paused moves nothing");
+    assert!(cluster.propose(scale(&["/api"])).is_ok(), "one that is paused moves nothing");
 }
 
 #[test]
 fn a_deployment_remembers_who_asked_for_it() {
     let mut cluster = settled();
-    let by = Origin { client: "10.0.0.9".into(), uri: "/v2/apps".into() };
-    let then = Box::new(restart("/web"));
-    cluster.run(Command::Asked { by: by.clone(), then }).unwrap();
-    assert_eq!(cluster.deployment(1).origin, None);
-    assert_eq!(cluster.deployment(2).origin, Some(by));
+    let origin = Origin { client: "10.0.0.9".into(), uri: "/v2/apps".into() };
+    let by = Principal::User("ada".into());
+    let proposal =
+        Proposal { via: Some(origin.clone()), ..Proposal::new(by.clone(), restart("/web")) };
+    let applied = cluster.propose(proposal).unwrap();
+    assert!(!applied.events.is_empty());
+    assert!(applied.events.iter().all(|event| event.by.as_ref() == Some(&by)));
+    let created = |number| {
+        let Deployment { by, via, .. } = cluster.deployment(number).clone();
+        (by, via)
+    };
+    assert_eq!(created(1), (Some(Principal::operator()), None));
+    assert_eq!(created(2), (Some(by.clone()), Some(origin)));
+    // What follows from it is the planner's doing.
+    let applied =
+        cluster.adopt(Step::Stop { instance: instance_id("/web~0.1"), why: StopReason::Replaced });
+    assert_eq!(applied.unwrap().events[0].by, None);
 }

@@ -68,13 +68,13 @@ fn nothing_waits_for_a_clock_that_was_ahead() {
         ),
     ] {
         let mut cluster = stamped(&ahead);
-        let applied = cluster.run(Command::Lead).unwrap();
+        let applied = cluster.run(Command::BecomeLeader).unwrap();
         let changed = changed.into_iter().chain([&Key::Meta]).cloned().collect();
         assert_eq!(applied.changed, changed);
         let Stamps { placed, failed, until, progressed } = ahead;
         let expected = [placed.min(0), failed.min(0), until.min(5000), progressed.min(0)];
         assert_eq!(stamps(&cluster), expected.map(from_now));
-        let again = cluster.run(Command::Lead).unwrap();
+        let again = cluster.run(Command::BecomeLeader).unwrap();
         assert_eq!(again.changed, [Key::Meta].into(), "what is right stays as it is");
     }
 }
@@ -83,7 +83,7 @@ fn nothing_waits_for_a_clock_that_was_ahead() {
 fn each_lead_is_an_epoch() {
     let mut cluster = Cluster::of(&[]);
     for epoch in 1..4 {
-        let applied = cluster.run(Command::Lead).unwrap();
+        let applied = cluster.run(Command::BecomeLeader).unwrap();
         assert_eq!(told(&applied), ["server-started server"]);
         assert_eq!(cluster.state.meta().epoch, epoch);
     }
@@ -96,7 +96,7 @@ fn what_has_not_begun_to_move_has_not_begun_for_a_new_leader_either() {
     cluster.now = NOW.after(Millis(1000));
     cluster.adopt(Step::Progress { service: service_id("/web"), ready: 0 }).unwrap();
     cluster.now = NOW;
-    cluster.run(Command::Lead).unwrap();
+    cluster.run(Command::BecomeLeader).unwrap();
     let moves = cluster.deployment(2).moves.iter();
     assert_eq!(moves.map(|m| m.progressed_at).collect::<Vec<_>>(), [None, Some(NOW)]);
 }

@@ -10,7 +10,7 @@ use muster_model as model;
 
 use model::{
     Agent, CheckResult, Command, Document, GATEWAY_SILENCE_MAX, GatewayStatus, Given, InstanceId,
-    Millis, Observed, Phase, Published, ServiceId, Spec, State, Status, Step, StopReason,
+    Millis, Observed, Phase, Proposal, Published, ServiceId, Spec, State, Status, Step, StopReason,
     Timestamp, not_serving,
 };
 use support::node_id;
@@ -174,7 +174,7 @@ fn an_instance_is_drained_once_all_gateways_are_through_with_it() {
 }
 
 fn apply(state: &mut State, command: Command) {
-    state.apply(command, Timestamp(1)).unwrap();
+    state.apply(Proposal::usual(command), Timestamp(1)).unwrap();
 }
 
 fn register(state: &mut State, node: &str, is_agent: bool) {

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 
 use muster_model as model;
 
-use model::{Command, Document, Given, Goal, Key, Object, Placement, State, Step, Timestamp};
+use model::{
+    Command, Document, Given, Goal, Key, Object, Placement, Proposal, State, Step, Timestamp,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -45,17 +47,17 @@ fn placements(state: &State) -> BTreeMap<model::InstanceId, Placement> {
 
 proptest! {
     #[test]
-    fn every_command_keeps_the_laws(history in vec((generate::command(), 0u64..30_000), 1..60)) {
+    fn every_command_keeps_the_laws(history in vec((generate::proposal(), 0u64..30_000), 1..60)) {
         let mut state = State::new();
         let mut now = Timestamp(1_000_000);
         // What a store would hold that is told of changes only.
         let mut stored = objects(&state);
-        for (command, later) in history {
+        for (proposal, later) in history {
             now.0 += later;
             let before = objects(&state);
             let goals = placements(&state);
-            let said = format!("{command:?}");
-            match state.apply(command, now) {
+            let said = format!("{proposal:?}");
+            match state.apply(proposal, now) {
                 Err(_) => prop_assert_eq!(&before, &objects(&state), "{} was refused", said),
                 Ok(applied) => {
                     for key in applied.changed {
@@ -89,10 +91,10 @@ proptest! {
     }
 
     #[test]
-    fn objects_read_back_from_their_text(history in vec(generate::command(), 1..40)) {
+    fn objects_read_back_from_their_text(history in vec(generate::proposal(), 1..40)) {
         let mut state = State::new();
-        for command in history {
-            drop(state.apply(command, Timestamp(5)));
+        for proposal in history {
+            drop(state.apply(proposal, Timestamp(5)));
         }
         for (key, object) in objects(&state) {
             let parsed: Key = key.to_string().parse().unwrap();
@@ -106,9 +108,9 @@ proptest! {
     fn applying_the_same_again_changes_nothing(spec in generate::spec()) {
         let mut state = State::new();
         let apply = || Command::Apply(vec![Document::Service(Box::new(spec.clone()))]);
-        if state.apply(apply(), Timestamp(1)).is_ok() {
+        if state.apply(Proposal::usual(apply()), Timestamp(1)).is_ok() {
             let before = objects(&state);
-            let applied = state.apply(apply(), Timestamp(2)).unwrap();
+            let applied = state.apply(Proposal::usual(apply()), Timestamp(2)).unwrap();
             prop_assert!(applied.changed.is_empty());
             prop_assert_eq!(before, objects(&state));
         }
@@ -122,9 +124,14 @@ fn a_slot_far_out_is_not_placed() {
     let service: model::ServiceId = "/a".parse().unwrap();
     let text = r#"{"service": "/a", "process": {"command": "serve"}}"#;
     let spec = serde_json::from_str(text).unwrap();
-    state.apply(Command::Apply(vec![Document::Service(Box::new(spec))]), Timestamp(1)).unwrap();
+    state
+        .apply(
+            Proposal::operator(Command::Apply(vec![Document::Service(Box::new(spec))])),
+            Timestamp(1),
+        )
+        .unwrap();
     let instance = model::InstanceId::new(service, u32::MAX, 1);
     let node = "n0".parse().unwrap();
     let step = Step::Place { instance, revision: 1, node, given: Given::default() };
-    assert!(state.apply(Command::Adopt(step), Timestamp(2)).is_err());
+    assert!(state.apply(Proposal::step(step), Timestamp(2)).is_err());
 }

@@ -9,8 +9,8 @@ use muster_model as model;
 
 use model::{
     AgentRegistration, Availability, Bytes, Command, Cpu, Document, Given, Goal, InstanceId, Node,
-    NodeId, NodeUsage, Placement, Protocol, Reason, Registration, ReplicaId, Requirements,
-    Resources, ServiceId, Software, Spec, State, Step, StopReason, Timestamp,
+    NodeId, NodeUsage, Placement, Proposal, Protocol, Reason, Registration, ReplicaId,
+    Requirements, Resources, ServiceId, Software, Spec, State, Step, StopReason, Timestamp,
 };
 
 const TCP: Protocol = Protocol::Tcp;
@@ -188,7 +188,7 @@ fn name(text: &str) -> NodeId {
 }
 
 fn apply(state: &mut State, command: Command) {
-    state.apply(command, Timestamp(1)).unwrap();
+    state.apply(Proposal::usual(command), Timestamp(1)).unwrap();
 }
 
 /// `/web` in a cluster of two nodes in one rack.
@@ -238,7 +238,7 @@ fn an_instance_is_placed_with_the_ports_that_its_spec_asks_for() {
         (&[], false),
     ];
     for (ports, fits) in cases {
-        let placed = state.clone().apply(place(0, "n1", ports), Timestamp(1));
+        let placed = state.clone().apply(Proposal::usual(place(0, "n1", ports)), Timestamp(1));
         assert_eq!(placed.is_ok(), fits, "{ports:?}");
     }
 }
@@ -247,9 +247,9 @@ fn an_instance_is_placed_with_the_ports_that_its_spec_asks_for() {
 fn a_port_that_is_held_is_not_given_again() {
     let mut state = cluster(spec(r#""instances": 2, "ports": [{}]"#));
     apply(&mut state, place(0, "n1", &[20_000]));
-    assert!(state.clone().apply(place(1, "n1", &[20_000]), Timestamp(1)).is_err());
-    assert!(state.clone().apply(place(1, "n1", &[20_001]), Timestamp(1)).is_ok());
-    assert!(state.clone().apply(place(1, "n2", &[20_000]), Timestamp(1)).is_ok());
+    assert!(state.clone().apply(Proposal::usual(place(1, "n1", &[20_000])), Timestamp(1)).is_err());
+    assert!(state.clone().apply(Proposal::usual(place(1, "n1", &[20_001])), Timestamp(1)).is_ok());
+    assert!(state.clone().apply(Proposal::usual(place(1, "n2", &[20_000])), Timestamp(1)).is_ok());
 }
 
 #[test]

@@ -5,8 +5,8 @@
 mod support;
 
 use muster_model::{
-    Availability, Command, DeploymentId, Goal, Refusal, ReplicaId, ServiceId, Slot, Stage, Steer,
-    Step, StopReason, Timestamp, What,
+    Availability, Command, DeploymentId, Goal, Proposal, Refusal, ReplicaId, ServiceId, Slot,
+    Stage, Steer, Step, StopReason, Timestamp, What,
 };
 use serde_json::json;
 use support::*;
@@ -386,7 +386,7 @@ fn the_last_two_hundred_deployments_are_kept_and_those_that_go_on() {
     cluster.apply([service("/a", json!({"instances": 0}))]);
     for _ in 0..205 {
         let restart = Command::Restart { service: service_id("/a") };
-        cluster.state.apply(restart, cluster.now).unwrap();
+        cluster.state.apply(Proposal::usual(restart), cluster.now).unwrap();
     }
     cluster.settle("/a");
     let kept: Vec<u64> = cluster.state.deployments().map(|deployment| deployment.id.0).collect();

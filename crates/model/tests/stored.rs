@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use muster_model as model;
 
 use model::{
-    Command, Document, Given, InstanceId, Key, Object, ServiceId, State, Step, Timestamp, object,
+    Command, Document, Given, InstanceId, Key, Object, Proposal, ServiceId, State, Step, Timestamp,
+    object,
 };
 use support::{agent, node_id, register};
 
@@ -35,13 +36,13 @@ fn cluster() -> State {
     };
     let mut state = State::new();
     let commands = [
-        Command::Lead,
+        Command::BecomeLeader,
         register("n1", Some(agent())),
         Command::Apply(documents),
         Command::Adopt(place),
     ];
     for command in commands {
-        state.apply(command, Timestamp(1)).unwrap();
+        state.apply(Proposal::usual(command), Timestamp(1)).unwrap();
     }
     state
 }
@@ -73,7 +74,7 @@ fn a_node_is_used_while_instances_are_placed_on_it() {
     let mut state = cluster();
     assert!(state.is_used(&node_id("n1")) && !state.is_used(&node_id("n2")));
     let (instance, why) = (InstanceId::new(web(), 0, 1), model::StopReason::Lost);
-    state.apply(Command::Adopt(Step::Forget { instance, why }), Timestamp(2)).unwrap();
+    state.apply(Proposal::step(Step::Forget { instance, why }), Timestamp(2)).unwrap();
     assert!(!state.is_used(&node_id("n1")));
 }
 

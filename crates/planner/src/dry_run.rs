@@ -1,7 +1,7 @@
 //! What would happen: a plan played through to its end, assuming that everything works.
 
 use model::{
-    Agent, Command, Goal, InstanceId, Observed, Phase, ServiceId, State, Status, Step, Timestamp,
+    Agent, Goal, InstanceId, Observed, Phase, Proposal, ServiceId, State, Status, Step, Timestamp,
     Wait,
 };
 
@@ -29,7 +29,7 @@ pub fn dry_run(mut state: State, mut observed: Observed, mut now: Timestamp) -> 
         dry_run.waits = plan.waits;
         let mut wave = Vec::new();
         for step in plan.steps {
-            if state.apply(Command::Adopt(step.clone()), now).is_ok() {
+            if state.apply(Proposal::step(step.clone()), now).is_ok() {
                 wave.push(step);
             }
         }

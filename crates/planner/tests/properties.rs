@@ -11,7 +11,7 @@ mod oracle;
 pub(crate) use ::model;
 
 use history::{Event, Run, event};
-use model::{Command, Document, Key, State, Step, Timestamp};
+use model::{Command, Document, Key, Proposal, State, Step, Timestamp};
 use muster_planner::scenario::World;
 use muster_planner::{dry_run, plan};
 use proptest::collection::vec;
@@ -74,7 +74,7 @@ proptest! {
         let dry_run = dry_run(state.clone(), observed, now);
         for step in dry_run.waves.into_iter().flatten() {
             let said = format!("{step:?}");
-            let outcome = state.apply(Command::Adopt(step), now);
+            let outcome = state.apply(Proposal::step(step), now);
             prop_assert!(outcome.is_ok(), "{}: {:?}", said, outcome);
         }
         for service in state.services() {

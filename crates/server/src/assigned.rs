@@ -138,7 +138,7 @@ fn difference(
 
 #[cfg(test)]
 mod tests {
-    use model::{Agent, Command, Document, Observed, Registration, Timestamp};
+    use model::{Agent, Command, Document, Observed, Proposal, Registration, Timestamp};
     use serde_json::json;
 
     use super::*;
@@ -158,13 +158,15 @@ mod tests {
         });
         let spec = Box::new(serde_json::from_value(spec).unwrap());
         let mut state = State::new();
-        state.apply(Command::Register(registration), Timestamp(1)).unwrap();
-        state.apply(Command::Apply(vec![Document::Service(spec)]), Timestamp(1)).unwrap();
+        state.apply(Proposal::registration(registration), Timestamp(1)).unwrap();
+        state
+            .apply(Proposal::operator(Command::Apply(vec![Document::Service(spec)])), Timestamp(1))
+            .unwrap();
         let mut observed = Observed { lost_after: model::Millis::secs(30), ..Observed::default() };
         let agent = Agent { seen_at: Timestamp(1), synced: true };
         observed.agents.insert("n1".parse().unwrap(), agent);
         for step in planner::plan(&state, &observed, Timestamp(1)).steps {
-            state.apply(Command::Adopt(step), Timestamp(1)).unwrap();
+            state.apply(Proposal::step(step), Timestamp(1)).unwrap();
         }
         state
     }
@@ -181,14 +183,14 @@ mod tests {
         let instance: InstanceId = "/web~0.1".parse().unwrap();
         let stop =
             model::Step::Stop { instance: instance.clone(), why: model::StopReason::Requested };
-        state.apply(Command::Adopt(stop), Timestamp(2)).unwrap();
+        state.apply(Proposal::step(stop), Timestamp(2)).unwrap();
         let second = stream.next(&state, 3, &adapters).unwrap();
         assert_eq!((second.whole, second.set.len()), (false, 1));
         assert_eq!((&second.set[0].instance, second.set[0].goal), (&instance, Assigned::Stop));
 
         let forget =
             model::Step::Forget { instance: instance.clone(), why: model::StopReason::Requested };
-        state.apply(Command::Adopt(forget), Timestamp(3)).unwrap();
+        state.apply(Proposal::step(forget), Timestamp(3)).unwrap();
         let third = stream.next(&state, 4, &adapters).unwrap();
         assert_eq!((third.set.len(), third.removed), (0, vec![instance]));
         assert_eq!(stream.next(&state, 5, &adapters), None);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::{in_full, now};
 use arc_swap::ArcSwap;
-use model::{Command, NodeId, RouteTable, Timestamp};
+use model::{NodeId, Proposal, RouteTable, Timestamp};
 use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -31,7 +31,7 @@ pub(crate) const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// What somebody wants of the loop.
 enum Ask {
-    Command(Command),
+    Proposal(Box<Proposal>),
     Report(api::Report),
     GatewayReport(api::GatewayReport),
 }
@@ -71,9 +71,9 @@ impl Handle {
         }
     }
 
-    /// Carries out a command; the answer is durable.
-    pub(crate) async fn command(&self, command: Command) -> Result<model::Changeset, Failure> {
-        match self.ask(Ask::Command(command)).await? {
+    /// Applies a proposal; it is durable when this returns.
+    pub(crate) async fn propose(&self, proposal: Proposal) -> Result<model::Changeset, Failure> {
+        match self.ask(Ask::Proposal(Box::new(proposal))).await? {
             Answer::Outcome(outcome) => outcome.map_err(Failure::Trouble),
             Answer::Report(_) => unreachable!("a command is answered with its outcome"),
         }
@@ -229,7 +229,7 @@ impl Shell {
         self.next_ticket += 1;
         self.waiting.insert(ticket, answer);
         let event = match ask {
-            Ask::Command(command) => Event::Request { ticket, command },
+            Ask::Proposal(proposal) => Event::Request { ticket, proposal: *proposal },
             Ask::Report(report) => Event::Report { ticket, report },
             Ask::GatewayReport(report) => Event::GatewayReport { ticket, report },
         };

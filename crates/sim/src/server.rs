@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::EventView;
-use model::{Command, Millis, NodeId, RouteTable, Timestamp};
+use model::{Millis, NodeId, Proposal, RouteTable, Timestamp};
 use server::absence::Absence;
 use server::adapter::Adapters;
 use server::assigned;
@@ -168,11 +168,11 @@ impl Server {
         let Some(running) = &mut self.running else {
             return env.reply(&from, rpc, Reply::Failed);
         };
-        let request = |ticket: Ticket, command: Command| Event::Request { ticket, command };
+        let request = |ticket: Ticket, proposal: Proposal| Event::Request { ticket, proposal };
         let ticket = env.number();
         let event = match call {
-            Call::Command(command) => request(ticket, *command),
-            Call::Register(registration) => request(ticket, Command::Register(registration)),
+            Call::Command(command) => request(ticket, Proposal::operator(*command)),
+            Call::Register(registration) => request(ticket, Proposal::registration(registration)),
             Call::Report(report) => Event::Report { ticket, report },
             Call::GatewayReport(report) => Event::GatewayReport { ticket, report },
             Call::Assignments(node) => return self.follow_assignments(env, &from, rpc, node),

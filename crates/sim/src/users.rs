@@ -140,7 +140,7 @@ impl Users {
         let rng = &mut env.scheduler.rng;
         let service = rng.choice(&self.services).expect("there are services").clone();
         match rng.u32(0..31) {
-            30 => Command::Lead,
+            30 => Command::BecomeLeader,
             0..14 => Command::Apply(vec![documents::service(rng, &service, bug)]),
             14..17 => {
                 let mut services: BTreeSet<_> = [service].into();

@@ -8,8 +8,8 @@ use crate::format::App;
 use api::now;
 use axum::http::StatusCode;
 use model::{
-    Changeset, Command, DeploymentId, Document, Guard, Millis, OnFailure, Refusal, Service,
-    ServiceId, State, Timestamp,
+    Changeset, Command, DeploymentId, Document, Guard, Millis, OnFailure, Principal, Proposal,
+    Refusal, Service, ServiceId, State, Timestamp,
 };
 
 use serde_json::json;
@@ -116,7 +116,7 @@ pub(super) async fn carry_out(
     force: bool,
 ) -> Result<Done, Reply> {
     let guard = Guard { still: if force { Vec::new() } else { apps }, ..Guard::default() };
-    match ask.server.command(told(ask, guard, command)).await {
+    match ask.server.propose(proposal(ask, guard, command)).await {
         Ok(applied) => Ok(Done::new(ask, &applied)),
         Err(failure) => Err(refused(ask, failure)),
     }
@@ -136,9 +136,9 @@ fn refused(ask: &Ask, failure: Failure) -> Reply {
     failure.into()
 }
 
-fn told(ask: &Ask, guard: Guard, command: Command) -> Command {
-    let then = Box::new(Command::If { guard, then: Box::new(command) });
-    Command::Asked { by: ask.origin.clone(), then }
+fn proposal(ask: &Ask, guard: Guard, command: Command) -> Proposal {
+    let via = Some(ask.origin.clone());
+    Proposal { by: Principal::operator(), via, guard, command }
 }
 
 /// Carries out what `wish` makes of the apps as they are.
@@ -158,7 +158,7 @@ pub(super) async fn submit(
             guard.still = targets;
         }
         let command = wish.command(&snapshot, &ask.marathon.apps)?;
-        match ask.server.command(told(ask, guard, command)).await {
+        match ask.server.propose(proposal(ask, guard, command)).await {
             Ok(applied) => {
                 ask.marathon.apps.prune(&ask.server.snapshot());
                 return Ok(Done::new(ask, &applied));
@@ -180,7 +180,7 @@ pub(super) fn dry_run(
     let command = wish(&snapshot)?.command(&snapshot, &ask.marathon.apps)?;
     let mut state = snapshot.state.clone();
     let refused = |refusal| Reply::from(Failure::Trouble(Trouble::Refused(refusal)));
-    let applied = state.apply(command, now()).map_err(refused)?;
+    let applied = state.apply(Proposal::operator(command), now()).map_err(refused)?;
     let deployment = applied.changes.iter().find_map(|change| change.deployment);
     let deployment = deployment.and_then(|id| state.deployment(id));
     Ok(deployment.map(|deployment| plan::steps(deployment, &state)).unwrap_or_default())

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use axum::http::header::ACCEPT;
-use model::Command;
+use model::{Command, Proposal};
 use serde_json::json;
 
 use super::reply::{Ask, Reply};
@@ -64,7 +64,7 @@ pub(super) async fn abdicate(ask: &Ask) -> Result<Reply, Reply> {
             return Err(Reply::error(StatusCode::UNPROCESSABLE_ENTITY, message));
         }
     }
-    ask.server.command(Command::Lead).await?;
+    ask.server.propose(Proposal::operator(Command::BecomeLeader)).await?;
     Ok(Reply::json(&json!({ "message": "Leadership abdicated" })))
 }
 

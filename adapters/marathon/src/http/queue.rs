@@ -1,7 +1,7 @@
 //! `/v2/queue`: what waits, and an end to waiting.
 
 use axum::http::StatusCode;
-use model::Command;
+use model::{Command, Proposal};
 use serde_json::json;
 
 use super::reply::{Ask, Reply, app_id};
@@ -22,6 +22,6 @@ pub(super) async fn reset_delay(ask: &Ask, segments: &[&str]) -> Result<Reply, R
         let message = format!("Application {id} not found in tasks queue.");
         return Err(Reply::not_found(message));
     }
-    ask.server.command(Command::ResetDelay { service: id }).await?;
+    ask.server.propose(Proposal::operator(Command::ResetDelay { service: id })).await?;
     Ok(Reply::nothing(StatusCode::NO_CONTENT))
 }

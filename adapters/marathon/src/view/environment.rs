@@ -60,7 +60,7 @@ pub(crate) fn environment(
 #[cfg(test)]
 mod tests {
     use crate::format;
-    use model::{Command, Document, Goal, Source, State, Timestamp};
+    use model::{Command, Document, Goal, Proposal, Source, State, Timestamp};
     use serde_json::json;
 
     use super::*;
@@ -76,7 +76,7 @@ mod tests {
             None => Document::Service(spec),
         };
         let mut state = State::new();
-        state.apply(Command::Apply(vec![document]), Timestamp(1_000)).unwrap();
+        state.apply(Proposal::operator(Command::Apply(vec![document])), Timestamp(1_000)).unwrap();
         let service = state.service(&"/shop/web".parse().unwrap()).unwrap();
         let placement = Placement {
             revision: 1,

@@ -69,7 +69,7 @@ impl Feed {
     }
 
     fn take_one(&mut self, event: &EventView, snapshot: &Snapshot) -> Vec<Event> {
-        let model::Event { at, about, what } = &event.event;
+        let model::Event { at, about, what, .. } = &event.event;
         match (about, what) {
             (About::Instance(id), what) => self.of_task(what, id, *at, snapshot),
             (About::Deployment(id), what) => self.of_deployment(what, *id, *at, snapshot),

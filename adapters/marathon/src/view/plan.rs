@@ -95,7 +95,7 @@ pub(crate) fn current_step(deployment: &Deployment, steps: &[Step]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use model::{Command, Document, Spec};
+    use model::{Command, Document, Proposal, Spec};
 
     use super::*;
 
@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn applied(state: &mut State, documents: Vec<Document>) -> Vec<String> {
-        state.apply(Command::Apply(documents), Timestamp(1)).unwrap();
+        state.apply(Proposal::operator(Command::Apply(documents)), Timestamp(1)).unwrap();
         let deployment = state.deployments().next_back().unwrap().clone();
         let words = |action: &Action| format!("{} {}", action.action, action.app);
         let steps = steps(&deployment, state);

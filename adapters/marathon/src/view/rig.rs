@@ -7,8 +7,8 @@ use crate::format;
 use api::EventView;
 use model::{
     About, AgentRegistration, Bytes, Changeset, Command, Cpu, Document, Ending, Exit, InstanceId,
-    Millis, Observed, PORTS, Phase, Registration, Resources, ServiceId, State, Status, Timestamp,
-    Wait, What,
+    Millis, Observed, PORTS, Phase, Proposal, Registration, Resources, ServiceId, State, Status,
+    Timestamp, Wait, What,
 };
 use serde_json::Value;
 
@@ -63,7 +63,8 @@ impl Rig {
     }
 
     fn apply(&mut self, command: Command) {
-        let Changeset { events, .. } = self.state.apply(command, self.now).unwrap();
+        let Changeset { events, .. } =
+            self.state.apply(Proposal::usual(command), self.now).unwrap();
         for event in events {
             self.events.push(EventView { number: self.events.len() as u64 + 1, event });
         }
@@ -111,7 +112,7 @@ impl Rig {
     /// Adds an event of an instance that no command has caused.
     pub(super) fn event(&mut self, instance: &str, what: What) {
         let about = About::Instance(instance.parse().unwrap());
-        let event = model::Event { at: self.now, about, what };
+        let event = model::Event { at: self.now, about, by: None, what };
         self.events.push(EventView { number: self.events.len() as u64 + 1, event });
     }
 

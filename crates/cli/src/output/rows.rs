@@ -290,7 +290,7 @@ impl Row for GatewayView {
 
 impl Row for EventView {
     const HEAD: &'static [&'static str] = &["AGE", "EVENT", "SUBJECT", "MESSAGE"];
-    const WIDE: &'static [&'static str] = &["NUMBER", "AT"];
+    const WIDE: &'static [&'static str] = &["NUMBER", "AT", "BY"];
 
     fn name(&self) -> String {
         self.number.to_string()
@@ -306,7 +306,8 @@ impl Row for EventView {
     }
 
     fn wide(&self, _: Timestamp) -> Vec<Cell> {
-        vec![plain(self.number), plain(self.event.at)]
+        let by = self.event.by.as_ref().map(|by| by.to_string());
+        vec![plain(self.number), plain(self.event.at), plain(by.unwrap_or_default())]
     }
 }
 

@@ -205,7 +205,8 @@ mod tests {
             deployment: Deployment {
                 id: DeploymentId(7),
                 created_at: Timestamp(10_000),
-                origin: None,
+                by: None,
+                via: None,
                 cause: model::Cause::Apply,
                 moves: Vec::new(),
                 stage,

@@ -10,9 +10,10 @@ use proptest::prelude::*;
 use super::model::{
     AgentRegistration, Availability, Bytes, Command, CommandLine, Constraint, Cpu, DeploymentId,
     Document, Failure, Gateway, Given, Group, Guard, HealthCheck, HttpProbe, InstanceId, Lost,
-    Millis, NodeId, OnFailure, Origin, Port, Probe, Process, Protocol, ReadinessCheck,
-    Registration, Resource, Resources, Restart, Rollout, Route, ScaleDown, ServiceId, Share,
-    Software, Source, Spec, Steer, Step, Stop, StopReason, Task, Timestamp, Unhealthy,
+    Millis, NodeId, OnFailure, Origin, Port, Principal, Probe, Process, Proposal, Protocol,
+    ReadinessCheck, Registration, Resource, Resources, Restart, Rollout, Route, ScaleDown,
+    ServiceId, Share, Software, Source, Spec, Steer, Step, Stop, StopReason, Task, Timestamp,
+    Unhealthy,
 };
 
 const SERVICES: [&str; 4] = ["/a", "/b", "/c/d", "/c/e"];
@@ -244,20 +245,10 @@ pub(crate) fn wish() -> impl Strategy<Value = Command> {
         ]
     };
     let services = || vec(document(), 1..3).prop_map(Command::Apply);
-    let guarded = (vec((service(), option::of(1u32..3)), 0..2), vec(service(), 0..2), services())
-        .prop_map(|(seen, still, then)| Command::If {
-            guard: Guard { seen, still },
-            then: Box::new(then),
-        });
     let steer = prop::sample::select(vec![Steer::Pause, Steer::Resume, Steer::Abort]);
     prop_oneof![
         10 => services(),
-        2 => guarded,
         1 => service().prop_map(|service| Command::ResetDelay { service }),
-        1 => services().prop_map(|then| {
-            let by = Origin { client: "10.0.0.9".into(), uri: "/v2/apps".into() };
-            Command::Asked { by, then: Box::new(then) }
-        }),
         2 => (vec(instance(), 1..3), any::<bool>())
             .prop_map(|(instances, scale)| Command::Kill { instances, scale }),
         2 => gateway().prop_map(|gateway| Command::Apply(vec![Document::Gateway(gateway)])),
@@ -275,7 +266,7 @@ pub(crate) fn wish() -> impl Strategy<Value = Command> {
         3 => (node(), availability())
             .prop_map(|(node, availability)| Command::SetAvailability { node, availability }),
         1 => node().prop_map(Command::RemoveNode),
-        1 => Just(Command::Lead),
+        1 => Just(Command::BecomeLeader),
     ]
 }
 
@@ -316,12 +307,32 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Anything at all.
+/// Any proposal: most of the principal that is meant to make it, some with conditions or an origin,
+/// and some that are not permitted.
 #[allow(dead_code, reason = "the planner's tests do without")]
-pub(crate) fn command() -> impl Strategy<Value = Command> {
-    prop_oneof![
+pub(crate) fn proposal() -> impl Strategy<Value = Proposal> {
+    let command = prop_oneof![
         5 => wish(),
         1 => registration().prop_map(Command::Register),
         8 => step().prop_map(Command::Adopt),
-    ]
+    ];
+    let guard = (vec((service(), option::of(1u32..3)), 0..2), vec(service(), 0..2))
+        .prop_map(|(seen, still)| Guard { seen, still });
+    let other = prop_oneof![
+        Just(Principal::operator()),
+        node().prop_map(Principal::Daemon),
+        Just(Principal::Planner),
+        Just(Principal::Server),
+    ];
+    let (guard, other) = (option::weighted(0.1, guard), option::weighted(0.05, other));
+    (command, guard, other, any::<bool>()).prop_map(|(command, guard, other, has_origin)| {
+        let mut proposal = Proposal::usual(command);
+        proposal.guard = guard.unwrap_or_default();
+        if let Some(other) = other {
+            proposal.by = other;
+        }
+        let origin = || Origin { client: "10.0.0.9".into(), uri: "/v2/apps".into() };
+        proposal.via = has_origin.then(origin);
+        proposal
+    })
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use muster_model::{
     AgentRegistration, Bytes, Changeset, Command, Cpu, Deployment, DeploymentId, Document, Failure,
-    Given, InstanceId, Key, Millis, NodeId, NodeUsage, Object, Outcome, PORTS, Placement, Refusal,
-    Registration, ReplicaId, Resources, Service, ServiceId, Source, Spec, State, Steer, Step,
-    Timestamp,
+    Given, InstanceId, Key, Millis, NodeId, NodeUsage, Object, Outcome, PORTS, Placement, Proposal,
+    Refusal, Registration, ReplicaId, Resources, Service, ServiceId, Source, Spec, State, Steer,
+    Step, Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -143,9 +143,14 @@ impl Cluster {
     /// Applies a command. Refused, it changes nothing; applied, it tells of all that has changed,
     /// and of nothing else. The laws hold in any case.
     pub(crate) fn run(&mut self, command: Command) -> Outcome {
-        let said = format!("{command:?}");
+        self.propose(Proposal::usual(command))
+    }
+
+    /// Applies a proposal, as [`Self::run`] does.
+    pub(crate) fn propose(&mut self, proposal: Proposal) -> Outcome {
+        let said = format!("{proposal:?}");
         let before: BTreeMap<Key, Object> = self.state.objects().collect();
-        let outcome = self.state.apply(command, self.now);
+        let outcome = self.state.apply(proposal, self.now);
         let after: BTreeMap<Key, Object> = self.state.objects().collect();
         let keys = before.keys().chain(after.keys());
         let changed = keys.filter(|key| before.get(key) != after.get(key)).cloned().collect();

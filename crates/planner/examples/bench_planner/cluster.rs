@@ -2,7 +2,7 @@
 
 use model::{
     Agent, AgentRegistration, Bytes, Command, Cpu, Document, InstanceId, Millis, NodeId, Observed,
-    PORTS, Phase, Registration, Resources, Spec, State, Status, Timestamp,
+    PORTS, Phase, Proposal, Registration, Resources, Spec, State, Status, Timestamp,
 };
 use muster_planner::Plan;
 use serde_json::json;
@@ -53,7 +53,7 @@ pub(crate) fn join(state: &mut State, observed: &mut Observed, i: usize, capacit
     };
     let address = format!("10.0.{}.{}", i / 256, i % 256);
     let registration = Registration { node: node.clone(), address, agent: Some(agent) };
-    state.apply(Command::Register(registration), NOW).expect("it joins");
+    state.apply(Proposal::registration(registration), NOW).expect("it joins");
     observed.agents.insert(node, Agent { seen_at: NOW, synced: true });
 }
 
@@ -91,14 +91,16 @@ pub(crate) fn constrained(
 pub(crate) fn apply(state: &mut State, shape: Shape) {
     let path = |i: usize| format!("/shop/part-{}/web-{i}", i % 10);
     let documents = (0..shape.services).map(|i| service(&path(i), shape.instances, 0.25, 256));
-    state.apply(Command::Apply(documents.collect()), NOW).expect("it is applied");
+    state
+        .apply(Proposal::operator(Command::Apply(documents.collect())), NOW)
+        .expect("it is applied");
 }
 
 /// The state once all steps of a plan are taken.
 pub(crate) fn adopt(state: &State, plan: &Plan) -> State {
     let mut state = state.clone();
     for step in &plan.steps {
-        state.apply(Command::Adopt(step.clone()), NOW).expect("the step is accepted");
+        state.apply(Proposal::step(step.clone()), NOW).expect("the step is accepted");
     }
     state
 }

@@ -13,7 +13,7 @@ mod packing;
 
 use std::hint::black_box;
 
-use model::{Command, InstanceId, Observed, Phase, State, Status};
+use model::{Command, InstanceId, Observed, Phase, Proposal, State, Status};
 use muster_planner::{WorkQueue, plan};
 use serde_json::{Value, json};
 
@@ -96,7 +96,9 @@ fn cold(shape: Shape) -> (State, Observed) {
 fn blocked() {
     let (mut state, observed) = cluster(Shape { nodes: 10_000, services: 1_000, instances: 100 });
     let documents = (0..1_000).map(|i| service(&format!("/big-{i}"), 3, 1_000.0, 256));
-    state.apply(Command::Apply(documents.collect()), NOW).expect("it is applied");
+    state
+        .apply(Proposal::operator(Command::Apply(documents.collect())), NOW)
+        .expect("it is applied");
     state = adopt(&state, &plan(&state, &observed, NOW));
     let mut work_queue = WorkQueue::everything();
     let (blocked_ms, blocked) = taken(|| work_queue.plan(&state, &observed, NOW));
@@ -111,7 +113,9 @@ fn counted_constraint() {
             let shape = Shape { nodes: 50, services: 1, instances: 16_000 };
             let (mut state, observed) = cluster(shape);
             let document = constrained("/web", shape.instances, constraints);
-            state.apply(Command::Apply(vec![document]), NOW).expect("it is applied");
+            state
+                .apply(Proposal::operator(Command::Apply(vec![document])), NOW)
+                .expect("it is applied");
             let (ms, _) = taken(|| {
                 let plan = plan(&state, &observed, NOW);
                 assert_eq!(placed(&plan), shape.all_instances());

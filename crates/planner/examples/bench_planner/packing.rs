@@ -5,7 +5,7 @@
 //! sequence as it can with every larger one put before every smaller one. Nobody who places what
 //! comes as it comes can be expected to reach it; the distance is what is measured.
 
-use model::{Bytes, Command, Cpu, Resources, State};
+use model::{Bytes, Command, Cpu, Proposal, Resources, State};
 use muster_planner::WorkQueue;
 
 use super::cluster::{NOW, adopt, join, placed, service};
@@ -62,7 +62,9 @@ fn until_refused(sizes: &[(u32, u64)]) -> usize {
     let mut work_queue = WorkQueue::everything();
     for (i, (cpu, mebibytes)) in sizes.iter().enumerate() {
         let document = service(&format!("/s-{i}"), 1, f64::from(*cpu) / 1_000.0, *mebibytes);
-        let applied = state.apply(Command::Apply(vec![document]), NOW).expect("it is applied");
+        let applied = state
+            .apply(Proposal::operator(Command::Apply(vec![document])), NOW)
+            .expect("it is applied");
         drop(applied);
         work_queue.touch(&format!("/s-{i}").parse().expect("a path"));
         let plan = work_queue.plan(&state, &observed, NOW);

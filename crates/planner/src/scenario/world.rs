@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     Agent, AgentRegistration, Command, Document, GatewayStatus, Goal, InstanceId, Millis, NodeId,
-    Observed, Outcome, Phase, Registration, RevisionNumber, SILENT_AFTER, ServiceId, State, Status,
-    Timestamp,
+    Observed, Outcome, Phase, Proposal, Registration, RevisionNumber, SILENT_AFTER, ServiceId,
+    State, Status, Timestamp,
 };
 
 use crate::{Plan, plan, routes};
@@ -91,7 +91,7 @@ impl World {
 
     /// Applies a command now.
     pub fn apply(&mut self, command: Command) -> Outcome {
-        self.state.apply(command, self.now)
+        self.state.apply(Proposal::usual(command), self.now)
     }
 
     /// What is to be done now.

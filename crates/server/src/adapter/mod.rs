@@ -20,7 +20,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use formats::Dialect;
 use futures_util::future::BoxFuture;
-use model::{Changeset, Command, Document, InstanceId, Placement, Service, State};
+use model::{Changeset, Document, InstanceId, Placement, Proposal, Service, State};
 
 use crate::control::{Snapshot, Trouble};
 use crate::http::logs::{self, Agents};
@@ -265,9 +265,9 @@ impl Server {
         self.handle.events.after(0, usize::MAX)
     }
 
-    /// Carries out a command; it is durable when this returns.
-    pub async fn command(&self, command: Command) -> Result<Changeset, Failure> {
-        self.handle.command(command).await
+    /// Applies a proposal; it is durable when this returns.
+    pub async fn propose(&self, proposal: Proposal) -> Result<Changeset, Failure> {
+        self.handle.propose(proposal).await
     }
 
     /// Completes when the server stops. Streams to clients must end then.

@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use api::{EventView, GatewayReport, Report, ReportReply};
 use model::{
-    Changeset, Command, Event as Told, Key, Listen, Millis, NodeId, Object, Observed, Refusal,
-    Registration, RouteTable, SILENT_AFTER, ServiceId, State, Timestamp, Wait,
+    Changeset, Command, Event as Told, Key, Listen, Millis, NodeId, Object, Observed, Principal,
+    Proposal, Refusal, Registration, RouteTable, SILENT_AFTER, ServiceId, State, Timestamp, Wait,
 };
 use planner::WorkQueue;
 
@@ -35,8 +35,8 @@ pub type Ticket = u64;
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the fields are named after their types")]
 pub enum Event {
-    /// Somebody wants something changed.
-    Request { ticket: Ticket, command: Command },
+    /// A principal proposes a change.
+    Request { ticket: Ticket, proposal: Proposal },
     /// An agent reports.
     Report { ticket: Ticket, report: Report },
     /// A gateway reports.
@@ -137,7 +137,7 @@ pub struct Core {
     due: bool,
     /// When to plan even if nothing happens.
     wake_at: Option<Timestamp>,
-    queue: Vec<(Ticket, Command)>,
+    queue: Vec<(Ticket, Proposal)>,
     /// The batch under way: who waits for it, and what it changes.
     storing: Option<Storing>,
     record: Record,
@@ -175,7 +175,7 @@ pub fn lead(
     events: &mut Vec<EventView>,
     now: Timestamp,
 ) -> Result<Batch, Refusal> {
-    let applied = state.apply(Command::Lead, now)?;
+    let applied = state.apply(Proposal::new(Principal::Server, Command::BecomeLeader), now)?;
     let objects = applied.changed.iter().map(|key| (key.clone(), state.object(key))).collect();
     let first = Record::first(events.last().map(|event| event.number));
     let told = (first..).zip(applied.events);
@@ -244,7 +244,7 @@ impl Core {
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
-            Event::Request { ticket, command } => self.queue.push((ticket, command)),
+            Event::Request { ticket, proposal } => self.queue.push((ticket, proposal)),
             Event::Report { ticket, report } => {
                 let answer = Answer::Report(self.take_report(report, now, &mut effects));
                 effects.push(Effect::Answer { ticket, answer });
@@ -313,15 +313,15 @@ impl Core {
         }
         let mut changed = Changed::default();
         let mut answers = Vec::new();
-        for (ticket, command) in std::mem::take(&mut self.queue) {
-            if let Command::Register(Registration { node, agent: None, .. }) = &command
+        for (ticket, proposal) in std::mem::take(&mut self.queue) {
+            if let Command::Register(Registration { node, agent: None, .. }) = &proposal.command
                 && self.durable.node(node).is_some_and(|node| node.node.gateway)
             {
                 self.gateway_called(node, now);
             }
-            let outcome = match self.impostor(&command, now) {
+            let outcome = match self.impostor(&proposal.command, now) {
                 Some(refusal) => Err(refusal),
-                None => self.apply(command, now, &mut changed),
+                None => self.apply(proposal, now, &mut changed),
             };
             answers.push((ticket, outcome.map_err(Trouble::Refused)));
         }
@@ -363,11 +363,11 @@ impl Core {
 
     fn apply(
         &mut self,
-        command: Command,
+        proposal: Proposal,
         now: Timestamp,
         changed: &mut Changed,
     ) -> Result<Changeset, Refusal> {
-        let applied = self.state.apply(command, now)?;
+        let applied = self.state.apply(proposal, now)?;
         self.touch(&applied.changed);
         changed.events.extend(applied.events.iter().cloned());
         changed.keys.extend(applied.changed.iter().cloned());
@@ -407,7 +407,7 @@ impl Core {
             for step in plan.steps {
                 let service = step.service().clone();
                 // A refused step was overtaken by one before it: its service is planned again.
-                match self.apply(Command::Adopt(step), now, changed) {
+                match self.apply(Proposal::step(step), now, changed) {
                     Ok(_) => went_on = true,
                     Err(_) => self.work_queue.touch(&service),
                 }

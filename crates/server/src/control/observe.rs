@@ -75,7 +75,7 @@ impl Core {
             let is_news = before.is_none_or(|before| before.essence() != status.essence());
             for what in differences(before, &status) {
                 let about = About::Instance(instance.clone());
-                self.record.notice(Event { at: now, about, what }, now, effects);
+                self.record.notice(Event { at: now, about, by: None, what }, now, effects);
             }
             if is_news {
                 self.has_changed(&instance);

@@ -38,6 +38,7 @@ impl IntoResponse for Bad {
 impl From<Refusal> for Bad {
     fn from(refusal: Refusal) -> Bad {
         let code = match &refusal {
+            Refusal::Forbidden { .. } => ErrorCode::Forbidden,
             Refusal::Unknown { .. } => ErrorCode::NotFound,
             Refusal::Invalid { .. } => ErrorCode::Invalid,
             Refusal::Conflict { .. }

@@ -4,7 +4,7 @@ use api::{ApplyReply, ApplyRequest, Detail, ErrorBody, ErrorCode, Wave, now};
 use axum::Json;
 use axum::extract::State;
 use formats::{Fault, Located};
-use model::{Changeset, Command, Refusal};
+use model::{Changeset, Command, Proposal, Refusal};
 
 use super::answer::{Bad, Body};
 use crate::adapter::{Adapters, Failure, Server};
@@ -25,14 +25,14 @@ pub(super) async fn apply(
         Ok::<_, Bad>(parsed)
     });
     let parsed = parsed.await??;
-    let documents = || parsed.iter().map(|located| located.document.clone()).collect();
+    let documents = parsed.iter().map(|located| located.document.clone()).collect();
+    let proposal = Proposal::operator(Command::Apply(documents));
     if plan {
         let snapshot = server.handle.snapshot();
-        let command = Command::Apply(documents());
-        let foreseen = blocking(move || dry_run(&snapshot, command)).await?;
+        let foreseen = blocking(move || dry_run(&snapshot, proposal)).await?;
         return foreseen.map(Json).map_err(|refusal| located_refusal(refusal, &parsed));
     }
-    match server.handle.command(Command::Apply(documents())).await {
+    match server.handle.propose(proposal).await {
         Ok(applied) => Ok(Json(reply(applied))),
         Err(Failure::Trouble(Trouble::Refused(refusal))) => Err(located_refusal(refusal, &parsed)),
         Err(failure) => Err(failure.into()),
@@ -91,10 +91,10 @@ fn wrong(faults: Vec<Fault>) -> Bad {
 }
 
 /// Applies to a copy and plays it through.
-fn dry_run(snapshot: &Snapshot, command: Command) -> Result<ApplyReply, Refusal> {
+fn dry_run(snapshot: &Snapshot, proposal: Proposal) -> Result<ApplyReply, Refusal> {
     let now = now();
     let mut state = snapshot.state.clone();
-    let applied = state.apply(command, now)?;
+    let applied = state.apply(proposal, now)?;
     let dry_run = planner::dry_run(state, (*snapshot.observed).clone(), now);
     let mut reply = reply(applied);
     reply.waves = dry_run.waves.into_iter().map(|steps| Wave { steps }).collect();

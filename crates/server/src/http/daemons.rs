@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
-use model::{Command, NodeId, Registration};
+use model::{NodeId, Proposal, Registration};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
@@ -21,7 +21,7 @@ pub(super) async fn register(
     State(server): State<Server>,
     Body(registration): Body<Registration>,
 ) -> Result<Json<ReportReply>, Bad> {
-    server.handle.command(Command::Register(registration)).await?;
+    server.handle.propose(Proposal::registration(registration)).await?;
     Ok(Json(ReportReply::default()))
 }
 

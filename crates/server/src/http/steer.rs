@@ -3,7 +3,7 @@
 use api::{ApplyReply, ErrorCode, RemoveRequest, RolloutRequest, ScaleRequest, UndoRequest};
 use axum::Json;
 use axum::extract::State;
-use model::{Availability, Command, DeploymentId, GatewayId, NodeId, ServiceId};
+use model::{Availability, Command, DeploymentId, GatewayId, NodeId, Proposal, ServiceId};
 
 use super::answer::{Bad, Body, Named};
 use super::apply::reply;
@@ -12,7 +12,7 @@ use crate::adapter::Server;
 type Reply = Result<Json<ApplyReply>, Bad>;
 
 async fn carry_out(server: &Server, command: Command) -> Reply {
-    Ok(Json(reply(server.handle.command(command).await?)))
+    Ok(Json(reply(server.handle.propose(Proposal::operator(command)).await?)))
 }
 
 pub(super) async fn scale(State(server): State<Server>, Body(body): Body<ScaleRequest>) -> Reply {

@@ -96,7 +96,7 @@ impl Feed {
         deployment: &'a Deployment,
         snapshot: &Snapshot,
     ) -> Option<(&'a Origin, Value)> {
-        let origin = deployment.origin.as_ref()?;
+        let origin = deployment.via.as_ref()?;
         let m = deployment.moves.iter().find(|m| posts(origin, &m.service))?;
         let service = snapshot.state.service(&m.service)?;
         let revision = service.revisions.get(&m.to?)?;

@@ -241,7 +241,7 @@ impl World {
     fn turn(&mut self, instance: &str, events: &[What]) {
         let event = |what: &What| {
             let about = About::Instance(instance.parse().unwrap());
-            let event = model::Event { at: self.rig.now, about, what: what.clone() };
+            let event = model::Event { at: self.rig.now, about, by: None, what: what.clone() };
             EventView { number: 1, event }
         };
         let events: Vec<_> = events.iter().map(event).collect();

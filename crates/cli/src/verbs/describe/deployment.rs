@@ -1,7 +1,7 @@
 //! A deployment in full.
 
 use api::{DeploymentView, path};
-use model::{DeploymentId, MoveState};
+use model::{Deployment, DeploymentId, MoveState};
 
 use super::{Session, waits};
 use crate::exit::Exit;
@@ -32,6 +32,7 @@ pub(super) async fn show(session: &Session, id: DeploymentId) -> Result<Exit, Fa
             stage.reason().map(|reason| reason.to_string()).unwrap_or_default(),
         )
         .line("Cause", deployment.cause)
+        .line("By", author(deployment))
         .line("Began", format!("{} ago", age::since(deployment.created_at, age::now())));
     let rows = view.moves.iter().enumerate().map(|(index, progress)| {
         let (mut way, mut state) = (String::new(), (String::new(), Tone::Plain));
@@ -63,4 +64,13 @@ pub(super) async fn show(session: &Session, id: DeploymentId) -> Result<Exit, Fa
     }
     session.screen.line(sheet.finish())?;
     Ok(Exit::Ok)
+}
+
+/// Who created a deployment and, if it came through an adapter, with which request.
+fn author(deployment: &Deployment) -> String {
+    let by = deployment.by.as_ref().map(|by| by.to_string()).unwrap_or_default();
+    match &deployment.via {
+        Some(via) => format!("{by} ({} from {})", via.uri, via.client).trim_start().into(),
+        None => by,
+    }
 }

@@ -14,6 +14,7 @@ fn only_the_oldest_events_are_dropped() {
     let event = || model::Event {
         at: Timestamp(0),
         about: model::About::Instance("/a~0.1".parse().unwrap()),
+        by: None,
         what: model::What::Running { run: 1 },
     };
     let mut effects = Vec::new();

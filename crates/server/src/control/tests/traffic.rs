@@ -37,7 +37,7 @@ fn the_first_table_waits_for_the_reports_of_all_agents() {
 fn a_second_epoch_changes_no_table_but_the_next_generation() {
     let mut fixture = Fixture::settled();
     let (table, epoch) = (fixture.routes.clone(), fixture.core.durable.meta().epoch);
-    fixture.request(Command::Lead);
+    fixture.request(Command::BecomeLeader);
     fixture.store(true);
     assert_eq!(fixture.core.durable.meta().epoch, epoch + 1);
     assert_eq!(fixture.routes, table);
