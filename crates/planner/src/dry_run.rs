@@ -1,4 +1,4 @@
-//! What would happen: a plan played through to its end, assuming that everything works.
+//! Simulates a plan until it completes, on the assumption that every step succeeds.
 
 use model::{
     Agent, Goal, InstanceId, Observed, Phase, Proposal, ServiceId, State, Status, Step, Timestamp,
@@ -7,20 +7,20 @@ use model::{
 
 use crate::plan;
 
-/// What would be done, wave after wave, and what would still be waited for at the end.
+/// The steps of a simulated plan, and the waits that are left.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DryRun {
-    /// Steps taken together, each wave once the one before has worked.
+    /// Waves of steps that are adopted together, each after the previous wave has succeeded.
     pub waves: Vec<Vec<Step>>,
-    /// What services would wait for in the end.
+    /// The waits of services that are left at the end.
     pub waits: Vec<(ServiceId, Wait)>,
 }
 
-/// More rounds than any rollout needs: one instance at a time takes a few rounds each.
+/// More rounds than any rollout needs: each instance takes a few.
 const ROUNDS_MAX: usize = 10_000;
 
-/// Plays on from `state` and `observed`: what is started becomes ready, what is told to stop
-/// stops, gateways follow.
+/// Simulates from `state` and `observed`: started instances become ready, stopping ones terminate,
+/// and gateways follow the routes.
 pub fn dry_run(mut state: State, mut observed: Observed, mut now: Timestamp) -> DryRun {
     let mut dry_run = DryRun::default();
     for _ in 0..ROUNDS_MAX {
@@ -40,7 +40,7 @@ pub fn dry_run(mut state: State, mut observed: Observed, mut now: Timestamp) -> 
                 None => break,
             }
         }
-        // Progress is bookkeeping, not something that anyone would see.
+        // Progress is internal and not shown.
         wave.retain(|step| !matches!(step, Step::Progress { .. }));
         if !wave.is_empty() {
             dry_run.waves.push(wave);
@@ -49,7 +49,7 @@ pub fn dry_run(mut state: State, mut observed: Observed, mut now: Timestamp) -> 
     dry_run
 }
 
-/// When a wait that ends by itself is over: what failed before may be placed again.
+/// When a wait ends by the passage of time: the back-off after failures.
 fn later(waits: &[(ServiceId, Wait)]) -> Option<Timestamp> {
     let ends = waits.iter().filter_map(|(_, wait)| match wait {
         Wait::BackOff { until } => Some(*until),
@@ -58,8 +58,8 @@ fn later(waits: &[(ServiceId, Wait)]) -> Option<Timestamp> {
     ends.min()
 }
 
-/// Agents and gateways that are not overdue are taken to be well, and to have told everything:
-/// the plan shown is for the cluster as it is meant to be.
+/// Agents and gateways that are not overdue count as up to date: the dry run shows the plan for the
+/// cluster once they have reported.
 fn suppose_all_have_spoken(state: &State, observed: &mut Observed, now: Timestamp) {
     for node in state.nodes() {
         if node.capacity.is_some() && !observed.is_lost(&node.id, now) {
@@ -76,7 +76,7 @@ fn suppose_all_have_spoken(state: &State, observed: &mut Observed, now: Timestam
     }
 }
 
-/// Lets every instance be where it should be; whether that changed anything.
+/// Moves every instance to its goal; returns whether that changed anything.
 fn suppose_it_works(state: &State, observed: &mut Observed, now: Timestamp) -> bool {
     let mut changed = false;
     for service in state.services() {
@@ -107,7 +107,7 @@ fn suppose_it_works(state: &State, observed: &mut Observed, now: Timestamp) -> b
                     changed |= drained;
                     continue;
                 }
-                // The next plan forgets it.
+                // The next plan reaps it.
                 Goal::Stop { .. } => Status::new(Phase::Stopped, now),
             };
             observed

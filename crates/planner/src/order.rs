@@ -1,7 +1,7 @@
-//! Services that depend on each other: started after, stopped before.
+//! Dependencies between services: a service starts after its dependencies and stops before them.
 //!
-//! Circles are refused when documents are applied, but a rollback may leave one behind. Services
-//! in a circle do not wait for each other: nothing would ever move them.
+//! Documents with cycles are rejected, but a rollback may restore one. Services in a cycle do not wait
+//! for each other: otherwise none of them would ever move.
 
 use std::collections::BTreeSet;
 
@@ -9,26 +9,24 @@ use model::{Service, ServiceId};
 
 use crate::view::View;
 
-/// The services that `service` must wait for before it moves: those it depends on that are on
-/// their way themselves.
+/// The dependencies of `service` that are moving themselves: it must wait for them.
 pub(crate) fn dependencies(view: &View<'_>, service: &Service) -> Vec<ServiceId> {
-    let moving = |id: &&ServiceId| {
+    let is_moving = |id: &&ServiceId| {
         let dependency = view.state.service(id);
         dependency.is_some_and(|dependency| dependency.deployment.is_some() && !dependency.removing)
     };
-    let waited_for = service.spec().depends_on.iter().filter(moving);
-    waited_for.filter(|id| !depends_on(view, id, &service.id)).cloned().collect()
+    let moving = service.spec().depends_on.iter().filter(is_moving);
+    moving.filter(|id| !depends_on(view, id, &service.id)).cloned().collect()
 }
 
-/// The services that must have stopped before `service` may be removed: those that depend on it
-/// and go away as well. One that stays does without it.
+/// The services that must be removed before `service`: those that depend on it and are being removed
+/// as well. A service that stays does not delay the removal of its dependency.
 pub(crate) fn dependents(view: &View<'_>, service: &Service) -> Vec<ServiceId> {
-    let waited_for = view.dependents(&service.id).iter();
-    let waited_for = waited_for.filter(|id| !depends_on(view, &service.id, id));
-    waited_for.cloned().collect()
+    let dependents = view.dependents(&service.id).iter();
+    dependents.filter(|id| !depends_on(view, &service.id, id)).cloned().collect()
 }
 
-/// Whether `service` depends on `other`, itself or through others.
+/// Whether `service` depends on `other`, directly or transitively.
 fn depends_on(view: &View<'_>, service: &ServiceId, other: &ServiceId) -> bool {
     let mut seen = BTreeSet::new();
     let mut open = vec![service];

@@ -8,16 +8,16 @@ use model::Rollout;
 /// What a rollout may do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// So many must stay healthy.
+    /// Minimum number of healthy instances.
     pub healthy_min: u32,
-    /// So many may be live at most: those that have not ended, whatever is wanted of them.
+    /// Maximum number of live instances: all that have not terminated, whatever their goal.
     pub live_max: u32,
 }
 
-/// The budget for `wanted` instances while `healthy` ones are.
+/// The budget of a service with `wanted` instances, of which `healthy` are healthy.
 ///
-/// Where the shares leave no room at all (as many must stay healthy as may be live, and so many
-/// are), one instance more may be live: the healthy ones come first.
+/// If both limits are equal and that number is healthy, no instance could be replaced; then one more
+/// may be live, because availability takes precedence over the ceiling.
 pub fn budget(rollout: &Rollout, wanted: u32, healthy: u32) -> Budget {
     let healthy_min = rollout.min_healthy.ceil_of(wanted);
     let mut live_max = rollout.max_surge.added_to(wanted);
@@ -28,12 +28,12 @@ pub fn budget(rollout: &Rollout, wanted: u32, healthy: u32) -> Budget {
 }
 
 impl Budget {
-    /// How many healthy instances may leave of `healthy`.
+    /// How many of `healthy` instances may terminate.
     pub fn may_leave(&self, healthy: u32) -> u32 {
         healthy.saturating_sub(self.healthy_min)
     }
 
-    /// How many may come where `missing` are missing and `live` have not ended.
+    /// How many of `missing` instances may be placed while `live` have not terminated.
     pub fn may_come(&self, missing: u32, live: u32) -> u32 {
         missing.min(self.live_max.saturating_sub(live))
     }

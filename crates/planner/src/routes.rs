@@ -1,11 +1,11 @@
-//! Who gets traffic: the route table, from what is wanted and what is observed.
+//! Computes the route table from the desired and the observed state.
 
 use model::{
     Backend, InstanceId, Listener, NotServing, Observed, ReplicaId, Route, Service, State,
     TableRoute, Timestamp, endpoint, not_serving,
 };
 
-/// The listeners of the route table. An instance is in it while it is wanted and ready.
+/// The listeners of the route table. It has the instances that are desired and ready.
 pub fn routes(state: &State, observed: &Observed, now: Timestamp) -> Vec<Listener> {
     let listeners = state.gateways().map(|gateway| Listener {
         gateway: gateway.gateway.clone(),
@@ -69,7 +69,7 @@ fn backend(
     if status.and_then(|status| status.ready_at(spec)).is_none_or(|at| at > now) {
         return Err(NotServing::JustStarted);
     }
-    // The ports are those of the spec it was placed with, which may not be the newest.
+    // Its ports belong to the spec that it was placed with, which may not be the newest one.
     let port = spec.port_index(&route.to.port).and_then(|index| placement.given.ports.get(index));
     let node = state.node(&placement.node);
     match (port, node) {

@@ -1,7 +1,7 @@
-//! Which instances leave when there are too many.
+//! Selects the surplus instances when a service has more than it should.
 //!
-//! Those that are not ready leave first, then the youngest or the oldest, as the service says. Where a constraint wants instances
-//! spread evenly, the most crowded place gives first.
+//! Instances that are not ready are selected first, then the youngest or the oldest, depending on
+//! `scale_down`. With a `GROUP_BY` constraint they come from the largest group first.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -10,16 +10,16 @@ use model::{Operator, ScaleDown, Service, State};
 
 use crate::instance::Instance;
 
-/// Splits instances into `wanted` ones that stay, by replica, and those that leave, in the order in
-/// which they are to leave.
+/// Splits instances into `wanted` ones that stay, by replica, and the surplus ones, in the order in
+/// which they terminate.
 pub(crate) fn split<'a>(
     state: &State,
     service: &Service,
     mut instances: Vec<Instance<'a>>,
     wanted: usize,
 ) -> (Vec<Instance<'a>>, Vec<Instance<'a>>) {
-    let too_many = instances.len().saturating_sub(wanted);
-    if too_many == 0 {
+    let excess = instances.len().saturating_sub(wanted);
+    if excess == 0 {
         return (instances, Vec::new());
     }
     let age = |i: &Instance<'_>| (i.placement.placed_at, i.replica);
@@ -29,21 +29,21 @@ pub(crate) fn split<'a>(
     }
     let constraints = &service.spec().constraints;
     let spread = constraints.iter().find(|c| c.operator == Operator::GroupBy);
-    let place = |instance: &Instance<'_>| {
+    let group_of = |instance: &Instance<'_>| {
         let node = state.node(&instance.placement.node)?;
         node.node.attribute(&spread?.attribute).map(String::from)
     };
-    let mut crowds = BTreeMap::<_, VecDeque<_>>::new();
+    let mut groups = BTreeMap::<_, VecDeque<_>>::new();
     for (rank, instance) in instances.into_iter().enumerate() {
-        crowds.entry(place(&instance)).or_default().push_back((rank, instance));
+        groups.entry(group_of(&instance)).or_default().push_back((rank, instance));
     }
-    let mut surplus = Vec::with_capacity(too_many);
-    for _ in 0..too_many {
-        let first = |crowd: &VecDeque<(usize, _)>| crowd.front().map(|(rank, _)| *rank);
-        let largest = crowds.values_mut().max_by_key(|crowd| (crowd.len(), Reverse(first(crowd))));
+    let mut surplus = Vec::with_capacity(excess);
+    for _ in 0..excess {
+        let first = |group: &VecDeque<(usize, _)>| group.front().map(|(rank, _)| *rank);
+        let largest = groups.values_mut().max_by_key(|group| (group.len(), Reverse(first(group))));
         surplus.extend(largest.and_then(VecDeque::pop_front).map(|(_, instance)| instance));
     }
-    let mut stay: Vec<_> = crowds.into_values().flatten().map(|(_, instance)| instance).collect();
+    let mut stay: Vec<_> = groups.into_values().flatten().map(|(_, instance)| instance).collect();
     stay.sort_by_key(|instance| instance.replica);
     (stay, surplus)
 }

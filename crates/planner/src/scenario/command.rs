@@ -1,4 +1,4 @@
-//! What the lines of a script do.
+//! Executes the commands of a script.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -15,10 +15,10 @@ fn parse<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Error> {
         .map_err(|error: T::Err| Error::Value { word: text.into(), message: error.to_string() })
 }
 
-/// More rounds than any scenario needs before nothing moves.
+/// More rounds than any scenario needs to settle.
 const ROUNDS_MAX: usize = 200;
 
-/// Carries out one line, without its `> `. Returns what it prints.
+/// Executes one line, without its `> `. Returns its output.
 pub fn execute(world: &mut World, line: &str) -> Result<Vec<String>, Error> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (verb, rest) = words.split_first().ok_or(Error::Missing("a command"))?;
@@ -101,7 +101,7 @@ pub fn execute(world: &mut World, line: &str) -> Result<Vec<String>, Error> {
     Ok(told(outcome))
 }
 
-/// The files that `apply` takes documents of: `apply -f web.yaml -f db.yaml`.
+/// The files of `apply`: `apply -f web.yaml -f db.yaml`.
 pub fn files_of(line: &str) -> Vec<&str> {
     let mut words = line.split_whitespace();
     let is_apply = words.next() == Some("apply");
@@ -125,7 +125,7 @@ fn offered(world: &World, words: &[&str]) -> Result<Vec<Document>, Error> {
     Ok(documents)
 }
 
-/// A node that is there: to lose one that is not would look as if nothing came of it.
+/// An existing node: losing an unknown one would silently have no effect.
 fn daemons(world: &World, name: &str) -> Result<NodeId, Error> {
     let node: NodeId = parse(name)?;
     if world.state.node(&node).is_some() {
@@ -135,7 +135,7 @@ fn daemons(world: &World, name: &str) -> Result<NodeId, Error> {
     Err(Error::Unknown { kind: "node", name: name.into(), nearest })
 }
 
-/// What became of a user's command.
+/// The result of a user's command.
 fn told(outcome: Outcome) -> Vec<String> {
     match outcome {
         Ok(applied) => {
@@ -153,7 +153,7 @@ fn told(outcome: Outcome) -> Vec<String> {
     }
 }
 
-/// What happened to deployments, beyond that they began.
+/// The events of deployments, except that they began.
 fn news(applied: &Changeset) -> impl Iterator<Item = String> {
     applied.events.iter().filter_map(|event| {
         let word = match event.what {
@@ -247,7 +247,7 @@ fn report(world: &mut World, instance: &str, words: &[&str]) -> Result<(), Error
     Ok(())
 }
 
-/// Adopts plans until there is nothing more to do at once.
+/// Adopts plans until one has no steps.
 fn run(world: &mut World) -> Vec<String> {
     let (mut lines, mut concerned) = adopt(world);
     let plan = world.plan();
@@ -257,7 +257,7 @@ fn run(world: &mut World) -> Vec<String> {
     lines
 }
 
-/// The same, with the services concerned.
+/// The same, and returns the services concerned.
 fn adopt(world: &mut World) -> (Vec<String>, BTreeSet<ServiceId>) {
     let mut lines = Vec::new();
     let mut concerned = BTreeSet::new();
@@ -279,10 +279,10 @@ fn adopt(world: &mut World) -> (Vec<String>, BTreeSet<ServiceId>) {
     (lines, concerned)
 }
 
-/// Lets everything work, a second at a time, until nothing moves.
+/// Advances the cluster in steps of a second until nothing changes.
 fn settle(world: &mut World) -> Vec<String> {
     let mut lines = Vec::new();
-    // One idle second is not the end: instances without checks are ready after running a while.
+    // One second without changes is not the end: instances without checks become ready after a delay.
     let mut idle = 0;
     for _ in 0..ROUNDS_MAX {
         let (steps, concerned) = adopt(world);

@@ -1,4 +1,4 @@
-//! Services in a line: `/shop/web instances=2 health rollout.min_healthy=50%`.
+//! Services on one line: `/shop/web instances=2 health rollout.min_healthy=50%`.
 
 use model::Spec;
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ pub(super) fn service(words: &[&str]) -> Result<Spec, Error> {
     let read =
         |words: &[&str]| -> Result<Result<Spec, String>, Error> { Ok(spec(written(path, words)?)) };
     read(rest)?.map_err(|message| {
-        // The word at fault is the first without which the others can be read.
+        // The faulty word is the first one without which the others can be read.
         let is_at_fault = |at: &usize| {
             let others = [&rest[..*at], &rest[at + 1..]].concat();
             read(&others).is_ok_and(|spec| spec.is_ok())

@@ -1,41 +1,41 @@
-//! Why a line of a script could not be carried out, and where in it.
+//! Why a line of a script could not be executed, with the column.
 
-/// Why a line could not be carried out.
+/// Why a line could not be executed.
 #[derive(Debug)]
 pub enum Error {
-    /// Not a command, a comment or something printed.
+    /// The line is neither a command, a comment nor output.
     Stray,
-    /// No such command.
+    /// The command does not exist.
     Command {
         /// The word.
         word: String,
-        /// The command that was probably meant.
+        /// The most similar command.
         nearest: Option<String>,
     },
     /// A word is missing.
     Missing(&'static str),
-    /// A word that means nothing here.
+    /// A word that the command does not accept.
     Word(String),
-    /// A name or quantity that does not read.
+    /// An invalid name or quantity.
     Value {
         /// The word.
         word: String,
-        /// What is wrong with it.
+        /// The reason.
         message: String,
     },
-    /// Something that is not there.
+    /// An object that does not exist.
     Unknown {
-        /// What it would be.
+        /// The kind of the object.
         kind: &'static str,
         /// Its name.
         name: String,
-        /// The name that was probably meant.
+        /// The most similar name.
         nearest: Option<String>,
     },
 }
 
 impl Error {
-    /// The column of `line`, in characters from 1, that it complains of.
+    /// The column of the fault in `line`, in characters from 1.
     pub fn column(&self, line: &str) -> usize {
         let word = match self {
             Error::Stray => return 1,

@@ -1,13 +1,13 @@
-//! The commands of scripts, as people are told of them. `command` carries them out.
+//! The help texts of the commands. `command` executes them.
 
-/// A command that scripts know.
+/// A command of scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
     /// Its first word.
     pub name: &'static str,
-    /// How it is written.
+    /// Its syntax.
     pub usage: &'static str,
-    /// What it does.
+    /// Its effect.
     pub meaning: &'static str,
 }
 
@@ -15,7 +15,7 @@ const fn known(name: &'static str, usage: &'static str, meaning: &'static str) -
     Known { name, usage, meaning }
 }
 
-/// Every command, those first that a reader needs first.
+/// All commands, the basic ones first.
 pub const COMMANDS: &[Known] = &[
     known("show", "show", "prints the instances"),
     known("plan", "plan", "prints what would be done now, and why not more"),
@@ -51,7 +51,7 @@ pub const COMMANDS: &[Known] = &[
     known("help", "help", "prints this"),
 ];
 
-/// What `help` prints.
+/// The output of `help`.
 pub(super) fn lines() -> Vec<String> {
     let width = COMMANDS.iter().map(|known| known.usage.len()).max().unwrap_or_default();
     let line = |known: &Known| format!("{:width$}  {}", known.usage, known.meaning);

@@ -1,14 +1,14 @@
-//! Scenarios: a cluster that is made up line by line, and the plans that come of it.
+//! Scenarios: scripts that build a cluster and print its plans.
 //!
-//! A script is read a line at a time. `> ` begins a command, `#` a comment; what is indented is
-//! what the command before printed. [`replay`] carries out the commands and writes the script
-//! again with what they print now, so that a script that has not changed is a test that passes,
-//! and a script that has shows what changed. Nothing here reads a clock or a disk: time passes
-//! when a line says so. The same scripts are played by `muster lab`, from an empty cluster or from
-//! what a server knows of a real one ([`World::of`]).
+//! A script is executed line by line. `> ` begins a command, `#` a comment; indented lines are the
+//! output of the command before. [`replay`] executes the commands and writes the script with their
+//! current output: a script that is unchanged is a test that passes, otherwise the difference shows
+//! the change in behaviour. No command reads a clock or a disk: time advances by commands only.
+//! `muster lab` executes the same scripts on an empty cluster or on a copy of a real one
+//! ([`World::of`]).
 //!
-//! `help` lists the commands, `command` has what they do, `script` reads and writes scripts,
-//! `world` is the cluster, `print` how it is shown.
+//! `help` lists the commands, `command` executes them, `script` reads and writes scripts, `world` is
+//! the cluster, and `print` formats it.
 
 mod command;
 mod document;

@@ -1,4 +1,4 @@
-//! How plans and clusters are shown: one line a thing, the same every time.
+//! Formats plans and clusters, one line for each element, deterministically.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +40,7 @@ pub(super) fn waits(plan: &Plan, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     for (service, wait) in &plan.waits {
         match wait {
-            // Every node's reason, which the short form leaves out.
+            // The reason of every node, which the short form omits.
             Wait::NoNode { nodes } => {
                 lines.push(format!("wait {service}: no node of {} can take it", nodes.len()));
                 lines.extend(nodes.iter().map(|(node, reason)| format!("  {node}: {reason}")));
@@ -127,7 +127,7 @@ pub(super) fn instances(world: &World) -> Vec<String> {
     for service in world.state.services() {
         for (replica, placement) in &service.placements {
             let instance = InstanceId { service: service.id.clone(), replica: *replica };
-            // What was last told of it is not known to be so any more.
+            // Its last report is outdated.
             let is_lost = world.observed.is_lost(&placement.node, world.now);
             let status = world.observed.status(&service.id, *replica).filter(|_| !is_lost);
             let phase = match status {

@@ -1,17 +1,17 @@
-//! Scripts: read line by line, and written again with what their commands print now.
+//! Reads scripts line by line and writes them with the current output of their commands.
 
 use std::fmt;
 
 use super::{Error, World, execute};
 
-/// A line of a script, and what came of it. Written, it is the line and all that it printed.
+/// A line of a script with its result. Its `Display` form is the line and its output.
 #[derive(Debug)]
 pub struct Line {
     /// Its number in the script, from 1.
     pub number: usize,
     /// The line.
     pub text: String,
-    /// What it printed; nothing, if it is a comment.
+    /// Its output; empty for a comment.
     pub printed: Result<Vec<String>, Error>,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for Line {
     }
 }
 
-/// Carries out a script, in a cluster. What its commands printed before is left out.
+/// Executes a script in a cluster. The previous output of its commands is dropped.
 pub fn replay(world: &mut World, script: &str) -> Vec<Line> {
     let mut lines = Vec::new();
     for (index, text) in script.lines().enumerate() {

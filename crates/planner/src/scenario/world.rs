@@ -1,4 +1,5 @@
-//! A cluster, made up or copied from a real one: what is wanted, what runs in truth, and what the server knows of it.
+//! A synthetic cluster or a copy of a real one: the desired state, the instances that run, and the
+//! observations of the server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,28 +11,28 @@ use model::{
 
 use crate::{Plan, plan, routes};
 
-/// A cluster in which time passes when it is told to.
+/// A cluster whose time is advanced explicitly.
 #[derive(Debug, Clone)]
 pub struct World {
-    /// What is wanted.
+    /// The desired state.
     pub state: State,
-    /// What the server knows.
+    /// The observations of the server.
     pub observed: Observed,
-    /// The time.
+    /// The current time.
     pub now: Timestamp,
-    /// What runs.
+    /// The actual statuses of instances.
     truth: BTreeMap<InstanceId, Status>,
-    /// Nodes whose agents do not speak.
+    /// Nodes whose agents are silent.
     silent: BTreeSet<NodeId>,
-    /// Nodes whose gateways do not speak.
+    /// Nodes whose gateways are silent.
     silent_gateways: BTreeSet<NodeId>,
     /// Revisions whose instances never become healthy.
     sick: BTreeSet<(ServiceId, RevisionNumber)>,
-    /// What files say that `apply -f` may name.
+    /// The contents of the files that `apply -f` may name.
     files: BTreeMap<String, Vec<Document>>,
 }
 
-/// 2026-01-01T00:00:00Z: as good a beginning as any.
+/// The initial time: 2026-01-01T00:00:00Z, chosen arbitrarily.
 const BEGINNING: Timestamp = Timestamp(1_767_225_600_000);
 
 impl Default for World {
@@ -56,8 +57,8 @@ impl World {
         }
     }
 
-    /// The cluster that a server knows: what it was told is taken for what runs, and daemons that
-    /// have been silent for a while stay silent.
+    /// A copy of the cluster of a server: the reported statuses become the actual ones, and daemons
+    /// that have been silent stay silent.
     pub fn of(state: State, observed: Observed, now: Timestamp) -> World {
         let statuses = observed.statuses();
         let statuses = statuses.map(|(instance, status)| (instance, status.clone()));
@@ -79,27 +80,27 @@ impl World {
         }
     }
 
-    /// The documents of a file, for `apply -f` to name it: nothing here reads a disk.
+    /// Adds a file that `apply -f` may name, since commands do not read the disk.
     pub fn offer(&mut self, file: impl Into<String>, documents: Vec<Document>) {
         self.files.insert(file.into(), documents);
     }
 
-    /// The documents of a file that was offered.
+    /// The documents of a file that was added.
     pub(super) fn offered(&self, file: &str) -> Option<&[Document]> {
         self.files.get(file).map(Vec::as_slice)
     }
 
-    /// Applies a command now.
+    /// Applies a command at the current time.
     pub fn apply(&mut self, command: Command) -> Outcome {
         self.state.apply(Proposal::usual(command), self.now)
     }
 
-    /// What is to be done now.
+    /// The plan for the current time.
     pub fn plan(&self) -> Plan {
         plan(&self.state, &self.observed, self.now)
     }
 
-    /// An agent calls for the first time, and tells that nothing runs.
+    /// Registers an agent, which reports that nothing runs.
     pub fn join(&mut self, node: &NodeId, agent: AgentRegistration) -> Outcome {
         self.silent.remove(node);
         let told = Agent { seen_at: self.now, synced: true };
@@ -109,7 +110,7 @@ impl World {
         self.apply(Command::Register(registration))
     }
 
-    /// A gateway calls for the first time.
+    /// Registers a gateway.
     pub fn join_gateway(&mut self, node: &NodeId) -> Outcome {
         let address = format!("{node}.example");
         let registration = Registration { node: node.clone(), address, agent: None };
@@ -121,7 +122,7 @@ impl World {
         outcome
     }
 
-    /// Lets time pass; the daemons that are not silent say that they are there.
+    /// Advances the time; the daemons that are not silent send heartbeats.
     pub fn tick(&mut self, span: Millis) {
         self.now = self.now.after(span);
         for (node, agent) in &mut self.observed.agents {
@@ -137,31 +138,31 @@ impl World {
         self.publish();
     }
 
-    /// The daemons of a node fall silent. Its instances run on.
+    /// Silences the daemons of a node. Its instances keep running.
     pub fn lose(&mut self, node: &NodeId) {
         self.silent.insert(node.clone());
         self.silent_gateways.insert(node.clone());
     }
 
-    /// The daemons of a node speak again.
+    /// Ends the silence of the daemons of a node.
     pub fn find(&mut self, node: &NodeId) {
         self.silent.remove(node);
         self.silent_gateways.remove(node);
         self.tell(node);
     }
 
-    /// Whether the agent of a node speaks.
+    /// Whether the agent of a node is not silent.
     pub fn speaks(&self, node: &NodeId) -> bool {
         !self.silent.contains(node)
     }
 
-    /// A server starts: it knows nothing of what runs until it is told.
+    /// Restarts the server: it has no observations until agents report.
     pub fn forget_all(&mut self) {
         let lost_after = self.observed.lost_after;
         self.observed = Observed { since: self.now, lost_after, ..Observed::default() };
     }
 
-    /// The daemons of a node tell everything.
+    /// The daemons of a node send full reports.
     pub fn tell(&mut self, node: &NodeId) {
         let Some(host) = self.state.node(node).cloned() else { return };
         if host.node.capacity.is_some() {
@@ -181,13 +182,13 @@ impl World {
         self.publish();
     }
 
-    /// What runs of an instance; before its agent has taken note of it, that it was placed.
+    /// The actual status of an instance; `placed` before its agent has received it.
     pub fn status(&self, instance: &InstanceId) -> Status {
         let known = self.truth.get(instance).cloned();
         known.unwrap_or_else(|| Status::new(Phase::Placed, self.now))
     }
 
-    /// Something becomes of an instance, and its agent tells it unless it is silent.
+    /// Changes the status of an instance; its agent reports that unless it is silent.
     pub fn report(&mut self, instance: &InstanceId, status: Status) {
         let Some(placement) = self.state.placement(instance) else { return };
         let known = self.observed.agents.get(&placement.node);
@@ -198,12 +199,12 @@ impl World {
         self.publish();
     }
 
-    /// Instances of a revision never become healthy from now on.
+    /// Makes instances of a revision unhealthy from now on.
     pub fn sicken(&mut self, service: ServiceId, revision: RevisionNumber) {
         self.sick.insert((service, revision));
     }
 
-    /// Adopts a plan; the steps that were refused.
+    /// Adopts a plan; returns the steps that were rejected.
     pub fn adopt(&mut self, plan: &Plan) -> Vec<(model::Step, model::Refusal)> {
         let mut refused = Vec::new();
         for step in &plan.steps {
@@ -215,7 +216,7 @@ impl World {
         refused
     }
 
-    /// Lets every instance be where it should be by now; whether that moved anything.
+    /// Moves every instance towards its goal; returns whether that changed anything.
     pub fn work(&mut self) -> bool {
         let mut told = Vec::new();
         for service in self.state.services() {
@@ -249,7 +250,7 @@ impl World {
         moved
     }
 
-    /// Publishes the routes as they are now; the gateways that speak follow at once.
+    /// Publishes the current routes; the gateways that are not silent follow immediately.
     fn publish(&mut self) {
         let state = &self.state;
         let truth = |instance: &InstanceId, _: &mut Status| state.placement(instance).is_some();
