@@ -1,5 +1,5 @@
-//! What agents and gateways tell a server, and are told. Whole documents with generations: the
-//! newer one wins, and a lost one is made good by the next.
+//! The messages between a server and its agents and gateways. They are whole documents with
+//! generations: a newer one replaces an older one, so a lost message is repaired by the next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,18 +8,18 @@ use model::{Given, InstanceId, NodeId, RevisionNumber, Spec, Status};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-/// What one node should run. A line of the assignments stream.
+/// The instances that one node should run. A line of the stream of assignments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Line")]
 pub struct Assignments {
-    /// Rises with every change, also over restarts of servers.
+    /// Increases with every change, also across restarts of servers.
     pub generation: u64,
-    /// Whether `set` is all there is: what is not in it should not run. Otherwise this document
-    /// is the one before with `set` put in and `removed` taken out. The first of a stream is whole.
+    /// Whether `set` is complete: other instances must not run. Otherwise this document is the previous
+    /// one with `set` inserted and `removed` deleted. The first one of a stream is complete.
     pub whole: bool,
-    /// What should run, or should stop.
+    /// The assignments that are new or changed.
     pub set: Vec<Assignment>,
-    /// What should be stopped if it still runs, and forgotten.
+    /// Instances to stop if they still run, and to remove.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<InstanceId>,
     /// Assignments that were sent in `set` and that this version cannot read. Never sent.
@@ -27,19 +27,19 @@ pub struct Assignments {
     pub unreadable: Vec<Unreadable>,
 }
 
-/// An assignment from a newer server, of which only this can be read.
+/// An assignment of a newer server of which only these fields can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     /// The instance.
     pub instance: InstanceId,
-    /// Whether it should stop.
+    /// Whether its goal is to stop.
     pub stop: bool,
     /// Why the assignment cannot be read.
     pub error: String,
 }
 
-/// [`Assignments`] as they are sent. Assignments are read one by one, so that one of a newer
-/// server that cannot be read does not keep the node from following the others.
+/// [`Assignments`] as they are sent. Assignments are read one by one, so that one that this version
+/// cannot read does not prevent the node from following the others.
 #[derive(Deserialize)]
 struct Line {
     generation: u64,
@@ -59,7 +59,7 @@ impl TryFrom<Line> for Assignments {
     }
 }
 
-/// Fails only if an assignment does not even name its instance: then nothing can be reported of it.
+/// Fails only if an assignment has no instance id: then it cannot be reported as unreadable.
 fn read_each(
     values: &[Box<RawValue>],
 ) -> Result<(Vec<Assignment>, Vec<Unreadable>), serde_json::Error> {
@@ -89,7 +89,7 @@ fn read_each(
 ///
 /// # Errors
 ///
-/// The value is not a list, or an assignment does not name its instance.
+/// The value is not a list, or an assignment has no instance id.
 pub fn stored_assignments<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<Assignment>, D::Error> {
@@ -105,20 +105,20 @@ pub struct Assignment {
     pub instance: InstanceId,
     /// The revision it was placed at.
     pub revision: RevisionNumber,
-    /// What is wanted of it.
+    /// Its goal.
     pub goal: Assigned,
     /// What the node gave it: its fields are fields of the assignment, such as `ports`.
     #[serde(flatten)]
     pub given: Given,
-    /// Whenever this changes, what waits after failures is started at once.
+    /// A change of this number ends the back-off after failures immediately.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retries: u32,
-    /// Variables of this instance beside those of its spec, which win over them. `${MUSTER_RUN}`,
-    /// and so each variable that the agent itself sets, stands for its value.
+    /// Variables of this instance in addition to those of its spec, which take precedence.
+    /// `${MUSTER_RUN}` and the other variables that the agent sets are replaced by their values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// What to run and how to check it. Between two documents only what needs no new start
-    /// changes: checks, restart, stop, labels.
+    /// The spec to run. Between two documents only fields change that need no restart: checks,
+    /// restart, stop, labels.
     pub spec: Arc<Spec>,
 }
 
@@ -126,17 +126,17 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// What is wanted of an assigned instance.
+/// The goal of an assigned instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Assigned {
-    /// It should run.
+    /// Run.
     Run,
-    /// It should stop; once it has, that is reported until the assignment is removed.
+    /// Stop. A stopped instance is reported until its assignment is removed.
     Stop,
 }
 
-/// What an agent reports. Sent at once when something changes, and as a sign of life otherwise.
+/// The report of an agent. Sent immediately after a change, and as a heartbeat otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The node.
@@ -144,37 +144,37 @@ pub struct Report {
     /// Tells apart the lives of agents: what one says of another's is not believed.
     #[serde(default)]
     pub life: u64,
-    /// Rises with each report of that life, from 1. A report that arrives after a later one is
-    /// not listened to. Reports without numbers, of older agents, are taken as they come.
+    /// Increases with each report of that start of the agent, from 1. A report that arrives after a
+    /// later one is ignored. Reports of older agents have no number and are never ignored.
     #[serde(default)]
     pub number: u64,
     /// The generation of assignments it follows.
     pub generation: u64,
-    /// Whether `instances` is all there is. Each connection's first report is whole.
+    /// Whether `instances` is complete. The first report of each connection is.
     pub whole: bool,
-    /// What has changed since the report before, or everything.
+    /// The instances that changed since the previous report, or all.
     pub instances: Vec<(InstanceId, Status)>,
 }
 
-/// What a server answers to a report.
+/// The reply to a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ReportReply {
-    /// The server does not know the whole truth yet: the next report should be whole.
+    /// The server needs a complete report next.
     #[serde(alias = "tell_all")]
     pub resync: bool,
 }
 
-/// What a gateway reports: at once after it has switched tables or the last request of a leaving
-/// instance is done, and as a sign of life otherwise.
+/// The report of a gateway. Sent immediately after a switch of tables or after the last request at a
+/// removed instance, and as a heartbeat otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayReport {
     /// Its node.
     pub node: NodeId,
     /// The generation of the table that all new requests follow.
     pub generation: u64,
-    /// The instances that are not in that table and still have requests under way.
+    /// The instances outside of that table with requests in flight.
     pub busy: BTreeSet<InstanceId>,
-    /// The listeners it could not open, with the reason.
+    /// The listeners that could not be opened, with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<(model::Listen, String)>,
 }

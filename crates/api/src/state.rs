@@ -1,5 +1,5 @@
-//! The whole cluster at one moment: what is stored, by key, and what is observed. Whoever has it
-//! can go on from there by themselves, as `muster lab` does.
+//! The whole state of a cluster at one time: the stored objects by key, and the observations. It is
+//! sufficient to continue from there, as `muster lab` does.
 
 use std::collections::BTreeMap;
 
@@ -9,39 +9,39 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Everything that a server knows of its cluster.
+/// The state of a cluster as its server has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClusterState {
     /// The server's time.
     pub now: Timestamp,
-    /// The stored objects, by key, as they lie in the store.
+    /// The stored objects by key, in the form of the store.
     #[serde(with = "by_key")]
     pub objects: BTreeMap<Key, Object>,
-    /// What is observed.
+    /// The observations.
     pub observed: ObservedState,
 }
 
-/// What is reported to a server and not stored.
+/// The observations of a server, which are not stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ObservedState {
     /// When the server began to observe.
     pub since: Timestamp,
-    /// Since when it has gone on without a break.
+    /// Since when it has observed without interruption.
     pub unbroken_since: Timestamp,
     /// How long an agent may be silent before its instances count as lost.
     pub lost_after: Millis,
-    /// The agents' last signs of life, by node.
+    /// The last heartbeats of agents, by node.
     pub agents: BTreeMap<NodeId, Agent>,
-    /// The gateways' last signs of life, by node, and which routes they follow.
+    /// The last heartbeats of gateways and their generations, by node.
     pub gateways: BTreeMap<NodeId, GatewayStatus>,
-    /// What agents report of instances.
+    /// The statuses that agents report, by instance.
     pub statuses: BTreeMap<InstanceId, Status>,
-    /// Which instances are in the routes, or were.
+    /// The instances that are or were in the routes.
     pub published: Published,
 }
 
 impl ClusterState {
-    /// What a server knows at `now`.
+    /// The state at `now`.
     pub fn new(state: &State, observed: &Observed, now: Timestamp) -> ClusterState {
         let statuses = observed.statuses();
         let statuses = statuses.map(|(instance, status)| (instance, status.clone()));
@@ -57,7 +57,7 @@ impl ClusterState {
         ClusterState { now, objects: state.objects().collect(), observed }
     }
 
-    /// The same as the pure crates know it.
+    /// Converts it to the types of the model.
     pub fn parts(self) -> (State, Observed, Timestamp) {
         let told = self.observed;
         let mut observed = Observed {
