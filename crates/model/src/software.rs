@@ -14,8 +14,11 @@ use crate::spec::Spec;
 /// Several resources in an instance, in order.
 const STACK: &str = "stack";
 
+/// Variables that refer to facts of the instance: an older agent cannot read them.
+const VALUES: &str = "values";
+
 /// The features of this version.
-const FEATURES: [&str; 1] = [STACK];
+const FEATURES: [&str; 2] = [STACK, VALUES];
 
 /// The software of an agent. Agents of the first version do not report it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,8 +49,14 @@ impl Software {
 impl Spec {
     /// The features that an agent must have to run the service.
     pub fn features(&self) -> Vec<&'static str> {
-        let used = [(STACK, !self.stack.is_empty())];
+        let used = [(STACK, !self.stack.is_empty()), (VALUES, self.has_explicit_values())];
         used.into_iter().filter(|(_, is_used)| *is_used).map(|(feature, _)| feature).collect()
+    }
+
+    /// Whether a variable is written in another form than a plain string.
+    fn has_explicit_values(&self) -> bool {
+        let envs = self.stack.iter().map(|resource| &resource.env);
+        envs.chain([&self.env]).flat_map(|env| env.values()).any(|value| !value.is_plain())
     }
 }
 
@@ -65,6 +74,16 @@ mod tests {
         assert_eq!(features(plain), [""; 0], "every agent can run it");
         let stack = r#"{"service": "/a", "stack": [{"name": "a", "process": {"command": "b"}}]}"#;
         assert_eq!(features(stack), [STACK]);
+        for (value, expected) in [
+            (r#""plain $5""#, &[][..]),
+            (r#"{"template": "${slot}"}"#, &[VALUES]),
+            // Text that has the explicit form, because a document would have to escape it.
+            (r#""${slot}""#, &[VALUES]),
+        ] {
+            let env = format!(r#"{{"A": {value}}}"#);
+            let plain = r#"{"service": "/a", "process": {"command": "serve"}"#;
+            assert_eq!(features(&format!(r#"{plain}, "env": {env}}}"#)), expected, "{value}");
+        }
         assert!(features(stack).iter().all(|feature| FEATURES.contains(feature)));
     }
 

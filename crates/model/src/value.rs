@@ -173,6 +173,11 @@ impl Value {
         }
     }
 
+    /// Whether it is stored as a plain string: text that a document writes as it is.
+    pub fn is_plain(&self) -> bool {
+        self.as_text().is_some_and(|text| self.to_string() == text)
+    }
+
     /// What it refers to, in order.
     pub fn refs(&self) -> Vec<&Ref> {
         match self {
