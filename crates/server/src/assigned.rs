@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::{Assigned, Assignment, Assignments};
-use model::{Goal, InstanceId, NodeId, Service, Spec, State};
+use model::{Goal, InstanceId, NodeId, Rollout, ScaleDown, Service, Spec, State};
 
 use crate::adapter::Adapters;
 
@@ -49,9 +49,14 @@ pub(crate) fn assigned(
 ) -> BTreeMap<InstanceId, Assignment> {
     let node = state.node(node);
     let instances = node.iter().flat_map(|node| &node.instances);
+    let is_first = node.is_some_and(|node| node.node.software.is_unknown());
     let assigned = instances.filter_map(|id| {
         let service = state.service(&id.service)?;
-        Some((id.clone(), assignment(service, id, adapters)?))
+        let mut assignment = assignment(service, id, adapters)?;
+        if is_first {
+            assignment.spec = for_first_version(assignment.spec);
+        }
+        Some((id.clone(), assignment))
     });
     assigned.collect()
 }
@@ -70,6 +75,17 @@ fn assignment(service: &Service, id: &InstanceId, adapters: &Adapters) -> Option
         env: adapters.environment(service, id, placement),
         spec: service.running_spec(placement.revision).clone(),
     })
+}
+
+/// The spec for an agent of the first version. It rejects keys that it does not know, such as those
+/// that have been renamed since. All of these say how a server rolls out and scales a service,
+/// which no agent needs.
+fn for_first_version(spec: Arc<Spec>) -> Arc<Spec> {
+    let (rollout, scale_down) = (Rollout::default(), ScaleDown::default());
+    match spec.rollout == rollout && spec.scale_down == scale_down {
+        true => spec,
+        false => Arc::new(Spec { rollout, scale_down, ..Spec::clone(&spec) }),
+    }
 }
 
 /// What an agent has been told of its instances: only what can change of one while it is placed, as
