@@ -135,7 +135,10 @@ fn a_revision_that_never_becomes_healthy_is_rolled_back() -> Result<()> {
     assert!(format!("{run:?}").contains("made no progress"), "{run:?}");
     assert_eq!(runs(&cluster)?, before, "the old instances were left alone");
     let service = &cluster.json(&["get", "services", "/shop/web"])?[0];
-    assert!(service["latch"]["reason"].as_str().unwrap().contains("made no progress"), "{service}");
+    assert!(
+        service["failed"]["reason"].as_str().unwrap().contains("made no progress"),
+        "{service}"
+    );
     // The same document again changes nothing: the service stays where it works.
     let again = cluster.ok(&["apply", "-f", &file])?;
     assert!(again.contains("unchanged"), "{again}");

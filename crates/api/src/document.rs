@@ -1,9 +1,9 @@
 //! What people ask for and are told.
 
 use model::{
-    Change, Deployment, DeploymentId, Event, Gateway, Goal, InstanceId, Latch, Millis, Node,
-    NodeId, Phase, ResourceId, Resources, Revision, RevisionNumber, ServiceId, Spec, Status, Steer,
-    Step, TableRoute, Timestamp,
+    Change, Deployment, DeploymentId, Event, FailedRevision, Failure, Gateway, Goal, InstanceId,
+    Millis, Node, NodeId, Phase, ResourceId, Resources, Revision, RevisionNumber, ServiceId, Spec,
+    Status, Steer, Step, TableRoute, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -157,7 +157,7 @@ pub struct ServiceView {
     pub deployment: Option<DeploymentId>,
     /// The revision that failed, until another one is applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latch: Option<Latch>,
+    pub failed: Option<FailedRevisionView>,
     /// What it waits for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<WaitView>,
@@ -235,8 +235,32 @@ pub struct NodeView {
 pub struct DeploymentView {
     /// The deployment.
     pub deployment: Deployment,
+    /// The sentence of the failure in its stage, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Its services' progress, in the order of its moves.
     pub moves: Vec<MoveView>,
+}
+
+/// A revision that failed and is not tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRevisionView {
+    /// Its number.
+    pub revision: RevisionNumber,
+    /// The sentence of `failure`, for people.
+    pub reason: String,
+    /// Why its deployment failed, as data.
+    pub failure: Arc<Failure>,
+    /// When its deployment failed.
+    pub at: Timestamp,
+}
+
+impl From<&FailedRevision> for FailedRevisionView {
+    fn from(failed: &FailedRevision) -> Self {
+        let FailedRevision { revision, reason, at } = failed;
+        let failure = Arc::clone(reason);
+        Self { revision: *revision, reason: failure.to_string(), failure, at: *at }
+    }
 }
 
 /// How far a service is in a deployment.

@@ -359,7 +359,7 @@ impl State {
         let revision = Revision { number, template, created_at, configured_at, spec, source };
         service.revisions.insert(number, Arc::new(revision));
         service.target = number;
-        service.latch = None;
+        service.failed = None;
         service.removing = false;
         service.slots.iter_mut().for_each(|slot| slot.failures = 0);
         applied.changed.insert(Key::Service(id.clone()));
@@ -406,10 +406,10 @@ fn unchanged(service: &Service, spec: &Spec, source: Option<&Source>) -> Option<
     if service.removing || source.is_some_and(|source| known != Some(source)) {
         return None;
     }
-    if let Some(latch) = &service.latch {
-        let failed = service.revisions.get(&latch.revision);
-        if failed.is_some_and(|failed| *failed.spec == *spec) {
-            let (id, number, reason) = (&service.id, latch.revision, &latch.reason);
+    if let Some(failed) = &service.failed {
+        let revision = service.revisions.get(&failed.revision);
+        if revision.is_some_and(|revision| *revision.spec == *spec) {
+            let (id, number, reason) = (&service.id, failed.revision, &failed.reason);
             let again = match service.target == number {
                 true => format!("muster rollout resume {id}"),
                 false => format!("muster rollout undo {id} --to {number}"),

@@ -81,7 +81,8 @@ pub use reason::{Reason, Wait};
 pub use refusal::Refusal;
 pub use registration::{AgentRegistration, Registration};
 pub use service::{
-    Given, Goal, Latch, Placement, Revision, Service, ServiceHead, Slot, Source, StopReason,
+    FailedRevision, Given, Goal, Placement, Revision, Service, ServiceHead, Slot, Source,
+    StopReason,
 };
 pub use serving::{Laggard, NotServing, not_serving};
 pub use software::Software;

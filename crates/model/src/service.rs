@@ -69,8 +69,8 @@ pub struct ServiceHead {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentId>,
     /// The revision that failed and why, until another one is applied.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latch: Option<Latch>,
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "latch")]
+    pub failed: Option<FailedRevision>,
     /// Whether the service is removed once its last instance has stopped.
     #[serde(default)]
     pub removing: bool,
@@ -96,7 +96,7 @@ impl ServiceHead {
             target: 0,
             settled: None,
             deployment: None,
-            latch: None,
+            failed: None,
             removing: false,
             slots: Vec::new(),
             attempts_before,
@@ -134,7 +134,7 @@ impl DerefMut for Service {
 
 /// Why the revision aimed for is not the newest one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Latch {
+pub struct FailedRevision {
     /// The revision that failed.
     pub revision: RevisionNumber,
     /// Why its deployment failed.

@@ -11,7 +11,7 @@ use crate::nearest::nearest;
 use crate::object::Key;
 use crate::proposal::Steer;
 use crate::refusal::Refusal;
-use crate::service::Latch;
+use crate::service::FailedRevision;
 use crate::spec::OnFailure;
 use crate::state::State;
 use crate::unit::Timestamp;
@@ -65,7 +65,7 @@ impl State {
         }
         for id in moving {
             let service = self.service_mut(&id)?;
-            if service.latch.take().is_some() {
+            if service.failed.take().is_some() {
                 applied.changed.insert(Key::Service(id));
             }
         }
@@ -104,7 +104,7 @@ impl State {
         deployment.stage = Stage::Held { reason: Arc::clone(&reason) };
         let moves = deployment.moves.clone();
         for m in moves.iter().filter(|m| m.state == MoveState::Moving) {
-            self.latch(m, &reason, at, &mut applied)?;
+            self.block_revision(m, &reason, at, &mut applied)?;
         }
         applied.event(at, About::Deployment(id), What::DeploymentHeld { reason });
         Ok(applied)
@@ -144,7 +144,7 @@ impl State {
                 }
                 None => continue,
             }
-            self.latch(m, &reason, at, &mut applied)?;
+            self.block_revision(m, &reason, at, &mut applied)?;
         }
         if let Some(deployment) = self.deployments.get_mut(&id).map(Arc::make_mut) {
             deployment.moves = moves;
@@ -173,7 +173,7 @@ impl State {
         back.filter(|number| is_ours && service.revisions.contains_key(number))
     }
 
-    fn latch(
+    fn block_revision(
         &mut self,
         m: &Move,
         reason: &Arc<Failure>,
@@ -182,7 +182,7 @@ impl State {
     ) -> Result<(), Refusal> {
         let service = self.service_mut(&m.service)?;
         if let Some(revision) = m.to {
-            service.latch = Some(Latch { revision, reason: Arc::clone(reason), at });
+            service.failed = Some(FailedRevision { revision, reason: Arc::clone(reason), at });
         }
         applied.changed.insert(Key::Service(m.service.clone()));
         Ok(())

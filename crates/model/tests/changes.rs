@@ -173,7 +173,7 @@ fn a_document_that_failed_is_not_tried_again_by_itself() {
         assert!(note.contains(again) && note.contains("it is broken"), "{note}");
         let applied = cluster.apply([service("/web", version(3))]);
         assert_eq!(verdicts(&applied), ["service /web updated"]);
-        assert_eq!(cluster.service("/web").latch, None);
+        assert_eq!(cluster.service("/web").failed, None);
         let applied = cluster.apply([service("/web", broken)]);
         assert_eq!(verdicts(&applied), ["service /web updated"], "it was let go");
     }

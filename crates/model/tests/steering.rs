@@ -5,8 +5,8 @@
 mod support;
 
 use muster_model::{
-    Command, DeploymentId, Document, Latch, MoveState, Refusal, Stage, Steer, Step, StopReason,
-    Verdict,
+    Command, DeploymentId, Document, FailedRevision, MoveState, Refusal, Stage, Steer, Step,
+    StopReason, Verdict,
 };
 use serde_json::json;
 use support::*;
@@ -46,9 +46,9 @@ fn targets(cluster: &Cluster) -> [u32; 3] {
     PATHS.map(|path| cluster.service(path).target)
 }
 
-/// The revision that each service's latch keeps from being tried again.
-fn latched(cluster: &Cluster) -> [Option<u32>; 3] {
-    PATHS.map(|path| cluster.service(path).head.latch.map(|latch| latch.revision))
+/// The revision that each service blocks because it failed, which keeps it from being tried again.
+fn blocked(cluster: &Cluster) -> [Option<u32>; 3] {
+    PATHS.map(|path| cluster.service(path).head.failed.map(|failed| failed.revision))
 }
 
 #[test]
@@ -143,16 +143,16 @@ fn a_deployment_that_fails_goes_back_with_all_its_services() {
         let moved = (m.state, m.ready, m.progressed_at);
         assert_eq!(moved, (MoveState::Moving, 0, Some(cluster.now)), "{}", m.service);
     }
-    let latch = Latch { revision: 2, reason, at: cluster.now };
+    let failed = FailedRevision { revision: 2, reason, at: cluster.now };
     for path in PATHS {
         let service = cluster.service(path);
         assert_eq!((service.target, service.deployment), (1, Some(DeploymentId(2))));
-        assert_eq!(service.latch, Some(latch.clone()), "{path}");
+        assert_eq!(service.failed, Some(failed.clone()), "{path}");
     }
     assert_eq!(cluster.service("/a").slot(0).failures, 0);
     settle_all(&mut cluster);
     assert_eq!(cluster.deployment(2).stage.word(), "rolled-back");
-    assert_eq!(latched(&cluster), [Some(2); 3]);
+    assert_eq!(blocked(&cluster), [Some(2); 3]);
 }
 
 #[test]
@@ -165,12 +165,12 @@ fn a_deployment_is_held_where_a_service_says_so() {
     let applied = cluster.adopt(fail(3, "/a")).unwrap();
     assert_eq!(told(&applied), ["deployment-held d-3"]);
     assert_eq!(cluster.deployment(3).stage, Stage::Held { reason: broken() });
-    assert_eq!(latched(&cluster), [Some(3), None, Some(3)], "what has arrived works");
+    assert_eq!(blocked(&cluster), [Some(3), None, Some(3)], "what has arrived works");
     assert_eq!(targets(&cluster), [3, 3, 3]);
     let again = cluster.overtaken(fail(3, "/a"));
     assert_eq!(again, "the deployment has gone on");
     cluster.steer(3, Steer::Resume).unwrap();
-    assert_eq!(latched(&cluster), [None; 3], "they are tried again");
+    assert_eq!(blocked(&cluster), [None; 3], "they are tried again");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn a_new_service_has_nothing_to_go_back_to() {
     cluster.apply(versions(1));
     let applied = cluster.adopt(fail(1, "/a")).unwrap();
     assert_eq!(told(&applied), ["deployment-held d-1"], "nothing has run before");
-    assert_eq!(latched(&cluster), [Some(1); 3]);
+    assert_eq!(blocked(&cluster), [Some(1); 3]);
     let mut cluster = Cluster::of(&["n1"]);
     cluster.apply(versions(1));
     cluster.steer(1, Steer::Abort).unwrap();
@@ -209,7 +209,7 @@ fn a_new_service_has_nothing_to_go_back_to() {
     cluster.steer(2, Steer::Abort).unwrap();
     let expected = [MoveState::Moving, MoveState::Superseded, MoveState::Done];
     assert_eq!(states(&cluster, 2), expected);
-    assert_eq!((targets(&cluster), latched(&cluster)), ([1, 1, 1], [Some(2), Some(1), None]));
+    assert_eq!((targets(&cluster), blocked(&cluster)), ([1, 1, 1], [Some(2), Some(1), None]));
     let moved_by = PATHS.map(|path| cluster.service(path).deployment);
     assert_eq!(moved_by, [Some(DeploymentId(2)), None, None]);
     cluster.settle("/a");
@@ -257,7 +257,7 @@ fn what_was_to_be_removed_stays_if_that_is_aborted() {
     cluster.steer(3, Steer::Abort).unwrap();
     assert_eq!(targets(&cluster), [2, 2, 1], "it goes back to what last arrived");
     assert!(PATHS.iter().all(|path| !cluster.service(path).removing));
-    assert_eq!(latched(&cluster), [None; 3], "no revision has failed");
+    assert_eq!(blocked(&cluster), [None; 3], "no revision has failed");
 
     let mut cluster = Cluster::of(&[]);
     cluster.apply([service("/new", json!({}))]);

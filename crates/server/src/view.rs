@@ -76,7 +76,7 @@ pub(crate) fn service(snapshot: &Snapshot, service: &Service, now: Timestamp) ->
         runs: runs(service.spec()),
         applied_at: service.target().created_at,
         deployment: service.deployment,
-        latch: service.latch.clone(),
+        failed: service.failed.as_ref().map(Into::into),
         waits: waits(snapshot, &service.id),
         spec: service.spec().clone(),
         revisions: Vec::new(),
@@ -144,7 +144,8 @@ pub(crate) fn deployment(
     now: Timestamp,
 ) -> DeploymentView {
     let moves = deployment.moves.iter().map(|m| moving(snapshot, deployment, m, now)).collect();
-    DeploymentView { deployment: deployment.clone(), moves }
+    let reason = deployment.stage.reason().map(ToString::to_string);
+    DeploymentView { deployment: deployment.clone(), reason, moves }
 }
 
 fn moving(snapshot: &Snapshot, deployment: &Deployment, m: &Move, now: Timestamp) -> MoveView {

@@ -114,7 +114,7 @@ async fn services_budgets_placements_and_deployments_are_the_same() {
     assert_eq!(state.deployments().count(), 3);
     let bridge = state.service(&"/shop/bridge".parse().unwrap()).unwrap();
     assert_eq!((bridge.retries, bridge.attempts_before, bridge.slots[0].failures), (2, 4, 2));
-    assert!(bridge.latch.is_some());
+    assert!(bridge.failed.is_some());
 }
 
 /// An agent of the first version, with its registration, its report and its assignments, goes on

@@ -80,10 +80,10 @@ impl Row for ServiceView {
 
     fn cells(&self, now: Timestamp) -> Vec<Cell> {
         let (state, tone) = service_state(self.state);
-        let latched = if self.latch.is_some() { " (latched)" } else { "" };
+        let blocked = if self.failed.is_some() { " (blocked)" } else { "" };
         vec![
             plain(&self.service),
-            (format!("{state}{latched}"), tone),
+            (format!("{state}{blocked}"), tone),
             ratio(self.ready, self.instances),
             plain(self.revision),
             plain(age::since(self.applied_at, now)),

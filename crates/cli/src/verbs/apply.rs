@@ -41,7 +41,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
     };
     let exit = outcome::show(session, &reply, &follow, &args.wait).await?;
     // No deployment is under way, and yet another revision runs: with `--wait` this is a failure.
-    match args.wait.is_wanted() && exit == Exit::Ok && reply.changes.iter().any(is_latched) {
+    match args.wait.is_wanted() && exit == Exit::Ok && reply.changes.iter().any(is_blocked) {
         true => Ok(Exit::Deployment),
         false => Ok(exit),
     }
@@ -49,7 +49,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
 
 /// Whether the document is that of a revision which failed before. It is the only service that
 /// is left unchanged for a reason.
-fn is_latched(change: &Change) -> bool {
+fn is_blocked(change: &Change) -> bool {
     change.kind == "service" && change.verdict == Verdict::Unchanged && change.note.is_some()
 }
 

@@ -211,6 +211,7 @@ mod tests {
                 moves: Vec::new(),
                 stage,
             },
+            reason: None,
             moves: Vec::new(),
         }
     }

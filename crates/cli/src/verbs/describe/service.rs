@@ -51,15 +51,15 @@ fn head(sheet: &mut Sheet<'_>, screen: &Screen, view: &ServiceView, now: Timesta
         let text = format!("{id} (follow it with: muster rollout status {id})");
         sheet.line("Deployment", text);
     }
-    if let Some(latch) = &view.latch {
+    if let Some(failed) = &view.failed {
         let text = format!(
             "revision {} failed {} ago: {}",
-            latch.revision,
-            age::since(latch.at, now),
-            latch.reason
+            failed.revision,
+            age::since(failed.at, now),
+            failed.reason
         );
         let rest = "it stays at the revision before until another one is applied";
-        sheet.toned("Latched", Tone::Bad, text).line("", screen.paint(Tone::Dim, rest));
+        sheet.toned("Blocked", Tone::Bad, text).line("", screen.paint(Tone::Dim, rest));
     }
 }
 
