@@ -30,18 +30,18 @@ use crate::core::LaunchSpec;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The place that an instance has on a node.
+/// The node and directory in which an instance runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'a> {
     /// The node.
     pub(crate) node: &'a NodeId,
-    /// Its address.
+    /// The address of the node.
     pub(crate) address: &'a str,
-    /// The instance's own directory there.
+    /// The instance's directory on the node.
     pub(crate) dir: &'a Path,
 }
 
-/// The whole environment of an instance, ordered by name.
+/// The complete environment of a resource, ordered by name.
 pub(crate) fn environment(launch: &LaunchSpec, place: Place<'_>) -> Vec<(String, String)> {
     let LaunchSpec { piece: Piece { instance, resource, run }, revision, spec, .. } = launch;
     let mut env = BTreeMap::new();
@@ -92,14 +92,15 @@ pub(crate) fn environment(launch: &LaunchSpec, place: Place<'_>) -> Vec<(String,
         Own::Dir => Some(place.dir.display().to_string()),
         Own::Port(port) => launch.instance.port_index(port).and_then(seen).map(|p| p.to_string()),
     };
-    // Only a port can be unknown, and documents are refused that refer to one they do not list.
+    // Only a port can be unknown, and a document that refers to a port it does not declare is
+    // rejected.
     let user = spec.env.iter();
     let user = user.map(|(name, value)| (name.clone(), value.resolve(&known).unwrap_or_default()));
     env.extend(user);
     env.into_iter().collect()
 }
 
-/// A value with the agent's own variables in the place of their names.
+/// Replaces `${NAME}` in a value by the agent's variable of that name.
 fn filled_in(value: &str, known: &BTreeMap<String, String>) -> String {
     let known = known.iter().filter(|_| value.contains("${"));
     known.fold(value.into(), |filled: String, (name, value)| {

@@ -1,9 +1,9 @@
-//! The node agent: assignments in, resource drivers out, observations back.
+//! The node agent: it receives assignments, runs them through drivers, and reports observations.
 //!
-//! [`core`] decides and does nothing else: it is synchronous, total, and free of IO, clock and
-//! randomness, so the simulator can drive it. The shell ([`run`]) follows a server, performs what
-//! the core wants through [`drivers`], and brings back what comes of it. Instances outlive the
-//! agent; [`keeper`] is the small process that stands between plain processes and its death.
+//! [`core`] makes all decisions. It is synchronous, total, and free of IO, clock and randomness, so
+//! that the simulator can run it. The shell ([`run`]) follows a server, performs the effects of the
+//! core through [`drivers`], and returns their results as events. Instances outlive the agent: the
+//! [`keeper`] is a small supervisor process (a shim) that owns plain processes when the agent ends.
 
 pub mod core;
 pub mod drivers;

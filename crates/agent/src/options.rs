@@ -1,4 +1,4 @@
-//! What an agent is told when it is started. Read by the command line, used by the shell.
+//! The options of an agent, set by the command line and used by the shell.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,24 +13,24 @@ pub struct Options {
     pub server: String,
     /// The name of this node.
     pub node: NodeId,
-    /// Where the agent keeps its last assignments, the keeper and the directories of instances.
-    /// One agent at a time may use it.
+    /// The directory of the last assignments, the keeper and the directories of instances. Only one
+    /// agent at a time may use it.
     pub data_dir: PathBuf,
-    /// The address by which instances on this node are reached, and are probed.
+    /// The address at which instances on this node are reached and probed.
     pub address: String,
-    /// Where the API for logs listens; port 0 takes a free one.
+    /// The socket address of the API for logs; port 0 selects a free port.
     pub listen: SocketAddr,
-    /// What the node can give to instances; left out, all cores and memory of the machine.
+    /// The resources available to instances; `None` means all cores and memory of the machine.
     pub capacity: Option<Resources>,
-    /// Attributes that constraints look at.
+    /// Attributes that constraints refer to.
     pub labels: BTreeMap<String, String>,
-    /// Capabilities beyond those that the agent finds out by itself (`process`, `docker`).
+    /// Capabilities in addition to those that the agent detects (`process`, `docker`).
     pub capabilities: BTreeSet<String>,
-    /// The ports that may be assigned to instances, first and last.
+    /// The ports that may be allocated to instances: first and last, inclusive.
     pub ports: (u16, u16),
-    /// How to reach the Docker daemon; left out, the node runs no containers.
+    /// How to reach the Docker daemon; `None` means that the node runs no containers.
     pub docker: Option<DockerOptions>,
-    /// Stop and remove everything when the agent ends, however it ends.
+    /// Stop and remove everything when the agent ends, even if it is killed.
     pub ephemeral: bool,
     /// The program to run as `<keeper_exe> keeper --dir DIR [--ephemeral]`: muster itself.
     pub keeper_exe: PathBuf,
@@ -39,8 +39,9 @@ pub struct Options {
 /// How to reach the Docker daemon.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DockerOptions {
-    /// Its address as in `DOCKER_HOST`; left out, the usual socket.
+    /// Its address as in `DOCKER_HOST`; `None` means the default socket.
     pub host: Option<String>,
-    /// The directory with `config.json`, which holds the logins of registries; left out, none.
+    /// The directory of `config.json`, which holds registry credentials; `None` means no
+    /// credentials.
     pub config_dir: Option<PathBuf>,
 }

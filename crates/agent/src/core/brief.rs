@@ -1,5 +1,5 @@
-//! Events and effects as the log shows them: the kind, and the instance concerned. Never the
-//! launch itself, since the environment may contain secrets.
+//! Log summaries of events and effects: the kind and the instance concerned. A summary never
+//! contains the launch itself, since the environment may contain secrets.
 
 use model::InstanceId;
 

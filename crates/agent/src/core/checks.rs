@@ -1,24 +1,24 @@
-//! When an instance is probed, and what follows from the outcomes.
+//! The schedule of probes and the verdicts that follow from their outcomes.
 //!
-//! A health check is probed right after the start and then `interval` after the end of each probe.
-//! Until it has passed once, failures within `grace` of the start do not count; in that time, and
-//! for a readiness check until it passes, a probe is repeated sooner than `interval` says (after
-//! 50 ms, then twice that, and so on), so that a quick service does not wait for a slow clock.
-//! A probe that could not be made says nothing: it is never counted.
+//! A health check is probed right after the start, and then `interval` after the end of each probe.
+//! Until a health check has passed once, failures within `grace` of the start do not count. During
+//! that time, and for a readiness check until it passes, probes are repeated at shorter intervals
+//! than `interval` (50 ms, doubled each time), so that a service that starts fast becomes ready
+//! fast. A probe that could not be run is neither a pass nor a failure.
 
 use model::{CheckResult, Millis, Probe, Spec, Timestamp};
 
-/// The first wait between probes of what has not passed yet; each further one is twice as long.
+/// The first interval between probes of a check that has not passed yet; it doubles each time.
 const EAGER: Millis = Millis(50);
 
-/// One check of one instance, as long as the checks of its spec stay the same.
+/// One check of one run. The id becomes stale when the checks of the spec change or the run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckId {
     edition: u32,
     which: Which,
 }
 
-/// Which check.
+/// The check of the spec that is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Which {
     /// The health check at this index of the spec.
@@ -27,14 +27,14 @@ enum Which {
     Readiness,
 }
 
-/// What came of a probe.
+/// The outcome of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The instance did what it should.
+    /// The instance responded as expected.
     Pass,
-    /// It did not, and how.
+    /// The instance did not respond as expected, with the cause.
     Fail(String),
-    /// The probe itself could not be made, and why: this says nothing of the instance.
+    /// The probe could not be run, with the reason. It is no statement about the instance.
     CannotRun(String),
 }
 
@@ -59,9 +59,9 @@ struct Watch {
     result: CheckResult,
     verdict: Option<bool>,
     next: Next,
-    /// Probes so far that did not pass, in a row, counted or not.
+    /// The number of consecutive probes that did not pass, including those that do not count.
     misses: u32,
-    /// Why the last probe could not be made, if it could not.
+    /// Why the last probe could not be run; `None` if it ran.
     obstacle: Option<String>,
 }
 
@@ -72,9 +72,9 @@ pub(super) struct Checks {
     health: Vec<Watch>,
     readiness: Next,
     readiness_misses: u32,
-    /// Why the readiness check has not passed, as far as probes have told.
+    /// Why the readiness check has not passed, from its last probe.
     unready: Option<String>,
-    /// From when grace counts: the start, or a later change of the checks.
+    /// The start of the grace period: the start of the run, or a later change of the checks.
     begun_at: Timestamp,
     ready: bool,
 }
@@ -85,7 +85,7 @@ impl Watch {
         Self { result: CheckResult::default(), verdict: None, next, misses: 0, obstacle: None }
     }
 
-    /// A check that goes on from a result of before.
+    /// A check that continues from an earlier result.
     fn resumed(result: CheckResult, failures: u32, now: Timestamp) -> Self {
         let verdict = match result.consecutive_failures {
             count if failures > 0 && count >= failures => Some(false),
@@ -96,7 +96,7 @@ impl Watch {
 }
 
 impl Checks {
-    /// Nothing to probe: no run has begun.
+    /// The state before any run: there is nothing to probe.
     pub(super) fn idle() -> Self {
         Self {
             edition: 0,
@@ -109,7 +109,7 @@ impl Checks {
         }
     }
 
-    /// A run has begun.
+    /// Resets all checks for a run that has started.
     pub(super) fn begin(&mut self, spec: &Spec, now: Timestamp) {
         self.edition += 1;
         self.begun_at = now;
@@ -120,7 +120,7 @@ impl Checks {
         self.unready = None;
     }
 
-    /// A run goes on of which `results` and `ready` were known before.
+    /// Continues a run whose `results` and `ready` were known before.
     pub(super) fn resume(
         &mut self,
         spec: &Spec,
@@ -143,7 +143,7 @@ impl Checks {
         }
     }
 
-    /// No more probes: the run is about to end. What is known stays known.
+    /// Stops all probes because the run is about to end. Results and verdicts are kept.
     pub(super) fn pause(&mut self) {
         self.edition += 1;
         self.readiness = Next::Never;
@@ -152,7 +152,7 @@ impl Checks {
         }
     }
 
-    /// The run has ended: nothing is known of the next one.
+    /// Stops all probes and clears all results, since the run has ended.
     pub(super) fn end(&mut self) {
         self.pause();
         self.health.clear();
@@ -160,8 +160,8 @@ impl Checks {
         self.unready = None;
     }
 
-    /// The checks have changed under a run that goes on. What is known of a check with the same
-    /// probe stays known; what was healthy or ready stays so until a new check says otherwise.
+    /// Applies changed checks to the current run. A check with the same probe keeps its results. An
+    /// instance that was healthy or ready stays so until a new check fails.
     pub(super) fn change(&mut self, before: &Spec, spec: &Spec, now: Timestamp) {
         if before.health == spec.health && before.readiness == spec.readiness {
             return;
@@ -186,7 +186,7 @@ impl Checks {
         self.readiness = if self.ready { Next::Never } else { Next::Due(now) };
     }
 
-    /// The probes that are due, which from now count as under way.
+    /// Returns the probes that are due and marks them as in flight.
     pub(super) fn due(&mut self, spec: &Spec, now: Timestamp) -> Vec<Request> {
         let mut requests = Vec::new();
         let edition = self.edition;
@@ -206,7 +206,7 @@ impl Checks {
         requests
     }
 
-    /// A probe has been made.
+    /// Records the outcome of a probe. Outcomes of stale checks are ignored.
     pub(super) fn probed(&mut self, check: CheckId, outcome: Outcome, spec: &Spec, now: Timestamp) {
         if check.edition != self.edition {
             return;
@@ -273,7 +273,7 @@ impl Checks {
         }
     }
 
-    /// When the next probe is due, unless one is under way.
+    /// The time of the next probe; `None` if nothing is scheduled.
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
         let all = self.health.iter().map(|watch| watch.next).chain([self.readiness]);
         all.filter_map(|next| match next {
@@ -300,13 +300,13 @@ impl Checks {
         self.ready
     }
 
-    /// Why it is not ready, or why nothing new is known of its health.
+    /// Why the instance is not ready, or why a health check cannot be run.
     pub(super) fn remark(&self) -> Option<String> {
         let obstacle = || self.health.iter().find_map(|watch| watch.obstacle.as_deref());
         self.unready.clone().or_else(|| Some(cannot_run("health", obstacle()?)))
     }
 
-    /// What each health check has seen, in the order of the spec.
+    /// The results of the health checks, in the order of the spec.
     pub(super) fn results(&self) -> Vec<CheckResult> {
         self.health.iter().map(|watch| watch.result.clone()).collect()
     }
@@ -316,7 +316,7 @@ fn cannot_run(check: &str, why: &str) -> String {
     format!("its {check} check cannot run: {why}")
 }
 
-/// The wait after so many probes in a row that did not pass.
+/// The interval after this number of consecutive probes that did not pass.
 fn eager(misses: u32) -> Millis {
     Millis(EAGER.0 << misses.min(16))
 }
@@ -368,7 +368,7 @@ mod tests {
         check(one.clone(), "0:1:pass 0:2:fail 0:3:fail 0:4:pass", "++-+");
         // Within grace failures do not count, from its end they do.
         check(one.clone(), "0:1:fail 0:2:fail 0:9999:fail 0:10000:fail 0:10001:fail", "????-");
-        // What could not be probed never counts, and breaks no row.
+        // A probe that could not be run never counts and does not interrupt consecutive failures.
         check(one, "0:1:pass 0:2:fail 0:3:cannot 0:4:cannot 0:5:fail", "++++-");
         let report = serde_json::json!([{"probe": {"tcp": {}}, "failures": 0, "grace": "0s"}]);
         check(report, "0:1:fail 0:2:fail 0:3:pass 0:4:fail 0:5:fail", "??+++");

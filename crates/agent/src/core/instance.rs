@@ -1,13 +1,13 @@
-//! One instance on its node: the ordered stack of its resources. It decides which of them may
-//! start, and which must stop; `piece` has the life of each.
+//! One instance on its node: the ordered stack of its resources. This module decides which of them
+//! may start and which must stop; `piece` is the state machine of each.
 //!
 //! Resources start in stack order, each once those before it are up (running and ready, or a
-//! completed task), and stop in reverse. Consecutive members of a subset count as one place in
-//! that order. A required resource that fails for good rolls the others back: they stop in reverse
+//! completed task), and stop in reverse. Consecutive members of a subset share one place in that
+//! order. A required resource that fails for good rolls the others back: they stop in reverse
 //! order, and the instance has failed. A resource that has run before restarts by its own policy,
-//! whatever the others do. An instance that was asked to stop never starts anything.
+//! independently of the others. An instance whose stop was requested never starts a resource.
 //!
-//! Nothing of this is remembered: it follows from the states of the resources.
+//! None of this is stored: it is derived from the states of the resources.
 
 use api::{Assigned, Assignment};
 use model::{
@@ -23,9 +23,9 @@ use crate::drivers::{DriverEvent, Found, Kind};
 /// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stepped {
-    /// The instance remains, and has to be stepped again at that time.
+    /// The instance remains and must be stepped again at that time.
     Stays(Option<Timestamp>),
-    /// Nothing is left of it, and no assignment names it.
+    /// The instance has no resources left and no assignment, so it is dropped.
     Gone,
 }
 
@@ -33,16 +33,16 @@ pub(super) enum Stepped {
 #[derive(Debug, Clone)]
 pub(super) struct Instance {
     id: InstanceId,
-    /// `None` for an instance that was found and is in no assignment.
+    /// `None` for an instance that a driver found and no assignment contains.
     assignment: Option<Assignment>,
-    /// It was asked to stop. Never reset.
+    /// Its stop was requested. Never reset.
     leaving: bool,
-    /// No assignment names it any more: it is removed once it has ended.
+    /// No assignment contains it any more: it is removed once it has ended.
     unassigned: bool,
-    /// Its resources in stack order; at the end those that were found and are not in its stack.
+    /// Its resources in stack order, followed by those that were found and are not in its stack.
     pieces: Vec<PieceLife>,
-    /// The state of the instance as a whole. Only kept for an instance with a stack; without one,
-    /// its only resource has it.
+    /// The status of the instance as a whole. Kept only for an instance with a stack; without one,
+    /// the status of its only resource is used.
     merged: Option<Box<Status>>,
 }
 
@@ -76,7 +76,7 @@ impl Instance {
         instance
     }
 
-    /// An instance of which a driver found a run, and that is in no assignment.
+    /// An instance whose run was found by a driver and that no assignment contains.
     pub(super) fn found(driver: Kind, found: &Found, now: Timestamp) -> Self {
         let piece = PieceLife::found(driver, found, now);
         let mut instance = Self {
@@ -112,27 +112,27 @@ impl Instance {
         }
     }
 
-    /// Whether a resource of it starts next and is not known to have run here.
+    /// Whether one of its resources starts next and is not known to have run here.
     pub(super) fn is_new(&self) -> bool {
         !self.leaving && self.pieces.iter().any(PieceLife::is_new)
     }
 
-    /// Whether it is in no assignment and has, as far as is known, processes or containers.
+    /// Whether it has no assignment but has, as far as is known, processes or containers.
     pub(super) fn is_unwanted(&self) -> bool {
         self.unassigned && self.pieces.iter().any(PieceLife::is_held)
     }
 
-    /// Its assignment, while there is one.
+    /// Its assignment, unless it was unassigned.
     pub(super) fn assignment(&self) -> Option<&Assignment> {
         self.assignment.as_ref().filter(|_| !self.unassigned)
     }
 
-    /// An assignment names it (again).
+    /// Applies a new or changed assignment.
     pub(super) fn assign(&mut self, assignment: Assignment, now: Timestamp) {
         let stack = stack(&assignment);
         if !self.can_become(&stack) {
-            // Another instance than the one that runs here. A server never reuses an id, so this
-            // cannot be carried out: what runs here is stopped.
+            // The assignment describes an instance other than the one that runs here. A server
+            // never reuses an id, so this cannot be applied and the running instance is stopped.
             self.unassign();
             return;
         }
@@ -162,7 +162,7 @@ impl Instance {
         self.assignment = Some(assignment);
     }
 
-    /// Whether the resources here can be those of this stack.
+    /// Whether the resources on this node can become those of this stack.
     fn can_become(&self, stack: &[(ResourceId, Desired)]) -> bool {
         let same_driver = |piece: &PieceLife| {
             let desired = stack.iter().find(|(name, _)| name == piece.name());
@@ -175,19 +175,19 @@ impl Instance {
         self.pieces.iter().all(same_driver)
     }
 
-    /// No assignment names it any more.
+    /// Marks the instance as contained in no assignment; it stops and is removed.
     pub(super) fn unassign(&mut self) {
         self.leaving = true;
         self.unassigned = true;
     }
 
-    /// A driver cannot work: the states known of its resources may be outdated.
+    /// Records that a driver is unavailable: the known states of its resources may be outdated.
     pub(super) fn driver_went_away(&mut self, driver: Kind) {
         let of_driver = self.pieces.iter_mut().filter(|piece| piece.driver() == driver);
         of_driver.for_each(PieceLife::driver_went_away);
     }
 
-    /// A driver has listed all its runs; `found` are those of this instance.
+    /// Applies the complete list of runs of a driver; `found` are those of this instance.
     pub(super) fn looked_for(&mut self, driver: Kind, found: &[&Found], now: Timestamp) {
         for piece in self.pieces.iter_mut().filter(|piece| piece.driver() == driver) {
             let own = found.iter().find(|found| found.piece.of() == *piece.of());
@@ -207,7 +207,7 @@ impl Instance {
         }
     }
 
-    /// A driver has reported an event.
+    /// Applies an event of a driver to the resource that it names.
     pub(super) fn driver_event(&mut self, event: DriverEvent, now: Timestamp) {
         let run = event.piece().run;
         let Some(piece) = self.piece(&event.piece().resource) else { return };
@@ -222,7 +222,7 @@ impl Instance {
         }
     }
 
-    /// A probe has been made.
+    /// Applies the outcome of a probe to the resource that was probed.
     pub(super) fn probed(
         &mut self,
         piece: &model::Piece,
@@ -239,8 +239,8 @@ impl Instance {
         self.pieces.iter_mut().find(|piece| piece.name() == name)
     }
 
-    /// Performs what is due by now. `away` returns why a driver cannot work, if it cannot; `held`
-    /// is why nothing new may start, if nothing may.
+    /// Performs the steps that are due. `away` returns why a driver is unavailable, if it is;
+    /// `held` is why no new run may start, if none may.
     pub(super) fn step<'a>(
         &mut self,
         away: impl Fn(Kind) -> Option<&'a str>,
@@ -265,7 +265,7 @@ impl Instance {
         self.leaving || self.pieces.iter().any(PieceLife::has_failed_instance)
     }
 
-    /// Starts what may start, in order.
+    /// Starts the resources that may start, in stack order.
     fn step_up<'a>(
         &mut self,
         away: impl Fn(Kind) -> Option<&'a str>,
@@ -293,8 +293,8 @@ impl Instance {
         wake_at
     }
 
-    /// Stops what has to stop next, in reverse order. What is below it goes on until then, but is
-    /// not started again.
+    /// Stops the topmost place that has not ended. Resources below it keep running until their
+    /// turn, but are not restarted.
     fn step_down<'a>(
         &mut self,
         away: impl Fn(Kind) -> Option<&'a str>,
@@ -326,8 +326,8 @@ impl Instance {
         wake_at
     }
 
-    /// The end of the place in the order that begins with the resource at `from`: that one, or it
-    /// and the following ones of the same subset.
+    /// The end (exclusive) of the place that begins with the resource at `from`: that resource
+    /// alone, or all consecutive ones of its subset.
     fn place_end(&self, from: usize) -> usize {
         let subset = |piece: &PieceLife| piece.desired().and_then(|desired| desired.subset.clone());
         let Some(own) = subset(&self.pieces[from]) else { return from + 1 };
@@ -336,7 +336,7 @@ impl Instance {
         from + same.count()
     }
 
-    /// Brings the status of an instance with a stack up to date.
+    /// Recomputes the status of an instance with a stack.
     fn merge(&mut self, now: Timestamp) {
         let Some(status) = &mut self.merged else { return };
         let states: Vec<_> = self.pieces.iter().map(state).collect();
@@ -346,7 +346,8 @@ impl Instance {
             status.since = now;
         }
         let all = || self.pieces.iter().map(PieceLife::status);
-        // Rises with each restart of a resource, so that within one number phases go forward.
+        // The run number rises with each restart of a resource, so that within one number phases
+        // only go forward.
         status.run = all().map(|status| status.run.saturating_sub(1)).sum::<u32>() + 1;
         status.failures = all().map(|status| status.failures).max().unwrap_or(0);
         status.started_at = match merged.phase {
@@ -392,7 +393,7 @@ fn stack(assignment: &Assignment) -> Vec<(ResourceId, Desired)> {
     spec.resources().map(desired).collect()
 }
 
-/// The status that a resource had, as far as that of its instance says.
+/// The last status of a resource, as far as the status of its instance contains it.
 fn status_of(known: &Status, name: &ResourceId) -> Option<Status> {
     let resource = known.resources.iter().find(|resource| resource.name == *name)?;
     Some(Status {

@@ -1,10 +1,11 @@
-//! What the agent decides. [`Core::handle`] takes what has happened and says what to do; it does
-//! nothing itself, never fails, reads no clock and draws nothing at random. The shell performs
-//! the effects in their order and brings back what comes of them as events; the simulator does
-//! the same without a machine.
+//! The decisions of the agent. [`Core::handle`] takes an event and returns effects. It performs
+//! nothing itself, never fails, reads no clock and draws no random numbers. The shell performs the
+//! effects in order and returns their results as events; the simulator does the same without a
+//! machine.
 //!
-//! `instance` has the order in which the resources of an instance start and stop, `piece` the life
-//! of one resource, `checks` its probes and verdicts, `report` when the server is sent what.
+//! `instance` decides in which order the resources of an instance start and stop, `piece` is the
+//! state machine of one resource, `checks` schedules probes and derives verdicts, and `report`
+//! decides when the server is sent a report.
 
 mod brief;
 mod checks;
@@ -28,62 +29,62 @@ use report::{Due, Reporter};
 
 pub use checks::{CheckId, Outcome};
 
-/// Something that has happened.
+/// An input of the core.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// A server has been reached; its assignments follow.
     Connected,
-    /// A server says what this node should run.
+    /// The assignments of this node, complete or incremental.
     Assignments(Assignments),
-    /// A driver has looked for runs of this agent. Before this, nothing of its kind is started.
+    /// A driver has listed the runs of this agent. No run of its kind starts before this.
     Adopted {
         /// The driver.
         driver: Kind,
-        /// All that it found.
+        /// All runs that it found.
         found: Vec<Found>,
     },
-    /// A driver cannot work; once it can, it looks again.
+    /// A driver is unavailable; once it is available, it lists its runs again.
     Away {
         /// The driver.
         driver: Kind,
-        /// Why, in words.
+        /// Why, as a message.
         message: String,
     },
-    /// A driver tells something.
+    /// An event of a driver.
     Driver(DriverEvent),
-    /// A probe has been made. Every [`Effect::Probe`] is answered by one of these.
+    /// A probe has ended. Every [`Effect::Probe`] results in exactly one of these.
     Probed {
         /// The run that was probed.
         piece: Piece,
         /// The check it was made for.
         check: CheckId,
-        /// What came of it.
+        /// The outcome of the probe.
         outcome: Outcome,
     },
-    /// The time of the last [`Effect::WakeAt`] has come.
+    /// The time of the last [`Effect::WakeAt`] has been reached.
     Tick,
-    /// A report has arrived.
+    /// The server has received a report.
     ReportSent {
         /// Its number.
         number: u64,
-        /// The server wants to be told everything.
+        /// The server requests a complete report.
         resync: bool,
     },
-    /// A report has not arrived, or that is not known.
+    /// A report has failed, or its delivery is unknown.
     ReportFailed {
         /// Its number.
         number: u64,
     },
-    /// The agent ends and shall leave nothing behind: everything is stopped and forgotten.
+    /// The agent shuts down and must leave nothing behind: everything is stopped and removed.
     End,
 }
 
-/// Something to do.
+/// An action for the shell to perform.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Begin a run.
+    /// Start a run.
     Start(LaunchSpec),
-    /// Stop a run. May come again for the same one if nothing is heard of it.
+    /// Stop a run. Repeated for the same run if its end is not reported.
     Stop {
         /// The run.
         piece: Piece,
@@ -91,51 +92,51 @@ pub enum Effect {
         driver: Kind,
         /// The signal to send first.
         signal: Signal,
-        /// How long to wait before it is killed.
+        /// The time between the signal and killing the run.
         grace: Millis,
     },
-    /// Probe a run, and tell what came of it.
+    /// Probe a run and return the outcome as [`Event::Probed`].
     Probe {
-        /// What is probed.
+        /// The run to probe.
         launch: LaunchSpec,
         /// The check it is for.
         check: CheckId,
-        /// What to do.
+        /// The probe to make.
         probe: Probe,
-        /// How long it may take.
+        /// The timeout of the probe.
         timeout: Millis,
     },
-    /// Remove what is left of a resource that has ended, its output included.
+    /// Remove the remains of a resource that has ended, including its output.
     Forget {
         /// The resource.
         of: InstanceResource,
         /// Its driver.
         driver: Kind,
     },
-    /// Remove the directory of an instance of which no resource is left.
+    /// Remove the directory of an instance that has no resources left.
     RemoveDirectory(InstanceId),
-    /// Keep this for the next start of the agent; only the newest matters.
+    /// Store this for the next start of the agent; only the newest matters.
     Persist(Memory),
-    /// Tell the server.
+    /// Send this report to the server.
     Report(Report),
-    /// Wake the core at that time; replaces the one before.
+    /// Send [`Event::Tick`] at that time; replaces the previous wake-up.
     WakeAt(Timestamp),
 }
 
-/// A run to start or to probe, without what the node adds.
+/// A run to start or to probe, without the environment and paths that the node adds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LaunchSpec {
     /// The run.
     pub piece: Piece,
-    /// The revision that its instance was placed at.
+    /// The revision at which its instance was placed.
     pub revision: RevisionNumber,
-    /// What to run: the service reduced to this resource.
+    /// The spec to run: that of the service, reduced to this resource.
     pub spec: Arc<Spec>,
     /// The index of its first port among those of the instance.
     pub first_port: usize,
-    /// The whole service.
+    /// The spec of the whole service.
     pub instance: Arc<Spec>,
-    /// What the node gave the instance.
+    /// The ports that the server allocated to the instance on this node.
     pub given: Given,
     /// Variables of the instance, see [`api::Assignment::env`].
     pub env: BTreeMap<String, String>,
@@ -149,8 +150,8 @@ impl LaunchSpec {
     }
 }
 
-/// What the agent remembers over its own restart, so that it needs no server to go on, and so
-/// that what was healthy stays healthy until a probe says otherwise.
+/// The state that an agent keeps across restarts. It can continue without a server, and an instance
+/// that was healthy stays healthy until a probe fails.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
     /// The generation of the assignments.
@@ -158,40 +159,40 @@ pub struct Memory {
     /// The last assignments.
     #[serde(deserialize_with = "api::stored_assignments")]
     pub assignments: Vec<Assignment>,
-    /// What was known of the instances.
+    /// The last statuses of the assigned instances.
     pub statuses: BTreeMap<InstanceId, Status>,
 }
 
 /// The part of a status that is worth writing to disk when it changes.
 type Kept = (u32, Phase, Option<bool>, bool);
 
-/// The agent's decisions. See the module.
+/// The state machine of the agent; see the module.
 #[derive(Debug)]
 pub struct Core {
     node: NodeId,
     generation: u64,
     instances: BTreeMap<InstanceId, Instance>,
-    /// Drivers that have looked for their runs and can be asked.
+    /// Drivers that have listed their runs and are available.
     adopted: BTreeSet<Kind>,
-    /// Drivers that have not said yet what they find, of an agent that was here before.
+    /// Drivers that have not yet listed the runs of a previous agent process.
     looking: BTreeSet<Kind>,
-    /// Why the others cannot.
+    /// Why the other drivers are unavailable.
     away: BTreeMap<Kind, String>,
-    /// A server has said everything that should run: what else is found should not.
+    /// A server has sent complete assignments: any other instance that is found must stop.
     told_whole: bool,
     ending: bool,
-    /// Instances that nobody wants here any more and that still run. What is new here waits for
-    /// them: it was given what they hold.
+    /// Instances that are not assigned but still run. New instances wait until these have ended,
+    /// since they may have been allocated the same ports and resources.
     unwanted: BTreeSet<InstanceId>,
-    /// The last of them has ended.
+    /// The last unwanted instance has ended, or the last driver has listed its runs, in this event.
     is_cleared: bool,
     reporter: Reporter,
-    /// Instances that are assigned and not on this node, because this version cannot read their
-    /// assignments. They are reported as failed, so that the server places them elsewhere.
+    /// Assigned instances that do not run here because this version cannot parse their assignments.
+    /// They are reported as failed, so that the server places them on another node.
     unreadable: BTreeMap<InstanceId, Status>,
-    /// When this agent began, by its own clock: its life.
+    /// The start of this agent by its own clock. It identifies the incarnation in reports.
     began_at: Timestamp,
-    /// When instances want to be looked at, in order, and for each.
+    /// The times at which instances must be stepped, in order and by instance.
     wakes: BTreeSet<(Timestamp, InstanceId)>,
     wake_of: BTreeMap<InstanceId, Timestamp>,
     woken_at: Option<Timestamp>,
@@ -199,7 +200,7 @@ pub struct Core {
 }
 
 impl Core {
-    /// The core of the agent on `node`, with what it remembers.
+    /// The core of the agent on `node`, restored from `memory`.
     pub fn new(node: NodeId, memory: Memory, now: Timestamp) -> Self {
         let was_here = !memory.assignments.is_empty();
         let looking = [Kind::Process, Kind::Docker].into_iter().filter(|_| was_here).collect();
@@ -231,7 +232,7 @@ impl Core {
         }
     }
 
-    /// Takes in what has happened; says what to do now, in order.
+    /// Applies an event; returns the effects to perform, in order.
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
@@ -272,7 +273,7 @@ impl Core {
         effects
     }
 
-    /// Whether there is nothing on this node that this agent knows of.
+    /// Whether no instance is known on this node.
     pub fn is_empty(&self) -> bool {
         self.instances.is_empty()
     }
@@ -294,13 +295,13 @@ impl Core {
         })
     }
 
-    /// Whether a server has said all that belongs here, and all processes have been looked for:
-    /// what else there is of instances is left over.
+    /// Whether complete assignments have arrived and all processes have been listed: any other
+    /// remains of instances on the node are garbage.
     pub(crate) fn knows_all(&self) -> bool {
         self.told_whole && self.adopted.contains(&Kind::Process)
     }
 
-    /// The instances on this node as they stand.
+    /// The current statuses of the instances on this node.
     pub fn statuses(&self) -> impl Iterator<Item = (&InstanceId, &Status)> {
         self.instances.iter().map(|(id, instance)| (id, instance.status()))
     }
@@ -342,7 +343,8 @@ impl Core {
         }
     }
 
-    /// An instance that is here goes on as it was assigned before; only a stop is understood.
+    /// Handles an assignment that cannot be parsed: an instance that runs here keeps its previous
+    /// assignment, and only a stop is applied.
     fn assign_unreadable(
         &mut self,
         unreadable: Unreadable,
@@ -388,7 +390,7 @@ impl Core {
                 self.instances.insert((*id).clone(), instance);
             }
         }
-        // Also instances whose runs of this driver have all been lost.
+        // Includes instances whose runs of this driver have all been lost.
         let found_of = |id: &InstanceId| by_instance.get(id).map_or(&[][..], Vec::as_slice);
         let concerned = self.instances.values().filter(|instance| {
             instance.has_driver(driver) || by_instance.contains_key(instance.id())
@@ -401,7 +403,7 @@ impl Core {
         }
     }
 
-    /// A driver has said what it finds, or that it cannot.
+    /// Records that a driver has listed its runs or is unavailable.
     fn has_looked(&mut self, driver: Kind) {
         if self.looking.remove(&driver) {
             self.is_cleared |= self.looking.is_empty();
@@ -423,7 +425,8 @@ impl Core {
         }
     }
 
-    /// Changes one instance and lets follow what follows. The only way an instance is changed.
+    /// Changes one instance and performs the steps that follow. All changes of instances go through
+    /// this method.
     fn change(
         &mut self,
         id: &InstanceId,
@@ -460,7 +463,8 @@ impl Core {
         match stepped {
             Stepped::Stays(None) => {}
             Stepped::Stays(Some(at)) => {
-                // What is due now has been done in this step: it is never woken in a circle.
+                // This step has performed everything that is due now, so the wake-up must be later:
+                // otherwise it could repeat forever.
                 let at = at.max(Timestamp(now.0.saturating_add(1)));
                 self.wakes.insert((at, id.clone()));
                 self.wake_of.insert(id.clone(), at);
@@ -472,7 +476,8 @@ impl Core {
         }
     }
 
-    /// What follows from any event: reports, the memory, the next wake.
+    /// Emits the effects that can follow any event: a report, the memory to store, the next
+    /// wake-up.
     fn conclude(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         if std::mem::take(&mut self.is_cleared) {
             self.change_all(None, now, effects, |_| {});

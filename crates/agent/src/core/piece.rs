@@ -1,9 +1,9 @@
-//! The life of one resource of an instance on its node: facts come in, and [`PieceLife::step`]
-//! returns what follows from them. Stepping twice does nothing more than stepping once.
+//! The state machine of one resource of an instance on its node. Methods apply events, and
+//! [`PieceLife::step`] returns the effects that follow. Stepping is idempotent.
 //!
-//! Phases go forward within a run. A run that ends by itself is followed by the next one, by the
-//! resource's own restart policy. A task ends for good: completed, or failed after its retries. A
-//! resource that was asked to stop never starts again.
+//! Phases only go forward within a run. When a run ends by itself, the next one follows by the
+//! restart policy of the resource. A task ends for good: completed, or failed after its retries. A
+//! resource whose stop was requested never starts again.
 
 use std::sync::Arc;
 
@@ -17,17 +17,17 @@ use super::checks::{CheckId, Checks, Outcome};
 use super::{Effect, LaunchSpec};
 use crate::drivers::{Found, Kind};
 
-/// After the grace of a stop and this, the stop is requested again.
+/// The stop is requested again this long after its grace period.
 const STOP_AGAIN: Millis = Millis::secs(5);
-/// The wait before a start is retried after its driver could not work.
+/// The wait before a start is retried because its driver was unavailable.
 const AWAY_RETRY: Millis = Millis::secs(1);
 
-/// The state of a resource between two facts.
+/// The state of a resource between two events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Its driver has not reported yet whether it runs.
+    /// Its driver has not yet reported whether it runs.
     Unknown,
-    /// It starts at that time, or later if its turn in the stack has not come.
+    /// It starts at that time, or later if the resources before it are not up.
     Waiting(Timestamp),
     /// Its start is under way.
     Starting,
@@ -46,11 +46,11 @@ pub(super) struct Desired {
     pub(super) spec: Arc<Spec>,
     /// The index of its first port among those of the instance.
     pub(super) first_port: usize,
-    /// Whether it runs once, until it completes.
+    /// Whether it is a task, which runs until it completes.
     pub(super) is_task: bool,
-    /// How often a task that failed is run again.
+    /// How often a failed task is run again.
     pub(super) retries: u32,
-    /// Whether the instance does without it.
+    /// Whether the instance can run without it.
     pub(super) optional: bool,
     /// Consecutive resources of the same subset start and stop together.
     pub(super) subset: Option<String>,
@@ -64,11 +64,11 @@ pub(super) struct Desired {
 pub(super) struct PieceLife {
     of: InstanceResource,
     driver: Kind,
-    /// `None` for a resource that was found and is in no assignment.
+    /// `None` for a resource that a driver found and no assignment contains.
     desired: Option<Desired>,
-    /// It was asked to stop. Never reset.
+    /// Its stop was requested. Never reset.
     leaving: bool,
-    /// Its driver has not worked at some time since its last report.
+    /// Its driver was unavailable at some time since its last report.
     unsure: bool,
     /// It starts only once the resources before it are up: it has not run yet, or its runs were
     /// lost together with those of the whole instance.
@@ -105,7 +105,7 @@ impl PieceLife {
         }
     }
 
-    /// A run that a driver found and that is in no assignment.
+    /// A run that a driver found and no assignment contains.
     pub(super) fn found(driver: Kind, found: &Found, now: Timestamp) -> Self {
         let mut piece = Self {
             of: found.piece.of(),
@@ -180,7 +180,7 @@ impl PieceLife {
         self.stage == Stage::Over
     }
 
-    /// Whether what follows in the stack may start.
+    /// Whether the resources after it in the stack may start.
     pub(super) fn is_up(&self) -> bool {
         match self.stage {
             Stage::Over => self.status.phase == Phase::Completed || self.is_optional(),
@@ -189,7 +189,7 @@ impl PieceLife {
         }
     }
 
-    /// Whether it has failed for good, and the instance cannot do without it.
+    /// Whether it has failed for good and the instance requires it.
     pub(super) fn has_failed_instance(&self) -> bool {
         self.stage == Stage::Over && self.status.phase == Phase::Failed && !self.is_optional()
     }
@@ -202,7 +202,7 @@ impl PieceLife {
         self.desired.as_ref().map(|desired| desired.spec.as_ref())
     }
 
-    /// The assignment of its instance has changed, or names it for the first time.
+    /// Applies a new or changed assignment of its instance.
     pub(super) fn assign(&mut self, desired: Desired, retry: bool, now: Timestamp) {
         match &self.desired {
             Some(before) => {
@@ -223,7 +223,7 @@ impl PieceLife {
         let was_unknown = self.desired.replace(desired).is_none();
         self.copy_verdicts();
         if was_unknown && self.stage == Stage::Over && !self.leaving {
-            // Its run had ended before the assignment that continues it was known.
+            // Its run had ended before the assignment that continues it arrived.
             match self.status.last_exit.take() {
                 Some(exit) => self.ended_by_itself(*exit, now, now),
                 None => self.next_run(self.status.run.saturating_add(1), now, now, None),
@@ -231,19 +231,20 @@ impl PieceLife {
         }
     }
 
-    /// It must stop, and never start again.
+    /// Requests its stop; it must never start again.
     pub(super) fn leave(&mut self) {
         self.leaving = true;
     }
 
-    /// Its driver cannot work: the state known of it may be outdated.
+    /// Records that its driver is unavailable: its known state may be outdated.
     pub(super) fn driver_went_away(&mut self) {
-        // The driver itself will report the result of a start under way.
+        // The driver itself will report the result of a start in progress.
         let stood = matches!(self.stage, Stage::Running | Stage::Stopping(_));
         self.unsure |= stood && self.status.started_at.is_some();
     }
 
-    /// Its driver has listed its runs: with this one of the resource, or none.
+    /// Applies the list of runs of its driver: `found` is the run of this resource, if there is
+    /// one.
     pub(super) fn looked_for(&mut self, found: Option<&Found>, now: Timestamp) {
         if matches!(self.stage, Stage::Waiting(_)) {
             self.unsure = false;
@@ -300,7 +301,7 @@ impl PieceLife {
         }
     }
 
-    /// A run has begun.
+    /// Records that a run has started.
     pub(super) fn started(&mut self, run: u32, at: Timestamp, now: Timestamp) {
         if run != self.status.run {
             return;
@@ -322,21 +323,21 @@ impl PieceLife {
         }
     }
 
-    /// A start under way has reached a step that takes long.
+    /// Records the progress message of a start that takes long.
     pub(super) fn preparing(&mut self, run: u32, message: String) {
         if self.stage == Stage::Starting && run == self.status.run {
             self.status.message = Some(message);
         }
     }
 
-    /// A run could not begin.
+    /// Records that a run could not start.
     pub(super) fn not_started(&mut self, run: u32, message: String, away: bool, now: Timestamp) {
         if run != self.status.run {
             return;
         }
         match self.stage {
             Stage::Starting if away => {
-                // It may have begun all the same: the driver has to look first.
+                // The run may have started nevertheless, so the driver must list its runs first.
                 self.unsure = true;
                 self.stage = Stage::Waiting(now.after(AWAY_RETRY));
                 self.status.message = Some(message);
@@ -365,7 +366,8 @@ impl PieceLife {
         })
     }
 
-    /// A run cannot begin here. The resource has ended for good: another instance replaces this.
+    /// Records that a run cannot start on this node. The resource has ended for good, since the
+    /// server replaces its instance.
     pub(super) fn misplaced(&mut self, run: u32, message: String, now: Timestamp) {
         if run != self.status.run {
             return;
@@ -377,7 +379,7 @@ impl PieceLife {
         }
     }
 
-    /// A run has ended.
+    /// Records that a run has ended.
     pub(super) fn exited(&mut self, run: u32, exit: Exit, now: Timestamp) {
         if run != self.status.run {
             return;
@@ -395,7 +397,7 @@ impl PieceLife {
         }
     }
 
-    /// A run has ended by itself; the delay before the next one counts from `delay_from`.
+    /// Handles a run that ended by itself; the restart delay counts from `delay_from`.
     fn ended_by_itself(&mut self, exit: Exit, delay_from: Timestamp, now: Timestamp) {
         let run = self.status.run;
         let completed = self.is_task() && exit.code() == Some(0);
@@ -417,7 +419,7 @@ impl PieceLife {
         self.next_run(run.saturating_add(1), now, delay_from.after(delay), Some(message));
     }
 
-    /// A probe has been made.
+    /// Applies the outcome of a probe.
     pub(super) fn probed(&mut self, run: u32, check: CheckId, outcome: Outcome, now: Timestamp) {
         if run != self.status.run || self.stage != Stage::Running {
             return;
@@ -428,10 +430,10 @@ impl PieceLife {
         self.copy_verdicts();
     }
 
-    /// Performs what is due by now; returns when it has to be stepped again.
+    /// Performs the steps that are due; returns when it must be stepped again.
     ///
-    /// `away` is why its driver cannot work, if it cannot. `held` is why it may not start, if it
-    /// may not; `order` is the same for a resource that has not run yet.
+    /// `away` is why its driver is unavailable, if it is. `held` is why it must not start, if it
+    /// must not; `order` is the same for a resource that has not run yet.
     pub(super) fn step(
         &mut self,
         assignment: Option<&Assignment>,
@@ -469,7 +471,7 @@ impl PieceLife {
         None
     }
 
-    /// Removes what is left of it. Only once it is over.
+    /// Removes its remains. Must only be called once it is over.
     pub(super) fn forget(&self, effects: &mut Vec<Effect>) {
         effects.push(Effect::Forget { of: self.of.clone(), driver: self.driver });
     }
@@ -492,7 +494,7 @@ impl PieceLife {
         again_at
     }
 
-    /// Requests the probes that are due, and resets the count of failures when a run has lasted;
+    /// Requests the probes that are due, and resets the failure count of a run that has lasted;
     /// returns when to do so again.
     fn watch(
         &mut self,
@@ -535,7 +537,7 @@ impl PieceLife {
         })
     }
 
-    /// Counts one more consecutive failure; returns how long to wait.
+    /// Counts one more consecutive failure; returns the restart delay.
     fn failed(&mut self) -> Millis {
         self.status.failures = self.status.failures.saturating_add(1);
         self.spec().map_or(Millis(0), |spec| spec.restart.delay(self.status.failures))

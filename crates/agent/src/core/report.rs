@@ -1,46 +1,46 @@
-//! When the server is told what: what has changed at once (one report is under way at a time, so
-//! what happens meanwhile goes together in the next), everything when a connection is new or the
-//! server asks for it, and a sign of life otherwise.
+//! When the server is sent a report. Changes are reported at once, with at most one report in
+//! flight: changes made meanwhile are combined in the next one. A complete report follows a new
+//! connection or a request of the server. Otherwise a heartbeat is sent.
 
 use std::collections::BTreeSet;
 
 use model::{InstanceId, Millis, Status, Timestamp};
 
-/// A sign of life is sent this long after the report before.
+/// A heartbeat is sent this long after the previous report.
 pub(super) const HEARTBEAT: Millis = Millis::secs(2);
-/// A report that failed is followed by the next one after this long.
+/// The wait after a report that failed.
 const RETRY: Millis = Millis(250);
-/// So long a new connection may take to bring assignments before everything is reported anyway.
+/// Timeout for a new connection to deliver assignments; afterwards everything is reported anyway.
 const FIRST_ASSIGNMENTS: Millis = Millis::secs(1);
 
-/// What to report now.
+/// The content of a report that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Due {
-    /// Everything.
+    /// All instances.
     Whole,
     /// These instances.
     Changed(BTreeSet<InstanceId>),
 }
 
-/// What the server has been told, and is still to be told.
+/// Which changes have been reported, and which are pending.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
     connected: bool,
     whole: bool,
     changed: BTreeSet<InstanceId>,
-    /// Changes that can wait for the next report.
+    /// Minor changes that can wait for the next report.
     aged: BTreeSet<InstanceId>,
     under_way: Option<Due>,
-    /// How many there have been: the number of the newest.
+    /// The number of reports so far, which is the number of the newest.
     count: u64,
-    /// Nothing is sent before.
+    /// No report is sent before this time.
     not_before: Timestamp,
     heartbeat_at: Timestamp,
 }
 
 impl Reporter {
-    /// A server has been reached, anew or for the first time. Its assignments come first: what
-    /// they make of the instances here is part of the whole truth.
+    /// Records a new connection to a server. Its assignments are awaited first, since the complete
+    /// report must contain their effects.
     pub(super) fn connected(&mut self, now: Timestamp) {
         self.connected = true;
         self.whole = true;
@@ -48,12 +48,12 @@ impl Reporter {
         self.not_before = now.after(FIRST_ASSIGNMENTS);
     }
 
-    /// The assignments of this connection are known.
+    /// Records that the assignments of this connection have been applied.
     pub(super) fn assigned(&mut self) {
         self.not_before = Timestamp(0);
     }
 
-    /// The status of an instance may have changed.
+    /// Records a change of the status of an instance, if it has changed.
     pub(super) fn compare(&mut self, id: &InstanceId, before: Option<&Status>, after: &Status) {
         match before {
             Some(before) if before == after => {}
@@ -71,8 +71,8 @@ impl Reporter {
         self.count
     }
 
-    /// A report has arrived. What is known late of one that was given up says nothing about the
-    /// one that is under way.
+    /// Records that a report has arrived. A late result of a report that was given up does not
+    /// affect the one in flight.
     pub(super) fn sent(&mut self, number: u64, resync: bool) {
         if number == self.count {
             self.under_way = None;
@@ -80,7 +80,7 @@ impl Reporter {
         self.whole |= resync;
     }
 
-    /// A report has failed: what was in it is still to be told.
+    /// Records that a report has failed: its content is pending again.
     pub(super) fn failed(&mut self, number: u64, now: Timestamp) {
         if number != self.count {
             return;
@@ -93,7 +93,7 @@ impl Reporter {
         self.not_before = self.not_before.max(now.after(RETRY));
     }
 
-    /// What to report now; it counts as under way until it is said to be sent or failed.
+    /// Returns the report that is due; it is in flight until `sent` or `failed` is called.
     pub(super) fn due(&mut self, now: Timestamp) -> Option<Due> {
         if !self.connected || self.under_way.is_some() || now < self.not_before {
             return None;
@@ -116,7 +116,7 @@ impl Reporter {
         Some(due)
     }
 
-    /// When something will be due, if nothing happens before.
+    /// When a report becomes due if nothing changes before.
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
         if !self.connected || self.under_way.is_some() {
             return None;

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use model::{CommandLine, Exit, InstanceResource, Piece, Signal, Spec, Timestamp};
 
-/// The drivers. A resource of an instance belongs to one of them all its life.
+/// The drivers. A resource of an instance keeps its driver for its whole life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Plain processes.
@@ -31,7 +31,7 @@ impl Kind {
         if spec.container.is_some() { Kind::Docker } else { Kind::Process }
     }
 
-    /// The capability by which a node says that it has this driver.
+    /// The capability by which a node announces this driver.
     pub fn capability(self) -> &'static str {
         match self {
             Kind::Process => "process",
@@ -43,15 +43,15 @@ impl Kind {
 /// One start of one resource of an instance.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// The run to begin.
+    /// The run to start.
     pub piece: Piece,
-    /// What to run.
+    /// The spec of the resource.
     pub spec: Arc<Spec>,
     /// Its ports on the node, in the order of the spec's ports.
     pub ports: Vec<u16>,
-    /// The whole environment, Muster's own variables included.
+    /// The complete environment, including Muster's own variables.
     pub env: Vec<(String, String)>,
-    /// The directory of the instance, shared by its resources. It exists, and outlives runs.
+    /// The directory of the instance, shared by its resources. It exists and persists across runs.
     pub dir: PathBuf,
 }
 
@@ -60,57 +60,57 @@ pub struct Launch {
 pub struct Found {
     /// The run.
     pub piece: Piece,
-    /// When it was started.
+    /// The time of its start.
     pub started_at: Timestamp,
-    /// How it ended, if it has ended since.
+    /// Its exit, if it has ended since.
     pub exit: Option<Exit>,
 }
 
-/// What a driver reports to the agent.
+/// A report of a driver to the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DriverEvent {
-    /// A run has begun.
+    /// A run has started.
     Started {
         /// The run.
         piece: Piece,
-        /// When.
+        /// The time of the start.
         at: Timestamp,
     },
-    /// A run could not begin, and left nothing behind.
+    /// A run could not start, and left nothing behind.
     NotStarted {
         /// The run.
         piece: Piece,
-        /// Why, and what to do.
+        /// The cause, and the remedy.
         message: String,
-        /// Whether the cause is that the driver itself cannot work now (its daemon does not
-        /// respond): then this is no failure of the instance.
+        /// Whether the driver itself is unavailable (its daemon does not respond). The failure does
+        /// not count against the instance then.
         driver_away: bool,
     },
-    /// A run cannot begin where it was placed: on another node, or with other ports, it may.
+    /// A run cannot start where it was placed; on another node or with other ports it may.
     Misplaced {
         /// The run.
         piece: Piece,
-        /// Why.
+        /// The cause.
         message: String,
     },
     /// A run has ended.
     Exited {
         /// The run.
         piece: Piece,
-        /// How.
+        /// How the run ended, and when.
         exit: Exit,
     },
-    /// The present step of a start that takes long, such as pulling an image.
+    /// The current step of a start that takes long, such as pulling an image.
     Preparing {
         /// The run.
         piece: Piece,
-        /// The step, for people.
+        /// The step, as a message for people.
         message: String,
     },
 }
 
 impl DriverEvent {
-    /// The run that it is about.
+    /// The run that the event concerns.
     pub fn piece(&self) -> &Piece {
         match self {
             DriverEvent::Started { piece, .. }
@@ -129,40 +129,40 @@ pub enum CommandOutcome {
     Ended {
         /// Its exit code.
         code: i32,
-        /// The end of its output, at most a few hundred bytes.
+        /// The last bytes of its output, at most a few hundred.
         output: String,
     },
     /// It was killed at its timeout.
     TimedOut,
-    /// It could not be run, and why: this is no failure of the run it was meant for.
+    /// It could not be run, with the reason. The run for which it was meant has not failed.
     CannotRun(String),
 }
 
-/// The result of a driver's longer work.
+/// The result of work that a driver does in the background.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Lines of output, with their line ends.
+/// Lines of output, including their line terminators.
 pub type Output = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
 
-/// Which output to read.
+/// Selects the output to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputQuery {
-    /// Which streams.
+    /// The streams to read.
     pub stream: api::LogStream,
-    /// At most this number of the last lines.
+    /// The maximum number of last lines to read; `None` reads all.
     pub tail: Option<u32>,
-    /// Continue with new output, over restarts in place.
+    /// Whether to continue with new output, including that of later runs.
     pub follow: bool,
 }
 
-/// Which part of an output stream to read, in bytes from the beginning of the first run.
+/// Selects a part of an output stream, in bytes from the beginning of the first run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartQuery {
-    /// Which stream.
+    /// The stream to read.
     pub stream: api::LogStream,
     /// The position of the first byte.
     pub offset: u64,
-    /// The length; less is returned at the end of the stream.
+    /// The length in bytes; less is returned at the end of the stream.
     pub length: u64,
 }
 
@@ -171,23 +171,23 @@ pub struct PartQuery {
 pub struct Part {
     /// The content.
     pub bytes: Vec<u8>,
-    /// The position of the first byte: later than requested where that is no longer kept.
+    /// The position of the first byte, later than requested if the requested one is no longer kept.
     pub offset: u64,
-    /// The length of the stream so far.
+    /// The length of the stream so far, in bytes.
     pub size: u64,
 }
 
 /// Runs resources of one kind. Shared by reference; every method returns at once.
 pub trait Driver: Send + Sync + 'static {
-    /// Finds the runs of this agent that exist already, and follows them from now on. Called
-    /// once, before anything else; called again by the agent after the driver could not work.
+    /// Lists the existing runs of this agent and watches them from now on. The agent calls it once
+    /// before any other method, and again after the driver was unavailable.
     fn adopt(&self) -> Later<Result<Vec<Found>, String>>;
 
-    /// Begins a run. Reports `Started` or `NotStarted`, and `Exited` once it ends.
+    /// Starts a run. Reports `Started` or `NotStarted`, and `Exited` once it ends.
     fn start(&self, launch: Launch);
 
     /// Sends `signal` to a run and, if it has not ended after `grace`, kills it with all its
-    /// children. A start under way is cancelled. Reports `Exited` (or `NotStarted`).
+    /// children. A start in progress is cancelled. Reports `Exited` (or `NotStarted`).
     fn stop(&self, piece: &Piece, signal: Signal, grace: Duration);
 
     /// Runs a command inside the run of `launch`.
@@ -198,7 +198,7 @@ pub trait Driver: Send + Sync + 'static {
         timeout: Duration,
     ) -> Later<CommandOutcome>;
 
-    /// The output of a resource over all its runs whose output is kept.
+    /// The output of a resource, over all its runs whose output is still kept.
     fn output(&self, of: &InstanceResource, query: OutputQuery) -> Later<std::io::Result<Output>>;
 
     /// A part of one output stream of a resource. The default reads the stream from its beginning.
@@ -220,8 +220,8 @@ pub trait Driver: Send + Sync + 'static {
         })
     }
 
-    /// Removes what is left of a resource whose last run has ended, except for the directory of
-    /// the instance.
+    /// Removes the remains of a resource whose last run has ended, except the directory of the
+    /// instance.
     fn forget(&self, of: &InstanceResource);
 }
 

@@ -1,8 +1,8 @@
-//! Limits by control groups, as plain files: version 2 where it has the controllers, version 1
-//! (each controller mounted by itself) otherwise. Every run gets the group
-//! `muster/<keeper>/<instance>`; it is removed when the run has ended.
+//! Resource limits by control groups, through plain files: version 2 if it has the controllers,
+//! otherwise version 1 (one mount per controller). Every run gets the group
+//! `muster/<keeper>/<instance>`, which is removed when the run has ended.
 //!
-//! Where groups cannot be made, processes run without limits, and that is said once.
+//! If groups cannot be created, processes run without limits, and one warning is logged.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -19,27 +19,27 @@ const CLEAR_WAIT: Duration = Duration::from_millis(5);
 /// The control groups of one keeper.
 #[derive(Debug)]
 pub(super) enum Cgroups {
-    /// One tree with all controllers.
+    /// One hierarchy with all controllers.
     V2 { base: PathBuf },
-    /// A tree for each controller.
+    /// One hierarchy per controller.
     V1 { cpu: Option<PathBuf>, memory: Option<PathBuf> },
-    /// None can be made.
+    /// Control groups are not available.
     None,
 }
 
 /// The control group of one run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Cgroup {
-    /// Version 2, or the one with the memory controller of version 1, or the one with the cpu
-    /// controller: where its processes are listed.
+    /// The directory whose `cgroup.procs` lists the processes: the version 2 group, or the group of
+    /// version 1 with the memory controller, or else the one with the cpu controller.
     main: Option<PathBuf>,
     others: Vec<PathBuf>,
     v2: bool,
 }
 
 impl Cgroups {
-    /// Finds out what this machine has; `id` tells the groups of this keeper from those of others.
-    /// Says what limits cannot be set, and why.
+    /// Detects the control groups of this machine; `id` distinguishes the groups of this keeper
+    /// from those of others. Also returns a warning if some limits cannot be set.
     pub(super) fn detect(id: &str) -> (Cgroups, Option<String>) {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let mounts: Vec<_> = mounts.lines().filter_map(mount).collect();
@@ -79,7 +79,7 @@ impl Cgroups {
         }
     }
 
-    /// The group of an instance, whether it exists or not.
+    /// The group of a resource, by its slug; it need not exist.
     pub(super) fn of(&self, slug: &str) -> Cgroup {
         match self {
             Cgroups::None => Cgroup::default(),
@@ -93,7 +93,7 @@ impl Cgroups {
         }
     }
 
-    /// Removes the groups above those of the runs, if none is left in them.
+    /// Removes the parent groups of this keeper, if they are empty.
     pub(super) fn remove(&self) {
         let bases = match self {
             Cgroups::None => Vec::new(),
@@ -103,7 +103,7 @@ impl Cgroups {
         for base in bases {
             let removed = fs::remove_dir(base);
             if let (Ok(()), Some(parent)) = (removed, base.parent()) {
-                // Fails as long as another keeper has groups in it.
+                // Fails while another keeper has groups in it.
                 let _ = fs::remove_dir(parent);
             }
         }
@@ -111,7 +111,8 @@ impl Cgroups {
 }
 
 impl Cgroup {
-    /// Makes the group with its limits, empty; opens the files by which a process joins it.
+    /// Creates the group with its limits, without processes; returns the open files by which a
+    /// process joins it.
     pub(super) fn make(&self, cpu: Cpu, memory: Bytes) -> io::Result<Vec<File>> {
         let mut files = Vec::new();
         for dir in self.dirs() {
@@ -131,16 +132,16 @@ impl Cgroup {
                 set(dir, "memory.swap.max", 0)?;
                 set(dir, "memory.oom.group", 1)?;
             }
-            // With version 1, a single thread (which a forked child is) that moves itself by
-            // `tasks` spares the kernel's lock against forks, for which the first of a while
-            // waits some 15 ms. Version 2 has no such way.
+            // With version 1, a single thread (a forked child has only one) that moves itself by
+            // `tasks` avoids the kernel's lock against forks, on which the first move after a while
+            // waits some 15 ms. Version 2 has no equivalent.
             let join = if self.v2 { "cgroup.procs" } else { "tasks" };
             files.push(OpenOptions::new().write(true).open(dir.join(join))?);
         }
         Ok(files)
     }
 
-    /// Kills every process in the group. `false` if some may still be there.
+    /// Kills every process in the group. Returns `false` if some processes may remain.
     pub(super) fn kill(&self) -> bool {
         let Some(main) = &self.main else { return true };
         if self.v2 && fs::write(main.join("cgroup.kill"), "1").is_ok() {
@@ -148,13 +149,13 @@ impl Cgroup {
         }
         let pids = self.pids();
         for pid in &pids {
-            // One that has ended since is what was wanted.
+            // An error means that the process has already ended, which is the goal.
             let _ = kill_process(*pid, Signal::KILL);
         }
         pids.is_empty()
     }
 
-    /// Removes what a run of before has left. Processes that are killed take a moment to go.
+    /// Removes the group that an earlier run has left. Killed processes take a moment to exit.
     fn clear(&self, dir: &Path) -> io::Result<()> {
         let mut tries = 0;
         loop {
@@ -172,7 +173,7 @@ impl Cgroup {
         }
     }
 
-    /// How many of its processes were killed because there was no memory left under its limit.
+    /// The number of its processes that were killed because its memory limit was reached.
     pub(super) fn out_of_memory(&self) -> u64 {
         let files = self
             .dirs()
@@ -181,7 +182,7 @@ impl Cgroup {
         texts.filter_map(|text| count(&text, "oom_kill")).sum()
     }
 
-    /// Removes the group once it is empty.
+    /// Removes the group if it is empty; returns whether it is gone.
     pub(super) fn remove(&self) -> bool {
         let remains = |dir: &&PathBuf| match fs::remove_dir(dir) {
             Ok(()) => false,
@@ -207,7 +208,7 @@ struct Mount {
     options: String,
 }
 
-/// A line of proc_pid_mountinfo(5): the 5th field, and after `-` the 1st and 3rd.
+/// Parses a line of proc_pid_mountinfo(5): the 5th field, and after `-` the 1st and 3rd.
 fn mount(line: &str) -> Option<Mount> {
     let (before, after) = line.split_once(" - ")?;
     let mut after = after.split(' ');
@@ -217,7 +218,7 @@ fn mount(line: &str) -> Option<Mount> {
     kind.starts_with("cgroup").then_some(Mount { point, kind, options })
 }
 
-/// Makes the groups down to `base` with the controllers handed down.
+/// Creates the groups down to `base` and enables the controllers in each.
 fn make_v2(root: &Path, base: &Path) -> io::Result<()> {
     fs::create_dir_all(base)?;
     let mut dirs: Vec<_> = base.ancestors().take_while(|dir| dir.starts_with(root)).collect();
@@ -228,7 +229,7 @@ fn make_v2(root: &Path, base: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets a limit, if the group has it.
+/// Sets a limit, if the group has a file for it.
 fn set(dir: &Path, name: &str, value: u64) -> io::Result<()> {
     let path = dir.join(name);
     match OpenOptions::new().write(true).open(path) {

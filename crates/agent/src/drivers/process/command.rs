@@ -1,6 +1,6 @@
-//! Commands of health checks: run by the agent with the instance's environment, directory and
-//! user, in a process group of their own. Once a command has ended or its time is over, whatever is
-//! left of its group is killed.
+//! Commands of health checks. The agent runs them with the environment, directory and user of the
+//! instance, each in its own process group. When a command has ended or timed out, the remaining
+//! processes of its group are killed.
 
 use std::io;
 use std::process::Stdio;
@@ -16,12 +16,12 @@ use super::wire::Start;
 use super::{spawn, user};
 use crate::drivers::CommandOutcome;
 
-/// So much of the end of what a command writes is kept.
+/// The number of bytes that are kept of the end of each output stream.
 const OUTPUT_BYTES_MAX: usize = 400;
-/// So long the output may stay open once the command has ended.
+/// Timeout for the output to be closed after the command has ended.
 const OUTPUT_WAIT: Duration = Duration::from_millis(100);
 
-/// Runs `words` beside the instance that `of` starts.
+/// Runs `words` alongside the instance that `of` starts.
 pub(super) async fn run(of: Start, words: Vec<String>, timeout: Duration) -> CommandOutcome {
     let child = match spawn(&of, &words) {
         Ok(child) => child,
@@ -38,13 +38,13 @@ pub(super) async fn run(of: Start, words: Vec<String>, timeout: Duration) -> Com
         .unwrap_or_else(|error| CommandOutcome::CannotRun(format!("its end is not known: {error}")))
 }
 
-/// The process group of a command that has not been waited for, so that its id still is its own.
-/// Killed when dropped.
+/// The process group of a command. The command has not been reaped, so its id cannot have been
+/// reused. Killed when dropped.
 struct Group(Pid);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // One of which nothing is left is what was wanted.
+        // An error means that the group is already empty, which is the goal.
         let _ = kill_process_group(self.0, Signal::KILL);
     }
 }
@@ -54,7 +54,8 @@ async fn wait(mut child: Child, timeout: Duration) -> io::Result<CommandOutcome>
     let pid = pid.ok_or(io::ErrorKind::NotFound)?;
     let group = Group(pid);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    // What left the group may hold the pipes for ever: they are not read, nor open, for as long.
+    // A process that has left the group may keep the pipes open forever, so they are read in a task
+    // that is aborted after a timeout.
     let output = async move { tokio::join!(end_of(stdout), end_of(stderr)) };
     let output = AbortOnDropHandle::new(tokio::spawn(output));
     let end = spawn::end_of(Arc::new(pidfd_open(pid, PidfdFlags::NONBLOCK)?))?;
@@ -97,7 +98,7 @@ fn ended(code: i32, output: &str) -> CommandOutcome {
     CommandOutcome::Ended { code, output: output.trim().into() }
 }
 
-/// The end of what is written to a pipe until it is closed.
+/// The last bytes that are written to a pipe before it is closed.
 async fn end_of(pipe: Option<impl AsyncRead + Unpin>) -> String {
     let Some(mut pipe) = pipe else { return String::new() };
     let mut end = Vec::new();

@@ -1,9 +1,9 @@
-//! Which process is meant. A process id is used again once its process is gone; together with the
-//! time the process started, in clock ticks since this boot of the machine, it is not.
+//! The identity of a process. A process id can be reused after the process is gone; the process id
+//! together with the start time, in clock ticks since boot, cannot.
 //!
-//! A run's identity is kept as the first bytes of its `/proc/self/stat`, written by the process
-//! itself before it becomes what it shall run (see `spawn`), so no moment is left in which it
-//! runs and nobody could know.
+//! A run's identity is stored as the first bytes of its `/proc/self/stat`. The process writes it
+//! itself before it executes its program (see `spawn`), so every running program has a recorded
+//! identity.
 
 use std::fs;
 use std::path::Path;
@@ -18,12 +18,12 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Reads what a process has written of itself.
+    /// Reads the identity that a process has written about itself.
     pub(super) fn read(path: &Path) -> Option<Identity> {
         parse(&fs::read_to_string(path).ok()?).map(|(identity, _)| identity)
     }
 
-    /// Whether that process is still there and has not ended.
+    /// Whether that process exists and has not ended.
     pub(super) fn is_alive(self) -> bool {
         let path = format!("/proc/{}/stat", self.pid.as_raw_nonzero());
         let stat = fs::read_to_string(path).ok();
@@ -44,7 +44,7 @@ fn parse(stat: &str) -> Option<(Identity, char)> {
     Some((Identity { pid, started_at_ticks }, state))
 }
 
-/// What tells this boot of the machine from any other.
+/// An identifier of the current boot of the machine.
 pub(super) fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().into()
 }

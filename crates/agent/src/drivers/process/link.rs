@@ -1,6 +1,6 @@
-//! The agent's side of the keeper: finds or starts it, sends requests, and passes its reports on.
-//! When the keeper is killed, the next one is started at once, and ends of runs that happened
-//! meanwhile are reported as if they had just happened.
+//! The agent's side of the keeper: finds or starts it, sends requests, and forwards its reports. If
+//! the keeper is killed, the next one is started at once, and runs that ended meanwhile are
+//! reported as if they had just ended.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -23,7 +23,7 @@ use crate::drivers::{DriverEvent, Found};
 /// Bounds of the delay between two attempts to start a keeper.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// How long a keeper may take to be ready, or to report what it holds.
+/// Timeout for a keeper to be ready, and to report its runs.
 const READY_WAIT: Duration = Duration::from_secs(15);
 
 /// A request of the driver to its link.
@@ -31,7 +31,7 @@ const READY_WAIT: Duration = Duration::from_secs(15);
 pub(super) enum Ask {
     /// Report all runs that exist.
     Adopt(oneshot::Sender<Result<Vec<Found>, String>>),
-    /// Pass this on to the keeper.
+    /// Forward this request to the keeper.
     Keeper(Request),
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Link {
     events: mpsc::UnboundedSender<DriverEvent>,
     /// The last run of each resource, as reported.
     known: BTreeMap<InstanceResource, Found>,
-    /// The numbers of the runs that were requested and neither started nor failed.
+    /// The numbers of the runs that were requested and have neither started nor failed.
     starting: BTreeMap<InstanceResource, u32>,
     /// The requests to stop runs that have not ended.
     stopping: BTreeMap<InstanceResource, Request>,
@@ -63,7 +63,7 @@ pub(super) struct Link {
 struct Connection {
     lines: Lines<BufReader<OwnedReadHalf>>,
     writer: OwnedWriteHalf,
-    /// Whether the keeper tells the resources of an instance apart.
+    /// Whether the keeper distinguishes the resources of an instance.
     stacks: bool,
 }
 
@@ -73,7 +73,7 @@ impl Link {
         Link { settings, events, known, starting, stopping, adopted: false }
     }
 
-    /// Works until the driver is dropped.
+    /// Serves requests until the driver is dropped.
     pub(super) async fn follow(mut self, mut asks: mpsc::UnboundedReceiver<Ask>) {
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX, &self.settings.keeper_dir);
         loop {
@@ -97,7 +97,7 @@ impl Link {
         }
     }
 
-    /// Connects to a keeper, starting one if necessary, and takes over what it holds.
+    /// Connects to a keeper, starting one if necessary, and receives the list of its runs.
     async fn connect(&mut self) -> Result<Connection, Error> {
         if let Ok(stream) = self.dial().await {
             // A keeper that is about to end may still accept.
@@ -153,7 +153,8 @@ impl Link {
             Some(())
         };
         let ready = tokio::time::timeout(READY_WAIT, ready).await;
-        // It outlives the agent; while the agent runs, it is waited for like any child.
+        // The keeper outlives the agent, but while the agent runs, it must be reaped like any
+        // child.
         tokio::spawn(async move { child.wait().await });
         match ready {
             Ok(Some(())) => Ok(()),
@@ -161,7 +162,7 @@ impl Link {
         }
     }
 
-    /// Takes in what a keeper holds; reports what has changed since the last one.
+    /// Applies the runs that a keeper reports; emits the differences from the previous keeper.
     fn compare(&mut self, held: Vec<Found>) {
         let held: BTreeMap<_, _> = held.into_iter().map(|f| (f.piece.of(), f)).collect();
         let before = std::mem::replace(&mut self.known, held.clone());
@@ -207,7 +208,7 @@ impl Link {
         }
     }
 
-    /// Relays requests and reports until the connection is lost; `None` once the driver is
+    /// Relays requests and reports until the connection is lost; returns `None` once the driver is
     /// dropped.
     async fn talk(
         &mut self,
@@ -287,7 +288,8 @@ impl Link {
         }
     }
 
-    /// Answers requests without a keeper, for `span`. `None` once the driver is dropped.
+    /// Handles requests without a keeper, for `span`: starts are rejected, stops are stored.
+    /// Returns `None` once the driver is dropped.
     async fn refuse_for(
         &mut self,
         span: Duration,

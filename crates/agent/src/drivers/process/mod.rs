@@ -1,18 +1,18 @@
-//! The process driver: plain processes, each in a session and control group of its own.
+//! The process driver: plain processes, each in its own session and control group.
 //!
-//! The agent does not start them itself: a [`keeper`] does, which outlives the agent. So an
-//! agent's restart does not disturb an instance, and the exit code of a process that ends
-//! meanwhile is known. If the keeper is killed, the next one identifies the processes by process
-//! id and start time; only exit codes are lost then.
+//! The agent does not start them itself: a [`keeper`] does, which outlives the agent. A restart of
+//! the agent therefore does not disturb an instance, and the exit code of a process that ends
+//! meanwhile is known. If the keeper is killed, the next one identifies the processes by process id
+//! and start time; only exit codes are lost then.
 //!
 //! | file | topic |
 //! |---|---|
 //! | [`link`] | the agent's side: finding or starting the keeper, requests and reports |
 //! | [`keeper`] | the keeper's side |
 //! | [`wire`] | the protocol between them |
-//! | [`spawn`], [`cgroup`], [`user`], [`identity`] | starting a process, and what it takes |
-//! | [`files`] | how many files daemons may open, and what they start |
-//! | [`command`] | commands of health checks, run beside the instance |
+//! | [`spawn`], [`cgroup`], [`user`], [`identity`] | starting a process, and its prerequisites |
+//! | [`files`] | the limit of open files of daemons and their children |
+//! | [`command`] | commands of health checks, run alongside the instance |
 //! | [`output`], [`rotate`] | reading output, and rotating it |
 
 mod cgroup;
@@ -47,35 +47,35 @@ use super::{
 /// The longest path a Unix socket can have (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
 
-/// How a process driver is set up.
+/// The settings of a process driver.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The keeper's directory; absolute.
+    /// The keeper's directory, an absolute path.
     pub keeper_dir: PathBuf,
-    /// The directory that holds, for each instance, a directory with what it has written;
-    /// absolute, and of nobody but the agent: whoever else could put a link in place of a stream
-    /// would have the keeper and the agent, who may be root, open any file.
+    /// The directory that holds, for each resource, a directory with its output; an absolute path.
+    /// Only the agent's user may write to it. Any other user could replace a stream by a link, and
+    /// make the keeper and the agent, which may run as root, open any file.
     pub logs_dir: PathBuf,
-    /// The program to run as keeper: `<exe> keeper --dir DIR [--ephemeral]`.
+    /// The program to run as the keeper: `<exe> keeper --dir DIR [--ephemeral]`.
     pub keeper_exe: PathBuf,
-    /// Whether the keeper stops everything once the agent is gone.
+    /// Whether the keeper stops all runs once the agent is gone.
     pub ephemeral: bool,
-    /// What an instance has written to one stream is cut to this many bytes, and as much twice
-    /// more in files beside it.
+    /// The size in bytes at which the file of an output stream is rotated. Up to two copies of this
+    /// size are kept as well.
     pub log_bytes_max: u64,
 }
 
 impl Settings {
-    /// The limit of a log file unless something else is wanted.
+    /// The default of [`Settings::log_bytes_max`].
     pub const LOG_BYTES_MAX: u64 = 10 << 20;
 }
 
-/// Runs resources as plain processes. Dropped, it disconnects from the keeper, which stays.
+/// Runs resources as plain processes. Dropping it disconnects from the keeper, which keeps running.
 #[derive(Debug)]
 pub struct Processes {
     asks: mpsc::UnboundedSender<link::Ask>,
     logs_dir: PathBuf,
-    /// Held while a stream is rotated, or read by place.
+    /// Locked while a stream is rotated, or read by position.
     rotating: rotate::Rotating,
     _work: DropGuard,
 }
@@ -166,8 +166,8 @@ impl Driver for Processes {
     }
 }
 
-/// The path by which to bind or connect to the socket in `dir`, and what must stay open for that:
-/// a directory whose path is too long for a socket is reached by a descriptor.
+/// The path by which to bind or connect to the socket in `dir`, and the file that must stay open
+/// meanwhile: a directory whose path is too long for a socket is reached by a descriptor.
 fn socket_path(dir: &Path) -> io::Result<(PathBuf, Option<File>)> {
     let path = dir.join("socket");
     if path.as_os_str().len() <= SOCKET_PATH_MAX {

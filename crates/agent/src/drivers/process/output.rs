@@ -1,7 +1,8 @@
-//! What an instance has written: the last lines, and what follows. The files of both streams are
-//! apart, so what was written before is told stream by stream; what follows, as it comes.
+//! Reading the output of a resource: the last lines, and new output as it is written. The two
+//! streams are separate files, so earlier output is returned stream by stream.
 //!
-//! Everything is read by its place in the stream, so it does not matter which file has it when.
+//! Everything is read by its position in the stream, so it does not matter which file holds it at
+//! the time.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 use super::rotate::{Piece, Rotating, pieces};
 use crate::drivers::{Output, OutputQuery, Part, PartQuery};
 
-/// How often a file that is followed is looked at.
+/// The polling interval of a stream that is followed.
 const INTERVAL: Duration = Duration::from_millis(100);
 const CHUNK_BYTES: u64 = 64 << 10;
 
@@ -38,7 +39,7 @@ pub(super) async fn read(
                 let reader = Reader { dir: &dir, stream: *stream, rotating: &rotating };
                 match reader.send(*place, query.tail, &sender).await {
                     Ok(reached @ Some(_)) => *place = reached,
-                    // Nobody listens any more.
+                    // The reader is gone.
                     Ok(None) => return,
                     Err(error) => {
                         let _ = sender.send(Err(error)).await;
@@ -58,14 +59,14 @@ pub(super) async fn read(
     Ok(Box::pin(futures_util::stream::poll_fn(move |context| receiver.poll_recv(context))))
 }
 
-/// Reads a part of a stream, and only that.
+/// Reads only a part of a stream.
 pub(super) fn part(dir: &Path, query: PartQuery, rotating: &Rotating) -> io::Result<Part> {
     let Some(stream) = query.stream.name() else { return Err(io::ErrorKind::InvalidInput.into()) };
     let _held = rotating.lock().unwrap_or_else(PoisonError::into_inner);
     let pieces = pieces(&dir.join(stream))?;
     let PartQuery { offset, length, .. } = query;
     let end = offset.saturating_add(length);
-    // Of what is no longer kept, the place where it goes on is told.
+    // If the requested position is no longer kept, the next position that is kept is used.
     let begins = pieces.iter().find(|piece| offset < piece.end());
     let begins = begins.map_or(offset, |piece| offset.max(piece.begins));
     let mut part = Part { offset: begins, ..Part::default() };
@@ -87,7 +88,7 @@ fn wanted(stream: LogStream) -> impl Iterator<Item = LogStream> {
     each.filter(move |one| stream == LogStream::All || stream == *one)
 }
 
-/// Reads a stream piece by piece, so that the files are held for a moment only.
+/// Reads a stream in chunks, so that rotation is blocked only for a moment at a time.
 struct Reader<'a> {
     dir: &'a Path,
     stream: LogStream,
@@ -95,8 +96,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Sends what there is from `place`, or, without one, the last lines or everything; says up to
-    /// where. `None` if nobody listens.
+    /// Sends the output from `place`, or, without one, the last lines or everything; returns the
+    /// position that was reached. Returns `None` if the receiver is gone.
     async fn send(
         &self,
         place: Option<u64>,
@@ -128,7 +129,7 @@ impl Reader<'_> {
         let (dir, rotating) = (self.dir.to_path_buf(), self.rotating.clone());
         let part = tokio::task::spawn_blocking(move || part(&dir, query, &rotating)).await;
         match part.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            // It was removed with its instance: nothing follows.
+            // The stream was removed with its instance, so there is no further output.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Ok(Part { offset, ..Part::default() })
             }
@@ -147,7 +148,7 @@ impl Reader<'_> {
     }
 }
 
-/// The place where the last `count` lines begin.
+/// The position in the stream at which the last `count` lines begin.
 fn last_lines(pieces: &[Piece], count: u64) -> io::Result<u64> {
     let size = pieces.last().map_or(0, Piece::end);
     let mut begun = 0;
@@ -200,7 +201,8 @@ mod tests {
             fs::write(&path, before).unwrap();
             written.push_str(&text);
             let (size, line) = (written.len() as u64, text.len() as u64);
-            // All that is kept is where it always was: in three files before the next rotation.
+            // Before the next rotation, all kept output is in three files, at its original
+            // position.
             let first = size.saturating_sub(3 * line);
             assert_eq!(part(first, u64::MAX), (written[first as usize..].into(), first, size));
             for (offset, length) in

@@ -1,17 +1,18 @@
-//! Keeps what instances write small. A stream goes straight to its file, opened for appending, so
-//! the file cannot be exchanged under the writer: when it has grown too long, its end is copied to
-//! a file beside it, and it is cut to nothing. The copy is named after the place in the stream at
-//! which it begins, `stdout.1048576`, and the file itself begins where the last copy ends: a place
-//! in a stream is the same for as long as the instance lives, whatever is no longer kept.
+//! Limits the size of output streams. A stream is written directly to its file, opened for
+//! appending, so the file cannot be replaced under the writer: when it has grown too long, its end
+//! is copied to a file next to it, and the file is truncated. The copy is named after the position
+//! in the stream at which it begins, `stdout.1048576`, and the file itself begins where the last
+//! copy ends. Positions in a stream therefore stay valid for the life of the instance, even when
+//! earlier output is dropped.
 //!
-//! A log never fills a disk for good. No more is copied than may be kept, and as much again if it
-//! is written meanwhile; what cannot be copied, because the disk is full or the writer is faster,
-//! is gone, and an empty copy says where the stream goes on. What is written in the moment between the last look at the length and the cut
-//! is lost and not counted.
+//! Logs must not fill a disk permanently. At most the kept size is copied, and as much again if it
+//! is written meanwhile. Output that cannot be copied, because the disk is full or the writer is
+//! faster, is lost, and an empty copy marks the position at which the stream continues. Output
+//! written between the last check of the length and the truncation is lost and not counted.
 //!
-//! A copy is named `stdout.1048576.new` until the file is cut. Of an agent that is killed in
-//! between, the next one finishes what it left. Only if it is killed between the cut and the empty
-//! copy that tells of a gap, is the gap forgotten.
+//! A copy is named `stdout.1048576.new` until the file is truncated. If an agent is killed in
+//! between, the next one completes the rotation. Only if it is killed between the truncation and
+//! the creation of the empty copy that marks a gap, the gap is not recorded.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -20,23 +21,23 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The streams of an instance, by the names of their files.
+/// The streams of a resource, by the names of their files.
 pub(super) const STREAMS: [&str; 2] = ["stdout", "stderr"];
-/// How often the files are looked at.
+/// How often the sizes of the files are checked.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// So many copies are kept beside a file.
+/// The maximum number of copies that are kept of a stream.
 const COPIES: usize = 2;
-/// What a copy is called until it is known to be the only one.
+/// The extension of a copy whose content may still be in the file as well.
 const NEW: &str = "new";
 
-/// Held by whoever must see all files of a stream as they are at one time.
+/// Locked to obtain a consistent view of all files of a stream.
 pub(super) type Rotating = Arc<Mutex<()>>;
 
-/// A file with a part of a stream.
+/// A file that holds a part of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece {
     pub(super) path: PathBuf,
-    /// The place in the stream at which it begins.
+    /// The position in the stream at which it begins.
     pub(super) begins: u64,
     pub(super) length: u64,
 }
@@ -47,7 +48,7 @@ impl Piece {
     }
 }
 
-/// Looks after the files of all instances below `logs_dir`, for ever.
+/// Rotates the streams of all resources below `logs_dir`, forever.
 pub(super) async fn keep_small(logs_dir: PathBuf, bytes_max: u64, rotating: Rotating) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -63,7 +64,7 @@ pub(super) async fn keep_small(logs_dir: PathBuf, bytes_max: u64, rotating: Rota
     }
 }
 
-/// Looks at all streams once. What is wrong with one of them is no matter of the others.
+/// Checks all streams once. A failure of one stream does not affect the others.
 fn look(logs_dir: &Path, bytes_max: u64, first: bool, rotating: &Rotating) -> io::Result<()> {
     let entries = match fs::read_dir(logs_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -71,7 +72,7 @@ fn look(logs_dir: &Path, bytes_max: u64, first: bool, rotating: &Rotating) -> io
     };
     for dir in entries.flatten().map(|entry| entry.path()) {
         for path in STREAMS.map(|stream| dir.join(stream)) {
-            // One that is not there has not been written yet, or is removed just now.
+            // A file that does not exist has not been written yet, or was just removed.
             let Ok(length) = fs::metadata(&path).map(|metadata| metadata.len()) else { continue };
             let is_long = length > bytes_max;
             if !is_long && !first {
@@ -90,7 +91,7 @@ fn look(logs_dir: &Path, bytes_max: u64, first: bool, rotating: &Rotating) -> io
     Ok(())
 }
 
-/// What is kept of a stream, oldest first; the last is the file that is written to.
+/// The files that hold a stream, oldest first; the last is the one that is written to.
 pub(super) fn pieces(path: &Path) -> io::Result<Vec<Piece>> {
     let mut pieces = Vec::new();
     for (copy, name) in beside(path)? {
@@ -109,7 +110,7 @@ pub(super) fn pieces(path: &Path) -> io::Result<Vec<Piece>> {
     Ok(pieces)
 }
 
-/// Takes the content out of a stream's file, and keeps at most the last `bytes_max` of it.
+/// Moves the content out of a stream's file, keeping at most its last `bytes_max` bytes.
 pub(super) fn rotate(path: &Path, bytes_max: u64) -> io::Result<()> {
     finish(path)?;
     let mut from = OpenOptions::new().read(true).write(true).open(path)?;
@@ -122,7 +123,7 @@ pub(super) fn rotate(path: &Path, bytes_max: u64) -> io::Result<()> {
     let copy = with(path, begins + skipped);
     let new = copy.with_added_extension(NEW);
     from.seek(SeekFrom::Start(skipped))?;
-    // Up to the end, whatever is appended meanwhile, unless that is as much again.
+    // Copies up to the end, including output appended meanwhile, unless that exceeds `bytes_max`.
     let copied = make(&new).and_then(|mut to| io::copy(&mut (&from).take(2 * bytes_max), &mut to));
     if copied.is_err() {
         let _ = fs::remove_file(&new);
@@ -137,7 +138,7 @@ pub(super) fn rotate(path: &Path, bytes_max: u64) -> io::Result<()> {
     } else {
         make(&with(path, begins + end))?;
     }
-    // The new copy may have taken the place of an empty one.
+    // The new copy may have replaced an empty one.
     let others = copies.iter().filter(|old| old.path != copy);
     let (full, empty): (Vec<_>, Vec<_>) = others.partition(|old| old.length > 0);
     let spare = COPIES - usize::from(copied.is_ok());
@@ -147,8 +148,8 @@ pub(super) fn rotate(path: &Path, bytes_max: u64) -> io::Result<()> {
     copied.map(|_| ())
 }
 
-/// Finishes what an agent that was killed has left: a copy that is still in the file is not
-/// needed, and one that is not there any more is the only one.
+/// Completes a rotation that was interrupted: a copy whose content is still in the file is removed,
+/// and one whose content is not is kept.
 fn finish(path: &Path) -> io::Result<()> {
     for (new, name) in beside(path)? {
         let begins = name.strip_suffix(NEW).and_then(|name| name.strip_suffix('.')?.parse().ok());
@@ -163,7 +164,7 @@ fn finish(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file has at `place` what `copy` has.
+/// Whether a file contains the content of `copy` at `place`.
 fn holds(path: &Path, place: u64, copy: &Path) -> io::Result<bool> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(place))?;
@@ -176,7 +177,7 @@ fn holds(path: &Path, place: u64, copy: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The files beside a stream's own, each with what its name has more than that.
+/// The other files of a stream, each with the part of its name that follows the stream's.
 fn beside(path: &Path) -> io::Result<Vec<(PathBuf, String)>> {
     let (Some(dir), Some(stream)) = (path.parent(), path.file_name()) else { return Ok(vec![]) };
     let mut files = Vec::new();
@@ -208,7 +209,7 @@ mod tests {
 
     use super::*;
 
-    /// A stream, and all that was ever written to it.
+    /// A stream, and everything that was ever written to it.
     struct Stream {
         path: PathBuf,
         written: Vec<u8>,
@@ -234,7 +235,7 @@ mod tests {
             self.written.extend(bytes);
         }
 
-        /// Where the pieces begin and end; each has what was written there.
+        /// The begin and end of each piece; checks that each holds the output at its position.
         fn pieces(&self) -> Vec<(u64, u64)> {
             let pieces = pieces(&self.path).unwrap();
             assert_eq!(pieces.last().unwrap().end(), self.written.len() as u64);
@@ -271,14 +272,14 @@ mod tests {
         stream.write(150);
         rotate(&stream.path, 100).unwrap();
         stream.write(120);
-        // Killed while it copied, and when it had copied all.
+        // Killed while it copied, and after it had copied everything.
         for length in [30, 100] {
             let copy = &stream.written[170..170 + length];
             fs::write(dir.path().join("stdout.170.new"), copy).unwrap();
             finish(&stream.path).unwrap();
             assert_eq!(stream.pieces(), [(50, 150), (150, 270)]);
         }
-        // Killed after the cut.
+        // Killed after the truncation.
         fs::write(dir.path().join("stdout.170.new"), &stream.written[170..270]).unwrap();
         make(&stream.path).unwrap();
         stream.write(300);
@@ -310,13 +311,14 @@ mod tests {
         let [a, b] = &mut streams;
         a.write(60 << 10);
         b.write(40 << 10);
-        // What is wrong with one is no matter of the others.
+        // A failure of one stream must not affect the others.
         fs::create_dir_all(disk.join("c/stdout.0.new")).unwrap();
         fs::write(disk.join("c/stdout"), [0; 32 << 10]).unwrap();
         let look = || look(&disk, 30 << 10, false, &Rotating::default()).unwrap();
         look();
         assert_eq!(a.pieces(), [(30 << 10, 60 << 10), (60 << 10, 60 << 10)]);
-        // No room is left: nothing can be copied, but the next of both can be written.
+        // The disk is full: nothing can be copied, but both files are truncated and can be written
+        // again.
         a.write(80 << 10);
         b.write(80 << 10);
         let rest = std::iter::repeat_n(0, 256 << 10).collect::<Vec<u8>>();

@@ -1,9 +1,11 @@
-//! Starting a process, and an event for its end: the one place of this crate that needs `unsafe`.
-//! What a child does between fork and exec (a session of its own, its control group, its
-//! identity, its user) can only be said by `CommandExt::pre_exec`, which is unsafe because the
-//! child may then only make calls that are safe after a fork of a process with threads. All that
-//! is done there is system calls on what was opened and allocated before. `AsyncFd` is unsafe to
-//! make because a descriptor might be closed under it; the one given here is owned by it.
+//! Starting a process, and an event for its end. This is the only module of this crate that needs
+//! `unsafe`.
+//!
+//! The steps of a child between fork and exec (a new session, its control group, its identity, its
+//! user) require `CommandExt::pre_exec`. That is unsafe because the child of a process with threads
+//! may only make async-signal-safe calls after the fork. These steps consist of system calls on
+//! resources that were opened and allocated before. Registering an `AsyncFd` is unsafe because its
+//! descriptor might be closed meanwhile; here it owns the descriptor.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -29,13 +31,13 @@ use super::rotate::STREAMS;
 use super::user::{self, User};
 use super::wire::Start;
 
-/// Where a process can read of itself which process it is.
+/// The file from which a process reads its own identity.
 const OWN_STAT: &CStr = c"/proc/self/stat";
-/// What a child reports if it cannot join its control group; exec never fails like this.
+/// The error of a child that cannot join its control group; exec never fails with it.
 const NOT_JOINED: Errno = Errno::PROTO;
 
-/// Starts a process as asked, in its group, its identity written to `identity`.
-/// The process is to be waited for by whoever gets its id; says why there is none.
+/// Starts a process in its control group, with its identity written to `identity`. The caller must
+/// reap the process. Returns a message if it cannot be started.
 pub(super) fn spawn(
     start: &Start,
     cgroup: &Cgroup,
@@ -68,12 +70,12 @@ pub(super) fn spawn(
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(stderr);
-    // What came before may have hung on a file system until nobody wanted it any more.
+    // The previous steps may have blocked on a file system until the start was cancelled.
     if given_up.is_cancelled() {
         cgroup.remove();
         return Err("it was given up".into());
     }
-    // SAFETY: `become_instance` makes system calls only: it allocates nothing and takes no lock.
+    // SAFETY: `become_instance` makes only system calls: it allocates nothing and takes no lock.
     unsafe { command.pre_exec(move || become_instance(&joins, &identity, user.as_ref())) };
     match command.spawn() {
         Ok(child) => Ok(Pid::from_child(&child)),
@@ -84,8 +86,8 @@ pub(super) fn spawn(
     }
 }
 
-/// Opens what a process writes to. What it writes is for those who may see all of its service, as
-/// its environment is.
+/// Opens the output streams of a process. Output may contain secrets, as the environment may, so
+/// only the agent's user may read it.
 fn streams(dir: &Path) -> io::Result<[File; 2]> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let open = |name| OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join(name));
@@ -111,9 +113,9 @@ fn become_instance(joins: &[File], identity: &File, user: Option<&User>) -> io::
     Ok(())
 }
 
-/// Has a command begin with the limit of open files that this process began with.
+/// Starts a command with the limit of open files with which this process was started.
 pub(super) fn with_file_limit(command: &mut Command) {
-    // SAFETY: it makes system calls only.
+    // SAFETY: `restore_file_limit` makes only system calls.
     unsafe { command.pre_exec(restore_file_limit) };
 }
 

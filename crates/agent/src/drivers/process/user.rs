@@ -1,21 +1,21 @@
-//! Users by name or number, as `user`, `user:group`, `1000` or `1000:1000`, from `/etc/passwd`
-//! and `/etc/group`. No other source of names is asked: this runs where a name service that hangs
-//! would hold up every start.
+//! Users by name or number, as `user`, `user:group`, `1000` or `1000:1000`, from `/etc/passwd` and
+//! `/etc/group`. No other source of names is queried, since a name service that hangs would block
+//! every start.
 
 use std::fs;
 
 use rustix::process::{Gid, Uid};
 
-/// Who a process runs as.
+/// The user and groups of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct User {
     pub(super) uid: Uid,
     pub(super) gid: Gid,
-    /// The other groups it is in.
+    /// All its groups, including `gid`.
     pub(super) groups: Vec<Gid>,
 }
 
-/// Looks a user up; says why not.
+/// Looks up a user; returns a message if it does not exist.
 pub(super) fn look_up(text: &str) -> Result<User, String> {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     parse(text, &read("/etc/passwd"), &read("/etc/group"))

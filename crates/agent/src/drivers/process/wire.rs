@@ -1,7 +1,7 @@
-//! The protocol between agent and keeper: JSON documents, one per line, over the keeper's socket.
-//! A keeper may be older or newer than its agent, since it keeps running when the agent is
-//! replaced: fields are only ever added, and unknown ones are ignored. A run of the resource
-//! `main` has the form in which versions without stacks wrote a run of an instance.
+//! The protocol between agent and keeper: JSON documents, one per line, over the keeper's socket. A
+//! keeper may be older or newer than its agent, since it keeps running when the agent is replaced:
+//! fields may only be added, and unknown fields are ignored. A run of the resource `main` has the
+//! same form as a run of an instance in versions without stacks.
 
 use std::path::PathBuf;
 
@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "ask")]
 pub(super) enum Request {
-    /// Begin a run. Answered by `Started` or `NotStarted`.
+    /// Start a run. The response is `Started` or `NotStarted`.
     Start(Box<Start>),
-    /// Stop a run: signal, and kill after the grace. Answered by the `Ended` that follows.
+    /// Stop a run: send the signal, and kill it after the grace period. The response is the `Ended`
+    /// that follows.
     Stop {
         #[serde(flatten)]
         piece: Piece,
@@ -28,14 +29,14 @@ pub(super) enum Request {
     },
 }
 
-/// A run to begin.
+/// A run to start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Start {
     #[serde(flatten)]
     pub(super) piece: Piece,
     /// The instance's directory; its owner becomes `user`.
     pub(super) dir: PathBuf,
-    /// The directory of its output streams; its owner stays the agent's user.
+    /// The directory of its output streams; its owner remains the agent's user.
     pub(super) logs: PathBuf,
     pub(super) words: Vec<String>,
     pub(super) env: Vec<(String, String)>,
@@ -43,7 +44,8 @@ pub(super) struct Start {
     pub(super) user: Option<String>,
     pub(super) cpu: Cpu,
     pub(super) memory: Bytes,
-    /// How an ephemeral keeper stops it once the agent has gone.
+    /// The signal and grace period with which an ephemeral keeper stops it after the agent has
+    /// gone.
     pub(super) stop: (Signal, Millis),
 }
 
@@ -58,20 +60,20 @@ pub(super) enum Tell {
         started_at: Timestamp,
         exit: Option<Exit>,
     },
-    /// The end of the `Held` reports; the following ones are about new events.
+    /// The end of the `Held` reports; later reports are new events.
     AllHeld {
-        /// Whether this keeper tells the resources of an instance apart. One of a version without
-        /// stacks does not say so, and must not be asked to start any resource but `main`.
+        /// Whether this keeper distinguishes the resources of an instance. A keeper of a version
+        /// without stacks omits it, and must not be asked to start any resource but `main`.
         #[serde(default)]
         stacks: bool,
     },
-    /// A run has begun.
+    /// A run has started.
     Started {
         #[serde(flatten)]
         piece: Piece,
         at: Timestamp,
     },
-    /// A run could not begin.
+    /// A run could not start.
     NotStarted {
         #[serde(flatten)]
         piece: Piece,

@@ -1,6 +1,6 @@
-//! Beginning a run: how many at a time, and what happens to one that takes too long. A start can
-//! block for as long as a file system does not respond, and nothing can interrupt it. It is
-//! cancelled then, and the process that it may still produce is killed.
+//! Starting runs: the limit of concurrent starts, and the timeout of a start. A start can block
+//! while a file system does not respond, and cannot be interrupted. After the timeout it is
+//! cancelled, and any process that it still produces is killed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use super::record::Record;
 use super::watch::Process;
 use super::{Event, Held, Keeper};
 
-/// The most starts under way at a time, without those that were cancelled.
+/// The maximum number of starts in progress, not counting cancelled ones.
 const AT_A_TIME: usize = 4;
-/// A start that takes longer is cancelled.
+/// The timeout of a start.
 const TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Begins runs.
+/// Starts runs.
 #[derive(Debug, Clone)]
 pub(super) struct Starts {
     slots: Arc<Semaphore>,
@@ -35,7 +35,7 @@ struct Launch {
     start: Start,
     cgroup: Cgroup,
     identity: PathBuf,
-    /// Cancelled when the start is.
+    /// Cancelled when the start is cancelled.
     given_up: CancellationToken,
 }
 
@@ -44,7 +44,7 @@ impl Starts {
         Starts { slots: Arc::new(Semaphore::new(AT_A_TIME)) }
     }
 
-    /// Begins a run, or returns why there is none. Calls `overdue` if that takes too long, and
+    /// Starts a run, or returns why it could not be started. Calls `overdue` after the timeout, and
     /// keeps waiting.
     async fn begin(self, launch: Launch, overdue: impl FnOnce(String)) -> Result<Process, String> {
         let waited = launch.given_up.run_until_cancelled(self.slots.acquire_owned()).await;
@@ -121,7 +121,7 @@ impl Keeper {
         });
     }
 
-    /// Cancels a start that has not returned, which then counts as failed.
+    /// Cancels a start that has not returned, and reports it as failed.
     pub(super) fn give_up(&mut self, of: &InstanceResource, message: String) {
         let Some(given_up) = self.starting.get(of) else { return };
         if !given_up.is_cancelled() {
@@ -173,7 +173,7 @@ impl Keeper {
 fn begin(launch: &Launch) -> Result<Process, String> {
     let Launch { start, cgroup, identity, given_up } = launch;
     let pid = spawn::spawn(start, cgroup, identity, given_up)?;
-    // Without a handle its end could not be observed: it must not run.
+    // Without a pidfd its end could not be observed, so it must not run.
     let process = Process::open(pid, cgroup.clone())
         .map_err(|error| format!("its process cannot be watched: {error}"))
         .and_then(|process| match given_up.is_cancelled() {
@@ -186,7 +186,7 @@ fn begin(launch: &Launch) -> Result<Process, String> {
     process
 }
 
-/// Ends a process that cannot be watched, with its children.
+/// Terminates a process that cannot be watched, with its children.
 fn end(pid: Pid, cgroup: &Cgroup) {
     let _ = kill_process_group(pid, rustix::process::Signal::KILL);
     cgroup.kill();

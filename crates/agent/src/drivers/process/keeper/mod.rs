@@ -1,13 +1,14 @@
-//! The keeper: a small process that lets plain processes outlive the agent that started them.
+//! The keeper: a small supervisor process (a shim) that lets plain processes outlive the agent that
+//! started them.
 //!
 //! It starts the runs of one agent as its own children, waits for them, and reports to the agent
-//! over a socket. It decides nothing. The agent may be killed and return: the keeper reports all
-//! that it holds, ended runs included. The keeper itself may be killed: the next one continues
-//! from the records on disk (`record`), though it cannot learn the exit codes of processes that
-//! are not its children. Without an agent and without a running process, it ends.
+//! over a socket. It makes no decisions. When the agent is killed and restarted, the keeper reports
+//! all its runs, including those that have ended. When the keeper is killed, the next one continues
+//! from the records on disk (`record`), though it cannot obtain the exit codes of processes that
+//! are not its children. A keeper without an agent and without a running process ends.
 //!
-//! Everything happens on one thread, in [`Keeper::turn`]; only starting a process, which takes
-//! long, and waiting for one to end happen in other tasks.
+//! All events are handled on one thread, in [`Keeper::turn`]. Only starting a process, which can
+//! block, and waiting for its end happen in other tasks.
 
 mod begin;
 mod record;
@@ -34,25 +35,25 @@ use super::cgroup::Cgroups;
 use super::files::raise_file_limit;
 use super::wire::{Request, Tell};
 
-/// The line on standard output once agents can connect.
+/// The line that is written to standard output once agents can connect.
 pub(super) const READY: &str = "ready";
-/// A keeper without processes and without an agent ends after this.
+/// How long a keeper without processes and without an agent remains.
 const IDLE: Duration = Duration::from_secs(2);
-/// How long a new agent waits for starts that are under way.
+/// How long a new agent waits for starts in progress.
 const GREETING_WAIT: Duration = Duration::from_secs(5);
 /// How long to wait for another keeper of the same directory to end.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// How to run a keeper: `muster keeper --dir DIR [--ephemeral]`.
+/// The arguments of a keeper: `muster keeper --dir DIR [--ephemeral]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Args {
     /// Its own directory, below the data directory of its agent.
     pub dir: PathBuf,
-    /// Stop everything and end once the agent disconnects.
+    /// Stop all runs and end once the agent disconnects.
     pub ephemeral: bool,
 }
 
-/// Why a keeper cannot work.
+/// Why a keeper cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another keeper uses the directory.
@@ -61,14 +62,14 @@ pub enum Error {
         /// The directory.
         dir: PathBuf,
     },
-    /// Something on disk, or the socket, cannot be used.
+    /// A file, or the socket, cannot be used.
     #[error("cannot {doing} {}", path.display())]
     Io {
-        /// What was being tried.
+        /// The operation that failed.
         doing: &'static str,
-        /// With what.
+        /// The path that was used.
         path: PathBuf,
-        /// What happened.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -77,21 +78,21 @@ pub enum Error {
 /// An input of the keeper's loop.
 #[derive(Debug)]
 enum Event {
-    /// An agent has connected, in place of the one before.
+    /// An agent has connected and replaces the previous one.
     Connected(UnixStream),
     /// A request of the agent.
     Asked(Request),
     /// The nth agent has disconnected.
     Gone(u64),
-    /// A start has returned.
+    /// A start has returned, including one that was cancelled.
     Spawned { piece: Piece, outcome: Result<Process, String> },
-    /// A start takes too long; the possible cause.
+    /// A start has exceeded its timeout; the message names the likely cause.
     Overdue { of: InstanceResource, message: String },
-    /// The nth agent has waited long enough for the reports of what is held.
+    /// The nth agent has waited [`GREETING_WAIT`] for the reports of existing runs.
     GreetingDue(u64),
     /// A run has ended.
     Ended { piece: Piece, end: watch::End, out_of_memory: u64 },
-    /// The grace of a stop has passed.
+    /// The grace period of a stop has passed.
     GraceOver(Piece),
 }
 
@@ -99,9 +100,9 @@ enum Event {
 #[derive(Debug)]
 struct Held {
     record: Record,
-    /// `None` during its start, and once it has ended.
+    /// `None` during its start, and after its end.
     process: Option<Process>,
-    /// The grace with which it was asked to stop.
+    /// The grace period of the stop that was requested.
     stopping: Option<Millis>,
     killed: bool,
 }
@@ -116,18 +117,19 @@ struct Keeper {
     /// Starts that have not returned, including those that were cancelled.
     starting: BTreeMap<InstanceResource, CancellationToken>,
     agent: Option<mpsc::UnboundedSender<Tell>>,
-    /// The agent has received the reports of what is held.
+    /// The agent has received the reports of existing runs.
     greeted: bool,
     agents: u64,
     events: mpsc::UnboundedSender<Event>,
 }
 
-/// Runs a keeper until there is nothing to keep. Called before anything else is set up in the
-/// process, since it becomes its own session.
+/// Runs a keeper until it has no processes and no agent. Must be called before anything else is set
+/// up in the process, since the process becomes the leader of a new session.
 pub fn run(args: &Args) -> Result<(), Error> {
-    // Fails only if it is the leader of a group already, which is as good.
+    // Fails only if the process already is a group leader, which is equivalent here.
     let _ = rustix::process::setsid();
-    // It holds a file for each process. With the usual limit it just holds fewer.
+    // The keeper holds a file descriptor for each process. With the default limit it can only hold
+    // fewer.
     let _ = raise_file_limit();
     let failed = |doing, source| Error::Io { doing, path: args.dir.clone(), source };
     std::fs::create_dir_all(&args.dir).map_err(|source| failed("make", source))?;
@@ -184,7 +186,7 @@ async fn keep(args: &Args) -> Result<(), Error> {
         events,
     };
     keeper.take_over().map_err(failed("read records in"))?;
-    // The agent that started it reads this line; nobody else sees its output.
+    // The agent that started it reads this line; standard output has no other reader.
     let _ = rustix::io::write(rustix::stdio::stdout(), format!("{READY}\n").as_bytes());
     loop {
         let idle = async {
@@ -322,9 +324,9 @@ impl Keeper {
         });
     }
 
-    /// Reports what is held to a new agent, once no start is under way: whether such a start
-    /// leaves a process is not known yet. After [`GREETING_WAIT`], starts that have not returned
-    /// are cancelled.
+    /// Reports the existing runs to a new agent, once no start is in progress: until a start has
+    /// returned, it is not known whether it leaves a process. After [`GREETING_WAIT`], starts that
+    /// have not returned are cancelled.
     fn greet(&mut self) {
         let starting = |held: &Held| held.process.is_none() && held.record.exit.is_none();
         if self.greeted || self.held.values().any(starting) {
@@ -368,7 +370,8 @@ impl Keeper {
         match self.held_run(&piece) {
             Some(held) if held.record.exit.is_none() => {
                 if held.stopping.replace(grace).is_some() {
-                    // A repeated request: it has been killed already, or will be after its grace.
+                    // A repeated request: the run was killed already, or will be after its grace
+                    // period.
                     if held.killed {
                         held.kill();
                     }

@@ -1,6 +1,6 @@
-//! The keeper's records on disk, one for the last run of each resource, from which the next keeper
-//! continues if this one is killed: `<slug>.json` says which run, `<slug>.id` which process (see
-//! `identity`). They need not survive a loss of power: no process does.
+//! The keeper's records on disk, one for the last run of each resource. If the keeper is killed,
+//! the next one continues from them: `<slug>.json` identifies the run and `<slug>.id` its process
+//! (see `identity`). They need not survive a loss of power, since no process does.
 
 use std::fs;
 use std::io;
@@ -17,11 +17,12 @@ pub(super) struct Record {
     #[serde(flatten)]
     pub(super) piece: Piece,
     pub(super) started_at: Timestamp,
-    /// The boot of the machine that it belongs to.
+    /// The boot of the machine during which it was started.
     pub(super) boot: String,
-    /// How an ephemeral keeper stops it once the agent has gone.
+    /// The signal and grace period with which an ephemeral keeper stops it after the agent has
+    /// gone.
     pub(super) stop: (Signal, Millis),
-    /// The limit of its memory, in words; empty if it has none.
+    /// Its memory limit, formatted; empty if it has none.
     pub(super) memory: String,
     pub(super) exit: Option<Exit>,
 }
@@ -52,7 +53,7 @@ impl Records {
         self.dir.join(format!("{}.json", of.slug()))
     }
 
-    /// Writes a record in place of the one before, whole or not at all.
+    /// Replaces the previous record atomically.
     pub(super) fn write(&self, record: &Record) -> io::Result<()> {
         let path = self.path(&record.piece.of());
         let new = path.with_extension("new");
@@ -66,7 +67,7 @@ impl Records {
         let _ = fs::remove_file(self.identity_path(of));
     }
 
-    /// All records, each with its process if that is still alive.
+    /// All records, each with its process if that is still running.
     pub(super) fn read(&self) -> io::Result<Vec<(Record, Option<Identity>)>> {
         let mut all = Vec::new();
         for entry in fs::read_dir(&self.dir)? {

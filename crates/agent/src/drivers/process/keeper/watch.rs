@@ -1,4 +1,4 @@
-//! The process of a run, from its start until nothing of it is left.
+//! The process of a run, from its start until it and all its children are gone.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,13 +15,13 @@ use rustix::process::{
 use super::super::cgroup::Cgroup;
 use super::super::{now, spawn};
 
-/// How long children of a process that has ended may take to be gone once they are killed.
+/// Timeout for the remaining children of an ended process to exit after they are killed.
 const REST_GONE: Duration = Duration::from_secs(5);
-/// The same where no control group says who is left: a process group also counts those that
-/// have ended and that nobody has waited for yet.
+/// The same without a control group. A process group also counts processes that have ended and have
+/// not been reaped by their parents, so the wait is short.
 const GROUP_GONE: Duration = Duration::from_millis(100);
 
-/// A process that is followed.
+/// A process that is watched.
 #[derive(Debug, Clone)]
 pub(super) struct Process {
     pid: Pid,
@@ -34,12 +34,12 @@ pub(super) struct Process {
 pub(super) enum End {
     Code(i32),
     Signal(i32),
-    /// It was started by a keeper that is gone, so only that it has ended is known.
+    /// The process was started by an earlier keeper, so only the fact of its end is known.
     Unknown,
 }
 
 impl Process {
-    /// Follows a process, which must not have been waited for.
+    /// Watches a process, which must not have been reaped.
     pub(super) fn open(pid: Pid, cgroup: Cgroup) -> io::Result<Process> {
         let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
         Ok(Process { pid, pidfd: Arc::new(pidfd), cgroup })
@@ -55,7 +55,7 @@ impl Process {
             Signal::Usr1 => rustix::process::Signal::USR1,
             Signal::Usr2 => rustix::process::Signal::USR2,
         };
-        // A group that is gone needs no signal: its end is told by the pidfd.
+        // The group may be gone already; the end of the process is reported by the pidfd.
         let _ = kill_process_group(self.pid, signal);
     }
 
@@ -66,7 +66,8 @@ impl Process {
         self.cgroup.kill();
     }
 
-    /// Waits until it has ended, kills what is left of its children, and removes its group.
+    /// Waits until the process has ended, kills its remaining children, and removes its control
+    /// group. Also returns the number of processes that were killed for lack of memory.
     pub(super) async fn ended(&self) -> (End, u64) {
         if let Ok(pidfd) = spawn::end_of(self.pidfd.clone()) {
             // A pidfd becomes readable once its process has ended, and stays so.
@@ -74,7 +75,7 @@ impl Process {
         } else {
             self.ended_without_events().await;
         }
-        // Before it is waited for, its id cannot be used again: the group is still its own.
+        // The process has not been reaped, so its id cannot be reused: the group is still its own.
         let _ = kill_process_group(self.pid, rustix::process::Signal::KILL);
         let end = self.reap();
         self.rest_gone().await;
@@ -83,10 +84,11 @@ impl Process {
         (end, out_of_memory)
     }
 
-    /// There is no room for one more event source: looks now and then.
+    /// Polls for the end, since no further event source can be registered.
     async fn ended_without_events(&self) {
         let ended = || {
-            // True of one that nobody has waited for yet, too, and of one that is no own child.
+            // Also reports processes that have not been reaped, and those that are not own
+            // children.
             let mut pidfd = [PollFd::new(&self.pidfd, PollFlags::IN)];
             poll(&mut pidfd, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
         };
@@ -108,7 +110,7 @@ impl Process {
         }
     }
 
-    /// Waits until its children are gone, so that they hold no port that the next run needs.
+    /// Waits until its children are gone, so that they do not hold a port that the next run needs.
     async fn rest_gone(&self) {
         let begun = tokio::time::Instant::now();
         let mut pause = Duration::from_micros(200);
@@ -154,7 +156,7 @@ pub(super) fn exit(end: End, out_of_memory: u64, memory: &str, killed: Option<&s
     Exit { at: now(), how }
 }
 
-/// An end that was found, not seen.
+/// The exit of a run that ended while no keeper was watching it.
 pub(super) fn unseen(cgroup: &Cgroup, memory: &str) -> Exit {
     let out_of_memory = cgroup.out_of_memory();
     cgroup.kill();
