@@ -1,21 +1,21 @@
-//! Time that the server has slept through.
+//! Detection of spans in which the server did not run.
 
 use std::time::Duration;
 
 use model::{Millis, Timestamp};
 
-/// Looks out for spans in which nobody was heard because nobody listened: the process stood still, its machine slept,
-/// or the clock was set forward.
+/// Detects spans in which no daemon could be heard because the server did not run: its process was
+/// suspended, its machine slept, or its clock was set forward.
 #[derive(Debug)]
 pub struct Absence {
-    /// When somebody looked last.
+    /// Time of the last check.
     seen_at: Timestamp,
-    /// How long it usually takes until somebody looks again, at most.
+    /// Maximum interval of checks in normal operation.
     usual: Millis,
 }
 
 impl Absence {
-    /// Somebody looks now, and from now on at least this often.
+    /// Starts with a check at `now`. [`Absence::until`] must be called at least every `usual`.
     pub fn new(usual: Duration, now: Timestamp) -> Absence {
         Absence {
             seen_at: now,
@@ -23,11 +23,13 @@ impl Absence {
         }
     }
 
-    /// For how long nobody has listened, if that was longer than usual.
+    /// Checks again. Returns the time since the last check if it exceeds the usual interval by more
+    /// than half.
     pub fn until(&mut self, now: Timestamp) -> Option<Millis> {
         let span = now.since(self.seen_at);
         self.seen_at = now;
-        // A busy machine may be late; half of the usual is no reason to doubt what was heard.
+        // Checks may be late on a busy machine. Half an interval is no reason to discard
+        // observations.
         (span.0 > self.usual.0 + self.usual.0 / 2).then_some(span)
     }
 }

@@ -1,4 +1,4 @@
-//! What a node should run, and what tells its agent the difference to what it was told before.
+//! The assignments of a node, and the documents that keep its agent up to date.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use model::{Goal, InstanceId, NodeId, Rollout, ScaleDown, Service, Spec, State};
 
 use crate::adapter::Adapters;
 
-/// One agent's stream of assignments: what it has been told so far.
+/// The stream of assignments to one agent, with the assignments that were last sent.
 #[derive(Debug)]
 pub struct Stream {
     node: NodeId,
@@ -16,13 +16,13 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// A stream to the agent on `node`, which has been told nothing.
+    /// Creates a stream to the agent on `node`, to which nothing has been sent.
     pub fn new(node: NodeId) -> Self {
         Self { node, told: None }
     }
 
-    /// What the agent is to be told next, if anything: the first time everything, then what has
-    /// changed. From then on it counts as told.
+    /// Returns the next document to send, if any: first a complete one, then incremental ones with
+    /// the changes. The returned document counts as sent.
     pub fn next(
         &mut self,
         state: &State,
@@ -41,7 +41,7 @@ impl Stream {
     }
 }
 
-/// What `node` should run.
+/// The assignments of `node`.
 pub(crate) fn assigned(
     state: &State,
     node: &NodeId,
@@ -77,8 +77,8 @@ fn assignment(service: &Service, id: &InstanceId, adapters: &Adapters) -> Option
     })
 }
 
-/// The spec for an agent of the first version. It rejects keys that it does not know, such as those
-/// that have been renamed since. All of these say how a server rolls out and scales a service,
+/// The spec for an agent of the first version. It rejects unknown keys, such as those that have
+/// been renamed since. All renamed keys configure how a server rolls out and scales a service,
 /// which no agent needs.
 fn for_first_version(spec: Arc<Spec>) -> Arc<Spec> {
     let (rollout, scale_down) = (Rollout::default(), ScaleDown::default());
@@ -88,8 +88,8 @@ fn for_first_version(spec: Arc<Spec>) -> Arc<Spec> {
     }
 }
 
-/// What an agent has been told of its instances: only what can change of one while it is placed, as
-/// this is kept for every instance of every agent that follows.
+/// The assignments last sent to an agent. Only the fields that can change while an instance is
+/// placed are kept, since there is an entry for every instance of every connected agent.
 #[derive(Debug)]
 struct Told(Vec<(InstanceId, Changing)>);
 
@@ -101,7 +101,7 @@ struct Changing {
 }
 
 impl Told {
-    /// What an agent knows that has been told all this.
+    /// Records assignments that were sent completely.
     fn of(now: &BTreeMap<InstanceId, Assignment>) -> Told {
         let changing = |assignment: &Assignment| Changing {
             goal: assignment.goal,
@@ -122,8 +122,8 @@ impl Told {
     }
 }
 
-/// The line that brings an agent from what it was told to what it should be told; `None` if that
-/// is the same.
+/// Returns the document that updates an agent from `told` to `now`, or `None` if nothing has
+/// changed.
 fn difference(
     told: Option<&Told>,
     now: &BTreeMap<InstanceId, Assignment>,

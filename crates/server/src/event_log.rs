@@ -1,6 +1,7 @@
-//! The newest events, for those who look back or follow. Readers keep their own place and come
-//! for more, so a slow one holds up nobody and loses only what is dropped here. Events are shared
-//! with readers, not copied for them: nobody who looks at all of them holds up who tells the next.
+//! The newest events, for readers that page through them or follow them. Each reader keeps its own
+//! position and asks for the events after it, so a slow reader delays no other and misses only
+//! events that the log has dropped. Events are shared with readers instead of copied: reading the
+//! whole log must not delay the publisher of the next event.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use api::EventView;
 use tokio::sync::watch;
 
-/// What has a number of its own, higher than all before it.
+/// An item with a sequence number that is higher than those of all items before it.
 pub trait Numbered {
-    /// Its number.
+    /// The sequence number.
     fn number(&self) -> u64;
 }
 
@@ -20,7 +21,7 @@ impl Numbered for EventView {
     }
 }
 
-/// The newest events.
+/// A bounded log of the newest events.
 #[derive(Debug)]
 pub struct EventLog<T = EventView> {
     kept: Mutex<Kept<T>>,
@@ -31,21 +32,21 @@ pub struct EventLog<T = EventView> {
 #[derive(Debug)]
 struct Kept<T> {
     events: VecDeque<Arc<T>>,
-    /// The number of the last one that was dropped.
+    /// The number of the last event that was dropped.
     dropped: u64,
 }
 
 impl<T: Numbered> EventLog<T> {
-    /// The log of `events`; `newest` is the newest number that anyone may have been told. No more
-    /// than `capacity` are kept.
+    /// Creates a log of `events`, oldest first. `newest` is the highest number that may have been
+    /// published; `capacity` is the maximum number of events kept.
     pub fn new(events: Vec<T>, newest: u64, capacity: usize) -> EventLog<T> {
-        // What came before the first is not known any more.
+        // Events before the first one are not available, so they count as dropped.
         let dropped = events.first().map_or(newest, |first| first.number().saturating_sub(1));
         let kept = Kept { events: events.into_iter().map(Arc::new).collect(), dropped };
         EventLog { kept: Mutex::new(kept), newest: watch::Sender::new(newest), capacity }
     }
 
-    /// Numbers up to `number` count as given out and dropped. Of an empty log only.
+    /// Marks the numbers up to `number` as published and dropped. The log must be empty.
     pub fn skip_to(&self, number: u64) {
         let mut kept = self.lock();
         debug_assert!(kept.events.is_empty(), "numbers only rise");
@@ -53,7 +54,7 @@ impl<T: Numbered> EventLog<T> {
         self.newest.send_replace(number);
     }
 
-    /// Appends an event, whose number must be higher than all before it, and drops the oldest one
+    /// Appends an event, whose number must be higher than all before it, and drops the oldest event
     /// if the log is full.
     pub fn push(&self, event: impl Into<Arc<T>>) {
         let event = event.into();
@@ -69,8 +70,8 @@ impl<T: Numbered> EventLog<T> {
         self.newest.send_replace(number);
     }
 
-    /// The events after number `after`, at most `limit`, oldest first. A number that was never
-    /// given out is another cluster's, and says nothing of what its reader has seen of this one.
+    /// Returns the events after number `after`, oldest first and at most `limit`. A number that was
+    /// never published comes from another cluster and counts as 0.
     pub fn after(&self, after: u64, limit: usize) -> Vec<Arc<T>> {
         let kept = self.lock();
         let after = if after > *self.newest.borrow() { 0 } else { after };
@@ -83,18 +84,18 @@ impl<T: Numbered> EventLog<T> {
         self.lock().dropped > after
     }
 
-    /// The number of the last event that has been dropped: after it, all are there.
+    /// The number of the last event that was dropped; the log has all events after it.
     pub fn dropped(&self) -> u64 {
         self.lock().dropped
     }
 
-    /// Tells the number of the newest event whenever it changes.
+    /// Subscribes to the number of the newest event.
     pub fn follow(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept<T>> {
-        // Nothing that is done under the lock leaves it half done.
+        // No operation leaves inconsistent data if it panics under the lock.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

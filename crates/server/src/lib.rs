@@ -1,9 +1,10 @@
-//! The control plane: requests in, assignments and routes out.
+//! The control plane: receives requests and reports, returns assignments and routes.
 //!
-//! `control` is the core: it decides, purely. `shell` is the loop around it: it stores, answers
-//! and tells. `http` is the way in, `view` what readers are shown, `persist` how the state lies in
-//! the store. One request's way: `http` -> [`shell::Handle`] -> `control` (apply, plan) -> store
-//! (one fsync) -> answer, assignments, routes.
+//! `control` is the core, a pure state machine. `shell` is the event loop around it, which performs
+//! the core's effects: it writes to the store, sends responses and notifies subscribers. `http`
+//! serves the API, `view` builds API views from snapshots, and `persist` maps the state to keys of
+//! the store. The path of a request: `http` -> [`shell::Handle`] -> `control` (apply, plan) ->
+//! store (one fsync) -> response, assignments, routes.
 
 pub mod absence;
 pub mod adapter;
@@ -42,62 +43,62 @@ pub use store::Error as StoreError;
 /// How a server is started.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where it listens; port 0 takes a free one.
+    /// The address to listen on; port 0 selects a free port.
     pub listen: SocketAddr,
     /// The directory of the embedded store.
     pub data_dir: PathBuf,
-    /// How long an agent may be silent before its instances count as lost.
+    /// The silence of an agent after which its instances count as lost.
     pub lost_after: Millis,
 }
 
 impl Options {
-    /// The silence after which instances count as lost, unless an option says otherwise.
+    /// The default of `lost_after`.
     pub const LOST_AFTER: Millis = Millis::secs(30);
 }
 
-/// Why a server did not start, or stopped.
+/// Why a server could not start, or stopped with an error.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store cannot be opened, or stopped working.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// What the store holds cannot be used.
+    /// The stored state cannot be read.
     #[error("cannot load the state")]
     Load(#[from] PersistError),
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     #[error("cannot listen on {address}")]
     Listen {
-        /// The address.
+        /// The requested address.
         address: SocketAddr,
-        /// Why not.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// A task of the server ended that must not.
+    /// A task of the server panicked or was cancelled.
     #[error("{part} has broken")]
     Broken {
-        /// Which task.
+        /// The name of the task.
         part: String,
-        /// How it ended.
+        /// How the task ended.
         #[source]
         source: JoinError,
     },
-    /// The first write failed.
+    /// The server could not become leader because its first write failed.
     #[error("cannot take the lead: {0}")]
     Lead(String),
 }
 
-/// The addresses of a server.
+/// The addresses that a server listens on.
 #[derive(Debug, Clone)]
 pub struct Bound {
-    /// The native API, and the adapters that have no listener of their own.
+    /// The address of the native API, which also serves adapters without a listener of their own.
     pub address: SocketAddr,
-    /// The listeners of adapters, by the name of the adapter.
+    /// The listeners of adapters, each with the name of its adapter.
     pub adapters: Vec<(&'static str, SocketAddr)>,
 }
 
-/// Runs a server with `adapters` until `shutdown` ends or it cannot go on. Sends the addresses that it
-/// listens on to `bound` as soon as it responds to requests.
+/// Runs a server with `adapters` until `shutdown` completes or a task of the server ends. Sends the
+/// addresses that it listens on to `bound` as soon as it responds to requests.
 pub async fn run(
     options: Options,
     adapters: Adapters,
@@ -136,10 +137,10 @@ pub async fn run(
         serving.push(api::serve(listener, router, Box::pin(handle.stopped())));
     }
     let serve = join_all(serving);
-    // Nothing of a server goes on once nobody runs it any more.
+    // Abort the loop if this future is dropped: no task may outlive the server.
     let looping = AbortOnDropHandle::new(tokio::spawn(shell.run()));
     tracing::info!(address = %local, "the server answers");
-    // Nobody may want to know.
+    // The receiver may have been dropped.
     let _ = bound.send(addresses);
     let stop = || handle.stopping.send_replace(true);
     tokio::pin!(serve, looping, shutdown);
@@ -150,7 +151,7 @@ pub async fn run(
     };
     stop();
     if outcome.is_ok() && !looping.is_finished() {
-        // Requests that were accepted are answered; streams end by themselves.
+        // Accepted requests get their responses; streams end by themselves.
         let _ = tokio::time::timeout(STOP_GRACE, serve).await;
         let _ = tokio::time::timeout(STOP_GRACE, looping).await;
     }
@@ -168,7 +169,7 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error>
 /// The background tasks of the adapters: each resolves to its name and how it ended.
 type Background = FuturesUnordered<BoxFuture<'static, (&'static str, Result<(), JoinError>)>>;
 
-/// Starts the background task of the adapter `name`.
+/// Spawns the background task of the adapter `name`.
 fn spawned(
     name: &'static str,
     task: BoxFuture<'static, ()>,
@@ -177,8 +178,8 @@ fn spawned(
     Box::pin(async move { (name, task.await) })
 }
 
-/// Waits until a task of the server ends, which none does before the server stops. A server that
-/// went on without it would respond to requests and do only a part of its work.
+/// Waits for the first task that ends; none ends before the server stops. Without one of its tasks,
+/// a server would accept requests and do only a part of its work.
 async fn first_end(
     looping: &mut AbortOnDropHandle<Result<(), store::Error>>,
     background: &mut Background,

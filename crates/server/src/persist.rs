@@ -1,4 +1,4 @@
-//! The state in the store: one object for each key, readable with sqlite3 or etcdctl.
+//! The state in the store: one JSON object per key, readable with sqlite3 or etcdctl.
 
 use api::EventView;
 use model::{Key, Object, State};
@@ -10,30 +10,30 @@ const PREFIX: &str = "/muster/v1/";
 const EVENTS: &str = "events/";
 const PAGE: usize = 10_000;
 
-/// Why the state cannot be had from the store.
+/// Why the stored state cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store cannot be read.
     #[error("the store cannot be read")]
     Store(#[from] store::Error),
-    /// Something in it cannot be understood.
+    /// A stored object cannot be parsed.
     #[error("the store holds something that this version cannot read; nothing was changed")]
     Object(#[from] model::object::Error),
-    /// An event in it cannot be understood.
+    /// A stored event cannot be parsed.
     #[error("the store holds an event that this version cannot read; nothing was changed")]
     Event(#[from] serde_json::Error),
 }
 
-/// Everything that is stored.
+/// The content of the store.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// What is wanted.
+    /// The durable state.
     pub state: State,
     /// The newest events, oldest first.
     pub events: Vec<EventView>,
 }
 
-/// Reads everything that is stored.
+/// Reads the content of the store page by page.
 pub(crate) async fn load(store: &dyn Store) -> Result<Loaded, Error> {
     let mut reading = Reading::default();
     let mut after: Option<String> = None;
@@ -49,7 +49,7 @@ pub(crate) async fn load(store: &dyn Store) -> Result<Loaded, Error> {
     }
 }
 
-/// Everything that is stored, while it is being read.
+/// Collects the content of the store while it is read.
 #[derive(Debug, Default)]
 pub struct Reading {
     objects: Vec<(Key, Object)>,
@@ -57,7 +57,8 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Takes in one key and its value, in the order of the keys. Others' keys are passed over.
+    /// Adds one key and its value. Keys must be added in ascending order; keys without Muster's
+    /// prefix are ignored.
     pub fn take(&mut self, key: &str, value: &[u8]) -> Result<(), Error> {
         let Some(name) = key.strip_prefix(PREFIX) else { return Ok(()) };
         if name.starts_with(EVENTS) {
@@ -70,7 +71,7 @@ impl Reading {
         Ok(())
     }
 
-    /// What all of it comes to.
+    /// Builds the state from the keys that were added.
     pub fn loaded(self) -> Loaded {
         Loaded { state: State::load(self.objects), events: self.events }
     }

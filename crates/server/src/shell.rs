@@ -1,5 +1,5 @@
-//! The loop around the core: takes in what arrives, performs effects. One task owns the core;
-//! everyone else speaks to it through a [`Handle`].
+//! The event loop around the core: passes events to the core and performs its effects. One task
+//! owns the core; all others send messages to it through a [`Handle`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,39 +17,41 @@ use crate::control::{Answer, Core, EVENTS_KEPT, Effect, Event, Snapshot, Ticket}
 use crate::event_log::EventLog;
 use crate::persist;
 
-/// So many messages may wait for the loop; beyond that, requests are told to come back later.
+/// Maximum number of messages in the inbox. Beyond it, requests are rejected as `Failure::Busy`.
 const INBOX: usize = 8192;
-/// The loop takes in at most so many messages before it takes a turn.
+/// Maximum number of further messages that the loop receives before it takes a turn.
 const TURN_MAX: usize = 4096;
-/// Signs of life are shown to readers at least this often.
+/// Interval at which the snapshot is published even without changes, which keeps the times of the
+/// last heartbeats up to date.
 pub const REFRESH: Duration = Duration::from_secs(1);
-/// The store forgets its change log this often: nobody follows it, readers are told directly.
+/// Number of commits between two compactions of the store's change log. No component follows that
+/// log, since subscribers are notified directly.
 const COMPACT_EVERY: u32 = 4096;
 
-/// So long a server that stops takes at most to answer those who have asked.
+/// Timeout for the responses to requests in flight when the server stops.
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// What somebody wants of the loop.
+/// A message to the loop.
 enum Ask {
     Proposal(Box<Proposal>),
     Report(api::Report),
     GatewayReport(api::GatewayReport),
 }
 
-/// The way to the loop, and what it publishes.
+/// The sending side of the loop's inbox, and the data that the loop publishes.
 pub(crate) struct Handle {
     inbox: mpsc::Sender<(Ask, oneshot::Sender<Answer>)>,
     snapshot: ArcSwap<Snapshot>,
     pub(crate) routes: watch::Sender<Arc<RouteTable>>,
     assignments: Mutex<BTreeMap<NodeId, watch::Sender<u64>>>,
     pub(crate) events: EventLog,
-    /// Ends streams when the server stops.
+    /// Becomes true when the server stops, which ends all streams.
     pub(crate) stopping: watch::Sender<bool>,
     first_generation: u64,
 }
 
 impl Handle {
-    /// What is durable and observed now.
+    /// The newest published snapshot of the durable state and the observations.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }
@@ -63,7 +65,7 @@ impl Handle {
         tokio::select! {
             biased;
             answer = &mut answered => answer.map_err(|_| Failure::Stopping),
-            // Who has asked just when the loop ended may have been missed by it.
+            // The loop may have ended without receiving a message sent at that moment.
             () = self.inbox.closed() => match tokio::time::timeout(STOP_GRACE, answered).await {
                 Ok(Ok(answer)) => Ok(answer),
                 _ => Err(Failure::Stopping),
@@ -71,7 +73,7 @@ impl Handle {
         }
     }
 
-    /// Applies a proposal; it is durable when this returns.
+    /// Applies a proposal. On success, its changes are durable.
     pub(crate) async fn propose(&self, proposal: Proposal) -> Result<model::Changeset, Failure> {
         match self.ask(Ask::Proposal(Box::new(proposal))).await? {
             Answer::Outcome(outcome) => outcome.map_err(Failure::Trouble),
@@ -86,12 +88,12 @@ impl Handle {
         }
     }
 
-    /// Takes in an agent's report.
+    /// Passes an agent's report to the core.
     pub(crate) async fn report(&self, report: api::Report) -> Result<api::ReportReply, Failure> {
         self.tell(Ask::Report(report)).await
     }
 
-    /// Takes in a gateway's report.
+    /// Passes a gateway's report to the core.
     pub(crate) async fn gateway_report(
         &self,
         report: api::GatewayReport,
@@ -99,7 +101,7 @@ impl Handle {
         self.tell(Ask::GatewayReport(report)).await
     }
 
-    /// Ends when the server stops.
+    /// Completes when the server stops.
     pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut stopping = self.stopping.subscribe();
         async move {
@@ -108,7 +110,7 @@ impl Handle {
         }
     }
 
-    /// Tells the generation of a node's assignments whenever they change.
+    /// Subscribes to the generation of a node's assignments, which changes whenever they do.
     pub(crate) fn follow_assignments(&self, node: &NodeId) -> watch::Receiver<u64> {
         let mut assignments = self.assignments.lock().unwrap_or_else(PoisonError::into_inner);
         let first = || watch::Sender::new(self.first_generation);
@@ -116,7 +118,7 @@ impl Handle {
     }
 }
 
-/// The loop, ready to run.
+/// The event loop before it is run.
 pub(crate) struct Shell {
     core: Core,
     handle: Arc<Handle>,
@@ -125,11 +127,11 @@ pub(crate) struct Shell {
     waiting: BTreeMap<Ticket, oneshot::Sender<Answer>>,
     next_ticket: Ticket,
     wake_at: Option<Timestamp>,
-    /// The batch under way.
+    /// The write in progress.
     storing: Option<store::Pending<'static, store::TxnResult>>,
     commits: u32,
     absence: Absence,
-    /// Events that were published in this turn; adapters see them at its end.
+    /// Events that were published in this turn. Adapters receive them at its end.
     told: Vec<Arc<api::EventView>>,
     adapters: Adapters,
 }
@@ -169,8 +171,8 @@ impl Shell {
         (shell, handle)
     }
 
-    /// Runs until the store cannot be trusted any more, or the server stops. Then everybody who
-    /// has asked already is still answered.
+    /// Runs until the server stops or the store must be reopened. When the server stops, all
+    /// messages that were sent before still get their answers.
     pub(crate) async fn run(mut self) -> Result<(), store::Error> {
         let stopped = self.handle.stopped();
         tokio::pin!(stopped);
@@ -208,7 +210,7 @@ impl Shell {
         self.finish().await
     }
 
-    /// Answers everybody who has asked.
+    /// Answers all messages in the inbox, which includes waiting for their writes.
     async fn finish(mut self) -> Result<(), store::Error> {
         self.inbox.close();
         while let Ok((ask, answer)) = self.inbox.try_recv() {
@@ -240,13 +242,14 @@ impl Shell {
         let is_turn = matches!(event, Event::Turn);
         self.carry_out(event, is_turn);
         if is_turn && !self.told.is_empty() {
-            // The published snapshot includes them by now.
+            // The published snapshot includes these events by now.
             let told = std::mem::take(&mut self.told);
             self.adapters.on_commit(&told, &self.handle.snapshot());
         }
     }
 
-    /// Tells the core when nobody could be heard, before it judges anyone by silence.
+    /// Reports to the core any span in which the server did not run, before the core counts that
+    /// span as silence of daemons.
     fn look_up(&mut self) {
         let now = now();
         if let Some(span) = self.absence.until(now) {
@@ -269,7 +272,7 @@ impl Shell {
                     self.storing = Some(commit(Arc::clone(&self.store), batch, compact));
                 }
                 Effect::Answer { ticket, answer } => {
-                    // Who has stopped waiting need not be told.
+                    // The receiver is dropped if the client has stopped waiting.
                     let _ = self.waiting.remove(&ticket).map(|waiting| waiting.send(answer));
                 }
                 Effect::Routes(table) => {
@@ -298,7 +301,7 @@ impl Shell {
     }
 }
 
-/// What became of the batch under way; waits for ever while there is none.
+/// Returns the result of the write in progress; never completes if there is none.
 async fn stored(
     storing: &mut Option<store::Pending<'static, store::TxnResult>>,
 ) -> Result<store::TxnResult, store::Error> {
@@ -318,7 +321,8 @@ fn stored_event(stored: Result<store::TxnResult, store::Error>) -> Result<Event,
         Ok(store::TxnResult::Conflict { key }) => {
             Ok(Event::StoreFailed { message: format!("another server has changed {key}") })
         }
-        // What a failed flush has written is unknown: only a new start can tell.
+        // A failed flush has written an unknown part of its data. The store must be reopened to
+        // find out.
         Err(error @ (store::Error::Poisoned { .. } | store::Error::Closed)) => Err(error),
         Err(error) => {
             let message = in_full(&error);
@@ -341,7 +345,7 @@ fn commit(
         let txn = txn.map_err(|error| store::Error::Invalid { reason: error.to_string() })?;
         let result = store.commit(txn).await?;
         if let (true, store::TxnResult::Committed(revision)) = (compact, &result) {
-            // Failing to forget is no failure of the commit, and is tried again.
+            // A failed compaction does not fail the commit, and is retried later.
             if let Err(error) = store.compact(*revision).await {
                 tracing::warn!(error = %error, "the store's change log was not shortened");
             }

@@ -1,4 +1,4 @@
-//! What readers are shown, from one snapshot.
+//! API views of one snapshot.
 
 use api::{
     DeploymentView, GatewayView, InstanceView, MoveView, NodeState, NodeView, ServiceState,
@@ -11,7 +11,7 @@ use model::{
 
 use crate::control::Snapshot;
 
-/// How many instances of a service are how far.
+/// The number of instances of a service in each state.
 #[derive(Default)]
 struct Counts {
     running: u32,
@@ -27,7 +27,7 @@ fn count(snapshot: &Snapshot, service: &Service, now: Timestamp) -> Counts {
             counts.outgoing += 1;
             continue;
         }
-        // What runs on a node that is out of sight is not known to run.
+        // An instance on a lost node is not known to run.
         if snapshot.observed.is_lost(&placement.node, now) {
             continue;
         }
@@ -40,7 +40,7 @@ fn count(snapshot: &Snapshot, service: &Service, now: Timestamp) -> Counts {
     counts
 }
 
-/// What something waits for.
+/// The view of a reason to wait.
 pub(crate) fn wait(service: &ServiceId, wait: &Wait) -> WaitView {
     WaitView { service: service.clone(), message: wait.to_string(), wait: wait.clone() }
 }
@@ -55,7 +55,7 @@ fn runs(spec: &Spec) -> String {
     programs.join(" + ")
 }
 
-/// A service.
+/// The view of a service.
 pub(crate) fn service(snapshot: &Snapshot, service: &Service, now: Timestamp) -> ServiceView {
     let counts = count(snapshot, service, now);
     let state = match service.deployment {
@@ -83,7 +83,7 @@ pub(crate) fn service(snapshot: &Snapshot, service: &Service, now: Timestamp) ->
     }
 }
 
-/// The instances of a service.
+/// The views of the instances of a service.
 pub(crate) fn instances<'a>(
     snapshot: &'a Snapshot,
     service: &'a Service,
@@ -117,7 +117,8 @@ pub(crate) fn instances<'a>(
     })
 }
 
-/// A node.
+/// The view of a node. The heartbeats of its agent count, or those of its gateway if no agent has
+/// registered.
 pub(crate) fn node(snapshot: &Snapshot, node: &NodeUsage, now: Timestamp) -> NodeView {
     let id = &node.node.id;
     let agent = snapshot.observed.agents.get(id).map(|agent| agent.seen_at);
@@ -137,7 +138,7 @@ pub(crate) fn node(snapshot: &Snapshot, node: &NodeUsage, now: Timestamp) -> Nod
     }
 }
 
-/// A deployment.
+/// The view of a deployment.
 pub(crate) fn deployment(
     snapshot: &Snapshot,
     deployment: &Deployment,
@@ -152,7 +153,7 @@ fn moving(snapshot: &Snapshot, deployment: &Deployment, m: &Move, now: Timestamp
     let id = &m.service;
     let service = snapshot.state.service(id).filter(|_| m.state == MoveState::Moving);
     let Some(service) = service else {
-        // It is over for this service: what was reached is what is told.
+        // The deployment has ended for this service: the view keeps the number that was reached.
         let (wanted, ready) = (m.ready, m.ready);
         let (deadline_in, waits) = (None, Vec::new());
         return MoveView { service: id.clone(), wanted, ready, outgoing: 0, deadline_in, waits };
@@ -171,7 +172,7 @@ fn moving(snapshot: &Snapshot, deployment: &Deployment, m: &Move, now: Timestamp
     }
 }
 
-/// A gateway document.
+/// The view of a gateway document.
 pub(crate) fn gateway(snapshot: &Snapshot, gateway: &Gateway, now: Timestamp) -> GatewayView {
     let listeners = &snapshot.routes.listeners;
     let listener = listeners.iter().find(|listener| listener.gateway == gateway.gateway);
@@ -194,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    /// What readers are shown of a cluster to which all this has happened.
+    /// The snapshot of a cluster after these lines of a scenario.
     fn snapshot(world: &mut World, lines: &[&str]) -> Snapshot {
         for line in lines {
             execute(world, line).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -226,7 +227,7 @@ mod tests {
             look(&["node n1 cpu=1", "node n2 cpu=1", "apply /web instances=2 health", "settle"]),
             (ServiceState::Running, (2, 2, 2, 0), running.clone(), NodeState::Ready, 1)
         );
-        // Silent is not lost: what was last told is still what is known.
+        // A silent node is not lost yet: the last reported statuses still count.
         assert_eq!(
             look(&["lose n1", "tick 29s"]),
             (ServiceState::Running, (2, 2, 2, 0), running.clone(), NodeState::Silent, 1)

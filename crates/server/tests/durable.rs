@@ -1,4 +1,4 @@
-//! What is left after a server has stopped, was killed, or could not write.
+//! The state after a server has stopped, was killed, or could not write.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod support;
@@ -65,7 +65,7 @@ async fn whoever_has_asked_is_answered_when_the_server_stops() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
     server.apply(&service("/web", 0)).await.unwrap();
-    // Each asks for another number than there is: to ask for the same would make no revision.
+    // Each asks for a different number: asking for the current one would make no revision.
     let asking = (1..=64).map(|i| {
         let client = server.client.clone();
         let body = json!({"service": "/web", "instances": i});
@@ -78,7 +78,7 @@ async fn whoever_has_asked_is_answered_when_the_server_stops() {
     for asked in asking {
         match soon(asked).await.unwrap() {
             Ok(_) => carried_out += 1,
-            // It came too late, and nothing is claimed of it.
+            // The request came too late; its effect is unknown.
             Err(api::Error::Refused(body)) => assert_eq!(body.code, ErrorCode::Unavailable),
             Err(api::Error::Unreachable { .. } | api::Error::Timeout { .. }) => {}
             Err(other) => panic!("{other}"),
@@ -90,7 +90,7 @@ async fn whoever_has_asked_is_answered_when_the_server_stops() {
     server.stop().await.unwrap();
 }
 
-/// A small disk, while it lives.
+/// A small disk that is mounted until this is dropped.
 struct Disk(PathBuf);
 
 impl Disk {
@@ -123,7 +123,7 @@ async fn a_full_disk_refuses_changes_and_forgets_nothing() {
     let filler = dir.path().join("filler");
     let _ = fs::write(&filler, vec![1; 8 << 20]);
     let before = server.shown().await;
-    // Pages that are allocated already may still take something.
+    // Allocated pages may still have space.
     let mut applied = Vec::new();
     let trouble = loop {
         let text = format!("{}labels: {{ a: \"{}\" }}\n", service("/big", 0), "x".repeat(50_000));
@@ -140,7 +140,7 @@ async fn a_full_disk_refuses_changes_and_forgets_nothing() {
     if applied.is_empty() {
         assert_eq!(before, server.shown().await);
     }
-    // Reports are taken in, readers are answered.
+    // Reports are accepted, and reads get responses.
     server.report("n1", true, vec![(web, ready())]).await.unwrap();
     server.client.get::<serde_json::Value>(path::INSTANCES).await.unwrap();
 

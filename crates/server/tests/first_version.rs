@@ -59,7 +59,7 @@ fn loaded(stored: &BTreeMap<Key, Value>) -> State {
     }))
 }
 
-/// Everything that `before` says and `after` does not.
+/// All differences by which `after` lacks something that `before` has.
 fn lost(before: &Value, after: &Value, at: &str, found: &mut Vec<String>) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {

@@ -1,4 +1,4 @@
-//! Requests and their answers: what is carried out, what is refused and how that is said.
+//! Requests and their responses: accepted commands, rejected ones, and the errors.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod support;
@@ -24,7 +24,7 @@ async fn documents_are_applied_and_planned() {
 
     let applied = server.apply(&service("/shop/web", 3)).await.unwrap();
     assert_eq!(applied.changes[0].verdict, Verdict::Created);
-    // Who has the answer sees what it speaks of.
+    // A client that has the response sees the change.
     let web: ServiceView = server.client.get("/v1/services/shop/web").await.unwrap();
     assert_eq!((web.state, web.instances), (ServiceState::Deploying, 3));
     assert_eq!(web.deployment, applied.deployment);
@@ -233,7 +233,7 @@ async fn wrong_documents_are_pointed_at() {
     assert_eq!((detail.line, detail.column), (Some(3), Some(1)));
     assert!(detail.message.contains("instances"), "{}", detail.message);
 
-    // What only the state can tell is pointed at as well, in a plan as in earnest.
+    // Problems that only the state reveals are located as well, in a dry run and when applying.
     let text = format!("{}---\n{}depends_on: [/b]\n", service("/a", 1), service("/c", 1));
     for plan in [true, false] {
         let wrong = refused(server.apply_as("shop.yaml", &text, plan).await);

@@ -1,4 +1,4 @@
-//! What goes on for as long as both sides like: events, assignments, routes.
+//! Streams: events, assignments, routes.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod support;
@@ -25,7 +25,7 @@ async fn next_event(lines: &mut Lines) -> Option<EventView> {
     None
 }
 
-/// All events that there are after a number.
+/// All events after a number.
 async fn events(client: &Client, query: &str) -> Vec<EventView> {
     let mut lines = client.follow(&format!("{}{query}", path::EVENTS)).await.unwrap();
     let mut events = Vec::new();
@@ -59,10 +59,10 @@ async fn events_are_told_once_and_resumed_by_number() {
     );
     let third = all[2].number;
     assert_eq!(events(&server.client, &format!("?after={third}")).await, all[3..]);
-    // The number of another cluster's event says nothing.
+    // The number of another cluster's event is ignored.
     assert_eq!(events(&server.client, "?after=99999999").await.len(), all.len());
 
-    // The header that browsers send counts more than the address.
+    // The header of a reconnecting browser takes precedence over the query.
     let request = format!(
         "GET /v1/events?after=0 HTTP/1.1\r\nhost: x\r\nconnection: close\r\nlast-event-id: {third}\r\n\r\n"
     );
@@ -78,10 +78,10 @@ async fn events_are_told_once_and_resumed_by_number() {
     let event = next_event(&mut following).await.unwrap();
     assert_eq!(event.event.what.kind(), "deployment-superseded");
     server.stop().await.unwrap();
-    // A server that stops ends the stream, and does not cut it off.
+    // A server that stops ends the stream; it does not cut it off.
     while next_event(&mut following).await.is_some() {}
 
-    // A reader that comes back after the restart misses nothing and sees nothing twice.
+    // A reader that reconnects after the restart misses no event and receives none twice.
     let server = Server::start(dir.path()).await;
     let later = events(&server.client, &format!("?after={}", event.number)).await;
     assert!(kinds(&later).contains(&"deployment-started"));
@@ -110,12 +110,12 @@ async fn assignments_come_whole_then_as_differences() {
         told.extend(next.set.into_iter().map(|assignment| assignment.instance));
     }
 
-    // Another connection: all of it again.
+    // A new connection starts with a complete document.
     let mut other = server.client.follow(&stream).await.unwrap();
     let whole: Assignments = soon(other.next_document()).await.unwrap().unwrap();
     assert!(whole.whole && whole.set.len() == 1 && whole.generation >= generation);
 
-    // Only what changes is told: checks that are changed in place, then an instance more.
+    // Only changes are sent: first checks that change in place, then an added instance.
     let checked = format!("{}health: [{{ probe: {{ tcp: {{}} }} }}]\n", service("/web", 1));
     server.apply(&checked).await.unwrap();
     let changed: Assignments = soon(lines.next_document()).await.unwrap().unwrap();
@@ -123,7 +123,7 @@ async fn assignments_come_whole_then_as_differences() {
     assert_eq!(changed.set[0].instance, told[0]);
     assert_eq!(changed.set[0].spec.health.len(), 1);
 
-    // Signs of life when there is nothing to tell.
+    // Heartbeats while there is nothing to send.
     let mut raw = TcpStream::connect(server.address).await.unwrap();
     let request = format!("GET {stream} HTTP/1.1\r\nhost: x\r\n\r\n");
     raw.write_all(request.as_bytes()).await.unwrap();
@@ -180,7 +180,7 @@ async fn a_node_with_an_ipv6_address_is_reached() {
     };
     let address: std::net::SocketAddr = backend.parse().unwrap();
     assert_eq!(address.ip(), std::net::Ipv6Addr::LOCALHOST);
-    // There is no agent, but it is known where to ask for it.
+    // No agent runs, but its address is known.
     let logs = server.client.get::<Value>("/v1/logs?instance=/web~0.1").await;
     let message = refused(logs).message;
     assert!(message.contains("no response from http://[::1]:"), "{message}");
@@ -228,7 +228,7 @@ async fn routes_follow_what_is_ready_at_once() {
     took.sort();
     assert!(took[2] < Duration::from_millis(100), "from report to table: {took:?}");
 
-    // It is stopped only once the gateway says that it has let go of it.
+    // The instance is stopped only once the gateway reports that it follows a table without it.
     let mut assigned = client.follow("/v1/nodes/n1/assignments").await.unwrap();
     let _: Assignments = soon(assigned.next_document()).await.unwrap().unwrap();
     report(table.generation).await;

@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 
 use percent_encoding::percent_decode_str;
 
-/// Paths that several of the known foreign systems have with different content, and that tools ask
-/// of any server. At the root, an adapter may claim one of them only for a media type.
+/// Paths that several of the known foreign systems serve with different content, and that tools
+/// request from any server. At the root, an adapter may claim one of them only for a media type.
 const SHARED: [&str; 4] = ["/version", "/config", "/login", "/metrics"];
 
 /// The first segment of the paths of the native API. No adapter can claim a path below it.
@@ -145,7 +145,7 @@ pub(super) struct Claims {
     pub(super) mounts: Vec<Mount>,
 }
 
-/// What a path is to an adapter.
+/// How a path relates to the claims of an adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Claimed {
     /// The path belongs to it; this is the path below its mount, not decoded.
@@ -204,7 +204,7 @@ impl Claims {
         })
     }
 
-    /// What the routes of the adapter cannot be beside the native API.
+    /// Checks the routes of the adapter against shared paths and the native API.
     fn alone(&self) -> Result<(), Conflict> {
         let adapter = self.adapter;
         let at_root = self.mounts.iter().filter_map(Mount::prefix).any(|prefix| prefix.is_empty());

@@ -1,10 +1,10 @@
 //! Adapters: how the documents and the API of a foreign system reach the control plane.
 //!
-//! An adapter is a crate of its own that implements [`Adapter`]; whoever starts a server passes the
-//! adapters it should have. The server knows none of them by name: it hands them requests to the
-//! routes they claim (see [`claim`]), the documents that are about to be applied, and everything that
-//! was committed. An adapter acts on the cluster through [`Server`] only, which offers what the native
-//! API has.
+//! An adapter is a crate of its own that implements [`Adapter`]; the program that starts a server
+//! passes the adapters to it. The server knows none of them by name: it passes them requests to the
+//! routes they claim (see [`claim`]), the documents that are about to be applied, and the events of
+//! every commit. An adapter acts on the cluster only through [`Server`], which offers the
+//! operations of the native API.
 
 mod claim;
 
@@ -40,7 +40,7 @@ pub trait Adapter: Send + Sync + 'static {
     /// The routes of the foreign API.
     fn claims(&self) -> &'static [Claim];
 
-    /// Where the routes are found unless the server is started with other mounts.
+    /// The mounts of the routes, unless the server is started with others.
     fn mounts(&self) -> Vec<Mount> {
         vec![Mount::root()]
     }
@@ -49,8 +49,9 @@ pub trait Adapter: Send + Sync + 'static {
     /// the request is the one below the mount.
     fn answer(self: Arc<Self>, server: Server, request: Request) -> BoxFuture<'static, Response>;
 
-    /// Called once, before any other method, with the state that the server starts from. The
-    /// returned future is run until the server stops; the server stops with an error if it ends.
+    /// Called once, before any other method, with the initial state of the server. The returned
+    /// future is run until the server stops; the server stops if it ends, and returns an error if
+    /// it panics.
     fn start(&self, snapshot: &Snapshot) -> BoxFuture<'static, ()> {
         let _ = snapshot;
         Box::pin(std::future::pending())
@@ -62,13 +63,14 @@ pub trait Adapter: Send + Sync + 'static {
         let _ = (events, snapshot);
     }
 
-    /// Completes documents that are about to be applied to `state` with what the system assigns.
+    /// Completes documents that are about to be applied to `state` with values that the system
+    /// assigns.
     fn prepare(&self, documents: &mut [&mut Document], state: &State) {
         let _ = (documents, state);
     }
 
-    /// Variables that the system sets in an instance, besides those of its spec. They must not
-    /// change while the instance is placed.
+    /// Variables that the system sets in an instance, in addition to those of its spec. They must
+    /// not change while the instance is placed.
     fn environment(
         &self,
         service: &Service,
@@ -98,20 +100,22 @@ impl fmt::Debug for Adapters {
 
 /// The adapter that a request belongs to.
 pub(crate) enum Owner {
-    /// This one; the path below its mount.
+    /// This adapter, with the path below its mount.
     Adapter(Arc<dyn Adapter>, String),
-    /// None: this adapter has the path only for another media type, or below these prefixes.
+    /// No adapter. This one has the path only for another media type, or below these prefixes.
     Elsewhere { adapter: &'static str, media_type: &'static str, prefixes: Vec<String> },
-    /// None.
+    /// No adapter.
     Nobody,
 }
 
 impl Adapters {
-    /// The adapters, each with its mounts; without any, at its default mounts.
+    /// Creates the set from adapters and their mounts. Without any, an adapter has its default
+    /// mounts.
     ///
     /// # Errors
     ///
-    /// A path would belong to two adapters, or to one and to the native API.
+    /// A path would belong to two adapters, or to one and to the native API, or is a shared path
+    /// that is claimed at the root without a media type.
     pub fn new(
         adapters: impl IntoIterator<Item = (Arc<dyn Adapter>, Vec<Mount>)>,
     ) -> Result<Adapters, Conflict> {
@@ -199,7 +203,7 @@ pub(crate) async fn pass_on(
         Some(query) => format!("{path}?{query}").parse(),
         None => path.parse(),
     };
-    // A part of the path of a URI is one.
+    // A suffix of a valid path that begins with `/` is valid.
     *request.uri_mut() = uri.unwrap_or_else(|_| Uri::default());
     adapter.answer(server, request).await
 }
@@ -219,7 +223,7 @@ pub(crate) async fn pass_all(
     }
 }
 
-/// Why the server did not do what it was asked for.
+/// Why the server did not process a request.
 #[derive(Debug)]
 pub enum Failure {
     /// The command was not carried out.

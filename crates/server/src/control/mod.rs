@@ -1,13 +1,14 @@
-//! The control loop's core: requests and reports in, effects out. No IO, no clock.
+//! The core of the control loop: events in, effects out. It does no I/O and reads no clock.
 //!
-//! One batch is under way at a time. While it is being stored, requests queue up; the next turn
-//! applies them all, plans on top of them, and stores the requests' changes and the adopted steps
-//! together, with one fsync. Only then are requests answered and daemons told, daemons and readers
-//! first: who has an answer sees what it speaks of, and what anyone was ever told is durable. If
-//! storing fails, the state goes back to what is durable and nobody was told anything but that.
+//! At most one batch is being written. Meanwhile, proposals are queued; the next turn applies all
+//! of them, plans on top of them, and stores their changes together with the planner's steps, with
+//! one fsync. Once the batch is durable, it is published to daemons and readers, and only then are
+//! the proposals answered: a client that has its response sees its change, and every published
+//! change is durable. If the write fails, the state rolls back to the durable state, and nothing of
+//! the batch has been published.
 //!
-//! What is observed changes routes at once, whatever is being stored. `observe` takes in reports,
-//! `publish` works out what daemons and readers are told, `record` keeps the events.
+//! Observations change routes at once, even during a write. `observe` processes reports, `publish`
+//! computes the output to daemons and readers, and `record` keeps events.
 
 mod observe;
 mod publish;
@@ -28,126 +29,126 @@ use planner::WorkQueue;
 pub(crate) use record::KEPT as EVENTS_KEPT;
 use record::Record;
 
-/// Tells apart those who wait for an answer.
+/// Identifies a message that waits for its answer.
 pub type Ticket = u64;
 
-/// What happens to the core.
+/// An input of the core.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the fields are named after their types")]
 pub enum Event {
     /// A principal proposes a change.
     Request { ticket: Ticket, proposal: Proposal },
-    /// An agent reports.
+    /// An agent sends a report.
     Report { ticket: Ticket, report: Report },
-    /// A gateway reports.
+    /// A gateway sends a report.
     GatewayReport { ticket: Ticket, report: GatewayReport },
     /// The batch is durable.
     Stored,
-    /// The batch is not stored, and nothing of it ever will be.
+    /// The batch could not be stored, and no part of it ever will be.
     StoreFailed { message: String },
-    /// Nobody could be heard for so long, up to now: the server itself stood still.
+    /// The server did not run for this span up to now, so no daemon could be heard.
     Absent { span: Millis },
-    /// All that has happened has been told: do what follows from it.
+    /// All pending events have been passed: act on them.
     Turn,
 }
 
-/// What is to be done.
+/// An output of the core.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the fields are named after their types")]
 pub enum Effect {
-    /// Make a batch durable, then tell `Stored` or `StoreFailed`.
+    /// Store a batch, then pass [`Event::Stored`] or [`Event::StoreFailed`].
     Store(Batch),
-    /// Answer somebody.
+    /// Answer a message.
     Answer { ticket: Ticket, answer: Answer },
-    /// Gateways should follow this table.
+    /// Send this route table to the gateways.
     Routes(Arc<RouteTable>),
-    /// What these nodes should run has changed.
+    /// The assignments of these nodes have changed.
     Assignments { generation: u64, nodes: BTreeSet<NodeId> },
-    /// Readers should see this.
+    /// Publish this snapshot to readers.
     Publish(Snapshot),
-    /// Readers of events should see this one.
+    /// Publish this event.
     Tell(EventView),
-    /// Take a turn at this time, if none is taken before.
+    /// Pass [`Event::Turn`] at this time, unless one is passed before.
     WakeAt(Timestamp),
 }
 
-/// What one fsync makes durable.
+/// The changes that are stored in one transaction.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// Objects; `None` deletes.
+    /// Objects by key; `None` deletes.
     pub objects: Vec<(Key, Option<Object>)>,
-    /// Events.
+    /// Events to append.
     pub events: Vec<EventView>,
-    /// The numbers of events that are old enough to be forgotten.
+    /// The numbers of the oldest events, to be deleted.
     pub forgotten: Vec<u64>,
 }
 
-/// An answer to somebody.
+/// An answer to a message.
 #[derive(Debug)]
 pub enum Answer {
-    /// To a request.
+    /// The outcome of a proposal.
     Outcome(Result<Changeset, Trouble>),
-    /// To a report.
+    /// The reply to a report.
     Report(Result<ReportReply, Trouble>),
 }
 
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Trouble {
-    /// It may not be.
+    /// The request is rejected.
     Refused(Refusal),
-    /// It could not be stored; nothing of it has happened.
+    /// The changes could not be stored and have no effect.
     Storage(String),
 }
 
-/// What readers see: durable, and observed.
+/// The state that readers see.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// What is durable.
+    /// The durable state.
     pub state: State,
-    /// What is observed.
+    /// The observations of agents and gateways.
     pub observed: Arc<Observed>,
-    /// What services waited for when last planned.
+    /// The reasons why services wait, as of the last planning.
     pub waits: Arc<BTreeMap<ServiceId, Vec<Wait>>>,
-    /// The newest table.
+    /// The newest route table.
     pub routes: Arc<RouteTable>,
-    /// Listeners that gateways cannot open.
+    /// Listeners that a gateway could not open, each with the cause.
     pub failed: Arc<BTreeMap<(Listen, NodeId), String>>,
 }
 
-/// After a batch could not be stored, nothing is proposed by ourselves for this long.
+/// Delay of the next planning after a batch could not be stored.
 const STORE_RETRY: Millis = Millis(1000);
-/// After none of its steps could be adopted, planning is tried again after this long.
+/// Delay of the next planning after no step of a plan could be adopted.
 const PLAN_RETRY: Millis = Millis(1000);
-/// Rounds of planning in a turn: adopting a step of one service may let another one go on.
+/// Maximum number of planning rounds per turn. A step of one service may unblock another.
 const ROUNDS_MAX: usize = 64;
 
 /// The core of a server. Drive it with [`Core::handle`].
 #[derive(Debug)]
 pub struct Core {
-    /// What is durable.
+    /// The durable state.
     durable: State,
-    /// `durable` and the batch under way.
+    /// `durable` and the changes of the batch in progress.
     state: State,
     observed: Observed,
-    /// The life of each agent, and the number of its last report.
+    /// The incarnation of each agent, and the number of its last report.
     heard: BTreeMap<NodeId, (u64, u64)>,
     work_queue: WorkQueue,
-    /// Something has happened since the last planning.
+    /// Whether something has happened since the last planning.
     due: bool,
-    /// When to plan even if nothing happens.
+    /// Time of the next planning if nothing happens.
     wake_at: Option<Timestamp>,
     queue: Vec<(Ticket, Proposal)>,
-    /// The batch under way: who waits for it, and what it changes.
+    /// The batch in progress.
     storing: Option<Storing>,
     record: Record,
     /// Services whose routes may have changed.
     routes_due: BTreeSet<ServiceId>,
-    /// Something that readers see has been observed.
+    /// Whether readers must see a new observation.
     readers_due: bool,
-    /// What services waited for when last planned.
+    /// The reasons why services wait, as of the last planning.
     waits: Arc<BTreeMap<ServiceId, Vec<Wait>>>,
-    /// Rises with each publication; begins with the epoch.
+    /// Rises with each publication; starts at the epoch, shifted left by 32 bits.
     generation: u64,
     routes: Arc<RouteTable>,
     failed: Arc<BTreeMap<(Listen, NodeId), String>>,
@@ -158,18 +159,18 @@ pub struct Core {
 struct Storing {
     answers: Vec<(Ticket, Result<Changeset, Trouble>)>,
     changed: BTreeSet<Key>,
-    /// What it brings about; told once it is durable.
+    /// The events of the batch, published once it is durable.
     events: Vec<EventView>,
 }
 
-/// What a turn has changed so far.
+/// The changes of a turn so far.
 #[derive(Default)]
 struct Changed {
     keys: BTreeSet<Key>,
     events: Vec<Told>,
 }
 
-/// Takes the lead. Returns what must be durable before a core is made.
+/// Becomes leader. Returns the batch that must be durable before a core is created.
 pub fn lead(
     state: &mut State,
     events: &mut Vec<EventView>,
@@ -185,8 +186,8 @@ pub fn lead(
 }
 
 impl Core {
-    /// A core that has just taken the lead with what is durable; `events` are the numbers of the
-    /// stored events, oldest first.
+    /// Creates the core of a server that has just become leader. `durable` is the stored state;
+    /// `events` are the numbers of the stored events, oldest first.
     pub fn new(
         durable: State,
         lost_after: Millis,
@@ -219,12 +220,12 @@ impl Core {
         }
     }
 
-    /// The number of the newest event that anyone may have been told.
+    /// The highest event number that may have been published.
     pub fn newest_event(&self) -> u64 {
         self.record.told()
     }
 
-    /// What readers see now.
+    /// The state that readers see now.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             state: self.durable.clone(),
@@ -235,12 +236,13 @@ impl Core {
         }
     }
 
-    /// What is durable, and what is about to be.
+    /// The durable state with the changes of the batch in progress.
     pub fn proposed(&self) -> &State {
         &self.state
     }
 
-    /// Takes in what has happened and says what is to be done.
+    /// Processes an event. Returns the resulting effects in the order in which they must be
+    /// performed.
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
@@ -294,18 +296,18 @@ impl Core {
         let had_table = self.observed.published.first > 0;
         self.publish(&BTreeSet::new(), BTreeSet::new(), now, effects);
         if !had_table && self.observed.published.first > 0 {
-            // What is being drained has waited for this.
+            // Draining instances wait for the first table.
             self.due = true;
             self.wake_at = Some(now);
         }
         if self.storing.is_none() {
-            // A wake that is due already is a turn soon, not a turn without end.
+            // A wake time in the past must cause a turn soon, not an endless series of turns.
             let soon = Timestamp(now.0 + 1);
             effects.extend(self.wake_at.map(|at| Effect::WakeAt(at.max(soon))));
         }
     }
 
-    /// Applies what is asked for, plans, and sees that what came of it is stored.
+    /// Applies queued proposals, plans, and stores the resulting changes.
     fn go_on(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let woken = self.wake_at.is_some_and(|at| at <= now);
         if !self.due && !woken && self.queue.is_empty() {
@@ -330,7 +332,7 @@ impl Core {
             if stalled { Some(self.stalled_until) } else { self.plan(now, &mut changed) };
         let flush_at = self.record.flush_at().filter(|_| !stalled);
         if changed.keys.is_empty() && flush_at.is_none_or(|at| at > now) {
-            // Nothing to store: answers are true already.
+            // Nothing to store: the outcomes hold already.
             for (ticket, outcome) in answers {
                 effects.push(Effect::Answer { ticket, answer: Answer::Outcome(outcome) });
             }
@@ -344,7 +346,7 @@ impl Core {
         self.storing = Some(Storing { answers, changed: keys, events });
     }
 
-    /// Refuses a second agent for a node whose own is alive: both would run its instances.
+    /// Rejects a second agent for a node while the first is alive: both would run its instances.
     fn impostor(&self, command: &Command, now: Timestamp) -> Option<Refusal> {
         let Command::Register(Registration { node, agent: Some(agent), .. }) = command else {
             return None;
@@ -374,7 +376,7 @@ impl Core {
         Ok(applied)
     }
 
-    /// Puts on the work queue what a change concerns.
+    /// Puts the services that a change concerns on the work queue.
     fn touch(&mut self, changed: &BTreeSet<Key>) {
         for key in changed {
             match key {
@@ -393,7 +395,7 @@ impl Core {
         }
     }
 
-    /// Plans and adopts until there is nothing more to do now. Returns when to plan again.
+    /// Plans and adopts steps until none is due. Returns when to plan again.
     fn plan(&mut self, now: Timestamp, changed: &mut Changed) -> Option<Timestamp> {
         self.due = false;
         let mut wake_at = Some(now);
@@ -406,14 +408,14 @@ impl Core {
             let mut went_on = false;
             for step in plan.steps {
                 let service = step.service().clone();
-                // A refused step was overtaken by one before it: its service is planned again.
+                // A rejected step is outdated by one before it: its service is planned again.
                 match self.apply(Proposal::step(step), now, changed) {
                     Ok(_) => went_on = true,
                     Err(_) => self.work_queue.touch(&service),
                 }
             }
             if !went_on {
-                // Nothing overtook these: planning them again now would be planning for ever.
+                // Without a change, planning these steps again at once would never end.
                 wake_at = Some(now.after(PLAN_RETRY));
                 break;
             }

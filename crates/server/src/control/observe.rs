@@ -1,4 +1,4 @@
-//! Taking in reports. What changed is noticed as events, and its services are planned again.
+//! Reports of daemons. Changes become events, and the services concerned are planned again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use model::{
 use super::{Core, Effect, Trouble};
 
 impl Core {
-    /// The node that a daemon calls from. What is only about to be stored is not known to daemons,
-    /// and what is about to be forgotten may yet stay: the durable state is what they speak of.
+    /// Returns the node of a daemon that has registered. Reports refer to the durable state: a
+    /// registration in progress is unknown to daemons, and a removal in progress may fail.
     fn calling(&self, node: &NodeId, daemon: &'static str) -> Result<Arc<NodeUsage>, Trouble> {
         let has_called = |known: &&Arc<NodeUsage>| match daemon {
             "gateway" => known.node.gateway,
@@ -37,17 +37,17 @@ impl Core {
         let known = self.observed.agents.get(&node).copied();
         let (life, last) = self.heard.get(&node).copied().unwrap_or((report.life, 0));
         if life == report.life && report.number <= last && report.number > 0 {
-            // Stale on its way: what it says was so before what is known.
+            // A delayed report is older than the known state.
             return Ok(ReportReply { resync: known.is_some_and(|agent| !agent.synced) });
         }
         self.heard.insert(node.clone(), (report.life, report.number));
         let was_lost = known.is_some() && self.observed.is_lost(&node, now);
-        // Another life's whole truth was another one.
+        // A complete report of another incarnation does not count.
         let knew_all = life == report.life && known.is_some_and(|agent| agent.synced);
         let synced = report.whole || knew_all;
         self.observed.agents.insert(node.clone(), Agent { seen_at: now, synced });
         if was_lost || known.is_none_or(|agent| agent.synced != synced) {
-            // Everything that was planned without knowing this node may look different now.
+            // Plans made without knowledge of this node may be outdated.
             self.work_queue.touch_all();
             self.due = true;
             self.readers_due = true;
@@ -63,7 +63,7 @@ impl Core {
             }
         }
         for (instance, mut status) in report.instances {
-            // What is not placed there is not ours to follow: its agent will be told to stop it.
+            // An instance that is not placed on the node is ignored: its agent will stop it.
             if !placed.instances.contains(&instance) {
                 continue;
             }
@@ -85,7 +85,7 @@ impl Core {
         Ok(ReportReply { resync: !synced })
     }
 
-    /// Something of an instance is observed to be different.
+    /// Handles an observed change of an instance.
     fn has_changed(&mut self, instance: &InstanceId) {
         self.work_queue.touch(&instance.service);
         self.routes_due.insert(instance.service.clone());
@@ -104,8 +104,8 @@ impl Core {
         let changed = known
             .is_none_or(|known| known.generation != report.generation || known.busy != report.busy);
         if changed {
-            // Whoever waits for a gateway's word is waiting, and so on the work queue; unless this
-            // is a gateway's first word, for which everything may have waited.
+            // Services that wait for a gateway's confirmation are on the work queue already. Any
+            // service may have waited for the first report of a gateway.
             if known.is_none() {
                 self.work_queue.touch_all();
             }
@@ -126,8 +126,8 @@ impl Core {
     }
 }
 
-/// A node whose clock is ahead reports starts that lie in our future; what waits for them would wait as long as its
-/// clock is wrong. They count from when they were first heard of.
+/// Corrects a start time in the future, which a node reports if its clock is ahead: services would
+/// wait for it until the clock is set. Such a start counts from when it was first reported.
 fn set_right(status: &mut Status, before: Option<&Status>, now: Timestamp) {
     if status.started_at.is_some_and(|at| at > now) {
         let known = before.filter(|before| before.run == status.run);
@@ -139,7 +139,7 @@ fn clone_pair<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
     (key.clone(), value.clone())
 }
 
-/// The facts about an instance between one status and the next.
+/// The events between two consecutive statuses of an instance.
 fn differences(before: Option<&Status>, after: &Status) -> Vec<What> {
     let mut facts = Vec::new();
     let exit = new_exit(before, after);
@@ -179,8 +179,8 @@ fn new_exit<'a>(before: Option<&Status>, after: &'a Status) -> Option<&'a Box<Ex
     after.last_exit.as_ref().filter(|exit| known != Some(exit))
 }
 
-/// The run whose end is `last_exit`: the present one if the instance is over and had started, else
-/// the one before.
+/// The run that ended with `last_exit`: the current run if the instance has terminated and had
+/// started, else the previous one.
 fn ended_run(status: &Status) -> u32 {
     match status.phase.is_over() && status.started_at.is_some() {
         true => status.run,
@@ -188,7 +188,7 @@ fn ended_run(status: &Status) -> u32 {
     }
 }
 
-/// Whether the run of `before` was given up without having started.
+/// Whether the run of `before` was abandoned without having started.
 fn could_not_start(before: &Status, after: &Status) -> bool {
     let starting = before.phase == Phase::Starting && after.phase == Phase::Starting;
     starting && before.run < after.run

@@ -1,4 +1,4 @@
-//! What daemons and readers are told, once it is durable.
+//! Output to daemons and readers, from durable state only.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use planner::table_route;
 use super::{Core, Effect};
 
 impl Core {
-    /// Before the durable state is replaced: forgets what was observed of what is gone. Returns the
-    /// nodes that should run something else than before, as only both states together tell.
+    /// Compares the durable state with the one that is about to replace it. Removes the
+    /// observations of deleted objects; returns the nodes whose assignments change.
     pub(super) fn compare(&mut self, changed: &BTreeSet<Key>, now: Timestamp) -> BTreeSet<NodeId> {
         let mut nodes = BTreeSet::new();
         for key in changed {
@@ -34,7 +34,7 @@ impl Core {
                     }
                 }
                 Key::Service(id) => {
-                    // Another revision of the same template changes checks in place.
+                    // A new revision of the same template changes checks in place.
                     let told = |state: &State| {
                         state.service(id).map(|service| (service.target, service.retries))
                     };
@@ -49,8 +49,8 @@ impl Core {
         nodes
     }
 
-    /// A gateway that registers will follow the routes at once: from now on its word counts, also
-    /// before it has said one.
+    /// Records that a gateway has registered. It follows the routes from now on, so its
+    /// confirmation is required even before its first report.
     pub(super) fn gateway_called(&mut self, node: &NodeId, now: Timestamp) {
         self.observed.gateways.entry(node.clone()).or_default().seen_at = now;
     }
@@ -64,8 +64,8 @@ impl Core {
         }
     }
 
-    /// Tells what follows from changes that are durable now, and from what has been observed.
-    /// `nodes` should run something else than before.
+    /// Publishes the consequences of durable changes and of observations. `nodes` are those whose
+    /// assignments change.
     pub(super) fn publish(
         &mut self,
         changed: &BTreeSet<Key>,
@@ -73,7 +73,7 @@ impl Core {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
-        // The lead may have been taken anew: whatever is published from now on is of its epoch.
+        // After becoming leader again, generations must belong to the new epoch.
         self.generation = self.generation.max(self.durable.meta().epoch << 32);
         let routes_changed = self.publish_routes(changed, now, effects);
         let readers_due = std::mem::take(&mut self.readers_due);
@@ -86,7 +86,7 @@ impl Core {
         }
     }
 
-    /// Works out the routes that may have changed; publishes a new table if any has.
+    /// Recomputes the routes that may have changed, and publishes a new table if any has.
     fn publish_routes(
         &mut self,
         changed: &BTreeSet<Key>,
@@ -97,7 +97,7 @@ impl Core {
         let mut due = std::mem::take(&mut self.routes_due);
         due.append(&mut self.work_queue.take_planned());
         if is_first && !self.observed.is_settled(&self.durable, now) {
-            // Gateways keep the table they have until it is known what runs.
+            // Gateways keep their table until it is known which instances run.
             return false;
         }
         due.extend(changed.iter().filter_map(|key| match key {
@@ -129,8 +129,8 @@ impl Core {
         true
     }
 
-    /// The table's listeners with the routes to some services worked out anew; `None` if that
-    /// changes nothing.
+    /// Returns the table's listeners with the routes to dirty services recomputed, or `None` if
+    /// that changes nothing.
     fn renewed(
         &self,
         is_dirty: impl Fn(&model::ServiceId) -> bool,
@@ -154,8 +154,8 @@ impl Core {
         renewed
     }
 
-    /// An instance that gets no requests may be told to stop without being drained first: once
-    /// that is under way to the store, no table may bring it requests.
+    /// An instance without traffic may be stopped without a drain. While that change is being
+    /// stored, no new table may include the instance.
     fn hold_back(&self, route: &mut TableRoute) {
         if self.storing.is_none() {
             return;
@@ -170,7 +170,7 @@ impl Core {
         }
     }
 
-    /// Remembers which instances a new table has, and from which generation others are gone: an
+    /// Records the instances in a new table, and the generation from which others are absent: an
     /// instance is stopped only once gateways follow a table without it.
     fn note_published(&mut self, table: &RouteTable) {
         let routes = table.listeners.iter().flat_map(|listener| &listener.routes);

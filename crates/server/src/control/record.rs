@@ -1,10 +1,10 @@
-//! Events on their way to readers and into the store.
+//! The buffer of events on their way to readers and to the store.
 //!
-//! What a batch brings about is told once the batch is durable, never before. What was observed is
-//! told at once and stored with the next batch, or soon; a server that is killed before that has
-//! told something that it does not remember. Numbers rise over restarts all the same: the first
-//! thing that a server stores is an event that is numbered above all that may have been told, so
-//! that readers who come back with the last number they saw miss nothing that is known.
+//! The events of a batch are published once the batch is durable, never before. Observed events are
+//! published at once and stored with the next batch or after a short delay. A server that is killed
+//! in between has published events that it does not remember. Numbers rise over restarts all the
+//! same: the first event that a server stores is numbered above all that may have been published,
+//! so that readers that come back with the last number they received miss no stored event.
 
 use std::collections::VecDeque;
 
@@ -13,30 +13,30 @@ use model::{Event, Millis, Timestamp};
 
 use super::Effect;
 
-/// So many events are kept.
+/// Maximum number of stored events.
 pub(crate) const KEPT: usize = 10_000;
-/// So many events may have been told without being stored. While the store refuses more, those
-/// that are merely observed are dropped.
+/// Maximum number of events that are published but not stored. Beyond it, observed events are
+/// dropped while the store fails.
 const LOOSE_MAX: usize = 1_000;
-/// So many of them, or any for this long, are stored even if nothing else is.
+/// Flush observed events after `FLUSH_COUNT` events or `FLUSH_AFTER`, whichever comes first.
 const FLUSH_COUNT: usize = 256;
 const FLUSH_AFTER: Millis = Millis::secs(1);
 
-/// The events of a core.
+/// The event buffer of a core.
 #[derive(Debug)]
 pub(super) struct Record {
-    /// The last number that was told.
+    /// The number of the last published event.
     told: u64,
-    /// Told and not stored.
+    /// Published but not stored.
     loose: Vec<EventView>,
     flush_at: Option<Timestamp>,
-    /// A batch is under way that tells first what it brings about.
+    /// A batch is being stored whose events must be published next.
     storing: bool,
-    /// Observed meanwhile.
+    /// Observed during the write.
     held: Vec<Event>,
-    /// The numbers of those stored, oldest first.
+    /// The numbers of the stored events, oldest first.
     stored: VecDeque<u64>,
-    /// So many of them go with the batch under way.
+    /// The number of stored events that the batch in progress deletes.
     forgetting: usize,
 }
 
@@ -46,7 +46,7 @@ impl Record {
         newest.map_or(1, |newest| newest + LOOSE_MAX as u64 + 1)
     }
 
-    /// A record with the numbers of what is stored.
+    /// Creates a buffer. `stored` are the numbers of the stored events, oldest first.
     pub(super) fn new(stored: impl IntoIterator<Item = u64>) -> Record {
         let stored: VecDeque<u64> = stored.into_iter().collect();
         let told = stored.back().copied().unwrap_or(0);
@@ -54,12 +54,13 @@ impl Record {
         Record { told, loose, flush_at: None, storing: false, held, stored, forgetting: 0 }
     }
 
-    /// The last number that was told.
+    /// The number of the last published event.
     pub(super) fn told(&self) -> u64 {
         self.told
     }
 
-    /// Something was observed.
+    /// Publishes an observed event; holds it back during a write, and drops it if the buffer is
+    /// full.
     pub(super) fn notice(&mut self, event: Event, now: Timestamp, effects: &mut Vec<Effect>) {
         if self.loose.len() + self.held.len() >= LOOSE_MAX {
             return;
@@ -78,13 +79,13 @@ impl Record {
         effects.push(Effect::Tell(event));
     }
 
-    /// When what was observed should be stored even if nothing else is.
+    /// When observed events must be stored even without other changes.
     pub(super) fn flush_at(&self) -> Option<Timestamp> {
         self.flush_at
     }
 
-    /// A batch begins that brings about `events`. Returns these with their numbers, all that goes
-    /// into the batch, and the numbers of the events to forget with it.
+    /// Starts a batch that causes `events`. Returns these with their numbers, all events to store,
+    /// and the numbers of stored events to delete.
     pub(super) fn store(
         &mut self,
         events: Vec<Event>,
@@ -100,7 +101,7 @@ impl Record {
         (events, batched, forgotten)
     }
 
-    /// The batch that brought about `events` is durable.
+    /// The batch that caused `events` is durable: publishes them, then the events held back.
     pub(super) fn stored(
         &mut self,
         events: Vec<EventView>,
@@ -116,7 +117,7 @@ impl Record {
         self.release(now, effects);
     }
 
-    /// The batch has not happened, nor anything that it would have brought about.
+    /// The batch failed, so its events did not happen: publishes the events held back.
     pub(super) fn not_stored(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.flush_at = self.flush_at.map(|_| now.after(FLUSH_AFTER));
         self.release(now, effects);

@@ -1,4 +1,4 @@
-//! Bodies read and written: JSON in, JSON out, and one shape for everything that is not well.
+//! Request and response bodies: JSON in both directions, and one shape for all errors.
 
 use api::{ErrorBody, ErrorCode};
 use axum::Json;
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::adapter::Failure;
 use crate::control::Trouble;
 
-/// An answer that is not what was asked for.
+/// An error response.
 #[derive(Debug)]
 pub(crate) struct Bad(pub(crate) ErrorBody);
 
@@ -79,7 +79,7 @@ impl From<Failure> for Bad {
     }
 }
 
-/// A body read as JSON.
+/// A request body, parsed as JSON.
 pub(crate) struct Body<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
@@ -100,7 +100,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// A query read into a type.
+/// A query string, parsed into a type.
 pub(crate) struct Query<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
@@ -113,7 +113,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// The name in a path, read into a type.
+/// The parameter of a path, parsed into a type.
 pub(crate) struct Named<T>(pub(crate) T);
 
 impl<T, S> FromRequestParts<S> for Named<T>

@@ -1,4 +1,4 @@
-//! Documents in: read, checked, and carried out or played through.
+//! Documents: parsed, checked, then applied or run dry.
 
 use api::{ApplyReply, ApplyRequest, Detail, ErrorBody, ErrorCode, Wave, now};
 use axum::Json;
@@ -39,13 +39,13 @@ pub(super) async fn apply(
     }
 }
 
-/// What a command has brought, for people.
+/// The response to a command that was applied.
 pub(super) fn reply(applied: Changeset) -> ApplyReply {
     let deployment = applied.changes.iter().find_map(|change| change.deployment);
     ApplyReply { changes: applied.changes, deployment, waves: Vec::new(), waits: Vec::new() }
 }
 
-/// Work that takes longer than others should wait.
+/// Runs work on a blocking thread, so that it does not delay other requests.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Bad> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
         tracing::error!(%error, "a request could not be worked on to its end");
@@ -66,7 +66,7 @@ fn parse(request: ApplyRequest, adapters: &Adapters) -> Result<Vec<Located>, Bad
     if faults.is_empty() { Ok(documents) } else { Err(wrong(faults)) }
 }
 
-/// What came of a command, with what is wrong pointed at in its source.
+/// The error response to a refused command. Each problem is located in the source of its document.
 fn located_refusal(refusal: Refusal, documents: &[Located]) -> Bad {
     let Refusal::Invalid { problems } = refusal else { return refusal.into() };
     let located =
@@ -90,7 +90,7 @@ fn wrong(faults: Vec<Fault>) -> Bad {
     Bad(body)
 }
 
-/// Applies to a copy and plays it through.
+/// Applies a proposal to a copy of the state and runs the planner dry on it.
 fn dry_run(snapshot: &Snapshot, proposal: Proposal) -> Result<ApplyReply, Refusal> {
     let now = now();
     let mut state = snapshot.state.clone();

@@ -1,6 +1,6 @@
-//! What agents and gateways call. Their streams are level-triggered: a line says what should be,
-//! not what has changed, and a reader that is slow gets the newest line next, not every one. When
-//! there is nothing to say, an empty line says so.
+//! Requests of agents and gateways. Their streams are level-triggered: a slow reader receives the
+//! newest state with the next line, not every state in between. An empty line is the heartbeat of a
+//! stream without changes.
 
 use api::{ErrorCode, GatewayReport, HEARTBEAT, Report, ReportReply};
 use axum::Json;
@@ -39,7 +39,7 @@ pub(super) async fn gateway_report(
     Ok(Json(server.handle.gateway_report(report).await?))
 }
 
-/// The routes, a line for each new table.
+/// Streams the route table, one line for each new table.
 pub(super) async fn routes(State(server): State<Server>) -> Response {
     let mut tables = server.handle.routes.subscribe();
     tables.mark_changed();
@@ -52,7 +52,8 @@ pub(super) async fn routes(State(server): State<Server>) -> Response {
                 Ok(Ok(())) => {}
             }
             let table = tables.borrow_and_update().clone();
-            // Generation 0 is no table: until it is known what runs, gateways keep what they have.
+            // Generation 0 is no table: until the server knows which instances run, gateways keep
+            // their table.
             if table.generation > 0 {
                 return Some((line(&*table), tables));
             }
@@ -61,7 +62,7 @@ pub(super) async fn routes(State(server): State<Server>) -> Response {
     ndjson(&server, lines)
 }
 
-/// What a node should run, a line for each change; the first one is whole.
+/// Streams the assignments of a node, one line for each change; the first line is complete.
 pub(super) async fn assignments(
     State(server): State<Server>,
     Named(node): Named<NodeId>,
@@ -86,8 +87,8 @@ pub(super) async fn assignments(
             }
             let generation = *changes.borrow_and_update();
             let snapshot = server.handle.snapshot();
-            // A node that was removed has nothing to follow; an agent that is still there will
-            // register it anew.
+            // The stream of a node ends when the node is removed. An agent that is still there
+            // registers it again.
             snapshot.state.node(told.node())?;
             if let Some(document) = told.next(&snapshot.state, generation, &server.adapters) {
                 return Some((line(&document), (server, told, changes)));
@@ -98,7 +99,7 @@ pub(super) async fn assignments(
 }
 
 fn line(document: &impl Serialize) -> Bytes {
-    // Plain data with text keys always serializes.
+    // Plain data with string keys always serializes.
     let mut line = serde_json::to_vec(document).expect("wire documents serialize");
     line.push(b'\n');
     line.into()

@@ -1,5 +1,5 @@
-//! What has happened and what happens, as server-sent events. A reader that was cut off comes back
-//! with the number of the last event it saw.
+//! Past and new events as server-sent events. A reader that reconnects sends the number of the last
+//! event that it received.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::answer::{Bad, Query};
 use crate::adapter::Server;
 
-/// So many events are taken from the log at once.
+/// Maximum number of events that are read from the log at once.
 const CHUNK: usize = 256;
 
 #[derive(Deserialize)]

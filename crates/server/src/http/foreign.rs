@@ -1,10 +1,11 @@
-//! Pages of other sites, kept out. A browser lets every page that it shows send a `POST` to any address that it
-//! reaches, as long as the page does not want to read the answer: a stranger's page could make this cluster run
-//! commands. Browsers say where a request comes from, and no page can make them lie; all other clients say nothing,
-//! and pass.
+//! Rejects requests from pages of other sites (cross-site request forgery). A browser lets every
+//! page send a `POST` to any address that it reaches, as long as the page does not read the
+//! response: a malicious page could make this cluster run commands. Browsers state the origin of a
+//! request in headers that no page can change. Other clients do not send these headers, and their
+//! requests pass.
 //!
-//! It does not keep out names that a stranger has pointed at the server (DNS rebinding): only a list of the names that
-//! the server may be called by would, and it has such names, addresses and proxies as nobody told it of.
+//! DNS rebinding is not prevented. That would take a list of all names of the server, which has
+//! names, addresses and proxies that it does not know.
 
 use api::ErrorCode;
 use axum::extract::Request;
@@ -14,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::answer::Bad;
 
-/// Passes on what a page of another site has not sent, or what changes nothing.
+/// Rejects requests of pages of other origins unless their method is safe.
 pub(super) async fn keep_out(request: Request, next: Next) -> Response {
     if request.method().is_safe() || !is_foreign(request.uri(), request.headers()) {
         return next.run(request).await;
@@ -25,9 +26,10 @@ pub(super) async fn keep_out(request: Request, next: Next) -> Response {
     Bad::new(ErrorCode::Forbidden, message).hint(hint).into_response()
 }
 
-/// Whether a browser says that a request comes from a page of another origin. Old ones, and those that do not trust
-/// the way to the server, only say which: then it must be where the request goes to, by whatever scheme, since a proxy
-/// may have ended TLS.
+/// Whether a browser states that a request comes from a page of another origin. Old browsers, and
+/// those that do not trust the connection to the server, send only the header `Origin`: its
+/// authority must then be that of the request. The scheme is ignored, since a proxy may have
+/// terminated TLS.
 fn is_foreign(uri: &Uri, headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {
         return site != "same-origin" && site != "none";
@@ -67,7 +69,7 @@ mod tests {
         check(&[host, ("sec-fetch-site", "cross-site")], true);
         check(&[host, ("sec-fetch-site", "same-site")], true);
         check(&[host, ("sec-fetch-site", "none")], false);
-        // Behind a proxy that changes the host, the browser knows better.
+        // Behind a proxy that changes the host, only `sec-fetch-site` is right.
         let proxied =
             [host, ("origin", "https://muster.example"), ("sec-fetch-site", "same-origin")];
         check(&proxied, false);

@@ -1,4 +1,4 @@
-//! The output of instances, relayed from the agents that have it.
+//! The output of instances, relayed from their agents.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use model::{InstanceId, endpoint};
 use super::answer::{Bad, Query};
 use crate::adapter::{LogPart, Server};
 
-/// Clients of the agents' APIs, by address.
+/// Clients of the agents' APIs, by URL.
 #[derive(Clone, Default)]
 pub(crate) struct Agents(Arc<Mutex<BTreeMap<String, Client>>>);
 
@@ -38,16 +38,16 @@ pub(super) async fn logs(
     output(&server, &query).await
 }
 
-/// The output of an instance, as its agent gives it.
+/// Relays the output of an instance from its agent.
 async fn output(server: &Server, query: &LogQuery) -> Result<Response, Bad> {
     let response = ask(server, &query.instance, &query.path()).await?;
-    // A relay ends with the server, however long the agent would go on.
+    // A relay must end with the server, even if the stream of the agent continues.
     let stopped = server.handle.stopped();
     let relay = |body| Body::from_stream(Body::new(body).into_data_stream().take_until(stopped));
     Ok(response.map(relay).into_response())
 }
 
-/// A part of one stream of an instance's output, as its agent gives it.
+/// Fetches a part of one output stream of an instance from its agent.
 pub(crate) async fn part(server: &Server, query: &LogPartQuery) -> Result<LogPart, Bad> {
     let response = ask(server, &query.instance, &query.path()).await?;
     let number = |name: &str| {
@@ -64,7 +64,7 @@ pub(crate) async fn part(server: &Server, query: &LogPartQuery) -> Result<LogPar
     Ok(LogPart { bytes, offset, size })
 }
 
-/// What the agent of an instance answers.
+/// Returns the response of the agent that runs an instance.
 async fn ask(
     server: &Server,
     instance: &InstanceId,

@@ -1,4 +1,4 @@
-//! The way in: routes by the paths that `api` knows, thin handlers, truthful statuses.
+//! The HTTP API: routes by the paths of the `api` crate, thin handlers, exact status codes.
 
 mod answer;
 mod apply;
@@ -21,10 +21,10 @@ use axum::routing::{delete, get, post};
 use crate::adapter::{self, Adapter, Owner, Server};
 use answer::{method_not_allowed, not_found};
 
-/// Documents are larger than anything else that is sent; they are refused beyond this.
+/// Maximum size of a body in bytes. Documents are the largest bodies.
 const BODY_MAX: usize = 16 << 20;
 
-/// All native routes, and those that adapters claim.
+/// The router of the server's own port: all native routes, and those that adapters claim.
 pub(crate) fn router(server: Server) -> Router {
     Router::new()
         .route(path::HEALTH, get(read::health))
@@ -72,7 +72,7 @@ async fn elsewhere(State(server): State<Server>, request: Request) -> Response {
     }
 }
 
-/// The routes of an adapter on a listener of its own, of which `server` has the address.
+/// The router of an adapter's own listener, whose address is that of `server`.
 pub(crate) fn adapter_router(adapter: Arc<dyn Adapter>, server: Server) -> Router {
     let answer = |State(server), request| adapter::pass_all(adapter, server, request);
     Router::new().fallback(answer).layer(from_fn(foreign::keep_out)).with_state(server)

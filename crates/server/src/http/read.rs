@@ -1,4 +1,4 @@
-//! What is asked and changes nothing.
+//! Read-only requests.
 
 use api::{
     ClusterState, DeploymentView, GatewayView, Health, InstanceView, NodeView, ServiceView, now,

@@ -1,4 +1,4 @@
-//! Everything people ask for that is not a document.
+//! Commands of operators other than applying documents.
 
 use api::{ApplyReply, ErrorCode, RemoveRequest, RolloutRequest, ScaleRequest, UndoRequest};
 use axum::Json;

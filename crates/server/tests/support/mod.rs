@@ -1,4 +1,4 @@
-//! A server in this process, on a free port and a directory of its own, and ways to speak to it.
+//! A server in this process, on a free port and a directory of its own, and helpers for requests.
 #![allow(dead_code, reason = "each test file uses another part of it")]
 
 use std::net::SocketAddr;
@@ -42,7 +42,7 @@ impl Server {
     pub(crate) async fn start_with(data_dir: &Path, adapters: fn() -> Adapters) -> Server {
         loop {
             match Server::launch(data_dir, adapters()).await {
-                // The one before was killed and is not quite gone.
+                // The previous server was killed and has not released the store yet.
                 Err(muster_server::Error::Store(muster_server::StoreError::Locked { .. })) => {
                     tokio::task::yield_now().await;
                 }
@@ -78,13 +78,13 @@ impl Server {
         Ok(Server { client, address, adapters: addresses.adapters, stop: Some(stop), running })
     }
 
-    /// Stops it gracefully.
+    /// Stops the server gracefully.
     pub(crate) async fn stop(mut self) -> Result<(), muster_server::Error> {
         let _ = self.stop.take().unwrap().send(());
         (&mut self.running).await.unwrap()
     }
 
-    /// Ends it between two instructions, as far as that can be done in one process.
+    /// Kills the server between two instructions, as far as one process permits.
     pub(crate) async fn kill(mut self) {
         self.running.abort();
         let _ = (&mut self.running).await;
@@ -104,7 +104,7 @@ impl Server {
         self.client.post(path::APPLY, &ApplyRequest { sources, plan }).await
     }
 
-    /// Everything that people are shown, but for times and signs of life.
+    /// Everything that readers see, except times and heartbeats.
     pub(crate) async fn shown(&self) -> serde_json::Value {
         let mut shown = Vec::new();
         for path in [path::SERVICES, path::INSTANCES, path::DEPLOYMENTS, path::GATEWAYS] {
@@ -151,7 +151,7 @@ impl Server {
             .await
     }
 
-    /// Sends a request as it is; returns the status and the body.
+    /// Sends a request as given; returns the status, the head and the body.
     pub(crate) async fn raw(&self, request: &[u8]) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         // The server may answer before it has read everything.
@@ -184,7 +184,7 @@ impl Server {
         self.raw(request.as_bytes()).await
     }
 
-    /// A request with a body that is refused in Muster's own words.
+    /// A request with a body that is rejected with a Muster error.
     pub(crate) async fn send(&self, method: &str, path: &str, body: &str) -> (u16, ErrorBody) {
         let (status, _, body) = self.send_as(method, path, body).await;
         (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
@@ -210,7 +210,7 @@ pub(crate) fn service(name: &str, instances: u32) -> String {
     )
 }
 
-/// What a server says of a request that it refuses.
+/// The error body of a rejected request.
 pub(crate) fn refused<T: std::fmt::Debug>(outcome: Result<T, Error>) -> ErrorBody {
     match outcome {
         Err(Error::Refused(body)) => body,
@@ -218,12 +218,12 @@ pub(crate) fn refused<T: std::fmt::Debug>(outcome: Result<T, Error>) -> ErrorBod
     }
 }
 
-/// Waits for something that comes soon, or not at all.
+/// Waits for a future that must complete within a minute.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), what).await.expect("it takes too long")
 }
 
-/// An instance that runs and passes everything.
+/// The status of an instance that runs and passes all checks.
 pub(crate) fn ready() -> Status {
     let at = model::Timestamp(1);
     let mut status = Status::new(model::Phase::Running, at);

@@ -19,7 +19,7 @@ fn only_the_oldest_events_are_dropped() {
     };
     let mut effects = Vec::new();
     for round in 0..30 {
-        // While the store fails, no more are published than a restart leaves numbers for.
+        // While the store fails, no more events are published than a restart reserves numbers for.
         (0..2_000).for_each(|_| record.notice(event(), Timestamp(0), &mut effects));
         assert!(record.told() - stored.last().copied().unwrap_or(0) <= 1_000);
         let (events, batched, dropped) = record.store((0..100).map(|_| event()).collect());

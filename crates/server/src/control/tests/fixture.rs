@@ -1,5 +1,5 @@
-//! A core with three nodes, two gateways and a store, for tests of single decisions. Nothing happens
-//! by itself: a test passes each event. Whole histories are the simulator's.
+//! A core with three nodes, two gateways and a store, for tests of single decisions. A test passes
+//! each event explicitly. Whole histories are checked by the simulator.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -112,7 +112,7 @@ impl Fixture {
         fixture
     }
 
-    /// Replaces the core by one that starts with what was stored, and registers every daemon.
+    /// Replaces the core by one that starts with the stored state, and registers every daemon.
     pub(super) fn restart(&mut self) {
         self.storing = None;
         let stored = self.objects.iter().map(|(key, object)| (key.clone(), object.clone()));
@@ -196,7 +196,7 @@ impl Fixture {
         }
     }
 
-    /// Lets every daemon do at once what it is asked to do, until no deployment is in progress.
+    /// Lets every daemon perform its assignments at once, until no deployment is in progress.
     pub(super) fn settle(&mut self) {
         for _ in 0..200 {
             while self.storing.is_some() {
@@ -219,7 +219,7 @@ impl Fixture {
         panic!("it does not settle: {:?}", self.core.durable);
     }
 
-    /// An agent reports that everything is as it was assigned.
+    /// Reports every instance of an agent in its assigned state.
     fn obey(&mut self, name: &str) {
         let at = self.at();
         let state = &self.core.durable;

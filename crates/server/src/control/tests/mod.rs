@@ -1,5 +1,5 @@
-//! Single decisions of the core, event by event. What holds over whole histories (nothing
-//! acknowledged is lost, budgets are kept, the cluster converges) is checked by the simulator.
+//! Single decisions of the core, event by event. Properties of whole histories (nothing
+//! acknowledged is lost, budgets are kept, the cluster converges) are checked by the simulator.
 
 mod daemons;
 mod events;

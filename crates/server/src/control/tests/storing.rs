@@ -1,4 +1,4 @@
-//! Batches, what follows from them, and stores that fail.
+//! Batches, their consequences, and stores that fail.
 
 use model::{Document, Goal, Millis, Stage, Steer};
 
@@ -13,7 +13,7 @@ fn a_request_that_cannot_be_stored_has_no_effect() {
     let second = fixture.request(scale("/a", 6));
     assert!(!fixture.answers.contains_key(&first) && !fixture.answers.contains_key(&second));
     fixture.store(false);
-    // The one that arrived during the write is in the next batch.
+    // The request that arrived during the write is in the next batch.
     assert!(matches!(fixture.answers[&first], Err(Trouble::Storage(_))));
     assert!(!fixture.answers.contains_key(&second));
     fixture.store(false);

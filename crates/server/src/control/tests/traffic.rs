@@ -50,7 +50,7 @@ fn a_second_epoch_changes_no_table_but_the_next_generation() {
 fn a_gateway_that_has_just_registered_is_waited_for() {
     let goal_after_scaling_down = |registers: bool| {
         let mut fixture = Fixture::settled();
-        // The gateway has been silent for so long that drains do not wait for it.
+        // The gateway has been silent long enough that drains do not wait for it.
         for _ in 0..6 {
             fixture.now += 10_000;
             NODES.iter().for_each(|name| fixture.report(report(name, Vec::new(), false)));
