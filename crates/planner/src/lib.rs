@@ -40,7 +40,7 @@ pub use work_queue::WorkQueue;
 use instance::ServiceView;
 use view::View;
 
-/// The next steps, and what services wait for.
+/// The next steps, and the reasons why services wait.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// Steps, in the order in which they must be applied.

@@ -4,12 +4,13 @@
 //! instances of the same service is selected, then the least loaded, then the first by name: this
 //! spreads services over nodes and is deterministic.
 //!
-//! Two types for two phases: a [`Packer`] collects what terminated instances release; with the first
-//! placement it becomes a [`FreeCapacity`], which only ever shrinks: *placing never frees anything*.
-//! Two shortcuts rely on that. A node that rejected an instance is not asked again for the next one
-//! of the same service, and requirements that all nodes rejected are not checked again until
-//! something is placed (the reasons may change then). The exception are constraints that count
-//! instances: placing one elsewhere can make a node acceptable again, so such nodes are kept.
+//! Two types for two phases: a [`Packer`] collects the resources that terminated instances release;
+//! with the first placement it becomes a [`FreeCapacity`], which only ever shrinks: *placing never
+//! frees anything*. Two shortcuts rely on that. A node that rejected an instance is not asked again
+//! for the next one of the same service, and requirements that all nodes rejected are not checked
+//! again until something is placed (the reasons may change then). The exception are constraints
+//! that count instances: placing one elsewhere can make a node acceptable again, so such nodes are
+//! kept.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -27,7 +28,7 @@ type Load = u32;
 pub struct Packer {
     state: State,
     lost: BTreeSet<NodeId>,
-    /// What terminated instances release. Complete before `free` is made, and empty afterwards.
+    /// The holdings of terminated instances. Complete before `free` is made, and empty afterwards.
     released: Vec<(InstanceId, Placement, Arc<Spec>)>,
     /// Made by the first placement: most plans place nothing.
     free: Option<FreeCapacity>,
@@ -107,7 +108,8 @@ impl Packer {
         Packer { state, lost, released: Vec::new(), free: None }
     }
 
-    /// Releases what a terminated instance holds. Must be called before the first [`Self::place`].
+    /// Releases the resources of a terminated instance. Must be called before the first
+    /// [`Self::place`].
     pub(crate) fn release(&mut self, id: InstanceId, placement: &Placement, spec: &Arc<Spec>) {
         debug_assert!(self.free.is_none(), "capacity is released before anything is placed");
         self.released.push((id, placement.clone(), Arc::clone(spec)));

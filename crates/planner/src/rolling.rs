@@ -5,7 +5,7 @@
 
 use model::Rollout;
 
-/// What a rollout may do now.
+/// The limits of a rollout at the present state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// Minimum number of healthy instances.

@@ -22,8 +22,8 @@ use crate::terminated::Terminated;
 use crate::view::View;
 use crate::{Plan, order};
 
-/// The instances of a service by what becomes of them. Each is in exactly one of `stay`, `outgoing`,
-/// `terminating` (as a count) and `lost`.
+/// The instances of a service by their treatment in this plan. Each is in exactly one of `stay`,
+/// `outgoing`, `terminating` (as a count) and `lost`.
 #[derive(Default)]
 struct Classified<'a> {
     stay: Vec<Instance<'a>>,

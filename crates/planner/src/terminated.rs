@@ -1,5 +1,5 @@
-//! Reaps terminated instances before anything is placed: what they held is free for all services in
-//! the same plan.
+//! Reaps terminated instances before anything is placed: the capacity and ports they held are free
+//! for all services in the same plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,8 +1,8 @@
 //! Plans only the services whose plan can have changed.
 //!
-//! A service needs planning when it was changed or observed, when its deadline has passed, or when it
-//! waits for anything: any change may end the wait. The plan of every other service is empty, as it
-//! was before. A property test compares this with planning all services.
+//! A service needs planning when it was changed or observed, when its deadline has passed, or when
+//! it waits for anything: any change may end the wait. The plan of every other service is still
+//! empty. A property test compares this with planning all services.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,7 +54,7 @@ impl WorkQueue {
         self.everything = true;
     }
 
-    /// What services wait for, from their last plans.
+    /// The reasons why services wait, from their last plans.
     pub fn waits(&self) -> &BTreeMap<ServiceId, Vec<Wait>> {
         &self.waiting
     }

@@ -1,5 +1,5 @@
-//! What must hold of plans, whatever happened before: histories of wishes, reports, crashes,
-//! silence and restarts, in a small world. `PROPTEST_CASES` says how many.
+//! Properties of plans after any history of commands, reports, crashes, silence and restarts in a
+//! small cluster. `PROPTEST_CASES` sets the number of histories.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -17,7 +17,7 @@ use muster_planner::{dry_run, plan};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// A history that begins with a cluster to speak of.
+/// A history that begins with nodes and services.
 fn histories() -> impl Strategy<Value = Vec<Event>> {
     let beginning = vec(history::join(), 1..4);
     let wishes = vec(generate::wish().prop_map(Event::Wish), 1..4);
@@ -29,7 +29,7 @@ fn histories() -> impl Strategy<Value = Vec<Event>> {
 }
 
 proptest! {
-    /// Everything that is checked after each event is in `oracle`.
+    /// `oracle` has the properties that are checked after each event.
     #[test]
     fn plans_keep_their_promises(history in histories()) {
         let mut run = Run::new();
@@ -144,7 +144,7 @@ fn reload(state: &State) -> State {
     State::load(keys.into_iter().rev().map(|key| (key.clone(), state.object(&key).unwrap())))
 }
 
-/// A wake that lies in the past would keep a server busy with nothing.
+/// A wake-up in the past would make the server plan in an endless loop.
 #[test]
 fn a_slow_agent_is_not_waited_for_in_the_past() {
     let mut world = World::new();
@@ -156,7 +156,7 @@ fn a_slow_agent_is_not_waited_for_in_the_past() {
     assert!(matches!(steps[..], [Step::Progress { .. }, Step::Place { .. }]));
     drop(world.adopt(&world.plan()));
     world.forget_all();
-    // Long after the server began, its agent calls, but has not told everything yet.
+    // Long after the server started, the agent registers but has not sent a complete report yet.
     world.now = Timestamp(world.now.0 + 29_000);
     let agent = model::Agent { seen_at: world.now, synced: false };
     world.observed.agents.insert("n1".parse().unwrap(), agent);

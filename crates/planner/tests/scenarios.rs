@@ -1,5 +1,5 @@
-//! Scripts and the plans they lead to, in one file each: `scenarios/*.txt`, read by the
-//! interpreter in `planner::scenario`. With `UPDATE=1` the files are written anew.
+//! Scripts with their plans, in one file each: `scenarios/*.txt`, executed by `planner::scenario`.
+//! With `UPDATE=1` the files are rewritten.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Clusters to plan for, of any size, the same each time.
+//! Synthetic clusters of any size, the same in each run.
 
 use model::{
     Agent, AgentRegistration, Bytes, Command, Cpu, Document, InstanceId, Millis, NodeId, Observed,
@@ -7,10 +7,10 @@ use model::{
 use muster_planner::Plan;
 use serde_json::json;
 
-/// When everything happens.
+/// The time of all events.
 pub(crate) const NOW: Timestamp = Timestamp(1_767_225_600_000);
 
-/// So many services of so many instances on so many nodes.
+/// The dimensions of a cluster: nodes, services, and instances per service.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) nodes: usize,
@@ -24,8 +24,8 @@ impl Shape {
     }
 }
 
-/// Nodes of three sizes in forty racks, with room for twice what comes, whose agents have told that
-/// nothing runs.
+/// Nodes of three sizes in forty racks, with capacity for twice the instances of the shape. Their
+/// agents have reported that nothing runs.
 pub(crate) fn cluster(shape: Shape) -> (State, Observed) {
     // An instance takes a quarter of a core, and nodes have one, two or three times this.
     let cores = (shape.all_instances() / shape.nodes / 4).max(2) as u32;
@@ -39,7 +39,7 @@ pub(crate) fn cluster(shape: Shape) -> (State, Observed) {
     (state, observed)
 }
 
-/// A node comes, and its agent tells that nothing runs on it.
+/// Adds a node whose agent has reported that nothing runs on it.
 pub(crate) fn join(state: &mut State, observed: &mut Observed, i: usize, capacity: Resources) {
     let node: NodeId = format!("node-{i:05}.example").parse().expect("a name");
     let agent = AgentRegistration {
@@ -70,7 +70,7 @@ pub(crate) fn service(path: &str, instances: usize, cores: f64, mebibytes: u64) 
     Document::Service(Box::new(spec))
 }
 
-/// A service with constraints, of instances that use little.
+/// A service with constraints whose instances need few resources.
 pub(crate) fn constrained(
     path: &str,
     instances: usize,
@@ -87,7 +87,7 @@ pub(crate) fn constrained(
     Document::Service(Box::new(spec))
 }
 
-/// The services of the shape are asked for.
+/// Applies the services of the shape.
 pub(crate) fn apply(state: &mut State, shape: Shape) {
     let path = |i: usize| format!("/shop/part-{}/web-{i}", i % 10);
     let documents = (0..shape.services).map(|i| service(&path(i), shape.instances, 0.25, 256));
@@ -96,7 +96,7 @@ pub(crate) fn apply(state: &mut State, shape: Shape) {
         .expect("it is applied");
 }
 
-/// The state once all steps of a plan are taken.
+/// The state after all steps of a plan.
 pub(crate) fn adopt(state: &State, plan: &Plan) -> State {
     let mut state = state.clone();
     for step in &plan.steps {
@@ -105,7 +105,7 @@ pub(crate) fn adopt(state: &State, plan: &Plan) -> State {
     state
 }
 
-/// Every instance runs and is healthy.
+/// Reports every instance as running and healthy.
 pub(crate) fn run_all(state: &State, observed: &mut Observed) {
     for service in state.services() {
         for replica in service.placements.keys() {
@@ -118,7 +118,7 @@ pub(crate) fn run_all(state: &State, observed: &mut Observed) {
     }
 }
 
-/// So many instances find a place in the plan.
+/// The number of instances that a plan places.
 pub(crate) fn placed(plan: &Plan) -> usize {
     let is_place = |step: &&model::Step| matches!(step, model::Step::Place { .. });
     plan.steps.iter().filter(is_place).count()

@@ -1,12 +1,11 @@
-//! How long plans take and how well they fill nodes, on one core.
+//! Benchmark of the planner on one core: the duration of plans, and how well they fill nodes.
 //!
-//! Prints one JSON object a figure, in the form in which the history of the benches keeps them: what
-//! was measured, its value, what it may be. Time is processor time, so that it hardly matters what
-//! else the machine does. `cargo xtask bench --only planner` builds this for release and holds the
-//! figures to their limits.
+//! Prints one JSON object per figure in the format of the benchmark history: the subject, its value
+//! and its limit. Times are processor times, which depend little on other load of the machine.
+//! `cargo xtask bench --only planner` builds this in release mode and checks the limits.
 //!
-//! With `count cold` or `count rest` as arguments it does one plan of a kind, once, inside of
-//! [`counted`]: for a tool that counts the instructions of that function and of nothing else.
+//! With the arguments `count cold` or `count rest`, it makes one plan of that kind inside of
+//! [`counted`], for a tool that counts the instructions of that function only.
 
 mod cluster;
 mod packing;
@@ -19,28 +18,28 @@ use serde_json::{Value, json};
 
 use cluster::{NOW, Shape, adopt, apply, cluster, constrained, placed, run_all, service};
 
-/// The fewest placements a second: a second for 100,000 instances, ten for a million.
+/// Minimum number of placements per second: 100,000 instances take a second, a million ten.
 const PLACED_PER_SECOND_MIN: f64 = 100_000.0;
-/// The most milliseconds for a plan of a cluster in which nothing is to be done.
+/// Maximum duration in milliseconds of a plan for a settled cluster.
 const REST_MS_MAX: f64 = 5.0;
-/// The same where the instances belong to very many services, of which each costs something. What
-/// a server does is the plan of its work queue, which does not look at services that rest.
+/// The same for a cluster with many services, each of which has a cost. A server plans only its
+/// work queue, which skips settled services.
 const REST_OF_MANY_MS_MAX: f64 = 25.0;
-/// The most milliseconds for a full cluster to say again what each of many services waits for.
+/// Maximum duration in milliseconds of a plan for a full cluster with many waiting services.
 const BLOCKED_MS_MAX: f64 = 100.0;
-/// The least that a cluster is filled by what comes one by one and is spread, beside what could be
-/// packed if all of it were known.
+/// Minimum utilization of a cluster by instances that arrive one by one and are spread, as a ratio
+/// to the utilization by first-fit-decreasing, which knows all of them in advance.
 const PACKED_RATIO_MIN: f64 = 0.85;
 
-/// The most that a constraint which counts instances may cost, beside the same without it. Higher
-/// means that placements recount all instances.
+/// Maximum cost of a constraint that counts instances, as a ratio to the same without it. A higher
+/// ratio means that placements recount all instances.
 const COUNTED_RATIO_MAX: f64 = 2.0;
 
-/// What is measured is repeated for so long.
+/// Minimum processor time in milliseconds over which a measurement is repeated.
 const LASTING_MS: f64 = 500.0;
 
-/// What instructions are counted for: large enough that nothing else matters, small enough for a
-/// tool under which everything takes fifty times as long.
+/// The cluster whose instructions are counted: large enough that constant costs do not matter,
+/// small enough for a tool that is fifty times slower.
 const COUNTED: Shape = Shape { nodes: 1_000, services: 100, instances: 100 };
 
 fn main() {
@@ -72,7 +71,8 @@ fn measure() {
     figure("a cluster's use when the first finds no node", "%", 100.0 * ours, peer, limit);
 }
 
-/// The first plan of a cluster and its adoption; what is there once everything runs.
+/// Measures the first plan of a cluster and its adoption. Returns the cluster with all instances
+/// running.
 fn cold(shape: Shape) -> (State, Observed) {
     let (mut state, mut observed) = cluster(shape);
     apply(&mut state, shape);
@@ -92,7 +92,7 @@ fn cold(shape: Shape) -> (State, Observed) {
     (adopt(&state, &arrived), observed)
 }
 
-/// What plans cost while a thousand services find no node.
+/// Measures plans while a thousand services find no node.
 fn blocked() {
     let (mut state, observed) = cluster(Shape { nodes: 10_000, services: 1_000, instances: 100 });
     let documents = (0..1_000).map(|i| service(&format!("/big-{i}"), 3, 1_000.0, 256));
@@ -106,7 +106,7 @@ fn blocked() {
     time("1000 services that no node can take", blocked_ms, BLOCKED_MS_MAX);
 }
 
-/// Placing 16,000 instances of one service on 50 nodes, with MAX_PER and without.
+/// Measures placing 16,000 instances of one service on 50 nodes, with and without MAX_PER.
 fn counted_constraint() {
     let [without, with] =
         [json!([]), json!([["hostname", "MAX_PER", "1000"]])].map(|constraints| {
@@ -128,7 +128,7 @@ fn counted_constraint() {
     figure("placed with MAX_PER: 1 service of 16000 on 50 nodes", "ms", with, peer, limit);
 }
 
-/// What plans cost while nothing is to be done, and while one service has something to do.
+/// Measures plans of a settled cluster, and of one in which one service has steps.
 fn rest(shape: &str, state: &State, observed: &Observed) {
     let (rest_ms, plan_at_rest) = taken(|| plan(state, observed, NOW));
     assert!(plan_at_rest.steps.is_empty() && plan_at_rest.waits.is_empty());
@@ -173,8 +173,8 @@ fn count_rest() {
     counted(&mut || assert!(plan(&state, &observed, NOW).steps.is_empty()));
 }
 
-/// The milliseconds of processor time that something takes, over as many runs as it takes for them
-/// to be known well, and what the last run made.
+/// Returns the mean processor time of `what` in milliseconds, over enough runs for a precise value,
+/// and the result of the last run.
 fn taken<T>(mut what: impl FnMut() -> T) -> (f64, T) {
     let (began, mut runs) = (cpu_ms(), 0.0);
     loop {
@@ -187,7 +187,8 @@ fn taken<T>(mut what: impl FnMut() -> T) -> (f64, T) {
     }
 }
 
-/// The processor time that this thread, the only one, has used. The kernel is up to 4 ms late.
+/// The processor time in milliseconds of this thread, the only one. The kernel's value may lag by 4
+/// ms.
 fn cpu_ms() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/schedstat").expect("Linux tells");
     let nanoseconds = stat.split(' ').next().and_then(|first| first.parse::<f64>().ok());

@@ -1,9 +1,10 @@
-//! How full a cluster gets before the first instance finds no node, beside first-fit-decreasing.
+//! Utilization of a cluster when the first instance finds no node, compared with
+//! first-fit-decreasing.
 //!
-//! Instances of mixed sizes come one after the other, each a service of its own, and none ever
-//! moves. First-fit-decreasing is told all of them beforehand: it packs as many of the same
-//! sequence as it can with every larger one put before every smaller one. Nobody who places what
-//! comes as it comes can be expected to reach it; the distance is what is measured.
+//! Instances of mixed sizes arrive one after the other, each as a service of its own, and none ever
+//! moves. First-fit-decreasing knows all of them in advance: it packs the longest prefix of the
+//! same sequence that fits when larger instances are placed before smaller ones. No online
+//! algorithm can be expected to reach it; the benchmark measures the distance.
 
 use model::{Bytes, Command, Cpu, Proposal, Resources, State};
 use muster_planner::WorkQueue;
@@ -13,7 +14,7 @@ use super::cluster::{NOW, adopt, join, placed, service};
 const NODES: usize = 100;
 const CAPACITY: Resources = Resources { cpu: Cpu(16_000), memory: Bytes::mib(65_536) };
 
-/// What instances need, in thousandths of a core and MiB: mostly small, some large.
+/// Requirements of instances, in thousandths of a core and in MiB: mostly small, some large.
 const SIZES: [(u32, u64); 8] = [
     (100, 128),
     (250, 512),
@@ -25,8 +26,8 @@ const SIZES: [(u32, u64); 8] = [
     (4_000, 16_384),
 ];
 
-/// The share of the scarcer resource in use when the first instance finds no node: ours, and
-/// first-fit-decreasing's.
+/// The share of the scarcer resource in use when the first instance finds no node: for the planner
+/// and for first-fit-decreasing.
 pub(crate) fn shares() -> (f64, f64) {
     let sizes: Vec<(u32, u64)> = sequence().take(NODES * 40).collect();
     let ours = until_refused(&sizes);
@@ -34,7 +35,7 @@ pub(crate) fn shares() -> (f64, f64) {
     (share(&sizes[..ours]), share(&sizes[..peer]))
 }
 
-/// Sizes in an order that looks like none and is the same each time.
+/// A pseudo-random sequence of sizes, the same in each run.
 fn sequence() -> impl Iterator<Item = (u32, u64)> {
     let mut word: u64 = 0x9e37_79b9_7f4a_7c15;
     std::iter::repeat_with(move || {
@@ -53,7 +54,7 @@ fn share(sizes: &[(u32, u64)]) -> f64 {
     of(cpu, CAPACITY.cpu.0.into()).max(of(memory, CAPACITY.memory.0))
 }
 
-/// So many of the sequence find a node as they come.
+/// The number of instances of the sequence that are placed before the first finds no node.
 fn until_refused(sizes: &[(u32, u64)]) -> usize {
     let mut state = State::new();
     let mut observed =
@@ -76,7 +77,7 @@ fn until_refused(sizes: &[(u32, u64)]) -> usize {
     sizes.len()
 }
 
-/// The most of the sequence that first-fit-decreasing finds nodes for.
+/// The length of the longest prefix of the sequence that first-fit-decreasing packs.
 fn most_by_first_fit_decreasing(sizes: &[(u32, u64)]) -> usize {
     (1..=sizes.len()).take_while(|count| fits(&sizes[..*count])).last().unwrap_or(0)
 }
@@ -85,7 +86,7 @@ fn fits(sizes: &[(u32, u64)]) -> bool {
     let mut sizes: Vec<(u64, u64)> =
         sizes.iter().map(|(cpu, mebibytes)| (u64::from(*cpu), mebibytes << 20)).collect();
     let (cpu_all, memory_all) = (u64::from(CAPACITY.cpu.0), CAPACITY.memory.0);
-    // The larger of the two shares says how large an instance is.
+    // The size of an instance is the larger of its two shares.
     sizes.sort_by_key(|(cpu, memory)| {
         std::cmp::Reverse(((cpu << 20) / cpu_all).max((memory << 10) / (memory_all >> 10)))
     });

@@ -1,5 +1,5 @@
-//! What may happen to a cluster, and a cluster that it happens to, with an work_queue that is told of
-//! it as a server would tell it.
+//! Events that may happen to a cluster, and a cluster that processes them, with a work queue that
+//! is notified like that of a server.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::model::{
 };
 use super::{generate, oracle};
 
-/// One thing that happens.
+/// An event in the history of a cluster.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     Join(NodeId, AgentRegistration),
@@ -23,7 +23,7 @@ pub(crate) enum Event {
     Report(usize, Told),
     Busy(NodeId, usize),
     Work,
-    /// Everything works until nothing moves any more.
+    /// Everything works until no plan has steps.
     Rest,
     Tick(Millis),
     Lose(NodeId),
@@ -34,7 +34,7 @@ pub(crate) enum Event {
     AdoptAll,
 }
 
-/// What an agent may tell of an instance.
+/// A status that an agent may report of an instance.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Told {
     Starting,
@@ -46,7 +46,7 @@ pub(crate) enum Told {
     Stopped,
 }
 
-/// What may happen without a reason for anything to move.
+/// Events that must not cause any step.
 #[derive(Debug, Clone)]
 pub(crate) enum Idle {
     Tick,
@@ -117,16 +117,16 @@ pub(crate) fn big_agent() -> AgentRegistration {
     }
 }
 
-/// A cluster to which things happen.
+/// A cluster that processes events.
 pub(crate) struct Run {
     pub(crate) world: World,
     work_queue: WorkQueue,
 }
 
-/// More rounds of adopting than any plan needs.
+/// Maximum number of rounds of adoption; more than any plan needs.
 const ROUNDS_MAX: usize = 40;
 
-/// More seconds than most rollouts take.
+/// Maximum number of seconds of rest; more than most rollouts take.
 const RESTS_MAX: usize = 20;
 
 impl Run {
@@ -134,7 +134,7 @@ impl Run {
         Run { world: World::new(), work_queue: WorkQueue::everything() }
     }
 
-    /// Something happens, and all that must hold is checked.
+    /// Processes an event and checks all properties.
     pub(crate) fn happen(&mut self, event: Event) -> Result<(), TestCaseError> {
         let said = format!("{event:?}");
         let check = |error: TestCaseError| match error {
@@ -157,7 +157,7 @@ impl Run {
                 self.work_queue.touch_all();
                 let known = self.world.state.node(&node).is_some_and(|n| n.node.capacity.is_some());
                 if known {
-                    // An agent that started again: it tells the server what still runs.
+                    // A restarted agent reports to the server which instances still run.
                     let address = format!("{node}.example");
                     let agent = Some(agent);
                     let registration = super::model::Registration { node, address, agent };
@@ -227,7 +227,7 @@ impl Run {
         }
     }
 
-    /// Puts on the work queue what a change concerns, as a server does.
+    /// Puts the services that a change concerns on the work queue, as a server does.
     fn touch(&mut self, applied: &Changeset) {
         for key in &applied.changed {
             match key {
@@ -286,7 +286,7 @@ impl Run {
         (!all.is_empty()).then(|| all[nth % all.len()].clone())
     }
 
-    /// An agent tells something that can be true.
+    /// Makes an agent report a status that is possible.
     fn report(&mut self, nth: usize, told: Told) {
         let Some(instance) = self.nth(nth) else { return };
         let goal = self.world.state.placement(&instance).map(|p| p.goal.clone());
@@ -349,7 +349,7 @@ impl Run {
         false
     }
 
-    /// Adopts one plan, of which everything is checked.
+    /// Checks every property of one plan and adopts it.
     fn adopt_checked(&mut self) -> Result<Plan, TestCaseError> {
         let plan = self.world.plan();
         prop_assert_eq!(&plan, &self.world.plan(), "planning twice differs");
@@ -361,7 +361,8 @@ impl Run {
             let outcome = checked.apply(Command::Adopt(step.clone()));
             prop_assert!(outcome.is_ok(), "{:?} was refused: {:?}", step, outcome);
         }
-        // What one observation leads to is in one plan, but for what adopting it opens up.
+        // One plan contains all consequences of an observation, except those that its adoption
+        // enables.
         let next = checked.plan().steps;
         prop_assert!(
             next.is_empty() || oracle::opens_up(&plan),
@@ -386,26 +387,26 @@ impl Run {
         oracle::every_open_slot_waits(&self.world)
     }
 
-    /// The work queue comes to the same plan as planning everything.
+    /// The work queue returns the same plan as planning all services.
     fn check_agenda(&mut self) -> Result<(), TestCaseError> {
         let World { state, observed, now, .. } = &self.world;
         let planned = self.work_queue.plan(state, observed, *now);
         let everything = self.world.plan();
         prop_assert_eq!(&planned.steps, &everything.steps);
         prop_assert_eq!(&planned.waits, &everything.waits);
-        // It may ask to be woken earlier, but never later.
+        // It may request an earlier wake-up, but never a later one.
         let wakes = (planned.wake_at, everything.wake_at);
         prop_assert!(wakes.0 == wakes.1 || wakes.0.is_some_and(|at| at > *now), "{:?}", wakes);
         if let (at, Some(wanted)) = wakes {
             prop_assert!(at.is_some_and(|at| at <= wanted), "{:?}", wakes);
         }
-        // Its steps were only looked at.
+        // The steps were not adopted.
         planned.steps.iter().for_each(|step| self.work_queue.touch(step.service()));
         Ok(())
     }
 
-    /// All faults stop: nodes are found, gateways finish, what starts works. Time passes until
-    /// nothing moves any more.
+    /// Ends all faults: nodes return, gateways finish their requests, started instances work. Time
+    /// advances until no plan has steps.
     pub(crate) fn heal(&mut self) {
         let nodes: Vec<_> = self.world.state.nodes().map(|node| node.id.clone()).collect();
         nodes.iter().for_each(|node| self.world.find(node));
@@ -424,7 +425,7 @@ impl Run {
         }
     }
 
-    /// What is unhealthy comes to itself.
+    /// Makes unhealthy instances healthy.
     fn cure(&mut self) -> bool {
         let services = self.world.state.services();
         let all = services.flat_map(|service| {
@@ -455,7 +456,7 @@ impl Run {
                     return;
                 }
                 let availability = if on { Availability::Cordoned } else { Availability::Active };
-                // What waits for room may come when there is some.
+                // A service that waits for capacity may be placed if there is more.
                 if !self.world.plan().waits.is_empty() {
                     return;
                 }

@@ -1,4 +1,4 @@
-//! What must hold, worked out in another way than the planner does.
+//! Properties of plans, computed independently of the planner.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ fn ready(world: &World, service: &Service, replica: ReplicaId, placement: &Place
     status.and_then(|status| status.ready_at(spec)).is_some_and(|at| at <= world.now)
 }
 
-/// Whether an instance serves as far as a rollout's floor is concerned.
+/// Whether an instance counts towards the minimum of healthy instances.
 fn serves(world: &World, service: &Service, replica: ReplicaId, placement: &Placement) -> bool {
     let spec = service.running_spec(placement.revision);
     let status = world.observed.status(&service.id, replica);
@@ -57,12 +57,12 @@ fn at_most(share: Share, whole: u32) -> u32 {
     }
 }
 
-/// A plan that has been adopted took away no more than the floor allows, and brought no more than
-/// the ceiling does.
+/// An adopted plan neither terminated more instances than `min_healthy` allows nor placed more than
+/// `max_surge` allows.
 pub(crate) fn keeps_within_the_budget(before: &World, after: &World) -> Checked {
     for service in after.state.services().filter(|service| !service.removing) {
         let Some(was) = before.state.service(&service.id) else { continue };
-        // A plan that turns the service back is followed by another one for its instances.
+        // A plan that rolls the service back is followed by another one for its instances.
         if was.target != service.target {
             continue;
         }
@@ -76,7 +76,7 @@ pub(crate) fn keeps_within_the_budget(before: &World, after: &World) -> Checked 
         let (had, has) = (count(before, was), count(after, service));
         prop_assert!(has >= had || has >= floor, "{}: {} -> {} of {}", service.id, had, has, floor);
         let mut ceiling = at_most(rollout.max_surge, wanted);
-        // Where the shares leave no room at all, one more may come.
+        // If both limits are equal, one more instance may be placed.
         if ceiling == floor {
             ceiling += 1;
         }
@@ -95,7 +95,7 @@ fn rank(goal: &Goal) -> u8 {
     }
 }
 
-/// Goals, attempts and deployments only go forward.
+/// Goals, attempts and deployments only advance.
 pub(crate) fn goes_forward(before: &World, after: &World) -> Checked {
     for service in after.state.services() {
         let Some(was) = before.state.service(&service.id) else { continue };
@@ -115,7 +115,7 @@ pub(crate) fn goes_forward(before: &World, after: &World) -> Checked {
     Ok(())
 }
 
-/// A new instance fits, and keeps the constraints of its service.
+/// A new instance fits on its node, which satisfies the constraints of the service.
 pub(crate) fn may_be_placed(world: &World, step: &Step) -> Checked {
     let Step::Place { instance, node, .. } = step else { return Ok(()) };
     let service = world.state.service(&instance.service).expect("it is placed");
@@ -169,8 +169,8 @@ pub(crate) fn may_be_placed(world: &World, step: &Step) -> Checked {
     Ok(())
 }
 
-/// Whether adopting a plan lets more be done at once: a service has arrived or failed, or an
-/// instance that stood in the way has been told to leave.
+/// Whether the adoption of a plan enables further steps at once: a service has arrived or failed,
+/// or an unhealthy instance that blocked its replacement must terminate.
 pub(crate) fn opens_up(plan: &Plan) -> bool {
     plan.steps.iter().any(|step| match step {
         Step::Arrive { .. } | Step::Fail { .. } => true,
@@ -179,7 +179,7 @@ pub(crate) fn opens_up(plan: &Plan) -> bool {
     })
 }
 
-/// A plan without steps stays as it is until it asks to be made again, if nothing else is seen.
+/// A plan without steps stays the same until its wake-up if nothing is observed until then.
 pub(crate) fn holds_until_its_wake(world: &World) -> Checked {
     let plan = world.plan();
     if !plan.steps.is_empty() {
@@ -191,7 +191,7 @@ pub(crate) fn holds_until_its_wake(world: &World) -> Checked {
     Ok(())
 }
 
-/// Every slot that is not filled, and every instance that is not where it should be, is waited for.
+/// A service with an empty slot, or with an instance that is not at its target, has a wait.
 pub(crate) fn every_open_slot_waits(world: &World) -> Checked {
     if !world.observed.is_settled(&world.state, world.now) {
         return Ok(());
@@ -218,8 +218,7 @@ pub(crate) fn every_open_slot_waits(world: &World) -> Checked {
     Ok(())
 }
 
-/// Nothing moves any more: each service is where it should be, or says what it waits for, and that
-/// is nothing that would come by itself.
+/// No plan has steps any more: each service has arrived, or has a wait that cannot end by itself.
 pub(crate) fn came_to_rest(world: &World) -> Checked {
     let plan = world.plan();
     prop_assert_eq!(&plan.steps, &vec![]);

@@ -1,4 +1,4 @@
-//! What is foreseen is what happens when everything works.
+//! A dry run predicts the steps of a cluster in which everything works.
 
 use model::{Millis, Step, Timestamp};
 use muster_planner::scenario::World;
@@ -10,7 +10,7 @@ fn foreseen(world: &World) -> DryRun {
     dry_run(world.state.clone(), world.observed.clone(), world.now)
 }
 
-/// What a user sees of steps, without when it is.
+/// The steps that a user sees, without their times.
 fn seen(steps: impl IntoIterator<Item = Step>) -> Vec<Step> {
     let seen = steps.into_iter().filter(|step| !matches!(step, Step::Progress { .. }));
     let timeless = seen.map(|step| match step {
@@ -20,7 +20,7 @@ fn seen(steps: impl IntoIterator<Item = Step>) -> Vec<Step> {
     timeless.collect()
 }
 
-/// What is done in a minute in which everything works.
+/// The steps of a minute in which everything works.
 fn done(world: &mut World) -> Vec<Step> {
     let mut done = Vec::new();
     for _ in 0..60 {
@@ -89,7 +89,7 @@ fn a_node_that_is_not_lost_yet_is_expected_back() {
     assert_eq!(foreseen(&world), DryRun::default());
 }
 
-/// A user who asks right after a server has started is not told that nothing would be done.
+/// Right after a server has started, a dry run must not be empty for lack of reports.
 #[test]
 fn agents_that_have_not_told_all_yet_are_taken_to_be_well() {
     let world = world(&format!("{WEB}> forget-all\n> restart /web\n"));

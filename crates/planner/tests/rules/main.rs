@@ -1,4 +1,4 @@
-//! Rules that are said best by a table or an example, and do not show in the plans of scripts.
+//! Rules that a table or an example expresses best, and that the plans of scripts do not show.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -10,7 +10,7 @@ mod work_queue;
 
 use muster_planner::scenario::{World, replay};
 
-/// Plays the lines of a script on from where a world stands; none of them may be refused.
+/// Executes the lines of a script in a world; none may be rejected.
 fn play(world: &mut World, script: &str) {
     for line in replay(world, script) {
         let printed = line.printed.as_ref();

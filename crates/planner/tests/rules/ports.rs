@@ -1,11 +1,11 @@
-//! Which ports instances get.
+//! The ports of instances.
 
 use std::collections::BTreeSet;
 
 use model::{AgentRegistration, Bytes, Cpu, Resources, Step};
 use muster_planner::scenario::{World, execute};
 
-/// All that nodes give in these tests.
+/// The port range of the nodes in these tests.
 const RANGE: (u16, u16) = (20_000, 20_003);
 
 fn world() -> World {
@@ -23,7 +23,7 @@ fn world() -> World {
     world
 }
 
-/// The ports of each instance that is placed at once for a service.
+/// The ports of all instances of a service that are placed in the first plan.
 fn placed(world: &mut World, service: &str) -> Vec<Vec<u16>> {
     execute(world, &format!("apply {service}")).unwrap();
     let plan = world.plan();
@@ -39,8 +39,8 @@ fn whole_range() -> BTreeSet<u16> {
     (RANGE.0..=RANGE.1).collect()
 }
 
-/// Where the search for free ports starts depends on the name, so each of these rules is looked
-/// at from everywhere.
+/// The search for free ports starts at a port that depends on the name, so each rule is checked for
+/// several names.
 fn for_many_names(check: impl Fn(&str)) {
     ["/a", "/b", "/c", "/d", "/e", "/f", "/g", "/h"].into_iter().for_each(check);
 }
@@ -71,7 +71,7 @@ fn a_port_that_is_asked_for_is_given_and_no_other_of_the_instance_gets_it() {
     });
 }
 
-/// Whoever sees a port in a list does not ask for its protocol.
+/// A list of ports does not show their protocols.
 #[test]
 fn a_port_is_given_for_one_protocol_only() {
     for_many_names(|name| {

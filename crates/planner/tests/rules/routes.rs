@@ -1,4 +1,4 @@
-//! Who gets traffic, and when.
+//! The instances that get traffic, and when.
 
 use model::{Listener, Millis};
 use muster_planner::routes;

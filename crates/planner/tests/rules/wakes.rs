@@ -1,4 +1,4 @@
-//! When a plan is to be made again though nothing else is seen until then.
+//! The time of the next planning if nothing is observed until then.
 
 use super::world;
 

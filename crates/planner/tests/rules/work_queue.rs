@@ -1,5 +1,5 @@
-//! The work_queue: what is planned again, and what is let rest. That it comes to the same plans as
-//! planning everything is checked by the histories in `properties`.
+//! The work queue: which services are planned again. The histories in `properties` check that its
+//! plans equal those of planning all services.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ fn node(name: &str) -> NodeId {
     name.parse().unwrap()
 }
 
-/// Plans what is on the work queue, and says which services that was.
+/// Plans the services on the work queue and returns their names.
 fn planned(work_queue: &mut WorkQueue, world: &World) -> Vec<String> {
     let plan = work_queue.plan(&world.state, &world.observed, world.now);
     assert_eq!(plan.steps, world.plan().steps);
@@ -25,7 +25,7 @@ fn planned(work_queue: &mut WorkQueue, world: &World) -> Vec<String> {
     work_queue.take_planned().iter().map(ToString::to_string).collect()
 }
 
-/// Two services at rest, each on a node of its own.
+/// Two settled services, each on a node of its own.
 const AT_REST: &str = r#"
 > node n1
 > node n2
@@ -94,7 +94,7 @@ fn what_waits_is_planned_each_time() {
     assert!(work_queue.waits().is_empty());
 }
 
-/// A plan that nobody adopted is made again in time, even though it waits for nothing.
+/// A plan that was not adopted is made again in time, even though its service waits for nothing.
 #[test]
 fn what_asked_for_a_time_is_planned_when_it_has_come() {
     let mut world = world(
