@@ -18,19 +18,28 @@ pub enum InjectedBug {
     Readiness,
     /// Gateways omit requests in flight from their reports.
     Busy,
+    /// The store ignores deletions.
+    LostDelete,
+    /// The server ignores the dependencies of services.
+    Dependencies,
+    /// The server takes a report of any agent for a heartbeat of all agents.
+    GhostHeartbeat,
     /// Gateways keep the listeners of an old table under the generation of a new one.
     StaleTable,
 }
 
 impl InjectedBug {
     /// All of them.
-    pub const ALL: [InjectedBug; 7] = [
+    pub const ALL: [InjectedBug; 10] = [
         InjectedBug::NoFlush,
         InjectedBug::Ceiling,
         InjectedBug::Floor,
         InjectedBug::Capacity,
         InjectedBug::Readiness,
         InjectedBug::Busy,
+        InjectedBug::LostDelete,
+        InjectedBug::Dependencies,
+        InjectedBug::GhostHeartbeat,
         InjectedBug::StaleTable,
     ];
 }
@@ -44,6 +53,9 @@ impl fmt::Display for InjectedBug {
             InjectedBug::Capacity => "capacity",
             InjectedBug::Readiness => "readiness",
             InjectedBug::Busy => "busy",
+            InjectedBug::LostDelete => "lost-delete",
+            InjectedBug::Dependencies => "dependencies",
+            InjectedBug::GhostHeartbeat => "ghost-heartbeat",
             InjectedBug::StaleTable => "stale-table",
         })
     }

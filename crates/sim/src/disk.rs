@@ -46,6 +46,16 @@ impl Disk {
     /// process, so this flushes them.
     pub(crate) fn load(&mut self) -> Result<Loaded, Error> {
         self.flush();
+        self.read()
+    }
+
+    /// Whether every write is flushed.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.unflushed.is_empty()
+    }
+
+    /// Reads everything that is flushed.
+    pub(crate) fn read(&self) -> Result<Loaded, Error> {
         let mut reading = Reading::default();
         for (key, value) in &self.flushed {
             reading.take(key, value)?;

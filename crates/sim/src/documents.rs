@@ -12,6 +12,8 @@ use crate::machine::SICKNESS;
 pub(crate) const MIN_HEALTHY: &str = "asked-min-healthy";
 /// See [`MIN_HEALTHY`].
 pub(crate) const MAX_SURGE: &str = "asked-max-surge";
+/// The label in which a service repeats the service that it depends on, see [`MIN_HEALTHY`].
+pub(crate) const DEPENDS_ON: &str = "asked-depends-on";
 
 /// The services that users change, as many of them as the settings say.
 pub(crate) const SERVICES: [&str; 6] =
@@ -80,6 +82,7 @@ pub(crate) fn service(rng: &mut Rng, service: &ServiceId, bug: Option<InjectedBu
     }
     if service.as_str() == "/shop/web" && rng.bool() {
         put("depends_on", json!(["/db"]));
+        document["labels"][DEPENDS_ON] = "/db".into();
     }
     let mut spec: Spec = serde_json::from_value(document).expect("a service");
     match bug {
@@ -91,6 +94,7 @@ pub(crate) fn service(rng: &mut Rng, service: &ServiceId, bug: Option<InjectedBu
             let floor = spec.rollout.min_healthy.ceil_of(spec.instances);
             spec.rollout.min_healthy = Share::Count(floor.saturating_sub(1));
         }
+        Some(InjectedBug::Dependencies) => spec.depends_on.clear(),
         _ => {}
     }
     Document::Service(Box::new(spec))

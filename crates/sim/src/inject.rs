@@ -12,6 +12,7 @@ use crate::environment::Environment;
 use crate::event::SimEvent;
 use crate::fault::{Fault, FaultEnd, Outage};
 use crate::network::{Place, Quality};
+use crate::observation::Observation;
 use crate::process::Process;
 use crate::server::DiskCondition;
 
@@ -72,6 +73,8 @@ impl Injector {
     pub(crate) fn heal(&self, env: &mut Environment, cluster: &mut Cluster) {
         env.healed = true;
         env.note("the fault phase ends");
+        let at = env.now();
+        env.observe(Observation::Healed { at });
         env.transport.network.heal();
         env.scheduler.resume_all();
         cluster.server.disk_condition = DiskCondition::Works;

@@ -6,15 +6,21 @@ use std::sync::Arc;
 use model::{NodeId, RouteTable, State, Timestamp};
 use server::control::Snapshot;
 
+use crate::queue::Moment;
+
 /// A fact that an invariant may depend on.
 pub(crate) enum Observation {
     /// A server loaded this state from its disk.
-    Loaded(State),
+    Loaded {
+        state: State,
+        at: Moment,
+    },
     /// A batch is about to be stored. Times are the server's.
     Decided {
         before: Box<Snapshot>,
         after: State,
         now: Timestamp,
+        at: Moment,
     },
     /// The server published assignments with this generation.
     Assignments(u64),
@@ -23,10 +29,17 @@ pub(crate) enum Observation {
         table: Arc<RouteTable>,
         state: State,
     },
-    /// The server published a durable state.
-    Published(State),
+    /// The server published a durable state. `stored` is what its disk contains, if it was read.
+    Published {
+        state: State,
+        stored: Option<State>,
+    },
     /// The server published the event with this number.
     EventPublished(u64),
+    /// The fault phase has ended.
+    Healed {
+        at: Moment,
+    },
     AgentStarted(NodeId),
     /// The core of an agent handled an event.
     AgentStepped(NodeId),

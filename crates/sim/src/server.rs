@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::EventView;
+use api::{EventView, Report};
 use model::{Millis, NodeId, Proposal, RouteTable, Timestamp};
 use server::absence::Absence;
 use server::adapter::Adapters;
 use server::assigned;
 use server::control::{self, Answer, Core, Effect, Event, Snapshot, Ticket};
 use server::persist;
-use store::Txn;
+use store::{Op, Txn};
 
 use crate::bug::InjectedBug;
 use crate::clock::{Clock, Monotonic};
@@ -62,6 +62,8 @@ pub(crate) struct Running {
     turn_is_due: bool,
     timer: u64,
     streams: BTreeMap<Conn, Follower>,
+    /// The incarnation of each agent, for ghost heartbeats.
+    lives: BTreeMap<NodeId, u64>,
 }
 
 /// A stream as the server sees it.
@@ -95,7 +97,7 @@ impl Server {
         let now = monotonic.now(self.clock, env.now());
         let loaded = self.disk.load().expect("a server can read what it stored");
         let persist::Loaded { mut state, mut events } = loaded;
-        env.observe(Observation::Loaded(state.clone()));
+        env.observe(Observation::Loaded { state: state.clone(), at: env.now() });
         let batch = control::lead(&mut state, &mut events, now).expect("anyone may lead");
         self.disk.commit(persist::txn(batch).expect("a batch can be written"));
         let incarnation = env.number();
@@ -118,6 +120,7 @@ impl Server {
             turn_is_due: false,
             timer: 0,
             streams: BTreeMap::new(),
+            lives: BTreeMap::new(),
         });
         self.turn_soon(env);
         env.after(STALL_CHECK_MS, SimEvent::Server(incarnation, ServerEvent::CheckForStall));
@@ -165,9 +168,12 @@ impl Server {
 
     /// A request arrives.
     pub(crate) fn receive(&mut self, env: &mut Environment, from: Place, rpc: Rpc, call: Call) {
-        let Some(running) = &mut self.running else {
+        if self.running.is_none() {
             return env.reply(&from, rpc, Reply::Failed);
-        };
+        }
+        if let (Some(InjectedBug::GhostHeartbeat), Call::Report(report)) = (env.bug, &call) {
+            self.ghost_heartbeats(env, report);
+        }
         let request = |ticket: Ticket, proposal: Proposal| Event::Request { ticket, proposal };
         let ticket = env.number();
         let event = match call {
@@ -178,7 +184,9 @@ impl Server {
             Call::Assignments(node) => return self.follow_assignments(env, &from, rpc, node),
             Call::Routes => return self.follow_routes(env, &from, rpc),
         };
-        running.waiting.insert(ticket, (rpc, from));
+        if let Some(running) = &mut self.running {
+            running.waiting.insert(ticket, (rpc, from));
+        }
         self.process(env, event);
         self.turn_soon(env);
     }
@@ -264,6 +272,7 @@ impl Server {
                 let Some(txn) = running.storing.take() else { return };
                 match env.bug {
                     Some(InjectedBug::NoFlush) => self.disk.write(txn),
+                    Some(InjectedBug::LostDelete) => self.disk.commit(without_deletions(txn)),
                     _ => self.disk.commit(txn),
                 }
                 self.process(env, Event::Stored);
@@ -293,19 +302,44 @@ impl Server {
         let Some(running) = &mut self.running else { return };
         let now = running.monotonic.now(self.clock, env.now());
         for effect in running.core.handle(event, now) {
-            running.perform(env, effect, now);
+            running.perform(env, &self.disk, effect, now);
+        }
+    }
+
+    /// With the injected bug, a report of one agent counts as a heartbeat of every agent.
+    fn ghost_heartbeats(&mut self, env: &mut Environment, report: &Report) {
+        let Some(running) = &mut self.running else { return };
+        running.lives.insert(report.node.clone(), report.life);
+        let others = running.lives.iter().filter(|(node, _)| **node != report.node);
+        let heartbeats = others.map(|(node, life)| Report {
+            node: node.clone(),
+            life: *life,
+            number: 0,
+            whole: false,
+            instances: Vec::new(),
+            ..report.clone()
+        });
+        for report in heartbeats.collect::<Vec<_>>() {
+            let ticket = env.number();
+            self.process(env, Event::Report { ticket, report });
         }
     }
 }
 
+fn without_deletions(mut txn: Txn) -> Txn {
+    txn.ops.retain(|op| !matches!(op, Op::Delete { .. }));
+    txn
+}
+
 impl Running {
-    fn perform(&mut self, env: &mut Environment, effect: Effect, now: Timestamp) {
+    fn perform(&mut self, env: &mut Environment, disk: &Disk, effect: Effect, now: Timestamp) {
         let incarnation = self.incarnation;
         match effect {
             Effect::Store(batch) => {
                 let before = Box::new(self.core.snapshot());
                 let after = self.core.proposed().clone();
-                env.observe(Observation::Decided { before, after, now });
+                let at = env.now();
+                env.observe(Observation::Decided { before, after, now, at });
                 self.storing = Some(persist::txn(batch).expect("a batch can be written"));
                 let longest = if env.chance(20) { 400 } else { 12 };
                 let span = env.span(1..longest);
@@ -334,7 +368,11 @@ impl Running {
                 });
             }
             Effect::Publish(snapshot) => {
-                env.observe(Observation::Published(snapshot.state.clone()));
+                // Reading the whole disk is expensive.
+                let reads = disk.is_flushed() && env.chance(20);
+                let stored = reads.then(|| disk.read().expect("a server can read what it stored"));
+                let (state, stored) = (snapshot.state.clone(), stored.map(|loaded| loaded.state));
+                env.observe(Observation::Published { state, stored });
                 self.snapshot = snapshot;
             }
             Effect::Tell(event) => {

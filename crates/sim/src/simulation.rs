@@ -161,6 +161,7 @@ impl Simulation {
         match &self.stage {
             Stage::Converging => {
                 self.env.note("the cluster has converged");
+                self.deadline = now + convergence::TIMEOUT_MS;
                 self.cluster.stop(&mut self.env, &Process::Server, "is restarted");
                 self.env.after(1, SimEvent::Start(Process::Server));
                 self.stage = Stage::Restarted(settled);

@@ -74,3 +74,20 @@ fn a_stop_under_a_request_is_detected() {
 fn a_stale_table_under_a_new_generation_is_detected() {
     assert_eq!(detected(InjectedBug::StaleTable), "no instance is stopped under a request");
 }
+
+#[test]
+fn a_lost_deletion_is_detected() {
+    assert_eq!(detected(InjectedBug::LostDelete), "readers see exactly what is stored");
+}
+
+#[test]
+fn a_service_that_ignores_its_dependencies_is_detected() {
+    let invariant = detected(InjectedBug::Dependencies);
+    assert_eq!(invariant, "a service waits for the services it depends on");
+}
+
+#[test]
+fn a_lost_node_that_is_treated_as_reachable_is_detected() {
+    let invariants = ["nothing is placed on a lost node", "the cluster converges"];
+    assert!(invariants.contains(&detected(InjectedBug::GhostHeartbeat)));
+}

@@ -62,14 +62,19 @@ impl View<'_> {
             matches!(wait, Wait::NoNode { .. } | Wait::Still { .. })
                 || matches!(wait, Wait::Dependencies { .. } | Wait::Dependents { .. })
         });
+        // A service may wait for an instance on a node that does not return.
+        let waits_for_node = waits.iter().any(|wait| match wait {
+            Wait::Ready { next: Some(laggard), .. } => self.has_outage(&laggard.node),
+            _ => false,
+        });
         // A revision that never becomes healthy never converges, not even after a rollback to it.
-        let has_reason = waits_for_others || is_sick(service);
+        let has_reason = waits_for_others || waits_for_node || is_sick(service);
         let is_still = self.state.deployment_of(service).is_some_and(|d| d.stage.is_still());
         if service.deployment.is_some() && !has_reason && !is_still {
             differences.push(format!("{id} is still deploying: {waits:?}"));
         }
         let placed = self.counted(service);
-        if placed != service.wanted() && !has_reason {
+        if placed != service.wanted() && !has_reason && !is_still {
             let wanted = service.wanted();
             differences.push(format!("{id} has {placed} of {wanted} placed: {waits:?}"));
         }

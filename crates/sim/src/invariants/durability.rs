@@ -1,6 +1,8 @@
 //! What the server acknowledged is durable, whatever has died since.
 
-use model::State;
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{Key, Object, State};
 
 use crate::users::Promised;
 use crate::violation::Violation;
@@ -36,4 +38,18 @@ pub(crate) fn promises(promised: &Promised, state: &State) -> Vec<Violation> {
         }
     }
     violations
+}
+
+/// Readers see exactly what is stored.
+pub(crate) fn published(state: &State, stored: &State) -> Option<Violation> {
+    let published: BTreeMap<Key, Object> = state.objects().collect();
+    let stored: BTreeMap<Key, Object> = stored.objects().collect();
+    if published == stored {
+        return None;
+    }
+    let keys = published.keys().chain(stored.keys());
+    let differ = keys.filter(|key| published.get(key) != stored.get(key));
+    let differ: BTreeSet<String> = differ.map(Key::to_string).collect();
+    let detail = format!("these objects differ: {differ:?}");
+    Some(Violation::new("readers see exactly what is stored", detail))
 }

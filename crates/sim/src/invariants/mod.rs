@@ -2,23 +2,29 @@
 //! liveness ([`convergence`]) once the fault phase is over.
 //!
 //! `durability`: acknowledged writes. `budget`: what one batch may change. `traffic`: what gateways
-//! are sent, and when an instance may be stopped. `progress`: numbers and phases that only advance.
+//! are sent, and when an instance may be stopped. `placement`: where and when instances are placed.
+//! `progress`: numbers and phases that only advance.
 
 mod budget;
 pub(crate) mod convergence;
 mod durability;
+mod placement;
 mod progress;
 mod traffic;
 
 use crate::cluster::Cluster;
 use crate::invariants::progress::Progress;
 use crate::observation::Observation;
+use crate::queue::Moment;
 use crate::violation::Violation;
 
 /// What the invariants remember.
 #[derive(Default)]
 pub(crate) struct Checkers {
     progress: Progress,
+    healed_at: Option<Moment>,
+    /// When the newest server started.
+    loaded_at: Moment,
     /// Number of requests that gateways served.
     pub(crate) requests: u64,
 }
@@ -28,13 +34,21 @@ impl Checkers {
     pub(crate) fn check(&mut self, cluster: &Cluster, observation: Observation) -> Vec<Violation> {
         let promised = &cluster.users.promised;
         match observation {
-            Observation::Loaded(state) => {
+            Observation::Loaded { state, at } => {
+                self.loaded_at = at;
                 let mut violations = durability::loaded(promised, &state);
                 violations.extend(self.progress.epoch(state.meta().epoch));
                 violations
             }
-            Observation::Decided { before, after, now } => {
+            Observation::Decided { before, after, now, at } => {
                 let mut violations = budget::decision(&before, &after, now);
+                violations.extend(placement::dependencies(&before.state, &after));
+                // A server that has just started does not know yet which nodes are lost.
+                let since = self.healed_at.map(|healed_at| healed_at.max(self.loaded_at));
+                let noticed = since.map(|at| at + placement::LOST_WITHIN_MS);
+                if noticed.is_some_and(|noticed| at > noticed) {
+                    violations.extend(placement::lost_nodes(cluster, &before.state, &after));
+                }
                 violations.extend(traffic::stops(cluster, &before, &after, now));
                 violations
             }
@@ -49,7 +63,16 @@ impl Checkers {
                 violations.extend(self.progress.table(table.generation));
                 violations
             }
-            Observation::Published(state) => durability::promises(promised, &state),
+            Observation::Published { state, stored } => {
+                let mut violations = durability::promises(promised, &state);
+                violations.extend(stored.and_then(|stored| durability::published(&state, &stored)));
+                violations.extend(self.progress.placed(&state));
+                violations
+            }
+            Observation::Healed { at } => {
+                self.healed_at = Some(at);
+                Vec::new()
+            }
             Observation::EventPublished(number) => {
                 self.progress.event(number).into_iter().collect()
             }

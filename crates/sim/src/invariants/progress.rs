@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use agent::core::Memory;
-use model::{InstanceId, NodeId, Phase};
+use model::{InstanceId, NodeId, Phase, State};
 
 use crate::cluster::Host;
 use crate::violation::Violation;
@@ -15,6 +15,9 @@ pub(crate) struct Progress {
     table: u64,
     event: u64,
     epoch: u64,
+    /// The instances that are placed, and those that were.
+    placed: BTreeSet<InstanceId>,
+    removed: BTreeSet<InstanceId>,
     /// The run and phase of each instance that an agent knows.
     phases: BTreeMap<(NodeId, InstanceId), (u32, Phase)>,
     /// Instances that were ready at some time, judged by their machine instead of their agent.
@@ -61,6 +64,17 @@ impl Progress {
         let last = std::mem::replace(&mut self.epoch, epoch);
         let detail = || format!("a server loads epoch {epoch} after {last}");
         (epoch < last).then(|| Violation::new("no acknowledged write is lost", detail()))
+    }
+
+    /// The id of an instance is never used again.
+    pub(crate) fn placed(&mut self, state: &State) -> Option<Violation> {
+        let placed = state.node_usages().flat_map(|node| node.instances.iter().cloned());
+        let placed: BTreeSet<_> = placed.collect();
+        self.removed.extend(self.placed.difference(&placed).cloned());
+        let reused = placed.intersection(&self.removed).next().cloned();
+        self.placed = placed;
+        let reused = reused?;
+        Some(Violation::new("no instance id is used twice", format!("{reused} is placed again")))
     }
 
     /// An agent that starts continues from its memory.
