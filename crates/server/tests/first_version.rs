@@ -17,11 +17,13 @@ use store::{Embedded, Store};
 use support::{Server, soon};
 
 /// Keys of the first version and their successors.
-const RENAMED: [(&str, &str); 4] = [
+const RENAMED: [(&str, &str); 6] = [
     ("max_over", "max_surge"),
     ("settle", "min_ready"),
     ("surplus", "scale_down"),
     ("door", "adapter"),
+    ("origin", "via"),
+    ("latch", "failed"),
 ];
 
 fn fixture(name: &str) -> PathBuf {
