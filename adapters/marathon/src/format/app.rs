@@ -1,8 +1,8 @@
-//! A Marathon app: every key that Muster understands, with Marathon's defaults, read and written.
+//! The definition of a Marathon app: every key that Muster supports, with Marathon's defaults.
 //!
-//! What people write becomes an [`App`] in `read`, which rewrites older forms of keys into
-//! today's; those are the keys here that are never written. Keys of Marathon's that are missing
-//! here ask for what Muster cannot do; `refused` knows them by name.
+//! `read` decodes a document into an [`App`] and rewrites deprecated keys into their current form.
+//! The deprecated keys are fields here, but are never serialized. Marathon's other keys request
+//! features that Muster does not have; `refused` lists them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,20 +18,20 @@ use super::container::{Container, Network, PortDefinition};
 use super::names::{KillSelection, Mode};
 use super::number::{Number, Seconds};
 
-/// The label of apps of which never more than one instance may run.
+/// The label of apps of which at most one instance may run at any time.
 pub(super) const SINGLE: &str = "MARATHON_SINGLE_INSTANCE_APP";
 
-/// A label by which an app asks for Muster's own way with unhealthy tasks, which takes nothing
-/// away before its replacement is there. Marathon kills them first.
+/// The label that selects Muster's replacement of unhealthy tasks: a task keeps running until its
+/// replacement is ready. By default, as in Marathon, the unhealthy task is killed first.
 pub(super) const REPLACE_FIRST: &str = "MUSTER_REPLACE_FIRST";
 
-/// An app, whole and valid, in today's form with every default written out. It is written as
-/// Marathon shows it.
+/// A complete, valid app in its normal form: current keys only, with all defaults filled in. It is
+/// serialized as Marathon's API shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct App {
     pub(super) id: ServiceId,
-    // These are written even if they are not set: some clients look for them without asking.
+    // Serialized even if unset, because some clients read these keys unconditionally.
     #[serde(default)]
     pub(super) cmd: Option<String>,
     #[serde(default)]
@@ -47,7 +47,7 @@ pub struct App {
     /// In MiB.
     #[serde(default = "App::default_mem")]
     pub(super) mem: Number,
-    /// In MiB. Kept for those who look at it; neither placement nor nodes do.
+    /// In MiB. Reported to clients and tasks only; it does not affect placement.
     #[serde(default = "App::default_disk")]
     pub(super) disk: Number,
     #[serde(default)]
@@ -72,7 +72,7 @@ pub struct App {
     pub(super) networks: Vec<Network>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) port_definitions: Option<Vec<PortDefinition>>,
-    /// The older form of `portDefinitions`.
+    /// The deprecated form of `portDefinitions`.
     #[serde(default, skip_serializing)]
     pub(super) ports: Option<Vec<u16>>,
     #[serde(default)]
@@ -121,75 +121,76 @@ impl App {
         Seconds::whole(300)
     }
 
-    /// Its path.
+    /// The id, which is the path of the app.
     pub fn id(&self) -> &ServiceId {
         &self.id
     }
 
-    /// Its labels.
+    /// The labels.
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.labels
     }
 
-    /// How many instances it should have.
+    /// The desired number of instances.
     pub fn instances(&self) -> u32 {
         self.instances
     }
 
-    /// The same app with so many instances.
+    /// Returns the app with a different number of instances.
     pub fn scaled(mut self, instances: u32) -> App {
         self.instances = instances;
         self
     }
 
-    /// What its shell runs.
+    /// The shell command, if the app has one.
     pub fn cmd(&self) -> Option<&str> {
         self.cmd.as_deref()
     }
 
-    /// Its health checks, as they are shown.
+    /// The health checks, in the form that the API shows.
     pub fn health_checks(&self) -> &[HealthCheck] {
         &self.health_checks
     }
 
-    /// The name of its readiness check, if it has one.
+    /// The name of the readiness check, if there is one.
     pub fn readiness_check(&self) -> Option<&str> {
         self.readiness_checks.first().map(|check| check.name.as_str())
     }
 
-    /// Whether it must never run twice, not even while it is replaced, as it says by a label.
+    /// Whether at most one instance may run at any time, even during an upgrade (see [`SINGLE`]).
     pub(super) fn is_single(&self) -> bool {
         self.is_labelled(SINGLE)
     }
 
-    /// Whether a label says `true`, in any case.
+    /// Whether a label has the value `true`, ignoring case.
     pub(super) fn is_labelled(&self, label: &str) -> bool {
         let label = self.labels.get(label);
         label.is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
-    /// Whether it uses the network of its node; so does one that says nothing of networks.
+    /// Whether the app uses host networking, which is the default if it lists no network.
     pub(super) fn is_on_host(&self) -> bool {
         self.networks.iter().all(|network| network.mode == Mode::Host)
     }
 
-    /// What is stored of it.
+    /// The app as JSON, as it is stored and as [`App::from_source`] reads it.
     pub fn to_source(&self) -> String {
         serde_json::to_string(self).expect("an app consists of nothing but JSON")
     }
 
-    /// The same, as it is kept with a revision.
+    /// The app as the source of a revision.
     pub fn source(&self) -> Source {
         Source { adapter: ADAPTER.into(), text: self.to_source() }
     }
 
-    /// Reads back what was stored; nothing if it was stored by somebody else.
+    /// Reads a stored app. Returns `None` if the text is not in the form of [`App::to_source`].
     pub fn from_source(text: &str) -> Option<App> {
         serde_json::from_str(text).ok()
     }
 }
 
-/// How many instances stay and how many more may run while an app is replaced, as shares of all.
+/// Limits on the number of instances during an upgrade, as fractions of `instances`: the minimum of
+/// healthy instances, and the maximum of additional ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct UpgradeStrategy {
@@ -198,7 +199,7 @@ pub(super) struct UpgradeStrategy {
 }
 
 impl UpgradeStrategy {
-    /// None stays, none runs besides.
+    /// All instances may stop at once, and no additional ones may start.
     pub(super) const NONE: UpgradeStrategy = UpgradeStrategy {
         minimum_health_capacity: Number(0.0),
         maximum_over_capacity: Number(0.0),
@@ -211,14 +212,14 @@ impl Default for UpgradeStrategy {
     }
 }
 
-/// What becomes of instances on a node that is not heard of: a text that says nothing, or times.
+/// The handling of instances on an unreachable node: the string `disabled`, or an object of times.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum UnreachableStrategy {
     Disabled,
     After(Unreachable),
 }
 
-/// After how long instances on a node that is not heard of are replaced, and forgotten.
+/// The times after which instances on an unreachable node are replaced, and removed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct Unreachable {
@@ -249,7 +250,7 @@ impl Serialize for UnreachableStrategy {
     }
 }
 
-/// By hand, because an untagged enum forgets what was wrong where.
+/// Implemented by hand, because the errors of an untagged enum lack the position and the cause.
 impl<'de> Deserialize<'de> for UnreachableStrategy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Strategy;

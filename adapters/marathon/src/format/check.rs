@@ -1,11 +1,11 @@
-//! The parts of an app about whether its instances are well.
+//! Health and readiness checks in app definitions.
 
 use serde::{Deserialize, Serialize};
 
 use super::names::{Check, IpProtocol};
 use super::number::Seconds;
 
-/// A health check, as it is written and shown.
+/// A health check, in the form that the API accepts and shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct HealthCheck {
@@ -22,10 +22,11 @@ pub struct HealthCheck {
     pub(super) interval_seconds: Seconds,
     pub(super) timeout_seconds: Seconds,
     pub(super) max_consecutive_failures: u32,
-    /// Either way an answer of 1xx is never the last one, so that it cannot decide a check.
+    /// Accepted, but without effect: a response of 1xx is never final, so that it cannot decide a
+    /// check.
     #[serde(rename = "ignoreHttp1xx", skip_serializing_if = "Option::is_none")]
     pub(super) ignore_http_1xx: Option<bool>,
-    /// Only for checks that Mesos would make.
+    /// Only for checks that Mesos would perform.
     pub(super) delay_seconds: Seconds,
     pub(super) ip_protocol: IpProtocol,
 }
@@ -49,14 +50,14 @@ impl Default for HealthCheck {
     }
 }
 
-/// What a check of protocol COMMAND runs.
+/// The shell command of a check with the protocol COMMAND.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Command {
     pub(super) value: String,
 }
 
-/// A readiness check.
+/// A readiness check, in the form that the API accepts and shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct ReadinessCheck {
@@ -67,7 +68,7 @@ pub(super) struct ReadinessCheck {
     pub(super) interval_seconds: Seconds,
     pub(super) timeout_seconds: Seconds,
     pub(super) http_status_codes_for_ready: Vec<u16>,
-    /// Whether Marathon shows what was answered last. Nothing hangs on it.
+    /// Whether Marathon shows the last response. Nothing else depends on it.
     pub(super) preserve_last_response: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The parts of an app about its container, its networks and its ports.
+//! Containers, networks and ports in app definitions.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::{Access, DockerNetwork, Engine, Mode, Protocol};
 
-/// A container.
+/// The container of an app, with its volumes and, on a bridge, its ports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Container {
@@ -20,7 +20,7 @@ pub(super) struct Container {
     pub(super) port_mappings: Option<Vec<PortMapping>>,
 }
 
-/// An image and how it is run.
+/// The image of a container, with Docker's options.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Docker {
@@ -29,18 +29,19 @@ pub(super) struct Docker {
     pub(super) force_pull_image: bool,
     #[serde(default)]
     pub(super) privileged: bool,
-    /// None are supported; that there are none is written.
+    /// Always empty, since parameters are not supported. Serialized for clients that expect the
+    /// key.
     #[serde(default)]
     pub(super) parameters: [(); 0],
-    /// The older form of `networks`.
+    /// The deprecated form of `networks`.
     #[serde(default, skip_serializing)]
     pub(super) network: Option<DockerNetwork>,
-    /// The older form of `container.portMappings`.
+    /// The deprecated form of `container.portMappings`.
     #[serde(default, skip_serializing)]
     pub(super) port_mappings: Option<Vec<PortMapping>>,
 }
 
-/// A directory of the node.
+/// A host path that is mounted into the container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Volume {
@@ -50,7 +51,7 @@ pub(super) struct Volume {
     pub(super) mode: Access,
 }
 
-/// A network of an app.
+/// The network mode of an app.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Network {
@@ -68,8 +69,8 @@ impl From<Mode> for Network {
     }
 }
 
-/// A port of the node. Its number is the service port, which a load balancer beside Marathon
-/// listens on; only if `requirePorts` is set the instance gets it.
+/// A port on the host network. `port` is the service port, on which a load balancer of Marathon
+/// listens; the instance gets the same number only if `requirePorts` is set.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct PortDefinition {
@@ -80,7 +81,7 @@ pub(super) struct PortDefinition {
     pub(super) labels: BTreeMap<String, String>,
 }
 
-/// A port of a container on a bridge.
+/// A port of a container on a bridge network.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct PortMapping {

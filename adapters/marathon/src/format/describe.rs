@@ -1,8 +1,8 @@
-//! Services that were not described by an app, as the app that describes them best.
+//! The conversion of a native service into an app, for clients of Marathon.
 //!
-//! What an app cannot say is left out; what it can only say less well is said as near as it can
-//! be. The app is valid whatever the service: names that Marathon would refuse are changed, and
-//! times are whole seconds, since clients can read no others.
+//! Settings that an app cannot express are omitted, or replaced by the closest ones that it can.
+//! The app is valid for every service: names that Marathon would reject are changed, and times are
+//! rounded up to whole seconds, since clients cannot parse fractions.
 
 use std::collections::BTreeSet;
 
@@ -19,14 +19,15 @@ use super::number::{Number, Seconds};
 use super::{container, environment, normal, valid};
 
 impl App {
-    /// The app that describes a service best.
+    /// Returns the app that is the closest description of a service.
     pub fn of(spec: &Spec) -> App {
         let mut app = describe(spec);
-        // What every app has in its environment is not said by it.
+        // Variables that Marathon adds to every app are not part of its definition.
         let given = environment::environment(&App { env: Default::default(), ..app.clone() });
         app.env.retain(|name, value| given.get(name) != Some(value));
         if app.is_single() && (app.instances > 1 || !is_replaced_as_one(&app)) {
-            // A label means nothing to a service, and would contradict the app.
+            // The label has no effect on a native service, and would contradict the rest of the
+            // app.
             app.labels.remove(SINGLE);
         }
         normal::normalise(&mut app);
@@ -101,32 +102,32 @@ fn describe(spec: &Spec) -> App {
     }
 }
 
-/// The text of a value; one with references is shown as a document of Muster writes it.
+/// A value as a string. A value with references has the form that Muster's documents use.
 fn plain(value: &Value) -> String {
     value.as_text().map_or_else(|| value.to_string(), String::from)
 }
 
-/// The disk that an app has asked for, of which only its tasks are told.
+/// The requested disk in MiB, which is stored only as a variable of the tasks; 0 by default.
 fn disk(spec: &Spec) -> f64 {
     let told = spec.env.get(environment::DISK).and_then(|disk| plain(disk).parse().ok());
     told.filter(|disk| (0.0..1e15).contains(disk)).unwrap_or(0.0)
 }
 
-/// What is run, as a line for the shell or as words.
+/// The command, as `cmd` for the shell or as `args`.
 fn command(spec: &Spec) -> (Option<String>, Option<Vec<String>>) {
     let command = match (&spec.container, &spec.process) {
         (Some(container), _) => return container_command(container),
         (None, process) => process.as_ref().map(|process| &process.command),
     };
     match command {
-        // Marathon takes a line of one letter for none.
+        // Marathon treats a `cmd` of a single character as absent.
         Some(CommandLine::Shell(line)) if line.len() > 1 => (Some(line.clone()), None),
         Some(command) => (None, Some(command.words())),
         None => (None, None),
     }
 }
 
-/// An app's line replaces the image's entrypoint; its words are given to that.
+/// `cmd` replaces the entrypoint of the image; `args` are appended to the entrypoint.
 fn container_command(container: &Container) -> (Option<String>, Option<Vec<String>>) {
     let command = container.command.as_ref();
     let words = command.map(CommandLine::words).unwrap_or_default();
@@ -162,7 +163,7 @@ fn container(of: &Container, port_mappings: Option<Vec<PortMapping>>) -> contain
     }
 }
 
-/// A name for each port that has one, or needs one because the readiness check means it.
+/// The names of the ports. A port without a name gets one if the readiness check refers to it.
 fn port_names(spec: &Spec) -> Vec<Option<String>> {
     let checked = match spec.readiness.as_ref().map(|check| &check.probe) {
         Some(Probe::Http(http)) => spec.port_index(&http.port),
@@ -211,7 +212,8 @@ fn health(check: &model::HealthCheck, spec: &Spec) -> HealthCheck {
         grace_period_seconds: Seconds::at_least(check.grace),
         interval_seconds: Seconds::at_least(check.interval),
         timeout_seconds: Seconds::at_least(check.timeout),
-        // Marathon forgives so many failures; it cannot say that it forgives none.
+        // Marathon's number excludes the failure that kills the task, and 0 disables killing. So a
+        // limit of one failure cannot be expressed.
         max_consecutive_failures: match check.failures {
             0 => 0,
             failures => (failures - 1).max(1),
@@ -237,7 +239,7 @@ fn health(check: &model::HealthCheck, spec: &Spec) -> HealthCheck {
     }
 }
 
-/// A command as a line for the shell, which takes words in quotes as they are.
+/// A command as a line for the shell, with words quoted where necessary.
 fn line(command: &CommandLine) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
     let quoted = |word: &String| match !word.is_empty() && word.chars().all(is_plain) {
@@ -261,7 +263,7 @@ fn readiness(
         true => (200..400).collect(),
         false => http.statuses.iter().copied().collect(),
     };
-    // Marathon wants a check to be over before the next one begins.
+    // Marathon requires that the timeout is shorter than the interval.
     let timeout = Seconds::at_least(check.timeout);
     let after = Seconds::at_least(Millis(timeout.0.0 + 1));
     Some(ReadinessCheck {
@@ -274,7 +276,7 @@ fn readiness(
     })
 }
 
-/// Counts as shares of the instances, so that rounding leads back to them.
+/// Counts of instances as fractions, chosen such that rounding yields the same counts again.
 fn upgrade(spec: &Spec) -> UpgradeStrategy {
     let instances = u64::from(spec.instances.max(1));
     let millionths = |share: Share, rounded: fn(u64, u64) -> u64| {

@@ -1,19 +1,21 @@
-//! The variables that Marathon sets in every task of an app, as far as they are the same for all.
+//! The variables that Marathon sets in every task of an app, if their value is the same for all
+//! tasks.
 //!
-//! Those that differ from task to task (HOST, PORT0, …) are set by the agent.
+//! The agent and `view::environment` set those that differ between tasks (HOST, PORT0, …).
 
 use std::collections::BTreeMap;
 
 use super::app::App;
 
-/// Marathon leaves out labels that make a variable longer than this.
+/// Limit in bytes on the name and on the value of a label's variable. As in Marathon, a label that
+/// reaches it is omitted.
 const VARIABLE_LEN_MAX: usize = 512;
 const LABEL: &str = "MARATHON_APP_LABEL_";
 
-/// What tasks are told of the disk that their app asks for.
+/// The variable with the requested disk in MiB.
 pub(super) const DISK: &str = "MARATHON_APP_RESOURCE_DISK";
 
-/// The app's environment: what it sets itself wins over what Marathon would.
+/// The environment of the tasks of an app. The app's own variables override Marathon's.
 pub(super) fn environment(app: &App) -> BTreeMap<String, String> {
     let labels: BTreeMap<String, &String> = app
         .labels
@@ -27,7 +29,7 @@ pub(super) fn environment(app: &App) -> BTreeMap<String, String> {
     let mut env = BTreeMap::from([
         ("MARATHON_APP_ID".to_string(), app.id.to_string()),
         ("MARATHON_APP_LABELS".to_string(), names.join(" ")),
-        // Written as a JVM writes floating-point numbers: 32 is 32.0.
+        // In the format of the JVM for floating-point numbers: 32 is 32.0.
         ("MARATHON_APP_RESOURCE_CPUS".to_string(), format!("{:?}", app.cpus.0)),
         ("MARATHON_APP_RESOURCE_MEM".to_string(), format!("{:?}", app.mem.0)),
         (DISK.to_string(), format!("{:?}", app.disk.0)),
@@ -41,7 +43,7 @@ pub(super) fn environment(app: &App) -> BTreeMap<String, String> {
     env
 }
 
-/// A label's name as part of a variable's: runs of other characters become one `_`.
+/// A label's name as part of the name of a variable: each run of other characters becomes one `_`.
 fn variable(label: &str) -> String {
     let mut name = String::with_capacity(label.len());
     for c in label.chars() {

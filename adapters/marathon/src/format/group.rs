@@ -1,4 +1,4 @@
-//! Groups of apps as they are written.
+//! Groups of apps in request bodies.
 
 use std::collections::BTreeSet;
 
@@ -14,31 +14,31 @@ use super::rejected::Rejected;
 use super::update::{make, not_a_time, timestamp};
 use super::valid;
 
-/// What is said of a group. What is not spoken of stays as it is.
+/// An update of a group. A field that is `None` leaves the group's value unchanged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupUpdate {
-    /// Its path.
+    /// The path of the group.
     pub id: String,
-    /// All the apps that it should have itself.
+    /// The complete list of apps directly in the group.
     pub apps: Option<Vec<App>>,
-    /// All the groups that it should have.
+    /// The complete list of direct subgroups.
     pub groups: Option<Vec<GroupUpdate>>,
-    /// Apps and groups that all its apps depend on.
+    /// Apps and groups on which all apps in the group depend.
     pub dependencies: Option<BTreeSet<ServiceId>>,
-    /// By how much to multiply the instances of all its apps.
+    /// The factor by which to multiply the number of instances of all apps in the group.
     pub scale_by: Option<f64>,
-    /// The version to go back to.
+    /// The version to which to roll back.
     pub version: Option<Timestamp>,
 }
 
-/// Reads what is said of the group at `path`, or of one that the body names. Nothing at all says
-/// only that it is there.
+/// Reads an update of the group at `path`, or of the group that the body names by `id`. An empty
+/// body creates the group or leaves it unchanged.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// Returns the response for a body that is not a valid update.
 pub fn read_group(body: &[u8], path: &str) -> Result<GroupUpdate, Rejected> {
-    // Some clients send an empty text where they have nothing to say.
+    // Some clients send an empty string instead of no body.
     let is_empty = matches!(body.trim_ascii(), b"" | b"\"\"");
     let body = if is_empty { b"{}" } else { body };
     let mut tree = json::tree(body).map_err(|error| Rejected::unreadable(&error))?;
@@ -46,7 +46,7 @@ pub fn read_group(body: &[u8], path: &str) -> Result<GroupUpdate, Rejected> {
     group(tree, path, &mut Vec::new())
 }
 
-/// The list under a key, whose items are read one by one with their places.
+/// Decodes the list under `key` item by item, and passes the location of each to `item`.
 fn list<T>(
     tree: &mut Node,
     key: &str,
@@ -68,7 +68,7 @@ fn list<T>(
     Ok(Some(read))
 }
 
-/// Groups are as deep inside each other as a reader of JSON goes, which is not far.
+/// The recursion is bounded by the maximum depth of JSON that the parser accepts.
 fn group(mut tree: Node, base: &str, at: &mut Vec<Step>) -> Result<GroupUpdate, Rejected> {
     if !matches!(tree.value, Value::Map(_)) {
         return Err(Rejected::type_at(at, "error.expected.jsobject"));
@@ -108,7 +108,7 @@ fn group(mut tree: Node, base: &str, at: &mut Vec<Step>) -> Result<GroupUpdate, 
         path.map_err(|error: model::id::Error| Rejected::value_at(at, error.to_string()))
     })?;
     let scale_by = scale(tree.take("scaleBy"), &within(at, "scaleBy"))?;
-    // Whoever sends back a group that was shown sends its version with it.
+    // A client that sends back a group as it was shown includes its version, which is then ignored.
     let version = tree.take("version").filter(|_| apps.is_none() && groups.is_none());
     let version = match version {
         None => None,
@@ -129,7 +129,7 @@ fn group(mut tree: Node, base: &str, at: &mut Vec<Step>) -> Result<GroupUpdate, 
     Ok(GroupUpdate { id, apps, groups, dependencies, scale_by, version })
 }
 
-/// Refuses what stands in a group and does not belong there by its path.
+/// Rejects an app or a subgroup whose path is not directly below the group.
 fn is_child(id: &str, group: &str, at: &[Step]) -> Result<(), Rejected> {
     let parent = id.rsplit_once('/').map(|(parent, _)| parent);
     if parent == Some(group.trim_end_matches('/')) {
@@ -152,7 +152,7 @@ fn scale(factor: Option<Node>, at: &[Step]) -> Result<Option<f64>, Rejected> {
     }
 }
 
-/// Groups without pods or roles of their own may say so; everything else is not known.
+/// Rejects unknown keys. `pods` and `enforceRole` are accepted if they are empty or false.
 fn refuse_the_rest(mut tree: Node, at: &[Step]) -> Result<(), Rejected> {
     let is_nothing = |value: &Value| match value {
         Value::List(items) => items.is_empty(),

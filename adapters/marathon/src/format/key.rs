@@ -1,11 +1,11 @@
-//! From the model's keys back to Marathon's, so that what is found wrong with a service can be
-//! shown where its app says it.
+//! The mapping from keys of the model to keys of an app, so that a problem of a service is reported
+//! at the location in the app that causes it.
 
 use formats::tree::{Node, Position};
 
-/// The model's key (`#` for an index) and where Marathon has it; a rule covers all keys below
-/// its own. Where several fit, one that the app has in full is meant, else the longest
-/// beginning.
+/// Pairs of a key of the model (`#` stands for an index) and its key in an app. A rule covers all
+/// keys below its own. If several rules match, the key that is completely present in the app takes
+/// precedence, then the one with the longest prefix in the app.
 const RULES: &[(&str, &str)] = &[
     ("service", "id"),
     ("container.image", "container.docker.image"),
@@ -63,10 +63,10 @@ const RULES: &[(&str, &str)] = &[
     ("depends_on", "dependencies"),
 ];
 
-/// Where an app says what the model calls `key`, and its own key for it.
+/// The position in an app of the setting with the model's `key`, and its key in the app.
 pub(crate) fn locate(tree: &Node, key: &str) -> (Position, String) {
     let translated = RULES.iter().filter_map(|(pattern, marathon)| apply(pattern, marathon, key));
-    // Keys with one name in both, such as `instances`, are found as they are.
+    // Keys with the same name in both, such as `instances`, need no rule.
     let found = translated.chain([key.to_string()]).map(|candidate| {
         let (at, len) = tree.locate(&candidate);
         (len, at, candidate)
@@ -78,14 +78,14 @@ pub(crate) fn locate(tree: &Node, key: &str) -> (Position, String) {
     }
 }
 
-/// Where apps say what the model calls `key`, for one that is not at hand: the first place that
-/// fits.
+/// The key in an app of the model's `key`, if the app is not available: that of the first rule that
+/// matches.
 pub fn key_of(key: &str) -> String {
     let place = RULES.iter().find_map(|(pattern, marathon)| apply(pattern, marathon, key));
     place.unwrap_or_else(|| key.into())
 }
 
-/// The key that a rule makes of `key`, if it covers it.
+/// Applies a rule to `key`. Returns `None` if the rule does not cover it.
 fn apply(pattern: &str, marathon: &str, key: &str) -> Option<String> {
     let mut rest = key.split('.');
     let mut index = "0";

@@ -1,19 +1,20 @@
-//! Marathon's app definitions (v2 API, 1.11 and before) as services, and services as apps.
+//! The conversion of Marathon's app definitions (v2 API, up to 1.11) into services, and back.
 //!
-//! An app becomes one service of one container, or of one process if it has no image. Defaults
-//! are Marathon's where a key is one of Marathon's (an interval of 60 s, an upgrade that keeps
-//! all and doubles), and Muster's where Marathon has no such thing (a rollout's deadline). What
-//! an app asks for that Muster cannot do is refused by name.
+//! An app becomes a service of one container, or of one process if it has no image. Keys of
+//! Marathon have Marathon's defaults (an interval of 60 s, an upgrade that keeps all instances and
+//! may double them); settings that Marathon does not have, such as the deadline of a rollout, have
+//! Muster's. A request for an unsupported feature is rejected with the name of the key.
 //!
-//! There is one way in, for files and for requests: `read` takes a tree, has `refused` take out
-//! what cannot be done, decodes an [`App`] (`app` with its parts `container` and `check`), brings
-//! it into its one form (`normal`), judges it (`valid`) and makes a service of it (`service`,
-//! `probes`, `environment`). A file is told what is wrong at its lines, with `key` leading from
-//! the model's keys back to Marathon's; a request is told in Marathon's words by `rejected`.
+//! Files and requests share one pipeline. `read` takes a syntax tree; `refused` removes unsupported
+//! keys and reports them; the rest is decoded into an [`App`] (`app`, `container`, `check`),
+//! normalized (`normal`), validated (`valid`) and translated into a service (`service`, `probes`,
+//! `environment`). Problems in a file are reported with their lines, where `key` maps keys of the
+//! model back to keys of the app. Problems in a request are reported in Marathon's format
+//! (`rejected`).
 //!
-//! Requests say more than apps: `update` reads changes of them, `group` groups, `selector` which
-//! apps are meant. `service_ports` numbers their ports for load balancers, and `describe` makes an
-//! app of a service that was none, whose changes `over` carries over to it.
+//! Requests have further parts: updates of apps (`update`), groups (`group`) and label selectors
+//! (`selector`). `service_ports` assigns ports for load balancers. `describe` converts a native
+//! service into an app, and `over` applies a change of that app to the service.
 
 mod app;
 mod check;
@@ -53,10 +54,10 @@ pub use selector::LabelSelector;
 pub use update::{Update, read_app, update_app, update_apps};
 pub use valid::reserved;
 
-/// What the sources of apps are kept under.
+/// The name of the adapter in the sources of revisions.
 pub const ADAPTER: &str = "marathon";
 
-/// App definitions in files.
+/// The dialect for app definitions in files.
 #[derive(Debug, Clone, Copy)]
 pub struct Apps;
 
@@ -78,7 +79,7 @@ impl Dialect for Apps {
     }
 }
 
-/// Reads an app of a file as a service that is described by it. What is wrong is added to `faults`.
+/// Reads the app of a file as a service with the app as its source. Problems are added to `faults`.
 fn app(tree: &Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Document> {
     for (key, what) in [
         ("apps", "a file holds apps, not groups: list them as documents of their own"),

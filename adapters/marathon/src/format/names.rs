@@ -1,6 +1,7 @@
-//! Words of which one must stand somewhere. Marathon reads them in any case and writes one.
+//! Enums of the words that keys accept. They are read ignoring case, and written in Marathon's
+//! case.
 
-/// An enum of words.
+/// Defines an enum with a fixed word for each variant.
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident { $first:ident = $first_word:literal, $($variant:ident = $word:literal,)* })*) => {$(
         $(#[$doc])*
@@ -15,7 +16,7 @@ macro_rules! names {
             const ALL: &'static [(&'static str, $name)] =
                 &[($first_word, $name::$first), $(($word, $name::$variant),)*];
 
-            /// The word.
+            /// The word of the variant, as it is written.
             pub(super) fn word(self) -> &'static str {
                 match self {
                     $name::$first => $first_word,
@@ -53,23 +54,23 @@ macro_rules! names {
 }
 
 names! {
-    /// What runs a container; either may run an image, only MESOS may do without.
+    /// The containerizer. Both run images; only MESOS accepts a container without one.
     Engine { Docker = "DOCKER", Mesos = "MESOS", }
 
-    /// The older words for networks.
+    /// The deprecated names of network modes.
     DockerNetwork { Host = "HOST", Bridge = "BRIDGE", User = "USER", None = "NONE", }
 
-    /// Today's words for networks.
+    /// The network modes.
     Mode { Host = "host", Bridge = "container/bridge", Container = "container", }
 
-    /// Whether a container may write to a volume.
+    /// Whether a volume is writable.
     Access { ReadWrite = "RW", ReadOnly = "RO", }
 
-    /// What is spoken at a port.
+    /// The transport protocol of a port.
     Protocol { Tcp = "tcp", Udp = "udp", Both = "udp,tcp", }
 
-    /// What a check speaks. Marathon checks from its master, or (`MESOS_…`) from the agent; Muster
-    /// always does so from the node of the instance.
+    /// The protocol of a check. Marathon performs checks from its master or, for `MESOS_…`, from
+    /// the agent. Muster always performs them on the node of the instance.
     Check {
         Http = "HTTP",
         Https = "HTTPS",
@@ -80,20 +81,20 @@ names! {
         MesosHttps = "MESOS_HTTPS",
     }
 
-    /// Over which IP checks are made.
+    /// The version of IP that checks use.
     IpProtocol { V4 = "IPv4", V6 = "IPv6", }
 
-    /// Which instances leave first when there are too many.
+    /// Which instances are stopped first when an app is scaled down.
     KillSelection { Youngest = "YOUNGEST_FIRST", Oldest = "OLDEST_FIRST", }
 }
 
 impl Check {
-    /// Whether Mesos would check, and not Marathon.
+    /// Whether Mesos performs the check in Marathon's architecture, instead of Marathon.
     pub(super) fn is_of_mesos(self) -> bool {
         matches!(self, Check::MesosTcp | Check::MesosHttp | Check::MesosHttps)
     }
 
-    /// Whether a request is made, and not only a connection.
+    /// Whether the check sends an HTTP request, and does not only connect.
     pub(super) fn is_http(self) -> bool {
         matches!(self, Check::Http | Check::Https | Check::MesosHttp | Check::MesosHttps)
     }

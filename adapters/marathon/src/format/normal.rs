@@ -1,7 +1,7 @@
-//! The one form of an app: today's keys instead of older ones, every default written out.
+//! The normal form of an app: current keys instead of deprecated ones, with all defaults filled in.
 //!
-//! Bringing an app into its form again changes nothing. Where the older and today's words for a
-//! thing contradict each other, that is said.
+//! Normalization is idempotent. If a deprecated and a current key contradict each other, the
+//! contradiction is reported.
 
 use model::Problem;
 
@@ -9,10 +9,10 @@ use super::app::{App, UpgradeStrategy};
 use super::container::{Container, PortDefinition, PortMapping};
 use super::names::{Check, DockerNetwork, Mode};
 
-/// The name of the one port of an app that lists none.
+/// The name of the single port that an app has by default.
 const DEFAULT_PORT: &str = "default";
 
-/// Brings an app into its form.
+/// Normalizes an app. Returns the contradictions in it.
 pub(super) fn normalise(app: &mut App) -> Vec<Problem> {
     let mut problems = Vec::new();
     app.args = app.args.take().filter(|args| !args.is_empty());
@@ -34,7 +34,7 @@ pub(super) fn normalise(app: &mut App) -> Vec<Problem> {
     problems
 }
 
-/// The network is said once, outside the container.
+/// Moves the network from the Docker options to the app.
 fn networks(app: &mut App, problems: &mut Vec<Problem>) {
     let docker = app.container.as_mut().and_then(|container| container.docker.as_mut());
     let older = docker.and_then(|docker| docker.network.take());
@@ -56,7 +56,7 @@ fn networks(app: &mut App, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Mappings are said outside of what Docker is told. Empty lists of either place say nothing.
+/// Moves port mappings from the Docker options to the container. An empty list counts as absent.
 fn older_mappings(app: &mut App, problems: &mut Vec<Problem>) {
     let Some(container) = &mut app.container else { return };
     let older = container.docker.as_mut().and_then(|docker| docker.port_mappings.take());
@@ -71,7 +71,7 @@ fn older_mappings(app: &mut App, problems: &mut Vec<Problem>) {
     }
 }
 
-/// On the node's network, ports are definitions.
+/// On the host network, ports are `portDefinitions`.
 fn definitions(app: &mut App, problems: &mut Vec<Problem>) {
     if let Some(Container { port_mappings, .. }) = &mut app.container
         && port_mappings.as_ref().is_some_and(Vec::is_empty)
@@ -95,7 +95,7 @@ fn definitions(app: &mut App, problems: &mut Vec<Problem>) {
     }
 }
 
-/// On a bridge, ports are mappings. The older list of ports is then one of service ports.
+/// On a bridge, ports are `portMappings`, and the deprecated `ports` lists their service ports.
 fn mappings(app: &mut App) {
     app.require_ports = false;
     app.port_definitions = app.port_definitions.take().filter(|list| !list.is_empty());

@@ -1,10 +1,10 @@
-//! Numbers as Marathon writes them: whole ones without a fraction.
+//! Numbers in Marathon's format: integral values are written without a fraction.
 
 use model::Millis;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A number.
+/// A floating-point number.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub(super) struct Number(pub(super) f64);
 
@@ -23,11 +23,12 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// A number of seconds. Marathon has whole ones only; here it may be a fraction.
+/// A time in seconds. Unlike Marathon, Muster accepts fractions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Seconds(pub(super) Millis);
 
-/// Longer than any cluster runs, and far from where milliseconds overflow.
+/// The maximum number of seconds: longer than any cluster runs, and safe from overflow in
+/// milliseconds.
 const MAX: u64 = 9_000_000_000_000;
 
 impl Seconds {
@@ -35,7 +36,7 @@ impl Seconds {
         Seconds(Millis::secs(count))
     }
 
-    /// A time in whole seconds, rounded up: clients that count in them can read nothing else.
+    /// A time rounded up to whole seconds, since clients cannot parse fractions.
     pub(super) fn at_least(time: Millis) -> Self {
         Seconds::whole(time.0.div_ceil(1000).min(MAX))
     }

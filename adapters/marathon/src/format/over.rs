@@ -1,7 +1,7 @@
-//! A change of an app carried over to the service that the app only described.
+//! The application of a change of an app to the native service that the app describes.
 //!
-//! Services say things that apps cannot: where a process works, how long its requests may take to
-//! finish. Whoever changes the app of such a service does not speak of them, so they stay.
+//! A service has settings that an app cannot express, such as the working directory of a process or
+//! the timeout for draining requests. A change of the app must preserve them.
 
 use model::Spec;
 use serde_json::{Map, Value};
@@ -10,12 +10,13 @@ use super::app::App;
 use super::rejected::Rejected;
 
 impl App {
-    /// The service that it is, where `before` described `spec`: what both apps say alike stays as
-    /// it is there, with all that apps cannot say.
+    /// Applies the change from `before` to this app to `spec`, the service that `before` describes.
+    /// Settings that are equal in both apps, or that an app cannot express, keep the value of
+    /// `spec`.
     ///
     /// # Errors
     ///
-    /// What cannot be. An app that was read is a service.
+    /// Returns the problems of the app. There are none in an app that has been read.
     pub fn spec_over(&self, before: &App, spec: &Spec) -> Result<Spec, Rejected> {
         let (was, is) = (before.spec()?, self.spec()?);
         let carried = carried(&was, &is, spec).filter(|carried| carried.problems().is_empty());
@@ -28,7 +29,8 @@ fn carried(was: &Spec, is: &Spec, spec: &Spec) -> Option<Spec> {
     serde_json::from_value(carry(&value(was)?, &value(is)?, &value(spec)?)).ok()
 }
 
-/// `kept`, with what changes from `was` to `is`. What is not there is null.
+/// Returns `kept` with the differences between `was` and `is` applied. Null stands for an absent
+/// value.
 fn carry(was: &Value, is: &Value, kept: &Value) -> Value {
     match (was, is, kept) {
         _ if was == is => kept.clone(),

@@ -1,4 +1,4 @@
-//! Health and readiness checks of an app as those of a service. The app is valid.
+//! The translation of the checks of a valid app into checks of a service.
 
 use model::{
     CommandLine, HealthCheck, HttpProbe, Millis, PortRef, Probe, ReadinessCheck, TcpProbe,
@@ -8,13 +8,13 @@ use super::app::App;
 use super::check;
 use super::names::Check;
 
-/// The health checks of an app.
+/// Translates the health checks of an app.
 pub(super) fn health(app: &App) -> Vec<HealthCheck> {
     let check = |check: &check::HealthCheck| HealthCheck {
         probe: probe(app, check),
         interval: check.interval_seconds.0,
         timeout: check.timeout_seconds.0,
-        // Marathon forgives so many failures and acts on the next; 0 never acts.
+        // Marathon's number excludes the failure that kills the task, and 0 disables killing.
         failures: match check.max_consecutive_failures {
             0 => 0,
             forgiven => forgiven.saturating_add(1),
@@ -24,8 +24,8 @@ pub(super) fn health(app: &App) -> Vec<HealthCheck> {
     app.health_checks.iter().map(check).collect()
 }
 
-/// For how long nothing is done about failures. A delay before the first check is as good as
-/// that, and only Mesos has one.
+/// The time for which failures are ignored. The initial delay, which only Mesos checks and commands
+/// have, is equivalent to such a grace period.
 fn grace(check: &check::HealthCheck) -> Millis {
     match check.protocol.is_of_mesos() || check.protocol == Check::Command {
         true => check.delay_seconds.0.max(check.grace_period_seconds.0),
@@ -49,7 +49,7 @@ fn probe(app: &App, check: &check::HealthCheck) -> Probe {
     }
 }
 
-/// The readiness check of an app.
+/// Translates the readiness check of an app.
 pub(super) fn readiness(app: &App) -> Option<ReadinessCheck> {
     let check = app.readiness_checks.first()?;
     Some(ReadinessCheck {

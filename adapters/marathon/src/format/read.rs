@@ -1,4 +1,4 @@
-//! From a tree to an app and the service that it is: the one way for files and for requests.
+//! The decoding of an app and its translation into a service, shared by files and requests.
 
 use model::{Problem, Spec};
 
@@ -9,12 +9,12 @@ use super::app::App;
 use super::valid::{self, Audience};
 use super::{key, normal, refused, service};
 
-/// Reads an app of the group `base`, if it is read as part of one. What is wrong with the types of
-/// its values is told to the listener as it is found.
+/// Reads an app. Relative ids in an app of a group are resolved from the group's path `base`.
+/// Values of wrong types are reported to the listener.
 ///
 /// # Errors
 ///
-/// Everything else that is wrong with it, which may be nothing.
+/// Returns all other problems. The list is empty if all of them were reported to the listener.
 pub(super) fn read(
     mut tree: Node,
     base: Option<&str>,
@@ -31,7 +31,7 @@ pub(super) fn read(
     };
     let mut further = normal::normalise(&mut app);
     let spec = service::translate(&app);
-    // What contradicts itself is whole in neither form.
+    // An app with contradictory keys is incomplete in its normal form, so it is not validated.
     if further.is_empty() {
         further = valid::problems(&app, audience);
         for problem in named(&spec, &written) {
@@ -44,8 +44,8 @@ pub(super) fn read(
             }
         }
     }
-    // What is missing beside something refused may be missing because of it; what is there twice
-    // is not.
+    // A required key may only be missing because a key next to it was removed as unsupported; that
+    // is not reported. A command that is given twice always is.
     let twice = app.cmd.is_some() && app.args.is_some();
     further.retain(|problem| {
         let beside = || problems.iter().any(|refused| refused.key.starts_with(&problem.key));
@@ -58,13 +58,13 @@ pub(super) fn read(
     }
 }
 
-/// What is wrong with a service, under the keys of its app.
+/// The problems of a service, with the keys of its app.
 pub(super) fn named(spec: &Spec, app: &Node) -> Vec<Problem> {
     let named = |problem: Problem| Problem::new(key::locate(app, &problem.key).1, problem.message);
     spec.problems().into_iter().map(named).collect()
 }
 
-/// Tells on everything but what misses a key beside one that was refused.
+/// Forwards all errors except those about a missing key next to one that was rejected.
 struct Unless<'a> {
     listener: &'a mut dyn Listen,
     refused: &'a [Problem],
@@ -84,8 +84,8 @@ impl Listen for Unless<'_> {
     }
 }
 
-/// Makes the app's id and those it depends on absolute. In a group both are seen from there;
-/// otherwise the latter are seen from the app itself, so that `../db` is its sibling.
+/// Makes the app's id and its dependencies absolute. In a group, both are relative to the group.
+/// Otherwise dependencies are relative to the app itself, so that `../db` is its sibling.
 fn resolve_ids(tree: &mut Node, base: Option<&str>, is_json: bool) {
     let absolute = |node: &mut Node, resolve: &dyn Fn(&str) -> String| match &node.value {
         Value::Plain(_) if is_json => {}
@@ -106,8 +106,8 @@ fn resolve_ids(tree: &mut Node, base: Option<&str>, is_json: bool) {
     }
 }
 
-/// A path as it is seen from `base`: `../db` is beside it. What leads out of the root stays as it
-/// is, and is no name of anything.
+/// Resolves a path from `base`, where `../db` is a sibling of `base`. A path that leads out of the
+/// root keeps its leading `..`, and is not a valid id.
 pub(super) fn resolve(base: &str, path: &str) -> String {
     let mut resolved: Vec<&str> = match path.starts_with('/') {
         true => Vec::new(),
@@ -123,8 +123,7 @@ pub(super) fn resolve(base: &str, path: &str) -> String {
     format!("/{}", resolved.join("/"))
 }
 
-/// A path as it is seen from `base`, above which there is nothing: what leads out of the root leads
-/// to it.
+/// Resolves a path from `base`, where a path that leads out of the root resolves to the root.
 pub(super) fn resolve_within(base: &str, path: &str) -> String {
     let resolved = resolve(base, path);
     match resolved.trim_start_matches("/..") {

@@ -1,14 +1,14 @@
-//! What a Marathon app may say that Muster cannot do yet: refused by name, never ignored.
+//! Marathon's keys that Muster does not support yet. They are rejected by name, never ignored.
 //!
-//! A value that asks for nothing (null, empty, 0, false, Marathon's default, or made of only such)
-//! is taken out of the tree, so that files written out in full apply as they are.
+//! A value without effect (null, empty, 0, false, Marathon's default, or composed of only such
+//! values) is removed from the tree, so that complete definitions with all defaults are accepted.
 
 use model::Problem;
 
 use formats::tree::{Node, Plain, Step, Value, dotted, plain};
 
-/// A key (`*` for every item or key), the texts that ask for nothing, and what is said of all
-/// others.
+/// A key (`*` for every item or key), its values without effect in addition to the general ones,
+/// and the message for all other values.
 type Rule = (&'static str, &'static [&'static str], &'static str);
 
 const NOT_YET: &str = "is not supported yet";
@@ -43,7 +43,7 @@ const RULES: &[Rule] = &[
     ("readinessChecks.*.preserveLastResponse", &[], NOT_YET),
 ];
 
-/// What Marathon tells of an app and is not part of it.
+/// Keys that Marathon adds to the apps in its responses, and that are not part of a definition.
 const REPORTED: [&str; 12] = [
     "version",
     "versionInfo",
@@ -59,12 +59,12 @@ const REPORTED: [&str; 12] = [
     "tasksStats",
 ];
 
-/// Drops what Marathon tells of an app: clients send back what they were shown.
+/// Removes the keys in [`REPORTED`], since clients send back apps as they were shown.
 pub(super) fn drop_reported(app: &mut Node) {
     REPORTED.iter().for_each(|key| drop(app.take(key)));
 }
 
-/// Drops it too, and says so: people who write an app should know that it is not part of it.
+/// Removes the keys in [`REPORTED`] with a problem for each: in a file, they are a mistake.
 pub(super) fn reported(app: &mut Node) -> Vec<Problem> {
     let problem = |key: &&str| {
         app.take(key).filter(|told| !asks_for_nothing(told, &[]))?;
@@ -75,8 +75,8 @@ pub(super) fn reported(app: &mut Node) -> Vec<Problem> {
     REPORTED.iter().filter_map(problem).collect()
 }
 
-/// Takes every null, and what [`RULES`] name but asks for nothing, out of an app. What asks for
-/// something is told, and marked as refused.
+/// Removes every null and every value of a key in [`RULES`]. A value that has an effect is reported
+/// and replaced by [`Value::Refused`].
 pub(super) fn take_out(app: &mut Node) -> Vec<Problem> {
     drop_nulls(app);
     let mut problems = Vec::new();
@@ -95,7 +95,8 @@ pub(super) fn take_out(app: &mut Node) -> Vec<Problem> {
     problems
 }
 
-/// Visits each value that a pattern names; it stays if the visitor says so.
+/// Visits each value that matches a pattern. An entry of a mapping is removed if the visitor
+/// returns `false`.
 fn visit(
     node: &mut Node,
     pattern: &[&str],
@@ -129,7 +130,7 @@ fn visit(
 }
 
 fn asks_for_nothing(node: &Node, harmless: &[&str]) -> bool {
-    // An empty mapping inside another is there for its name: `check: {tcp: {}}`.
+    // An empty mapping inside another one is significant because of its key: `check: {tcp: {}}`.
     let nothing = |part: &Node| !part.is_collection() && asks_for_nothing(part, harmless);
     match &node.value {
         Value::Refused => true,
@@ -145,7 +146,7 @@ fn asks_for_nothing(node: &Node, harmless: &[&str]) -> bool {
     }
 }
 
-/// In Marathon a null is as good as nothing, at any depth.
+/// Removes nulls at all depths. In Marathon, null is equivalent to an absent value.
 pub(super) fn drop_nulls(node: &mut Node) {
     match &mut node.value {
         Value::List(items) => items.iter_mut().for_each(drop_nulls),

@@ -1,4 +1,4 @@
-//! Why a body was not taken, as Marathon says it.
+//! Marathon's format for errors in request bodies.
 
 use model::Problem;
 use serde_json::{Value, json};
@@ -7,30 +7,30 @@ use formats::decode::{Listen, Trouble};
 use formats::fault::hint;
 use formats::tree::{Position, Step};
 
-/// Why a body was not taken.
+/// The error response for a request body that is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Rejected {
-    /// The HTTP status.
+    /// The HTTP status of the response.
     pub status: u16,
-    /// What is wrong in general.
+    /// The summary of the error.
     pub message: String,
-    /// What is wrong where.
+    /// The details, if there are any.
     pub details: Details,
 }
 
-/// What is wrong where.
+/// The details of an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Details {
-    /// Nothing more is to be said.
+    /// No details.
     None,
-    /// What a reader of JSON says.
+    /// The message of the JSON parser.
     Text(String),
-    /// Paths such as `/upgradeStrategy/minimumHealthCapacity`, each with what is wrong there.
+    /// Errors by path, such as `/upgradeStrategy/minimumHealthCapacity`.
     Paths(Vec<(String, String)>),
 }
 
-/// Steps as `/a(0)/b`, the way Marathon writes places in a body.
+/// A location as `/a(0)/b`, which is Marathon's format for locations in a body.
 fn path(steps: &[Step]) -> String {
     let mut path = String::new();
     for step in steps {
@@ -45,7 +45,7 @@ fn path(steps: &[Step]) -> String {
     if path.is_empty() { "/".into() } else { path }
 }
 
-/// The steps of a key such as `a.0.b`.
+/// Splits a key such as `a.0.b` into steps.
 fn steps(key: &str) -> Vec<Step> {
     let step = |step: &str| match step.parse() {
         Ok(index) => Step::Index(index),
@@ -54,19 +54,19 @@ fn steps(key: &str) -> Vec<Step> {
     key.split('.').filter(|step| !step.is_empty()).map(step).collect()
 }
 
-/// Hears what is wrong with a body.
+/// Collects the errors of a body.
 #[derive(Default)]
 pub(super) struct Listener {
-    /// Where the body is a part of a larger one.
+    /// The location of the decoded part in the body.
     within: Vec<Step>,
-    /// Values of wrong types: a reader of JSON gives up on them.
+    /// Values of wrong types. If there are any, the response contains only these.
     mistyped: Vec<(String, String)>,
-    /// Values of the right types that cannot be.
+    /// Values of the right types that are out of range or malformed.
     invalid: Vec<(String, String)>,
 }
 
 impl Listener {
-    /// Hears of a part of a larger body.
+    /// Creates a listener for a part of a larger body, at the location `within`.
     pub(super) fn within(steps: &[Step]) -> Listener {
         Listener { within: steps.to_vec(), ..Listener::default() }
     }
@@ -75,7 +75,7 @@ impl Listener {
         path(&[&self.within, steps].concat())
     }
 
-    /// Why the body is not taken, with what was found besides.
+    /// Builds the response from the collected errors and further `problems`.
     pub(super) fn rejected(mut self, problems: Vec<Problem>) -> Rejected {
         for Problem { key, message } in problems {
             self.invalid.push((self.path(&steps(&key)), message));
@@ -88,7 +88,7 @@ impl Listener {
 }
 
 impl Listen for Listener {
-    /// The words are those of the reader of JSON that Marathon uses.
+    /// Uses the messages of play-json, which Marathon uses and clients know.
     fn hear(&mut self, _at: Position, steps: &[Step], trouble: &Trouble) {
         let at = self.path(steps);
         let what = match trouble {
@@ -109,7 +109,7 @@ impl Listen for Listener {
     }
 }
 
-/// Serde's words for what it expected in those of Marathon.
+/// Translates a description of the expected type from Serde's messages to those of play-json.
 fn expected_words(expected: &str, is_number: bool) -> &'static str {
     match expected {
         "a string" => "error.expected.jsstring",
@@ -124,7 +124,7 @@ fn expected_words(expected: &str, is_number: bool) -> &'static str {
 }
 
 impl Rejected {
-    /// A body that is no JSON.
+    /// The body is not valid JSON.
     pub(super) fn unreadable(error: &serde_json::Error) -> Rejected {
         let details = Details::Text(error.to_string());
         Rejected { status: 400, message: "Invalid JSON".into(), details }
@@ -140,22 +140,22 @@ impl Rejected {
         Rejected { status: 422, message: "Object is not valid".into(), details }
     }
 
-    /// A value of a wrong type.
+    /// A value has a wrong type.
     pub(super) fn type_at(steps: &[Step], what: &str) -> Rejected {
         Rejected::mistyped(vec![(path(steps), what.into())])
     }
 
-    /// A value that cannot be.
+    /// A value is invalid.
     pub(super) fn value_at(steps: &[Step], what: impl Into<String>) -> Rejected {
         Rejected::invalid(vec![(path(steps), what.into())])
     }
 
-    /// What cannot be asked for like this.
+    /// The parts of the request cannot be combined.
     pub(super) fn refused(message: impl Into<String>) -> Rejected {
         Rejected { status: 422, message: message.into(), details: Details::None }
     }
 
-    /// What is answered.
+    /// The body of the response, as JSON.
     pub fn body(&self) -> Value {
         match &self.details {
             Details::None => json!({ "message": self.message }),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::rejected::Rejected;
 
-/// What the labels of an app must be.
+/// A requirement for a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelSelector(Vec<Term>);
 
@@ -21,7 +21,7 @@ enum Test {
     NotIn(Vec<String>),
 }
 
-/// What is left to read.
+/// The parser, with the rest of the input.
 struct Reader<'a>(std::iter::Peekable<std::str::Chars<'a>>);
 
 impl Reader<'_> {
@@ -29,7 +29,7 @@ impl Reader<'_> {
         while self.0.next_if(|c| c.is_whitespace()).is_some() {}
     }
 
-    /// Takes `text` if it comes next, after space.
+    /// Consumes `text` if it comes next, after optional spaces.
     fn take(&mut self, text: &str) -> bool {
         self.skip_space();
         let mut ahead = self.0.clone();
@@ -40,7 +40,7 @@ impl Reader<'_> {
         is_next
     }
 
-    /// A word; a backslash takes any character into it.
+    /// Parses a word. A backslash escapes any character.
     fn word(&mut self) -> Option<String> {
         self.skip_space();
         let mut word = String::new();
@@ -100,11 +100,11 @@ impl Reader<'_> {
 }
 
 impl LabelSelector {
-    /// Reads a selector.
+    /// Parses a selector.
     ///
     /// # Errors
     ///
-    /// It is none.
+    /// Returns the response for a malformed selector.
     pub fn parse(text: &str) -> Result<LabelSelector, Rejected> {
         let terms = Reader(text.chars().peekable()).terms();
         terms.map(LabelSelector).ok_or_else(|| {
@@ -115,7 +115,7 @@ impl LabelSelector {
         })
     }
 
-    /// Whether labels are as they must be.
+    /// Whether labels meet all requirements of the selector.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.0.iter().all(|Term { label, test }| {
             labels.get(label).is_some_and(|value| match test {

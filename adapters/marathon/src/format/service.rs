@@ -1,4 +1,4 @@
-//! From an app to a service. The app is valid, so that there is nothing left to refuse here.
+//! The translation of a valid app into a service, which cannot fail.
 
 use std::collections::BTreeSet;
 
@@ -13,17 +13,16 @@ use super::names::{Access, KillSelection, Protocol};
 use super::number::{Number, Seconds};
 use super::{environment, probes};
 
-/// How long Mesos agents wait between asking a task to stop and killing it.
+/// Default time that Mesos agents wait between stop request and kill.
 const KILL_GRACE: Millis = Millis::secs(3);
 
-/// The service that an app is.
+/// Translates an app into a service.
 pub(super) fn translate(app: &App) -> Spec {
     let (container, process) = workload(app);
     let grace = app.task_kill_grace_period_seconds.map_or(KILL_GRACE, |Seconds(grace)| grace);
     let lost = match &app.unreachable_strategy {
         UnreachableStrategy::Disabled => Lost { replace: false, ..Lost::default() },
-        // After the second time Marathon forgets an instance, which Muster does once it is
-        // replaced.
+        // `expungeAfterSeconds` has no equivalent: Muster removes an instance once it is replaced.
         UnreachableStrategy::After(times) => {
             Lost { after: times.inactive_after_seconds.0, ..Lost::default() }
         }
@@ -58,7 +57,7 @@ pub(super) fn translate(app: &App) -> Spec {
     }
 }
 
-/// What is run: a container if there is an image, else a process.
+/// The workload of an app: a container if the app has an image, otherwise a process.
 fn workload(app: &App) -> (Option<Container>, Option<Process>) {
     let Some(docker) = app.container.as_ref().and_then(|container| container.docker.as_ref())
     else {
@@ -71,7 +70,7 @@ fn workload(app: &App) -> (Option<Container>, Option<Process>) {
     (Some(container(app, docker)), None)
 }
 
-/// As Mesos runs it: a shell command replaces the image's entrypoint, words are given to it.
+/// As in Mesos, `cmd` replaces the entrypoint of the image, and `args` are appended to it.
 fn container(app: &App, docker: &Docker) -> Container {
     let (entrypoint, command) = match (&app.cmd, &app.args) {
         (Some(cmd), _) => {
@@ -119,7 +118,7 @@ fn ports(app: &App) -> Vec<Port> {
     }
     let port = |definition: &PortDefinition| Port {
         name: definition.name.clone(),
-        // Without `requirePorts` the number is a wish that a load balancer reads, not the node.
+        // Without `requirePorts`, the number is only the service port for load balancers.
         port: if app.require_ports { definition.port } else { 0 },
         container: 0,
         protocol: protocol(definition.protocol),
@@ -148,8 +147,8 @@ fn rollout(app: &App) -> Rollout {
     }
 }
 
-/// Marathon's default wait of a second asks for nothing in particular: then the first restart is
-/// immediate, as Muster's own are.
+/// Marathon's default backoff of one second does not express a preference. With it, the first
+/// restart is immediate, as is Muster's default.
 fn restart(app: &App) -> Restart {
     let default = Restart::default();
     let (wait, factor) = (app.backoff_seconds.0, app.backoff_factor.0);

@@ -1,4 +1,4 @@
-//! The ports of an app, wherever they are listed, and the ports at which load balancers serve it.
+//! The ports of an app in either form, and its service ports, on which load balancers listen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -8,20 +8,20 @@ use super::check::HealthCheck;
 use super::names::Protocol;
 use super::rejected::Rejected;
 
-/// Service ports that are not asked for are taken from these.
+/// The range for the automatic assignment of service ports.
 const SERVICE_PORTS: RangeInclusive<u16> = 10_000..=20_000;
 
-/// A port of an app.
+/// A port of an app, independent of the network mode.
 pub(super) struct AppPort<'a> {
     pub(super) name: Option<&'a String>,
-    /// The port of the node that is asked for; 0 if any will do.
+    /// The requested port of the node; 0 for any port.
     pub(super) number: u16,
     pub(super) protocol: Protocol,
     pub(super) labels: &'a BTreeMap<String, String>,
 }
 
 impl App {
-    /// Its ports, in order: definitions on the node's network, mappings on a bridge.
+    /// The ports in order: definitions on the host network, mappings on a bridge.
     pub(super) fn listed_ports(&self) -> Vec<AppPort<'_>> {
         if self.is_on_host() {
             let definitions = self.port_definitions.iter().flatten().map(|port| AppPort {
@@ -42,8 +42,8 @@ impl App {
         ports.collect()
     }
 
-    /// The index of the port that a check names by a number which is the same everywhere. Mesos
-    /// checks from inside of a container, so that there it is the container's.
+    /// The index of the port to which the fixed `port` of a check refers. Mesos checks run inside
+    /// the container, so there `port` is a port of the container.
     pub(super) fn fixed_port(&self, check: &HealthCheck) -> Option<u32> {
         let number = check.port.filter(|number| *number != 0)?;
         let index = if self.is_on_host() {
@@ -68,8 +68,7 @@ impl App {
         mappings.flatten().map(|port| &mut port.service_port).collect()
     }
 
-    /// The port of each of its ports at which a load balancer should serve it; 0 where none has
-    /// been assigned yet.
+    /// The service ports, one for each port of the app; 0 if none has been assigned.
     pub fn service_ports(&self) -> Vec<u16> {
         if self.is_on_host() {
             return self.port_definitions.iter().flatten().map(|port| port.port).collect();
@@ -78,12 +77,12 @@ impl App {
         mappings.map(|port| port.service_port).collect()
     }
 
-    /// Gives each service port that is 0 a number of its own: the one it had before, or one that
-    /// is not `taken` by other apps.
+    /// Assigns a number to each service port that is 0: the previous one, or a free one that is not
+    /// in `taken`.
     ///
     /// # Errors
     ///
-    /// There is none left.
+    /// Returns a response if the range has no free port.
     pub fn assign_service_ports(
         &mut self,
         previous: Option<&App>,

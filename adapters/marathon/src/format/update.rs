@@ -1,4 +1,4 @@
-//! What requests say of apps: one that is to be made, and changes of those there are.
+//! Request bodies that create or update apps.
 
 use model::{ServiceId, Spec, Timestamp};
 use serde_json::value::RawValue;
@@ -13,16 +13,16 @@ use super::rejected::{Listener, Rejected};
 use super::valid::Audience;
 use super::{refused, service};
 
-/// What an update makes of an app.
+/// The result of an update of an app.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Update {
-    /// This.
+    /// The new definition of the app.
     App(Box<App>),
-    /// What it was at this version.
+    /// A rollback to the app's definition at this version.
     Version(Timestamp),
 }
 
-/// Reads a body that must be an object, without nulls.
+/// Parses a body that must be a JSON object, and removes nulls.
 fn object(body: &[u8]) -> Result<Node, Rejected> {
     let mut tree = json::tree(body).map_err(|error| Rejected::unreadable(&error))?;
     refused::drop_nulls(&mut tree);
@@ -32,17 +32,17 @@ fn object(body: &[u8]) -> Result<Node, Rejected> {
     }
 }
 
-/// Reads an app that is to be made. Ids in it may be relative to the group `base`, if it is part
-/// of one.
+/// Reads the definition of a new app. Its ids may be relative to the group `base` if it is part of
+/// one.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// Returns the response for a body that is not a valid app.
 pub fn read_app(body: &[u8], base: Option<&str>) -> Result<App, Rejected> {
     make(object(body)?, base, &[])
 }
 
-/// Makes an app of a tree, which stands at `within` in its body.
+/// Decodes an app from a tree that is located at `within` in its body.
 pub(super) fn make(mut tree: Node, base: Option<&str>, within: &[Step]) -> Result<App, Rejected> {
     refused::drop_nulls(&mut tree);
     refused::drop_reported(&mut tree);
@@ -53,12 +53,12 @@ pub(super) fn make(mut tree: Node, base: Option<&str>, within: &[Step]) -> Resul
     }
 }
 
-/// Reads what an update of the app `id` makes of `current`: with `partial`, what is not spoken of
-/// stays. An app that is not there is made.
+/// Applies an update of the app `id` to `current`. If `partial`, keys that are absent from the body
+/// keep their current values. Without `current`, the update creates the app.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// Returns the response for a body that does not result in a valid app.
 pub fn update_app(
     current: Option<&App>,
     id: &ServiceId,
@@ -68,12 +68,12 @@ pub fn update_app(
     let mut update = object(body)?;
     if matches!(&update.get("networks").map(|n| &n.value), Some(Value::List(list)) if list.is_empty())
     {
-        // No networks are as good as none spoken of.
+        // An empty list of networks is equivalent to an absent one.
         update.take("networks");
     }
     let version = update.take("version");
     refused::drop_reported(&mut update);
-    // Whatever the body says, the path says which app is meant.
+    // The id in the path overrides the id in the body.
     let text = Value::Text(id.as_str().into());
     update.put("id", Node { at: Position::START, value: text });
     if let Some(version) = version {
@@ -89,13 +89,13 @@ pub fn update_app(
 fn version_alone(version: &Node, update: &Node) -> Result<Timestamp, Rejected> {
     if matches!(&update.value, Value::Map(entries) if entries.len() > 1) {
         let message = "The 'version' field may only be combined with the 'id' field.";
-        // Said at the top as well: it is all that some clients show.
+        // Repeated in the summary, because some clients show only that.
         return Err(Rejected { message: message.into(), ..Rejected::value_at(&[], message) });
     }
     timestamp(version).ok_or_else(|| not_a_time(&[]))
 }
 
-/// The time that a version is.
+/// Parses a version, which is a timestamp.
 pub(super) fn timestamp(version: &Node) -> Option<Timestamp> {
     match &version.value {
         Value::Text(text) => text.parse().ok(),
@@ -103,14 +103,14 @@ pub(super) fn timestamp(version: &Node) -> Option<Timestamp> {
     }
 }
 
-/// A version that is no time.
+/// The error for a version that is not a timestamp.
 pub(super) fn not_a_time(within: &[Step]) -> Rejected {
     let at = [within, &[Step::Key("version".into())]].concat();
     Rejected::type_at(&at, "error.expected.date.isoformat")
 }
 
-/// The keys of `update` in place of those of `current`. Where keys contradict each other, what is
-/// given now wins over what was there.
+/// Merges `update` into `current`. A key in `update` overrides all keys of `current` that
+/// contradict it.
 fn merge(current: &App, update: Node) -> Node {
     let mut base = current.clone();
     let gives = |key: &str| update.get(key).is_some();
@@ -139,7 +139,7 @@ fn merge(current: &App, update: Node) -> Node {
     merged
 }
 
-/// Whether an update asks for the network of the node, if it speaks of networks at all.
+/// Whether an update selects the host network; `None` if it does not mention networks.
 fn network_given(update: &Node) -> Option<bool> {
     let newer = update.get("networks").and_then(|networks| match &networks.value {
         Value::List(networks) => networks.first()?.get("mode")?.text(),
@@ -151,11 +151,11 @@ fn network_given(update: &Node) -> Option<bool> {
     newer.or(older).map(is_host)
 }
 
-/// Takes an update of several apps apart: each app's id and its part.
+/// Splits an update of several apps into pairs of an app's id and its body.
 ///
 /// # Errors
 ///
-/// What is wrong with the list; its parts are not looked into.
+/// Returns the response for a list that is malformed or lacks an id. The bodies are not validated.
 pub fn update_apps(body: &[u8]) -> Result<Vec<(ServiceId, Vec<u8>)>, Rejected> {
     let unreadable = |error| Rejected::unreadable(&error);
     let Value::List(parts) = json::tree(body).map_err(unreadable)?.value else {
@@ -166,7 +166,7 @@ pub fn update_apps(body: &[u8]) -> Result<Vec<(ServiceId, Vec<u8>)>, Rejected> {
     parts.map(|(index, (part, body))| Ok((part_id(part, index)?, body.get().into()))).collect()
 }
 
-/// Which app a part of an update of several is about.
+/// The id of the app that an item of an update refers to.
 fn part_id(part: &Node, index: usize) -> Result<ServiceId, Rejected> {
     let at = [Step::Index(index), Step::Key("id".into())];
     if !matches!(part.value, Value::Map(_)) {
@@ -181,11 +181,11 @@ fn part_id(part: &Node, index: usize) -> Result<ServiceId, Rejected> {
 }
 
 impl App {
-    /// The service that it is.
+    /// Translates the app into a service.
     ///
     /// # Errors
     ///
-    /// What cannot be. An app that was read is a service.
+    /// Returns the problems of the service. There are none for an app that has been read.
     pub fn spec(&self) -> Result<Spec, Rejected> {
         let spec = service::translate(self);
         if spec.problems().is_empty() {
@@ -194,7 +194,7 @@ impl App {
         Err(Listener::default().rejected(named(&spec, &self.to_tree())))
     }
 
-    /// What a body that says the same would be read as.
+    /// The app as the tree of an equivalent request body.
     fn to_tree(&self) -> Node {
         let tree = json::tree(self.to_source().as_bytes());
         let mut tree = tree.expect("an app is written as JSON, and not much of it");

@@ -1,5 +1,5 @@
-//! What Marathon asks of an app beyond the types of its keys, in Marathon's words, and what else
-//! Muster cannot do.
+//! Marathon's validation of apps beyond types, with Marathon's messages, and the limitations of
+//! Muster that depend on more than one key.
 
 use std::collections::BTreeSet;
 
@@ -277,7 +277,7 @@ fn strategies(app: &App, rules: &mut Rules) {
 }
 
 impl Container {
-    /// The mappings of its ports, if it has any of its own.
+    /// The port mappings of the container; empty if there are none.
     pub(super) fn mappings(&self) -> &[super::container::PortMapping] {
         self.port_mappings.as_deref().unwrap_or_default()
     }
