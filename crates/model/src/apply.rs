@@ -1,8 +1,9 @@
-//! The only way to change the state. [`State::apply`] is deterministic and total: it re-checks what the
-//! proposer assumed and refuses what overtook it. A refused command leaves the state as it was.
+//! The only way to change the state. [`State::apply`] is deterministic and total: it re-checks the
+//! assumptions of the proposer and rejects a stale proposal. A rejected proposal leaves the state
+//! unchanged.
 //!
-//! What users ask of services is in `change`, what they ask of deployments in `steer`; nodes and
-//! the planner's steps are here.
+//! `change` has the commands on services, `steer` those on deployments; commands on nodes and the
+//! planner's steps are here.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,13 +25,13 @@ use crate::step::Step;
 use crate::unit::Timestamp;
 
 impl State {
-    /// Applies a proposal at the time that its proposer stamped on it.
+    /// Applies a proposal. `at` is the timestamp that its proposer assigned.
     pub fn apply(&mut self, proposal: Proposal, at: Timestamp) -> Outcome {
         let Proposal { by, via, guard, command } = proposal;
         self.permits(&by, &command)?;
         self.check(&guard)?;
         let mut applied = self.carry_out(command, at)?;
-        // What the planner does is what the cluster does by itself.
+        // A step of the planner is an action of the cluster itself, so its events have no author.
         if by != Principal::Planner {
             self.record_author(&by, via.as_ref(), &mut applied);
         }
@@ -88,7 +89,7 @@ impl State {
         let moving = |id| {
             let deployment = self.services.get(id)?.deployment?;
             let stage = &self.deployments.get(&deployment)?.stage;
-            // One that is paused moves nothing.
+            // A paused deployment moves nothing.
             (*stage != Stage::Paused).then_some((id, deployment))
         };
         let moving: Vec<_> = guard.still.iter().filter_map(moving).collect();
@@ -135,8 +136,8 @@ impl State {
                 next.node.capabilities = agent.capabilities;
                 next.node.ports = agent.ports;
                 next.node.software = agent.software;
-                // A node may have shrunk below what its instances hold; they keep what they were
-                // promised, and nothing new comes until enough of them have left.
+                // A node may have shrunk below the usage of its instances. They keep their
+                // allocation, and nothing is placed there until enough of them have left.
                 let mut capacity = agent.capacity;
                 capacity.cpu = capacity.cpu.max(next.used.cpu);
                 capacity.memory = capacity.memory.max(next.used.memory);
@@ -257,7 +258,7 @@ impl State {
         if !host.ports_available(&given.ports, &spec) {
             return Err(Refusal::Stale("a port has been taken meanwhile"));
         }
-        // The counts are shared with the service, and would be copied to change them.
+        // Drop this reference to the shared counts first, or changing them would copy them.
         drop(requirements);
         let placement =
             Placement { revision, node: node.clone(), given, goal: Goal::Run, placed_at: at };
@@ -407,7 +408,7 @@ impl State {
             self.prune_revisions(&id, &mut applied);
             applied.event(at, About::Service(id), What::Arrived { revision });
         }
-        // The last one has arrived before all of them have.
+        // The service's own event precedes the event of the deployment that it completes.
         if let Some(what) = over {
             applied.event(at, About::Deployment(number), what);
         }
@@ -433,12 +434,12 @@ impl State {
         }
         let recent = service.revisions.keys().rev().take(KEPT).copied();
         let placed = service.placements.values().map(|placement| placement.revision);
-        // A deployment that is not over may go back, also with services that have arrived.
+        // A deployment that is not over may roll back, including services that have arrived.
         let going = self.deployments.values().filter(|deployment| !deployment.stage.is_over());
         let from = going.filter_map(|deployment| deployment.move_of(id)?.from);
         let mut kept: BTreeSet<RevisionNumber> = recent.chain(placed).chain(from).collect();
         kept.extend([Some(service.target), service.settled].into_iter().flatten());
-        // A template is the number of the first revision that has it: it stays with its users.
+        // A template is the number of the first revision that has it, so it is kept with its users.
         kept.extend(kept.clone().iter().map(|number| service.template(*number)));
         let dropped: Vec<_> =
             service.revisions.keys().filter(|number| !kept.contains(number)).copied().collect();

@@ -1,6 +1,6 @@
-//! What users ask of services: new documents, other numbers, another start, an earlier revision,
-//! removal. All of it becomes new revisions and one deployment that moves services to them. Only
-//! instances that a user wants gone go without one.
+//! Commands on services: apply documents, scale, restart, undo, remove. Each of them creates new
+//! revisions and one deployment that moves services to them. Only instances that a user kills leave
+//! without a deployment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
@@ -22,17 +22,17 @@ use crate::state::State;
 use crate::unit::Timestamp;
 use crate::validate::still_needed;
 
-/// Where a service should go.
+/// The destination of a service.
 enum To {
-    /// To this spec, and what it was described by, if that was a foreign document.
+    /// This spec, with its source if a foreign document described it.
     Spec(Arc<Spec>, Option<Source>),
-    /// To this spec, described as before.
+    /// This spec, with the source of the present target.
     Changed(Arc<Spec>),
-    /// To this spec, sharing the template of an earlier revision and described as that was.
+    /// This spec, with the template and the source of an earlier revision.
     Earlier(Arc<Spec>, Arc<Revision>),
-    /// To a new start of the spec it has.
+    /// The same spec, with a new start of all instances.
     Again,
-    /// Away.
+    /// Removal.
     Gone,
 }
 
@@ -107,7 +107,7 @@ impl State {
             let message = format!("{id} has no {wanted} to go back to: it has {known}");
             return Err(Refusal::Conflict { message });
         };
-        // The number of instances is not undone: going back must not leave too few of them.
+        // The number of instances is not undone: an undo must not leave too few of them.
         let instances = target.spec.instances;
         let earlier = Arc::clone(earlier);
         let spec = Spec { instances, ..Spec::clone(&earlier.spec) };
@@ -186,7 +186,7 @@ impl State {
         Ok(applied)
     }
 
-    /// A service, or a refusal that names the most similar one.
+    /// The service of that id; otherwise a refusal that names the most similar one.
     pub fn known_service(&self, id: &ServiceId) -> Result<&Arc<Service>, Refusal> {
         self.service(id).ok_or_else(|| self.unknown_service(id))
     }
@@ -227,7 +227,7 @@ impl State {
         }
     }
 
-    /// Makes the new revisions and the deployment that moves the services to them.
+    /// Creates the new revisions and the deployment that moves the services to them.
     fn deploy(
         &mut self,
         cause: Cause,
@@ -264,13 +264,13 @@ impl State {
         applied.event(at, About::Deployment(deployment), what);
         applied.changed.insert(Key::Deployment(deployment));
         let stage = Stage::Running;
-        // The author is added once for all that a proposal causes.
+        // [`State::apply`] adds the author once for all effects of a proposal.
         let (by, via) = (None, None);
         let entry = Deployment { id: deployment, created_at: at, cause, by, via, moves, stage };
         self.deployments.insert_mut(deployment, Arc::new(entry));
     }
 
-    /// Points one service to where it should go; `None` if it is there already.
+    /// Points one service to its new target; `None` if that changes nothing.
     fn turn(
         &mut self,
         id: &ServiceId,
@@ -328,8 +328,9 @@ impl State {
                     change.note = note;
                     return None;
                 }
-                // The revision aimed for if it runs the same, else the newest that does: going back
-                // to a document that was applied before keeps the instances that still run it.
+                // Prefer the template of the target, else that of the newest revision with the same
+                // template: applying an earlier document again keeps the instances that still run
+                // it.
                 let mut known =
                     iter::once(service.target()).chain(service.revisions.values().rev());
                 let same = known.find(|revision| !spec.needs_restart(&revision.spec));
@@ -353,7 +354,7 @@ impl State {
         let number =
             service.revisions.keys().next_back().copied().unwrap_or(0).max(service.target) + 1;
         let template = template.unwrap_or(number);
-        // Times tell the revisions of a service apart.
+        // The creation times of a service's revisions are distinct.
         let before = service.revisions.values().next_back().map(|before| before.created_at);
         let created_at = before.map_or(at, |before| at.max(Timestamp(before.0 + 1)));
         let revision = Revision { number, template, created_at, configured_at, spec, source };
@@ -372,7 +373,7 @@ impl State {
         Some(moving(Some(number)))
     }
 
-    /// Takes a service out of the deployment that moves it now.
+    /// Removes a service from the deployment that moves it.
     fn supersede(
         &mut self,
         id: &ServiceId,
@@ -400,7 +401,7 @@ fn is_scaled(before: &Spec, spec: &Spec) -> bool {
         && Spec { instances: spec.instances, ..before.clone() } == *spec
 }
 
-/// `Some` if applying `spec` would change nothing, with what one should know about it.
+/// `Some` if applying `spec` would change nothing; the inner value is a note for the user.
 fn unchanged(service: &Service, spec: &Spec, source: Option<&Source>) -> Option<Option<String>> {
     let known = service.target().source.as_deref();
     if service.removing || source.is_some_and(|source| known != Some(source)) {

@@ -11,51 +11,51 @@ use crate::object::Key;
 use crate::refusal::Refusal;
 use crate::unit::Timestamp;
 
-/// What became of a command.
+/// The result of a proposal.
 pub type Outcome = Result<Changeset, Refusal>;
 
-/// What a command has changed.
+/// The effects of an accepted proposal.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Changeset {
-    /// The objects to store again, or to delete.
+    /// The keys of the objects to store again or to delete.
     pub changed: BTreeSet<Key>,
-    /// The facts about it, in the order in which they came about.
+    /// The events, in the order in which they happened.
     pub events: Vec<Event>,
-    /// What became of each thing that was asked for.
+    /// The outcome for each object that the proposal named.
     pub changes: Vec<Change>,
 }
 
-/// What became of one thing that was asked for.
+/// The outcome for one object that the proposal named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// `service` or `gateway`, `node`, `deployment`.
+    /// The kind of the object: `service`, `gateway`, `node`, `deployment`.
     pub kind: String,
-    /// Its name.
+    /// The name of the object.
     pub name: String,
-    /// What became of it.
+    /// How the object changed.
     pub verdict: Verdict,
-    /// The revision it is at now, for services.
+    /// The target revision, for services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<RevisionNumber>,
-    /// The deployment that carries it out, if it takes one.
+    /// The deployment that performs the change, if it needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentId>,
-    /// What one should know about it.
+    /// A note for the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// What became of one thing.
+/// How an object changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// It is new.
+    /// The object is new.
     Created,
-    /// It has changed.
+    /// The object has changed.
     Updated,
-    /// It is as it was.
+    /// The object has not changed.
     Unchanged,
-    /// It is gone, or going.
+    /// The object is removed, or its removal has begun.
     Removed,
 }
 
@@ -81,7 +81,7 @@ impl Changeset {
         self.changes.last_mut().expect("a change was pushed above")
     }
 
-    /// Adds what a later command of the same batch has changed.
+    /// Adds the changes of a later command of the same batch.
     pub fn extend(&mut self, later: Changeset) {
         self.changed.extend(later.changed);
         self.events.extend(later.events);

@@ -1,9 +1,9 @@
 //! Placement constraints: operators on attributes of nodes.
 //!
-//! A constraint looks at one attribute of a node. `hostname` (or `@hostname`) is the node's name,
-//! `@region` and `@zone` are the labels of that name, everything else is a label. Operators that
-//! count look at the instances of the service that run its present template, so that a rolling
-//! upgrade is not in its own way.
+//! A constraint reads one attribute of a node. `hostname` (or `@hostname`) is the node's name,
+//! `@region` and `@zone` are the labels of that name, and every other attribute is a label.
+//! Operators that count consider only instances of the target's template, so that a rolling upgrade
+//! does not block itself.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,34 +18,34 @@ use crate::node::Node;
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 #[schemars(with = "Vec<String>")]
 pub struct Constraint {
-    /// The attribute of the node that is looked at.
+    /// The attribute of the node.
     pub attribute: String,
-    /// What must hold.
+    /// The relation that must hold.
     pub operator: Operator,
-    /// What it is held against, for operators that take a value.
+    /// The operand of operators that take a value.
     pub value: Option<String>,
 }
 
-/// What must hold between the attribute's value and the rest.
+/// The relation between the attribute's value and the operand or the other instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operator {
     /// No two instances on nodes with the same value.
     Unique,
     /// All instances on nodes with one value: the given one, or that of the first instance.
     Cluster,
-    /// Instances spread evenly over the values (of which there are at least so many).
+    /// Instances spread evenly over the values. The operand is the minimum number of values.
     GroupBy,
     /// The value matches a regular expression in full.
     Like,
     /// The value does not match a regular expression in full.
     Unlike,
-    /// At most so many instances for each value.
+    /// The maximum number of instances for each value.
     MaxPer,
     /// The value is the given one; numbers are compared with three decimals.
     Is,
 }
 
-/// The operators' names, as they are written.
+/// The operators and their names in documents.
 pub const OPERATORS: [(&str, Operator); 7] = [
     ("UNIQUE", Operator::Unique),
     ("CLUSTER", Operator::Cluster),
@@ -64,30 +64,30 @@ impl fmt::Display for Operator {
 }
 
 impl Operator {
-    /// Whether it looks at where other instances of the service are.
+    /// Whether the operator depends on where other instances of the service are.
     pub fn counts(self) -> bool {
         matches!(self, Operator::Unique | Operator::Cluster | Operator::GroupBy | Operator::MaxPer)
     }
 }
 
-/// Why a constraint was refused.
+/// Why a constraint is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Not two or three texts.
+    /// The constraint does not have two or three parts.
     #[error("a constraint is [attribute, OPERATOR] or [attribute, OPERATOR, value], not {0} parts")]
     Shape(usize),
-    /// No such operator.
+    /// An unknown operator.
     #[error("`{0}` is not an operator: use UNIQUE, CLUSTER, GROUP_BY, LIKE, UNLIKE, MAX_PER or IS")]
     Operator(String),
-    /// A value where none is taken.
+    /// A value for an operator that takes none.
     #[error("UNIQUE takes no value")]
     UniqueValue,
-    /// No value, or a wrong one.
+    /// A missing or invalid value.
     #[error("{operator} needs {expected}")]
     Value {
         /// The operator.
         operator: Operator,
-        /// What it needs.
+        /// The value that it needs.
         expected: &'static str,
     },
     /// A regular expression that does not compile.
@@ -95,7 +95,7 @@ pub enum Error {
     Pattern {
         /// The expression.
         pattern: String,
-        /// Why not.
+        /// The error of the compiler.
         message: String,
     },
 }
@@ -135,7 +135,7 @@ impl fmt::Display for Constraint {
 fn full_match(pattern: &str) -> Result<regex::Regex, Error> {
     regex::RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(1 << 20).build().map_err(
         |error| {
-            // The lines before the last draw the pattern, which a message of one line repeats.
+            // The lines before the last draw the pattern, which a one-line message repeats.
             let error = error.to_string();
             let reason = error.lines().last().unwrap_or_default();
             let message = reason.trim_start_matches("error: ").into();
@@ -144,8 +144,8 @@ fn full_match(pattern: &str) -> Result<regex::Regex, Error> {
     )
 }
 
-/// Numbers are equal if they round to the same three decimals. Strings are compared first: `nan` is
-/// also a number, and not equal to itself.
+/// Numbers are equal if they are equal when rounded to three decimals. Strings are compared first,
+/// because `nan` parses as a number that is not equal to itself.
 fn same(left: &str, right: &str) -> bool {
     let thousandths =
         |text: &str| text.parse::<f64>().ok().map(|number| (number * 1000.0).round_ties_even());
@@ -153,7 +153,7 @@ fn same(left: &str, right: &str) -> bool {
 }
 
 impl Constraint {
-    /// Whether the value fits the operator.
+    /// Checks that the value fits the operator.
     pub fn check(&self) -> Result<(), Error> {
         let value = |expected| Error::Value { operator: self.operator, expected };
         let is_count = |text: &str| text.parse::<u32>().is_ok();
@@ -176,7 +176,7 @@ impl Constraint {
         }
     }
 
-    /// The constraint made ready to be asked about many nodes.
+    /// Compiles the constraint for evaluation on many nodes.
     pub fn compile(&self) -> Rule {
         let pattern = match self.operator {
             Operator::Like | Operator::Unlike => {
@@ -195,7 +195,7 @@ impl Constraint {
     }
 }
 
-/// A compiled constraint and the instances that it has counted.
+/// A compiled constraint and the counts of the instances placed so far.
 #[derive(Debug, Clone)]
 pub struct Rule {
     constraint: Constraint,
@@ -204,14 +204,14 @@ pub struct Rule {
     /// Number of instances for each value of the attribute; never 0.
     counts: BTreeMap<String, u32>,
     /// Number of values for each number of instances; never 0. Derived from `counts`, because
-    /// GROUP_BY needs the smallest for every node it is asked about.
+    /// GROUP_BY needs the smallest count for every node that it evaluates.
     levels: BTreeMap<u32, u32>,
     /// The value of the first instance, which CLUSTER without a value follows; `None` for other
     /// constraints.
     first: Option<String>,
 }
 
-/// Equal if they stand for the same constraint and have counted the same.
+/// Equal if constraint and counts are equal.
 impl PartialEq for Rule {
     fn eq(&self, other: &Self) -> bool {
         self.constraint == other.constraint
@@ -221,12 +221,12 @@ impl PartialEq for Rule {
 }
 
 impl Rule {
-    /// The constraint this rule stands for.
+    /// The constraint that this rule was compiled from.
     pub fn constraint(&self) -> &Constraint {
         &self.constraint
     }
 
-    /// The same rule before it has counted an instance.
+    /// The same rule without counted instances.
     pub(crate) fn without_counts(&self) -> Rule {
         Rule {
             constraint: self.constraint.clone(),
@@ -261,8 +261,8 @@ impl Rule {
         self.change_level(count - 1, count);
     }
 
-    /// Takes back a count. Returns false if the value that CLUSTER follows may be another one now:
-    /// then all instances must be counted again.
+    /// Removes an instance from the counts. Returns false if the value that CLUSTER follows may
+    /// have changed: all instances must then be counted again.
     pub(crate) fn uncount(&mut self, node: &Node) -> bool {
         let Some(value) = node.attribute(&self.constraint.attribute) else { return true };
         let Some(count) = self.counts.get_mut(value) else { return false };
@@ -279,7 +279,7 @@ impl Rule {
         self.counts.len() <= 1
     }
 
-    /// A value that had `from` instances has `to`.
+    /// Records that the count of a value changed from `from` to `to`.
     fn change_level(&mut self, from: u32, to: u32) {
         if let Some(values) = self.levels.get_mut(&from) {
             *values -= 1;
@@ -377,7 +377,7 @@ mod tests {
         }
     }
 
-    /// The planner leaves those out that do not.
+    /// The planner skips nodes that do not.
     #[test]
     fn an_operator_counts_if_what_is_placed_changes_what_is_allowed() {
         for (name, operator) in OPERATORS {

@@ -1,4 +1,4 @@
-//! Moving services from one revision to the next.
+//! Deployments: the move of services from one revision to the next.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use crate::id::{DeploymentId, RevisionNumber, ServiceId};
 use crate::principal::{Origin, Principal};
 use crate::unit::Timestamp;
 
-/// One change and what became of it.
+/// One change to services and its progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployment {
-    /// Its number.
+    /// The number of the deployment.
     pub id: DeploymentId,
-    /// When it began.
+    /// The time of its creation.
     pub created_at: Timestamp,
     /// The operation that created it.
     pub cause: Cause,
@@ -27,7 +27,7 @@ pub struct Deployment {
     pub via: Option<Origin>,
     /// The services it moves, in the order of their paths.
     pub moves: Vec<Move>,
-    /// How far it is.
+    /// The progress of the deployment.
     pub stage: Stage,
 }
 
@@ -55,40 +55,40 @@ impl fmt::Display for Cause {
     }
 }
 
-/// One service's way through a deployment.
+/// The part of a deployment that concerns one service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
     /// The service.
     pub service: ServiceId,
     /// The revision it comes from; `None` if it is new.
     pub from: Option<RevisionNumber>,
-    /// The revision it aimed for before, whether it ever got there or not; `None` if it was not to
-    /// be there.
+    /// The target before the deployment, whether or not it was reached; `None` if the service was
+    /// new or was being removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aimed: Option<RevisionNumber>,
     /// The revision it goes to; `None` if it is removed.
     pub to: Option<RevisionNumber>,
-    /// How far it is.
+    /// The progress of the move.
     pub state: MoveState,
-    /// The most instances that were ready at the revision it goes to.
+    /// The highest number of ready instances at the new revision so far.
     pub ready: u32,
-    /// When it began to move, or last made progress. It waits for its dependencies until then.
+    /// When the move began or last made progress; `None` while it waits for its dependencies.
     pub progressed_at: Option<Timestamp>,
 }
 
-/// How far one service is.
+/// The progress of one service's move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MoveState {
-    /// On its way, or waiting for its dependencies.
+    /// The service moves, or waits for its dependencies.
     Moving,
-    /// There.
+    /// The service has arrived.
     Done,
-    /// Taken over by a newer deployment.
+    /// A newer deployment moves the service.
     Superseded,
 }
 
-/// How far a deployment is. Stages only go forward, but for pausing.
+/// The progress of a deployment. Stages only go forward, except for pausing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum Stage {
@@ -98,27 +98,27 @@ pub enum Stage {
     Paused,
     /// It failed and its services move back.
     RollingBack {
-        /// Why it failed.
+        /// It failed and its services return to their earlier revisions.
         reason: Arc<Failure>,
     },
     /// It failed and is held for a person to decide.
     Held {
-        /// Why it failed.
+        /// It failed and waits for the decision of a user.
         reason: Arc<Failure>,
     },
     /// All its services are there.
     Succeeded {
-        /// When.
+        /// All its services have arrived.
         at: Timestamp,
     },
-    /// All its services are back where they were.
+    /// All its services have returned to their earlier revisions.
     RolledBack {
         /// Why it failed.
         reason: Arc<Failure>,
         /// When.
         at: Timestamp,
     },
-    /// A newer deployment took over all that was left of it.
+    /// A newer deployment moves all services that this one still had to move.
     Superseded {
         /// That deployment.
         by: DeploymentId,
@@ -128,7 +128,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Whether nothing more will happen.
+    /// Whether the deployment has ended.
     pub fn is_over(&self) -> bool {
         matches!(
             self,
@@ -136,12 +136,12 @@ impl Stage {
         )
     }
 
-    /// Whether its services stay as they are.
+    /// Whether the deployment is paused or held, so that its services stay as they are.
     pub fn is_still(&self) -> bool {
         matches!(self, Stage::Paused | Stage::Held { .. })
     }
 
-    /// One word for it.
+    /// The stage in one word.
     pub fn word(&self) -> &'static str {
         match self {
             Stage::Running => "running",
@@ -154,7 +154,7 @@ impl Stage {
         }
     }
 
-    /// Why it failed, if it did.
+    /// Why the deployment failed, if it did.
     pub fn reason(&self) -> Option<&Arc<Failure>> {
         match self {
             Stage::RollingBack { reason }
@@ -166,12 +166,12 @@ impl Stage {
 }
 
 impl Deployment {
-    /// This deployment's move of `service`, while it is under way.
+    /// The move of `service`, while it is in progress.
     pub fn moving(&self, service: &ServiceId) -> Option<&Move> {
         self.move_of(service).filter(|m| m.state == MoveState::Moving)
     }
 
-    /// This deployment's move of `service`, however far it is.
+    /// The move of `service`, whatever its progress.
     pub fn move_of(&self, service: &ServiceId) -> Option<&Move> {
         self.index_of(service).map(|index| &self.moves[index])
     }
@@ -184,8 +184,8 @@ impl Deployment {
         self.moves.binary_search_by(|m| m.service.cmp(service)).ok()
     }
 
-    /// Whether a service is still on its way. Services arrive about in their order, so that the
-    /// last ones tell soonest.
+    /// Whether a service is still moving. Services arrive roughly in order, so the search starts at
+    /// the last one.
     pub(crate) fn is_moving(&self) -> bool {
         self.moves.iter().rev().any(|m| m.state == MoveState::Moving)
     }

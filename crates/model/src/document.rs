@@ -6,23 +6,23 @@ use crate::id::ServiceId;
 use crate::service::Source;
 use crate::spec::Spec;
 
-/// A document that people apply.
+/// A document that users apply.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "each variant is named after its content")]
 pub enum Document {
     Service(Box<Spec>),
-    /// A service that was described by another system's document.
+    /// A service described by a document of another system.
     Foreign(Box<Spec>, Source),
     Gateway(Gateway),
     Group(Group),
-    /// A service that shall not be there.
+    /// The removal of a service.
     NoService(ServiceId),
-    /// A group that shall not be there; what is in it stays.
+    /// The removal of a group. Its services stay.
     NoGroup(ServiceId),
 }
 
 impl Document {
-    /// The service it describes.
+    /// The spec, if the document describes a service.
     pub fn spec(&self) -> Option<&Spec> {
         match self {
             Document::Service(spec) | Document::Foreign(spec, _) => Some(spec),

@@ -27,7 +27,7 @@ pub struct Event {
     pub at: Timestamp,
     /// The object it concerns.
     pub about: About,
-    /// Who caused it; `None` for what the cluster does by itself and for observations.
+    /// The author; `None` for actions of the cluster itself and for observations.
     pub by: Option<Principal>,
     /// What happened to that object.
     pub what: What,
@@ -130,7 +130,7 @@ pub enum What {
     },
     /// The instance may receive traffic.
     Ready,
-    /// The instance receives no new requests and finishes those under way.
+    /// The instance receives no new requests and finishes those in flight.
     Draining { why: StopReason },
     /// The instance is stopped.
     Stopping { why: StopReason },
@@ -270,7 +270,7 @@ impl fmt::Display for About {
 
 impl About {
     /// The object of an event that was stored before `about` existed. Names of nodes and gateways
-    /// have the same form; the kind tells them apart.
+    /// have the same form, so the kind decides.
     fn of(subject: String, kind: &str) -> About {
         let instance = || subject.parse().ok().map(About::Instance);
         let service = || subject.parse().ok().map(About::Service);
@@ -436,7 +436,8 @@ mod tests {
         }
     }
 
-    /// The server kept 10,000 events of the form before `about`, and clients may be older than it.
+    /// Servers stored up to 10,000 events of the form before `about`, and clients may be older than
+    /// it.
     #[test]
     fn events_without_fields_keep_their_kind_and_their_sentence() {
         let read = |kind: &str, subject: &str, message: &str| -> Event {
@@ -487,7 +488,7 @@ mod tests {
         }
     }
 
-    /// Events are kept by the thousand.
+    /// A server keeps thousands of events.
     #[test]
     fn an_event_is_small() {
         assert!(size_of::<Event>() <= 120, "{}", size_of::<Event>());

@@ -1,9 +1,9 @@
 //! Names of foreign systems as segments of service paths.
 //!
-//! Foreign names are freer than ours: `simpleservice:0.9`, `Instance-1`, `My shop`. [`encode`] maps any
-//! non-empty UTF-8 name to a valid segment, [`decode`] maps it back. The mapping is injective, and a
-//! valid segment that does not look encoded is its own encoding. The original name is for people; an
-//! adapter stores it beside the path.
+//! Foreign names allow more than segments do: `simpleservice:0.9`, `Instance-1`, `My shop`.
+//! [`encode`] maps any non-empty UTF-8 name to a valid segment, and [`decode`] maps it back. The
+//! mapping is injective, and a valid segment that does not look encoded is its own encoding. An
+//! adapter stores the original name with the path, for display.
 //!
 //! An encoded name is `x-`, then the name with each byte that a segment cannot hold at its position
 //! replaced by `z` and two hexadecimal digits, then `-x`. `z` itself is replaced as well, so that the

@@ -1,4 +1,4 @@
-//! How traffic gets in: what a user writes, and the table that gateways follow.
+//! Gateway documents, and the routing table that gateways follow.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::problem::Problem;
 use crate::spec::PortRef;
 use crate::unit::{Millis, NumberOrText};
 
-/// A gateway document: a port on every gateway, and where its requests go.
+/// A gateway document: a port on every gateway, and the routes of its requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Gateway {
@@ -84,7 +84,7 @@ pub struct Route {
     /// The hosts, with `*.` for all subdomains; none means every host.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub hosts: BTreeSet<String>,
-    /// The beginning of the path, in whole segments.
+    /// The prefix of the path, in whole segments.
     #[serde(default = "all_paths", skip_serializing_if = "is_all_paths")]
     pub path: String,
     /// The service and its port: `/shop/web:http`; without a port, its first.
@@ -146,7 +146,7 @@ impl From<RouteTo> for String {
 }
 
 impl Gateway {
-    /// Everything wrong with this document taken by itself.
+    /// All violations of this document by itself.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.routes.is_empty() {
@@ -169,8 +169,8 @@ impl Gateway {
                     problems.push(Problem::new(format!("routes.{i}.hosts"), message));
                 }
             }
-            // As gateways compare them, and each host by itself: of two equal ones the order of
-            // the document would decide.
+            // Hosts are compared as gateways compare them, and one by one: between two equal hosts
+            // the order of the document would decide.
             let bare = |host: &String| host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
             let mut hosts: BTreeSet<_> = route.hosts.iter().map(bare).collect();
             if hosts.is_empty() {
@@ -191,10 +191,10 @@ impl Gateway {
     }
 }
 
-/// What every gateway should do. A whole document: the newest generation wins.
+/// The routing table of every gateway. Each table is complete, and the newest generation wins.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RouteTable {
-    /// Rises with every change, also over restarts of servers.
+    /// The generation. It rises with every change, also across restarts of servers.
     pub generation: u64,
     /// The listeners, by address.
     pub listeners: Vec<Listener>,
@@ -203,11 +203,11 @@ pub struct RouteTable {
 /// One address and its routes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
-    /// The document it comes from.
+    /// The document that it comes from.
     pub gateway: GatewayId,
-    /// Where it listens.
+    /// The address.
     pub listen: Listen,
-    /// Its routes, in the order of the document.
+    /// The routes, in the order of the document.
     pub routes: Vec<TableRoute>,
 }
 
@@ -221,23 +221,23 @@ pub struct TableRoute {
     pub path: String,
     /// The service that answers.
     pub service: ServiceId,
-    /// The instances that may be sent requests.
+    /// The instances that may receive requests.
     pub backends: Vec<Backend>,
-    /// Why there are none.
+    /// Why there are no such instances.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty_because: Option<String>,
 }
 
-/// An instance that may be sent requests.
+/// An instance that may receive requests.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Backend {
     /// The instance.
     pub instance: InstanceId,
-    /// Where it listens: the node's address and the port on it.
+    /// The endpoint: the node's address and the port on it.
     pub address: String,
 }
 
-/// An address of a node and a port of it, as URLs and routes have them: IPv6 in brackets.
+/// The endpoint of an address and a port, as in URLs and routes: IPv6 is in brackets.
 pub fn endpoint(address: &str, port: u16) -> String {
     match address.contains(':') {
         true => format!("[{address}]:{port}"),
@@ -245,7 +245,7 @@ pub fn endpoint(address: &str, port: u16) -> String {
     }
 }
 
-/// How long a gateway may go without a word before nothing waits for it any more.
+/// The timeout for the heartbeats of a gateway. After it, the gateway counts as unreachable.
 pub const GATEWAY_SILENCE_MAX: Millis = Millis::secs(15);
 
 #[cfg(test)]
@@ -319,7 +319,7 @@ mod tests {
         }
     }
 
-    /// Which of two equal ones answers would be left to their order, which does not matter.
+    /// The result for two equal routes would depend on their order, which does not matter.
     #[test]
     fn no_two_routes_are_for_the_same_host_and_path() {
         let both = |first: Value, second: Value, expected: &[&str]| {

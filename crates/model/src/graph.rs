@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use crate::id::ServiceId;
 
 /// A cycle of dependencies, if there is one: each service depends on the next, the last on the
-/// first. `edges` gives what each service depends on.
+/// first. `edges` maps each service to its dependencies.
 pub fn cycle(edges: &BTreeMap<&ServiceId, Vec<&ServiceId>>) -> Option<Vec<ServiceId>> {
-    /// `Some(false)` while the search is below a service, `Some(true)` once it is done with it.
+    /// `Some(false)` while the search is below a service, `Some(true)` once its subtree is done.
     type Seen<'a> = BTreeMap<&'a ServiceId, bool>;
     let mut seen = Seen::new();
     for start in edges.keys() {
-        // An explicit stack: a chain of services may be longer than a thread's stack is deep.
+        // An explicit stack, because a chain of services may be longer than a thread's stack is
+        // deep.
         let mut path: Vec<(&ServiceId, usize)> = vec![(start, 0)];
         if seen.contains_key(start) {
             continue;

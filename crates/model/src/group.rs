@@ -1,8 +1,7 @@
-//! A group: a path that services are below, with what is said of all of them together.
+//! A group: the prefix of service paths, with properties of all services below it.
 //!
-//! Most groups are nothing but the beginnings of paths and are not stored. One is stored once
-//! something was said of it that no path tells: that it is there without services, or that what
-//! is in it depends on others.
+//! Most groups are mere prefixes and are not stored. A group is stored once it has a property that
+//! no path shows: that it exists without services, or that its services depend on others.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use crate::id::ServiceId;
 use crate::unit::Timestamp;
 
-/// A group that something was said of.
+/// A group with properties of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
-    /// Its path.
+    /// The path of the group.
     pub group: ServiceId,
     /// Services or groups that all its services depend on.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub depends_on: BTreeSet<ServiceId>,
-    /// When this was said.
+    /// When these properties were last changed.
     pub changed_at: Timestamp,
 }

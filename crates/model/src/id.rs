@@ -1,4 +1,4 @@
-//! Names. Every name is checked once, when it is parsed, and cheap to clone ever after.
+//! Names. Every name is checked once, when it is parsed; clones are cheap.
 //!
 //! The segments of a service path are labels joined by dots. Empty segments are dropped: `//shop//web`
 //! is `/shop/web`.
@@ -11,10 +11,10 @@ use std::sync::{Arc, LazyLock};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Why a name was refused.
+/// Why a name is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// A service needs at least one segment.
+    /// The path of a service has no segment.
     #[error("a service path must name a service, as in /shop/web")]
     Root,
     /// A segment has a character or form that is not allowed.
@@ -22,7 +22,7 @@ pub enum Error {
         "`{segment}` is not a valid name: lower-case letters, digits, hyphens inside, labels joined by dots"
     )]
     Segment {
-        /// The refused segment.
+        /// The rejected segment.
         segment: String,
     },
     /// A resource name with a character or form that is not allowed.
@@ -33,20 +33,20 @@ pub enum Error {
         /// The rejected name.
         name: String,
     },
-    /// Longer than names may be.
+    /// The name is longer than the limit.
     #[error("a name may have at most {max} bytes, this one has {len}")]
     TooLong {
         /// Its length in bytes.
         len: usize,
-        /// The most that is allowed.
+        /// The maximum length in bytes.
         max: usize,
     },
-    /// An instance id that does not read `<service>~<slot>.<attempt>`.
+    /// An instance id that does not have the form `<service>~<slot>.<attempt>`.
     #[error(
         "`{text}` is not an instance id: expected <service>~<slot>.<attempt>, as in /shop/web~0.1"
     )]
     Instance {
-        /// The refused text.
+        /// The rejected string.
         text: String,
     },
 }
@@ -54,7 +54,7 @@ pub enum Error {
 const LEN_MAX: usize = 253;
 /// The longest segment that can be a path by itself, with its slash.
 pub(crate) const SEGMENT_LEN_MAX: usize = LEN_MAX - 1;
-/// As long as a DNS label.
+/// The maximum length of a DNS label.
 const RESOURCE_LEN_MAX: usize = 63;
 
 fn is_label(label: &str) -> bool {
@@ -89,7 +89,7 @@ macro_rules! name {
         #[schemars(with = "String")]
         pub struct $name(Arc<str>);
 
-        // Most names that are compared are clones of each other: then the text need not be read.
+        // Most names that are compared are clones of each other, so compare pointers first.
         impl PartialEq for $name {
             #[inline]
             fn eq(&self, other: &Self) -> bool {
@@ -113,7 +113,7 @@ macro_rules! name {
         }
 
         impl $name {
-            /// The name as text.
+            /// The name as a string.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -163,7 +163,7 @@ name! {
             path.push('/');
             path.push_str(segment);
         }
-        // As it is written from now on: with its first slash, without empty segments.
+        // The canonical form: with the leading slash, without empty segments.
         check_len(&path)?;
         if path.is_empty() { Err(Error::Root) } else { Ok(path) }
     }
@@ -188,8 +188,8 @@ name! {
 }
 
 impl ResourceId {
-    /// The name of the only resource of a document with `container` or `process`, and of
-    /// everything that versions without stacks have started.
+    /// The name of the only resource of a document with `container` or `process`, and of every
+    /// resource that versions without stacks started.
     pub const MAIN: &str = "main";
 
     /// The resource [`Self::MAIN`].
@@ -211,7 +211,7 @@ impl Default for ResourceId {
 }
 
 impl ServiceId {
-    /// Whether this service lies at or below the path `group` (`/` holds all).
+    /// Whether this service is at or below the path `group` (`/` contains all).
     pub fn is_in(&self, group: &str) -> bool {
         let group = group.trim_end_matches('/');
         self.0.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -258,7 +258,7 @@ impl From<DeploymentId> for String {
     }
 }
 
-/// A replica number and its nth placement: what tells the instances of one service apart.
+/// A replica number and its nth placement: it identifies an instance within its service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaId {
     /// The replica number, from 0.
@@ -267,15 +267,15 @@ pub struct ReplicaId {
     pub attempt: u32,
 }
 
-/// One placed replica. Derived, never drawn: equal inputs give equal ids.
-/// Written `/shop/web~2.1`: service, slot, attempt.
+/// One placed replica. Ids are derived, never random: equal inputs give equal ids. Displays as
+/// `/shop/web~2.1`: service, slot, attempt.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub struct InstanceId {
     /// The service it is a replica of.
     pub service: ServiceId,
-    /// Which replica.
+    /// The replica and its placement.
     pub replica: ReplicaId,
 }
 

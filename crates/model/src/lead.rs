@@ -1,7 +1,7 @@
-//! Taking the lead, and the time with it.
+//! Becoming leader, and the correction of timestamps that goes with it.
 //!
-//! What is stored was stamped by the clock of whoever led before. If that one was ahead, waits and
-//! deadlines lie further in the future than anybody has asked for: they are brought back.
+//! The clock of the previous leader stamped the stored objects. If that clock was ahead, waits and
+//! deadlines end later than intended; the new leader limits them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl State {
         applied
     }
 
-    /// What waits for longer than it should.
+    /// The objects with timestamps that are too far ahead.
     fn ahead(&self, at: Timestamp) -> BTreeSet<Key> {
         let mut ahead = BTreeSet::new();
         for service in self.services.values() {
@@ -52,7 +52,7 @@ impl State {
         ahead
     }
 
-    /// Lets one of these wait no longer than it should.
+    /// Limits the timestamps of the object at `key`.
     fn bring_back(&mut self, key: &Key, at: Timestamp) {
         match key {
             Key::Service(id) => {
@@ -82,7 +82,7 @@ impl State {
     }
 }
 
-/// When an instance that is drained from now on would be stopped.
+/// The stop time of an instance whose drain begins at `at`.
 fn latest_stop(service: &Service, placement: &Placement, at: Timestamp) -> Timestamp {
     at.after(service.drain(placement.revision))
 }

@@ -1,12 +1,12 @@
-//! The nouns and the laws of Muster.
+//! The data model of Muster and its rules.
 //!
-//! Everything here is pure: no clock, no disk, no network, no randomness. A [`State`] is what the
-//! cluster should be; a [`Proposal`] changes it through [`State::apply`], which re-checks what its
-//! proposer assumed and refuses, never panics. What is *allowed* is decided here, what is *wise*
-//! in the planner. Observations ([`Observed`]) are never stored.
+//! Everything here is pure: no clock, no disk, no network, no randomness. A [`State`] is the
+//! desired state of the cluster. A [`Proposal`] changes it through [`State::apply`], which
+//! re-checks the assumptions of its proposer and returns a refusal, never panics. This crate
+//! decides which changes are *allowed*; the planner decides which are *wise*. Observations
+//! ([`Observed`]) are never stored.
 //!
-//! Read `spec` for what users write, `service` for what becomes of it, `state` and `apply` for
-//! the laws.
+//! Read `spec` for documents, `service` for their stored form, `state` and `apply` for the rules.
 
 mod apply;
 mod change;

@@ -1,6 +1,6 @@
 //! Suggestions for mistyped names.
 
-/// The name in `known` that is most like `name`, if one is like it at all.
+/// The name in `known` that is most similar to `name`; `None` if none is similar.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     let scored = known.map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
     let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;

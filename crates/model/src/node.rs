@@ -1,4 +1,4 @@
-//! The machines. A node is known from the first time one of its daemons calls.
+//! The machines. A node becomes known when one of its daemons registers for the first time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,54 +13,54 @@ use crate::spec::Resources;
 pub struct Node {
     /// Its name.
     pub id: NodeId,
-    /// What its agent can give to instances; `None` while no agent has called.
+    /// The resources that its agent offers; `None` until an agent has registered.
     pub capacity: Option<Resources>,
     /// Whether a gateway runs on it.
     #[serde(default)]
     pub gateway: bool,
-    /// The address by which instances on it are reached.
+    /// The address of the instances on it.
     pub address: String,
-    /// Which agent called last, if it said so.
+    /// The id of the agent that registered last; empty if it reported none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub agent_id: String,
     /// The port of its agent's API for logs.
     #[serde(default)]
     pub agent_port: u16,
-    /// Attributes that constraints look at.
+    /// Attributes for constraints.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// What it can do beyond running a process, such as `docker` or `ssd`.
+    /// Capabilities beyond running a process, such as `docker` or `ssd`.
     #[serde(default)]
     pub capabilities: BTreeSet<String>,
     /// The version and features of its agent.
     #[serde(default, skip_serializing_if = "Software::is_unknown")]
     pub software: Software,
-    /// The ports that may be assigned to instances, first and last.
+    /// The first and the last port of the range that is assigned to instances.
     pub ports: (u16, u16),
-    /// What may happen on it.
+    /// Whether it takes instances.
     #[serde(default)]
     pub availability: Availability,
 }
 
-/// What may happen on a node.
+/// Whether a node takes and keeps instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Availability {
-    /// Instances come and stay.
+    /// It takes new instances and keeps its own.
     #[default]
     Active,
-    /// No new instances; those that run stay.
+    /// It takes no new instances; running instances stay.
     Cordoned,
-    /// No new instances; those that run move elsewhere.
+    /// It takes no new instances; running instances move elsewhere.
     Draining,
 }
 
-/// The ports assigned to instances unless a node says otherwise: above the well-known ones,
-/// below the range from which Linux draws for outgoing connections.
+/// The default range of ports for instances: above the well-known ports, below the range from which
+/// Linux assigns ports to outgoing connections.
 pub const PORTS: (u16, u16) = (20000, 31999);
 
 impl Node {
-    /// A node of which nothing but the name is known.
+    /// A node of which only the name is known.
     pub fn new(id: NodeId) -> Self {
         Self {
             id,
@@ -82,7 +82,7 @@ impl Node {
         self.labels.get("role").map_or("*", String::as_str)
     }
 
-    /// The value of an attribute that constraints name.
+    /// The value of an attribute, by its name in constraints.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         match name {
             "hostname" | "@hostname" => Some(self.id.as_str()),

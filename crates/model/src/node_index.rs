@@ -1,8 +1,8 @@
-//! The nodes in short: what every plan asks of all of them.
+//! The node index: a summary of each node, for plans.
 //!
-//! Plans look at each node, also while nothing is to be done; they read this list instead of the
-//! nodes themselves, which lie all over the memory. It is derived from the nodes, and in their
-//! order.
+//! Every plan reads all nodes, even when nothing is to be done. The index is a contiguous copy of
+//! the fields that it reads, whereas the nodes themselves are scattered over the heap. It is
+//! derived from the nodes and has their order.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::id::NodeId;
 use crate::node::{Availability, Node};
 use crate::state::State;
 
-/// A node in short.
+/// The summary of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeSummary {
     /// Its name.
     pub id: NodeId,
-    /// Whether an agent has ever called from it.
+    /// Whether an agent has ever registered from it.
     pub agent: bool,
     /// Whether a gateway runs on it.
     pub gateway: bool,
@@ -35,12 +35,12 @@ impl From<&Node> for NodeSummary {
 }
 
 impl State {
-    /// The nodes in short, by name.
+    /// The summaries of the nodes, by name.
     pub fn node_index(&self) -> &[NodeSummary] {
         &self.node_index
     }
 
-    /// Notes what has become of one node.
+    /// Updates the summary of one node.
     pub(crate) fn refresh(&mut self, id: &NodeId) {
         let now = self.nodes.get(id).map(|node| NodeSummary::from(&node.node));
         match (self.node_index.binary_search_by(|node| node.id.cmp(id)), now) {
@@ -52,7 +52,7 @@ impl State {
         }
     }
 
-    /// The node index as it should be.
+    /// Builds the index from the nodes.
     pub(crate) fn build_node_index(&self) -> Vec<NodeSummary> {
         self.nodes.values().map(|node| NodeSummary::from(&node.node)).collect()
     }

@@ -1,10 +1,10 @@
 //! The stored form of a [`State`]: one object for each key, and one line for each kind of object.
 //!
-//! `State::apply` marks keys as changed; the shell asks for their objects and stores them, so a
+//! `State::apply` marks keys as changed; the server then reads and stores their objects, so that a
 //! key that changes often in one batch is written once. The macro [`stored!`] turns the list of
-//! kinds at the end of this file into keys, objects, their text, the maps of `State`, and reading
-//! and writing a whole state. Kinds whose objects have a map of their own (`tables`) need nothing
-//! else; the others (`parts`) implement [`Stored`].
+//! kinds at the end of this file into keys, objects, their text form, the maps of `State`, and the
+//! code that reads and writes a complete state. Kinds whose objects have a map of their own
+//! (`tables`) need nothing else; the others (`parts`) implement [`Stored`].
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -59,10 +59,10 @@ pub enum Error {
 
 /// A kind of object, and where a [`State`] keeps its objects.
 trait Stored: Sized {
-    /// The parts of its key.
+    /// The parts of the key.
     type Name;
 
-    /// The object of that name.
+    /// The object with that name.
     fn get(state: &State, name: &Self::Name) -> Option<Self>;
 
     /// The names of all objects, in order.
@@ -73,7 +73,7 @@ trait Stored: Sized {
     fn put(self, state: &mut State, name: Self::Name);
 }
 
-/// The part of a key after its kind.
+/// The part of a key that follows the kind.
 trait Name: Sized {
     fn parse(text: &str) -> Option<Self>;
 }
@@ -148,7 +148,7 @@ macro_rules! stored {
             $(pub(crate) $field: RedBlackTreeMapSync<$table_id, Arc<$table_type>>,)*
         }
 
-        /// The kinds, in the order in which they are loaded.
+        /// The kinds, in the order of loading.
         #[derive(PartialEq, Eq, PartialOrd, Ord)]
         enum Kind {
             $($part,)*
@@ -279,7 +279,8 @@ impl State {
     }
 
     /// Rebuilds the state from its objects, given in any order. Objects whose service, revision or
-    /// node is missing are dropped: they remain of a state that was not stored in one transaction.
+    /// node is missing are dropped: they remain from a state that was not stored in one
+    /// transaction.
     pub fn load(objects: impl IntoIterator<Item = (Key, Object)>) -> State {
         let mut state = State::new();
         let mut objects: Vec<_> = objects.into_iter().collect();

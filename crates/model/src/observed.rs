@@ -1,5 +1,5 @@
-//! What is reported. Nothing here is stored: agents and gateways tell it all again to a server
-//! that asks.
+//! The observed state, from the reports of agents and gateways. It is never stored: agents and
+//! gateways report it again to every new leader.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,37 +13,37 @@ use crate::spec::Spec;
 use crate::state::State;
 use crate::unit::{Millis, Timestamp};
 
-/// How far an instance is, as its agent tells. Within a run, phases only go forward.
+/// The phase of an instance, as its agent reports it. Within a run, phases only go forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Wanted, with no place yet.
+    /// The instance is wanted and not placed yet.
     Pending,
-    /// It has a place; its agent has not said anything of it yet.
+    /// It is placed; its agent has not reported it yet.
     Placed,
-    /// Being prepared, or waiting to be started again.
+    /// It is being prepared, or waits for its next start.
     Starting,
-    /// Started and not ended.
+    /// It has started and has not ended.
     Running,
-    /// Told to stop.
+    /// It was signalled to stop.
     Stopping,
-    /// Ended because it was told to.
+    /// It ended after a stop request.
     Stopped,
-    /// Ended by itself as it should: a task with exit code 0. Only resources have this phase.
+    /// A task that exited by itself with code 0. Only resources have this phase.
     Completed,
-    /// Ended for good by itself.
+    /// It ended by itself and is not started again.
     Failed,
-    /// Its node has not been heard of for too long.
+    /// Its node is unreachable.
     Lost,
 }
 
 impl Phase {
-    /// Whether it has ended and holds nothing any more.
+    /// Whether it has ended and holds no resources.
     pub fn is_over(self) -> bool {
         matches!(self, Phase::Stopped | Phase::Completed | Phase::Failed)
     }
 
-    /// One word for it.
+    /// The phase in one word.
     pub fn word(self) -> &'static str {
         match self {
             Phase::Pending => "pending",
@@ -59,68 +59,69 @@ impl Phase {
     }
 }
 
-/// What an agent tells of one instance.
+/// The report of an agent on one instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// How far it is.
+    /// The phase.
     pub phase: Phase,
-    /// Its nth start in place, from 1; 0 before the first.
+    /// The number of starts in place, from 1; 0 before the first.
     pub run: u32,
-    /// Runs that ended by themselves in a row.
+    /// Consecutive runs that ended by themselves.
     #[serde(default)]
     pub failures: u32,
-    /// When the present phase began.
+    /// When the current phase began.
     pub since: Timestamp,
-    /// When this run began, if it did.
+    /// When the current run started, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// The verdict of the health checks: `None` until the first one counts.
+    /// The result of the health checks; `None` until the first one counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,
-    /// Whether it passed its readiness check in this run (true at once if it has none).
+    /// Whether the readiness check has passed in this run; true from the start if there is none.
     #[serde(default)]
     pub ready: bool,
-    /// The results of its health checks, in the order of the spec.
+    /// The results of the health checks, in the order of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckResult>,
-    /// How the run before ended. Apart, as few have one and very many are kept.
+    /// How the previous run ended. Boxed, because few of the many statuses have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<Box<Exit>>,
-    /// Why it is in this phase, when that is not plain: an image that cannot be pulled, a wait
-    /// before the next start. While it runs: why it is not ready, or a check that cannot run.
+    /// Why it is in this phase, if the phase alone does not explain it: an image that cannot be
+    /// pulled, a wait before the next start. While it runs: why it is not ready, or a check that
+    /// cannot run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The resources, in the order of the stack: what the fields above are merged from. Empty for
-    /// a service without a `stack`, whose only resource they describe.
+    /// The resources, in the order of the stack. The fields above are merged from them. Empty for a
+    /// service without a `stack`, whose only resource the fields above describe.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<ResourceStatus>,
 }
 
-/// What an agent reports of one resource of an instance.
+/// The report of an agent on one resource of an instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResourceStatus {
     /// Its name in the stack.
     pub name: ResourceId,
-    /// How far it is.
+    /// The phase.
     pub phase: Phase,
-    /// Its nth start in place, from 1; 0 before the first.
+    /// The number of starts in place, from 1; 0 before the first.
     pub run: u32,
     /// Consecutive runs that ended by themselves.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
-    /// The verdict of its health checks: `None` until the first one counts.
+    /// The result of the health checks; `None` until the first one counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,
-    /// Whether it passed its readiness check in this run, or runs without one.
+    /// Whether the readiness check has passed in this run; true while it runs without one.
     #[serde(default)]
     pub ready: bool,
-    /// The results of its health checks, in the order of the spec.
+    /// The results of the health checks, in the order of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckResult>,
-    /// How its previous run ended.
+    /// How the previous run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<Exit>,
-    /// Why it is in this phase, or not ready, in words.
+    /// Why it is in this phase or not ready, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -130,7 +131,7 @@ fn is_zero(count: &u32) -> bool {
 }
 
 impl ResourceStatus {
-    /// A resource of which only the phase is known.
+    /// The status of a resource of which only the phase is known.
     pub fn new(name: ResourceId, phase: Phase) -> Self {
         Self {
             name,
@@ -147,7 +148,7 @@ impl ResourceStatus {
 }
 
 impl Status {
-    /// An instance of which only the phase is known.
+    /// The status of an instance of which only the phase is known.
     pub fn new(phase: Phase, since: Timestamp) -> Self {
         Self {
             phase,
@@ -165,10 +166,10 @@ impl Status {
     }
 }
 
-/// What a health check has seen.
+/// The results of a health check.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CheckResult {
-    /// Failures in a row, up to now.
+    /// Consecutive failures up to now.
     pub consecutive_failures: u32,
     /// The first pass of this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,48 +180,50 @@ pub struct CheckResult {
     /// The last failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<Timestamp>,
-    /// What the last failure was.
+    /// The message of the last failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure_cause: Option<String>,
 }
 
-/// A daemon that was silent for this long is taken for silent: three reports are missing.
+/// The timeout for heartbeats: after this time without one, three reports are missing, and the
+/// daemon counts as silent.
 pub const SILENT_AFTER: Millis = Millis::secs(10);
 
-/// All that is reported.
+/// The observed state of the cluster.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
-    /// When observing began: the start of the server, or of its leadership.
+    /// When observation began: at the start of the server, or when it became leader.
     pub since: Timestamp,
-    /// Since when it has gone on without a break. What nobody could see in a break was not missing.
+    /// Since when observation has been continuous. A report that could not be seen during an
+    /// interruption does not count as missing.
     pub unbroken_since: Timestamp,
     /// The agents.
     pub agents: BTreeMap<NodeId, Agent>,
     /// The gateways.
     pub gateways: BTreeMap<NodeId, GatewayStatus>,
-    /// The instances. Shared by service, so that a copy for readers costs little.
+    /// The instances, shared by service so that copies for readers are cheap.
     pub instances: BTreeMap<ServiceId, Arc<BTreeMap<ReplicaId, Status>>>,
-    /// How long an agent may be silent before its instances count as lost.
+    /// The timeout after which the instances of a silent agent count as lost.
     pub lost_after: Millis,
-    /// What has been published to gateways since observing began.
+    /// The routing tables published since observation began.
     pub published: Published,
 }
 
-/// Which instances are in the routes, which have left them, and when.
+/// The instances that are in the routes, and those that have left them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
-    /// The generation of the first table since observing began; 0 before it.
+    /// The generation of the first table since observation began; 0 before it.
     pub first: u64,
     /// The generation of the newest table.
     pub last: u64,
     /// The instances in the newest table.
     pub present: BTreeSet<InstanceId>,
-    /// The generation that an instance was first missing in, for those that were in a table.
+    /// For each instance that was in a table: the generation of the first table without it.
     pub left: BTreeMap<InstanceId, u64>,
 }
 
 impl Published {
-    /// The generation from which no table has the instance; `None` while none is known to.
+    /// The generation from which no table has the instance; `None` while a table may have it.
     pub fn without(&self, instance: &InstanceId) -> Option<u64> {
         if self.present.contains(instance) {
             return None;
@@ -229,34 +232,34 @@ impl Published {
     }
 }
 
-/// What is known of an agent.
+/// The state of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agent {
-    /// When it was last heard of.
+    /// When its last heartbeat arrived.
     pub seen_at: Timestamp,
-    /// Whether it has told the whole truth since observing began.
+    /// Whether it has reported all its instances since observation began.
     #[serde(alias = "told_all")]
     pub synced: bool,
 }
 
-/// What is known of a gateway.
+/// The state of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct GatewayStatus {
-    /// When it was last heard of.
+    /// When its last heartbeat arrived.
     pub seen_at: Timestamp,
-    /// The generation of the table it follows.
+    /// The generation of its routing table.
     pub generation: u64,
-    /// The instances that left its table and still have requests under way.
+    /// The instances that left its table and still have requests in flight.
     pub busy: BTreeSet<InstanceId>,
 }
 
 impl Observed {
-    /// What is reported of an instance.
+    /// The last report on an instance.
     pub fn status(&self, service: &ServiceId, replica: ReplicaId) -> Option<&Status> {
         self.instances.get(service)?.get(&replica)
     }
 
-    /// All instances that something is reported of, with what that is.
+    /// All reported instances, with their last reports.
     pub fn statuses(&self) -> impl Iterator<Item = (InstanceId, &Status)> {
         self.instances.iter().flat_map(|(service, statuses)| {
             let instance = |replica| InstanceId { service: service.clone(), replica };
@@ -264,15 +267,15 @@ impl Observed {
         })
     }
 
-    /// Takes in what is reported of an instance.
+    /// Stores the report on an instance.
     pub fn set_status(&mut self, instance: &InstanceId, mut status: Status) {
-        // What was read from the wire has room for more checks than there are; it stays for long.
+        // The decoder may have reserved room for more checks; the status is kept for a long time.
         status.checks.shrink_to_fit();
         let service = self.instances.entry(instance.service.clone()).or_default();
         Arc::make_mut(service).insert(instance.replica, status);
     }
 
-    /// Drops what was reported of an instance.
+    /// Removes the report on an instance.
     pub fn remove_status(&mut self, instance: &InstanceId) {
         let Some(service) = self.instances.get_mut(&instance.service) else { return };
         Arc::make_mut(service).remove(&instance.replica);
@@ -281,7 +284,7 @@ impl Observed {
         }
     }
 
-    /// Takes everybody's silence for so much shorter: whoever observes was away for that long.
+    /// Extends all heartbeat deadlines by `span`, during which this observer was stalled.
     pub fn forgive(&mut self, span: Millis, now: Timestamp) {
         self.unbroken_since = now;
         let later = |at: &mut Timestamp| *at = at.after(span).min(now);
@@ -290,34 +293,35 @@ impl Observed {
         self.gateways.values_mut().for_each(|gateway| later(&mut gateway.seen_at));
     }
 
-    /// From when something would have been seen that did not happen since `at`.
+    /// The start of the time in which an observer would have noticed a report after `at`.
     pub fn seen_from(&self, at: Timestamp) -> Timestamp {
         at.max(self.unbroken_since)
     }
 
-    /// Whether nothing has been heard of the node's agent for too long.
+    /// Whether the node's agent is unreachable: its timeout has passed.
     pub fn is_lost(&self, node: &NodeId, now: Timestamp) -> bool {
         self.lost_at(self.agents.get(node)) <= now
     }
 
-    /// When an agent counts as lost if it is not heard of until then.
+    /// When an agent counts as lost, unless a heartbeat arrives before.
     #[inline]
     pub fn lost_at(&self, agent: Option<&Agent>) -> Timestamp {
         agent.map_or(self.since, |agent| agent.seen_at).after(self.lost_after)
     }
 
-    /// Whether a gateway's word is worth waiting for: it has spoken lately, or may still do so
-    /// since observing began.
+    /// Whether to wait for reports of a gateway: its last heartbeat, or the start of observation if
+    /// there was none, is within the timeout.
     pub fn gateway_answers(&self, node: &NodeId, now: Timestamp) -> bool {
         let seen_at = self.gateways.get(node).map_or(self.since, |gateway| gateway.seen_at);
         now.since(seen_at) < crate::gateway::GATEWAY_SILENCE_MAX
     }
 
-    /// Whether no gateway of `gateways` sends requests to the instance, or has any under way.
+    /// Whether none of `gateways` sends requests to the instance or has any in flight.
     pub fn is_drained(&self, instance: &InstanceId, gateways: &[NodeId]) -> bool {
         let Some(generation) = self.published.without(instance) else { return false };
         gateways.iter().all(|node| {
-            // A generation that was never published here is another past's, which says nothing.
+            // A generation that was never published here belongs to another history and proves
+            // nothing.
             let known = generation..=self.published.last;
             self.gateways.get(node).is_some_and(|gateway| {
                 known.contains(&gateway.generation) && !gateway.busy.contains(instance)
@@ -325,8 +329,8 @@ impl Observed {
         })
     }
 
-    /// Whether enough is known to act: every agent with instances and every gateway has spoken
-    /// since observing began, or has been silent for too long.
+    /// Whether enough is known to act: every agent with instances and every gateway has reported
+    /// since observation began, or its timeout has passed.
     pub fn is_settled(&self, state: &State, now: Timestamp) -> bool {
         state.node_index().iter().all(|member| {
             let agent = self.agents.get(&member.id);
@@ -334,8 +338,8 @@ impl Observed {
         })
     }
 
-    /// Until when a node's word is waited for before anything is done; `None` once it has told
-    /// all. `agent` is what is known of its agent.
+    /// The time until which planning waits for reports from a node; `None` once they are complete.
+    /// `agent` is the state of the node's agent.
     pub fn awaited_until(
         &self,
         state: &State,
@@ -351,12 +355,12 @@ impl Observed {
 }
 
 impl Status {
-    /// The results of its health checks, and of those of its resources.
+    /// The results of all health checks, including those of the resources.
     pub fn all_checks(&self) -> impl Iterator<Item = &CheckResult> {
         self.checks.iter().chain(self.resources.iter().flat_map(|resource| &resource.checks))
     }
 
-    /// This without what changes with every probe that passes.
+    /// This status without the times that change with every successful probe.
     pub fn essence(&self) -> Status {
         let without = |checks: &[CheckResult]| {
             checks.iter().map(|check| CheckResult { last_success: None, ..check.clone() }).collect()
@@ -367,21 +371,21 @@ impl Status {
         Status { checks: without(&self.checks), resources: resources.collect(), ..self.clone() }
     }
 
-    /// Whether it counts as healthy: it runs, and its health checks, if it has any, say so.
+    /// Whether it counts as healthy: it runs, and its health checks, if any, pass.
     #[inline]
     pub fn is_healthy(&self, spec: &Spec) -> bool {
         self.phase == Phase::Running && (!spec.has_health_checks() || self.healthy == Some(true))
     }
 
-    /// Whether it counts as unhealthy: it runs, and its health checks, if it has any, say so. One
-    /// that no check has judged yet is neither healthy nor unhealthy.
+    /// Whether it counts as unhealthy: it runs, and its health checks fail. An instance without a
+    /// result yet is neither healthy nor unhealthy.
     #[inline]
     pub fn is_unhealthy(&self, spec: &Spec) -> bool {
         self.phase == Phase::Running && spec.has_health_checks() && self.healthy == Some(false)
     }
 
-    /// When it counts, or will count, as ready for traffic and for the rollout to go on.
-    /// `None`: not before something else is reported.
+    /// The time at which it counts as ready, for traffic and for the rollout; may lie ahead. `None`
+    /// if that needs another report.
     #[inline]
     pub fn ready_at(&self, spec: &Spec) -> Option<Timestamp> {
         if !self.is_healthy(spec) || !self.ready {

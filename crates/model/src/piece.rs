@@ -1,4 +1,4 @@
-//! The running form of one resource of an instance: what agents start, stop, observe and report.
+//! The running form of one resource of an instance: agents start, stop, observe and report it.
 
 use std::fmt;
 
@@ -15,11 +15,11 @@ pub struct Piece {
     /// versions without stacks wrote, and read, a run of an instance.
     #[serde(default, skip_serializing_if = "ResourceId::is_main")]
     pub resource: ResourceId,
-    /// The number of this start in place, from 1. Never used twice for one resource of an instance.
+    /// The number of starts in place, from 1. Never reused for a resource of an instance.
     pub run: u32,
 }
 
-/// A resource of an instance, over all its runs.
+/// A resource of an instance, across all its runs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct InstanceResource {
     /// The instance.

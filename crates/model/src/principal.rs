@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::NodeId;
 
-/// The author of a proposal. `State::permits` says what each may propose.
+/// The author of a proposal. `State::permits` decides which commands it may propose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Principal {
@@ -22,7 +22,7 @@ pub enum Principal {
 }
 
 impl Principal {
-    /// The only user as long as requests are not authenticated.
+    /// The only user while requests are not authenticated.
     pub fn operator() -> Principal {
         Principal::User("operator".into())
     }

@@ -1,4 +1,4 @@
-//! What is wrong with documents.
+//! Validation of documents.
 
 use std::collections::BTreeSet;
 use std::iter;
@@ -7,24 +7,24 @@ use crate::spec::{CommandLine, INSTANCES_MAX, Port, Probe, Process, Protocol, Re
 use crate::stack::{Program, Resource, ResourceRef};
 use crate::value::{Own, Ref};
 
-/// One thing wrong with a document: where, what, and what to do.
+/// One violation in a document: its position, its cause and a fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The path of keys to the value, such as `health.0.probe.http.port`.
     pub key: String,
-    /// What is wrong and what would be right.
+    /// The cause and the fix.
     pub message: String,
 }
 
 impl Problem {
-    /// A problem of the value at `key`.
+    /// A violation at `key`.
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { key: key.into(), message: message.into() }
     }
 }
 
 impl Spec {
-    /// Everything wrong with this spec taken by itself, in the order of its keys.
+    /// All violations of this spec by itself, in the order of its keys.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         self.program_problems(&mut problems);
@@ -35,7 +35,7 @@ impl Spec {
         if let Some(resource) = self.resources().next().filter(|_| self.stack.is_empty()) {
             resource_problems(&resource, "", &mut ports, &mut problems);
         } else if self.stack.is_empty() {
-            // Without a program the rest can still be wrong.
+            // Check the rest also when the program is missing.
             let command = CommandLine::Shell(String::new());
             let process = Process { command, workdir: None, user: None };
             let assumed = Spec { process: Some(process), ..self.clone() };
@@ -199,14 +199,14 @@ fn program_problems(program: Program<'_>, key: &str, problems: &mut Vec<Problem>
     }
 }
 
-/// The names and fixed ports of an instance up to here: both are unique over all its resources.
+/// The names and fixed ports of the resources so far: both must be unique within an instance.
 #[derive(Default)]
 struct PortsSeen {
     names: BTreeSet<String>,
     fixed: BTreeSet<(u16, Protocol)>,
 }
 
-/// What is wrong with the ports, checks and variables of one resource, whose keys begin with
+/// The violations in the ports, checks and variables of one resource, whose keys begin with
 /// `prefix`.
 fn resource_problems(
     resource: &ResourceRef<'_>,
@@ -317,7 +317,7 @@ mod tests {
 
     use super::*;
 
-    /// A service that is right but for `given`; what is given as null is left out.
+    /// A valid service with the fields of `given`; a field that is null is removed.
     fn spec(given: Value) -> Spec {
         let mut document = json!({"service": "/a", "process": {"command": "serve"}});
         let fields = document.as_object_mut().unwrap();

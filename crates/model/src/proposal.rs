@@ -14,11 +14,11 @@ use crate::step::Step;
 /// A command with its author and the conditions under which it applies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Proposal {
-    /// The author. Recorded with the events and the deployment that the command causes.
+    /// The author. It is recorded in the events and the deployment that the command causes.
     pub by: Principal,
-    /// The request of the author, where an adapter shows it again.
+    /// The request of the author, for adapters that show it.
     pub via: Option<Origin>,
-    /// What the author assumes.
+    /// The assumptions of the author.
     pub guard: Guard,
     /// The change.
     pub command: Command,
@@ -30,7 +30,7 @@ impl Proposal {
         Proposal { by, via: None, guard: Guard::default(), command }
     }
 
-    /// A proposal of the only user as long as requests are not authenticated.
+    /// A proposal of the only user while requests are not authenticated.
     pub fn operator(command: Command) -> Proposal {
         Proposal::new(Principal::operator(), command)
     }
@@ -46,8 +46,8 @@ impl Proposal {
         Proposal::new(by, Command::Register(registration))
     }
 
-    /// A proposal of the principal that is meant to propose such a command. For scenarios and
-    /// tests, where no one else takes part.
+    /// A proposal by the usual author of such a command. For scenarios and tests that have no other
+    /// users.
     pub fn usual(command: Command) -> Proposal {
         match command {
             Command::Adopt(step) => Proposal::step(step),
@@ -59,10 +59,10 @@ impl Proposal {
 }
 
 impl State {
-    /// Whether a principal may propose a command. Pure; [`State::apply`] asks it first.
+    /// Whether a principal may propose a command. Pure; [`State::apply`] checks it first.
     ///
-    /// Users may do everything that is not the planner's or a daemon's. A daemon may register its
-    /// own node only, so that it cannot take the place of another one.
+    /// Users may propose all commands except those of the planner and of daemons. A daemon must
+    /// register only its own node, so that it cannot impersonate another one.
     pub fn permits(&self, by: &Principal, command: &Command) -> Result<(), Refusal> {
         let permitted = match (by, command) {
             (Principal::Daemon(node), Command::Register(registration)) => {
@@ -83,7 +83,7 @@ impl State {
 }
 
 impl Command {
-    /// The operation in a word or two.
+    /// The name of the operation, for messages.
     pub fn word(&self) -> &'static str {
         match self {
             Command::Apply(_) => "apply documents",
@@ -107,86 +107,86 @@ impl Command {
 /// A change to the state.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Make services and gateways as the documents say, as one deployment.
+    /// Create or change services and gateways as documents describe them, in one deployment.
     Apply(Vec<Document>),
     /// Change the number of instances.
     Scale {
         /// The service.
         service: ServiceId,
-        /// How many should run.
+        /// The new number.
         instances: u32,
     },
-    /// Start all instances anew, within the rollout's budget.
+    /// Restart all instances, within the rollout's budget.
     Restart {
         /// The service.
         service: ServiceId,
     },
-    /// Go back to an earlier revision, with as many instances as now.
+    /// Return to an earlier revision, with the present number of instances.
     Undo {
         /// The service.
         service: ServiceId,
-        /// That revision; by default the one before.
+        /// The revision; by default the previous one.
         to: Option<RevisionNumber>,
     },
-    /// Stop and forget services, as one deployment.
+    /// Stop and remove services, in one deployment.
     RemoveServices(Vec<ServiceId>),
-    /// Let instances leave at once, whatever their service's budget says.
+    /// Terminate instances at once, regardless of their service's budget.
     Kill {
-        /// The instances; those that are gone already are passed over.
+        /// The instances. Those that have already ended are skipped.
         instances: Vec<InstanceId>,
-        /// Whether their services shall have that many fewer from now on; else they are replaced.
+        /// Whether to scale down their services by as many; otherwise they are replaced.
         scale: bool,
     },
-    /// Let a service's next placements, and the next starts of its instances, not wait for what
-    /// failed before.
+    /// Cancel the back-off of a service: its next placements, and the next starts of its instances,
+    /// do not wait.
     ResetDelay {
         /// The service.
         service: ServiceId,
     },
-    /// Forget a gateway document.
+    /// Remove a gateway document.
     RemoveGateway(GatewayId),
-    /// Steer a deployment.
+    /// Pause, resume or abort a deployment.
     Steer {
         /// The deployment.
         deployment: DeploymentId,
         /// What to do with it.
         how: Steer,
     },
-    /// A daemon on a node has called: what the node is and has.
+    /// Register a daemon and its node.
     Register(Registration),
-    /// Say what may happen on a node.
+    /// Set the availability of a node.
     SetAvailability {
         /// The node.
         node: NodeId,
-        /// What may happen.
+        /// The new availability.
         availability: Availability,
     },
-    /// Forget a node that runs nothing.
+    /// Remove a node that runs nothing.
     RemoveNode(NodeId),
-    /// A server became leader.
+    /// Record that a server became leader.
     BecomeLeader,
-    /// Carry out a step of the planner.
+    /// Perform a step of the planner.
     Adopt(Step),
 }
 
-/// What a command takes for granted.
+/// The assumptions of a command.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Guard {
-    /// Services, and the revision each must aim for still; `None`: it must not be there.
+    /// Services and the target that each must still have; `None`: it must not exist.
     pub seen: Vec<(ServiceId, Option<RevisionNumber>)>,
     /// Services that no deployment may be moving.
     pub still: Vec<ServiceId>,
 }
 
-/// What to do with a deployment.
+/// How to steer a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Steer {
-    /// Stay as it is.
+    /// Stop moving services until it is resumed.
     Pause,
-    /// Go on; a held one tries again.
+    /// Continue. A held deployment tries again.
     Resume,
-    /// Go back.
+    /// Roll back.
     Abort,
 }
 

@@ -9,14 +9,14 @@ use crate::id::{InstanceId, NodeId, ServiceId};
 use crate::serving::Laggard;
 use crate::unit::{Bytes, Cpu, Timestamp};
 
-/// Why a node cannot take one more instance of a service. The first that holds, from the most
-/// to the least lasting.
+/// Why a node cannot take one more instance of a service. The first that applies is reported; they
+/// are ordered from the most to the least permanent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "reason")]
 pub enum Reason {
-    /// No agent has ever called from it.
+    /// No agent has ever registered from it.
     NoAgent,
-    /// Its agent has not been heard of for too long.
+    /// Its agent is unreachable.
     Silent,
     /// It takes no new instances.
     Cordoned,
@@ -31,7 +31,7 @@ pub enum Reason {
     },
     /// It lacks a capability.
     Capability {
-        /// The one it lacks.
+        /// The capability.
         missing: String,
     },
     /// Its role is not one that the service accepts.
@@ -39,34 +39,34 @@ pub enum Reason {
         /// The node's role; `*` if it has none.
         role: String,
     },
-    /// A constraint of the service.
+    /// A constraint of the service does not allow it.
     Constraint {
-        /// The constraint, as written.
+        /// The constraint, as in the document.
         constraint: String,
     },
-    /// Too little processor time left.
+    /// Too few cores are free.
     Cpu {
-        /// What is left.
+        /// The free cores.
         free: Cpu,
-        /// What is needed.
+        /// The cores that are needed.
         needed: Cpu,
     },
-    /// Too little memory left.
+    /// Too little memory is free.
     Memory {
-        /// What is left.
+        /// The free memory.
         free: Bytes,
-        /// What is needed.
+        /// The memory that is needed.
         needed: Bytes,
     },
-    /// A fixed port is taken.
+    /// A fixed port is in use.
     Port {
         /// The port.
         port: u16,
-        /// The instance that holds it, where that is known.
+        /// The instance that uses it, if known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         holder: Option<InstanceId>,
     },
-    /// All ports that may be assigned are taken.
+    /// All ports of the range are in use.
     Ports,
 }
 
@@ -95,62 +95,62 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Why a service waits, for all its open slots alike.
+/// Why a service waits, which holds for all its open slots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "wait")]
 pub enum Wait {
-    /// No node can take it; every node with its reason.
+    /// No node can take it.
     NoNode {
-        /// The nodes.
+        /// The nodes, each with its reason.
         nodes: Arc<[(NodeId, Reason)]>,
     },
-    /// Services it depends on are not there yet.
+    /// Services that it depends on are not ready.
     Dependencies {
-        /// Those.
+        /// The services that it waits for.
         on: Vec<ServiceId>,
     },
-    /// Services that depend on it have not stopped yet.
+    /// Services that depend on it have not stopped.
     Dependents {
-        /// Those.
+        /// The services that it waits for.
         on: Vec<ServiceId>,
     },
     /// Its rollout is paused or held.
     Still {
-        /// `paused`, or what it is held for.
+        /// `paused`, or the reason why it is held.
         why: String,
     },
-    /// As many instances run as the rollout allows.
+    /// The number of instances has reached the maximum of the rollout.
     Budget {
         /// Instances that have not ended.
         live: u32,
-        /// As many as may.
+        /// The maximum.
         max: u32,
     },
-    /// As few instances are healthy as the rollout allows.
+    /// The number of healthy instances has reached the minimum of the rollout.
     Health {
         /// Healthy instances.
         healthy: u32,
-        /// As few as may.
+        /// The minimum.
         min: u32,
     },
-    /// The last placements failed; the next is made later.
+    /// The last placements failed; the next one is delayed.
     BackOff {
-        /// When.
+        /// When the delay ends.
         until: Timestamp,
     },
     /// New instances are not ready yet.
     Ready {
-        /// Ready ones.
+        /// The number of ready instances.
         ready: u32,
-        /// As many as should be.
+        /// The number that the service needs.
         wanted: u32,
         /// The first one that is not ready.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<Box<Laggard>>,
     },
-    /// Gateways still finish requests of leaving instances, or instances are stopping.
+    /// Gateways still finish requests of terminating instances, or instances are stopping.
     Leaving {
-        /// So many instances.
+        /// The number of such instances.
         count: u32,
     },
 }
@@ -218,7 +218,7 @@ mod tests {
         check(Reason::Port { port: 80, holder }, "port 80 is taken by /a~0.1");
     }
 
-    /// The first reason that holds is told; nodes are compared by it.
+    /// The first reason that applies is reported, and nodes are compared by it.
     #[test]
     fn what_lasts_longest_comes_first() {
         let (free, needed) = (Cpu(0), Cpu(1));

@@ -4,7 +4,7 @@ use crate::id::{DeploymentId, ServiceId};
 use crate::principal::Principal;
 use crate::problem::Problem;
 
-/// Why a command was refused. The state is as it was.
+/// Why a proposal is rejected. The state is unchanged.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// The author of the proposal may not propose it.
@@ -15,43 +15,43 @@ pub enum Refusal {
         /// The operation.
         operation: &'static str,
     },
-    /// There is no such thing.
+    /// The object does not exist.
     #[error("there is no {kind} `{name}`{}", hint(.nearest))]
     Unknown {
-        /// What kind of thing.
+        /// The kind of the object.
         kind: &'static str,
         /// The name that was given.
         name: String,
-        /// The most similar name there is.
+        /// The most similar existing name.
         nearest: Option<String>,
     },
-    /// What was handed in is wrong.
+    /// Documents or a registration are invalid.
     #[error("{}", in_words(.problems))]
     Invalid {
-        /// What is wrong, with the index of the document.
+        /// The violations, each with the index of its document.
         problems: Vec<(usize, Problem)>,
     },
-    /// A deployment is moving a service that should stand still.
+    /// A deployment is moving a service that the proposal requires to be settled.
     #[error("{service} is being moved by {}", named(.by))]
     Moving {
         /// The first such service.
         service: ServiceId,
-        /// The deployments that move it and others that should stand still.
+        /// The deployments that move it and the other services of the same condition.
         by: Vec<DeploymentId>,
     },
-    /// A service has changed since it was looked at.
+    /// The target of a service has changed since the author read it.
     #[error("{service} has changed meanwhile: look at it again")]
     Changed {
         /// The service.
         service: ServiceId,
     },
-    /// It cannot be done as things are.
+    /// The command conflicts with the state.
     #[error("{message}")]
     Conflict {
-        /// Why, and what to do.
+        /// The cause and a fix.
         message: String,
     },
-    /// What the planner assumed no longer holds. Never shown: it plans again.
+    /// An assumption of the planner no longer holds. Never displayed: the planner plans again.
     #[error("overtaken: {0}")]
     Stale(&'static str),
 }

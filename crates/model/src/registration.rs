@@ -9,20 +9,21 @@ use crate::problem::Problem;
 use crate::software::Software;
 use crate::spec::Resources;
 
-/// What a daemon tells of its node.
+/// The registration of a daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Registration {
     /// The node.
     pub node: NodeId,
-    /// The address by which instances on it are reached.
+    /// The address of the instances on it.
     pub address: String,
-    /// What an agent tells; a gateway leaves it out.
+    /// The agent's part; `None` for a gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentRegistration>,
 }
 
 impl Registration {
-    /// Everything wrong with it: what it says is put into routes and counted with.
+    /// All violations of this registration. Its values are used in routes and in sums, so they must
+    /// be valid.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
@@ -40,24 +41,24 @@ impl Registration {
     }
 }
 
-/// What an agent tells of its node.
+/// The agent's part of a registration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentRegistration {
-    /// Which agent it is: what it keeps in its data directory, and no other has. Empty if it does
-    /// not say.
+    /// The id of the agent: unique, and kept in its data directory. Empty if the agent reports
+    /// none.
     #[serde(default)]
     pub id: String,
     /// The port of its API for logs.
     pub port: u16,
-    /// What it can give to instances.
+    /// The resources that it offers to instances.
     pub capacity: Resources,
-    /// Attributes that constraints look at.
+    /// Attributes for constraints.
     pub labels: BTreeMap<String, String>,
-    /// What it can do.
+    /// Capabilities such as `docker`.
     pub capabilities: BTreeSet<String>,
-    /// The ports that may be assigned, first and last.
+    /// The first and the last port of the range that is assigned to instances.
     pub ports: (u16, u16),
-    /// Its version and features.
+    /// The version and the features of the agent.
     #[serde(default)]
     pub software: Software,
 }

@@ -1,6 +1,6 @@
-//! What gateways lead to: a service that a route leads to does not lose it in silence. Muster's own
-//! documents and verbs are refused then; those of other systems, which know of no gateways, and
-//! deployments that go back are carried out, and an event says which route leads nowhere now.
+//! Routes that lose their service. Muster's own documents and commands must not remove a service or
+//! port that a route leads to: they are rejected. Documents of other systems, which have no
+//! gateways, and rollbacks are applied, and an event reports the broken route.
 
 use crate::changeset::Changeset;
 use crate::event::{About, What};
@@ -11,8 +11,8 @@ use crate::state::State;
 use crate::unit::Timestamp;
 
 impl State {
-    /// The first route of each gateway that leads to a service as it is `before`, and nowhere with
-    /// it as it is `after`; `None` for a service that is not there.
+    /// For each gateway, the first route that `before` of the service has a port for and `after`
+    /// has not; `None` stands for a service that does not exist.
     pub(crate) fn routes_lost<'a>(
         &'a self,
         id: &'a ServiceId,
@@ -30,12 +30,12 @@ impl State {
         })
     }
 
-    /// What a service is to be, as far as users see: nothing, once it is being removed.
+    /// The target spec of a service, as users see it: `None` while it is being removed.
     pub(crate) fn wanted(&self, id: &ServiceId) -> Option<&Spec> {
         self.service(id).filter(|service| !service.removing).map(|service| service.spec().as_ref())
     }
 
-    /// Tells of the routes that lead nowhere now that the service is no longer as `before`.
+    /// Adds an event for each gateway with a route that the change from `before` broke.
     pub(crate) fn tell_routes_lost(
         &self,
         id: &ServiceId,
@@ -50,7 +50,7 @@ impl State {
     }
 }
 
-/// Why a service must not lose what a route leads to.
+/// The error message for a change that would break a route.
 pub(crate) fn still_routed((gateway, route): (&Gateway, &Route)) -> String {
     let (routed, name) = (routed(gateway, route), &gateway.gateway);
     format!(

@@ -1,13 +1,13 @@
-//! The constraints of each service with the instances they count, kept with the service.
+//! The constraints of each service with the counts of its instances, kept with the service.
 //!
 //! Every placement is checked against the constraints of its service twice: by the planner and when
 //! it is applied. Counting all instances for each check would be quadratic in instances, so the
-//! counts are kept: a placement at the target's template is added, one that leaves is removed, and
-//! whatever changes more than that (another target, another node) counts the service again.
+//! counts are kept. A placement at the target's template is added, an instance that leaves is
+//! removed, and any larger change (another target, another node) counts the service again.
 //!
 //! Invariant: `Service::rules` equals [`State::count_rules`] of that service
-//! (`Violation::RuleCounts`). Only wanted instances of the target's template on nodes that are not
-//! being drained are counted: their replacements take their places.
+//! (`Violation::RuleCounts`). Only wanted instances of the target's template count, and only on
+//! nodes that are not being drained: replacements take the place of the others.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::service::Service;
 use crate::state::State;
 
 impl State {
-    /// The constraints of a service with its instances counted, without those at `gone`.
+    /// The constraints of a service with its instances counted, except those in `gone`.
     pub(crate) fn count_rules(&self, service: &Service, gone: &BTreeSet<ReplicaId>) -> Vec<Rule> {
         let constraints = &service.spec().constraints;
         let is_compiled = constraints.iter().eq(service.rules.iter().map(Rule::constraint));
@@ -64,7 +64,7 @@ impl State {
         services.iter().for_each(|service| self.recount(service));
     }
 
-    /// Counts all services, once a state has been loaded.
+    /// Counts all services, after a state has been loaded.
     pub(crate) fn recount_all(&mut self) {
         let services: Vec<_> = self.services.keys().cloned().collect();
         services.iter().for_each(|service| self.recount(service));
@@ -78,7 +78,7 @@ impl State {
         });
     }
 
-    /// Removes an instance that was wanted until now.
+    /// Removes an instance that is no longer wanted.
     pub(crate) fn count_left(&mut self, id: &ServiceId, revision: RevisionNumber, node: &NodeId) {
         self.change_counts(id, revision, node, Rule::uncount);
     }

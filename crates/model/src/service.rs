@@ -1,4 +1,4 @@
-//! A service as it stands: its revisions, which one is aimed for, and its placed instances.
+//! A service: its revisions, its target, and its placed instances.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -12,27 +12,27 @@ use crate::id::{DeploymentId, NodeId, ReplicaId, RevisionNumber, ServiceId};
 use crate::spec::{Restart, Spec};
 use crate::unit::{Millis, Timestamp};
 
-/// A version of a spec. Never changed once it exists.
+/// A version of a spec. Immutable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Revision {
     /// Its number, from 1.
     pub number: RevisionNumber,
-    /// The first revision with the same template: instances of revisions that share it need not
-    /// be started anew to go from one to the other.
+    /// The first revision with the same template. A move between revisions that share a template
+    /// does not restart instances.
     pub template: RevisionNumber,
     /// When it was applied.
     pub created_at: Timestamp,
-    /// When all but its number of instances was applied, if that was with an earlier revision.
+    /// When everything except the number of instances was applied, if that was an earlier revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configured_at: Option<Timestamp>,
-    /// What was applied.
+    /// The spec.
     pub spec: Arc<Spec>,
-    /// What it was applied as, if that was another document than Muster's own.
+    /// The document that described it, if that was another system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Arc<Source>>,
 }
 
-/// A document of another system, as its users are shown it again.
+/// A document of another system, kept to show it to its users again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// The name of the adapter that reads it.
@@ -42,7 +42,7 @@ pub struct Source {
     pub text: String,
 }
 
-/// A service with its revisions and placements, which are stored on their own.
+/// A service with its revisions and placements, each of which is an object of its own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Service {
     /// The part that is stored as the service's own object. `Service` dereferences to it.
@@ -62,13 +62,13 @@ pub struct ServiceHead {
     pub id: ServiceId,
     /// The revision that its instances are moved to.
     pub target: RevisionNumber,
-    /// The last revision that a deployment brought to completion.
+    /// The last revision whose deployment succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<RevisionNumber>,
-    /// The deployment that moves it, while one does.
+    /// The deployment that moves it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentId>,
-    /// The revision that failed and why, until another one is applied.
+    /// The revision that failed, and why. Cleared by the next revision.
     #[serde(default, skip_serializing_if = "Option::is_none", alias = "latch")]
     pub failed: Option<FailedRevision>,
     /// Whether the service is removed once its last instance has stopped.
@@ -77,18 +77,18 @@ pub struct ServiceHead {
     /// The history of each slot, by slot number.
     #[serde(default)]
     pub slots: Vec<Slot>,
-    /// Attempts of each slot up to this number may belong to a removed service of this path: the
-    /// id of an instance is never used twice.
+    /// A lower bound for the attempts of each slot: ids of instances up to it may belong to a
+    /// removed service of this path, and ids are never reused.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts_before: u32,
-    /// How often a user has asked not to wait after failures: whenever it changes, agents start
-    /// the instances that wait.
+    /// The number of times that a user cancelled the back-off. When it changes, agents start
+    /// waiting instances.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retries: u32,
 }
 
 impl ServiceHead {
-    /// A service without revisions. Instances of a removed service of this path may have had
+    /// A service without revisions. Instances of a removed service of this path may have had up to
     /// `attempts_before` attempts.
     pub fn new(id: ServiceId, attempts_before: u32) -> Self {
         Self {
@@ -132,40 +132,40 @@ impl DerefMut for Service {
     }
 }
 
-/// Why the revision aimed for is not the newest one.
+/// A revision that failed, so that the target is an earlier one or the service is held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedRevision {
     /// The revision that failed.
     pub revision: RevisionNumber,
     /// Why its deployment failed.
     pub reason: Arc<Failure>,
-    /// When it was given up.
+    /// When it failed.
     pub at: Timestamp,
 }
 
-/// What outlives the instances of a slot.
+/// The history of a slot, which outlives its instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Slot {
-    /// Placements so far: the next one is this and one.
+    /// The number of placements so far.
     pub attempts: u32,
-    /// Placements given up as unhealthy in a row.
+    /// Consecutive placements that were given up as unhealthy.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
-    /// When the last one was given up.
+    /// When the last of them was given up.
     #[serde(default, skip_serializing_if = "is_epoch")]
     pub failed_at: Timestamp,
 }
 
 impl Slot {
-    /// Counts a placement, made at `placed_at`, that is given up as unhealthy. One that lasted as
-    /// long as ends a row of failed runs begins a new row.
+    /// Counts a placement, made at `placed_at`, that is given up as unhealthy. If it lasted for
+    /// `reset_after`, the count of consecutive failures starts anew.
     pub fn fail(&mut self, placed_at: Timestamp, at: Timestamp, restart: &Restart) {
         let row_has_ended = at.since(placed_at) >= restart.reset_after;
         self.failures = if row_has_ended { 1 } else { self.failures.saturating_add(1) };
         self.failed_at = at;
     }
 
-    /// When the next placement may be made: after repeated failures it waits.
+    /// When the next placement may be made: repeated failures delay it.
     pub fn placeable_at(&self, restart: &Restart) -> Timestamp {
         match self.failures {
             0 => Timestamp(0),
@@ -182,24 +182,24 @@ fn is_epoch(time: &Timestamp) -> bool {
     time.0 == 0
 }
 
-/// Where an instance was put, and what is wanted of it.
+/// The node of an instance, and its goal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
-    /// The revision it was started from.
+    /// The revision that it was started from.
     pub revision: RevisionNumber,
-    /// Where it is.
+    /// The node.
     pub node: NodeId,
-    /// What the node gave it. Flattened: its fields are fields of the stored placement.
+    /// The allocation of the node. Its fields are stored as fields of the placement.
     #[serde(flatten)]
     pub given: Given,
-    /// What is wanted of it.
+    /// The goal.
     pub goal: Goal,
     /// When it was placed.
     pub placed_at: Timestamp,
 }
 
-/// What a node gave an instance for as long as it is placed there. Stored, and sent to agents,
-/// as fields of what holds it; `ports` is always written, because older agents require it.
+/// The allocation of an instance on its node. Stored, and sent to agents, as fields of the
+/// enclosing object. `ports` is always written, because older agents require it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Given {
     /// Ports of the node, in the order of [`Spec::all_ports`].
@@ -207,15 +207,15 @@ pub struct Given {
     pub ports: Vec<u16>,
 }
 
-/// What is wanted of an instance. Goals only go forward.
+/// The goal of an instance. Goals only go forward.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "is")]
 pub enum Goal {
     /// It should run and may get traffic.
     Run,
-    /// It runs but gets no new requests, until those under way are done or the time has come.
+    /// It runs but receives no new requests, until those in flight are done or the deadline passes.
     Drain {
-        /// When it is stopped all the same.
+        /// The deadline, when it is stopped in any case.
         until: Timestamp,
         /// Why it leaves.
         why: StopReason,
@@ -239,11 +239,11 @@ pub enum StopReason {
     Unhealthy,
     /// Its node is being drained.
     Draining,
-    /// Its node has not been heard of for too long.
+    /// Its node is unreachable.
     Lost,
     /// Its service is being removed.
     Removed,
-    /// A user asked for it.
+    /// A user killed it.
     #[serde(alias = "asked")]
     Requested,
 }
@@ -263,7 +263,7 @@ impl std::fmt::Display for StopReason {
 }
 
 impl Placement {
-    /// Whether it should run and may get traffic.
+    /// Whether it should run and may receive traffic.
     #[inline]
     pub fn is_wanted(&self) -> bool {
         matches!(self.goal, Goal::Run)
@@ -271,38 +271,38 @@ impl Placement {
 }
 
 impl Service {
-    /// The revision aimed for.
+    /// The target revision.
     #[inline]
     pub fn target(&self) -> &Arc<Revision> {
         &self.revisions[&self.target]
     }
 
-    /// The spec aimed for.
+    /// The spec of the target.
     #[inline]
     pub fn spec(&self) -> &Arc<Spec> {
         &self.target().spec
     }
 
-    /// How many instances should run now.
+    /// The number of instances that should run now.
     #[inline]
     pub fn wanted(&self) -> u32 {
         if self.removing { 0 } else { self.spec().instances }
     }
 
-    /// The template of a revision; a revision that was dropped is its own.
+    /// The template of a revision. A revision that was dropped is its own template.
     #[inline]
     pub fn template(&self, revision: RevisionNumber) -> RevisionNumber {
         self.revisions.get(&revision).map_or(revision, |revision| revision.template)
     }
 
-    /// Whether instances of `revision` need not be started anew to be at the target.
+    /// Whether instances of `revision` reach the target without a restart.
     #[inline]
     pub fn is_current(&self, revision: RevisionNumber) -> bool {
         self.template(revision) == self.target().template
     }
 
-    /// The spec by which an instance of `revision` runs: the target's, where that needs no new
-    /// start, so that changed checks take effect in place.
+    /// The spec in effect for instances of `revision`: the target's, if that needs no restart, so
+    /// that changed checks take effect in place.
     pub fn running_spec(&self, revision: RevisionNumber) -> &Arc<Spec> {
         match self.revisions.get(&revision) {
             Some(own) if !self.is_current(revision) => &own.spec,
@@ -310,13 +310,13 @@ impl Service {
         }
     }
 
-    /// What is remembered of a slot.
+    /// The history of a slot.
     pub fn slot(&self, slot: u32) -> Slot {
         let fresh = Slot { attempts: self.attempts_before, ..Slot::default() };
         self.slots.get(slot as usize).copied().unwrap_or(fresh)
     }
 
-    /// How long its instances may take to finish requests.
+    /// The timeout for finishing requests of instances of `revision`.
     pub fn drain(&self, revision: RevisionNumber) -> Millis {
         self.running_spec(revision).stop.drain
     }
@@ -347,7 +347,7 @@ mod tests {
         }
     }
 
-    /// Events say no more than this about why an instance went.
+    /// Events give no more than this about why an instance left.
     #[test]
     fn each_reason_to_leave_is_told_in_words_of_its_own() {
         use StopReason::*;

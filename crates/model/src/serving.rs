@@ -100,7 +100,7 @@ impl fmt::Display for Laggard {
     }
 }
 
-/// Why an instance receives no traffic; `None` if it may receive some, or is not placed.
+/// Why an instance receives no traffic; `None` if it may receive some or is not placed.
 pub fn not_serving(
     service: &Service,
     replica: ReplicaId,

@@ -1,9 +1,9 @@
-//! The version of an agent, and the features of services that not every agent has.
+//! The version of an agent, and the features that not every agent has.
 //!
-//! Agents ignore keys they do not know, so an older agent would run a newer document without what
-//! its new keys ask for. A feature that an agent must know is therefore named here: a service that
-//! uses it needs it of its nodes, and an agent that does not report it is too old for the service.
-//! To add one, add its name to [`FEATURES`] and its condition to [`Spec::features`].
+//! Agents ignore unknown keys, so an older agent would run a newer document without its new keys. A
+//! feature that the agent must support therefore has a name here: a service that uses it requires
+//! it of nodes, and an agent that does not report it is too old for the service. To add a feature,
+//! add its name to [`FEATURES`] and its condition to [`Spec::features`].
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::spec::Spec;
 /// Several resources in an instance, in order.
 const STACK: &str = "stack";
 
-/// Variables that refer to facts of the instance: an older agent cannot read them.
+/// Variables with references to facts of the instance, which older agents cannot read.
 const VALUES: &str = "values";
 
 /// The features of this version.
@@ -26,7 +26,8 @@ pub struct Software {
     /// The version of the agent; empty if it is not reported.
     #[serde(default)]
     pub version: String,
-    /// The features that it has. A newer agent may report some that this version does not know.
+    /// The features that it supports. A newer agent may report names that this version does not
+    /// know.
     #[serde(default)]
     pub features: BTreeSet<String>,
 }
@@ -53,7 +54,7 @@ impl Spec {
         used.into_iter().filter(|(_, is_used)| *is_used).map(|(feature, _)| feature).collect()
     }
 
-    /// Whether a variable is written in another form than a plain string.
+    /// Whether a variable needs another form than a plain string.
     fn has_explicit_values(&self) -> bool {
         let envs = self.stack.iter().map(|resource| &resource.env);
         envs.chain([&self.env]).flat_map(|env| env.values()).any(|value| !value.is_plain())
@@ -77,7 +78,7 @@ mod tests {
         for (value, expected) in [
             (r#""plain $5""#, &[][..]),
             (r#"{"template": "${slot}"}"#, &[VALUES]),
-            // Text that has the explicit form, because a document would have to escape it.
+            // A string in the explicit form, because a document would have to escape it.
             (r#""${slot}""#, &[VALUES]),
         ] {
             let env = format!(r#"{{"A": {value}}}"#);

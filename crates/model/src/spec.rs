@@ -1,5 +1,6 @@
-//! What a user writes about a service. A [`Spec`] is the document itself: what is stored, shown
-//! and applied again has one shape. Parsers fill it; [`Spec::problems`] (in `problem`) says what is wrong with it.
+//! Service documents. A [`Spec`] is the document itself: the stored form, the displayed form and
+//! the applied form are the same. Parsers produce it; [`Spec::problems`] (in `problem`) validates
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,7 +57,7 @@ pub struct Spec {
     /// When an instance that ended is started again.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restart: Restart,
-    /// How an instance is told to stop.
+    /// How an instance is stopped.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stop: Stop,
     /// Where instances may run, as `[attribute, OPERATOR, value]`.
@@ -69,7 +70,7 @@ pub struct Spec {
     /// label. Left out, any node will do.
     #[serde(default, skip_serializing_if = "is_default")]
     pub roles: BTreeSet<String>,
-    /// What becomes of instances on nodes that are not heard of for too long.
+    /// Whether and when instances on unreachable nodes are replaced.
     #[serde(default, skip_serializing_if = "is_default")]
     pub lost: Lost,
     /// Which instances leave when there are too many.
@@ -83,7 +84,7 @@ pub struct Spec {
     pub labels: BTreeMap<String, String>,
 }
 
-/// The most instances of one service: a number mistyped must not bring a cluster down.
+/// The maximum number of instances of one service: a typing error must not overload a cluster.
 pub(crate) const INSTANCES_MAX: u32 = 100_000;
 
 fn one() -> u32 {
@@ -100,7 +101,7 @@ pub enum CommandLine {
     Words(Vec<String>),
 }
 
-/// By hand, because an untagged enum forgets where in the list a wrong word stood.
+/// Implemented by hand, because an untagged enum loses the index of an invalid list item.
 impl<'de> Deserialize<'de> for CommandLine {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct CommandVisitor;
@@ -221,7 +222,7 @@ pub struct Process {
     pub user: Option<String>,
 }
 
-/// What an instance needs of its node, or what a node has.
+/// The resources that an instance needs, or that a node has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Resources {
@@ -331,7 +332,7 @@ pub struct HttpProbe {
     /// The port to connect to.
     #[serde(default, skip_serializing_if = "is_default")]
     pub port: PortRef,
-    /// The answers that pass; left out, any from 200 to 399.
+    /// The status codes that pass; by default any from 200 to 399.
     #[serde(default, skip_serializing_if = "is_default")]
     pub statuses: BTreeSet<u16>,
 }
@@ -353,7 +354,7 @@ pub struct TcpProbe {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct HealthCheck {
-    /// What is done.
+    /// The probe.
     pub probe: Probe,
     /// From the end of one probe to the start of the next.
     #[serde(default = "HealthCheck::default_interval")]
@@ -361,7 +362,8 @@ pub struct HealthCheck {
     /// A probe that takes longer has failed.
     #[serde(default = "HealthCheck::default_timeout")]
     pub timeout: Millis,
-    /// So many failures in a row make an instance unhealthy; 0: report them, never act.
+    /// The number of consecutive failures that make an instance unhealthy; 0: failures are only
+    /// reported.
     #[serde(default = "HealthCheck::default_failures")]
     pub failures: u32,
     /// Failures in this time after a start do not count, unless a probe has passed.
@@ -388,7 +390,7 @@ impl HealthCheck {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ReadinessCheck {
-    /// What is done.
+    /// The probe.
     pub probe: Probe,
     /// From the end of one probe to the start of the next.
     #[serde(default = "ReadinessCheck::default_interval")]
@@ -409,19 +411,19 @@ impl ReadinessCheck {
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Rollout {
-    /// So many stay healthy throughout, as a share of `instances` (rounded up) or a count.
+    /// The minimum of healthy instances, as a share of `instances` (rounded up) or a count.
     pub min_healthy: Share,
-    /// So many more may run, as a share of `instances` (rounded down) or a count.
+    /// The maximum of instances above `instances`, as a share of it (rounded down) or a count.
     #[serde(alias = "max_over")]
     pub max_surge: Share,
     /// A rollout without progress for this long has failed. Progress is one more ready instance.
     pub deadline: Millis,
-    /// What a failed rollout does.
+    /// The action after a failed rollout.
     pub on_failure: OnFailure,
     /// A new instance without checks counts as ready after running for this long.
     #[serde(alias = "settle")]
     pub min_ready: Millis,
-    /// What comes first where an instance is unhealthy.
+    /// Whether an unhealthy instance is replaced or stopped first.
     pub unhealthy: Unhealthy,
 }
 
@@ -438,45 +440,45 @@ impl Default for Rollout {
     }
 }
 
-/// What comes first where an instance is unhealthy.
+/// Whether an unhealthy instance is replaced or stopped first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unhealthy {
-    /// Its replacement is ready before it is told to stop, where the budget and the nodes leave
+    /// The replacement is ready before the instance is stopped, where the budget and the nodes have
     /// room for both.
     #[default]
     ReplaceFirst,
-    /// It is told to stop at once, whatever the budget says, and has ended before its replacement
-    /// is placed.
+    /// The instance is stopped at once, regardless of the budget, and has ended before its
+    /// replacement is placed.
     KillFirst,
 }
 
-/// What a failed rollout does.
+/// The action after a failed rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
-    /// Goes back to the revision before.
+    /// Roll back to the previous revision.
     #[default]
     Rollback,
-    /// Stays as it is, for a person to decide.
+    /// Hold the rollout for the decision of a user.
     Hold,
 }
 
 /// When an instance that ended is started again. The first restart waits `first`; each further
-/// one in a row waits `backoff`, then `factor` times more, up to `max`.
+/// consecutive one waits `backoff`, then `factor` times more, up to `max`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Restart {
     /// Before the first restart.
     pub first: Millis,
-    /// Before the second restart in a row.
+    /// Before the second consecutive restart.
     pub backoff: Millis,
     /// By how much each further wait grows.
     pub factor: f64,
     /// The longest wait.
     pub max: Millis,
-    /// A run of this length ends the row.
+    /// A run of this length resets the count of failures.
     pub reset_after: Millis,
 }
 
@@ -493,13 +495,13 @@ impl Default for Restart {
 }
 
 impl Restart {
-    /// How long to wait before starting again after `failures` failures in a row (from 1).
+    /// The wait before the next start after `failures` consecutive failures (from 1).
     pub fn delay(&self, failures: u32) -> Millis {
         match failures {
             0 | 1 => self.first,
             _ => {
                 let exponent = i32::try_from(failures - 2).unwrap_or(i32::MAX);
-                // Not infinite: no wait at all stays none however often it grows.
+                // Not infinite: a wait of 0 must remain 0 however often it grows.
                 let growth = self.factor.powi(exponent).min(f64::MAX);
                 let delay = self.backoff.0 as f64 * growth;
                 Millis((delay.min(self.max.0 as f64)) as u64)
@@ -508,14 +510,14 @@ impl Restart {
     }
 }
 
-/// What becomes of instances on nodes that are not heard of for too long.
+/// Whether and when instances on unreachable nodes are replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Lost {
     /// Whether they are replaced elsewhere.
     pub replace: bool,
-    /// How much longer they are waited for before they are.
+    /// The additional wait before they are replaced.
     pub after: Millis,
 }
 
@@ -525,8 +527,8 @@ impl Default for Lost {
     }
 }
 
-/// Which instances leave when there are too many. Those that are not ready leave first in any
-/// case.
+/// Which instances are terminated first when there are too many. Instances that are not ready
+/// always precede the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ScaleDown {
@@ -537,7 +539,7 @@ pub enum ScaleDown {
     Oldest,
 }
 
-/// How an instance is told to stop.
+/// How an instance is stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
@@ -546,7 +548,7 @@ pub struct Stop {
     pub signal: Signal,
     /// It is killed when it has not ended after this long.
     pub grace: Millis,
-    /// At most so long gateways may take to finish its requests before it is told to stop.
+    /// The maximum time for gateways to finish its requests before it is stopped.
     pub drain: Millis,
 }
 
@@ -581,8 +583,8 @@ pub enum Signal {
 }
 
 impl Spec {
-    /// Whether going from `before` to this spec means starting its instances anew. The number of
-    /// instances, checks, rollout, labels and the like take effect in place.
+    /// Whether a move from `before` to this spec restarts instances. The number of instances,
+    /// checks, rollout, labels and the like take effect in place.
     pub fn needs_restart(&self, before: &Spec) -> bool {
         self.container != before.container
             || self.process != before.process

@@ -34,8 +34,8 @@ pub struct Resource {
     /// Run a plain process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
-    /// Run a container or process once: exit code 0 completes it, and what follows it in the
-    /// stack starts only then.
+    /// Run a container or process once: exit code 0 completes it, and the following resources of
+    /// the stack start only then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Task>,
     /// How often a task that fails is run again before the instance fails.
@@ -50,19 +50,19 @@ pub struct Resource {
     /// Consecutive resources of the same subset start and stop at the same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<String>,
-    /// What this resource needs of the node; an instance needs the sum.
+    /// The resources of the node that it needs; an instance needs the sum.
     #[serde(default, skip_serializing_if = "is_default")]
     pub resources: Resources,
     /// The ports it listens on. Numbered over the whole instance, in the order of the stack.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ports: Vec<Port>,
-    /// Environment variables, in addition to those of the service, over which they win.
+    /// Environment variables. They override those of the service.
     #[serde(default, skip_serializing_if = "is_default")]
     pub env: BTreeMap<String, Value>,
     /// Health checks: an instance with a resource that fails one is replaced.
     #[serde(default, skip_serializing_if = "is_default")]
     pub health: Vec<HealthCheck>,
-    /// The readiness check: what follows in the stack starts once it passes.
+    /// The readiness check: the following resources of the stack start once it passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readiness: Option<ReadinessCheck>,
     /// When the resource is started again after it exited; by default as the service says.
@@ -73,7 +73,7 @@ pub struct Resource {
     pub stop: Option<StopSignal>,
 }
 
-/// What a task runs.
+/// The program of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(deny_unknown_fields)]
@@ -84,8 +84,7 @@ pub enum Task {
     Process(Process),
 }
 
-/// How one resource is stopped: as [`Stop`], without the time for its requests, which an instance
-/// has as a whole.
+/// How one resource is stopped: [`Stop`] without `drain`, which applies to the instance as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
@@ -108,7 +107,7 @@ impl From<&Stop> for StopSignal {
     }
 }
 
-/// What a resource runs.
+/// The program of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program<'a> {
     /// A container.
@@ -122,7 +121,7 @@ pub enum Program<'a> {
 pub struct ResourceRef<'a> {
     /// Its name.
     pub name: ResourceId,
-    /// What it runs.
+    /// Its program.
     pub program: Program<'a>,
     /// Whether it runs once, until it completes.
     pub is_task: bool,
@@ -132,14 +131,14 @@ pub struct ResourceRef<'a> {
     pub optional: bool,
     /// The subset whose consecutive members start and stop at the same time.
     pub subset: Option<&'a str>,
-    /// What it needs of the node.
+    /// The resources of the node that it needs.
     pub resources: &'a Resources,
     /// Its ports.
     pub ports: &'a [Port],
     /// The index of its first port among those of the instance, and in
     /// [`Given::ports`](crate::Given::ports).
     pub first_port: usize,
-    /// Variables of the service, which those of the resource win over.
+    /// The variables of the service, which those of the resource override.
     pub shared_env: Option<&'a BTreeMap<String, Value>>,
     /// Its own variables.
     pub env: &'a BTreeMap<String, Value>,
@@ -167,7 +166,7 @@ impl std::fmt::Display for Program<'_> {
 }
 
 impl Resource {
-    /// What it runs, and whether once; `None` unless exactly one program is given.
+    /// The program, and whether it runs once; `None` unless exactly one program is given.
     pub(crate) fn program(&self) -> Option<(Program<'_>, bool)> {
         match (&self.container, &self.process, &self.task) {
             (Some(container), None, None) => Some((Program::Container(container), false)),
@@ -180,7 +179,7 @@ impl Resource {
         }
     }
 
-    /// This without what takes effect in place.
+    /// This resource without the fields that take effect in place.
     fn template(&self) -> Resource {
         Resource {
             health: Vec::new(),
@@ -203,7 +202,7 @@ impl ResourceRef<'_> {
         }
     }
 
-    /// The index among the resource's own ports of the one that `port` means, if it has it.
+    /// The index of the port `port` among the resource's own ports, if it has that port.
     pub fn port_index(&self, port: &PortRef) -> Option<usize> {
         index_of(port, self.ports.iter())
     }
@@ -214,7 +213,7 @@ impl ResourceRef<'_> {
     }
 }
 
-/// The index of the port that `port` means.
+/// The index of the port `port`.
 fn index_of<'a>(port: &PortRef, mut ports: impl Iterator<Item = &'a Port>) -> Option<usize> {
     match port {
         PortRef::Index(index) => Some(*index as usize).filter(|index| *index < ports.count()),
@@ -223,8 +222,8 @@ fn index_of<'a>(port: &PortRef, mut ports: impl Iterator<Item = &'a Port>) -> Op
 }
 
 impl Spec {
-    /// The resources of each instance, in the order they start. Resources that are disabled, or
-    /// that do not say what to run, are left out.
+    /// The resources of each instance, in the order in which they start. Resources that are
+    /// disabled or have no program are skipped.
     pub fn resources(&self) -> impl Iterator<Item = ResourceRef<'_>> {
         let only = || {
             let program = match (&self.container, &self.process) {
@@ -284,8 +283,8 @@ impl Spec {
         self.resources().find(|resource| resource.name == *name)
     }
 
-    /// This service as if `resource` were all that its instances consist of: what a driver needs
-    /// to run it. Its ports are those at [`ResourceRef::first_port`] of the instance's.
+    /// This service with `resource` as its only resource: the input of a driver. Its ports are
+    /// those from [`ResourceRef::first_port`] of the instance's ports.
     pub fn reduced_to(&self, resource: &ResourceRef<'_>) -> Spec {
         let mut env = resource.shared_env.cloned().unwrap_or_default();
         env.extend(resource.env.clone());
@@ -315,7 +314,7 @@ impl Spec {
         top_level.iter().chain(self.enabled().flat_map(|resource| &resource.ports))
     }
 
-    /// What each instance needs of its node: the sum over its resources.
+    /// The sum of the resources of the node that each instance needs.
     pub fn total_resources(&self) -> Resources {
         if self.stack.is_empty() {
             return self.resources;
@@ -335,8 +334,7 @@ impl Spec {
             })
     }
 
-    /// Whether a health check counts for the instance: one of a resource that it does not do
-    /// without.
+    /// Whether a health check counts for the instance: one of a resource that is not optional.
     pub fn has_health_checks(&self) -> bool {
         match self.stack.is_empty() {
             true => !self.health.is_empty(),
@@ -355,12 +353,12 @@ impl Spec {
         has_readiness || self.has_health_checks()
     }
 
-    /// The index among [`Self::all_ports`] of the port that `port` means, if the service has it.
+    /// The index of the port `port` among [`Self::all_ports`], if the service has that port.
     pub fn port_index(&self, port: &PortRef) -> Option<usize> {
         index_of(port, self.all_ports())
     }
 
-    /// Whether going from `before` to this stack means starting instances anew.
+    /// Whether a move from `before` to this stack restarts instances.
     pub(crate) fn stack_needs_restart(&self, before: &Spec) -> bool {
         self.stack.len() != before.stack.len()
             || self

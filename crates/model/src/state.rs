@@ -1,7 +1,7 @@
-//! Queries of the desired state of a cluster, and how much of each node its instances use.
+//! Queries of the desired state of a cluster, and the usage of each node.
 //!
 //! A `State` is a value: readers keep a clone for as long as they need it, and only
-//! [`State::apply`](crate::apply) changes one. `object` declares what it consists of.
+//! [`State::apply`](crate::apply) changes one. `object` declares its fields.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,40 +19,40 @@ use crate::service::{Placement, Service};
 use crate::spec::{Protocol, Resources, Spec};
 use crate::unit::{Bytes, Cpu};
 
-/// A node and what its instances use of it.
+/// A node and its usage by instances.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeUsage {
     /// The node.
     pub node: Node,
-    /// What its instances use.
+    /// The sum of the resources of its instances.
     pub used: Resources,
-    /// The ports they hold.
+    /// The ports that its instances hold.
     pub ports: BTreeSet<(u16, Protocol)>,
-    /// The instances.
+    /// The instances placed on it.
     pub instances: BTreeSet<InstanceId>,
 }
 
-/// What one more instance needs: the question to [`NodeUsage::rejection`].
+/// The requirements of one more instance: the input of [`NodeUsage::rejection`].
 #[derive(Debug, Clone)]
 pub struct Requirements {
     /// Processor time and memory.
     pub resources: Resources,
-    /// Ports that must be these.
+    /// The fixed ports.
     pub fixed: Vec<(u16, Protocol)>,
-    /// Ports that may be any.
+    /// The number of ports to be assigned.
     pub assigned: usize,
-    /// Features that its agent must have.
+    /// Features that the agent must have.
     pub features: Vec<&'static str>,
-    /// Capabilities.
+    /// Capabilities that the node must have.
     pub requires: Vec<String>,
-    /// Roles of which one is needed; any will do if there are none.
+    /// Roles of which the node must have one; any role fits if there are none.
     pub roles: Vec<String>,
-    /// Constraints, with the instances counted that are there already.
+    /// Constraints, with the existing instances counted.
     pub rules: Arc<Vec<Rule>>,
 }
 
 impl Requirements {
-    /// What an instance of `spec` needs, but for the constraints.
+    /// The requirements of an instance of `spec`, except constraints.
     pub fn of(spec: &Spec) -> Requirements {
         let fixed = spec.all_ports().filter(|port| port.port != 0);
         let docker = spec.has_container().then(|| "docker".to_string());
@@ -74,7 +74,7 @@ impl NodeUsage {
         Self { node, used: Resources::NONE, ports: BTreeSet::new(), instances: BTreeSet::new() }
     }
 
-    /// Counts an instance in.
+    /// Adds an instance to the usage.
     pub fn allocate(&mut self, id: InstanceId, placement: &Placement, spec: &Spec) {
         let resources = spec.total_resources();
         self.used.cpu.0 += resources.cpu.0;
@@ -83,7 +83,7 @@ impl NodeUsage {
         self.instances.insert(id);
     }
 
-    /// Counts an instance out.
+    /// Removes an instance from the usage.
     pub fn release(&mut self, id: &InstanceId, placement: &Placement, spec: &Spec) {
         let resources = spec.total_resources();
         self.used.cpu.0 -= resources.cpu.0;
@@ -94,8 +94,8 @@ impl NodeUsage {
         self.instances.remove(id);
     }
 
-    /// The one feasibility rule: why this node cannot take one more such instance. An exact fit
-    /// fits.
+    /// The one feasibility rule: why this node cannot take one more such instance. An exact fit is
+    /// accepted.
     pub fn rejection(&self, need: &Requirements) -> Option<Reason> {
         let Some(capacity) = self.node.capacity else { return Some(Reason::NoAgent) };
         match self.node.availability {
@@ -132,8 +132,8 @@ impl NodeUsage {
         self.lacks_ports(need).then_some(Reason::Ports)
     }
 
-    /// Whether an instance of `spec` can have these ports: fixed ones as they are, the others from
-    /// the node's range, none of them taken.
+    /// Whether an instance of `spec` can have these ports: the fixed ones must match, the others
+    /// must be in the node's range, and all must be free.
     pub(crate) fn ports_available(&self, ports: &[u16], spec: &Spec) -> bool {
         let (first, last) = self.node.ports;
         let mut own = BTreeSet::new();
@@ -148,8 +148,8 @@ impl NodeUsage {
             })
     }
 
-    /// Whether the node's range has fewer free ports than are to be assigned. A port held for one
-    /// protocol is not assigned for the other.
+    /// Whether the node's range has too few free ports. A port held for one protocol is not
+    /// assigned for the other.
     fn lacks_ports(&self, need: &Requirements) -> bool {
         let (first, last) = self.node.ports;
         let all = usize::from(last.saturating_sub(first)) + 1;
@@ -183,17 +183,17 @@ impl State {
         self.nodes.values().map(|node| &node.node)
     }
 
-    /// The nodes with what is used of them, by name.
+    /// The nodes with their usage, by name.
     pub fn node_usages(&self) -> impl Iterator<Item = &Arc<NodeUsage>> {
         self.nodes.values()
     }
 
-    /// A node with what is used of it.
+    /// A node with its usage.
     pub fn node(&self, id: &NodeId) -> Option<&Arc<NodeUsage>> {
         self.nodes.get(id)
     }
 
-    /// Why a node refuses, with the instance that is in the way.
+    /// Adds to the reason of a rejection the instance that conflicts.
     pub fn in_full(&self, id: &NodeId, reason: Reason) -> Reason {
         let Reason::Port { port, holder: None } = reason else { return reason };
         let holds = |instance: &&InstanceId| {
@@ -248,12 +248,12 @@ impl State {
         self.gateways.get(id)
     }
 
-    /// The groups that something was said of, by path.
+    /// The stored groups, by path.
     pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
         self.groups.values()
     }
 
-    /// A group that something was said of.
+    /// A stored group.
     pub fn group(&self, path: &ServiceId) -> Option<&Arc<Group>> {
         self.groups.get(path)
     }
@@ -263,12 +263,12 @@ impl State {
         self.nodes.get(node).map_or(Some(Reason::NoAgent), |node| node.rejection(need))
     }
 
-    /// What one more instance of the service at its target needs, constraints included.
+    /// The requirements of one more instance of the service at its target, constraints included.
     pub fn requirements(&self, service: &Service) -> Requirements {
         Requirements { rules: Arc::clone(&service.rules), ..Requirements::of(service.spec()) }
     }
 
-    /// The same once the instances at `gone` are forgotten.
+    /// The same with the instances in `gone` left out.
     pub fn requirements_without(
         &self,
         service: &Service,
@@ -281,7 +281,7 @@ impl State {
         need
     }
 
-    /// Puts a placement in its service and counts it in on its node. Returns the service.
+    /// Adds a placement to its service and to the usage of its node. Returns the service.
     pub(crate) fn allocate(
         &mut self,
         id: InstanceId,
@@ -290,7 +290,8 @@ impl State {
         let service = Arc::make_mut(self.services.get_mut(&id.service)?);
         let spec = Arc::clone(&service.revisions.get(&placement.revision)?.spec);
         let node = self.nodes.get_mut(&placement.node)?;
-        // Names that were read with the placement would be kept once for each instance.
+        // Share the path of the service: a path decoded with the placement would be a copy per
+        // instance.
         let id = InstanceId { service: service.id.clone(), replica: id.replica };
         let placement = Placement { node: node.node.id.clone(), ..placement };
         Arc::make_mut(node).allocate(id.clone(), &placement, &spec);
@@ -298,7 +299,7 @@ impl State {
         Some(service)
     }
 
-    /// Drops a placement and counts it out on its node.
+    /// Removes a placement from its service and from the usage of its node.
     pub(crate) fn release(&mut self, id: &InstanceId) -> Option<Placement> {
         let service = Arc::make_mut(self.services.get_mut(&id.service)?);
         let placement = service.placements.remove(&id.replica)?;

@@ -1,4 +1,4 @@
-//! What becomes of deployments on the way: paused, resumed, aborted, failed.
+//! Steering of deployments: pause, resume, abort, fail.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ impl State {
         deployment.stage = stage;
         let mut moving = Vec::new();
         for m in deployment.moves.iter_mut().filter(|m| m.state == MoveState::Moving) {
-            // Time spent standing still does not count towards the deadline.
+            // The time while it was paused or held does not count towards the deadline.
             m.progressed_at = m.progressed_at.map(|_| at);
             moving.push(m.service.clone());
         }
@@ -72,7 +72,7 @@ impl State {
         Ok(applied)
     }
 
-    /// A service could not be moved: the deployment goes back or is held, as its spec says.
+    /// Handles the failure of a service: the deployment rolls back or is held, as its spec says.
     pub(crate) fn fail(
         &mut self,
         id: DeploymentId,
@@ -110,7 +110,7 @@ impl State {
         Ok(applied)
     }
 
-    /// Turns every service of the deployment that has an earlier revision back to it.
+    /// Moves every service of the deployment that has an earlier revision back to it.
     fn go_back(&mut self, id: DeploymentId, reason: Arc<Failure>, at: Timestamp) -> Outcome {
         let deployment = self.deployments.get(&id).ok_or(Refusal::Stale("it is gone"))?;
         let mut moves = deployment.moves.clone();
@@ -137,7 +137,7 @@ impl State {
                     let before = before.map(|service| service.spec().as_ref());
                     self.tell_routes_lost(&m.service, before, at, &mut applied);
                 }
-                // A service that is new has nothing to go back to and stays.
+                // A new service has no earlier revision and stays.
                 None if m.state == MoveState::Moving => {
                     m.state = MoveState::Superseded;
                     self.service_mut(&m.service)?.deployment = None;
@@ -154,13 +154,13 @@ impl State {
         Ok(applied)
     }
 
-    /// The revision that a deployment that goes back brings a service to. `None` if the service
-    /// has none, or is another deployment's by now.
+    /// The revision to which a rollback moves a service. `None` if the service has none, or belongs
+    /// to another deployment by now.
     fn way_back(&self, m: &Move) -> Option<RevisionNumber> {
         let service = self.services.get(&m.service)?;
         let is_ours = match m.state {
             MoveState::Moving => true,
-            // It arrived, and nothing has moved it since.
+            // It arrived, and no other deployment has moved it since.
             MoveState::Done => {
                 service.deployment.is_none()
                     && service.settled == m.to
@@ -168,7 +168,7 @@ impl State {
             }
             MoveState::Superseded => false,
         };
-        // What was to be removed goes back to what it aims for, if it never got anywhere.
+        // A removed service returns to its target if it never arrived at any revision.
         let back = m.from.or(m.to.is_none().then_some(service.target));
         back.filter(|number| is_ours && service.revisions.contains_key(number))
     }

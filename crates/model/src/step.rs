@@ -1,4 +1,4 @@
-//! The steps of a plan. Each one is a change that the planner proposes and `apply` re-checks.
+//! The steps of a plan: changes that the planner proposes and `apply` re-checks.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::id::{DeploymentId, InstanceId, NodeId, RevisionNumber, ServiceId};
 use crate::service::{Given, StopReason};
 use crate::unit::Timestamp;
 
-/// One thing the planner wants done.
+/// One change that the planner proposes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "do")]
 pub enum Step {
@@ -21,15 +21,15 @@ pub enum Step {
         revision: RevisionNumber,
         /// The node.
         node: NodeId,
-        /// What the node gives it.
+        /// The allocation on the node.
         #[serde(flatten)]
         given: Given,
     },
-    /// Let an instance finish its requests.
+    /// Stop sending requests to an instance and let it finish those in flight.
     Drain {
         /// The instance.
         instance: InstanceId,
-        /// When it is stopped all the same.
+        /// The deadline, when it is stopped in any case.
         until: Timestamp,
         /// Why it leaves.
         why: StopReason,
@@ -41,18 +41,18 @@ pub enum Step {
         /// Why it leaves.
         why: StopReason,
     },
-    /// Forget an instance that has ended or is lost.
+    /// Remove an instance that has ended or is lost.
     Forget {
         /// The instance.
         instance: InstanceId,
         /// Why it left.
         why: StopReason,
     },
-    /// A service has begun to move, or more of its instances are ready than ever before.
+    /// A service has begun to move, or has more ready instances than ever before.
     Progress {
         /// The service.
         service: ServiceId,
-        /// So many are ready.
+        /// The number of ready instances.
         ready: u32,
     },
     /// A service has arrived at its target.
@@ -72,7 +72,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The service it is about, or whose deployment it is.
+    /// The service of the instance, of the move or of the failure.
     pub fn service(&self) -> &ServiceId {
         match self {
             Step::Place { instance, .. }

@@ -1,6 +1,7 @@
-//! Quantities as people write them, held as integers so that arithmetic is exact and ordered.
+//! Quantities in their human-readable form, stored as integers so that arithmetic is exact and
+//! ordered.
 //!
-//! Each reads from and writes to one canonical text: `0.25` cores, `32MiB`, `30s`, `25%`,
+//! Each type parses, and displays as, one canonical string: `0.25` cores, `32MiB`, `30s`, `25%`,
 //! `2026-11-21T10:00:00.000Z`.
 
 use std::fmt;
@@ -10,13 +11,13 @@ use schemars::JsonSchema;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Why a quantity was refused.
+/// Why a quantity is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {expected}")]
 pub struct Error {
-    /// What was given.
+    /// The rejected string.
     pub text: String,
-    /// What would have been right, with examples.
+    /// The expected form, with examples.
     pub expected: &'static str,
 }
 
@@ -38,7 +39,7 @@ fn scale(number: f64, factor: f64, max: u64) -> Option<u64> {
     (0.0..=max as f64).contains(&value).then_some(value as u64)
 }
 
-/// A scalar of a document: a number or a text.
+/// A scalar of a document: a number or a string.
 enum Scalar {
     Number(f64),
     Text(String),
@@ -69,7 +70,7 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
-/// The schema of what is written as a whole number or as a text.
+/// The schema of a value that is written as a whole number or as a string.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
@@ -117,7 +118,7 @@ quantity! {
 }
 
 impl Cpu {
-    /// So many cores, if they fit and are not so few that they would count as none.
+    /// A number of cores, if it fits and does not round to 0.
     fn cores(cores: f64) -> Option<Self> {
         let millicores = scale(cores, 1000.0, u32::MAX.into())?;
         (cores == 0.0 || millicores > 0).then_some(Cpu(millicores as u32))
@@ -209,7 +210,7 @@ quantity! {
 const MILLIS_UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// As long as numbers with a fraction tell milliseconds apart.
+/// The largest duration: above it, an `f64` cannot distinguish all milliseconds.
 const MILLIS_MAX: u64 = 1 << 53;
 
 impl Millis {
@@ -233,7 +234,7 @@ impl FromStr for Millis {
             let end = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
             let unit = MILLIS_UNITS.iter().find(|(name, _)| *name == &tail[..end]);
             let part = unit.and_then(|(_, factor)| scale(number, *factor as f64, MILLIS_MAX));
-            // Written in the largest units, all of it must be readable as one part.
+            // Formatted with the largest units, the whole duration must be parseable as one part.
             let sum = part.map(|part| total + part).filter(|sum| *sum <= MILLIS_MAX);
             total = sum.ok_or_else(bad)?;
             rest = &tail[end..];
@@ -260,13 +261,13 @@ impl fmt::Display for Millis {
 
 const SHARE: &str = "a share such as 25% or a count such as 1";
 
-/// A part of a number of instances: a share of it, or a count.
+/// A part of a number of instances: a share, or a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
 #[schemars(with = "NumberOrText")]
 pub enum Share {
     /// In millionths of the whole.
     Millionths(u32),
-    /// So many instances.
+    /// A number of instances.
     Count(u32),
 }
 
@@ -274,7 +275,7 @@ impl Share {
     /// All of it.
     pub const ALL: Share = Share::Millionths(1_000_000);
 
-    /// The share in instances of `whole`, rounded up; a count is never more than `whole`.
+    /// The share of `whole`, in instances, rounded up; never more than `whole`.
     pub fn ceil_of(self, whole: u32) -> u32 {
         match self {
             Share::Millionths(part) => {
@@ -284,7 +285,7 @@ impl Share {
         }
     }
 
-    /// `whole` plus the share of it, rounded down.
+    /// `whole` plus the share of `whole`, rounded down.
     pub fn added_to(self, whole: u32) -> u32 {
         match self {
             Share::Millionths(part) => {
@@ -335,16 +336,16 @@ impl fmt::Display for Share {
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The last time that can be written, 9999-12-30T22:00:00.000Z.
+    /// The last time that can be formatted, 9999-12-30T22:00:00.000Z.
     pub const MAX: Timestamp = Timestamp(253_402_207_200_000);
 
-    /// This time and `span` more, but never more than can be written: such a time is stored and
-    /// must read back.
+    /// This time plus `span`, limited to [`Self::MAX`]: the result is stored and must be readable
+    /// again.
     pub fn after(self, span: Millis) -> Timestamp {
         Timestamp(self.0.saturating_add(span.0).min(Timestamp::MAX.0))
     }
 
-    /// How long ago `earlier` was; zero if it lies ahead.
+    /// The duration since `earlier`; zero if `earlier` is in the future.
     pub fn since(self, earlier: Timestamp) -> Millis {
         Millis(self.0.saturating_sub(earlier.0))
     }

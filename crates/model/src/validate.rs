@@ -1,4 +1,4 @@
-//! What is wrong with documents: each by itself, all of them together, and beside what there is.
+//! Validation of documents: each by itself, all of them together, and against the state.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,8 @@ use crate::spec::Spec;
 use crate::state::State;
 
 impl State {
-    /// What is wrong with documents, by themselves and in this state, with their indices.
+    /// The violations of documents, by themselves and in this state, with the index of the
+    /// document.
     pub(crate) fn document_problems(&self, documents: &[Document]) -> Vec<(usize, Problem)> {
         let mut problems = Vec::new();
         let mut specs: BTreeMap<&ServiceId, &Spec> =
@@ -44,7 +45,8 @@ impl State {
                 problems.push((i, Problem::new(key, format!("`{name}` is described twice"))));
             }
         }
-        // Other systems let what a service depends on go; then it no longer waits for that.
+        // Documents of other systems may remove a dependency; the dependent service then no longer
+        // waits.
         let is_own = |id: &ServiceId| {
             self.service(id).is_some_and(|service| service.target().source.is_none())
         };
@@ -59,7 +61,7 @@ impl State {
                     for id in spec.depends_on.iter().filter(|id| !specs.contains_key(id)) {
                         problems.push((i, Problem::new("depends_on", missing(id))));
                     }
-                    // Another system's document goes through: it knows of no gateways.
+                    // Another system's document is accepted: that system has no gateways.
                     if matches!(document, Document::Service(_)) {
                         let id = &spec.service;
                         let mut lost = self.routes_lost(id, self.wanted(id), Some(spec));
@@ -123,7 +125,7 @@ impl State {
             let in_cycle = |document: &Document| {
                 document.spec().is_some_and(|spec| cycle.contains(&spec.service))
             };
-            // A circle that rollbacks have left behind is not the fault of these documents.
+            // A cycle that a rollback has created is not the fault of these documents.
             if let Some(i) = documents.iter().position(in_cycle) {
                 problems.push((i, Problem::new("depends_on", message)));
             }

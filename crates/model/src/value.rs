@@ -1,10 +1,10 @@
-//! Values that refer: text in which references stand for facts of the instance that gets it.
+//! Values with references: templates whose references stand for facts of the instance.
 //!
-//! Documents write `${node.name}:${port.http}`; `$$` is a dollar sign, and a `$` before any other
-//! character is itself, so that `$HOME` stays what a shell expects. The agent resolves
-//! references, as it alone knows the facts. Plain text of stores and of the wire is never read
-//! for references: earlier versions wrote `${…}` there and meant it literally. A value with
-//! references has the form `{"template": "${node.name}"}` there.
+//! Documents write `${node.name}:${port.http}`. `$$` is a dollar sign, and a `$` before any other
+//! character is literal, so that `$HOME` reaches the shell unchanged. The agent resolves
+//! references, because only the agent knows the facts. A plain string in a store or in a message
+//! has no references: earlier versions wrote a literal `${…}` there. A value with references has
+//! the form `{"template": "${node.name}"}` there.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,26 +17,26 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::nearest::nearest;
 use crate::spec::PortRef;
 
-/// The name under which a value asks a deserializer for its content. A reader of documents
-/// passes a string as bytes, which are read for references; others pass strings, which are not.
+/// The name under which a value asks a deserializer for its content. A deserializer of documents
+/// passes a string as bytes, which are parsed for references; others pass strings, which are not.
 pub const VALUE: &str = "muster::Value";
 
-/// The only key of the form of a value with references.
+/// The only key of the explicit form of a value.
 const TEMPLATE: &str = "template";
 
-/// Text, a reference, or several of both.
+/// A string, a reference, or several of both.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 #[schemars(with = "String")]
 pub enum Value {
-    /// Text as it is.
+    /// A literal string.
     Text(Arc<str>),
-    /// What a reference stands for.
+    /// The fact that a reference stands for.
     Ref(Ref),
-    /// One after the other, without anything between them.
+    /// The concatenation of its parts.
     Join(Vec<Value>),
 }
 
-/// What a value refers to.
+/// The fact that a reference names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ref {
     /// A fact of the instance itself, which its agent knows.
@@ -66,7 +66,7 @@ pub enum Own {
     Port(PortRef),
 }
 
-/// The references other than ports, with what they stand for.
+/// The references other than ports, and the facts they stand for.
 const NAMED: [(&str, Own); 8] = [
     ("node.name", Own::NodeName),
     ("node.address", Own::NodeAddress),
@@ -78,7 +78,7 @@ const NAMED: [(&str, Own); 8] = [
     ("dir", Own::Dir),
 ];
 
-/// Why text is not a value.
+/// Why a string is not a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A reference has no end.
@@ -89,7 +89,7 @@ pub enum Error {
     Unknown {
         /// The name in the braces.
         name: String,
-        /// The reference that is most like it.
+        /// The most similar reference.
         nearest: Option<String>,
     },
 }
@@ -132,7 +132,7 @@ impl fmt::Display for Own {
 }
 
 impl Value {
-    /// The value that a document writes as `text`.
+    /// Parses a value in the form of documents.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut parts = Vec::new();
         let mut literal = String::new();
@@ -165,7 +165,7 @@ impl Value {
         })
     }
 
-    /// The text, if it has no references.
+    /// The string, if the value has no references.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Value::Text(text) => Some(text),
@@ -173,12 +173,12 @@ impl Value {
         }
     }
 
-    /// Whether it is stored as a plain string: text that a document writes as it is.
+    /// Whether it is stored as a plain string, because its form in a document is the same.
     pub fn is_plain(&self) -> bool {
         self.as_text().is_some_and(|text| self.to_string() == text)
     }
 
-    /// What it refers to, in order.
+    /// The references in the value, in order.
     pub fn refs(&self) -> Vec<&Ref> {
         match self {
             Value::Text(_) => Vec::new(),
@@ -187,7 +187,8 @@ impl Value {
         }
     }
 
-    /// The text that results from `resolve`, or the first reference that it does not know.
+    /// The string with all references replaced by `resolve`, or the first reference that it does
+    /// not know.
     pub fn resolve(&self, resolve: &dyn Fn(&Ref) -> Option<String>) -> Result<String, &Ref> {
         match self {
             Value::Text(text) => Ok(text.as_ref().into()),
@@ -209,7 +210,7 @@ impl From<String> for Value {
     }
 }
 
-/// As a document writes it.
+/// Displays the form of documents.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -220,8 +221,8 @@ impl fmt::Display for Value {
     }
 }
 
-/// Doubles each `$` that would otherwise begin a reference or an escape. One at the end is doubled
-/// too, because what follows it may begin with a brace.
+/// Doubles each `$` that would otherwise begin a reference or an escape. A `$` at the end is
+/// doubled too, because the next part may begin with a brace.
 fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -236,8 +237,8 @@ fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Text that a document would write differently has the explicit form too, so that what
-        // is shown can be applied again.
+        // A string that a document would escape has the explicit form too, so that displayed values
+        // can be applied again.
         let document = self.to_string();
         match self {
             Value::Text(text) if **text == *document => serializer.serialize_str(text),
@@ -275,7 +276,7 @@ impl<'de> Deserialize<'de> for Value {
                 deserializer.deserialize_any(self)
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-                // Keys other than this one are more likely a misplaced mapping than a template.
+                // An unknown key is more likely a misplaced mapping than a template.
                 let text = match map.next_key::<String>()? {
                     Some(key) if key == TEMPLATE => map.next_value::<String>()?,
                     _ => return Err(de::Error::invalid_type(de::Unexpected::Map, &self)),

@@ -1,4 +1,4 @@
-//! Every invariant of the state, as data. Run after each apply in tests and in simulations.
+//! The invariants of the state, as data. Tests and simulations check them after each apply.
 
 use std::collections::BTreeSet;
 
@@ -7,33 +7,33 @@ use crate::id::{DeploymentId, InstanceId, NodeId, RevisionNumber, ServiceId};
 use crate::spec::Resources;
 use crate::state::{NodeUsage, State};
 
-/// A law that does not hold.
+/// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
-    /// A node's instances hold more than it has.
+    /// A node's instances use more than it has.
     OverCapacity(NodeId),
-    /// What is counted as used of a node is not what its instances use.
+    /// The stored usage of a node differs from the sum over its instances.
     Miscounted(NodeId),
-    /// Two instances of a node hold the same port.
+    /// Two instances of a node use the same port.
     PortTwice(NodeId, u16),
-    /// The nodes in short are not what the nodes are.
+    /// The node index differs from the nodes.
     NodeIndex,
-    /// The instances that the constraints of a service have counted are not its instances.
+    /// The counts of a service's constraints differ from its instances.
     RuleCounts(ServiceId),
-    /// An instance is placed on a node that is not there.
+    /// An instance is placed on a node that does not exist.
     NoNode(InstanceId),
-    /// Something refers to a revision that is not there.
+    /// A reference to a revision that does not exist.
     NoRevision(ServiceId, RevisionNumber),
     /// An instance's attempt is above the count of its slot's attempts.
     AttemptAhead(InstanceId),
-    /// A service is moved by a deployment that is not there, is over, or does not move it.
+    /// The deployment of a service does not exist, is over, or does not move the service.
     NotMoved(ServiceId),
-    /// A deployment moves a service that is not moved by it.
+    /// A deployment moves a service that refers to another deployment or to none.
     MovesNothing(DeploymentId, ServiceId),
 }
 
 impl State {
-    /// The laws that do not hold. Empty after every apply.
+    /// The invariants that do not hold. Empty after every apply.
     pub fn violations(&self) -> Vec<Violation> {
         let mut found = Vec::new();
         if self.node_index() != self.build_node_index() {
@@ -122,7 +122,7 @@ impl State {
     }
 }
 
-/// Each law is broken on purpose, and kept by a hair: one that never tells would be no law.
+/// Each test breaks an invariant on purpose, and also comes as close as the invariant allows.
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -180,7 +180,7 @@ mod tests {
         let spec = serde_json::from_str(spec).unwrap();
         apply(Command::Apply(vec![Document::Service(Box::new(spec))]));
         for (slot, port) in [(0, 20_000), (1, 20_001)] {
-            // The same number for both protocols is two ports.
+            // The same number for two protocols is two ports.
             let given = Given { ports: vec![port, port] };
             let instance = instance(slot);
             apply(Command::Adopt(Step::Place { instance, revision: 1, node: name("n1"), given }));
@@ -188,7 +188,7 @@ mod tests {
         state
     }
 
-    /// What is told of a state that was lawful before `change`.
+    /// The violations after `change`, applied to a valid state.
     fn told(change: impl FnOnce(&mut State)) -> Vec<Violation> {
         let mut state = lawful();
         assert_eq!(state.violations(), []);

@@ -1,4 +1,4 @@
-//! What users ask of services, and what becomes of it: moves, verdicts, refusals.
+//! Commands on services and their results: moves, outcomes, refusals.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -324,7 +324,7 @@ fn a_deployment_remembers_who_asked_for_it() {
     };
     assert_eq!(created(1), (Some(Principal::operator()), None));
     assert_eq!(created(2), (Some(by.clone()), Some(origin)));
-    // What follows from it is the planner's doing.
+    // The planner does the rest.
     let applied =
         cluster.adopt(Step::Stop { instance: instance_id("/web~0.1"), why: StopReason::Replaced });
     assert_eq!(applied.unwrap().events[0].by, None);

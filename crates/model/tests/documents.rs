@@ -1,4 +1,4 @@
-//! What is wrong with documents together, and beside what there is.
+//! Validation of documents together and against the state.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -8,7 +8,7 @@ use muster_model::{Command, Document, Refusal};
 use serde_json::{Value, json};
 use support::*;
 
-/// The index of each document that is wrong, where, and what is said of it.
+/// The violations: the index of the document, the key and the message.
 fn problems(cluster: &Cluster, documents: Vec<Document>) -> Vec<(usize, String, String)> {
     match cluster.clone().run(Command::Apply(documents)) {
         Ok(_) => Vec::new(),
@@ -19,7 +19,7 @@ fn problems(cluster: &Cluster, documents: Vec<Document>) -> Vec<(usize, String, 
     }
 }
 
-/// The same without what is said.
+/// The same without the messages.
 fn wrong(cluster: &Cluster, documents: Vec<Document>) -> Vec<(usize, String)> {
     problems(cluster, documents).into_iter().map(|(i, key, _)| (i, key)).collect()
 }
@@ -32,7 +32,7 @@ fn needs(path: &str) -> Value {
     json!({"depends_on": [path]})
 }
 
-/// A service `/web` with a port `http` that no gateway leads to.
+/// A service `/web` with a port `http` that no gateway routes to.
 fn with_web() -> Cluster {
     let mut cluster = Cluster::of(&["n1"]);
     cluster.apply([service("/web", json!({"ports": [{"name": "http"}, {}]}))]);
@@ -101,7 +101,7 @@ fn what_a_service_needs_stays_unless_another_system_lets_it_go() {
     assert_eq!(went, [], "it no longer waits for that");
     let taken_over = vec![no("/web"), service("/other", needs("/web"))];
     assert_eq!(wrong(&other, taken_over), [(1, "depends_on".to_string())]);
-    // Who described a service last counts.
+    // The last description decides which system owns a service.
     other.apply([service("/other", json!({"labels": {"a": "b"}, "depends_on": ["/web"]}))]);
     assert_eq!(wrong(&other, vec![no("/web")]), [(0, "service".to_string())]);
     other.apply([foreign("/other", needs("/web"))]);

@@ -1,4 +1,4 @@
-//! Any name of a foreign system is a segment of a path, and can be read back from it.
+//! Any name of a foreign system maps to a segment of a path and back.
 
 use model::foreign_name::{decode, encode};
 use model::{ServiceId, id::Error};

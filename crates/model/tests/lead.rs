@@ -1,4 +1,4 @@
-//! Taking the lead: what the clock of whoever led before stamped does not lie ahead any more.
+//! Becoming leader: no timestamp of the previous leader's clock remains in the future.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -8,11 +8,11 @@ use muster_model::{Command, Goal, Key, Millis, Step, StopReason, Timestamp};
 use serde_json::json;
 use support::*;
 
-/// The time of the clock that all the times below are told from.
+/// The present, from which the times below are offsets.
 const NOW: Timestamp = Timestamp(2_000_000);
 
-/// An instance was placed, has failed, is drained, and a deployment has made progress, so many
-/// milliseconds from now; drained instances may take 5 s.
+/// Offsets from the present, in milliseconds, of an instance's placement, failure and drain
+/// deadline and of a deployment's progress; the drain timeout is 5 s.
 struct Stamps {
     placed: i64,
     failed: i64,
@@ -41,7 +41,7 @@ fn stamped(stamps: &Stamps) -> Cluster {
     cluster
 }
 
-/// The same, read back.
+/// The timestamps of the state.
 fn stamps(cluster: &Cluster) -> [Timestamp; 4] {
     let placement = cluster.state.placement(&instance_id("/web~0.1")).unwrap();
     let Goal::Drain { until, .. } = placement.goal else { panic!("it is drained") };

@@ -1,4 +1,4 @@
-//! What becomes of nodes: they call, are drained, shrink, and are forgotten.
+//! Commands on nodes: they register, are drained, shrink, and are removed.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -60,7 +60,7 @@ fn a_node_that_has_shrunk_keeps_what_it_has_promised() {
     assert!(matches!(refusal, Some(Reason::Cpu { free: Cpu(0), .. })), "{refusal:?}");
 }
 
-/// What a node says is put into routes and counted with.
+/// The fields of a registration are used in routes and in sums.
 #[test]
 fn a_node_that_says_nonsense_is_refused() {
     let mut cluster = Cluster::of(&[]);
@@ -163,7 +163,7 @@ fn the_nodes_in_short_say_what_runs_on_them() {
     assert_eq!(short(&cluster), [n2, n3]);
 }
 
-/// All plans read the list of nodes in short: it is not copied for what it does not say.
+/// All plans read the node index: a change to other fields must not copy it.
 #[test]
 fn the_nodes_in_short_are_shared_while_they_stay_the_same() {
     let mut cluster = Cluster::of(&["n1", "n2"]);

@@ -1,4 +1,4 @@
-//! What is made of reports: who is heard, who is lost, what serves and why the rest does not.
+//! The evaluation of reports: which agents are lost, which instances serve, and why others do not.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -26,7 +26,7 @@ const PHASES: [Phase; 8] = [
     Phase::Lost,
 ];
 
-/// When observing began.
+/// When observation began.
 const SINCE: Timestamp = Timestamp(100_000);
 const LOST_AFTER: Millis = Millis::secs(30);
 
@@ -125,7 +125,7 @@ fn an_instance_is_in_no_table_from_the_one_that_it_is_known_to_have_left() {
         first: 0,
         last: 9,
         present: [present.clone()].into(),
-        // It may have come back.
+        // It may be in a table again.
         left: BTreeMap::from([(left.clone(), 7), (present.clone(), 6)]),
     };
     assert_eq!(published.without(&unheard), None, "no table has been published");
@@ -181,7 +181,7 @@ fn register(state: &mut State, node: &str, is_agent: bool) {
     apply(state, support::register(node, is_agent.then(support::agent)));
 }
 
-/// `/web` with one instance on `n1`; `more` is what else is said of it.
+/// `/web` with one instance on `n1`; `more` adds fields to the spec.
 fn cluster(more: &str) -> State {
     let mut state = State::new();
     register(&mut state, "n1", true);
@@ -250,7 +250,7 @@ fn a_probe_that_passes_again_is_no_news() {
     assert_ne!(stopping.essence(), before);
 }
 
-/// A service `/web` that runs a process; `more` is what else is said of it.
+/// A service `/web` that runs a process; `more` adds fields to the spec.
 fn spec(more: &str) -> Spec {
     let text = format!(r#"{{"service": "/web", "process": {{"command": "serve"}}, {more}}}"#);
     serde_json::from_str(&text).unwrap()
@@ -268,7 +268,7 @@ fn an_instance_is_healthy_or_unhealthy_only_while_it_runs() {
                 let status = Status { healthy: verdict, ..Status::new(phase, SINCE) };
                 let judged = match (phase, has_health) {
                     (Phase::Running, true) => (verdict == Some(true), verdict == Some(false)),
-                    // Nothing judges it; checks that it once had do not count.
+                    // There is no check; earlier results do not count.
                     (Phase::Running, false) => (true, false),
                     _ => (false, false),
                 };

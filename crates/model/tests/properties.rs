@@ -1,5 +1,5 @@
-//! The laws of the state, held against histories of commands of every kind, sensible or not.
-//! `PROPTEST_CASES` says how many.
+//! The invariants of the state, checked on histories of commands of every kind, valid or not.
+//! `PROPTEST_CASES` sets the number of histories.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -15,7 +15,7 @@ use model::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// Everything that is to be stored.
+/// All objects that must be stored.
 fn objects(state: &State) -> BTreeMap<Key, Object> {
     let mut keys = vec![Key::Meta];
     keys.extend(state.nodes().map(|node| Key::Node(node.id.clone())));
@@ -50,7 +50,7 @@ proptest! {
     fn every_command_keeps_the_laws(history in vec((generate::proposal(), 0u64..30_000), 1..60)) {
         let mut state = State::new();
         let mut now = Timestamp(1_000_000);
-        // What a store would hold that is told of changes only.
+        // A store that receives only the reported changes.
         let mut stored = objects(&state);
         for (proposal, later) in history {
             now.0 += later;
@@ -82,7 +82,7 @@ proptest! {
             }
         }
         prop_assert_eq!(&state.objects().collect::<BTreeMap<_, _>>(), &stored);
-        // In an order in which nothing comes after what it hangs on.
+        // In an order in which every object precedes those it depends on.
         let loaded = State::load(stored.clone().into_iter().rev());
         prop_assert_eq!(objects(&loaded), stored);
         prop_assert_eq!(loaded.violations(), vec![]);
@@ -117,7 +117,7 @@ proptest! {
     }
 }
 
-/// The number of slots is bounded by what is wanted, whatever a step says.
+/// The wanted number of instances limits the number of slots, regardless of the step.
 #[test]
 fn a_slot_far_out_is_not_placed() {
     let mut state = State::new();

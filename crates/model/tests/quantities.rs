@@ -1,4 +1,4 @@
-//! Quantities: how people write them, how they are written down, and how they count.
+//! Quantities: parsing, formatting and arithmetic.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What is wrong with a text, or the text that is written for it from then on.
+/// Parses a string: either it is rejected, or it displays in its canonical form.
 fn reads<T>(text: &str, canonical: Option<&str>)
 where
     T: FromStr<Err = Error> + Display + Debug + PartialEq,
@@ -82,7 +82,7 @@ fn durations_are_written_in_all_the_units_they_need() {
     }
 }
 
-/// The longest is as long as numbers with a fraction tell milliseconds apart.
+/// Above the maximum, numbers with a fraction cannot distinguish all milliseconds.
 #[test]
 fn a_duration_that_is_too_long_is_refused_in_one_part_and_in_several() {
     reads::<Millis>("9007199254740992ms", Some("104249991d8h59m992ms"));
@@ -114,7 +114,7 @@ fn times_are_written_in_milliseconds_from_1970_to_9999() {
     }
 }
 
-/// What a document says, and how it is written down.
+/// The stored form of the value that a document has.
 fn stored<T: Serialize + DeserializeOwned>(document: &str) -> Result<String, String> {
     let value: T = serde_json::from_str(document).map_err(|error| error.to_string())?;
     Ok(serde_json::to_string(&value).unwrap())
@@ -168,7 +168,7 @@ fn shares_round_up() {
 }
 
 proptest! {
-    /// What must stay is rounded up, what may be too many is rounded down.
+    /// The minimum is rounded up, the maximum is rounded down.
     #[test]
     fn a_share_is_rounded_to_the_careful_side(whole in 0u32..100_000, percent in 0u32..=100) {
         let share: Share = format!("{percent}%").parse().unwrap();

@@ -1,4 +1,4 @@
-//! What becomes a new revision, what of it is new, and to which one going back leads.
+//! Revisions: which changes create one or a new template, and where an undo leads.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -13,7 +13,7 @@ fn revision(cluster: &Cluster, number: u32) -> Revision {
     Revision::clone(&cluster.service("/web").revisions[&number])
 }
 
-/// The template of the revision aimed for.
+/// The template of the target.
 fn template(cluster: &Cluster) -> u32 {
     cluster.service("/web").target().template
 }
@@ -33,7 +33,7 @@ fn the_times_of_revisions_tell_them_apart() {
     assert_eq!(revision(&cluster, 5).created_at, cluster.now);
 }
 
-/// Front doors that show when a service was scaled and when it was configured tell both.
+/// Adapters show both when a service was scaled and when it was configured.
 #[test]
 fn a_revision_that_only_scales_keeps_the_time_of_its_configuration() {
     let mut cluster = settled();
@@ -150,7 +150,7 @@ fn going_back_leads_to_what_last_arrived_or_else_to_what_ran_before() {
     let mut arrived = cluster.clone();
     arrived.run(undo("/web", None)).unwrap();
     assert_eq!(template(&arrived), 2, "the one before, not the number of instances before");
-    // What was given up lies behind, but is not earlier.
+    // A revision that failed has a lower number, but an undo does not lead to it.
     cluster.apply([service("/web", version(5))]);
     cluster.adopt(fail(5, "/web")).unwrap();
     cluster.settle("/web");
@@ -159,7 +159,7 @@ fn going_back_leads_to_what_last_arrived_or_else_to_what_ran_before() {
     assert_eq!(template(&cluster), 2);
 }
 
-/// What takes effect in place holds for instances of earlier revisions too.
+/// Fields that take effect in place also apply to instances of earlier revisions.
 #[test]
 fn an_instance_drains_for_as_long_as_the_spec_says_that_it_runs_by() {
     let drained = |cluster: &Cluster| {

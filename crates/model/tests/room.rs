@@ -1,4 +1,4 @@
-//! The one feasibility rule: which node can take one more instance, and what the others say.
+//! The one feasibility rule: which node can take one more instance, and why others cannot.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -20,13 +20,13 @@ fn resources(cpu: u32, memory: u64) -> Resources {
     Resources { cpu: Cpu(cpu), memory: Bytes::mib(memory) }
 }
 
-/// A service `/web` that runs a process; `more` is what else is said of it.
+/// A service `/web` that runs a process; `more` adds fields to the spec.
 fn spec(more: &str) -> Spec {
     let text = format!(r#"{{"service": "/web", "process": {{"command": "serve"}}, {more}}}"#);
     serde_json::from_str(&text).unwrap()
 }
 
-/// A node with four ports to assign and more of everything else than anyone needs.
+/// A node with four ports to assign and plenty of everything else.
 fn wide() -> NodeUsage {
     let mut node = Node::new("n1".parse().unwrap());
     node.capacity = Some(resources(8_000, 8_192));

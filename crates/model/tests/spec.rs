@@ -1,4 +1,4 @@
-//! What users write about a service: what is left out, what takes effect how, and how long is waited.
+//! Service documents: which fields are omitted, which take effect in place, and the waits.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -14,7 +14,7 @@ fn written(spec: &Spec) -> Value {
     serde_json::to_value(spec).unwrap()
 }
 
-/// `muster get services -o yaml` shows what was applied, not a page of defaults.
+/// `muster get services -o yaml` shows the applied document, without defaults.
 #[test]
 fn what_was_left_out_is_not_written() {
     let document = json!({"service": "/a", "process": {"command": "serve"}});
@@ -112,7 +112,7 @@ fn a_port_is_meant_by_its_index_or_its_name() {
     assert_eq!(PortRef::Name("http".into()).to_string(), "http");
 }
 
-/// What a running instance was started with cannot be changed under it; the rest can.
+/// A running instance keeps the fields that it was started with; other fields take effect in place.
 #[test]
 fn what_an_instance_was_started_with_means_a_restart() {
     let check = |field: &str, value: Value, restarts: bool| {
@@ -184,8 +184,8 @@ proptest! {
     }
 }
 
-/// Stored specs and assignments may come from a newer version. Documents that people write are
-/// read by `formats`, which rejects unknown keys.
+/// Stored specs and assignments may come from a newer version. `formats` reads the documents of
+/// users, and rejects unknown keys.
 #[test]
 fn unknown_keys_are_ignored() {
     let known = json!({

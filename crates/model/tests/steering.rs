@@ -1,4 +1,4 @@
-//! What becomes of deployments on the way: paused, resumed, aborted, failed.
+//! Steering of deployments: pause, resume, abort, fail.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -17,8 +17,8 @@ fn versions(n: u32) -> [Document; 3] {
     PATHS.map(|path| service(path, json!({"env": {"VERSION": n.to_string()}})))
 }
 
-/// Three services that have arrived at their first revision; the second deployment moves them on,
-/// `/a` has arrived again, `/b` has begun to move, `/c` has not.
+/// Three services at their first revision, and a second deployment: `/a` has arrived again, `/b`
+/// has begun to move, `/c` has not.
 fn under_way() -> Cluster {
     let mut cluster = Cluster::of(&["n1"]);
     cluster.apply(versions(1));
@@ -46,7 +46,7 @@ fn targets(cluster: &Cluster) -> [u32; 3] {
     PATHS.map(|path| cluster.service(path).target)
 }
 
-/// The revision that each service blocks because it failed, which keeps it from being tried again.
+/// The failed revision that each service blocks.
 fn blocked(cluster: &Cluster) -> [Option<u32>; 3] {
     PATHS.map(|path| cluster.service(path).head.failed.map(|failed| failed.revision))
 }
@@ -200,7 +200,7 @@ fn a_new_service_has_nothing_to_go_back_to() {
     cluster.steer(1, Steer::Abort).unwrap();
     assert_eq!(cluster.deployment(1).stage.word(), "held");
 
-    // Beside others that have, it stays as it is and is nobody's.
+    // Together with services that can roll back, it stays and has no deployment.
     let mut cluster = Cluster::of(&["n1"]);
     cluster.apply(versions(1)[..1].to_vec());
     cluster.settle("/a");
@@ -216,7 +216,7 @@ fn a_new_service_has_nothing_to_go_back_to() {
     assert_eq!(cluster.deployment(2).stage.word(), "rolled-back");
 }
 
-/// A deployment goes back with what it has moved, as long as nobody else has moved it since.
+/// A deployment rolls back the services that no other deployment has moved since.
 #[test]
 fn what_is_anothers_by_now_does_not_go_back() {
     type Since = fn(&mut Cluster);

@@ -1,4 +1,4 @@
-//! What the planner's steps do, and that a step which was overtaken is refused.
+//! The effects of the planner's steps, and the rejection of stale steps.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -11,7 +11,7 @@ use muster_model::{
 use serde_json::json;
 use support::*;
 
-/// Two instances of one service wanted, none placed, on two nodes.
+/// One service with two wanted instances, none placed, on two nodes.
 fn unplaced() -> Cluster {
     let mut cluster = Cluster::of(&["n1", "n2"]);
     cluster.apply([service("/web", json!({"instances": 2, "ports": [{}]}))]);
@@ -171,7 +171,8 @@ fn instances_only_ever_go_on_to_leave() {
     assert_eq!(cluster.overtaken(stop("/no~0.1", StopReason::Lost)), "the service is gone");
 }
 
-/// Only what is wanted and as it should be counts: that is what the next placement would repeat.
+/// Only wanted instances of the target count, because the next placement would repeat their
+/// failure.
 #[test]
 fn unhealthy_instances_of_the_target_count_as_failures_of_their_slot() {
     let until = Timestamp(2_000_000);
@@ -331,7 +332,7 @@ fn ids_of_instances_are_not_given_again_to_a_service_of_the_same_path() {
         cluster.adopt(forget(&format!("/a~0.{attempt}"), StopReason::Unhealthy)).unwrap();
     }
     cluster.settle("/b");
-    // The one with the most attempts goes first, the others must not bring the count down.
+    // The service with the most attempts goes first; the others must not lower the count.
     for path in ["/a", "/b", "/c"] {
         cluster.remove(&[path]).unwrap();
         cluster.settle(path);

@@ -78,7 +78,7 @@ fn a_node_is_used_while_instances_are_placed_on_it() {
     assert!(!state.is_used(&node_id("n1")));
 }
 
-/// A state that is too large for one transaction of a store may be deleted in part.
+/// A state that is too large for one transaction of a store may be deleted in parts.
 #[test]
 fn what_hangs_on_something_that_is_gone_is_dropped_with_it() {
     let state = cluster();
@@ -102,7 +102,7 @@ fn what_hangs_on_something_that_is_gone_is_dropped_with_it() {
     }
 }
 
-/// There are very many instances and few names.
+/// There are many instances and few names.
 #[test]
 fn a_state_that_was_read_keeps_each_name_once() {
     let texts: Vec<_> = cluster()

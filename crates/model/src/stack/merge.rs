@@ -1,5 +1,5 @@
-//! What the states of an instance's resources mean for the instance: one table, the same for
-//! agents, simulator and tests.
+//! How the states of an instance's resources determine the state of the instance: one table, the
+//! same for agents, simulator and tests.
 //!
 //! The first line that applies decides the phase:
 //!
@@ -23,9 +23,9 @@ use crate::observed::Phase;
 pub struct PieceState {
     /// Its own phase.
     pub phase: Phase,
-    /// The verdict of its health checks, `None` until the first one counts.
+    /// The result of its health checks; `None` until the first one counts.
     pub healthy: Option<bool>,
-    /// Whether it has health checks, so that `None` is a verdict to wait for.
+    /// Whether it has health checks, so that `None` is a result to wait for.
     pub has_health_checks: bool,
     /// Whether it passed its readiness check, or has none and runs.
     pub ready: bool,
@@ -38,12 +38,12 @@ pub struct PieceState {
 pub struct Merged {
     /// Its phase.
     pub phase: Phase,
-    /// The verdict of all health checks that count.
+    /// The merged result of all health checks that count.
     pub healthy: Option<bool>,
     /// Whether all resources that count are ready.
     pub ready: bool,
     /// The index of the resource that decides the phase, or that is not healthy or not ready;
-    /// `None` while all is well.
+    /// `None` if there is no such resource.
     pub because: Option<usize>,
 }
 
@@ -201,7 +201,7 @@ mod tests {
         }
     }
 
-    /// With one resource nothing is merged: the instance is what the resource is.
+    /// With one resource, the state of the instance is the state of the resource.
     #[test]
     fn an_instance_of_one_resource_is_in_its_phase() {
         for phase in ALL.into_iter().filter(|phase| *phase != Phase::Completed) {

@@ -1,5 +1,5 @@
-//! Commands, drawn from a small world so that they meet: four services, four nodes. Shared by the
-//! property tests of the model and of the planner.
+//! Generators of commands. They draw from a small world, so that commands affect each other: four
+//! services, four nodes. Shared by the property tests of the model and of the planner.
 
 use std::collections::BTreeMap;
 
@@ -222,7 +222,7 @@ fn availability() -> impl Strategy<Value = Availability> {
     ])
 }
 
-/// What users ask for.
+/// The commands of users.
 pub(crate) fn wish() -> impl Strategy<Value = Command> {
     let described = |(spec, source): (Spec, Option<u8>)| match source {
         None => Document::Service(Box::new(spec)),
@@ -285,7 +285,7 @@ fn instance() -> impl Strategy<Value = InstanceId> {
         .prop_map(|(service, slot, attempt)| InstanceId::new(service, slot, attempt))
 }
 
-/// Steps as a planner might have proposed them, and as none ever would.
+/// Steps that a planner might have proposed, and steps that no planner would.
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (instance(), 1u32..4, node(), vec(prop::sample::select(vec![8080u16, 20001, 20002]), 1..3))
@@ -307,8 +307,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Any proposal: most of the principal that is meant to make it, some with conditions or an origin,
-/// and some that are not permitted.
+/// Any proposal: mostly of the usual author, some with conditions or an origin, and some that are
+/// not permitted.
 #[allow(dead_code, reason = "the planner's tests do without")]
 pub(crate) fn proposal() -> impl Strategy<Value = Proposal> {
     let command = prop_oneof![

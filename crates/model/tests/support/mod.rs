@@ -1,5 +1,5 @@
-//! A cluster driven by hand: tests say what is asked of it, and look at what has become of it.
-//! Each command is held against what holds of all of them.
+//! A cluster driven by tests: they run commands and check the state. Every command is also checked
+//! against the rules that hold for all commands.
 
 #![allow(dead_code, reason = "no topic needs all of it")]
 
@@ -26,7 +26,7 @@ pub(crate) fn node_id(name: &str) -> NodeId {
     name.parse().unwrap()
 }
 
-/// A service that runs one process, but for what `fields` say.
+/// A service that runs one process, changed by `fields`.
 pub(crate) fn spec(path: &str, fields: Value) -> Spec {
     let mut spec = json!({"service": path, "process": {"command": "serve"}});
     let Value::Object(fields) = fields else { panic!("these are no fields: {fields}") };
@@ -38,7 +38,7 @@ pub(crate) fn service(path: &str, fields: Value) -> Document {
     Document::Service(Box::new(spec(path, fields)))
 }
 
-/// A service as another system's document describes it.
+/// A service described by another system's document.
 pub(crate) fn foreign(path: &str, fields: Value) -> Document {
     let source = Source { adapter: "other".into(), text: fields.to_string() };
     Document::Foreign(Box::new(spec(path, fields)), source)
@@ -50,7 +50,7 @@ pub(crate) fn gateway(name: &str, listen: &str, to: &[&str]) -> Document {
     Document::Gateway(serde_json::from_value(gateway).unwrap())
 }
 
-/// What an agent on a node of 4 cores and 4 GiB tells of it.
+/// The registration of an agent on a node of 4 cores and 4 GiB.
 pub(crate) fn agent() -> AgentRegistration {
     AgentRegistration {
         id: "agent".into(),
@@ -67,7 +67,7 @@ pub(crate) fn register(node: &str, agent: Option<AgentRegistration>) -> Command 
     Command::Register(Registration { node: node_id(node), address: node.into(), agent })
 }
 
-/// Fields that let a service run another version.
+/// Fields that differ between versions of a service.
 pub(crate) fn version(n: u32) -> Value {
     json!({"env": {"VERSION": n.to_string()}})
 }
@@ -101,7 +101,7 @@ pub(crate) fn broken() -> Arc<Failure> {
     Arc::new(Failure::Other("it is broken".into()))
 }
 
-/// What is said of a command that cannot be carried out as things are.
+/// The message of a command that conflicts with the state.
 pub(crate) fn conflict(outcome: Outcome) -> String {
     match outcome {
         Err(Refusal::Conflict { message }) => message,
@@ -109,12 +109,12 @@ pub(crate) fn conflict(outcome: Outcome) -> String {
     }
 }
 
-/// What of each event is not prose: what happened, and to what.
+/// The kind and the object of each event.
 pub(crate) fn told(applied: &Changeset) -> Vec<String> {
     applied.events.iter().map(|event| format!("{} {}", event.what.kind(), event.about)).collect()
 }
 
-/// What became of each thing that was asked for: its kind, its name, and the verdict.
+/// The outcome for each named object: its kind, its name, and the verdict.
 pub(crate) fn verdicts(applied: &Changeset) -> Vec<String> {
     let changes = applied.changes.iter();
     changes.map(|c| format!("{} {} {:?}", c.kind, c.name, c.verdict).to_lowercase()).collect()
@@ -127,7 +127,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Nodes of these names, and nothing else.
+    /// A cluster with only the nodes of these names.
     pub(crate) fn of(nodes: &[&str]) -> Cluster {
         let mut cluster = Cluster { state: State::new(), now: Timestamp(1_000_000) };
         for node in nodes {
@@ -140,8 +140,8 @@ impl Cluster {
         self.now = self.now.after(Millis(millis));
     }
 
-    /// Applies a command. Refused, it changes nothing; applied, it tells of all that has changed,
-    /// and of nothing else. The laws hold in any case.
+    /// Applies a command. A rejected command must change nothing; an accepted one must report
+    /// exactly the changed objects. The invariants must hold in any case.
     pub(crate) fn run(&mut self, command: Command) -> Outcome {
         self.propose(Proposal::usual(command))
     }
@@ -183,7 +183,7 @@ impl Cluster {
         self.run(Command::Adopt(step))
     }
 
-    /// Why a step is refused.
+    /// Why a step is stale.
     pub(crate) fn overtaken(&mut self, step: Step) -> &'static str {
         match self.adopt(step.clone()) {
             Err(Refusal::Stale(why)) => why,
@@ -191,7 +191,7 @@ impl Cluster {
         }
     }
 
-    /// The placement of an instance on a node, at its service's target, with free ports.
+    /// A step that places an instance on a node, at its service's target, with free ports.
     pub(crate) fn placement_of(&self, instance: &str, node: &str) -> Step {
         let instance = instance_id(instance);
         let service = self.state.service(&instance.service).unwrap();
@@ -213,8 +213,8 @@ impl Cluster {
         self.adopt(self.placement_of(instance, node)).unwrap()
     }
 
-    /// Brings a service to where it should be, on the first node, without regard to any budget,
-    /// and lets it arrive.
+    /// Moves a service to its target, on the first node and without regard to any budget, and
+    /// completes the move.
     pub(crate) fn settle(&mut self, path: &str) -> Changeset {
         let id = service_id(path);
         let service = self.service(path);
