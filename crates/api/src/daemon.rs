@@ -1,5 +1,5 @@
-//! The messages between a server and its agents and gateways. They are whole documents with
-//! generations: a newer one replaces an older one, so a lost message is repaired by the next.
+//! The messages between a server and its agents and gateways. They carry generations or numbers: a
+//! newer message replaces an older one, so a lost message is repaired by the next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -141,11 +141,11 @@ pub enum Assigned {
 pub struct Report {
     /// The node.
     pub node: NodeId,
-    /// Tells apart the lives of agents: what one says of another's is not believed.
+    /// The incarnation of the agent. A complete report of another incarnation does not count.
     #[serde(default)]
     pub life: u64,
-    /// Increases with each report of that start of the agent, from 1. A report that arrives after a
-    /// later one is ignored. Reports of older agents have no number and are never ignored.
+    /// Increases with each report of that incarnation, from 1. A report that arrives after a later
+    /// one is ignored. Reports of older agents have no number and are never ignored.
     #[serde(default)]
     pub number: u64,
     /// The generation of assignments it follows.

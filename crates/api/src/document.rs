@@ -1,4 +1,4 @@
-//! What people ask for and are told.
+//! Requests and responses for users.
 
 use model::{
     Change, Deployment, DeploymentId, Event, FailedRevision, Failure, Gateway, Goal, InstanceId,
@@ -8,250 +8,250 @@ use model::{
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Whether a server answers for the cluster.
+/// The health of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// `ok`.
+    /// Always `ok`.
     pub status: String,
     /// The version of the server.
     pub version: String,
 }
 
-/// A text with documents, and the name to use in messages about it.
+/// A string with documents, and its name in messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    /// A file's name, or `-`.
+    /// The name of a file, or `-` for standard input.
     pub name: String,
     /// Its content: native documents in YAML or JSON, or a document of a foreign system.
     pub text: String,
 }
 
-/// Carry documents out.
+/// Applies documents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApplyRequest {
-    /// The documents.
+    /// The sources of the documents, which are applied together.
     pub sources: Vec<Source>,
-    /// Only show what would happen; nothing is changed.
+    /// Return the changes and steps of a dry run; nothing is changed.
     #[serde(default)]
     pub plan: bool,
 }
 
-/// What came, or would come, of a request that changes things.
+/// The result of a command or of its dry run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ApplyReply {
-    /// What became of each thing.
+    /// The change of each object.
     pub changes: Vec<Change>,
-    /// The deployment that carries it out, if it takes one.
+    /// The deployment that the command has started, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentId>,
-    /// For a plan: what would be done, wave after wave, each once the one before has worked.
+    /// Of a dry run: the steps in waves, each adopted after the previous wave has succeeded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waves: Vec<Wave>,
-    /// For a plan: what would still be waited for at the end.
+    /// Of a dry run: the waits that are left at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<WaitView>,
 }
 
-/// Steps that are taken together, once those of the wave before have worked.
+/// Steps that are adopted together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Wave {
-    /// The steps.
+    /// The steps, in the order in which they are applied.
     pub steps: Vec<Step>,
 }
 
-/// Something that is waited for.
+/// The reason why a service waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitView {
     /// The service that waits.
     pub service: ServiceId,
-    /// In words, for what.
+    /// The reason as a sentence.
     pub message: String,
-    /// The same as data.
+    /// The reason as data.
     pub wait: model::Wait,
 }
 
-/// Change a number of instances.
+/// Changes the number of instances of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScaleRequest {
     /// The service.
     pub service: ServiceId,
-    /// How many should run.
+    /// The desired number of instances.
     pub instances: u32,
 }
 
-/// Stop and forget services, those that depend on others of them first.
+/// Removes services. Their instances are stopped, those of dependent services first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveRequest {
-    /// The services.
+    /// The services. At least one is required.
     pub services: Vec<ServiceId>,
 }
 
-/// Go back to an earlier revision.
+/// Rolls a service back to an earlier revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UndoRequest {
     /// The service.
     pub service: ServiceId,
-    /// The revision; left out, the one before.
+    /// The revision; by default the previous one.
     #[serde(default)]
     pub to: Option<RevisionNumber>,
 }
 
-/// Steer the deployment of a service, or one by its number.
+/// Controls a deployment, which is named by its number or by a service that it moves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutRequest {
-    /// The service.
+    /// A service of the deployment; ignored if `deployment` is set. A restart requires it.
     #[serde(default)]
     pub service: Option<ServiceId>,
-    /// The deployment.
+    /// The number of the deployment.
     #[serde(default)]
     pub deployment: Option<DeploymentId>,
-    /// What to do with it.
+    /// The action. Required to control a deployment, and ignored by a restart.
     #[serde(default)]
     pub how: Option<Steer>,
 }
 
-/// A service in one word.
+/// The state of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceState {
-    /// All instances are ready at the revision wanted.
+    /// All desired instances are ready at the target revision.
     Running,
-    /// On its way to a revision.
+    /// A deployment is in progress.
     Deploying,
-    /// Nothing moves, but not all instances are ready.
+    /// No deployment is in progress, but not all desired instances are ready.
     Degraded,
-    /// Going away.
+    /// The service is being removed.
     Removing,
 }
 
-/// A service as it stands.
+/// A service with its current state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceView {
-    /// Its path.
+    /// The path of the service.
     pub service: ServiceId,
-    /// In one word.
+    /// The state of the service.
     pub state: ServiceState,
-    /// How many instances should run.
+    /// The desired number of instances.
     pub instances: u32,
-    /// How many run at the revision wanted.
+    /// The number of running instances that need no restart to reach the target revision.
     pub running: u32,
-    /// How many of these are healthy.
+    /// The number of these that are healthy.
     pub healthy: u32,
-    /// How many of these are ready for traffic.
+    /// The number of these that are ready for traffic.
     pub ready: u32,
-    /// How many others have not ended.
+    /// The number of all other instances that have not been reaped.
     pub outgoing: u32,
-    /// The revision wanted.
+    /// The target revision.
     pub revision: RevisionNumber,
-    /// The image or command of it.
+    /// The image or command of the target revision; several are joined by ` + `.
     pub runs: String,
-    /// When that revision was applied.
+    /// When the target revision was applied.
     pub applied_at: Timestamp,
-    /// The deployment that moves it.
+    /// The deployment in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentId>,
-    /// The revision that failed, until another one is applied.
+    /// The last failed revision, until another one is applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<FailedRevisionView>,
-    /// What it waits for.
+    /// The reasons why the service waits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<WaitView>,
-    /// What is wanted.
+    /// The spec of the target revision.
     pub spec: Arc<Spec>,
-    /// Its revisions, newest first; only when one service is asked for.
+    /// All stored revisions, newest first. Only in the response for a single service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revisions: Vec<RevisionView>,
 }
 
-/// A revision.
+/// A revision of a service.
 pub type RevisionView = Arc<Revision>;
 
-/// An instance as it stands.
+/// An instance with its current state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InstanceView {
-    /// Its id.
+    /// The id of the instance.
     pub instance: InstanceId,
-    /// Its service.
+    /// The service of the instance.
     pub service: ServiceId,
-    /// Its node.
+    /// The node on which the instance is placed.
     pub node: NodeId,
     /// The address of that node.
     pub address: String,
-    /// Its ports there.
+    /// The ports of the instance on that node, in the order of the spec.
     pub ports: Vec<u16>,
-    /// The revision it was placed at.
+    /// The revision with which the instance was placed.
     pub revision: RevisionNumber,
-    /// Whether that needs no new start to be what is wanted.
+    /// Whether the instance needs no restart to reach the target revision.
     pub current: bool,
-    /// What is wanted of it.
+    /// The desired state of the instance.
     pub goal: Goal,
-    /// When it was placed.
+    /// When the instance was placed.
     pub placed_at: Timestamp,
-    /// How far it is.
+    /// The phase of the instance; `lost` while its node is lost.
     pub phase: Phase,
-    /// All that its agent reports.
+    /// The last status that the agent reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
-    /// Why it gets no traffic, if it gets none.
+    /// Why the instance gets no traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_serving: Option<String>,
 }
 
-/// A node in one word.
+/// The state of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
-    /// Its daemons call.
+    /// The node sends heartbeats.
     Ready,
-    /// Its agent has not called for a while.
+    /// No heartbeat has arrived for a while.
     Silent,
-    /// It has been silent for so long that its instances are replaced.
+    /// No heartbeat has arrived for long enough that the instances on the node count as lost.
     Lost,
 }
 
-/// A node as it stands.
+/// A node with its current state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeView {
-    /// What it is and has.
+    /// The registered properties of the node.
     pub node: Node,
-    /// In one word.
+    /// The state of the node.
     pub state: NodeState,
-    /// When its agent was last heard of.
+    /// When the last heartbeat arrived: of the agent, or of the gateway if the node has no agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_at: Option<Timestamp>,
-    /// What its instances use.
+    /// The sum of the resources of the instances on the node.
     pub used: Resources,
-    /// How many instances are placed on it.
+    /// The number of instances that are placed on the node.
     pub instances: u32,
 }
 
-/// A deployment as it stands.
+/// A deployment with its progress.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeploymentView {
     /// The deployment.
     pub deployment: Deployment,
-    /// The sentence of the failure in its stage, for people.
+    /// If the deployment has failed, the reason as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Its services' progress, in the order of its moves.
+    /// The progress of each service, in the order of the deployment's moves.
     pub moves: Vec<MoveView>,
 }
 
 /// A revision that failed and is not tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedRevisionView {
-    /// Its number.
+    /// The number of the revision.
     pub revision: RevisionNumber,
-    /// The sentence of `failure`, for people.
+    /// The reason as a sentence.
     pub reason: String,
-    /// Why its deployment failed, as data.
+    /// The reason as data.
     pub failure: Arc<Failure>,
-    /// When its deployment failed.
+    /// When the deployment failed.
     pub at: Timestamp,
 }
 
@@ -263,35 +263,36 @@ impl From<&FailedRevision> for FailedRevisionView {
     }
 }
 
-/// How far a service is in a deployment.
+/// The progress of a service in a deployment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MoveView {
     /// The service.
     pub service: ServiceId,
-    /// How many instances should be ready.
+    /// The number of instances that must be ready.
     pub wanted: u32,
-    /// How many are.
+    /// The number of instances that are ready.
     pub ready: u32,
-    /// How many of other revisions have not ended.
+    /// The number of all other instances that have not been reaped.
     pub outgoing: u32,
-    /// When it will have failed, unless it makes progress.
+    /// The time left until the deployment fails unless the service makes progress. `None` while no
+    /// deadline applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_in: Option<Millis>,
-    /// What it waits for.
+    /// The reasons why the service waits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<WaitView>,
 }
 
-/// A gateway document as it stands.
+/// A gateway document with its current state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GatewayView {
     /// The document.
     pub gateway: Gateway,
-    /// Its routes with their backends.
+    /// The routes with their backends.
     pub routes: Vec<TableRoute>,
-    /// The gateways (by node) that follow the newest table.
+    /// The nodes whose gateways follow the newest table.
     pub followed_by: Vec<NodeId>,
-    /// The gateways that cannot open its listener, with the reason.
+    /// The nodes whose gateways cannot open the listener, with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<(NodeId, String)>,
 }
@@ -306,7 +307,7 @@ pub struct EventView {
     pub event: Event,
 }
 
-/// Which output to show.
+/// Selects output of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogQuery {
@@ -316,7 +317,7 @@ pub struct LogQuery {
     /// resource, if there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<ResourceId>,
-    /// Which of the output streams.
+    /// The output streams.
     #[serde(default)]
     pub stream: LogStream,
     /// At most this number of the last lines of each resource.
@@ -327,8 +328,8 @@ pub struct LogQuery {
     pub follow: bool,
 }
 
-/// Which part of one output stream to return. Bytes are counted from the beginning of the first
-/// run, including those that are no longer kept.
+/// Selects a part of one output stream. Bytes are counted from the beginning of the first run,
+/// including those that are no longer kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LogPartQuery {
     /// The instance.
@@ -336,11 +337,11 @@ pub struct LogPartQuery {
     /// A resource of its stack; left out, the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<ResourceId>,
-    /// Which of the output streams: one.
+    /// The output stream; must not be both.
     pub stream: LogStream,
     /// The position of the first byte.
     pub offset: u64,
-    /// The greatest length; with 0, only the headers are of use.
+    /// Maximum length in bytes; 0 requests the headers only.
     pub length: u64,
 }
 
@@ -351,7 +352,7 @@ pub const LOG_OFFSET: &str = "muster-log-offset";
 pub const LOG_SIZE: &str = "muster-log-size";
 
 impl LogPartQuery {
-    /// The path that answers it.
+    /// The path of this request.
     pub fn path(&self) -> String {
         let stream = self.stream.name().map(|stream| ("stream", stream.to_string()));
         let resource = self.resource.as_ref().map(|resource| ("resource", resource.to_string()));
@@ -365,7 +366,7 @@ impl LogPartQuery {
 }
 
 impl LogQuery {
-    /// The path that answers it.
+    /// The path of this request.
     pub fn path(&self) -> String {
         let pairs = [
             Some(("instance", self.instance.to_string())),
@@ -392,7 +393,7 @@ pub enum LogStream {
 }
 
 impl LogStream {
-    /// The name of a stream, if it is one.
+    /// The name of the stream; `None` for both.
     pub fn name(self) -> Option<&'static str> {
         match self {
             LogStream::All => None,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorCode {
     /// 400: the request itself cannot be read.
     BadRequest,
-    /// 403: the author of the request may not do this, or a page of another site asks for it.
+    /// 403: the author of the request has no permission, or a page of another site sent it.
     Forbidden,
     /// 404: the named object does not exist.
     NotFound,
@@ -58,25 +58,25 @@ pub struct ErrorBody {
     /// The individual faults.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<Detail>,
-    /// What to do.
+    /// An action that may help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
 impl ErrorBody {
-    /// Trouble without details.
+    /// An error without details.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), details: Vec::new(), hint: None }
     }
 }
 
-/// An error with its causes, in one line.
+/// The message of an error and of all its causes, in one line.
 pub fn in_full(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(|error| error.to_string()).collect::<Vec<_>>().join(": ")
 }
 
-/// One thing that is wrong, and where.
+/// A fault and its position.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Detail {
     /// The name of the source, as it was sent.
@@ -91,7 +91,7 @@ pub struct Detail {
     /// The path of keys, such as `health.0.probe.http.port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// What is wrong and what would be right.
+    /// The fault, and a valid alternative if there is one.
     pub message: String,
 }
 
