@@ -32,7 +32,7 @@ pub(crate) struct Agent {
     labels: BTreeMap<String, String>,
     /// The number of disks it has had: the agent of a new disk has a new id.
     disks: u32,
-    /// What is on its disk.
+    /// The content of its disk.
     pub(crate) memory: Memory,
     pub(crate) running: Option<Running>,
 }

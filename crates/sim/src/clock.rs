@@ -4,7 +4,7 @@ use model::{Millis, Timestamp};
 
 use crate::queue::Moment;
 
-/// 2026-01-01T00:00:00Z: what a correct clock shows at moment 0.
+/// 2026-01-01T00:00:00Z: the time of a correct clock at moment 0.
 const EPOCH_MS: u64 = 1_767_225_600_000;
 
 /// The clock of one machine.

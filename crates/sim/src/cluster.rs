@@ -153,7 +153,7 @@ impl Cluster {
         self.driver_event(env, node, event);
     }
 
-    /// Passes what a driver reports to its agent.
+    /// Passes a report of a driver to its agent.
     pub(crate) fn driver_event(
         &mut self,
         env: &mut Environment,

@@ -1,4 +1,4 @@
-//! What surrounds every process: time, chance, the network, and the records of the simulation.
+//! The environment of every process: time, chance, the network, and the records of the simulation.
 //! Shells get it as a parameter; they share nothing else.
 
 use std::fmt;
@@ -19,7 +19,7 @@ pub(crate) struct Environment {
     pub(crate) scheduler: Scheduler,
     pub(crate) transport: Transport,
     pub(crate) history: History,
-    /// What was recorded since the last step.
+    /// The observations since the last step.
     pub(crate) observations: Vec<Observation>,
     pub(crate) bug: Option<InjectedBug>,
     /// The fault phase is over: no new fault begins.

@@ -39,7 +39,7 @@ pub(crate) enum SimEvent {
     FaultEnds(FaultEnd),
     /// The fault phase ends.
     Heal,
-    /// The state of the cluster is compared with what is wanted.
+    /// The state of the cluster is compared with the desired state.
     CheckConvergence,
 }
 

@@ -4,7 +4,7 @@
 //! through their `handle`, in virtual time, by shells in which everything can fail: power, disks,
 //! networks, clocks, processes, instances. Safety invariants are checked after every event. After
 //! the fault phase a random part of the cluster recovers; within a bounded time it must converge to
-//! what its users want, or give a reason.
+//! the desired state, or give a reason.
 //!
 //! A seed has exactly one history, so a seed reproduces its failure. [`run`] runs one.
 

@@ -20,7 +20,7 @@ use crate::queue::Moment;
 /// The variable that makes a service fail on purpose: `never-healthy`, `exits`.
 pub(crate) const SICKNESS: &str = "SICKNESS";
 
-/// What a driver reports to its agent.
+/// The reports of a driver to its agent.
 #[derive(Debug)]
 pub(crate) struct Reported {
     pub(crate) driver: Kind,

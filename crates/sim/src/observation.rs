@@ -1,5 +1,6 @@
-//! What the shells record for the invariants. Shells never judge: each step appends observations,
-//! and `invariants` reads them after the step with the entire cluster in view.
+//! The observations that the shells record for the invariants. Shells never judge: each step
+//! appends observations, and `invariants` reads them after the step with the entire cluster in
+//! view.
 
 use std::sync::Arc;
 

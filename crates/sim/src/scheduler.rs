@@ -7,7 +7,7 @@ use crate::event::SimEvent;
 use crate::process::Process;
 use crate::queue::{Moment, Queue};
 
-/// Decides what happens next, and draws everything that is left to chance.
+/// Selects the next event, and makes all random draws.
 pub(crate) struct Scheduler {
     pub(crate) rng: fastrand::Rng,
     queue: Queue<SimEvent>,

@@ -220,7 +220,7 @@ impl Server {
         stream_soon(env, running.incarnation, conn);
     }
 
-    /// Sends a follower what has changed since the last line.
+    /// Sends a follower the changes since the last line.
     fn send_news(&mut self, env: &mut Environment, conn: Conn) {
         let Some(running) = &mut self.running else { return };
         if !env.transport.is_open(conn) {

@@ -1,6 +1,7 @@
 //! The settings of a simulation. They are drawn from the seed: which faults occur and how often,
 //! the size of the cluster, the quality of its network, the activity of its users. With the same
-//! settings for every seed, the most frequent faults would hide what happens without them.
+//! settings for every seed, the most frequent faults would hide failures that occur only without
+//! them.
 
 use std::collections::BTreeMap;
 use std::fmt;

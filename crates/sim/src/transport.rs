@@ -12,7 +12,7 @@ use crate::scheduler::Scheduler;
 /// A request without a response fails after this time.
 const RESPONSE_TIMEOUT_MS: u64 = 5_000;
 
-/// What is on its way.
+/// The requests and streams in flight.
 pub(crate) struct Transport {
     pub(crate) network: Network,
     /// Requests that were neither answered nor timed out.

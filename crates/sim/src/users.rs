@@ -1,4 +1,4 @@
-//! Users: the commands that they send at random moments, and what the server has promised them.
+//! Users: the commands that they send at random moments, and the acknowledgements of the server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,7 @@ pub(crate) struct Users {
     pub(crate) acknowledged: u64,
 }
 
-/// What users can see of the cluster.
+/// The part of the cluster that users can see.
 pub(crate) struct View {
     pub(crate) nodes: Vec<NodeId>,
     pub(crate) newest_deployment: Option<DeploymentId>,
@@ -44,7 +44,7 @@ struct Pending {
     ambiguous: BTreeSet<String>,
 }
 
-/// What the server acknowledged and no later command may have changed.
+/// The acknowledged changes that no later command may have replaced.
 #[derive(Debug, Default)]
 pub(crate) struct Promised {
     /// The newest acknowledged revision of each service.

@@ -1,4 +1,4 @@
-//! What one batch may change: budgets are kept, goals only advance, no node exceeds its capacity.
+//! Limits of one batch: budgets are kept, goals only advance, no node exceeds its capacity.
 
 use std::collections::BTreeSet;
 
@@ -69,7 +69,7 @@ fn rank(goal: &Goal) -> u8 {
     }
 }
 
-/// Checks a decision of the server against what it had observed. `now` is the server's time.
+/// Checks a decision of the server against its observations. `now` is the server's time.
 pub(crate) fn decision(before: &Snapshot, after: &State, now: Timestamp) -> Vec<Violation> {
     let mut violations = Vec::new();
     let broken = after.violations();

@@ -1,6 +1,6 @@
-//! Liveness: some time after the fault phase, every service on the nodes that recovered is as its
-//! user wants it, or a reason says why not. Nodes with an outage are judged only by what the server
-//! must do without them: replace their instances where the service says so.
+//! Liveness: some time after the fault phase, every service on the nodes that recovered is in its
+//! desired state, or there is a reason why not. For nodes with an outage, only the duties of the
+//! server are checked: it must replace their instances if the service requires that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,7 @@ fn summary(status: &Status) -> (Phase, u32, Option<bool>, bool) {
     (status.phase, status.run, status.healthy, status.ready)
 }
 
-/// Everything that differs from what is wanted without a reason.
+/// All differences from the desired state that have no reason.
 pub(crate) fn differences(cluster: &Cluster, now: Moment) -> Vec<String> {
     let Some(server) = &cluster.server.running else { return vec!["no server runs".into()] };
     let view = View { cluster, snapshot: &server.snapshot, state: &server.snapshot.state, now };
@@ -140,7 +140,7 @@ impl View<'_> {
         }
     }
 
-    /// Only what is placed runs.
+    /// Only placed instances run.
     fn runs(&self, differences: &mut Vec<String>) {
         for (node, host) in self.cluster.hosts.iter().filter(|(_, host)| host.outage.is_none()) {
             let alive = host.machine.runs.iter().filter(|(_, run)| run.is_alive());
@@ -199,7 +199,7 @@ fn is_sick(service: &Service) -> bool {
 }
 
 /// The runs of every service that needs no reason: it is not deploying, waits for nothing, and can
-/// become healthy. Nothing may change them while nothing else happens.
+/// become healthy. They must not change while no event occurs.
 pub(crate) fn settled(
     cluster: &Cluster,
 ) -> BTreeMap<ServiceId, BTreeSet<(NodeId, InstanceId, u32)>> {

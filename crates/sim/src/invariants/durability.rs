@@ -1,4 +1,4 @@
-//! What the server acknowledged is durable, whatever has died since.
+//! Acknowledged changes are durable, whichever processes and machines have failed since.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::violation::Violation;
 
 const NO_LOSS: &str = "no acknowledged write is lost";
 
-/// A state that a server loads is consistent and has everything that was promised.
+/// A state that a server loads is consistent and contains all acknowledged changes.
 pub(crate) fn loaded(promised: &Promised, state: &State) -> Vec<Violation> {
     let mut violations = promises(promised, state);
     let broken = state.violations();

@@ -1,8 +1,8 @@
-//! The invariants of a cluster. Safety is checked after every step, from what the shells observed;
-//! liveness ([`convergence`]) once the fault phase is over.
+//! The invariants of a cluster. Safety is checked after every step, from the observations of the
+//! shells; liveness ([`convergence`]) once the fault phase is over.
 //!
-//! `durability`: acknowledged writes. `budget`: what one batch may change. `traffic`: what gateways
-//! are sent, and when an instance may be stopped. `placement`: where and when instances are placed.
+//! `durability`: acknowledged writes. `budget`: limits of one batch. `traffic`: contents of route
+//! tables, and when an instance may be stopped. `placement`: where and when instances are placed.
 //! `progress`: numbers and phases that only advance.
 
 mod budget;
@@ -18,7 +18,7 @@ use crate::observation::Observation;
 use crate::queue::Moment;
 use crate::violation::Violation;
 
-/// What the invariants remember.
+/// The state that the invariants keep between steps.
 #[derive(Default)]
 pub(crate) struct Checkers {
     progress: Progress,

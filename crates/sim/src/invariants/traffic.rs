@@ -1,4 +1,4 @@
-//! What gateways are sent, and that no instance is stopped while a request uses it.
+//! The contents of route tables, and that no instance is stopped while a request uses it.
 
 use std::collections::BTreeSet;
 
