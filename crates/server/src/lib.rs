@@ -83,7 +83,7 @@ pub enum Error {
         #[source]
         source: JoinError,
     },
-    /// The server could not become leader because its first write failed.
+    /// The server could not open its store, or prepare the write that makes it leader.
     #[error("cannot take the lead: {0}")]
     Lead(String),
 }

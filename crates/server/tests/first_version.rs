@@ -61,7 +61,7 @@ fn loaded(stored: &BTreeMap<Key, Value>) -> State {
     }))
 }
 
-/// All differences by which `after` lacks something that `before` has.
+/// Appends to `found` the path of every value in `before` that `after` lacks or has changed.
 fn lost(before: &Value, after: &Value, at: &str, found: &mut Vec<String>) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {

@@ -269,7 +269,7 @@ impl Server {
         self.handle.events.after(0, usize::MAX)
     }
 
-    /// Applies a proposal; it is durable when this returns.
+    /// Applies a proposal. On success, its changes are durable.
     pub async fn propose(&self, proposal: Proposal) -> Result<Changeset, Failure> {
         self.handle.propose(proposal).await
     }

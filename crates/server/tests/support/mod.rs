@@ -154,7 +154,7 @@ impl Server {
     /// Sends a request as given; returns the status, the head and the body.
     pub(crate) async fn raw(&self, request: &[u8]) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        // The server may answer before it has read everything.
+        // The server may respond before it has read the whole request.
         let _ = stream.write_all(request).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
