@@ -30,7 +30,7 @@ pub struct Options {
     pub ports: (u16, u16),
     /// How to reach the Docker daemon; `None` means that the node runs no containers.
     pub docker: Option<DockerOptions>,
-    /// Stop and remove everything when the agent ends, even if it is killed.
+    /// Stop and remove everything when the agent ends, however it ends.
     pub ephemeral: bool,
     /// The program to run as `<keeper_exe> keeper --dir DIR [--ephemeral]`: muster itself.
     pub keeper_exe: PathBuf,

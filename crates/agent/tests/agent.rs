@@ -1,4 +1,4 @@
-//! A whole agent with real processes, against a server that is only as much as an agent needs.
+//! A complete agent with real processes, against a minimal server.
 
 #![allow(clippy::unwrap_used)]
 
@@ -32,7 +32,7 @@ fn keeper_process() {
     support::be_keeper();
 }
 
-/// An agent in a process of its own, which can be killed.
+/// An agent in its own process, which can be killed.
 #[test]
 #[ignore = "runs in a child process of another test, as its agent"]
 fn agent_process() {
@@ -43,7 +43,7 @@ fn agent_process() {
     runtime.block_on(muster_agent::run(options, std::future::pending())).unwrap();
 }
 
-/// What a server has heard.
+/// The requests that a server has received.
 #[derive(Debug, Default)]
 struct Heard {
     registrations: Vec<Registration>,
@@ -51,7 +51,7 @@ struct Heard {
     reports: Vec<Report>,
 }
 
-/// A server that sends assignments and listens.
+/// A server that sends assignments and records requests.
 struct Server {
     heard: Arc<Mutex<Heard>>,
     wanted: watch::Sender<Assignments>,
@@ -102,7 +102,7 @@ impl Server {
         }));
     }
 
-    /// Ends all connections and answers no more.
+    /// Closes all connections and stops responding.
     async fn close(&mut self) {
         self.closing.send_modify(|count| *count += 1);
         if let Some(serving) = self.serving.take() {
@@ -221,7 +221,7 @@ impl Drop for Agent {
     }
 }
 
-/// Ends what a test has left running.
+/// Terminates the processes that a test has left running.
 struct Cleanup(Arc<TempDir>);
 
 impl Drop for Cleanup {
@@ -338,7 +338,7 @@ async fn instances_outlive_the_agent_and_a_restart_without_a_server() {
     agent.end().await;
     support::kill_9(b_pid);
     let agent = Agent::start(&server, &dir, false);
-    // Nobody says so, but b shall run, and a does.
+    // No server is connected, but b must be restarted and a must keep running.
     eventually("b runs again", || (pids(&b_pids).len() == 2).then_some(())).await;
     assert_eq!(pids(&a_pids).len(), 1);
     server.heard.lock().unwrap().reports.clear();
@@ -450,7 +450,7 @@ async fn http_probes_decide_and_logs_are_served() {
     let (dir, _cleanup) = setup();
     let server = Server::new().await;
     let _agent = Agent::start(&server, &dir, false);
-    // The test itself answers in the place of the instance.
+    // The test itself responds in place of the instance.
     let healthy = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! The core, event by event: when instances are started again, what is adopted, what is left.
+//! The core, event by event: restarts, adoption, and removal.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use muster_agent::core::{Core, Effect, Event, Memory, Outcome};
 use muster_agent::drivers::{DriverEvent, Found, Kind};
 use serde_json::{Value, json};
 
-/// A core with its process driver adopted, and what it wants done.
+/// A core with its process driver adopted, and the effects that it has returned.
 struct Rig {
     core: Core,
     now: u64,
@@ -88,7 +88,7 @@ impl Rig {
         }));
     }
 
-    /// One instance is assigned in a form that this agent cannot read.
+    /// Assigns one instance in a form that this agent cannot parse.
     fn assign_unreadable(&mut self, name: &str, stop: bool, set: Vec<Assignment>) {
         self.generation += 1;
         let error = "unknown variant".into();
@@ -110,7 +110,7 @@ impl Rig {
         reports.next_back().map(|report| report.instances).unwrap_or_default()
     }
 
-    /// What is to be done with instances, in short, since this was last asked.
+    /// The effects on instances since the last call, abbreviated.
     fn done(&mut self) -> Vec<String> {
         let short = |effect: Effect| match effect {
             Effect::Start(launch) => Some(format!("start {}", launch.piece)),
@@ -149,7 +149,8 @@ impl Rig {
         self.event(Event::Driver(DriverEvent::NotStarted { piece, message, driver_away }));
     }
 
-    /// Passes time until something is to be done with an instance; says how long that took.
+    /// Advances time until there is an effect on an instance; returns the elapsed milliseconds and
+    /// the effects.
     fn wait(&mut self) -> (u64, Vec<String>) {
         let begun = self.now;
         for _ in 0..1_000_000 {
@@ -190,7 +191,7 @@ fn a_run_that_ends_is_started_again_at_once_then_ever_later() {
     }
     assert_eq!(waits, [100, 200, 300, 300]);
     assert_eq!(rig.status("a").failures, 5);
-    // A long run ends the row of failures, also in what is told.
+    // A long run resets the number of consecutive failures, also in the reported status.
     rig.started("a", 6);
     rig.now += 10_000;
     rig.event(Event::Tick);
@@ -260,7 +261,7 @@ fn what_is_told_to_stop_never_starts_again() {
     rig.done();
     rig.assign(false, vec![assignment("a", stop.clone(), Assigned::Stop)]);
     assert_eq!(rig.done(), ["stop run 1 of /a~0.1 within 3s"]);
-    // Nothing is heard of it: it is asked for again.
+    // No end is reported, so the stop is requested again.
     assert_eq!(rig.wait().0, 8000);
     rig.exited("a", 1);
     assert_eq!(rig.status("a").phase, Phase::Stopped);
@@ -297,7 +298,8 @@ fn what_runs_already_is_adopted_and_stays_as_healthy_as_it_was() {
     rig.event(Event::Adopted { driver: Kind::Process, found });
     let mut done = rig.done();
     done.sort();
-    // What has left no trace may stand in for something that the other driver has yet to find.
+    // `c` has left no trace, but it must not start before the other driver has listed its runs:
+    // one of those may hold its ports and resources.
     assert_eq!(done, ["probe /a~0.1", "start run 2 of /b~0.1"]);
     let message = "this node runs no containers".into();
     rig.event(Event::Away { driver: Kind::Docker, message });
@@ -351,7 +353,7 @@ fn old_news_change_nothing() {
     rig.generation = 0;
     rig.assign(false, vec![assignment("a", json!({}), Assigned::Stop)]);
     assert_eq!((rig.done(), rig.status("a")), (vec![], before));
-    // A whole document of a new connection is the truth, whatever its number.
+    // A complete document of a new connection is applied regardless of its generation.
     rig.generation = 0;
     rig.assign(true, vec![]);
     assert_eq!(rig.done(), ["stop run 2 of /a~0.1 within 10s"]);
@@ -395,7 +397,7 @@ fn the_fate_of_a_report_that_was_given_up_says_nothing_of_the_next() {
     let mut rig = Rig::new();
     rig.event(Event::Connected);
     rig.assign(true, vec![run("a", json!({}))]);
-    // The connection is made anew while the first report is still on its way.
+    // The connection is replaced while the first report is in flight.
     rig.event(Event::Connected);
     rig.assign(true, vec![run("a", json!({}))]);
     rig.event(Event::ReportSent { number: 1, resync: false });
@@ -432,7 +434,7 @@ fn what_is_new_waits_until_what_nobody_wants_has_ended() {
     rig.assign(true, vec![run("a", json!({}))]);
     rig.started("a", 1);
     rig.done();
-    // The node was silent for so long that `a` was given up, and another one gets its place.
+    // The node was unreachable until `a` was given up, and another instance is placed on it.
     rig.assign(true, vec![run("b", json!({}))]);
     assert_eq!(rig.done(), ["stop run 1 of /a~0.1 within 10s"]);
     let why = rig.status("b").message.clone().unwrap();
@@ -457,7 +459,7 @@ fn what_may_have_begun_while_its_driver_was_away_is_looked_for_before_it_is_over
     assert_eq!(rig.done(), ["stop run 1 of /a~0.1 within 10s"]);
 }
 
-/// A node is not cut off because one of its instances needs a newer agent.
+/// A node must stay connected when one of its instances needs a newer agent.
 #[test]
 fn an_assignment_that_cannot_be_read_is_reported_as_failed_and_others_are_started() {
     let mut rig = Rig::new();

@@ -65,7 +65,7 @@ impl Node {
         self.driver().adopt().await.unwrap()
     }
 
-    /// The agent is gone, and comes again.
+    /// Simulates that the agent is killed and started again.
     fn restart(&mut self) {
         self.driver = None;
         let (tells, told) = mpsc::unbounded_channel();
@@ -195,8 +195,8 @@ async fn what_cannot_be_started_says_why() {
     }
 }
 
-/// Makes the start of an instance hang, as a file system that does not answer does; it goes on
-/// once the file that is returned is opened for reading.
+/// Makes the start of an instance hang, as on a file system that does not respond. It continues
+/// once the returned file is opened for reading.
 fn hang(node: &Node, name: &str) -> PathBuf {
     let dir = node.settings.logs_dir.join(id(name).slug());
     std::fs::create_dir_all(&dir).unwrap();
@@ -228,7 +228,7 @@ async fn starts_that_hang_hold_up_no_other() {
         }
     }
     assert_eq!(ended, Some(6));
-    // One that was given up is not begun twice, and must not run.
+    // A cancelled start that has not returned prevents another one; its program must not run.
     node.start("a", 2, "touch ran");
     match node.next().await {
         DriverEvent::NotStarted { message, .. } => assert!(message.contains("cancelled")),
@@ -293,7 +293,7 @@ async fn an_exit_code_is_known_after_the_agent_was_away() {
     let found: BTreeMap<_, _> = found.into_iter().map(|f| (f.piece.instance.clone(), f)).collect();
     assert_eq!(found[&id("a")].exit.as_ref().and_then(|exit| exit.code()), Some(7));
     assert_eq!((found[&id("b")].piece.run, found[&id("b")].exit.clone()), (1, None));
-    // What was adopted is followed.
+    // An adopted run is watched.
     node.stop("b", 1, Duration::from_secs(10));
     assert_eq!(node.exited().await.signal(), Some(15));
 }
@@ -316,7 +316,8 @@ async fn killing_the_keeper_disturbs_nothing() {
     })
     .await;
     assert!(is_alive(a) && is_alive(b));
-    // The next keeper stops what it did not start, and sees the end of what is not its child.
+    // The next keeper stops runs that it did not start, and detects the end of processes that are
+    // not its children.
     node.stop("a", 1, Duration::from_secs(10));
     let exit = node.exited().await;
     assert_eq!((exit.code(), exit.signal()), (None, None), "{exit}");
@@ -407,7 +408,7 @@ async fn memory_over_the_limit_is_told_as_such() {
     }
     let mut node = Node::new();
     node.adopt().await;
-    // A shell variable that is doubled: needs no other program.
+    // Doubling a shell variable needs no other program.
     let document = json!({
         "process": {"command": "x=0123456789abcdef; while :; do x=$x$x; done"},
         "resources": {"memory": "16MiB"},
@@ -463,7 +464,7 @@ async fn a_flood_is_kept_small_and_its_places_only_grow() {
         let before = size;
         size = part(0, 0).await.unwrap().size.max(10) - 10;
         assert!(size >= before, "{size} after {before}");
-        // What is being copied, and two copies of at most twice as much as may be kept.
+        // The copy in progress, and two copies of at most twice the kept size.
         assert!(copies() <= 6 * MAX, "{}", copies());
     }
     eventually("it is cut", || {
@@ -557,7 +558,7 @@ async fn a_command_leaves_no_helper_and_no_pipe() {
     assert!(matches!(outcome, CommandOutcome::Ended { code: 4, .. }), "{outcome:?}");
     let [helper, apart] = ["helper", "apart"].map(|name| pid_in(launch.dir.join(name)).unwrap());
     eventually("the helper is dead", || (!is_alive(helper)).then_some(())).await;
-    // What is no longer in the group lives, but nothing of it is held here.
+    // A process that has left the group keeps running, but the agent holds none of its pipes.
     if let Ok(pipe) = std::fs::read_link(format!("/proc/{apart}/fd/1")) {
         let own = || std::fs::read_dir("/proc/self/fd").unwrap().flatten();
         let holds = || own().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == pipe));
@@ -605,7 +606,7 @@ async fn fifty_processes_are_started_quickly() {
         for _ in 0..count {
             node.started().await;
         }
-        // The goal is 2 ms each; the limit only catches what has become much slower.
+        // The goal is 2 ms each; the limit only detects a serious regression.
         let took = begun.elapsed();
         println!("{count} processes started in {took:?}");
         assert!(took < Duration::from_secs(5), "{took:?}");

@@ -1,6 +1,6 @@
 //! The core under random events: a simulated node plays drivers, probes and server, performs the
-//! effects with delays and failures, and checks the invariants after each event. In the end the
-//! faults stop, and everything must have been handled.
+//! effects with delays and failures, and checks the invariants after each event. At the end the
+//! faults stop, and every request must have been handled.
 //!
 //! Instances with an even number have one resource, those with an odd number a stack: the task
 //! `init`, then `db`, then `web` and `log` together, of which `log` is optional.
@@ -19,22 +19,22 @@ use muster_agent::drivers::{DriverEvent, Found, Kind};
 use proptest::prelude::*;
 use serde_json::json;
 
-/// One move of the world against the core.
+/// One step of the simulated node.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A whole document with these goals, by number of the instance.
+    /// A complete document with these goals, by number of the instance.
     Whole(Vec<(u8, bool)>),
-    /// A delta.
+    /// An incremental document: goals by number of the instance, and removed numbers.
     Delta(Vec<(u8, bool)>, Vec<u8>),
-    /// What the node owes is answered: the nth open debt, well or badly.
+    /// The nth pending request is completed, successfully or not.
     Answer(usize, bool),
-    /// The nth run that is there ends by itself.
+    /// The nth running run ends by itself.
     Exit(usize),
-    /// Time passes.
+    /// Time passes, in milliseconds.
     Pass(u64),
-    /// The agent is killed and started again, with what it has persisted.
+    /// The agent is killed and started again with its persisted memory.
     Restart,
-    /// The process driver goes away and comes back.
+    /// The process driver becomes unavailable and available again.
     Flap,
     Connected,
 }
@@ -56,7 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Something that the node was asked for and has not answered.
+/// A request of the core that is still pending.
 #[derive(Debug, Clone)]
 enum Debt {
     Start(Piece),
@@ -70,21 +70,21 @@ struct World {
     now: u64,
     memory: Memory,
     debts: Vec<Debt>,
-    /// The runs that exist, of processes: what the driver would find.
+    /// The runs of processes that exist and that the driver would list.
     running: BTreeMap<InstanceResource, u32>,
-    /// Ended runs that the driver still knows.
+    /// Ended runs that the driver still lists.
     ended: BTreeMap<InstanceResource, (u32, Exit)>,
     wake_at: Option<Timestamp>,
     generation: u64,
-    /// The desired state, all documents taken together.
+    /// The desired state, from all documents so far.
     wanted: BTreeMap<InstanceId, Assigned>,
-    /// Instances that were ever asked to stop.
+    /// Instances whose stop was ever requested.
     stopped: BTreeSet<InstanceId>,
-    /// Resources whose start has failed since their last run: their instance may roll back.
+    /// Instances with a start or task that has failed, which may roll back.
     failed: BTreeSet<InstanceId>,
-    /// The highest run seen, and the phase then.
+    /// The highest run number seen, and the phase at that time.
     seen: BTreeMap<InstanceId, (u32, Phase)>,
-    /// The statuses of the reports that have arrived.
+    /// The statuses of all reports sent since the last complete one, inclusive.
     told: BTreeMap<InstanceId, Status>,
     whole_was_told: bool,
 }
@@ -95,7 +95,7 @@ fn is_stacked(instance: &InstanceId) -> bool {
     instance.replica.slot % 2 == 1
 }
 
-/// The place of a resource in the order of its stack.
+/// The position of a resource in the order of its stack.
 fn place(of: &InstanceResource) -> usize {
     match of.resource.as_str() {
         "init" => 0,
@@ -216,7 +216,7 @@ impl World {
                     assert_eq!(self.running.keys().find(runs), None, "removed while it runs");
                     self.seen.remove(&instance);
                     self.failed.remove(&instance);
-                    // Gone for good: only now may the same id mean something new.
+                    // The instance is gone for good, so its id may be reused.
                     self.stopped.remove(&instance);
                 }
                 Effect::Persist(memory) => self.memory = memory,
@@ -238,7 +238,7 @@ impl World {
         }
     }
 
-    /// Law: a resource of a stack first starts once the ones before it are up.
+    /// Invariant: a resource of a stack first starts once the ones before it are up.
     fn check_start_order(&self, piece: &Piece) {
         let of_piece = piece.of();
         if !is_stacked(&piece.instance) || piece.run > 1 {
@@ -255,7 +255,7 @@ impl World {
         }
     }
 
-    /// Law: a resource of a stack stops once the ones after it have ended.
+    /// Invariant: a resource of a stack stops only after the ones after it have ended.
     fn check_stop_order(&self, piece: &Piece) {
         let is_after =
             |of: &InstanceResource| of.instance == piece.instance && place(of) > place(&piece.of());
@@ -269,7 +269,7 @@ impl World {
     }
 
     fn assignments(&self, goals: &[(u8, bool)]) -> Vec<Assignment> {
-        // The server never takes back a stop, and never names an instance twice.
+        // The server never revokes a stop, and never names an instance twice.
         let goals: BTreeMap<_, _> = goals.iter().copied().collect();
         let assignment = |(number, run): (u8, bool)| {
             let instance = id(number);
@@ -361,10 +361,10 @@ impl World {
                     let (message, driver_away) = ("cancelled".into(), false);
                     self.told(DriverEvent::NotStarted { piece, message, driver_away });
                 } else if self.running.get(&piece.of()) != Some(&piece.run) {
-                    // Of an earlier run: nothing to stop.
+                    // A stop of an earlier run: there is nothing to stop.
                 } else if well {
                     self.end(&piece.of(), 1);
-                } // else it is lost: the core asks again
+                } // otherwise the stop is lost, and the core repeats it
             }
             Debt::Probe(piece, check) => {
                 let outcome = match (well, index % 2) {
@@ -420,7 +420,7 @@ impl World {
     }
 
     fn restart(&mut self) {
-        // Starts that were asked for have happened or not, nobody was told; stops too.
+        // Pending starts and stops take effect without any event reaching the agent.
         for debt in std::mem::take(&mut self.debts) {
             match debt {
                 Debt::Start(piece) => {
@@ -440,14 +440,15 @@ impl World {
         }
         let node = "n1".parse().unwrap();
         self.core = Core::new(node, self.memory.clone(), Timestamp(self.now));
-        // A new core may see an earlier phase of the same run before its driver has looked.
+        // A new core may report an earlier phase of the same run until its driver has listed its
+        // runs.
         self.seen.clear();
         self.wake_at = None;
         self.adopt();
         self.handle(Event::Connected);
     }
 
-    /// No more faults: everything is answered well, and time passes.
+    /// No more faults: every request succeeds, and time passes.
     fn settle(&mut self) {
         self.generation += 1;
         let goals: Vec<_> = self

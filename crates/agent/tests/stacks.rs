@@ -44,7 +44,7 @@ impl Rig {
         Rig { core, now: START, effects: Vec::new(), memory, generation: 7 }
     }
 
-    /// A rig in which both drivers work and the instance is assigned.
+    /// A rig in which both drivers are available and the instance is assigned.
     fn with(stack: &Value) -> Rig {
         let mut rig = Rig::new(Memory::default());
         rig.adopt(&[]);
@@ -116,7 +116,7 @@ impl Rig {
         }
     }
 
-    /// The starts, stops and removals since the last call, in short.
+    /// The starts, stops and removals since the last call, abbreviated.
     fn done(&mut self) -> Vec<String> {
         let short = |effect: Effect| match effect {
             Effect::Start(launch) => Some(format!("start {}", launch.piece.resource)),
@@ -132,7 +132,7 @@ impl Rig {
         self.core.statuses().next().unwrap().1
     }
 
-    /// The phase of the instance, then of each resource.
+    /// The phases of the instance and of each resource.
     fn phases(&self) -> String {
         let status = self.status();
         let phases = status.resources.iter().map(|resource| resource.phase.word());
@@ -196,7 +196,7 @@ fn a_resource_that_cannot_start_rolls_the_others_back_in_reverse_order() {
     rig.pass(600_000);
     assert_eq!(rig.done(), [""; 0], "another instance replaces it");
 
-    // A new agent knows that it has failed.
+    // A new agent restores the failure from its memory.
     let mut rig = Rig::new(rig.memory);
     rig.adopt(&[]);
     rig.pass(10_000);
@@ -242,7 +242,7 @@ fn a_task_runs_until_it_completes_and_fails_after_its_retries() {
     rig.exited("log", 1, 1);
     assert_eq!(rig.done(), ["start log"], "a completed task is not repeated");
 
-    // Not by a new agent either.
+    // A new agent does not repeat it either.
     let mut rig = Rig::new(rig.memory);
     rig.adopt(&[("log", 2)]);
     assert_eq!((rig.done(), rig.phases().as_str()), (vec![], "running completed running"));

@@ -56,7 +56,7 @@ pub enum Event {
     Probed {
         /// The run that was probed.
         piece: Piece,
-        /// The check it was made for.
+        /// The check that was probed.
         check: CheckId,
         /// The outcome of the probe.
         outcome: Outcome,

@@ -29,11 +29,11 @@ enum Stage {
     Unknown,
     /// It starts at that time, or later if the resources before it are not up.
     Waiting(Timestamp),
-    /// Its start is under way.
+    /// Its start is in progress.
     Starting,
     /// It runs.
     Running,
-    /// Its stop is under way; the request is repeated at that time.
+    /// Its stop is in progress; the request is repeated at that time.
     Stopping(Timestamp),
     /// It has ended for good.
     Over,

@@ -55,7 +55,7 @@ pub struct Launch {
     pub dir: PathBuf,
 }
 
-/// A run that a driver found when the agent started.
+/// A run that a driver found when it listed the existing runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The run.

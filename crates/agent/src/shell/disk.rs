@@ -48,7 +48,7 @@ pub enum Error {
     },
 }
 
-/// The agent's directory, held by this agent alone.
+/// The agent's directory, locked by this agent.
 #[derive(Debug)]
 pub(super) struct Disk {
     dir: PathBuf,
@@ -61,7 +61,8 @@ impl Disk {
     pub(super) fn open(dir: &Path) -> Result<Disk, Error> {
         let failed = |doing| move |source| Error::Io { doing, path: dir.into(), source };
         fs::create_dir_all(dir).map_err(failed("make"))?;
-        // The keeper and its processes get paths, and have another working directory.
+        // The keeper and its processes receive these paths and have another working directory, so
+        // the paths must be absolute.
         let dir = fs::canonicalize(dir).map_err(failed("find"))?;
         let lock = File::create(dir.join("agent.lock")).map_err(failed("lock"))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -82,8 +83,8 @@ impl Disk {
         self.dir.join("instances")
     }
 
-    /// The output of plain processes is kept apart from their directories, which belong to their
-    /// users.
+    /// The directory of the output of plain processes. It is separate from their own directories,
+    /// which their users own.
     pub(super) fn logs_dir(&self) -> PathBuf {
         self.dir.join("logs")
     }
@@ -92,7 +93,7 @@ impl Disk {
         self.dir.join("keeper")
     }
 
-    /// Identifies this agent among all others, for as long as the directory exists.
+    /// Identifies this agent among all others. Constant while the directory exists.
     pub(super) fn agent_id(&self) -> Result<String, Error> {
         let path = self.dir.join("agent.id");
         let failed = |doing, source| Error::Io { doing, path: path.clone(), source };
@@ -117,8 +118,8 @@ impl Disk {
         self.remove(self.logs_dir().join(of.slug()));
     }
 
-    /// Removes a directory in the background. What cannot be removed now, or is interrupted by the
-    /// end of the agent, is removed after its next start.
+    /// Removes a directory in the background. A removal that fails, or that is interrupted by the
+    /// end of the agent, is repeated after its next start.
     fn remove(&self, dir: PathBuf) {
         self.removals.spawn_blocking(move || match fs::remove_dir_all(&dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -151,7 +152,7 @@ impl Disk {
         }
     }
 
-    /// The removals under way.
+    /// Tracks the removals in progress.
     pub(super) fn removals(&self) -> TaskTracker {
         self.removals.clone()
     }
@@ -172,8 +173,8 @@ impl Disk {
         }
     }
 
-    /// Writes each memory that arrives, only the newest if several have arrived meanwhile, until
-    /// the sender is dropped.
+    /// Writes each memory that it receives, or only the newest of several, until the sender is
+    /// dropped.
     pub(super) async fn remember(path: PathBuf, mut memories: watch::Receiver<Memory>) {
         while memories.changed().await.is_ok() {
             let memory = memories.borrow_and_update().clone();
@@ -187,7 +188,7 @@ impl Disk {
         }
     }
 
-    /// Where [`Self::remember`] writes.
+    /// The path to which [`Self::remember`] writes.
     pub(super) fn memories(&self) -> PathBuf {
         self.memory_path()
     }
@@ -197,7 +198,7 @@ impl Disk {
 /// contains the environments of instances, which may hold secrets.
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    // A file that an earlier write left may have other permissions.
+    // A file that an interrupted write has left may have other permissions.
     if let Err(error) = fs::remove_file(&new)
         && error.kind() != io::ErrorKind::NotFound
     {

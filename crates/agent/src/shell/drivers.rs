@@ -1,6 +1,6 @@
-//! The drivers of this node, and the relay of their events to the core, in the right order: first
-//! the runs that a driver has found, then the events. A driver that reports that it cannot work
-//! has to find its runs again once it can.
+//! The drivers of this node, and the relay of their events to the core, in order: first the list of
+//! runs that a driver has found, then its events. A driver that reports that it is unavailable must
+//! list its runs again once it is available.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::drivers::process::{self, Processes};
 use crate::drivers::{Driver, DriverEvent, Kind};
 use crate::options::Options;
 
-/// The wait between two attempts to find the runs of a driver.
+/// The wait between two attempts to list the runs of a driver.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// The drivers of this node.
@@ -30,8 +30,8 @@ pub(super) struct Drivers {
 }
 
 impl Drivers {
-    /// Opens the drivers of `options`. The tracker is done once each of them has returned the runs
-    /// it found, or failed to. Their relays are spawned into `parts`, and end if a driver does.
+    /// Opens the drivers of `options`. The tracker completes once each of them has listed its runs
+    /// or failed to. Their relays are spawned into `parts`, and end when their driver ends.
     pub(super) fn open(
         options: &Options,
         disk: &Disk,
@@ -74,7 +74,7 @@ impl Drivers {
         (Drivers { process, docker }, asked)
     }
 
-    /// A driver, if this node has it.
+    /// The driver, if this node has it.
     pub(super) fn get(&self, kind: Kind) -> Option<Arc<dyn Driver>> {
         match kind {
             Kind::Process => Some(self.process.clone()),
@@ -120,7 +120,7 @@ impl Bridge {
         Bridge { kind, driver: Arc::downgrade(driver), events, inputs: inputs.clone() }
     }
 
-    /// Runs until the driver is dropped. `first` is dropped after the first attempt to find runs.
+    /// Runs until the driver is dropped. `first` is dropped after the first attempt to list runs.
     async fn run(mut self, first: TaskTrackerToken) {
         let mut first = Some(first);
         while let Some(driver) = self.driver.upgrade() {
@@ -144,7 +144,7 @@ impl Bridge {
         }
     }
 
-    /// Relays events until the driver reports that it cannot work, or is dropped.
+    /// Relays events until the driver reports that it is unavailable, or is dropped.
     async fn relay_until_away(&mut self) {
         while let Some(event) = self.events.recv().await {
             let away = match &event {

@@ -1,5 +1,6 @@
-//! The agent's side of the server: registers the node, follows its assignments, brings reports.
-//! When the connection is lost, the instances go on as they are, and it is tried again for ever.
+//! The agent's side of the server: registers the node, follows its assignments, and delivers
+//! reports. When the connection is lost, the instances keep running and reconnection is retried
+//! forever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +16,11 @@ use crate::core::Event;
 /// Bounds of the delay between two attempts to connect.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// A report that takes longer has failed.
+/// The timeout of a report.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Follows the server until the other side of `events` is gone. `reconnect` says that the
-/// connection is no good any more, though it has not been closed.
+/// Follows the server until the receiver of `events` is dropped. `reconnect` requests a new
+/// connection when the current one does not work though it has not been closed.
 pub(super) async fn follow(
     client: Client,
     mut registration: watch::Receiver<Registration>,
@@ -39,7 +40,7 @@ pub(super) async fn follow(
             Ended::NotReached(error) => error,
         };
         if was_reached {
-            // Once for each loss, not for each attempt.
+            // Logged once per loss, not once per attempt.
             tracing::warn!("no connection to {}: {error}; instances go on", client.url());
             was_reached = false;
         }
@@ -47,11 +48,11 @@ pub(super) async fn follow(
     }
 }
 
-/// How a connection has ended.
+/// How a connection ended.
 enum Ended {
-    /// After assignments had come.
+    /// After assignments had arrived.
     Reached(String),
-    /// Before.
+    /// Before assignments had arrived.
     NotReached(String),
 }
 
@@ -71,7 +72,7 @@ async fn connection(
         Err(error) => return Ended::NotReached(in_full(&error)),
     };
     tracing::info!("connected to {}", client.url());
-    // A doubt from before says nothing about the stream that begins now.
+    // A request to reconnect that concerned the previous stream must not end this one.
     let _ = reconnect.notified().now_or_never();
     let _ = events.send(Input::Event(Event::Connected));
     let mut reached = false;
@@ -99,15 +100,15 @@ async fn connection(
     if reached { Ended::Reached(error) } else { Ended::NotReached(error) }
 }
 
-/// Waits until the node is something else than it was.
+/// Waits until the registration of the node changes.
 async fn changed(registration: &mut watch::Receiver<Registration>) {
     if registration.changed().await.is_err() {
-        // Nobody is left who could change it: it stays as it is.
+        // The sender is gone, so the registration cannot change any more.
         std::future::pending().await
     }
 }
 
-/// Brings a report to the server; says what came of it.
+/// Sends a report to the server; returns the result as an event.
 pub(super) async fn report(client: Client, report: Report) -> Event {
     let path = path::with(path::NODE_REPORT, report.node.as_str());
     let number = report.number;
@@ -132,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that gives a node nothing to do, and goes on with its stream.
+    /// A server that assigns nothing and keeps its stream open.
     async fn server() -> Client {
         let stream = || async {
             let line =

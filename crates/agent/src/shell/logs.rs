@@ -1,4 +1,4 @@
-//! The agent's own API: the output of its instances, relayed to users by servers.
+//! The agent's own API: the output of its instances, which servers relay to users.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) struct Where {
     pub(super) answer: oneshot::Sender<Vec<(ResourceId, Kind)>>,
 }
 
-/// The drivers, and the way to find out which of them runs a resource.
+/// The drivers, and the channel to the main loop that locates resources.
 #[derive(Clone)]
 pub(super) struct Logs {
     pub(super) drivers: super::Drivers,
@@ -60,7 +60,7 @@ async fn output(
         match driver.output(&of, query).await {
             Ok(output) if prefixed => outputs.push(lines_of(&of.resource, output)),
             Ok(output) => outputs.push(output),
-            // The others may have written something already.
+            // Other resources of the instance may have written output already.
             Err(error) if prefixed && error.kind() == std::io::ErrorKind::NotFound => {
                 failure.get_or_insert(error);
             }
@@ -77,7 +77,7 @@ async fn output(
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response()
 }
 
-/// An output line by line, each with the name of its resource before it.
+/// Splits an output into lines and prefixes each with the name of its resource.
 fn lines_of(resource: &ResourceId, output: Output) -> Output {
     let prefix = format!("{resource} | ");
     let begin = (output, BytesMut::new(), VecDeque::new(), false);
@@ -117,7 +117,7 @@ fn prefix_line(prefix: &str, line: &[u8]) -> Bytes {
     [prefix.as_bytes(), line].concat().into()
 }
 
-/// The most of a stream that one response contains.
+/// The maximum length of a part in one response, in bytes.
 const PART_MAX: u64 = 1 << 20;
 
 async fn part(

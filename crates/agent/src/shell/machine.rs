@@ -1,4 +1,4 @@
-//! What the machine has: what a node can give unless its owner says otherwise.
+//! The resources of the machine: the default capacity of a node.
 
 use model::{Bytes, Cpu, Resources};
 

@@ -1,7 +1,7 @@
-//! The shell around the core: performs its effects and brings back what comes of them.
+//! The shell around the core: it performs the core's effects and returns their results as events.
 //!
-//! One loop owns the core. Everything that takes time (the server, drivers, probes, the disk) is
-//! done beside it and comes back as an [`Input`], so nothing slow ever holds up an instance.
+//! One loop owns the core. Slow operations (the server, drivers, probes, the disk) run concurrently
+//! and send an [`Input`] when they complete, so they never delay an instance.
 
 mod disk;
 mod drivers;
@@ -29,47 +29,48 @@ use crate::drivers::{DriverEvent, Kind, Launch};
 use crate::environment::{Place, environment};
 use crate::options::Options;
 
-/// So long the agent looks for what runs already before it calls a server.
+/// How long the agent waits for the drivers to list existing runs before it connects to a server.
 const ADOPTION_WAIT: Duration = Duration::from_secs(2);
-/// So long an agent that leaves nothing behind waits, beyond what instances are given to stop.
+/// How long an ephemeral agent waits at its end, in addition to the longest grace period of its
+/// instances.
 const END_WAIT: Duration = Duration::from_secs(60);
-/// So many reports in a row fail before the connection is made anew.
+/// The number of consecutive failed reports after which the agent reconnects.
 const FAILED_REPORTS_MAX: u32 = 3;
 
-/// Why an agent cannot work.
+/// Why an agent cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Its data directory cannot be used.
+    /// The data directory cannot be used.
     #[error("the data directory cannot be used")]
     Disk(#[from] disk::Error),
-    /// Its API cannot listen.
+    /// The API for logs cannot listen.
     #[error("cannot listen on {address}")]
     Listen {
-        /// Where.
+        /// The address to listen on.
         address: std::net::SocketAddr,
-        /// What happened.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The address of the server is none.
+    /// The address of the server is invalid.
     #[error("the server cannot be followed")]
     Server(#[from] api::Error),
-    /// A part of it broke.
+    /// A task of the agent has ended or panicked.
     #[error("a part of the agent has broken; its instances go on")]
     Broken(#[source] Option<tokio::task::JoinError>),
 }
 
-/// What comes to the main loop.
+/// A message to the main loop.
 #[derive(Debug)]
 enum Input {
-    /// Something for the core.
+    /// An event for the core.
     Event(Event),
-    /// The API for logs asks where an instance is.
+    /// A request of the API for logs for the resources of an instance.
     Where(logs::Where),
 }
 
-/// Runs an agent until `shutdown` is done. Its instances go on afterwards, unless it is ephemeral:
-/// then they are stopped and removed first.
+/// Runs an agent until `shutdown` completes. Its instances keep running afterwards; those of an
+/// ephemeral agent are stopped and removed first.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let disk = Disk::open(&options.data_dir)?;
     let memory = disk.memory()?;
@@ -81,7 +82,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let (inputs, inbox) = mpsc::unbounded_channel();
     let (memories, remembered) = watch::channel(memory.clone());
     let remember = tokio::spawn(Disk::remember(disk.memories(), remembered));
-    // Everything beside the main loop ends with it; nothing of it ends before.
+    // All tasks other than the main loop are cancelled with it; none of them may end before.
     let mut parts = JoinSet::new();
     let work = CancellationToken::new();
     let _ends = work.clone().drop_guard();
@@ -93,7 +94,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let reconnect = std::sync::Arc::new(tokio::sync::Notify::new());
     let follow = link::follow(client.clone(), registered, inputs.clone(), reconnect.clone());
     parts.spawn(async move {
-        // What runs already is part of the first thing that a server is told.
+        // The first report to a server must contain the runs that exist already.
         let _ = tokio::time::timeout(ADOPTION_WAIT, adoption.wait()).await;
         follow.await;
     });
@@ -107,15 +108,15 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         () = main.turn(inbox, shutdown) => Ok(()),
         broken = first_end(&mut parts) => Err(broken),
     };
-    // The loop's side of the channel is gone: this ends once the newest memory is written.
+    // The sender is dropped with the loop, so this completes once the newest memory is written.
     let _ = remember.await;
     removals.close();
     removals.wait().await;
     outcome
 }
 
-/// Waits until a part ends beside the loop. One that was missed would leave an agent that says it
-/// is there and does nothing: a new one is better.
+/// Waits until a task of the agent ends. Without that task it would stay registered but
+/// not work, so the agent ends and can be restarted.
 async fn first_end(parts: &mut JoinSet<()>) -> Error {
     match parts.join_next().await {
         Some(ended) => Error::Broken(ended.err()),
@@ -141,17 +142,17 @@ fn registration(options: &Options, id: String, port: u16) -> Registration {
     }
 }
 
-/// The core, and what performs its effects.
+/// The core, and the shell that performs its effects.
 struct Loop {
     core: Core,
     shell: Shell,
     wake_at: Option<Timestamp>,
     failed_reports: u32,
-    /// What earlier agents could not remove is being removed.
+    /// Whether the removal of remains of earlier agents has started.
     is_swept: bool,
 }
 
-/// What performs effects.
+/// Performs the effects of the core.
 struct Shell {
     options: Options,
     disk: Disk,
@@ -205,7 +206,7 @@ impl Loop {
         }
     }
 
-    /// The longest time that an instance here is given to stop, and some more.
+    /// The longest grace period of the instances on this node, plus [`END_WAIT`].
     fn end_wait(&self) -> Duration {
         let memory = self.shell.memories.borrow();
         let graces = memory.assignments.iter().map(|assignment| assignment.spec.stop.grace.0);
@@ -319,7 +320,7 @@ impl Shell {
         self.disk.instances_dir().join(instance.slug())
     }
 
-    /// Does something that takes time; what comes of it goes to the core.
+    /// Runs a slow operation in the background; its result is sent to the core.
     fn beside(&self, work: impl Future<Output = Event> + Send + 'static) {
         let inputs = self.inputs.clone();
         tokio::spawn(self.work.clone().run_until_cancelled_owned(async move {

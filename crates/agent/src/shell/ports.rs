@@ -1,5 +1,5 @@
-//! Whether the ports assigned to a run are free: the server knows which ports instances hold, but
-//! not those of other programs.
+//! Checks whether the ports allocated to a run are free: the server knows which ports instances
+//! hold, but not those of other programs.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
@@ -7,9 +7,9 @@ use model::Protocol;
 
 use crate::core::LaunchSpec;
 
-/// The first assigned port that another program holds. Only checked before the first run: later
-/// the port may still be held by processes of the run before. Ports that the spec fixes are not
-/// checked, since the same ones would be chosen again.
+/// The first allocated port that another program holds. Checked only before the first run: later,
+/// processes of the previous run may still hold the port. Ports that the spec fixes are not
+/// checked, since the server would choose the same ones again.
 pub(super) fn taken(launch: &LaunchSpec) -> Option<u16> {
     if launch.piece.run > 1 {
         return None;
@@ -26,7 +26,7 @@ fn is_taken(protocol: Protocol, port: u16) -> bool {
         Protocol::Tcp => TcpListener::bind(address).map(drop),
         Protocol::Udp => UdpSocket::bind(address).map(drop),
     };
-    // Any other trouble is the instance's own to have, and to tell.
+    // Any other error also occurs in the instance, which reports it.
     bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
 }
 

@@ -1,5 +1,5 @@
-//! One probe of one instance: a GET request, a connection, or a command. Each is made anew, with
-//! no connection of before, and with one limit of time over all of it.
+//! One probe of one instance: a GET request, a connection, or a command. Each probe opens a new
+//! connection and has a single timeout.
 
 use std::io;
 use std::sync::Arc;
@@ -16,12 +16,13 @@ use tokio::net::TcpStream;
 use crate::core::Outcome;
 use crate::drivers::{CommandOutcome, Driver, Launch};
 
-/// If a limit of time is noticed so much too late, the agent itself had no time to look.
+/// A timeout that is noticed this much too late means that the agent itself was overloaded.
 const LATE_MAX: Duration = Duration::from_millis(500);
-/// More of an answer than this is not read: only its status matters.
+/// The maximum number of bytes read of a response. The body is read because a connection whose
+/// response is not read to the end would linger on the instance's side; only the status matters.
 const BODY_BYTES_MAX: usize = 256 << 10;
 
-/// Makes a probe.
+/// Runs a probe.
 pub(super) async fn probe(
     driver: Arc<dyn Driver>,
     launch: Launch,
@@ -82,12 +83,12 @@ async fn connect(launch: &Launch, address: &str, port: &PortRef) -> Result<TcpSt
         if is_own(&error) { Outcome::CannotRun(cause) } else { Outcome::Fail(cause) }
     };
     let stream = TcpStream::connect((address, *port)).await.map_err(failed)?;
-    // Answered and not read to its end, a connection would linger on the instance's side.
+    // Best effort: without it the request may only be delayed.
     let _ = stream.set_nodelay(true);
     Ok(stream)
 }
 
-/// Whether an error is of the agent's own machine and says nothing of the instance.
+/// Whether an error is local to the agent's machine and thus no statement about the instance.
 fn is_own(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let own = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
@@ -126,8 +127,9 @@ async fn get(launch: &Launch, address: &str, probe: &HttpProbe) -> Result<(), Ou
         }
         Ok(status)
     };
-    // The connection moves the exchange along, and ends with this future. That it is over says
-    // nothing yet: the answer may have come with its end, and if not, the exchange tells.
+    // The connection drives the exchange and is dropped with this future. Its end is not
+    // conclusive: a response may have arrived with it, and otherwise the exchange returns the
+    // error.
     let carried = async {
         let _ = connection.await;
         std::future::pending().await

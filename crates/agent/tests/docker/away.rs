@@ -1,4 +1,4 @@
-//! The daemon away, killed, and hanging. Each test has a daemon of its own.
+//! An unreachable, killed and hanging daemon. Each test has its own daemon.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ async fn a_daemon_that_comes_later_is_found() {
     assert!(away && message.contains("is it installed and started?"), "{message}");
     assert!(matches!(rig.command(0, 1, "exit 0").await, CommandOutcome::CannotRun(_)));
 
-    // A stop of what may be there waits until that is known.
+    // A stop of a run that may exist waits until the daemon has listed its containers.
     let stopped = rig.instance(1);
     rig.stop(&stopped, 1, PATIENCE);
     private.launch();
@@ -39,7 +39,7 @@ async fn what_ended_while_the_daemon_was_dead_is_told_when_it_is_back() {
 
     private.kill();
     rig.answers(false).await;
-    // Asked for while it is away, done when it is back.
+    // Requested while the daemon is unreachable, performed when it responds again.
     rig.stop(&two, 1, Duration::from_secs(1));
     rig.driver.forget(&of(&forgotten));
     let three = rig.start(3, 1, "wait");
@@ -48,7 +48,7 @@ async fn what_ended_while_the_daemon_was_dead_is_told_when_it_is_back() {
 
     private.launch();
     rig.answers(true).await;
-    // A daemon that starts without `live-restore` ends what its predecessor has left.
+    // A daemon that starts without `live-restore` terminates the containers of its predecessor.
     rig.exit(&one, 1).await;
     rig.exit(&two, 1).await;
     let found = rig.adopt().await.unwrap();
@@ -77,7 +77,7 @@ async fn a_hanging_daemon_holds_nobody_up() {
     private.signal(Signal::CONT);
     rig.answers(true).await;
     assert_eq!(rig.exit(&one, 1).await.to_string(), "exit code 4");
-    // What the daemon has made of the start after all is removed.
+    // The container that the daemon has created for the failed start must be removed.
     rig.containers_are(&["0.1-r1 exited"]).await;
     rig.run(1, 2, "wait").await;
 }

@@ -1,4 +1,4 @@
-//! Starts: what a container gets, and what is said when it cannot be.
+//! Starts: the configuration of a container, and the messages when it cannot be started.
 
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +14,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// What is answered on a port, once something is.
+/// The response on a port, once there is one.
 fn read_port(port: u16) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -82,7 +82,7 @@ async fn a_container_on_the_bridge_is_reached_through_its_mapped_port() {
     rig.started(&launch.piece.instance, 1).await;
     assert_eq!(read_port(launch.ports[0]), "over the bridge");
 
-    // Nobody else gets that port, and it is said what to do.
+    // No other run gets that port, and the message names the remedy.
     let mut other = rig.launch(1, 1, "serve x", more);
     other.ports = launch.ports.clone();
     rig.driver.start(other.clone());
@@ -176,7 +176,8 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
 async fn a_name_that_is_taken_stops_nobody() {
     let Some(engine) = Engine::of_machine() else { return };
     let mut rig = Rig::new(engine).await;
-    // What was left of a try of this agent is removed; what belongs to others is left alone.
+    // The container of an earlier attempt by this agent is removed; containers of other agents are
+    // left alone.
     for (slot, agent) in [(0, rig_label(&rig)), (1, "muster.agent=other".to_string())] {
         let instance = rig.instance(slot);
         let name = format!("muster-{}-r1", instance.slug());

@@ -1,4 +1,5 @@
-//! Ends: by itself, by the kernel, by a stop, by someone else; and what is left.
+//! Ends of runs: by themselves, by the kernel, by a stop, by another client; and the containers
+//! that remain.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ async fn a_stop_is_polite_first() {
     let Some(engine) = Engine::of_machine() else { return };
     let mut rig = Rig::new(engine).await;
     let instance = rig.run(0, 1, "wait").await;
-    // The program must have had its turn before it can hear the signal.
+    // The program must have installed its signal handler before the signal is sent.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let began = Instant::now();
     rig.stop(&instance, 1, PATIENCE);
@@ -101,7 +102,7 @@ async fn what_others_do_to_a_container_is_told() {
     rig.engine.docker(&["kill", &id]);
     assert_eq!(rig.exit(&instance, 1).await.to_string(), "killed by signal 9");
 
-    // Who starts it again behind the agent's back does not get far.
+    // When another client restarts the container, the driver removes it.
     rig.engine.docker(&["start", &id]);
     rig.containers_are(&[]).await;
 
@@ -156,7 +157,7 @@ async fn a_new_agent_finds_what_the_old_one_has_started() {
     assert!(found[1].exit.as_ref().unwrap().at > found[1].started_at);
     assert_eq!(rig.adopt().await.unwrap(), found);
 
-    // They are followed, stopped, restarted as before.
+    // Adopted runs are watched, stopped and restarted as before.
     rig.stop(&running, 1, PATIENCE);
     assert_eq!(rig.exit(&running, 1).await.code(), Some(0));
     rig.run(1, 4, "wait").await;

@@ -39,7 +39,7 @@ impl Engine {
         answers.then_some(engine)
     }
 
-    /// Runs the client of Docker; gives what it printed.
+    /// Runs the Docker client; returns its output.
     pub(crate) fn docker(&self, args: &[&str]) -> String {
         self.try_docker(args).unwrap_or_else(|error| panic!("docker {args:?}: {error}"))
     }
@@ -59,7 +59,7 @@ impl Engine {
     fn load_image(&self) {
         let layer = layer();
         let layer = layer.path().join("layer.tar");
-        // Each import makes another image, even of the same files.
+        // Each import creates another image, even from the same files.
         let mut hasher = DefaultHasher::new();
         hasher.write(&std::fs::read(&layer).unwrap());
         let mark = format!("{:016x}", hasher.finish());
@@ -92,7 +92,7 @@ pub(crate) fn layer() -> TempDir {
     assert!(compile.status().unwrap().success());
     std::fs::copy(root.join("probe"), root.join("bin/sh")).unwrap();
     let mut pack = Command::new("tar");
-    // The same bytes each time, so that it is seen that it is there already.
+    // The archive must be reproducible, so that an image imported earlier is recognized.
     pack.args(["--mtime=@0", "--sort=name", "--owner=0", "--group=0", "-cf"])
         .arg(dir.path().join("layer.tar"))
         .arg("-C")
@@ -102,15 +102,16 @@ pub(crate) fn layer() -> TempDir {
     dir
 }
 
-/// A daemon of one test, which may be killed. It lives in a network of its own without a bridge,
-/// since daemons take the bridge of one another away.
+/// The private daemon of one test, which may be killed. It runs in its own network namespace
+/// without a bridge, since daemons would take the bridge from each other.
 pub(crate) struct Private {
     dir: TempDir,
     process: Option<Child>,
 }
 
 impl Private {
-    /// A place for a daemon that is not there yet. `None` where one cannot be run.
+    /// A directory for a daemon that is not started yet. `None` if a private daemon cannot run
+    /// here.
     pub(crate) fn absent() -> Option<Private> {
         Engine::of_machine()?;
         let is_root = geteuid().is_root();
@@ -139,10 +140,10 @@ impl Private {
         self.dir.path().join(name)
     }
 
-    /// Starts the daemon, and waits until it answers.
+    /// Starts the daemon, and waits until it responds.
     pub(crate) fn launch(&mut self) {
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
-        // A containerd that was killed with its daemon may be taken for alive by the next.
+        // The next daemon may take a containerd that was killed for a running one.
         let left = std::fs::read_to_string(self.path("exec/containerd/containerd.pid"));
         if let Some(pid) = left.ok().and_then(|pid| Pid::from_raw(pid.trim().parse().ok()?)) {
             let _ = kill_process(pid, Signal::KILL);
@@ -175,7 +176,7 @@ impl Private {
         kill_process(Pid::from_child(process), signal).unwrap();
     }
 
-    /// Ends the daemon without giving it a chance to tidy up; containers live on.
+    /// Kills the daemon without cleanup; its containers keep running.
     pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
         if let Some(mut process) = self.process.take() {
@@ -198,7 +199,7 @@ impl Drop for Private {
             let _ = kill_process(Pid::from_child(&process), Signal::TERM);
             let _ = process.wait();
         }
-        // Mounts that a killed daemon has left would keep the directory from being removed.
+        // Mounts that a killed daemon has left would prevent the removal of the directory.
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let below = self.dir.path().to_string_lossy().into_owned();
         let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));

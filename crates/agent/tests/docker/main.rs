@@ -1,10 +1,10 @@
-//! The Docker driver against real daemons: the one of the machine, and private ones that are
-//! killed and stopped.
+//! The Docker driver against real daemons: the one of the machine, and private ones that are killed
+//! and suspended.
 //!
-//! Where no daemon answers, these tests say so and pass, unless `MUSTER_NEED_DOCKER` is set. The
-//! private daemons need root.
+//! If no daemon responds, these tests print a note and pass, unless `MUSTER_NEED_DOCKER` is set.
+//! The private daemons need root.
 
-// The name by which everyone else knows it.
+// The name by which the other crates import it.
 extern crate muster_agent as agent;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Commands in a run, and what runs write.
+//! Commands in a run, and the output of runs.
 
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,14 @@ async fn commands_run_beside_the_program() {
     assert!(matches!(rig.command(0, 1, "exit 0").await, CommandOutcome::CannotRun(_)));
     let instance = rig.run(0, 1, "wait").await;
     assert_eq!(rig.command(0, 1, "exit 0").await, ended(0, ""));
-    // The daemon reads the two streams side by side: which line comes first is not said.
+    // The daemon reads the two streams concurrently, so their order is not defined.
     let both = rig.command(0, 1, "echo a; err b; exit 3").await;
     assert!(both == ended(3, "a\nb") || both == ended(3, "b\na"), "{both:?}");
 
     let began = Instant::now();
     assert_eq!(rig.command(0, 1, "hang").await, CommandOutcome::TimedOut);
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    // It is killed too, not just left alone.
+    // The command must be killed, not only abandoned.
     let filter = format!("label=muster.instance={instance}");
     let id = rig.engine.docker(&["ps", "-q", "--filter", &filter]);
     let deadline = Instant::now() + PATIENCE;
@@ -72,7 +72,7 @@ async fn following_goes_on_with_the_next_run_and_ends_with_the_instance() {
     rig.exit(&instance, 1).await;
     rig.run(0, 2, "echo three").await;
     rig.exit(&instance, 2).await;
-    // The last words are on their way; then it is forgotten, which ends the stream.
+    // The last output is in flight; removing the resource then ends the stream.
     tokio::time::sleep(Duration::from_millis(500)).await;
     rig.driver.forget(&of(&instance));
     let read = timeout(PATIENCE, read).await.unwrap().unwrap().concat();

@@ -1,4 +1,4 @@
-//! Pulls from a registry, which is a small one of the test's own: the daemon trusts 127.0.0.1.
+//! Pulls from a registry, a minimal one in the test itself: the daemon trusts 127.0.0.1.
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -36,7 +36,7 @@ fn digest(bytes: &[u8]) -> String {
 fn registry() -> Registry {
     let layer = std::fs::read(layer().path().join("layer.tar")).unwrap();
     let layer_digest = digest(&layer);
-    // Different in each test, so that no other image is taken for it.
+    // Different in each test process, so that no other image has the same digest.
     let mark = format!("MARK={}", std::process::id());
     let config = json!({
         "architecture": "amd64", "os": "linux",
@@ -85,7 +85,7 @@ async fn manifest(
         return (StatusCode::NOT_FOUND, body.to_string()).into_response();
     }
     if tag == "1" {
-        // Each pull asks what the tag stands for; the rest goes by digest, if it is needed.
+        // Each pull resolves the tag; missing layers are requested by digest.
         registry.pulls.fetch_add(1, Ordering::Relaxed);
     }
     let digest = digest(registry.manifest.as_bytes());
@@ -128,7 +128,7 @@ async fn an_image_is_pulled_once_for_all_with_the_login_of_its_registry() {
         rig.launch(slot, 1, "wait", json!({"container": {"image": image, "pull": pull}}))
     };
 
-    // Without a login, it is said what is missing.
+    // Without credentials, the message explains which are missing.
     let config = |auth: serde_json::Value| {
         let config = json!({"auths": {&host: auth}, "credsStore": "desk"}).to_string();
         std::fs::write(dir.path().join("config.json"), config).unwrap();
@@ -159,7 +159,7 @@ async fn an_image_is_pulled_once_for_all_with_the_login_of_its_registry() {
     rig.started(&rig.instance(7), 1).await;
     assert_eq!(registry.pulls.load(Ordering::Relaxed), 2);
 
-    // Who is to be stopped waits for no pull.
+    // A stop must not wait for a pull.
     server.abort();
     rig.driver.start(launch(&rig, 8, &image, "always"));
     rig.stop(&rig.instance(8), 1, std::time::Duration::ZERO);

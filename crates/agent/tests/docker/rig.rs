@@ -1,4 +1,4 @@
-//! A driver with what it tells, and launches for it.
+//! A driver with a record of its events, and launches for it.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::engine::{Engine, IMAGE};
 
-/// Longer than anything here takes on a busy machine.
+/// Longer than any step of these tests takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Rig {
@@ -29,7 +29,7 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// A driver of its own on a daemon, which has adopted what is there: nothing.
+    /// A driver with its own agent id on a daemon, which has adopted its containers (none).
     pub(crate) async fn new(engine: Engine) -> Rig {
         let mut rig = Rig::unadopted(engine, None);
         assert_eq!(rig.adopt().await.unwrap(), []);
@@ -52,7 +52,7 @@ impl Rig {
         Rig { engine, driver, settings, told, put_aside: VecDeque::new(), name }
     }
 
-    /// The agent dies and starts again.
+    /// Simulates that the agent is killed and started again.
     pub(crate) fn restart(&mut self) {
         let (sender, told) = mpsc::unbounded_channel();
         self.told = told;
@@ -68,8 +68,7 @@ impl Rig {
         format!("/{}/web~{slot}.1", self.name).parse().unwrap()
     }
 
-    /// A launch of the program with `line`, on the network of the machine unless `more` says
-    /// otherwise.
+    /// A launch that runs `line`, on the host network unless `more` overrides it.
     pub(crate) fn launch(&self, slot: u32, run: u32, line: &str, more: Value) -> Launch {
         let mut document = json!({
             "service": format!("/{}/web", self.name),
@@ -92,7 +91,7 @@ impl Rig {
         self.instance(slot)
     }
 
-    /// Starts a run, and waits until it has.
+    /// Starts a run, and waits until it has started.
     pub(crate) async fn run(&mut self, slot: u32, run: u32, line: &str) -> InstanceId {
         let instance = self.start(slot, run, line);
         self.started(&instance, run).await;
@@ -103,7 +102,7 @@ impl Rig {
         self.driver.stop(&of(instance).run(run), Signal::Term, grace);
     }
 
-    /// Waits for what is told of a run, progress apart.
+    /// Waits for the next event of a run other than `Preparing`.
     pub(crate) async fn told_of(&mut self, wanted: &InstanceId, wanted_run: u32) -> DriverEvent {
         let piece = of(wanted).run(wanted_run);
         let is_wanted = |event: &DriverEvent| {
@@ -122,7 +121,7 @@ impl Rig {
         }
     }
 
-    /// All that has been told and not been waited for.
+    /// All events that have not been waited for.
     pub(crate) fn told(&mut self) -> Vec<DriverEvent> {
         while let Ok(told) = self.told.try_recv() {
             self.put_aside.push_back(told);
@@ -148,7 +147,7 @@ impl Rig {
         self.exit(instance, 2).await;
     }
 
-    /// Waits until a run is told not to have started; gives why, and whether the daemon is away.
+    /// Waits for a failed start; returns its message, and whether the daemon is unreachable.
     pub(crate) async fn failure(&mut self, instance: &InstanceId, run: u32) -> (String, bool) {
         match self.told_of(instance, run).await {
             DriverEvent::NotStarted { message, driver_away, .. } => (message, driver_away),
@@ -162,7 +161,7 @@ impl Rig {
         self.driver.command(&launch, &command, Duration::from_secs(2)).await
     }
 
-    /// All that an instance has written.
+    /// The output of an instance.
     pub(crate) async fn output(&self, slot: u32, tail: Option<u32>) -> String {
         let query = OutputQuery { stream: api::LogStream::All, tail, follow: false };
         let output = self.driver.output(&of(&self.instance(slot)), query).await;
@@ -170,7 +169,7 @@ impl Rig {
         parts.into_iter().map(|part| String::from_utf8(part.unwrap().to_vec()).unwrap()).collect()
     }
 
-    /// The names of the containers of this agent, sorted, without what they have in common.
+    /// The names and states of the containers of this agent, sorted, without their common prefix.
     pub(crate) fn containers(&self) -> Vec<String> {
         let filter = format!("label=muster.agent={}", self.settings.agent);
         let format = "{{.Names}} {{.State}}";
@@ -182,7 +181,7 @@ impl Rig {
         names
     }
 
-    /// Waits until the containers of this agent are these.
+    /// Waits until the containers of this agent are the expected ones.
     pub(crate) async fn containers_are(&self, expected: &[&str]) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while self.containers() != expected {

@@ -1,5 +1,5 @@
-//! How long the driver takes beside the bare daemon. Printed, and only loosely checked: figures
-//! belong to the bench.
+//! The time that the driver takes compared with the bare daemon. It is printed and only loosely
+//! checked, since exact figures belong to the benchmarks.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::engine::{Engine, IMAGE};
 use crate::rig::Rig;
 
-/// Makes and starts containers with nothing but the library, four at a time.
+/// Creates and starts containers through the library alone, four at a time.
 async fn bare(engine: &Engine, count: usize) -> Duration {
     let path = engine.host.clone().unwrap_or_else(|| "unix:///var/run/docker.sock".into());
     let docker = bollard::Docker::connect_with_unix(&path, 60, bollard::API_DEFAULT_VERSION);
@@ -55,7 +55,7 @@ async fn the_driver_adds_little_to_what_the_daemon_takes() {
     let Some(engine) = Engine::of_machine() else { return };
     let count = std::env::var("MUSTER_SPEED_COUNT").ok().and_then(|count| count.parse().ok());
     let count = count.unwrap_or(10);
-    // Once to warm up, for both.
+    // One warm-up of each.
     bare(&engine, 3).await;
     driven(&engine, 3).await;
     let (bare, driven) = (bare(&engine, count).await, driven(&engine, count).await);

@@ -1,5 +1,5 @@
-//! What tests with real processes share: a keeper that is this test program itself, and waiting
-//! for things to happen with a limit.
+//! Helpers of tests with real processes: a keeper that is this test program itself, and waiting for
+//! a condition with a timeout.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use muster_agent::keeper;
 
-/// So long anything may take on a busy machine.
+/// Timeout of any single step on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 const DIR: &str = "MUSTER_TEST_KEEPER_DIR";
@@ -35,7 +35,7 @@ pub(crate) fn be_keeper() {
     keeper::run(&keeper::Args { dir, ephemeral }).unwrap();
 }
 
-/// Waits until `condition` gives something.
+/// Waits until `condition` returns a value.
 pub(crate) async fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
@@ -47,7 +47,7 @@ pub(crate) async fn eventually<T>(what: &str, mut condition: impl FnMut() -> Opt
     }
 }
 
-/// Kills a process at once, as nothing can prevent.
+/// Kills a process with SIGKILL.
 pub(crate) fn kill_9(pid: i32) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
@@ -65,8 +65,8 @@ pub(crate) fn keeper_of(keeper_dir: &Path) -> Option<i32> {
     pids.find(holds)
 }
 
-/// Kills everything that a keeper keeps, and waits for the keeper to end by itself, which removes
-/// its control groups.
+/// Kills all processes of a keeper, and waits until the keeper ends by itself, which removes its
+/// control groups.
 pub(crate) fn end_all(keeper_dir: &Path) {
     let begun = Instant::now();
     while keeper_of(keeper_dir).is_some() && begun.elapsed() < LIMIT {

@@ -1,20 +1,19 @@
-//! Errors of the daemon in words for the user: what it means, what the daemon said, what to do.
-//! Pure.
+//! Messages for errors of the daemon: the meaning, the daemon's own message, and a remedy. Pure.
 //!
-//! The daemon has no error codes, so its words are looked at. Those that are not known here are
-//! passed on as they are.
+//! The daemon has no error codes, so its messages are matched. An unrecognized message is passed on
+//! unchanged.
 
 use model::Container;
 
 use super::daemon::Error;
 
-/// Whether a container could not be made because its image is not on the node.
+/// Whether a container could not be created because its image is not on the node.
 pub(super) fn is_image_missing(error: &Error) -> bool {
     matches!(error, Error::Refused { status: 404, message }
         if message.to_ascii_lowercase().contains("no such image"))
 }
 
-/// Why an image could not be had.
+/// Why an image could not be pulled.
 pub(super) fn pull(error: &Error, image: &str) -> String {
     let Error::Refused { message, .. } = error else { return words(error) };
     let said = message.to_ascii_lowercase();
@@ -45,7 +44,7 @@ pub(super) fn pull(error: &Error, image: &str) -> String {
     format!("cannot pull the image {image}: {message}; {hint}")
 }
 
-/// Why a container could not be made or started.
+/// Why a container could not be created or started.
 pub(super) fn start(error: &Error, container: &Container) -> String {
     let Error::Refused { message, .. } = error else { return words(error) };
     let said = message.to_ascii_lowercase();

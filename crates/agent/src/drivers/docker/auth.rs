@@ -1,6 +1,6 @@
-//! The logins of registries, as `docker login` keeps them in `config.json`. Read anew for each
-//! pull, so that a login takes effect at once. Helper programs are not run: what they keep is
-//! said to be out of reach.
+//! Registry credentials, as `docker login` stores them in `config.json`. The file is read for each
+//! pull, so that a login takes effect at once. Credential helpers are not executed: credentials
+//! that they store are reported as unusable.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,17 @@ use base64::engine::general_purpose::STANDARD;
 use bollard::auth::DockerCredentials;
 use serde::Deserialize;
 
-/// The host under which the logins of Docker Hub are kept, in a URL of which only that matters.
+/// The host under which the credentials of Docker Hub are stored; the other parts of that URL do
+/// not matter.
 const HUB: &str = "index.docker.io";
 
-/// What is known of a login.
+/// The result of a search for credentials.
 #[derive(Debug, PartialEq)]
 pub(super) enum Login {
-    /// There is none, nor a sign that there should be one.
+    /// There are no credentials, and no sign that there should be.
     None,
     Known(DockerCredentials),
-    /// There is one that cannot be used, and why.
+    /// There are credentials that cannot be used, with the reason.
     Unusable(String),
 }
 
@@ -42,7 +43,7 @@ struct Auth {
     registrytoken: Option<String>,
 }
 
-/// The login for the registry of `image`, from `config.json` in `dir`.
+/// The credentials for the registry of `image`, from `config.json` in `dir`.
 pub(super) async fn login(dir: Option<PathBuf>, image: &str) -> Login {
     let Some(file) = dir.map(|dir| dir.join("config.json")) else { return Login::None };
     let text = match tokio::fs::read_to_string(&file).await {
@@ -87,7 +88,7 @@ fn find(config: &Config, registry: &str) -> Login {
     }
     let named = config.cred_helpers.iter().find(|(key, _)| host(key) == host(registry));
     let helper = named.map(|(_, helper)| helper).or_else(|| {
-        // Where all logins go to a helper, an empty entry is left to tell that there is one.
+        // If a helper stores all credentials, an empty entry remains and marks that there are some.
         auth.and(config.creds_store.as_ref())
     });
     match helper {

@@ -16,14 +16,15 @@ use super::super::{DriverEvent, Launch};
 use super::daemon::{ASK_LIMIT, Client, Error, WORK_LIMIT};
 use super::{Core, advice, container, end, now};
 
-/// A name may be taken by the container of an earlier attempt, then by another agent.
+/// The maximum number of attempts to create a container. Its name may be taken by the container of
+/// an earlier attempt, or by that of another agent.
 const NAMES_MAX: usize = 5;
-/// The wait before a taken name is tried again: a removal under way frees it soon.
+/// The wait before a taken name is tried again: a removal in progress frees it soon.
 const NAME_WAIT: Duration = Duration::from_millis(100);
 
-/// Why a run could not begin.
+/// Why a run could not start.
 enum Failure {
-    /// It was stopped before it had begun.
+    /// It was stopped before it had started.
     GivenUp,
     Daemon(Error),
     /// The image could not be pulled.
@@ -97,7 +98,7 @@ async fn start(
             Err(error) if container.pull == Pull::Never => return Err(Failure::Image(error)),
             Err(_) => {}
         }
-        // Others may start while this image is pulled.
+        // Other runs may start while this image is pulled.
         drop(turn);
         pull(core, &client, container, key, given_up, tried_at).await?;
         is_pulled = true;

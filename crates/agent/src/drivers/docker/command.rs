@@ -1,4 +1,4 @@
-//! Commands in a running container: probes, for the most part.
+//! Commands in a running container, mostly probes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use super::super::CommandOutcome;
 use super::Core;
 use super::daemon::{Client, Error};
 
-/// So much of the end of what a command writes is kept.
+/// The number of bytes that are kept of the end of a command's output.
 const OUTPUT_BYTES_MAX: usize = 400;
-/// What is asked around a command may take so long beside its own time.
+/// Timeout for each request around a command, in addition to the timeout of the command itself.
 const AROUND_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs a command in the container of a run.
@@ -52,7 +52,8 @@ async fn run(
     let id = client.call(AROUND_LIMIT, made).await?.id;
     let deadline = Instant::now() + limit;
     let mut tail = Vec::new();
-    // The answer to the start comes before the command has begun, so a slow one is the daemon's.
+    // The daemon responds to the start before the command has begun, so a slow response is not the
+    // command's fault.
     let started = client.call(AROUND_LIMIT.max(limit), client.docker().start_exec(&id, None)).await;
     if let StartExecResults::Attached { mut output, input: _input } = started? {
         loop {
@@ -73,7 +74,7 @@ async fn run(
     }
     let ended = client.call(AROUND_LIMIT, client.docker().inspect_exec(&id)).await?;
     let Some(code) = ended.exit_code.and_then(|code| i32::try_from(code).ok()) else {
-        // Its output is closed and it goes on: nothing will be known of it.
+        // The command has closed its output and keeps running, so its outcome would never be known.
         kill(&client, container, &id).await;
         return Ok(CommandOutcome::TimedOut);
     };
@@ -87,9 +88,9 @@ fn keep_end(tail: &mut Vec<u8>, part: &[u8]) {
     tail.drain(..surplus);
 }
 
-/// Kills a command that took too long. Docker has no call for that, but it tells the process id;
-/// which is believed only if that process is in the container, since the agent may live in
-/// another world of process ids than the daemon.
+/// Kills a command that has exceeded its timeout. Docker has no request for that, but it reports
+/// the process id. The process is killed only if it is in the container, since the agent and the
+/// daemon may be in different PID namespaces.
 async fn kill(client: &Client, container: &str, id: &str) {
     let inspected = client.call(AROUND_LIMIT, client.docker().inspect_exec(id)).await;
     let pid = match inspected {

@@ -1,4 +1,4 @@
-//! The container configuration of a run, and the labels by which it is found again. Pure.
+//! The container configuration of a run, and the labels that identify it. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,18 +11,18 @@ use model::{CommandLine, Container, Cpu, Network, Piece, Protocol, ResourceId, S
 use super::super::Launch;
 use super::Settings;
 
-/// The name of the node that the container is on.
+/// The name of the node of the container.
 const NODE: &str = "muster.node";
-/// The agent of the container, see [`Settings::agent`].
+/// The agent of the container; see [`Settings::agent`].
 const AGENT: &str = "muster.agent";
 const INSTANCE: &str = "muster.instance";
-/// Left out by versions without stacks, whose containers are runs of the resource `main`.
+/// Omitted by versions without stacks, whose containers are runs of the resource `main`.
 const RESOURCE: &str = "muster.resource";
 const RUN: &str = "muster.run";
 const SERVICE: &str = "muster.service";
 const REVISION: &str = "muster.revision";
 
-/// The limit of one file of output, of [`LOG_FILES_MAX`] that are kept.
+/// The maximum size of one file of output; [`LOG_FILES_MAX`] files are kept.
 const LOG_BYTES_MAX: &str = "10m";
 const LOG_FILES_MAX: &str = "3";
 
@@ -34,20 +34,19 @@ pub(super) fn name(key: &Piece) -> String {
     format!("muster-{}-r{}", key.of().slug(), key.run)
 }
 
-/// The name of the container of a run where another agent on the same daemon has one of the
-/// usual name.
+/// The name of the container of a run if another agent on the same daemon uses the default name.
 pub(super) fn other_name(key: &Piece, settings: &Settings) -> String {
     let is_allowed = |c: &char| c.is_ascii_alphanumeric() || "_.-".contains(*c);
     let agent: String = settings.agent.chars().filter(is_allowed).take(12).collect();
     format!("{}-{agent}", name(key))
 }
 
-/// The label filter for the containers of this agent, and their events.
+/// The label filter for the containers of this agent and their events.
 pub(super) fn of_agent(settings: &Settings) -> String {
     format!("{AGENT}={}", settings.agent)
 }
 
-/// The run of a container with these labels, if it is one of this agent.
+/// The run of a container with these labels, if it belongs to this agent.
 pub(super) fn key(labels: &HashMap<String, String>, settings: &Settings) -> Option<Piece> {
     if labels.get(AGENT)? != &settings.agent {
         return None;
@@ -61,7 +60,7 @@ pub(super) fn key(labels: &HashMap<String, String>, settings: &Settings) -> Opti
     Some(Piece { instance, resource, run })
 }
 
-/// The name that Docker and people know a signal by.
+/// The name by which Docker identifies a signal.
 pub(super) fn signal_name(signal: Signal) -> &'static str {
     match signal {
         Signal::Term => "SIGTERM",
@@ -110,10 +109,10 @@ fn labels(launch: &Launch, settings: &Settings) -> HashMap<String, String> {
     labels
 }
 
-/// The entrypoint and the command, where they replace the image's.
+/// The entrypoint and the command that replace those of the image; `None` keeps the image's.
 ///
-/// A shell command line is run by the shell, whatever entrypoint the image has; a list of words
-/// is passed to the entrypoint, as by `docker run`.
+/// A shell command line is run by the shell, whichever entrypoint the image has. A list of words is
+/// passed to the entrypoint, as by `docker run`.
 fn program(container: &Container) -> (Option<Vec<String>>, Option<Vec<String>>) {
     match (&container.entrypoint, &container.command) {
         (None, Some(CommandLine::Shell(line))) => {
@@ -125,7 +124,7 @@ fn program(container: &Container) -> (Option<Vec<String>>, Option<Vec<String>>) 
 
 type Bound = HashMap<String, Option<Vec<PortBinding>>>;
 
-/// The ports of a container on the bridge: those inside, and the node's port mapped to each.
+/// The exposed ports of a container on the bridge network, and the node's port mapped to each.
 fn ports(launch: &Launch, container: &Container) -> (Vec<String>, Bound) {
     let mut bound: BTreeMap<String, Vec<PortBinding>> = BTreeMap::new();
     if container.network == Network::Bridge {
@@ -156,7 +155,8 @@ fn host_config(launch: &Launch, container: &Container, bound: Bound) -> HostConf
         network_mode: Some(network.into()),
         port_bindings: Some(bound).filter(|bound| !bound.is_empty()),
         memory,
-        // Memory and swap together: else as much swap again would be allowed.
+        // The limit of memory and swap together; without it, Docker allows the same amount of swap
+        // again.
         memory_swap: memory,
         cpu_shares: cpu_shares(resources.cpu),
         binds: Some(binds).filter(|binds| !binds.is_empty()),
@@ -173,7 +173,7 @@ fn host_config(launch: &Launch, container: &Container, bound: Bound) -> HostConf
     }
 }
 
-/// 1024 shares a core; nothing where no share was asked for, which Docker takes as one core.
+/// 1024 shares per core; `None` if no share is requested, which Docker treats as one core.
 fn cpu_shares(cpu: Cpu) -> Option<i64> {
     (cpu.0 > 0).then(|| (i64::from(cpu.0) * 1024 / 1000).max(CPU_SHARES_MIN))
 }

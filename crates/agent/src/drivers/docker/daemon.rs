@@ -1,9 +1,8 @@
-//! The connection to the daemon: calls that always end, and the one place that knows whether the
-//! daemon answers.
+//! The connection to the daemon: requests with timeouts, and whether the daemon responds.
 //!
-//! A [`Client`] is one connection's worth of calls. Each call has a limit, and ends at once when
-//! the connection is given up, so nobody waits for a daemon that is known to be away. Who gives a
-//! connection up, and makes the next, is [`super::follow`].
+//! A [`Client`] makes requests over one connection. Each request has a timeout and fails at once
+//! when the connection is given up, so that no caller waits for a daemon that is known to be
+//! unreachable. [`super::follow`] opens and gives up connections.
 
 use std::error::Error as _;
 use std::path::PathBuf;
@@ -13,39 +12,40 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Questions that the daemon answers from memory.
+/// Timeout of requests to which the daemon responds from memory.
 pub(super) const ASK_LIMIT: Duration = Duration::from_secs(30);
-/// Work that the daemon does one piece after the other, such as starts: a busy one takes long.
+/// Timeout of operations that the daemon performs one after the other, such as starts: a busy
+/// daemon takes long.
 pub(super) const WORK_LIMIT: Duration = Duration::from_secs(120);
-/// A daemon that does not answer the simplest question for so long counts as away.
+/// Timeout of a ping; a daemon that exceeds it is unreachable.
 pub(super) const PING_LIMIT: Duration = Duration::from_secs(8);
 
 const SOCKET: &str = "/var/run/docker.sock";
-/// The client's own limit, to the beginning of an answer. Pulls are the longest: their answer
-/// begins with the first word of a registry.
+/// The client's own timeout, in seconds, until a response begins. It must allow for pulls, whose
+/// response begins only when the registry has responded.
 const ANSWER_LIMIT_S: u64 = 300;
 
-/// Why a call has failed.
+/// Why a request failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum Error {
-    /// The daemon does not answer: this says nothing of what was asked.
+    /// The daemon does not respond, so the state of the requested object is unknown.
     #[error("the Docker daemon at {address} does not answer: {reason}")]
     Away { address: String, reason: String },
-    /// The daemon has said no.
+    /// The daemon rejected the request.
     #[error("{message}")]
     Refused { status: u16, message: String },
-    /// The daemon has said something else than the client understands.
+    /// The daemon sent a response that the client does not understand.
     #[error("the answer of the Docker daemon could not be read")]
     Unclear(#[source] Arc<bollard::errors::Error>),
 }
 
 impl Error {
-    /// Whether the daemon does not know what was asked for.
+    /// Whether the requested object does not exist.
     pub(super) fn is_unknown(&self) -> bool {
         matches!(self, Error::Refused { status: 404, .. })
     }
 
-    /// Whether what was asked does not go with the present state of a thing.
+    /// Whether the request conflicts with the current state of the object.
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self, Error::Refused { status: 409, .. })
     }
@@ -55,16 +55,16 @@ impl Error {
     }
 }
 
-/// Whether the daemon answers.
+/// Whether the daemon responds.
 #[derive(Debug, Clone)]
 enum State {
-    /// It is being tried for the first time.
+    /// The first attempt to connect is in progress.
     Trying,
     Up(Client),
     Away(Error),
 }
 
-/// The daemon, there or not.
+/// The daemon, reachable or not.
 #[derive(Debug)]
 pub(super) struct Daemon {
     address: String,
@@ -87,12 +87,12 @@ impl Daemon {
         self.answers.subscribe()
     }
 
-    /// That the daemon does not answer, and why.
+    /// The error for a daemon that does not respond, with the reason.
     pub(super) fn away(&self, reason: String) -> Error {
         Error::Away { address: self.address.clone(), reason }
     }
 
-    /// Tries to reach the daemon, and agrees on a version of its API. Changes nothing yet.
+    /// Connects to the daemon and negotiates the API version. Does not change the state yet.
     pub(super) async fn connect(&self) -> Result<Client, Error> {
         let away = |reason: String| self.away(reason);
         if self.address.contains("://") {
@@ -115,7 +115,7 @@ impl Daemon {
         Ok(client(first.call(PING_LIMIT, negotiated).await?))
     }
 
-    /// From now on, calls go through `client`.
+    /// Records that the daemon responds; requests use `client` from now on.
     pub(super) fn is_up(&self, client: &Client) {
         self.state.send_replace(State::Up(client.clone()));
         if !self.answers.send_replace(true) {
@@ -123,7 +123,8 @@ impl Daemon {
         }
     }
 
-    /// The daemon does not answer: calls under way end, and further ones fail at once.
+    /// Records that the daemon does not respond: requests in flight fail, and further ones fail at
+    /// once.
     pub(super) fn is_away(&self, error: Error) {
         let told_before = matches!(*self.state.borrow(), State::Away(_));
         if !told_before {
@@ -135,7 +136,7 @@ impl Daemon {
         self.answers.send_replace(false);
     }
 
-    /// A client, if the daemon answers. Waits for the very first attempt only.
+    /// Returns a client if the daemon responds. Waits only for the very first attempt to connect.
     pub(super) async fn client(&self) -> Result<Client, Error> {
         let mut state = self.state.subscribe();
         let state = state.wait_for(|state| !matches!(state, State::Trying)).await;
@@ -146,7 +147,7 @@ impl Daemon {
         }
     }
 
-    /// A client, as soon as the daemon answers.
+    /// Returns a client as soon as the daemon responds.
     pub(super) async fn client_in_time(&self) -> Client {
         let mut state = self.state.subscribe();
         loop {
@@ -154,14 +155,14 @@ impl Daemon {
                 return client.clone();
             }
             if state.changed().await.is_err() {
-                // The driver is being dropped, and whoever waits here with it.
+                // The driver is being dropped, and cancels the task that waits here.
                 std::future::pending::<()>().await;
             }
         }
     }
 }
 
-/// Calls over one connection to the daemon.
+/// Requests over one connection to the daemon.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     docker: bollard::Docker,
@@ -170,17 +171,17 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// What calls are made of, see [`Client::call`].
+    /// The library's client, which builds the requests for [`Client::call`].
     pub(super) fn docker(&self) -> &bollard::Docker {
         &self.docker
     }
 
-    /// Ends when this connection is given up.
+    /// Completes when this connection is given up.
     pub(super) async fn given_up(&self) {
         self.given_up.cancelled().await;
     }
 
-    /// Waits for an answer, for `limit` at most.
+    /// Waits for a response for at most `limit`.
     pub(super) async fn call<T>(
         &self,
         limit: Duration,
@@ -200,14 +201,14 @@ impl Client {
         Error::Away { address: self.address.to_string(), reason }
     }
 
-    /// What an error of the library says of the daemon.
+    /// Converts an error of the library.
     pub(super) fn understand(&self, error: bollard::errors::Error) -> Error {
         use bollard::errors::Error as Library;
         match error {
             Library::DockerResponseServerError { status_code, message } => {
                 Error::Refused { status: status_code, message: message.trim().to_string() }
             }
-            // Pulls fail in the middle of an answer that began well.
+            // A pull can fail in the middle of a response that began successfully.
             Library::DockerStreamError { error } => Error::Refused { status: 500, message: error },
             Library::RequestTimeoutError => {
                 self.away(format!("no answer within {ANSWER_LIMIT_S} s"))
@@ -221,7 +222,7 @@ impl Client {
     }
 }
 
-/// The words of the innermost cause: the outer ones only say that there is one.
+/// The message of the innermost cause; the outer ones add no information.
 fn root(error: &bollard::errors::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();

@@ -1,5 +1,6 @@
-//! Stopping a run, and removing containers. Both are retried until they succeed, over any number
-//! of failures of the daemon.
+//! Stopping a run, and removing containers. Both are retried for as long as the daemon is
+//! unreachable. A stop is repeated until the run has ended; a removal that the daemon keeps
+//! rejecting is left to the next comparison.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ const RETRY_WAIT: Duration = Duration::from_secs(1);
 const REJECTIONS_MAX: u32 = 5;
 
 /// Sends `signal` to a container, and kills it if it has not ended after `grace`. Its end is
-/// learnt, and reported, from the daemon's events.
+/// received, and reported, through the daemon's events.
 pub(super) async fn stop(
     core: Arc<Core>,
     container: String,
@@ -77,7 +78,7 @@ async fn deliver(core: &Core, container: &str, signal: &str) {
     }
 }
 
-/// Whether a container is paused, so that it receives no signal. `false` if that is not known.
+/// Whether a container is paused, so that it receives no signal; `false` if its state is unknown.
 async fn is_paused(client: &Client, container: &str) -> bool {
     let inspected = client.call(ASK_LIMIT, client.docker().inspect_container(container, None));
     let state = inspected.await.ok().and_then(|found| found.state);
@@ -119,7 +120,7 @@ async fn remove_with(client: &Client, container: &str) -> Result<(), Error> {
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
     let removed = client.docker().remove_container(container, Some(options));
     match client.call(WORK_LIMIT, removed).await {
-        // Another removal is under way, or was before.
+        // Another removal is in progress or has succeeded.
         Err(error) if error.is_unknown() || error.is_conflict() => Ok(()),
         removed => removed,
     }

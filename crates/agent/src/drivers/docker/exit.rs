@@ -1,24 +1,26 @@
-//! How a container has ended, in the terms of the model.
+//! The exit of a container, in the terms of the model.
 
 use model::{Bytes, Ending, Exit, Timestamp};
 
-/// The code of a process that was killed with SIGKILL, as by the kernel for want of memory.
+/// The exit code of a process that was killed with SIGKILL, for example by the kernel when it is
+/// out of memory.
 pub(super) const KILLED: i32 = 128 + 9;
 
-/// The highest number of a signal; codes above `128 +` this are just codes.
+/// The highest signal number; an exit code above `128 +` this does not stand for a signal.
 const SIGNAL_MAX: i32 = 64;
 
-/// A process killed for want of memory is why a container ends soon afterwards, not later.
+/// The maximum time in milliseconds between an OOM kill in a container and an end that it explains.
 const CAUSE_MS_MAX: u64 = 10_000;
 
-/// Whether a want of memory at `oom` explains an end at `end`. The two events come in any order.
+/// Whether an OOM kill at `oom` explains an end at `end`. The two events can arrive in either
+/// order.
 pub(super) fn is_cause(oom: Timestamp, end: Timestamp) -> bool {
     end.since(oom).0 <= CAUSE_MS_MAX
 }
 
-/// The end of a container with `code`. `out_of_memory` is its limit, if it ran into that.
+/// The exit of a container with `code`. `out_of_memory` is its memory limit, if it was reached.
 ///
-/// Docker gives the signal that ended a process as 128 + its number, as shells do.
+/// Docker encodes the signal that ended a process as 128 + its number, as shells do.
 pub(super) fn exit(code: i32, at: Timestamp, out_of_memory: Option<Bytes>) -> Exit {
     let signal = Some(code - 128).filter(|signal| (1..=SIGNAL_MAX).contains(signal));
     let how = match (out_of_memory, signal) {
@@ -34,7 +36,7 @@ pub(super) fn exit(code: i32, at: Timestamp, out_of_memory: Option<Bytes>) -> Ex
     Exit { at, how }
 }
 
-/// The end of a container that another client has removed.
+/// The exit of a container that another client has removed.
 pub(super) fn vanished(at: Timestamp) -> Exit {
     Exit { at, how: Ending::Vanished }
 }

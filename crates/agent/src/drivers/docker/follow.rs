@@ -1,10 +1,10 @@
 //! Watching the containers: one loop that owns the connection to the daemon.
 //!
 //! Events report each exit as it happens. The daemon keeps only the last few of them, and none
-//! over its own restart. So each new connection subscribes from the last event seen, and then
-//! lists all containers of the agent once and compares them with the known runs: ends are
-//! reported, missing containers are reported as removed, unknown ones are removed. An idle
-//! connection is pinged, so that a hanging daemon is noticed.
+//! across its own restart. Therefore each new connection subscribes from the last event seen, and
+//! then lists all containers of the agent once and compares them with the known runs: ends are
+//! reported, missing containers are reported as removed, and unknown ones are removed. An idle
+//! connection is pinged, so that a hanging daemon is detected.
 //!
 //! Adoption is the same comparison, made once for the containers of earlier agents.
 
@@ -34,7 +34,7 @@ const RETRY_MAX: Duration = Duration::from_secs(3);
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// How often the daemon is pinged.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// The most containers inspected at a time.
+/// The maximum number of containers inspected at a time.
 const INSPECTS_MAX: usize = 8;
 
 /// A request to the loop.
@@ -59,7 +59,7 @@ pub(super) async fn follow(core: Arc<Core>, mut asked: mpsc::UnboundedReceiver<A
         if began.elapsed() >= GOOD_AFTER {
             backoff.reset();
         }
-        // Any error means that the daemon cannot be used until the next connection.
+        // After any error the daemon counts as unreachable until the next connection.
         let error = match error {
             error @ Error::Away { .. } => error,
             error => core.daemon.away(error.to_string()),
@@ -80,7 +80,7 @@ pub(super) async fn follow(core: Arc<Core>, mut asked: mpsc::UnboundedReceiver<A
     }
 }
 
-/// Watches the containers over one connection; returns why that has ended.
+/// Watches the containers over one connection; returns the error that ended it.
 async fn follow_one(
     core: &Arc<Core>,
     client: &Client,
@@ -134,7 +134,7 @@ async fn follow_one(
     }
 }
 
-/// When an event happened, in nanoseconds.
+/// The time of an event, in nanoseconds.
 fn event_time(event: &EventMessage) -> Option<u64> {
     let seconds = || event.time.map(|seconds| seconds.saturating_mul(1_000_000_000));
     event.time_nano.or_else(seconds).and_then(|nanos| u64::try_from(nanos).ok())
@@ -152,7 +152,7 @@ fn handle(core: &Arc<Core>, client: &Client, event: EventMessage) {
             let code = attributes.get("exitCode").and_then(|code| code.parse().ok());
             let Some(code) = code.filter(|code| !core.runs().may_be_out_of_memory(&key, *code))
             else {
-                // The event for an OOM kill may come later than the end, or not at all.
+                // The event of an OOM kill may arrive after that of the end, or not at all.
                 let work = died(core.clone(), client.clone(), key, id, code, at);
                 return core.spawn(work);
             };
@@ -203,9 +203,9 @@ async fn list(core: &Core, client: &Client) -> Result<Vec<(Piece, String, bool)>
     Ok(listed.into_iter().filter_map(known).collect())
 }
 
-/// Compares the known runs with the daemon's containers, and reports or removes what differs.
+/// Compares the known runs with the daemon's containers; reports or removes the differences.
 async fn compare(core: &Arc<Core>, client: &Client) -> Result<(), Error> {
-    // Runs that begin after this are not expected in the list.
+    // Runs that start after this are not expected in the list.
     let running = core.runs().all_running();
     let listed = list(core, client).await?;
     let runs: HashMap<&str, bool> =
@@ -249,7 +249,7 @@ async fn inspect(client: &Client, id: &str) -> Result<Option<ContainerInspectRes
     }
 }
 
-/// The exit code of an ended container, when it ended, and whether it was killed for memory.
+/// The exit code of an ended container, the time of its end, and whether it was OOM-killed.
 fn ended(state: &bollard::models::ContainerState) -> Option<(i32, Timestamp, bool)> {
     if state.running == Some(true) {
         return None;
@@ -259,12 +259,12 @@ fn ended(state: &bollard::models::ContainerState) -> Option<(i32, Timestamp, boo
     Some((code, at, state.oom_killed == Some(true)))
 }
 
-/// A time as the daemon writes it; the year 1 stands for none.
+/// Parses a time of the daemon; the year 1, which stands for none, returns `None`.
 fn time(text: Option<&str>) -> Option<Timestamp> {
     text?.parse().ok()
 }
 
-/// Takes over the containers of earlier agents, unless that has been done; compares in any case.
+/// Adopts the containers of earlier agents, unless that has been done; compares in any case.
 async fn adopt(core: &Arc<Core>, client: &Client) -> Result<(), Error> {
     if core.runs().is_adopted() {
         return compare(core, client).await;

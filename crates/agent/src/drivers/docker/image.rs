@@ -1,5 +1,5 @@
-//! Pulls. However many runs wait for an image, it is pulled once, and each of them is told how
-//! far that is. A pull that nobody waits for any more is given up.
+//! Pulls. An image is pulled once for all runs that wait for it, and each of them receives its
+//! progress. A pull that no run waits for is cancelled.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -17,12 +17,12 @@ use super::Core;
 use super::auth::{self, Login};
 use super::daemon::{Client, Error};
 
-/// A pull without a sign of life for so long has failed.
+/// Timeout for the next progress message of a pull.
 const SILENCE_MAX: Duration = Duration::from_secs(300);
-/// How often at most it is told how far a pull is.
+/// The minimum interval between two progress reports of a pull.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How far a pull is.
+/// The progress of a pull.
 #[derive(Debug, Clone)]
 enum Progress {
     UnderWay(String),
@@ -40,7 +40,7 @@ pub(super) struct Images {
 #[derive(Debug)]
 enum Pull {
     UnderWay(watch::Sender<Progress>),
-    /// The last one has succeeded, at this time.
+    /// The time at which the last pull succeeded.
     Done(Instant),
 }
 
@@ -53,8 +53,8 @@ impl Images {
         self.pulls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Pulls an image, together with all others who want it now, unless that has been done since
-    /// `missed_at`. `tell` is called with words for how far it is.
+    /// Pulls an image, sharing one pull with concurrent callers, unless a pull has succeeded since
+    /// `missed_at`. `tell` is called with a progress message.
     pub(super) async fn pull(
         &self,
         core: &Arc<Core>,
@@ -77,7 +77,8 @@ impl Images {
         }
     }
 
-    /// Joins the pull of an image that is under way, or begins one; nothing if there is no need.
+    /// Joins the pull of an image in progress, or starts one; `None` if a pull has succeeded since
+    /// `missed_at`.
     fn join(
         &self,
         core: &Arc<Core>,
@@ -118,7 +119,7 @@ impl Images {
         Some(receiver)
     }
 
-    /// Ends, and takes the pull from the list, when nobody waits for it any more.
+    /// Completes, and removes the pull from the list, when no run waits for it.
     async fn nobody_waits(&self, image: &str, progress: &watch::Sender<Progress>) {
         loop {
             progress.closed().await;
@@ -170,7 +171,7 @@ async fn pull(
     }
 }
 
-/// Adds to a refusal why no login was used, where that may be the reason.
+/// Adds to a rejection why the credentials could not be used, since that may be the cause.
 fn explain_login(error: Error, login: Login) -> Error {
     match (error, login) {
         (Error::Refused { status, message }, Login::Unusable(reason)) => {
@@ -181,7 +182,7 @@ fn explain_login(error: Error, login: Login) -> Error {
 }
 
 /// The name of an image without its tag, and its tag or digest. Without a tag, the daemon would
-/// pull all of them.
+/// pull all tags, so the default is `latest`.
 fn name_and_tag(image: &str) -> (&str, &str) {
     if let Some((name, digest)) = image.split_once('@') {
         return (name, digest);
@@ -193,7 +194,7 @@ fn name_and_tag(image: &str) -> (&str, &str) {
     }
 }
 
-/// How much of each layer is there: its bytes so far, and all of them.
+/// The downloaded and the total bytes of each layer.
 #[derive(Debug, Default)]
 struct Layers {
     downloads: HashMap<String, (u64, u64)>,

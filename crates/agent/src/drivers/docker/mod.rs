@@ -1,24 +1,24 @@
-//! The Docker driver: each run of a resource is one container, created, started, watched, stopped
-//! and, once its output is not needed any more, removed.
+//! The Docker driver. Each run of a resource is one container, which is created, started, watched,
+//! stopped and, once its output is no longer needed, removed.
 //!
-//! The daemon may be slow, hang, or be unreachable. So no caller waits for it; every call has a
-//! timeout, ends early when the daemon is found to be unreachable, and reports `driver_away` where
-//! a run is concerned. Stops and removals that fail meanwhile are retried when the daemon responds
-//! again.
+//! The daemon may be slow, hang, or be unreachable. Therefore no caller waits for it: every request
+//! has a timeout, fails early when the daemon is found to be unreachable, and reports `driver_away`
+//! if it concerns a run. Stops and removals that fail meanwhile are retried when the daemon
+//! responds again.
 //!
-//! Exits are learnt from the daemon's events, without polling. Events are lost while there is no
-//! connection, so after each connection the containers are listed once and compared with the
-//! known runs; see `follow`. The labels of a container say which run it is: a new agent finds its
+//! Exits are received from the daemon's events, without polling. Events are lost while there is no
+//! connection, so after each connection the containers are listed once and compared with the known
+//! runs; see `follow`. The labels of a container identify its run, so a new agent finds its
 //! containers by them. Nothing is stored on disk.
 //!
 //! | file | topic |
 //! |---|---|
-//! | `daemon` | the connection: calls with timeouts, whether it responds |
+//! | `daemon` | the connection: requests with timeouts, whether it responds |
 //! | `follow` | events, the comparison after each connection, adoption |
 //! | `runs` | the state of each run |
 //! | `container` | the container configuration of a run, and its labels |
 //! | `begin`, `end` | starting a run; stopping and removing one |
-//! | `image`, `auth` | pulls, and the logins for them |
+//! | `image`, `auth` | pulls, and the credentials for them |
 //! | `exit`, `advice` | messages for exits and errors |
 //! | `command`, `output` | commands inside a run; its output |
 
@@ -48,30 +48,31 @@ use self::image::Images;
 use self::runs::{Runs, StopAnswer};
 use super::{CommandOutcome, Driver, DriverEvent, Found, Later, Launch, Output, OutputQuery, now};
 
-/// The most containers created and started at a time. The daemon handles them one after the
-/// other anyway; more at a time only delay each of them and all other requests.
+/// The maximum number of containers created and started at a time. The daemon handles them one
+/// after the other anyway; more at a time only delay each of them and all other requests.
 const STARTS_MAX: usize = 4;
 
-/// The most containers removed at a time, for the same reason.
+/// The maximum number of containers removed at a time, for the same reason.
 const REMOVALS_MAX: usize = 2;
 
-/// How a Docker driver is set up.
+/// The settings of a Docker driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The name of the node; a label of each container.
     pub node: NodeId,
-    /// Identifies the containers of this agent among those of others on the same daemon: constant
-    /// over restarts of this agent, different for any other agent, such as a digest of its data
-    /// directory.
+    /// Identifies the containers of this agent among those of others on the same daemon. Must be
+    /// constant across restarts of this agent and different for any other agent, such as a digest
+    /// of its data directory.
     pub agent: String,
-    /// The address of the daemon as in `DOCKER_HOST`, or the path of its socket; left out, the
-    /// usual socket. Only Unix sockets are supported.
+    /// The address of the daemon as in `DOCKER_HOST`, or the path of its socket; `None` means the
+    /// default socket. Only Unix sockets are supported.
     pub host: Option<String>,
-    /// The directory with `config.json`, which holds the logins of registries; `None` for no logins.
+    /// The directory of `config.json`, which holds registry credentials; `None` means no
+    /// credentials.
     pub config_dir: Option<PathBuf>,
 }
 
-/// Runs resources as Docker containers. Dropped, it ends all its work at once and leaves the
+/// Runs resources as Docker containers. Dropping it cancels all its tasks at once and leaves the
 /// containers running, to be adopted by the next driver with the same [`Settings::agent`].
 #[derive(Debug)]
 pub struct Docker {
@@ -111,9 +112,9 @@ impl Docker {
         Docker { core }
     }
 
-    /// Whether the daemon responds, and each change of that. False until it is first reached. When
-    /// it turns true, the containers have been compared with the known runs, and
-    /// [`Driver::adopt`] returns them all.
+    /// Whether the daemon responds, with each change. False until it is first reached. When it
+    /// turns true, the containers have been compared with the known runs, and [`Driver::adopt`]
+    /// returns them all.
     pub fn answers(&self) -> watch::Receiver<bool> {
         self.core.daemon.answers()
     }

@@ -13,7 +13,7 @@ use super::super::{Output, OutputQuery};
 use super::Core;
 use super::daemon::{Client, Error};
 
-/// The most chunks that are read ahead.
+/// The maximum number of chunks that are read ahead.
 const AHEAD_MAX: usize = 64;
 
 /// The output of a resource; see [`super::super::Driver::output`].
@@ -73,8 +73,8 @@ impl Reader {
         }
     }
 
-    /// Passes on the requested part of the earlier containers' output; returns the number of last
-    /// lines to read from the newest container.
+    /// Sends the requested part of the earlier containers' output; returns the number of last lines
+    /// to read from the newest container.
     async fn read_older(&self, older: &[(u32, String)], newest: &str) -> io::Result<Option<u32>> {
         let Some(tail) = self.query.tail else {
             for (_, container) in older {
@@ -154,7 +154,8 @@ impl Reader {
     }
 }
 
-/// The output of a container that is being removed ends here; any other error is returned.
+/// Treats an error as the end of the output if the container is being removed; returns any other
+/// error.
 fn tolerate(error: Error) -> io::Result<()> {
     match error {
         error if error.is_unknown() || error.is_conflict() => Ok(()),

@@ -1,4 +1,4 @@
-//! The state of each run: the driver's only memory, behind one lock.
+//! The state of each run, behind one lock. The driver has no other memory.
 //!
 //! A run is starting, running or ended, in this order. Each transition is reported to the agent
 //! here, under the lock, so that reports are in order and never repeated. No IO.
@@ -13,18 +13,18 @@ use tokio_util::sync::CancellationToken;
 use super::super::{DriverEvent, Found};
 use super::exit;
 
-/// Ended runs of a resource that are kept beside the present one, for their output.
+/// The number of ended runs of a resource that are kept before the newest, for their output.
 const KEPT_BEFORE: u32 = 1;
 
 #[derive(Debug)]
 struct Run {
     memory: Bytes,
-    /// The id of its container, once it has one.
+    /// The id of its container, once it is known.
     container: Option<String>,
     stage: Stage,
-    /// When a process of it was last killed because its memory limit was reached.
+    /// When one of its processes was last killed because its memory limit was reached.
     out_of_memory_at: Option<Timestamp>,
-    /// Cancelled when a start under way is.
+    /// Cancelled when the start in progress is cancelled.
     given_up: CancellationToken,
     /// Whether a task is stopping it; that task runs until the run has ended.
     stopping: bool,
@@ -34,8 +34,8 @@ struct Run {
 
 #[derive(Debug)]
 enum Stage {
-    /// With the container that has ended already, if one has, and how: events may arrive before
-    /// the response to the start.
+    /// Holds the container that has ended already, if one has, with its exit: events may arrive
+    /// before the response to the start.
     Starting(Option<(String, Exit)>),
     Running(Timestamp),
     Ended(Timestamp, Exit),
@@ -46,9 +46,9 @@ enum Stage {
 pub(super) enum StopAnswer {
     /// Send a signal to the container.
     Signal { container: String, ended: CancellationToken },
-    /// Nothing: it has ended, and that has been reported.
+    /// Nothing: the run has ended, and that has been reported.
     Done,
-    /// Nothing: the task that starts it, stops it or adopts the runs will stop it.
+    /// Nothing: the task that starts it, stops it or adopts runs will stop it.
     WillBe,
     /// Report that there is no such run.
     Unknown,
@@ -64,19 +64,19 @@ pub(super) struct Adopted {
     pub(super) exit: Option<Exit>,
 }
 
-/// Runs to stop, each with its signal and grace.
+/// Runs to stop, each with its signal and grace period.
 pub(super) type EarlyStops = BTreeMap<Piece, (Signal, Duration)>;
 
 /// All known runs.
 #[derive(Debug)]
 pub(super) struct Runs {
     known: BTreeMap<Piece, Run>,
-    /// Whether the containers of earlier agents have been taken over.
+    /// Whether the containers of earlier agents have been adopted.
     adopted: bool,
-    /// The stops that were requested before that.
+    /// The stops that were requested before adoption.
     early_stops: EarlyStops,
     events: mpsc::UnboundedSender<DriverEvent>,
-    /// Notified when a resource gets another container, or is forgotten.
+    /// Notified when a resource gets another container, or is removed.
     changed: watch::Sender<()>,
 }
 
@@ -95,8 +95,8 @@ impl Runs {
         self.known.range(of.run(0)..=of.run(u32::MAX))
     }
 
-    /// A start begins. Returns the token that is cancelled when the start is, or nothing if the
-    /// run has begun before.
+    /// Records that a start begins. Returns the token that is cancelled with the start, or `None`
+    /// if the run is already starting or running.
     pub(super) fn begin(&mut self, key: Piece, memory: Bytes) -> Option<CancellationToken> {
         match self.known.get(&key).map(|run| &run.stage) {
             None | Some(Stage::Ended(..)) => {}
@@ -116,8 +116,8 @@ impl Runs {
         Some(given_up)
     }
 
-    /// Reports that a run has started. Returns the containers of earlier runs that need not be
-    /// kept any longer, or nothing if the start has been cancelled.
+    /// Reports that a run has started. Returns the containers of earlier runs that need not be kept
+    /// any longer, or `None` if the start was cancelled.
     pub(super) fn started(
         &mut self,
         key: &Piece,
@@ -156,7 +156,7 @@ impl Runs {
         self.changed.send_replace(());
     }
 
-    /// A process of the run was killed because its memory limit was reached.
+    /// Records that a process of the run was killed because its memory limit was reached.
     pub(super) fn ran_out_of_memory(&mut self, key: &Piece, container: &str, at: Timestamp) {
         if let Some(run) = self.known.get_mut(key)
             && run.container.as_deref().is_none_or(|own| own == container)
@@ -165,8 +165,7 @@ impl Runs {
         }
     }
 
-    /// Whether the memory limit may be the cause of an end with this code, though no event has
-    /// said so.
+    /// Whether an end with this code may be an OOM kill for which no event has arrived.
     pub(super) fn may_be_out_of_memory(&self, key: &Piece, code: i32) -> bool {
         code == exit::KILLED
             && self.known.get(key).is_some_and(|run| {
@@ -174,8 +173,8 @@ impl Runs {
             })
     }
 
-    /// Reports that the container of a run has ended with `code`, unless the container is not the
-    /// run's, or its end is known already.
+    /// Reports that the container of a run has ended with `code`. Ignored if the container is not
+    /// the run's, or if its end is already known.
     pub(super) fn died(&mut self, key: &Piece, container: &str, code: i32, at: Timestamp) {
         let Some(run) = self.known.get_mut(key) else { return };
         let limit = run.out_of_memory_at.filter(|oom| exit::is_cause(*oom, at)).map(|_| run.memory);
@@ -187,7 +186,7 @@ impl Runs {
         }
     }
 
-    /// The container of a running run does not exist any more.
+    /// Reports that the container of a running run no longer exists.
     pub(super) fn vanished(&mut self, key: &Piece, at: Timestamp) {
         if self.known.get(key).is_some_and(|run| matches!(run.stage, Stage::Running(_))) {
             self.end(key, exit::vanished(at));
@@ -205,8 +204,8 @@ impl Runs {
         let _ = self.events.send(DriverEvent::Exited { piece: key.clone(), exit });
     }
 
-    /// How to proceed with a stop. A start under way is given up here. The agent asks again
-    /// and again, but a run is stopped by one task only: it does not rest until the run has ended.
+    /// How to proceed with a stop. A start in progress is cancelled here. The agent repeats its
+    /// request, but only one task stops a run: it continues until the run has ended.
     pub(super) fn stop(&mut self, key: &Piece, signal: Signal, grace: Duration) -> StopAnswer {
         match self.known.get_mut(key) {
             Some(run) => match (&run.stage, &run.container) {
@@ -229,13 +228,13 @@ impl Runs {
         }
     }
 
-    /// The container of a run, while it runs.
+    /// The container of a run that is running.
     pub(super) fn running(&self, key: &Piece) -> Option<String> {
         let run = self.known.get(key)?;
         matches!(run.stage, Stage::Running(_)).then(|| run.container.clone()).flatten()
     }
 
-    /// The container of a run that has ended, and when.
+    /// The container of an ended run, and the time of its end.
     pub(super) fn ended_at(&self, key: &Piece) -> Option<(&str, Timestamp)> {
         let run = self.known.get(key)?;
         match (&run.stage, &run.container) {
@@ -264,7 +263,7 @@ impl Runs {
         self.known.get(key).is_some_and(own)
     }
 
-    /// The containers of a resource that have run, oldest first, with the numbers of their runs.
+    /// The containers of the runs of a resource, oldest first, with their run numbers.
     pub(super) fn containers(&self, of: &InstanceResource) -> Vec<(u32, String)> {
         let with_container = |(key, run): (&Piece, &Run)| Some((key.run, run.container.clone()?));
         self.of(of).filter_map(with_container).collect()
@@ -274,12 +273,12 @@ impl Runs {
         self.of(of).next().is_some()
     }
 
-    /// Notified when a resource gets another container, or is forgotten.
+    /// Notified when a resource gets another container, or is removed.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// Forgets a resource; returns its containers.
+    /// Removes all runs of a resource; returns their containers.
     pub(super) fn forget(&mut self, of: &InstanceResource) -> Vec<String> {
         let keys: Vec<_> = self.of(of).map(|(key, _)| key.clone()).collect();
         let mut containers = Vec::new();
@@ -298,9 +297,9 @@ impl Runs {
         self.adopted
     }
 
-    /// Takes over the containers of earlier agents: of each resource the newest run, and the
-    /// ended one before it for its output. Returns the other containers, to be removed, and the
-    /// stops that were requested meanwhile.
+    /// Adopts the containers of earlier agents: for each resource the newest run, and the ended run
+    /// before it for its output. Returns the other containers, which must be removed, and the stops
+    /// that were requested before adoption.
     pub(super) fn adopt(&mut self, found: Vec<Adopted>) -> (Vec<String>, EarlyStops) {
         let mut newest: BTreeMap<InstanceResource, u32> = BTreeMap::new();
         for key in found.iter().map(|adopted| &adopted.key).chain(self.known.keys()) {
@@ -313,7 +312,7 @@ impl Runs {
             let is_newest = key.run == newest;
             let is_kept = exit.is_some() && key.run + KEPT_BEFORE >= newest;
             match self.known.get(&key).map(|known| known.container.as_deref()) {
-                // Begun since this agent started: it may be this very container.
+                // Started by this agent process: the found container may be that of this run.
                 Some(own) if own.is_none_or(|own| own == container) => continue,
                 None if is_newest || is_kept => {}
                 _ => {
@@ -345,7 +344,7 @@ impl Runs {
         (superfluous, std::mem::take(&mut self.early_stops))
     }
 
-    /// The newest run of each resource that has begun.
+    /// The newest run of each resource that has started.
     pub(super) fn found(&self) -> Vec<Found> {
         let mut found: BTreeMap<InstanceResource, Found> = BTreeMap::new();
         for (key, run) in &self.known {
@@ -377,7 +376,7 @@ mod tests {
         (Runs::new(sender), events)
     }
 
-    /// The reports so far, in short.
+    /// The reports so far, abbreviated.
     fn words(events: &mut mpsc::UnboundedReceiver<DriverEvent>) -> Vec<String> {
         let mut words = Vec::new();
         while let Ok(event) = events.try_recv() {

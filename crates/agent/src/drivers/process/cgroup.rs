@@ -1,6 +1,6 @@
 //! Resource limits by control groups, through plain files: version 2 if it has the controllers,
 //! otherwise version 1 (one mount per controller). Every run gets the group
-//! `muster/<keeper>/<instance>`, which is removed when the run has ended.
+//! `muster/<keeper>/<resource>`, which is removed when the run has ended.
 //!
 //! If groups cannot be created, processes run without limits, and one warning is logged.
 

@@ -60,8 +60,8 @@ pub struct Settings {
     pub keeper_exe: PathBuf,
     /// Whether the keeper stops all runs once the agent is gone.
     pub ephemeral: bool,
-    /// The size in bytes at which the file of an output stream is rotated. Up to two copies of this
-    /// size are kept as well.
+    /// The size in bytes at which the file of an output stream is rotated. Up to two rotated copies
+    /// are kept, each of this size or, if it is written to during rotation, of at most twice this.
     pub log_bytes_max: u64,
 }
 
