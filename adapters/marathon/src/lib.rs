@@ -1,10 +1,10 @@
-//! The adapter for Marathon: its app definitions, its API (1.9), its events, and the parts of Mesos
-//! and DC/OS that Marathon's clients read.
+//! The adapter for Marathon: its app definitions, its API (1.9), its events, and the parts of the
+//! APIs of Mesos and DC/OS that Marathon's clients use.
 //!
-//! [`format`](mod@format) translates apps and groups into documents of the model, and back. It is pure. `view`
-//! presents a snapshot of the cluster as apps, tasks, groups, deployments, queue and events; it is
-//! pure as well. `http` has the routes. A service is an app, an instance's run is a task, a revision
-//! is a version named by its time.
+//! [`format`](mod@format) translates apps and groups into documents of the model, and back. `view`
+//! presents a snapshot of the cluster as apps, tasks, groups, deployments, queue and events. Both
+//! are pure. `http` has the routes. A service corresponds to an app, a run of an instance to a
+//! task, and a revision to a version, which is identified by its time.
 
 pub mod format;
 mod http;
@@ -29,13 +29,13 @@ use crate::view::event::{Event, Rendered};
 use crate::view::feed::Feed;
 use crate::view::teller::{self, Happening};
 
-/// The adapter.
+/// The Marathon adapter, with its cache of apps and its event log.
 pub struct Marathon {
     apps: Apps,
-    /// The newest events, as they are sent to clients.
+    /// The newest events, in the format that clients receive.
     log: Arc<EventLog<Rendered>>,
     happened: mpsc::UnboundedSender<Happening>,
-    /// Taken when the adapter starts.
+    /// Taken by `start`, so that there is exactly one consumer.
     happening: Mutex<Option<mpsc::UnboundedReceiver<Happening>>>,
 }
 
@@ -52,9 +52,9 @@ impl Default for Marathon {
 }
 
 impl Marathon {
-    /// Publishes events that a request has caused and the control plane does not have.
+    /// Publishes events that a request has caused and that have no native event.
     fn post(&self, events: Vec<Event>) {
-        // The receiver is gone only when the server stops.
+        // The receiver is dropped only when the server stops.
         let _ = self.happened.send(Happening::Posted(events));
     }
 }
@@ -90,7 +90,7 @@ impl Adapter for Marathon {
 
     fn on_commit(&self, events: &[Arc<EventView>], snapshot: &Arc<Snapshot>) {
         let happening = Happening::Native(events.to_vec(), Arc::clone(snapshot));
-        // The receiver is gone only when the server stops.
+        // The receiver is dropped only when the server stops.
         let _ = self.happened.send(happening);
     }
 

@@ -1,8 +1,8 @@
-//! Every document in the README and the book is one that Muster takes, or is marked as wrong.
+//! All documents in the README and in the book are valid, or marked as wrong.
 //!
-//! A block that begins with ```` ```yaml ```` or ```` ```json ```` is applied as it stands; one with
-//! ```` ```yaml,wrong ```` must be refused. Whoever shows something that is no document of Muster's
-//! uses another word, such as `text`.
+//! A block that begins with ```` ```yaml ```` or ```` ```json ```` must be accepted as it is; one
+//! with ```` ```yaml,wrong ```` must be rejected. Blocks that are not documents of Muster must be
+//! marked with another word, such as `text`.
 
 #![allow(clippy::unwrap_used, reason = "a page that cannot be read fails the test")]
 

@@ -1,4 +1,4 @@
-//! The smaller endpoints of Marathon's API: what waits, who the server is, what there is not.
+//! The smaller endpoints of Marathon's API: queue, server information, and unsupported features.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 extern crate server as muster_server;
@@ -24,7 +24,7 @@ async fn start(data_dir: &Path) -> Server {
     Server::start_with(data_dir, adapters).await
 }
 
-/// What is answered to a request with a body, as JSON; null if there is none.
+/// Sends a request with a body. Returns the response as JSON, or null if it has no body.
 async fn asked(server: &Server, method: &str, path: &str, body: &str) -> (u16, Value) {
     let (status, _, body) = server.send_as(method, path, body).await;
     (status, serde_json::from_str(&body).unwrap_or_default())
@@ -61,8 +61,8 @@ async fn what_waits_is_shown_and_need_not_wait() {
     server.stop().await.unwrap();
 }
 
-/// The tasks of `/web`, once they are in these states: what was reported is shown when what follows
-/// from it is durable.
+/// Waits until the tasks of `/web` have these states. A reported status is shown once its
+/// consequences are durable.
 async fn tasks(server: &Server, states: &[&str]) -> Vec<String> {
     let until = async {
         loop {
@@ -135,7 +135,7 @@ async fn the_server_says_who_it_is_and_what_there_is_not() {
     server.stop().await.unwrap();
 }
 
-/// What the service `/web` depends on, natively.
+/// The dependencies of the service `/web`, from the native API.
 async fn depends_on(server: &Server) -> Value {
     let (_, _, body) = server.ask("GET", "/v1/services/web").await;
     let service: Value = serde_json::from_str(&body).unwrap();
@@ -158,7 +158,8 @@ async fn what_an_app_depends_on_need_not_be_there() {
     assert_eq!(asked(&server, "PUT", "/v2/apps//web?force=true", change).await.0, 200);
     assert_eq!(depends_on(&server).await, json!(["/db"]));
 
-    // What goes takes nothing from what depended on it: that is not moved, and is not stopped first.
+    // A removed app does not change the apps that depended on it: they are not moved or stopped
+    // first.
     let version = async || get(&server, "/v2/apps//web").await["app"]["version"].take();
     let before = version().await;
     let (status, said) = asked(&server, "DELETE", "/v2/apps//db?force=false", "").await;
@@ -173,7 +174,7 @@ async fn what_an_app_depends_on_need_not_be_there() {
     soon(gone).await;
     assert_eq!((shown().await, version().await), (json!(["/db", "/none"]), before));
 
-    // What is described natively depends on what there is, and keeps it.
+    // A native service may depend only on existing services, and prevents their removal.
     let native = "service: /native\nprocess: { command: [run] }\ndepends_on: [/none]\n";
     let body = refused(server.apply(native).await);
     assert!(format!("{body:?}").contains("/none"), "{body:?}");
@@ -208,7 +209,7 @@ async fn an_app_of_a_file_is_shown_as_it_was_given() {
     server.stop().await.unwrap();
 }
 
-/// The epochs of the server, by what it has told.
+/// The epochs of the server, from its events.
 async fn epochs(server: &Server) -> Vec<u32> {
     let (_, _, told) = server.ask("GET", "/v1/events").await;
     let led = told.split("became leader, epoch ").skip(1);
@@ -277,7 +278,7 @@ async fn the_tools_beside_marathon_find_nodes_and_tasks() {
         let executor = &state["frameworks"][0]["executors"][0];
         assert_eq!(executor["tasks"][0]["slave_id"], "n1", "{path}");
         let file = executor["directory"].as_str().unwrap();
-        // Nobody listens where the agent says it does: that is told, and not that there is no file.
+        // The agent is unreachable at its address, so the response is not that for a missing file.
         let path = format!("/slave/n1/files/read.json?path={file}/stdout&offset=-1&length=0");
         assert_eq!(asked(&server, "GET", &path, "").await.0, 502);
         let path = format!("/slave/n1/files/read.json?path={file}/other&offset=0&length=9");
@@ -302,7 +303,7 @@ async fn aim(server: &Server, id: &str) -> (Value, Value) {
 async fn rolling_back_goes_to_what_was_asked_for_before() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
-    // No node: nothing ever arrives.
+    // There is no node, so that deployments do not complete.
     let app = r#"{"id": "/web", "cmd": "first", "instances": 1}"#;
     assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
     let put = async |change: &str| {
@@ -318,14 +319,14 @@ async fn rolling_back_goes_to_what_was_asked_for_before() {
     assert_eq!(status, 200, "{said}");
     assert_eq!(aim(&server, "/web").await, (json!(1), json!("second")));
 
-    // Called off, it stays as it is, and is not told to have succeeded.
+    // A cancelled deployment keeps the new target, and does not succeed.
     let last = put(r#"{"instances": 2}"#).await;
     let path = format!("/v2/deployments/{last}?force=true");
     assert_eq!(asked(&server, "DELETE", &path, "").await.0, 202);
     assert_eq!(aim(&server, "/web").await, (json!(2), json!("second")));
     assert_eq!(get(&server, "/v2/deployments").await, json!([]));
 
-    // Of what was new, nothing is left.
+    // The new app is removed.
     let new = r#"{"id": "/new", "cmd": "run"}"#;
     let (_, made) = asked(&server, "POST", "/v2/apps", new).await;
     let made = made["deployments"][0]["id"].as_str().unwrap();

@@ -1,5 +1,5 @@
-//! Marathon's events as they come over the wire: filtered, numbered, told again to those who were
-//! cut off, and kept for nobody who stops reading.
+//! The event stream over the wire: filters, numbers, resuming after a disconnect, and bounded
+//! memory for clients that stop reading.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 extern crate server as muster_server;
@@ -27,7 +27,7 @@ async fn start(data_dir: &Path) -> Server {
     Server::start_with(data_dir, adapters).await
 }
 
-/// A connection on which events have been asked for.
+/// A connection to the event stream.
 async fn asked(mut stream: TcpStream, query: &str, last_seen: Option<u64>) -> TcpStream {
     let seen = last_seen.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
     let request = format!(
@@ -38,10 +38,10 @@ async fn asked(mut stream: TcpStream, query: &str, last_seen: Option<u64>) -> Tc
     stream
 }
 
-/// A stream of events.
+/// The client side of an event stream.
 struct Followed(Lines<BufReader<TcpStream>>);
 
-/// An event: its number, its kind, its data.
+/// An event: number, kind and data.
 type Told = (u64, String, serde_json::Value);
 
 impl Followed {
@@ -67,7 +67,7 @@ impl Followed {
         tokio::time::timeout(Duration::from_secs(20), next).await.expect("an event comes")
     }
 
-    /// All events up to the first of a kind.
+    /// Reads events up to the first one of a kind.
     async fn until(&mut self, kind: &str) -> Vec<Told> {
         let mut told = Vec::new();
         loop {
@@ -116,7 +116,7 @@ async fn only_what_was_asked_for_is_told() {
     let server = start(dir.path()).await;
     let query = "?event_type=api_post_event&event_type=deployment_success&plan-format=light";
     let mut chosen = Followed::new(&server, query, None).await;
-    // The stream has begun once its head is there.
+    // The stream has started once the head of the response has arrived.
     assert_eq!(chosen.0.next_line().await.unwrap().unwrap(), "HTTP/1.1 200 OK");
     post(&server, "/one").await;
     let (_, kind, data) = chosen.next().await;
@@ -130,14 +130,14 @@ async fn only_what_was_asked_for_is_told() {
     server.stop().await.unwrap();
 }
 
-/// So many requests that change a large app, of this many bytes, to what it is bring more events
-/// than sockets hold, which is some megabytes.
+/// The number of requests without effect for a large app, with a definition of this size in bytes.
+/// Their events exceed the buffers of the sockets, which hold some megabytes.
 const LARGE: (usize, usize) = (250, 32 << 10);
-/// So many more, of a small one, bring more events than are kept.
+/// The number of further requests for a small app. Their events exceed the capacity of the log.
 const SMALL: usize = 2100;
 
-/// Nothing is kept for a reader but its place: once events after it are dropped, it is cut off. It
-/// comes back for what is left, and is told that some is gone.
+/// A client without progress is disconnected once the log drops events that it has not received.
+/// When it reconnects, it receives the remaining events, and a note that some are missing.
 #[tokio::test]
 async fn who_stops_reading_is_cut_off_and_nobody_else_notices() {
     let dir = tempfile::tempdir().unwrap();

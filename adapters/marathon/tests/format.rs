@@ -1,10 +1,10 @@
-//! Marathon apps: what becomes of them, and what is said of those that are wrong.
+//! Marathon apps in files: the resulting services, and the messages for invalid apps.
 
 use formats::{Fault, Located, Parsed, parse_with, to_yaml};
 use model::{Document, Problem, Spec};
 use muster_adapter_marathon::format::Apps;
 
-/// Reads apps of a file.
+/// Reads a file with apps.
 fn parse(text: &str) -> Result<Parsed, Vec<Fault>> {
     parse_with("app.json", text, &[&Apps])
 }
@@ -28,7 +28,7 @@ fn check(name: &str, said: String) {
     });
 }
 
-/// The apps with the services they become.
+/// The apps with the resulting services.
 fn check_services(name: &str, apps: &[&str]) {
     let mut said = String::new();
     for app in apps {
@@ -37,7 +37,7 @@ fn check_services(name: &str, apps: &[&str]) {
     check(name, said);
 }
 
-/// The apps with what is said of them.
+/// The apps with the resulting messages.
 fn check_faults(name: &str, apps: &[&str]) {
     let mut said = String::new();
     for app in apps {
@@ -50,7 +50,7 @@ fn check_faults(name: &str, apps: &[&str]) {
     check(name, said);
 }
 
-/// An app on the node's network with an image, and `rest` besides.
+/// An app with an image on the host network, and the keys in `rest`.
 fn app(rest: &str) -> String {
     let comma = if rest.is_empty() { "" } else { "," };
     format!(
@@ -280,8 +280,8 @@ fn what_is_run_twice_is_told_beside_what_is_refused() {
     assert_eq!(short[0].message, "must have 2 characters or more");
 }
 
-/// As deep as a source may be, through the decoders that recurse, on a quarter of the stack that
-/// a thread has.
+/// The maximum depth of a source through the recursive decoders, with a quarter of the default
+/// stack.
 #[test]
 fn the_deepest_app_needs_little_stack() {
     let parse_deepest = || {

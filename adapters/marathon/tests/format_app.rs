@@ -1,4 +1,4 @@
-//! Apps as Marathon's API takes and shows them: every key's default and form.
+//! The definition of an app in requests and responses: default and form of each key.
 
 #![allow(clippy::unwrap_used)]
 
@@ -23,7 +23,7 @@ fn defaults_are_written_out_and_nothing_else() {
     assert_eq!(shown(&app(&with(json!({ "id": "shop//web/" })))), expected);
 }
 
-/// Keys that ask for nothing, which clients send all the same.
+/// Keys without effect, which some clients send.
 #[test]
 fn what_asks_for_nothing_changes_nothing() {
     let plain = app(&with(json!({})));
@@ -46,7 +46,7 @@ fn what_asks_for_nothing_changes_nothing() {
     }
 }
 
-/// What is written, and which part of it is shown how.
+/// An app in a request, and the expected form of a part of it in responses.
 #[test]
 fn every_key_has_its_form() {
     let definition = |port: u16| json!({ "port": port, "protocol": "tcp", "labels": {} });

@@ -1,5 +1,5 @@
-//! What holds for every app and every body: what is shown is read as the same app, what is stored
-//! reads back, and no body does more than be refused.
+//! Properties of all apps and all bodies: an app that is shown is read as the same app, a stored
+//! app is restored, and no body has a worse effect than being rejected.
 
 #![allow(clippy::unwrap_used)]
 
@@ -77,7 +77,7 @@ fn join(parts: impl IntoIterator<Item = Value>) -> Value {
     Value::Object(parts.flatten().collect::<Map<_, _>>())
 }
 
-/// Ports as they are listed in each of the ways there are, with an image where one is needed.
+/// Ports in all supported forms, with an image where it is required.
 fn ports() -> BoxedStrategy<Value> {
     let labels = words();
     let definition = (any::<u8>(), option::of(labels)).prop_map(|(port, labels)| {
@@ -119,7 +119,7 @@ fn ports() -> BoxedStrategy<Value> {
     .boxed()
 }
 
-/// A good app as somebody may write it.
+/// A valid app in a variety of forms.
 fn any_app() -> BoxedStrategy<Value> {
     let keys = some(vec![
         ("instances", (0u32..1000).prop_map(Value::from).boxed()),
@@ -174,7 +174,7 @@ fn any_app() -> BoxedStrategy<Value> {
         .boxed()
 }
 
-/// Any JSON, made of what apps are made of.
+/// JSON composed of the keys and values of apps.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -194,7 +194,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The nth value in a tree, itself counted first.
+/// The nth value in a tree in preorder.
 fn nth<'a>(value: &'a mut Value, left: &mut usize) -> Option<&'a mut Value> {
     if *left == 0 {
         return Some(value);
@@ -215,7 +215,7 @@ fn count(value: &Value) -> usize {
     }
 }
 
-/// Refused, and in a form that clients understand.
+/// Asserts that an error has a form that clients understand.
 fn is_well_refused(rejected: &Rejected) -> bool {
     let body = rejected.body();
     [400, 422].contains(&rejected.status) && body["message"].as_str().is_some_and(|m| !m.is_empty())
@@ -263,7 +263,8 @@ proptest! {
         prop_assert_eq!(&back.container, &spec.container);
     }
 
-    /// A good app with any part of it replaced is taken, and then stays as it is, or is refused.
+    /// A valid app with any part replaced is either rejected, or accepted with a stable normal
+    /// form.
     #[test]
     fn any_value_in_any_place_is_taken_or_refused(mut body in any_app(), at in any::<Index>(), value in any_json()) {
         let mut left = at.index(count(&body));

@@ -1,4 +1,4 @@
-//! What is said of Marathon apps that are wrong, in Marathon's words where it has any.
+//! The messages for invalid apps, which are Marathon's where it has the same rule.
 
 #![allow(clippy::unwrap_used)]
 
@@ -24,7 +24,7 @@ fn what_is_not_json_is_told_by_its_reader() {
     }
 }
 
-/// Values of wrong types, with the words of Marathon's reader of JSON.
+/// Values of wrong types, with the messages of play-json.
 #[test]
 fn wrong_types_have_their_codes() {
     for (body, path, code) in [
@@ -102,7 +102,7 @@ const MANY_NETWORKS: &str = "May specify a single host network, single bridge ne
                              1-to-n container networks";
 const NAME: &str = "must fully match regular expression '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'";
 
-/// Every rule that Marathon has for an app, with what is said of those who break it.
+/// All rules of Marathon for apps, with the messages for violations.
 fn rules() -> Vec<(Value, &'static str, &'static str)> {
     let single = |keys: Value| {
         let mut body = with(json!({ "labels": { "MARATHON_SINGLE_INSTANCE_APP": "true" } }));
@@ -378,7 +378,7 @@ fn every_rule_is_told_at_its_place() {
     }
 }
 
-/// What Marathon can do and Muster cannot is refused by name.
+/// Features of Marathon that Muster does not support are rejected by name.
 #[test]
 fn what_cannot_be_done_is_named() {
     for (body, path) in [

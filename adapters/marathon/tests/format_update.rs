@@ -1,4 +1,4 @@
-//! Changes of Marathon apps, groups of them, their service ports, and services seen as apps.
+//! Updates of apps, groups, service ports, and services presented as apps.
 
 #![allow(clippy::unwrap_used)]
 
@@ -29,7 +29,7 @@ fn id(text: &str) -> ServiceId {
     text.parse().unwrap()
 }
 
-/// What a partial update leaves of an app and changes in it.
+/// A partial update changes the keys that it contains, and keeps the others.
 #[test]
 fn updates_change_what_they_speak_of() {
     let line = || {
@@ -211,8 +211,8 @@ fn groups_are_read_with_all_that_is_in_them() {
     assert_eq!(inner.apps.as_ref().unwrap()[0].id(), &id("/shop/inner/x"));
 }
 
-/// What becomes of a dependency as Marathon reads it: `AppDefinition.withCanonizedIds` sees it from
-/// the app's own id, `UpdateGroupStructureOp` from the group that the app stands in.
+/// The resolution of relative dependencies, as in Marathon: `AppDefinition.withCanonizedIds`
+/// resolves from the app's own id, `UpdateGroupStructureOp` from the group that contains the app.
 #[test]
 fn dependencies_are_seen_from_the_app_or_from_the_group_it_stands_in() {
     for (dependency, of_app, of_group) in [
@@ -362,7 +362,7 @@ fn services_are_described_as_near_as_can_be() {
     assert_eq!(self::app(said), app, "it is valid");
 }
 
-/// A change of an app leaves alone what the service behind it says and apps cannot.
+/// A change of an app preserves settings of its service that an app cannot express.
 #[test]
 fn what_no_app_can_say_stays() {
     let spec = json!({

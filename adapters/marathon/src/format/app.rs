@@ -21,8 +21,8 @@ use super::number::{Number, Seconds};
 /// The label of apps of which at most one instance may run at any time.
 pub(super) const SINGLE: &str = "MARATHON_SINGLE_INSTANCE_APP";
 
-/// The label that selects Muster's replacement of unhealthy tasks: a task keeps running until its
-/// replacement is ready. By default, as in Marathon, the unhealthy task is killed first.
+/// The label that selects Muster's replacement of unhealthy tasks, which keep running until their
+/// replacements are ready. By default, as in Marathon, the unhealthy task is killed first.
 pub(super) const REPLACE_FIRST: &str = "MUSTER_REPLACE_FIRST";
 
 /// A complete, valid app in its normal form: current keys only, with all defaults filled in. It is

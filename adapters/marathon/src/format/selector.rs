@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::rejected::Rejected;
 
-/// A requirement for a label.
+/// Requirements for the labels of an app, all of which must be met.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelSelector(Vec<Term>);
 

@@ -1,4 +1,4 @@
-//! `/v2/apps`: apps shown, made, changed, started anew, removed, and their versions.
+//! `/v2/apps`: list, show, create, update, restart and remove apps, and their versions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use crate::view::app::{Embed, Info, Versioned};
 use crate::view::{group, name};
 use server::control::Snapshot;
 
-/// What is answered with a list of apps, under a key of its own.
+/// The response with a list of apps, which clients expect under the key `apps`.
 #[derive(Serialize)]
 struct Listed {
     apps: Vec<Info>,
@@ -56,7 +56,7 @@ pub(super) fn show(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
     })
 }
 
-/// `GET /v2/apps/{group}/*`: the apps of a group and of those in it.
+/// `GET /v2/apps/{group}/*`: all apps in a group and its subgroups.
 pub(super) fn show_group(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
     let path = format!("/{}", segments.join("/"));
     let embed = Embed::default().and(ask.parameters("embed"));
@@ -99,7 +99,7 @@ pub(super) async fn create(ask: &Ask) -> Result<Reply, Reply> {
     })
 }
 
-/// An app may not have the path of a group.
+/// Rejects an app with the path of an existing group.
 fn refuse_group(snapshot: &Snapshot, id: &ServiceId) -> Result<(), Reply> {
     match group::exists(&snapshot.state, id.as_str()) {
         true => Err(Reply::shared_id(id)),
@@ -107,7 +107,7 @@ fn refuse_group(snapshot: &Snapshot, id: &ServiceId) -> Result<(), Reply> {
     }
 }
 
-/// `PUT` and `PATCH /v2/apps/{id}`; only the former makes an app that is not there.
+/// `PUT` and `PATCH /v2/apps/{id}`. Only `PUT` creates an app that does not exist.
 pub(super) async fn update(ask: &Ask, segments: &[&str], may_create: bool) -> Result<Reply, Reply> {
     let path = format!("/{}", segments.join("/"));
     let id: ServiceId = match path.parse() {
@@ -138,7 +138,7 @@ pub(super) async fn update(ask: &Ask, segments: &[&str], may_create: bool) -> Re
     })
 }
 
-/// The app that an update makes of one.
+/// Applies the update in `body` to the app `id`, and returns the resulting app.
 fn updated(
     ask: &Ask,
     snapshot: &Snapshot,
@@ -168,7 +168,7 @@ fn at_version(service: &Service, at: Timestamp) -> Result<&Arc<Revision>, Reply>
     })
 }
 
-/// `PUT` and `PATCH /v2/apps`: several apps, as one deployment.
+/// `PUT` and `PATCH /v2/apps`: updates several apps in one deployment.
 pub(super) async fn update_many(ask: &Ask, may_create: bool) -> Result<Reply, Reply> {
     let updates = format::update_apps(&ask.body)?;
     let partial = !may_create || ask.flag("partialUpdate", true);
@@ -186,7 +186,7 @@ pub(super) async fn update_many(ask: &Ask, may_create: bool) -> Result<Reply, Re
     Ok(done.reply())
 }
 
-/// `DELETE /v2/apps/{id}`, which by default may break into a deployment.
+/// `DELETE /v2/apps/{id}`. By default, it overrides a deployment of the app.
 pub(super) async fn remove(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
     let id = app_id(segments)?;
     let wish = |snapshot: &Snapshot| {

@@ -1,5 +1,5 @@
-//! Carrying out what changes apps: looked at, worked out, and committed only if what was looked at
-//! still holds; otherwise looked at again.
+//! Changes of apps with optimistic concurrency: each change is computed from a snapshot and
+//! committed only if the apps in it have not changed since; otherwise it is computed again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,24 +22,26 @@ use crate::view::{name, plan};
 use server::adapter::Failure;
 use server::control::{Snapshot, Trouble};
 
-/// Each look may be overtaken by somebody else's change; more often than this is no accident.
+/// The maximum number of attempts to commit a change. Conflicts with concurrent changes are
+/// expected, but more of them than this indicate a problem.
 const LOOKS_MAX: usize = 10;
 
-/// A label by which an app asks for Muster's own way with a deployment that gets nowhere.
+/// The label that sets a deadline for the deployments of an app. A deployment that misses it fails
+/// as those of native services do.
 const DEADLINE_LABEL: &str = "MUSTER_DEADLINE";
-/// Marathon's deployments never give up.
+/// Deployments of Marathon have no deadline.
 const NO_DEADLINE: Millis = Millis::secs(100 * 365 * 24 * 3600);
 
-/// What a request wants of apps and groups.
+/// The desired state of some apps and groups, as a request defines it.
 #[derive(Default)]
 pub(super) struct Wish {
-    /// Apps as they should be.
+    /// Apps to create or update.
     pub(super) apps: Vec<App>,
-    /// Apps that should not be there.
+    /// Apps to remove.
     pub(super) gone: Vec<ServiceId>,
-    /// Groups that something is said of, with what they depend on.
+    /// Groups to store, with their dependencies.
     pub(super) groups: BTreeMap<ServiceId, BTreeSet<ServiceId>>,
-    /// Groups of which nothing is said any more.
+    /// Groups to remove from the store. Their apps are not affected.
     pub(super) no_groups: Vec<ServiceId>,
 }
 
@@ -48,7 +50,7 @@ impl Wish {
         self.apps.iter().map(App::id).chain(&self.gone)
     }
 
-    /// The command that carries it out.
+    /// Converts the desired state into a command.
     fn command(self, snapshot: &Snapshot, known: &Apps) -> Result<Command, Reply> {
         let Wish { apps, gone, groups, no_groups } = self;
         let making = Making::new(snapshot, &apps, &gone, &groups);
@@ -63,11 +65,11 @@ impl Wish {
     }
 }
 
-/// What came of it.
+/// The result of a change.
 pub(super) struct Done {
-    /// The version that apps have now.
+    /// The version of the apps after the change.
     pub(super) at: Timestamp,
-    /// The deployment that carries it out, if something had to change.
+    /// The deployment of the change; `None` if the change had no effect.
     pub(super) deployment: Option<DeploymentId>,
 }
 
@@ -88,7 +90,7 @@ impl Done {
         let at = version.or(revisions.max()).unwrap_or_else(now);
         let of_apps = applied.changes.iter().any(|change| change.kind != "deployment");
         if deployment.is_none() && of_apps {
-            // Nothing had to change: it is done as soon as it was asked for.
+            // Without a deployment, the success is published immediately.
             let origin = &ask.origin;
             let plan = json!({ "id": name::no_deployment(at), "steps": [], "version": at });
             let fields = json!({ "id": name::no_deployment(at), "plan": plan });
@@ -107,8 +109,8 @@ impl Done {
     }
 }
 
-/// Carries out one command, told with who asked for it; unless `force` is given, only while no
-/// deployment moves any of `apps`.
+/// Proposes one command with the origin of the request. Unless `force` is set, the command is
+/// rejected while a deployment changes any of `apps`.
 pub(super) async fn carry_out(
     ask: &Ask,
     command: Command,
@@ -122,7 +124,7 @@ pub(super) async fn carry_out(
     }
 }
 
-/// Tells of a change that was refused because another is under way.
+/// Converts the failure of a proposal into a response. A conflict with a deployment is published.
 fn refused(ask: &Ask, failure: Failure) -> Reply {
     if let Failure::Trouble(Trouble::Refused(Refusal::Moving { service, by })) = &failure {
         let group = service.as_str().rsplit_once('/').map_or("", |(group, _)| group);
@@ -141,7 +143,7 @@ fn proposal(ask: &Ask, guard: Guard, command: Command) -> Proposal {
     Proposal { by: Principal::operator(), via, guard, command }
 }
 
-/// Carries out what `wish` makes of the apps as they are.
+/// Proposes the change that `wish` derives from the current snapshot, and retries on conflicts.
 pub(super) async fn submit(
     ask: &Ask,
     force: bool,
@@ -171,7 +173,7 @@ pub(super) async fn submit(
     Err(Reply::error(StatusCode::SERVICE_UNAVAILABLE, message))
 }
 
-/// The steps that a wish would take, if it were carried out now.
+/// Returns the steps of the deployment that the change would start, without committing it.
 pub(super) fn dry_run(
     ask: &Ask,
     wish: impl Fn(&Snapshot) -> Result<Wish, Reply>,
@@ -186,17 +188,17 @@ pub(super) fn dry_run(
     Ok(deployment.map(|deployment| plan::steps(deployment, &state)).unwrap_or_default())
 }
 
-/// A service that is not about to go away.
+/// Returns the service unless it does not exist or is being removed.
 pub(super) fn present<'a>(state: &'a State, id: &ServiceId) -> Option<&'a Arc<Service>> {
     state.service(id).filter(|service| !service.removing)
 }
 
-/// What apps become services from: which others there will be, and what their groups depend on.
+/// The context for translating apps into services: all other apps, and the dependencies of groups.
 struct Making<'a> {
     snapshot: &'a Snapshot,
-    /// All apps there will be.
+    /// The apps that exist after the change.
     all: BTreeSet<ServiceId>,
-    /// What groups depend on, by path.
+    /// The dependencies of groups, by path.
     depends_on: BTreeMap<&'a ServiceId, &'a BTreeSet<ServiceId>>,
 }
 
@@ -215,8 +217,8 @@ impl<'a> Making<'a> {
         Making { snapshot, all, depends_on: stored.chain(groups).collect() }
     }
 
-    /// An app may not have the path of a group: none may lie within another that is described here
-    /// for the first time, and none of those within another.
+    /// Rejects an app with the path of a group. Only new apps are considered: they must not be
+    /// inside another app, nor contain another app.
     fn refuse_nested(&self, apps: &[App]) -> Result<(), Reply> {
         let is_new = |id: &&ServiceId| present(&self.snapshot.state, id).is_none();
         let new: BTreeSet<&ServiceId> = apps.iter().map(App::id).filter(is_new).collect();
@@ -247,7 +249,7 @@ impl<'a> Making<'a> {
             app.assign_service_ports(before.as_deref(), &taken)?;
             taken.extend(app.service_ports());
             let own = app.spec()?;
-            // What only the service can say, and no app, stays as it is.
+            // Settings that an app cannot express are preserved.
             let mut spec = match service.zip(before) {
                 Some((service, before)) => app.spec_over(&before, &service.target().spec)?,
                 None => own.clone(),
@@ -269,10 +271,10 @@ impl<'a> Making<'a> {
         apps.into_iter().map(document).collect()
     }
 
-    /// The services that an app depends on: by itself or as its groups do, each of which may name
-    /// an app or a group. One that is not there is passed over, as in Marathon: it is still shown,
-    /// and takes effect when the app is next changed after it has come. A service may depend only
-    /// on what there is.
+    /// Resolves the dependencies of an app and of its groups, each of which is an app or a group. A
+    /// dependency that does not exist is ignored, because a service may depend only on existing
+    /// services. As in Marathon, it is still shown, and takes effect when the app is changed after
+    /// the dependency has been created.
     fn dependencies(&self, app: &ServiceId, own: &BTreeSet<ServiceId>) -> BTreeSet<ServiceId> {
         let of_groups = self.depends_on.iter().filter(|(group, _)| app.is_in(group.as_str()));
         let named = own.iter().chain(of_groups.flat_map(|(_, depends_on)| depends_on.iter()));

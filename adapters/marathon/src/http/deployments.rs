@@ -1,4 +1,4 @@
-//! `/v2/deployments`: shown, rolled back, called off.
+//! `/v2/deployments`: list, roll back and cancel deployments.
 
 use axum::http::StatusCode;
 use model::{Command, Deployment, MoveState, Stage, Steer};
@@ -13,7 +13,7 @@ use crate::view::name;
 use crate::view::plan::{self, Action};
 use server::control::Snapshot;
 
-/// A deployment and how far it is.
+/// A deployment with its steps and its progress.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Info {
@@ -27,7 +27,7 @@ struct Info {
     total_steps: usize,
 }
 
-/// Those that are under way and not called off.
+/// Whether clients see the deployment: it is in progress and has not been cancelled.
 fn is_shown(deployment: &Deployment) -> bool {
     !deployment.stage.is_over() && deployment.stage != Stage::Paused
 }
@@ -65,8 +65,8 @@ fn info(look: &Look<'_>, deployment: &Deployment) -> Info {
     }
 }
 
-/// `DELETE /v2/deployments/{id}`: a new deployment that goes back; or, with `force`, an end to it
-/// where it stands.
+/// `DELETE /v2/deployments/{id}`: rolls back by a new deployment or, with `force`, cancels the
+/// deployment without a rollback.
 pub(super) async fn remove(ask: &Ask, id: &str) -> Result<Reply, Reply> {
     let unknown = || Reply::not_found(format!("DeploymentPlan {id} does not exist"));
     let number = name::parse_deployment(id).ok_or_else(unknown)?;
@@ -83,13 +83,13 @@ pub(super) async fn remove(ask: &Ask, id: &str) -> Result<Reply, Reply> {
     Ok(done.reply())
 }
 
-/// What undoes a deployment: of its apps those that were there are as they were, the others gone.
+/// Reverts the apps of a deployment to their previous revisions, and removes those without any.
 fn back(snapshot: &Snapshot, deployment: &Deployment, apps: &Apps) -> Wish {
     let mut wish = Wish::default();
     let ours = deployment.moves.iter().filter(|m| m.state != MoveState::Superseded);
     for m in ours {
         let Some(service) = snapshot.state.service(&m.service) else { continue };
-        // As in Marathon, back to what was asked for before, whether it ever ran or not.
+        // As in Marathon, the previously requested revision, even if it never ran.
         let mut before = [m.aimed, m.from].into_iter().flatten();
         match before.find_map(|number| service.revisions.get(&number)) {
             Some(revision) => wish.apps.push((*apps.of(service, revision)).clone()),

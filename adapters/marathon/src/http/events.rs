@@ -1,4 +1,4 @@
-//! `/v2/events`: what happens, as server-sent events.
+//! `/v2/events`: a stream of server-sent events.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use crate::Marathon;
 use crate::view::event::{Event, ON_REQUEST, Rendered};
 use server::event_log::Numbered as _;
 
-/// So many events are taken from the log at once.
+/// The maximum number of events that are read from the log at once.
 const CHUNK: usize = 256;
-/// A stream on which nothing happens says so this often.
+/// The interval of heartbeats on an idle stream.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// Between two writes to a stream: when much happens it is told in bulk.
+/// The minimum time between two writes to a stream, so that frequent events are sent in batches.
 const PACE: Duration = Duration::from_millis(100);
 
-/// What a client wants to be told.
+/// The filters of a client.
 struct Wanted {
-    /// These kinds; all if none is named.
+    /// The requested kinds; if empty, all but those in [`ON_REQUEST`].
     kinds: Vec<String>,
-    /// Plans without the apps in them.
+    /// Whether plans omit the definitions of apps.
     light: bool,
 }
 
@@ -49,17 +49,17 @@ impl Wanted {
     }
 }
 
-/// A client's place in what happens.
+/// The state of a client's stream.
 struct Reader {
     marathon: Arc<Marathon>,
     newest: watch::Receiver<u64>,
     wanted: Wanted,
     client: String,
-    /// The number of the last event that was looked at.
+    /// The number of the last event that was read from the log.
     place: u64,
-    /// What is to be sent before anything else.
+    /// Bytes to send before any events.
     first: Option<Bytes>,
-    /// Not before this is anything sent again.
+    /// The earliest time of the next write.
     next_at: Instant,
 }
 
@@ -75,8 +75,8 @@ pub(super) fn follow(ask: &Ask) -> Result<Reply, Reply> {
     let last_seen: Option<u64> =
         ask.headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let asked = last_seen.unwrap_or(*newest.borrow());
-    // Some of what was missed may not be known any more: the rest is told. To cut off this stream
-    // as well, and the next one that asks the same, would be to tell nothing for ever.
+    // If the log has dropped some of the missed events, the stream continues with the remaining
+    // ones. Closing it would make the client reconnect with the same number and fail again.
     let place = asked.max(marathon.log.dropped());
     let wanted = Wanted {
         kinds: ask.parameters("event_type").map(str::to_string).collect(),
@@ -86,7 +86,7 @@ pub(super) fn follow(ask: &Ask) -> Result<Reply, Reply> {
     let attached = Event::new("event_stream_attached", now(), json!({ "remoteAddress": client }));
     let mut first = BytesMut::new();
     if place > asked {
-        // A comment, since clients take no kinds of events that Marathon does not have.
+        // Sent as a comment, because clients reject kinds of events that Marathon does not have.
         let gone =
             format!(": of what came after event {asked}, what is up to {place} is gone\r\n\r\n");
         first.extend_from_slice(gone.as_bytes());
@@ -109,7 +109,8 @@ pub(super) fn follow(ask: &Ask) -> Result<Reply, Reply> {
 }
 
 impl Reader {
-    /// What is sent next; nothing if the client has fallen too far behind.
+    /// Returns the next bytes to send, or `None` if the log has dropped events that the client
+    /// missed.
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(first) = self.first.take() {
             return Some(first);
@@ -120,7 +121,7 @@ impl Reader {
             self.newest.mark_unchanged();
             let log = &self.marathon.log;
             if self.place > *self.newest.borrow() {
-                // It has seen another cluster's events: it is told from now on.
+                // The number is from another cluster, so the stream begins with the next event.
                 self.place = *self.newest.borrow();
             }
             if log.has_dropped(self.place) {

@@ -1,4 +1,4 @@
-//! `/v2/groups`: shown, made, changed as a whole, scaled, removed.
+//! `/v2/groups`: show, create, update, scale and remove groups.
 
 use std::collections::BTreeSet;
 
@@ -52,7 +52,8 @@ pub(super) fn versions(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
     }
 }
 
-/// `GET /v2/groups[/{id}]/versions/{version}`: the apps as they were then, of those that are left.
+/// `GET /v2/groups[/{id}]/versions/{version}`: the group at that time. Apps that have been removed
+/// since are missing.
 pub(super) fn version(ask: &Ask, segments: &[&str], at: &str) -> Result<Reply, Reply> {
     let path = path(segments);
     let at = super::timestamp(at)?;
@@ -78,7 +79,7 @@ pub(super) fn version(ask: &Ask, segments: &[&str], at: &str) -> Result<Reply, R
     })
 }
 
-/// `POST /v2/groups[/{id}]`: a group that is not there yet.
+/// `POST /v2/groups[/{id}]`: creates a group, which must not exist.
 pub(super) async fn create(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
     let update = format::read_group(&ask.body, &path(segments))?;
     let id = update.id.clone();
@@ -106,7 +107,8 @@ fn refuse_app(snapshot: &Snapshot, path: &str) -> Result<(), Reply> {
     }
 }
 
-/// `PUT /v2/groups[/{id}]`: a group as it should be; with `dryRun`, only the steps it would take.
+/// `PUT /v2/groups[/{id}]`: creates or updates a group. With `dryRun`, returns the steps of the
+/// deployment without starting it.
 pub(super) async fn update(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
     let update = format::read_group(&ask.body, &path(segments))?;
     let wish = |snapshot: &Snapshot| {
@@ -121,7 +123,7 @@ pub(super) async fn update(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply>
     Ok(change::submit(ask, ask.flag("force", false), wish).await?.reply())
 }
 
-/// `DELETE /v2/groups[/{id}]`, with all that is in it.
+/// `DELETE /v2/groups[/{id}]`: removes a group with all its apps and subgroups.
 pub(super) async fn remove(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
     let path = path(segments);
     let wish = |snapshot: &Snapshot| {
@@ -135,7 +137,7 @@ pub(super) async fn remove(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply>
     Ok(change::submit(ask, ask.flag("force", false), wish).await?.reply())
 }
 
-/// What an update of a group makes of its apps and groups.
+/// The changes of apps and groups that result from the update of a group.
 struct Changes<'a> {
     snapshot: &'a Snapshot,
     apps: &'a Apps,
@@ -158,7 +160,7 @@ impl<'a> Changes<'a> {
         Ok(self.wish)
     }
 
-    /// Each app of the group times `factor`, rounded up.
+    /// Multiplies the instances of each app in the group by `factor`, rounding up.
     fn scale(&mut self, path: &str, factor: f64) -> Result<(), Reply> {
         for service in group::services(&self.snapshot.state, path) {
             let app = App::clone(&self.apps.target(service));
@@ -172,7 +174,8 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// The apps of the group as they were, of those that are left; newer ones go.
+    /// Restores the apps of the group as of the time `at`, and removes newer ones. Apps that have
+    /// been removed since are not restored.
     fn restore(&mut self, path: &str, at: Timestamp) -> Result<(), Reply> {
         if !group::versions(&self.snapshot.state, path).contains(&at) {
             let message = format!("Group '{path}' does not exist in version {at}");
@@ -187,7 +190,7 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// The lists that are given replace what is there; what is not spoken of stays.
+    /// Replaces the lists that the update contains. Absent lists leave the group unchanged.
     fn replace(&mut self, update: &GroupUpdate) {
         let prefix = update.id.trim_end_matches('/');
         let child = |id: &ServiceId| {
@@ -226,7 +229,8 @@ impl<'a> Changes<'a> {
         }
     }
 
-    /// What a group depends on is part of what its apps are: they are made anew with it.
+    /// Resubmits all apps in a group whose dependencies change, because the dependencies of a group
+    /// are resolved in the services of its apps.
     fn touch(&mut self, path: &str, depends_otherwise: bool) {
         if !depends_otherwise {
             return;

@@ -1,4 +1,4 @@
-//! What is asked about the server itself: who it is, who leads, what it can do.
+//! Information about the server: its identity, leader, metrics and features.
 
 use axum::http::StatusCode;
 use axum::http::header::ACCEPT;
@@ -10,7 +10,7 @@ use super::with_look;
 use crate::view::mesos::FRAMEWORK;
 use crate::view::queue;
 
-/// The version of Marathon that is spoken.
+/// The version of Marathon whose API is implemented.
 const SPOKEN: &str = "1.9.109";
 
 /// `GET /ping`.
@@ -52,8 +52,8 @@ pub(super) fn leader(ask: &Ask) -> Reply {
     Reply::json(&json!({ "leader": ask.leader() }))
 }
 
-/// `DELETE /v2/leader`: the lead is laid down, and taken anew. With one server it is the same one
-/// that takes it, under the next epoch; nobody who follows it has to notice.
+/// `DELETE /v2/leader`: the leader resigns. With a single server, the same server becomes leader
+/// again with the next epoch, without interrupting its clients.
 pub(super) async fn abdicate(ask: &Ask) -> Result<Reply, Reply> {
     for name in ["backup", "restore"] {
         if ask.parameter(name).is_some_and(|uri| !uri.is_empty()) {
@@ -93,7 +93,7 @@ pub(super) fn metrics(ask: &Ask) -> Reply {
     })
 }
 
-/// Whatever is asked of pods: there are none.
+/// All requests about pods, which are not supported: there are never any.
 pub(super) fn pods(ask: &Ask) -> Reply {
     match ask.method.as_str() {
         "HEAD" => Reply::nothing(StatusCode::OK),

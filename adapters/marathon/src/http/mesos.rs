@@ -1,4 +1,4 @@
-//! The part of Mesos that the command line of DC/OS looks at: nodes, tasks, and their output.
+//! The parts of the API of Mesos that the DC/OS CLI uses: nodes, tasks, and the output of tasks.
 
 use api::{LogPartQuery, now};
 use axum::http::StatusCode;
@@ -16,7 +16,7 @@ fn with_mesos<T>(ask: &Ask, show: impl FnOnce(&Mesos<'_>) -> T) -> T {
     show(&Mesos { snapshot: &snapshot, history: &history, address: &address, now: now() })
 }
 
-/// `GET /mesos/master/state.json` and its other names.
+/// `GET /mesos/master/state.json` and its aliases.
 pub(super) fn master(ask: &Ask) -> Reply {
     Reply::json(&with_mesos(ask, |mesos| mesos.master()))
 }
@@ -40,8 +40,8 @@ pub(super) fn hosts(ask: &Ask, name: &str) -> Reply {
     Reply::json(&with_mesos(ask, |mesos| mesos.hosts(name)))
 }
 
-/// `GET /slave/{id}/files/read.json`: a part of a task's output; with an offset of -1, how much of
-/// it there is. Agents give a MiB at once at most, and count from the beginning of the instance.
+/// `GET /slave/{id}/files/read.json`: a range of a task's output or, with the offset -1, its size.
+/// Agents return at most 1 MiB at once. Offsets count from the start of the instance.
 pub(super) async fn read(ask: &Ask) -> Result<Reply, Reply> {
     let path = ask.parameter("path").unwrap_or_default();
     let missing = || Reply::not_found(format!("there is no file `{path}`"));
@@ -55,7 +55,7 @@ pub(super) async fn read(ask: &Ask) -> Result<Reply, Reply> {
     };
     let (offset, length) = (number("offset", -1)?, number("length", -1)?);
     let begin = u64::try_from(offset).ok();
-    // Who asks for no place asks how much there is.
+    // Without an offset, the client requests the size only.
     let length = u64::try_from(length).unwrap_or(u64::MAX).min(begin.map_or(0, |_| u64::MAX));
     let query =
         LogPartQuery { instance, resource: None, stream, offset: begin.unwrap_or(0), length };

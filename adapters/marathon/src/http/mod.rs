@@ -1,8 +1,9 @@
-//! Marathon's API, by default under `/v2`, `/service/marathon/v2` and `/marathon/v2`: one table from
+//! Marathon's API, by default under `/v2`, `/service/marathon/v2` and `/marathon/v2`: a table from
 //! methods and paths to handlers.
 //!
-//! Its clients write paths with empty segments in them, so paths are split here instead of by the
-//! router. Every response is JSON with Marathon's headers, errors included.
+//! Clients send paths with empty segments, so paths are split here instead of by the router. All
+//! responses have Marathon's headers, errors included. Bodies are JSON, except for events and for
+//! responses that clients request as text.
 
 mod apps;
 mod change;
@@ -31,10 +32,10 @@ use crate::view::failure;
 use reply::{Ask, Reply};
 use server::adapter::{Claim, Server};
 
-/// Bodies beyond this are refused before they are read.
+/// The maximum size of a body. Larger ones are rejected before they are read completely.
 const BODY_MAX: usize = 16 << 20;
 
-/// Where the API is found: at the original paths, and where DC/OS has it.
+/// The prefixes of the API: Marathon's own, and those of DC/OS.
 pub(crate) const PREFIXES: [&str; 3] = ["/", "/service/marathon", "/marathon"];
 
 /// The routes of Marathon's API and of the parts of Mesos and DC/OS that its clients read.
@@ -50,8 +51,8 @@ pub(crate) const CLAIMS: [Claim; 9] = [
     Claim::new("/dcos-metadata/**"),
 ];
 
-/// The segments of a path, percent-decoded, without those that are empty. `None` if a segment is not
-/// UTF-8.
+/// Splits a path into percent-decoded segments, without empty ones. Returns `None` if a segment is
+/// not valid UTF-8.
 fn segments(path: &str) -> Option<Vec<String>> {
     let decode = |segment: &str| {
         let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
@@ -60,7 +61,7 @@ fn segments(path: &str) -> Option<Vec<String>> {
     path.split('/').filter(|segment| !segment.is_empty()).map(decode).collect()
 }
 
-/// Answers a request to the API.
+/// Handles a request to the API.
 pub(crate) async fn answer(marathon: Arc<Marathon>, server: Server, request: Request) -> Response {
     let leader = reply::leader(&server, request.headers());
     let reply = match Ask::read(marathon, server, request).await {
@@ -138,7 +139,7 @@ async fn others(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
     }
 }
 
-/// What is asked of Mesos.
+/// Routes requests to the API of Mesos.
 async fn mesos_part(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
     let path = match path {
         ["mesos", "master", rest @ ..] | ["mesos", rest @ ..] if ask.method == "GET" => {
@@ -160,8 +161,8 @@ async fn mesos_part(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
     }
 }
 
-/// Shows something of the cluster as it is now; `failures` if the last failures of tasks are
-/// among it, which are looked up in what has happened.
+/// Calls `show` with the current snapshot. The last failures of tasks are included only if
+/// `failures` is set, because they are computed from the event log.
 fn with_look<T>(ask: &Ask, failures: bool, show: impl FnOnce(&Look<'_>) -> T) -> T {
     let snapshot = ask.server.snapshot();
     let failures = match failures {
@@ -174,7 +175,7 @@ fn with_look<T>(ask: &Ask, failures: bool, show: impl FnOnce(&Look<'_>) -> T) ->
     show(&Look { snapshot: &snapshot, apps: &ask.marathon.apps, failures, now: now() })
 }
 
-/// A version in a path.
+/// Parses a version in a path.
 fn timestamp(text: &str) -> Result<Timestamp, Reply> {
     text.parse().map_err(|_| {
         let message =

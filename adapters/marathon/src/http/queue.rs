@@ -1,4 +1,4 @@
-//! `/v2/queue`: what waits, and an end to waiting.
+//! `/v2/queue`: the instances that wait for a start, and resetting their delay.
 
 use axum::http::StatusCode;
 use model::{Command, Proposal};
@@ -15,7 +15,7 @@ pub(super) fn list(ask: &Ask) -> Reply {
     with_look(ask, false, |look| Reply::json(&json!({ "queue": queue::queue(look, embed) })))
 }
 
-/// `DELETE /v2/queue/{id}/delay`: what failed need not wait any longer.
+/// `DELETE /v2/queue/{id}/delay`: ends the backoff of an app after failures.
 pub(super) async fn reset_delay(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
     let id = app_id(segments)?;
     if !with_look(ask, false, |look| queue::has(look, &id)) {

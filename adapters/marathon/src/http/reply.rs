@@ -1,4 +1,4 @@
-//! A request as Marathon's API sees it, and what is answered, with the headers of all its answers.
+//! Requests and responses of Marathon's API, with the headers that all responses have.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,18 +21,18 @@ use server::adapter::Failure;
 use server::adapter::Server;
 use server::control::Trouble;
 
-/// A request: its parts taken in, none of them judged.
+/// A request whose path, query and body have been read, but not validated.
 pub(super) struct Ask {
     pub(super) marathon: Arc<Marathon>,
     pub(super) server: Server,
     pub(super) method: Method,
     /// The path after the prefix, without empty segments.
     pub(super) segments: Vec<String>,
-    /// The query, decoded, in its order.
+    /// The decoded parameters of the query, in order.
     pub(super) query: Vec<(String, String)>,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// Who asks for what, as it is told to those who follow events.
+    /// The client and the path, which are included in events.
     pub(super) origin: Origin,
 }
 
@@ -57,7 +57,8 @@ impl Ask {
         })?;
         let client = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let client = client.map_or_else(|| "unknown".into(), |info| info.0.ip().to_string());
-        // Where nothing else is meant by it, a HEAD is a GET whose answer is not sent.
+        // A HEAD is handled as a GET without the body of the response, except where it has its own
+        // meaning.
         let is_other = segments.len() > 1 && ["pods", "events"].contains(&segments[1].as_str());
         let method = match parts.method {
             Method::HEAD if !is_other => Method::GET,
@@ -76,41 +77,42 @@ impl Ask {
         })
     }
 
-    /// The path from a segment on.
+    /// The path from the segment with index `from` on.
     pub(super) fn rest(&self, from: usize) -> String {
         format!("/{}", self.segments.get(from..).unwrap_or_default().join("/"))
     }
 
-    /// Where the server is reached: as its client has done, if it listens on all addresses.
+    /// The address of the leader, see [`leader()`].
     pub(super) fn leader(&self) -> String {
         leader(&self.server, &self.headers)
     }
 
-    /// The last value of a parameter.
+    /// The last value of a query parameter.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters(name).last()
     }
 
-    /// All values of a parameter that may be given more than once.
+    /// All values of a repeatable query parameter.
     pub(super) fn parameters(&self, name: &str) -> impl Iterator<Item = &str> {
         let named = self.query.iter().filter(move |(key, _)| key == name);
         named.map(|(_, value)| value.as_str())
     }
 
-    /// A parameter that is true or false. As for Java, everything but `true` is false.
+    /// The value of a boolean query parameter. As in Java, all values but `true` are false.
     pub(super) fn flag(&self, name: &str, default: bool) -> bool {
         self.parameter(name).map_or(default, |value| value.eq_ignore_ascii_case("true"))
     }
 }
 
-/// Where the server is reached, as it was in a request with these headers.
+/// The address of the server as `host:port`. If it listens on all addresses, the `Host` header of
+/// the request is used.
 pub(super) fn leader(server: &Server, headers: &HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.filter(|_| server.address().ip().is_unspecified());
     host.map_or_else(|| server.address().to_string(), String::from)
 }
 
-/// An answer.
+/// The response to a request.
 pub(super) struct Reply {
     status: StatusCode,
     body: Content,
@@ -149,7 +151,7 @@ impl Reply {
         Reply { status, body: Content::Nothing, headers: Vec::new() }
     }
 
-    /// A response that was made otherwise, such as a stream.
+    /// Wraps a response that has been built elsewhere, such as a stream.
     pub(super) fn ready(response: Response) -> Reply {
         let (status, body) = (response.status(), Content::Ready(Box::new(response)));
         Reply { status, body, headers: Vec::new() }
@@ -163,7 +165,7 @@ impl Reply {
         Reply::error(StatusCode::NOT_FOUND, message)
     }
 
-    /// Something at a path of the body cannot be.
+    /// An error for the value at `path` in the body.
     pub(super) fn invalid(path: &str, what: &str) -> Reply {
         let details = json!([{ "path": path, "errors": [what] }]);
         let body = json!({ "message": "Object is not valid", "details": details });
@@ -183,8 +185,8 @@ impl Reply {
         Reply::not_found(format!("Group '{path}' does not exist"))
     }
 
-    /// A change that was accepted: when, and which deployment carries it out; none if nothing had
-    /// to change.
+    /// The response to an accepted change, with its version and its deployment. Without a
+    /// deployment, the id is a placeholder, since clients require one.
     pub(super) fn deployed(at: Timestamp, deployment: Option<DeploymentId>) -> Reply {
         let id = deployment.map_or_else(|| name::no_deployment(at), name::deployment);
         Reply::json(&json!({ "version": at, "deploymentId": id })).header(DEPLOYMENT_ID, id)
@@ -224,7 +226,7 @@ impl Reply {
     }
 }
 
-/// Names the deployment that a change has begun.
+/// The header with the id of the deployment that a request has started.
 pub(super) const DEPLOYMENT_ID: HeaderName = HeaderName::from_static("marathon-deployment-id");
 const LEADER: HeaderName = HeaderName::from_static("x-marathon-leader");
 const COMMON: [(HeaderName, &str); 5] = [
@@ -274,7 +276,7 @@ impl From<Failure> for Reply {
 }
 
 impl Reply {
-    /// Some of the apps are being moved by these deployments.
+    /// An error for a change of apps that these deployments are changing.
     pub(super) fn locked(by: &[DeploymentId]) -> Reply {
         let message = "App is locked by one or more deployments. Override with the option \
                        '?force=true'. View details at '/v2/deployments/<DEPLOYMENT_ID>'.";
@@ -284,7 +286,7 @@ impl Reply {
     }
 }
 
-/// The app that the segments of a path name.
+/// Parses the segments of a path as the id of an app.
 pub(super) fn app_id(segments: &[&str]) -> Result<ServiceId, Reply> {
     let id = format!("/{}", segments.join("/"));
     id.parse().map_err(|_| Reply::app_not_found(&id))

@@ -1,4 +1,4 @@
-//! `/v2/tasks` and the tasks of an app: shown and killed.
+//! `/v2/tasks` and the tasks of an app: list and kill tasks.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ fn tasks_of(look: &Look<'_>, service: &Arc<Service>) -> Vec<Task> {
     task::of(look.snapshot, service, &ports, false, look.now).collect()
 }
 
-/// `GET /v2/tasks`, as JSON or, for those who ask for text, as lines for a load balancer.
+/// `GET /v2/tasks`, as JSON or, if the client accepts text, as lines for a load balancer.
 pub(super) fn list(ask: &Ask) -> Result<Reply, Reply> {
     let wanted: Vec<&str> = ask.parameters("status").chain(ask.parameters("status[]")).collect();
     let is_wanted = |task: &Task| {
@@ -47,7 +47,7 @@ fn prefers_text(ask: &Ask) -> bool {
     accept.is_some_and(|accept| accept.trim_start().starts_with("text/plain"))
 }
 
-/// A line for each port of each app: its name, its service port, and where its tasks are.
+/// One line per port of each app: name, service port, and endpoints of its running tasks.
 fn lines(look: &Look<'_>) -> String {
     let mut lines = String::new();
     for service in look.snapshot.state.services() {
@@ -83,7 +83,7 @@ pub(super) fn of_app(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
     })
 }
 
-/// `DELETE /v2/apps/{id}/tasks`: all tasks of an app, or those on a host.
+/// `DELETE /v2/apps/{id}/tasks`: kills all tasks of an app, or those on `host`.
 pub(super) async fn kill_of_app(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
     let id = app_id(segments)?;
     let host = ask.parameter("host").filter(|host| !host.is_empty() && *host != "*");
@@ -117,18 +117,18 @@ pub(super) async fn kill_one(ask: &Ask, segments: &[&str], task: &str) -> Result
     kill(ask, vec![id], instances, &json!({ "task": found })).await
 }
 
-/// Whether a task is meant by a name: its own, or its instance's.
+/// Whether `name` is the name of the task or of its instance.
 fn is_named(task: &Task, name: &str) -> bool {
     task.id == name || task.id.strip_prefix(name).is_some_and(|rest| rest.starts_with("._app."))
 }
 
-/// What `POST /v2/tasks/delete` takes.
+/// The body of `POST /v2/tasks/delete`.
 #[derive(Deserialize)]
 struct Ids {
     ids: Vec<String>,
 }
 
-/// `POST /v2/tasks/delete`. Tasks that are gone are passed over.
+/// `POST /v2/tasks/delete`. Tasks that do not exist any more are ignored.
 pub(super) async fn kill_many(ask: &Ask) -> Result<Reply, Reply> {
     let Ids { ids } = serde_json::from_slice(&ask.body).map_err(|error| {
         let body = json!({ "message": "Invalid JSON", "details": error.to_string() });
@@ -163,7 +163,7 @@ pub(super) async fn kill_many(ask: &Ask) -> Result<Reply, Reply> {
     kill(ask, apps, instances, &json!({ "tasks": tasks })).await
 }
 
-/// Kills instances, and answers with them, or with the deployment that scales their apps down.
+/// Kills instances. Returns `killed` or, with `scale`, the deployment that scales the apps down.
 async fn kill(
     ask: &Ask,
     apps: Vec<ServiceId>,
@@ -172,13 +172,13 @@ async fn kill(
 ) -> Result<Reply, Reply> {
     refuse_both(ask)?;
     let scale = ask.flag("scale", false);
-    // Only a change of an app's number is one that a deployment may be in the way of.
+    // Without `scale`, nothing about the app changes, so it cannot conflict with a deployment.
     let force = !scale || ask.flag("force", false);
     let done = change::carry_out(ask, Command::Kill { instances, scale }, apps, force).await?;
     Ok(if scale { done.reply() } else { Reply::json(killed) })
 }
 
-/// Tasks are either not replaced or not to come back with what they had.
+/// Rejects `scale` combined with `wipe`: a task that is not replaced has no state to wipe.
 fn refuse_both(ask: &Ask) -> Result<(), Reply> {
     match ask.flag("scale", false) && ask.flag("wipe", false) {
         true => {

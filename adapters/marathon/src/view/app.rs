@@ -1,4 +1,4 @@
-//! Services as apps.
+//! Presents services as apps.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,20 +14,20 @@ use super::task::{self, Task};
 use super::{failure, name};
 use server::control::Snapshot;
 
-/// The name of this adapter, by which it knows its own documents.
+/// The name of the adapter in the sources of revisions.
 pub(crate) use crate::format::ADAPTER;
 
-/// Apps that have been read once. A revision never changes, so neither does what was read of it.
+/// A cache of the apps of revisions. Entries never become stale, since revisions are immutable.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Apps(Arc<Mutex<Known>>);
 
 type Known = HashMap<(ServiceId, RevisionNumber, Timestamp), Arc<App>>;
 
 impl Apps {
-    /// So many are kept beyond those that are in use.
+    /// The number of entries for removed revisions that are tolerated before the cache is pruned.
     const SPARE: usize = 1024;
 
-    /// The app that a revision describes, with as many instances as the revision has.
+    /// The app of a revision, with the revision's number of instances.
     pub(crate) fn of(&self, service: &Service, revision: &Revision) -> Arc<App> {
         let key = (service.id.clone(), revision.number, revision.created_at);
         if let Some(known) = self.lock().get(&key) {
@@ -41,12 +41,12 @@ impl Apps {
         app
     }
 
-    /// The app that a service should be.
+    /// The app of the target revision of a service.
     pub(crate) fn target(&self, service: &Service) -> Arc<App> {
         self.of(service, service.target())
     }
 
-    /// Drops what belongs to no revision any more, if that may be much.
+    /// Removes entries for removed revisions, if the cache has become large.
     pub(crate) fn prune(&self, snapshot: &Snapshot) {
         let mut apps = self.lock();
         if apps.len() > 2 * snapshot.state.services().count() + Self::SPARE {
@@ -62,7 +62,7 @@ impl Apps {
     }
 }
 
-/// What is shown of apps beside what they are.
+/// Optional parts of an app, which clients request by the parameter `embed`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Embed {
     pub(crate) tasks: bool,
@@ -72,12 +72,13 @@ pub(crate) struct Embed {
 }
 
 impl Embed {
-    /// What is shown of a single app.
+    /// The default for the response with a single app.
     pub(crate) const ONE: Embed =
         Embed { tasks: true, last_task_failure: true, readiness: true, task_stats: false };
 
-    /// With what a client asks for: `apps.tasks`, `group.apps.tasks`, `app.tasks` and `tasks` are
-    /// the same. What is always shown, or unknown, is passed over.
+    /// Adds the requested parts. The prefix of a name is ignored: `apps.tasks`, `group.apps.tasks`,
+    /// `app.tasks` and `tasks` are equivalent. Unknown names, and those of parts that are always
+    /// included, are ignored.
     pub(crate) fn and<'a>(mut self, names: impl Iterator<Item = &'a str>) -> Embed {
         for name in names {
             match name.rsplit('.').next().unwrap_or_default() {
@@ -96,7 +97,7 @@ impl Embed {
     }
 }
 
-/// When an app was last changed, and how.
+/// The times of the last changes of an app.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct VersionInfo {
@@ -104,7 +105,7 @@ pub(crate) struct VersionInfo {
     pub(crate) last_config_change_at: Timestamp,
 }
 
-/// When the app of a revision was last scaled and last configured.
+/// The times at which the app of a revision was last scaled and last configured.
 pub(crate) fn version_info(revision: &Revision) -> VersionInfo {
     VersionInfo {
         last_scaling_at: revision.created_at,
@@ -112,7 +113,7 @@ pub(crate) fn version_info(revision: &Revision) -> VersionInfo {
     }
 }
 
-/// An app with its version: what is shown of versions that may not run any more.
+/// An app with its version but without its status, for versions that may not be running.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Versioned<'a> {
@@ -129,7 +130,7 @@ impl<'a> Versioned<'a> {
     }
 }
 
-/// An app and how it is.
+/// An app with its status.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Info {
@@ -152,7 +153,7 @@ pub(crate) struct Info {
     task_stats: Option<Value>,
 }
 
-/// A deployment that moves an app.
+/// A reference to a deployment of an app.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Deployed {
     id: String,
@@ -164,7 +165,7 @@ impl From<DeploymentId> for Deployed {
     }
 }
 
-/// What apps are shown from: one snapshot at one time.
+/// The input for presenting apps: one snapshot at one time.
 pub(crate) struct Look<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) apps: &'a Apps,
@@ -173,7 +174,7 @@ pub(crate) struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// A service as an app.
+    /// A service as an app with its current status.
     pub(crate) fn info(&self, service: &Arc<Service>, embed: Embed) -> Info {
         let deployment = self.deployment(service);
         let mut info = self.blank(service, deployment);
@@ -195,12 +196,13 @@ impl Look<'_> {
         info
     }
 
-    /// A service as the app that was just made of it: a moment later some of it may run already.
+    /// A service as the app that a request has just created. Its status is empty, even if instances
+    /// have started in the meantime.
     pub(crate) fn made(&self, service: &Service, deployment: Option<DeploymentId>) -> Info {
         Info { tasks: Some(Vec::new()), ..self.blank(service, deployment) }
     }
 
-    /// A service as an app of which nothing runs.
+    /// A service as an app without running tasks.
     fn blank(&self, service: &Service, deployment: Option<DeploymentId>) -> Info {
         Info {
             app: self.apps.target(service),
@@ -218,8 +220,8 @@ impl Look<'_> {
         }
     }
 
-    /// What the readiness check of a service has seen of each new task, while a deployment waits
-    /// for it.
+    /// The results of the readiness check for the new tasks of a service. Empty unless the service
+    /// is part of a deployment.
     pub(crate) fn readiness(&self, id: &ServiceId) -> Vec<Value> {
         let service = self.snapshot.state.service(id);
         let Some(service) = service.filter(|service| self.deployment(service).is_some()) else {
@@ -240,7 +242,7 @@ impl Look<'_> {
         new.filter_map(result).collect()
     }
 
-    /// The deployment that moves a service and has not been called off.
+    /// The deployment of a service, unless it has been cancelled.
     pub(crate) fn deployment(&self, service: &Service) -> Option<DeploymentId> {
         let deployment = self.snapshot.state.deployment_of(service)?;
         (deployment.stage != model::Stage::Paused).then_some(deployment.id)

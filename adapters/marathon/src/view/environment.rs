@@ -1,6 +1,8 @@
-//! The variables that Marathon sets in a task and that its app alone does not tell: who it is, and
-//! its ports as its node has them. The agent sets the others; `crate::format` tells those
-//! that are the same for all tasks of an app.
+//! The variables that Marathon sets in a task and that depend on its instance: its identity, and
+//! its ports on the node.
+//!
+//! The agent sets further ones. `crate::format` sets those that have the same value for all tasks
+//! of an app.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +11,8 @@ use model::{InstanceId, Network, Placement, Service};
 use super::app::{ADAPTER, Apps};
 use super::name;
 
-/// The variables of an instance, if its app came through this adapter. They are those of the revision
-/// that it was placed at, so they never change.
+/// The variables of an instance, if its app was created by this adapter. They depend on the
+/// revision of its placement only, so they are constant.
 pub(crate) fn environment(
     apps: &Apps,
     service: &Service,
@@ -39,8 +41,8 @@ pub(crate) fn environment(
         set(format!("PORT_{requested}"), port.to_string());
     }
     if on_bridge {
-        // Muster tells a container its own ports, Marathon those of its node: an app of Marathon's
-        // knows its own ports already, and tells others by which they reach it.
+        // By default, a container gets its own ports. Marathon sets the ports of the node instead,
+        // since an app knows its own ports, and has to announce those under which it is reachable.
         for (index, port) in placement.given.ports.iter().enumerate() {
             set(format!("PORT{index}"), port.to_string());
             if let Some(name) = spec.ports.get(index).and_then(|port| port.name.as_deref()) {

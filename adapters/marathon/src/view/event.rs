@@ -1,4 +1,4 @@
-//! What happens, in Marathon's words: its kinds of events, with the fields that its clients read.
+//! Events in Marathon's format, with its kinds and fields.
 
 use bytes::Bytes;
 use model::{InstanceId, Timestamp};
@@ -6,23 +6,23 @@ use serde_json::{Map, Value};
 
 use server::event_log::Numbered;
 
-/// Events that only those are sent who ask for them by name: they are newer than clients that
-/// do not expect them.
+/// Kinds of events that are sent only to clients that request them by name, since older clients do
+/// not expect them.
 pub(crate) const ON_REQUEST: [&str; 2] =
     ["instance_changed_event", "instance_health_changed_event"];
 
-/// An event on its way.
+/// An event that has no number yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
-    /// Its kind, such as `status_update_event`.
+    /// The kind, such as `status_update_event`.
     pub(crate) kind: &'static str,
     fields: Map<String, Value>,
-    /// What is left out of its plan for those who want plans to be light.
+    /// Fields of `plan` that are omitted for clients that request light plans.
     heavy: Option<Map<String, Value>>,
 }
 
 impl Event {
-    /// An event with these fields.
+    /// Creates an event with these fields, in addition to its kind and time.
     pub(crate) fn new(kind: &'static str, at: Timestamp, fields: Value) -> Event {
         let mut fields = match fields {
             Value::Object(fields) => fields,
@@ -33,13 +33,13 @@ impl Event {
         Event { kind, fields, heavy: None }
     }
 
-    /// The same with more in its `plan` for those who want all of it.
+    /// Adds fields to `plan` that clients with light plans do not receive.
     pub(crate) fn with_heavy_plan(mut self, heavy: Map<String, Value>) -> Event {
         self.heavy = Some(heavy);
         self
     }
 
-    /// Written once, for all who read it.
+    /// Serializes the event once for all clients.
     pub(crate) fn render(mut self, number: u64) -> Rendered {
         let light = write(self.kind, number, &self.fields);
         let Some(mut heavy) = self.heavy.take() else {
@@ -51,7 +51,7 @@ impl Event {
         Rendered { number, kind: self.kind, full: write(self.kind, number, &self.fields), light }
     }
 
-    /// What an update of a task says of its instance.
+    /// The equivalent event about the instance, if this one is about the status of its task.
     pub(crate) fn as_instance(&self, id: &InstanceId) -> Option<Event> {
         let state = self.fields.get("taskStatus")?.as_str()?;
         let condition = match state.trim_start_matches("TASK_") {
@@ -85,11 +85,11 @@ impl Event {
 fn write(kind: &str, number: u64, fields: &Map<String, Value>) -> Bytes {
     let data = serde_json::to_string(fields).unwrap_or_default();
     let text = format!("event: {kind}\r\nid: {number}\r\ndata: {data}\r\n\r\n");
-    // Thousands are kept: without the room that was left for more.
+    // Boxed to release spare capacity, because thousands of events are kept.
     text.into_bytes().into_boxed_slice().into()
 }
 
-/// An event as it is sent.
+/// A serialized event, in a version with full and one with light plans.
 #[derive(Debug, Clone)]
 pub(crate) struct Rendered {
     number: u64,

@@ -1,4 +1,4 @@
-//! The last failure of each app's tasks, from what has happened.
+//! The last failure of each app's tasks, computed from the event log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{name, task};
 use server::control::Snapshot;
 
-/// How a task failed.
+/// The last failure of a task of an app.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Failure {
@@ -23,8 +23,8 @@ pub(crate) struct Failure {
     slave_id: String,
 }
 
-/// The last failure of each app within `events`, which are given oldest first. A task that was
-/// stopped, or that exited with code 0, did not fail.
+/// Returns the last failure of each app in `events`, which must be in chronological order. A task
+/// that was stopped, or that exited with code 0, has not failed.
 pub(crate) fn last<'a>(
     snapshot: &Snapshot,
     events: impl IntoIterator<Item = &'a EventView>,

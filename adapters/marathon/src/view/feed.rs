@@ -1,9 +1,8 @@
-//! From what happens in the cluster to the events that Marathon's clients are told. Pure.
+//! The translation of native events into Marathon's events. Pure.
 //!
-//! Native events are taken by turns, together with the snapshot that was current when all of the
-//! turn had been told. Remembered is only what is gone from the snapshot by the time it is needed:
-//! what was told of the tasks there are, the plans of deployments under way, and the state before
-//! the turn.
+//! Native events arrive in batches. Each batch comes with the snapshot after its last event. The
+//! feed stores only the data that the snapshot may lack when it is needed: the published status of
+//! tasks, the plans of deployments in progress, and the state before the batch.
 
 mod deployments;
 mod tasks;
@@ -22,17 +21,17 @@ use super::app::Apps;
 use super::event::Event;
 use server::control::Snapshot;
 
-/// Translates events.
+/// The translator of events.
 pub(crate) struct Feed {
     tasks: BTreeMap<ServiceId, BTreeMap<ReplicaId, Told>>,
     plans: BTreeMap<DeploymentId, Plan>,
-    /// The state at the end of the turn before.
+    /// The state after the previous batch.
     before: State,
     apps: Apps,
 }
 
 impl Feed {
-    /// A feed that goes on from what there is.
+    /// Creates a feed that continues from a snapshot.
     pub(crate) fn new(snapshot: &Snapshot, apps: Apps) -> Feed {
         let (tasks, plans) = (BTreeMap::new(), BTreeMap::new());
         let before = snapshot.state.clone();
@@ -52,7 +51,7 @@ impl Feed {
         feed
     }
 
-    /// What is told of the events of a turn.
+    /// Translates a batch of events.
     pub(crate) fn take<'a>(
         &mut self,
         events: impl IntoIterator<Item = &'a EventView>,
@@ -63,7 +62,7 @@ impl Feed {
         told
     }
 
-    /// A service, also if it has gone away in this turn.
+    /// Finds a service, even if it was removed in this batch.
     fn service<'a>(&'a self, id: &ServiceId, snapshot: &'a Snapshot) -> Option<&'a Arc<Service>> {
         snapshot.state.service(id).or_else(|| self.before.service(id))
     }

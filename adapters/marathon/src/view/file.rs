@@ -1,5 +1,5 @@
-//! Apps that come in files. They are kept as those are that come in requests, so that whoever asks
-//! for them is shown what was given.
+//! Apps from files. They are stored in the same form as apps from requests, so that clients see
+//! them as they were defined.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,9 @@ use model::{Document, State};
 
 use super::app::{ADAPTER, Apps};
 
-/// Gives the apps among `documents` the service ports that they do not ask for: those they had, or
-/// others that are free. Where none is left they stay without, since a file asks for no balancer.
+/// Assigns service ports to the apps among `documents`: the previous ones, or else free ones. If the
+/// range is exhausted, an app remains without one: unlike a request, a file does not rely on a load
+/// balancer.
 pub(crate) fn number(documents: &mut [&mut Document], state: &State, known: &Apps) {
     let apps: Vec<_> = documents
         .iter_mut()

@@ -1,4 +1,4 @@
-//! Paths as a tree of groups.
+//! The tree of groups, derived from paths.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::app::{Embed, Info, Look};
 
-/// The path of the group that holds everything.
+/// The path of the root group.
 pub(crate) const ROOT: &str = "/";
 
-/// A group and what is in it.
+/// A group with its content.
 #[derive(Serialize)]
 pub(crate) struct Group<App> {
     pub(crate) id: String,
@@ -25,7 +25,7 @@ pub(crate) struct Group<App> {
     pub(crate) version: Timestamp,
 }
 
-/// What is shown of groups.
+/// The parts of groups that a response contains.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shown {
     pub(crate) groups: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// What a client asks for; everything but the details of apps, if it does not say.
+    /// The parts that a client requests. The default is all parts, but no optional parts of apps.
     pub(crate) fn from<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Shown {
         let any = names.clone().next().is_some();
         let has = |wanted: &[&str]| !any || names.clone().any(|name| wanted.contains(&name));
@@ -50,7 +50,7 @@ impl Shown {
     }
 }
 
-/// Whether anything is at or below a path that makes it a group.
+/// Whether a path is a group: the root, a stored group, or a prefix of another path.
 pub(crate) fn exists(state: &State, path: &str) -> bool {
     let below = |id: &ServiceId| id.is_in(path) && id.as_str() != path;
     path == ROOT
@@ -58,7 +58,7 @@ pub(crate) fn exists(state: &State, path: &str) -> bool {
         || state.groups().any(|group| group.group.is_in(path))
 }
 
-/// The services of a group and of those in it.
+/// The services in a group and its subgroups.
 pub(crate) fn services<'a>(
     state: &'a State,
     path: &'a str,
@@ -68,7 +68,7 @@ pub(crate) fn services<'a>(
     services.filter(move |service| service.id.is_in(path) && !is_app(&service.id))
 }
 
-/// A group as it stands.
+/// A group with its current content.
 pub(crate) fn info(look: &Look<'_>, path: &str, shown: Shown) -> Group<Info> {
     let state = &look.snapshot.state;
     let services: Vec<_> = services(state, path).collect();
@@ -76,10 +76,10 @@ pub(crate) fn info(look: &Look<'_>, path: &str, shown: Shown) -> Group<Info> {
     tree(path, &services, &stored, shown, &|service| look.info(service, shown.of_apps))
 }
 
-/// The services and stored groups in a group.
+/// The services and stored groups below one path.
 type Inside<'a> = (Vec<&'a Arc<Service>>, Vec<&'a Arc<model::Group>>);
 
-/// The tree below `path` of services and stored groups, both in the order of their paths.
+/// Builds the tree below `path` from services and stored groups, both in the order of their paths.
 pub(crate) fn tree<App>(
     path: &str,
     services: &[&Arc<Service>],
@@ -124,7 +124,7 @@ pub(crate) fn tree<App>(
     }
 }
 
-/// The times at which something in a group was changed, newest first.
+/// The times of all changes in a group, newest first.
 pub(crate) fn versions(state: &State, path: &str) -> Vec<Timestamp> {
     let revisions = services(state, path).flat_map(|service| service.revisions.values());
     let stored = state.groups().filter(|group| group.group.is_in(path));

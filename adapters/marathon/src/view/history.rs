@@ -1,5 +1,5 @@
-//! Runs of instances that are over, from what has happened. Mesos remembers the last thousand
-//! tasks that have ended, and people look for the one that failed.
+//! Completed runs of instances, computed from the event log. Mesos keeps the last thousand
+//! completed tasks, which are useful for finding the cause of a failure.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use model::{About, InstanceId, NodeId, Timestamp, What};
 
 use super::task;
 
-/// So many are told, the newest.
+/// The maximum number of completed runs; the oldest ones are dropped.
 const KEPT: usize = 1000;
 
-/// A run that is over.
+/// A completed run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ended {
     pub(crate) instance: InstanceId,
@@ -21,17 +21,17 @@ pub(crate) struct Ended {
     pub(crate) at: Timestamp,
 }
 
-/// What has been told of an instance that has not ended.
+/// The state of an instance that has not terminated, according to the events so far.
 struct Live {
     node: NodeId,
     run: u32,
-    /// The last run that is known to be over.
+    /// The last run whose end is known.
     over: u32,
     leaving: bool,
 }
 
-/// The runs that have ended according to `events`, oldest first. Instances that were placed before
-/// the first event are unknown.
+/// Returns the runs that have ended according to `events`, oldest first. `events` must be in
+/// chronological order. Instances that were placed before the first event are unknown.
 pub(crate) fn ended<'a>(events: impl IntoIterator<Item = &'a EventView>) -> Vec<Ended> {
     let mut live: BTreeMap<&InstanceId, Live> = BTreeMap::new();
     let mut ended = Vec::new();
@@ -107,7 +107,8 @@ mod tests {
             short(&rig),
             ["/a~0.1 run 1 on n1: TASK_FAILED", "/a~0.1 run 2 on n1: TASK_FINISHED"]
         );
-        // All go with their service: one that ended just now, one that says how, one silently.
+        // All instances terminate with their service: one has exited before, one reports its exit,
+        // and one stops without such a report.
         rig.event("/a~1.1", exited(Ending::Signal { signal: 9 }));
         rig.command(Command::RemoveServices(vec!["/a".parse().unwrap()]));
         rig.event("/a~0.1", exited(Ending::Signal { signal: 15 }));

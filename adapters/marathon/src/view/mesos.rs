@@ -1,5 +1,5 @@
-//! What the tools beside Marathon ask of Mesos: its nodes as agents, services as one framework,
-//! instances as tasks, their output as files.
+//! The cluster as the tools of Mesos see it: nodes as agents, services as one framework, instances
+//! as tasks, and their output as files.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use super::history::Ended;
 use super::{name, task};
 use server::control::Snapshot;
 
-/// The one framework there is.
+/// The id of the only framework.
 pub(crate) const FRAMEWORK: &str = "muster-0000";
-/// Where the output of a task is, as a file: below this and the task's name.
+/// The directory of sandboxes. The sandbox of a task is the subdirectory with the task's name.
 const SANDBOXES: &str = "/muster/tasks";
 
 fn amounts(resources: &Resources) -> Value {
@@ -35,12 +35,12 @@ fn resources(node: &NodeUsage, used: bool) -> Value {
     amounts
 }
 
-/// What Mesos would know of the cluster.
+/// The input for presenting the cluster as Mesos.
 pub(crate) struct Mesos<'a> {
     pub(crate) snapshot: &'a Snapshot,
-    /// Runs that are over.
+    /// Completed runs.
     pub(crate) history: &'a [Ended],
-    /// Where the server is reached.
+    /// The address of the server, as `host:port`.
     pub(crate) address: &'a str,
     pub(crate) now: Timestamp,
 }
@@ -64,7 +64,8 @@ impl Mesos<'_> {
         })
     }
 
-    /// The state of an agent: each task with an executor of its own, which names its sandbox.
+    /// The state of an agent. Each task has its own executor, which contains the path of its
+    /// sandbox.
     pub(crate) fn slave(&self, id: &NodeId) -> Option<Value> {
         let node = self.snapshot.state.node(id)?;
         let executors = |tasks: &[Value], key: &str| -> Vec<Value> {
@@ -110,7 +111,7 @@ impl Mesos<'_> {
         })
     }
 
-    /// The runs that instances are at, on one node or on all.
+    /// The current runs of instances, on one node or on all nodes.
     fn present<'a>(
         &'a self,
         on: Option<&'a NodeId>,
@@ -142,13 +143,13 @@ impl Mesos<'_> {
         tasks.collect()
     }
 
-    /// The tasks that have not ended.
+    /// Tasks that have not ended.
     fn tasks(&self, on: Option<&NodeId>) -> Vec<Value> {
         self.of_present(false, on)
     }
 
-    /// The tasks that have ended, as far as that is remembered. Those of nodes that are gone are
-    /// left out: who lists a task looks its agent up.
+    /// Tasks that have ended, from the history. Those on removed nodes are omitted, because clients
+    /// look up the agent of each task.
     fn completed(&self, on: Option<&NodeId>) -> Vec<Value> {
         let run = |status: Option<&Status>| status.map_or(0, |status| status.run).max(1);
         let present: BTreeSet<(InstanceId, u32)> =
@@ -167,8 +168,8 @@ impl Mesos<'_> {
         of_history.chain(self.of_present(true, on)).collect()
     }
 
-    /// The addresses that a name of the domain `mesos` stands for: the server goes by those of the
-    /// master and of Marathon.
+    /// The addresses of a name in the domain `mesos`. The server has the names of both the master
+    /// and Marathon.
     pub(crate) fn hosts(&self, name: &str) -> Value {
         let known = match name.trim_end_matches('.') {
             "leader.mesos" | "master.mesos" | "marathon.mesos" => host(self.address),
@@ -178,7 +179,7 @@ impl Mesos<'_> {
     }
 }
 
-/// The host of an address with a port.
+/// The host of an address in the form `host:port`.
 fn host(address: &str) -> &str {
     address.rsplit_once(':').map_or(address, |(host, _)| host)
 }
@@ -239,7 +240,7 @@ fn framework(tasks: Vec<Value>, completed: Vec<Value>) -> Value {
     })
 }
 
-/// The instance whose output a path is, and which of its streams.
+/// The instance and the stream that the path of a file refers to.
 pub(crate) fn file(path: &str) -> Option<(InstanceId, api::LogStream)> {
     let (task, file) = path.strip_prefix(SANDBOXES)?.strip_prefix('/')?.split_once('/')?;
     let stream = match file {
@@ -265,7 +266,7 @@ mod tests {
         show(&Mesos { snapshot, history: &history, address, now })
     }
 
-    /// Two instances: one in its second run, one that has not begun.
+    /// Two instances: one in its second run, and one that has not started.
     fn rig() -> Rig {
         let mut rig = Rig::new(&["n1"]);
         rig.app(&json!({"id": "/shop/web", "cmd": "run", "instances": 2, "cpus": 0.5, "mem": 32}));
@@ -330,7 +331,7 @@ mod tests {
     #[test]
     fn a_run_is_over_or_not_and_never_both() {
         let mut rig = rig();
-        // Its end is told before its next run is.
+        // The end of the first run is reported before the start of the next one.
         rig.event("/shop/web~0.1", exited(1, 1));
         let framework = with(&rig, |mesos| mesos.master())["frameworks"][0].clone();
         assert_eq!(ids(&framework["completed_tasks"]).len(), 1);

@@ -1,9 +1,9 @@
-//! What Marathon's clients are shown and told: apps, tasks, groups, deployments, queue and events,
-//! made from one snapshot of the cluster. Pure; the routes are in `http::marathon`, the documents
-//! in `crate::format`.
+//! Marathon's view of the cluster: apps, tasks, groups, deployments, queue and events, computed
+//! from a snapshot. Pure. The routes are in `crate::http`, the documents in `crate::format`.
 //!
-//! A service is an app, an instance's run is a task, a revision is a version named by its time.
-//! Each name of theirs leads back to ours without a table, see `name`.
+//! A service corresponds to an app, a run of an instance to a task, and a revision to a version,
+//! which is identified by its time. Names are converted in both directions without a table, see
+//! `name`.
 
 pub(crate) mod app;
 pub(crate) mod environment;

@@ -1,13 +1,13 @@
-//! The names that Marathon's clients know things by, there and back.
+//! The names of Marathon's objects, and their conversion to and from Muster's ids.
 //!
-//! They are derived from ours and say all of it, so nothing has to be remembered: a task's name
-//! holds its app, slot, attempt and run, a deployment's its number.
+//! The conversion needs no stored data: the name of a task contains its app, slot, attempt and run,
+//! and the name of a deployment its number.
 
 use model::{DeploymentId, InstanceId, ServiceId, Timestamp};
 
-/// The first three quarters of a UUID that stands for a number.
+/// The prefix of the UUIDs of deployments.
 const DEPLOYMENT: &str = "6d757374-6572-4000-8000-";
-/// The same for a change that changed nothing, by its time.
+/// The prefix of the UUIDs for changes without effect, which contain the time of the change.
 const NOTHING: &str = "6d757374-6572-4000-8001-";
 
 /// The name of an instance: `shop_web.instance-00000000-0000-4000-8000-000000000001`.
@@ -16,13 +16,12 @@ pub(crate) fn instance(id: &InstanceId) -> String {
     format!("{app}.instance-{:08x}-0000-4000-8000-{:012x}", id.replica.slot, id.replica.attempt)
 }
 
-/// The name of the `run`th run of an instance. Before its first run it has the name of that.
+/// The name of an instance's run as a task. Run 0 has the name of the first run.
 pub(crate) fn task(id: &InstanceId, run: u32) -> String {
     format!("{}._app.{}", instance(id), run.max(1))
 }
 
-/// The instance and run that a task's name, or an instance's, stands for; the run is 0 for the
-/// latter.
+/// Parses the name of a task, or of an instance. For an instance, the run is 0.
 pub(crate) fn parse_task(name: &str) -> Option<(InstanceId, u32)> {
     let (app, rest) = name.split_once(".instance-")?;
     let (uuid, run) = match rest.split_once("._app.") {
@@ -31,7 +30,7 @@ pub(crate) fn parse_task(name: &str) -> Option<(InstanceId, u32)> {
     };
     let slot = u32::from_str_radix(uuid.get(..8)?, 16).ok()?;
     let attempt = u32::from_str_radix(uuid.get(24..)?, 16).ok()?;
-    // Apps have no underscores in their ids.
+    // Ids of apps do not contain underscores.
     let service: ServiceId = app.replace('_', "/").parse().ok()?;
     let id = InstanceId::new(service, slot, attempt);
     (self::instance(&id) == name.split("._app.").next()?).then_some((id, run))
@@ -42,12 +41,12 @@ pub(crate) fn deployment(id: DeploymentId) -> String {
     format!("{DEPLOYMENT}{:012x}", id.0)
 }
 
-/// The name of the deployment that there is not, as nothing had to change.
+/// A placeholder for the name of a deployment, for a change without effect.
 pub(crate) fn no_deployment(at: Timestamp) -> String {
     format!("{NOTHING}{:012x}", at.0)
 }
 
-/// The deployment that has this name.
+/// Parses the name of a deployment.
 pub(crate) fn parse_deployment(name: &str) -> Option<DeploymentId> {
     let number = u64::from_str_radix(name.strip_prefix(DEPLOYMENT)?, 16).ok()?;
     Some(DeploymentId(number)).filter(|id| deployment(*id) == name)

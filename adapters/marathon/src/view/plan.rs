@@ -1,34 +1,35 @@
-//! A deployment as Marathon's steps and actions: removed apps stop first, new ones start, then
-//! apps change in the order of their dependencies, those that do not depend on each other at once.
+//! The steps and actions of a deployment in Marathon's terms. Removed apps stop first, and new ones
+//! start. Then apps are updated in the order of their dependencies, independent ones at the same
+//! time.
 
 use std::collections::BTreeMap;
 
 use model::{Deployment, Move, MoveState, Revision, RevisionNumber, ServiceId, State, Timestamp};
 use serde::Serialize;
 
-/// What is done to one app.
+/// An action on one app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Action {
     pub(crate) action: &'static str,
     pub(crate) app: ServiceId,
 }
 
-/// What is done at the same time.
+/// Actions that are performed at the same time.
 pub(crate) type Step = Vec<Action>;
 
-/// The version that a deployment brings its apps to.
+/// The version of the apps after a deployment.
 pub(crate) fn version(deployment: &Deployment, state: &State) -> Timestamp {
     let to = |m: &Move| Some(state.service(&m.service)?.revisions.get(&m.to?)?.created_at);
     deployment.moves.iter().filter_map(to).max().unwrap_or(deployment.created_at)
 }
 
-/// The revision that an app was to be at when a deployment began, if it was to be there.
+/// The revision of an app that was requested before the deployment; `None` if the app is new.
 pub(crate) fn before(m: &Move) -> Option<RevisionNumber> {
     m.aimed.or(m.from)
 }
 
-/// What a move is, from the app's revisions. All that changes more than the number of instances is
-/// a restart, also where Muster need not start anything anew.
+/// The kind of the action for an app. Every change beyond the number of instances is a restart,
+/// even if Muster does not have to replace any instances.
 fn action(m: &Move, state: &State) -> Option<&'static str> {
     let service = state.service(&m.service)?;
     let Some(before) = before(m) else { return Some("ScaleApplication") };
@@ -39,7 +40,7 @@ fn action(m: &Move, state: &State) -> Option<&'static str> {
     Some(if scales || stops { "ScaleApplication" } else { "RestartApplication" })
 }
 
-/// The steps of a deployment; none of them is empty.
+/// The steps of a deployment, without empty ones.
 pub(crate) fn steps(deployment: &Deployment, state: &State) -> Vec<Step> {
     let act = |action, m: &Move| Action { action, app: m.service.clone() };
     let removed = deployment.moves.iter().filter(|m| m.to.is_none());
@@ -57,14 +58,14 @@ pub(crate) fn steps(deployment: &Deployment, state: &State) -> Vec<Step> {
     steps.filter(|step| !step.is_empty()).collect()
 }
 
-/// The length of the longest way along dependencies from an app.
+/// The length of the longest chain of dependencies that starts at an app.
 fn depth<'a>(
     id: &'a ServiceId,
     state: &'a State,
     known: &mut BTreeMap<&'a ServiceId, usize>,
 ) -> usize {
-    // On the stack are those whose dependencies are being looked at. A circle, which a rollback
-    // may leave behind, is cut where it closes.
+    // The stack holds the services whose dependencies are being visited. A cycle, which a rollback
+    // may cause, is cut at the first service that is visited again.
     let mut stack = vec![(id, false)];
     while let Some((id, is_seen)) = stack.pop() {
         let dependencies = state.service(id).map(|service| &service.spec().depends_on);
@@ -82,10 +83,10 @@ fn depth<'a>(
     known.get(id).copied().unwrap_or(0)
 }
 
-/// The number of the step that is under way, from 1: the first with an app that has not arrived.
+/// The number of the current step, from 1: the first one with an app that is still being changed.
 pub(crate) fn current_step(deployment: &Deployment, steps: &[Step]) -> usize {
     let is_moving = |action: &Action| {
-        // A start brings no instances; the step that scales does.
+        // `StartApplication` starts no instances; that is done by the step that scales the app.
         action.action != "StartApplication"
             && deployment.move_of(&action.app).is_some_and(|m| m.state == MoveState::Moving)
     };

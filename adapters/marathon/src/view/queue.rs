@@ -1,8 +1,8 @@
-//! What waits, as Marathon's queue: each app with instances that have no place yet or wait for
-//! their next start, and why.
+//! Marathon's queue: the apps with instances that are not placed, or that wait for a restart, and
+//! the reasons.
 //!
-//! Marathon's own keys tell of nodes that turned an app down, and of delays after failures. That
-//! an app waits for others, or stands still, has no key: `embed=waits` shows everything in words.
+//! Marathon's keys contain nodes that rejected an app, and delays after failures. There is no key
+//! for an app that waits for dependencies or is held. `embed=waits` lists all reasons as text.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::app::{Look, Versioned};
 
-/// Marathon's reasons for turning an offer down, in the order in which it looks at them.
+/// Marathon's reasons for rejecting an offer, in the order in which it checks them.
 const REASONS: [&str; 10] = [
     "UnfulfilledRole",
     "UnfulfilledConstraint",
@@ -26,7 +26,7 @@ const REASONS: [&str; 10] = [
     "DeclinedScarceResources",
 ];
 
-/// Our reason in Marathon's word.
+/// Marathon's word for a reason.
 fn word(reason: &Reason) -> &'static str {
     match reason {
         Reason::Role { .. } => "UnfulfilledRole",
@@ -42,29 +42,29 @@ fn word(reason: &Reason) -> &'static str {
     }
 }
 
-/// What is shown of what waits, beside what always is.
+/// Optional parts of the queue.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Embed {
-    /// Each node that turned an app down.
+    /// The nodes that rejected an app.
     pub(crate) last_unused_offers: bool,
-    /// Everything that an app waits for, in words. Not Marathon's.
+    /// The reasons for waiting, as text. An extension of Muster.
     pub(crate) waits: bool,
 }
 
-/// An app that waits.
+/// An app in the queue.
 struct Waiting<'a> {
-    /// Instances to be started.
+    /// The number of instances to start.
     count: u32,
     since: Timestamp,
-    /// When the next of them is started, if it waits for no more than that.
+    /// The time of the next start, if only a delay prevents it.
     until: Option<Timestamp>,
-    /// If no node can take one: why each of them cannot.
+    /// The reason for each node, if no node can run an instance.
     nodes: Option<&'a Arc<[(NodeId, Reason)]>>,
     waits: Vec<String>,
 }
 
-/// What a service waits for before more of its instances are started. Instances that only wait
-/// for their turn in a rollout are not in Marathon's queue yet.
+/// Why a service waits before more of its instances are started. Returns `None` for a service whose
+/// instances only wait for their turn in a rollout, since Marathon does not queue them yet.
 fn waiting<'a>(look: &Look<'a>, service: &Service) -> Option<Waiting<'a>> {
     let mut waiting =
         Waiting { count: 0, since: look.now, until: None, nodes: None, waits: Vec::new() };
@@ -114,8 +114,8 @@ fn waiting<'a>(look: &Look<'a>, service: &Service) -> Option<Waiting<'a>> {
     (waiting.count > 0).then_some(waiting)
 }
 
-/// Since when instances are missing, as far as that is known: since they were asked for, or since
-/// the last one was given up.
+/// The time since which instances are missing: that of the request or, if later, of the last
+/// failure or loss, as far as it is known.
 fn missing_since(look: &Look<'_>, service: &Service) -> Timestamp {
     let deployment = look.snapshot.state.deployment_of(service);
     let asked = deployment.map_or(service.target().created_at, |d| d.created_at);
@@ -127,7 +127,7 @@ fn missing_since(look: &Look<'_>, service: &Service) -> Timestamp {
     failed.chain(lost).fold(asked, Timestamp::max)
 }
 
-/// An app in the queue, with the keys that all clients know.
+/// An app in the queue, with the keys that clients expect.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Item {
@@ -142,7 +142,7 @@ pub(crate) struct Item {
     waits: Option<Vec<String>>,
 }
 
-/// How long it is until the next start is tried. Overdue is what waits for a node.
+/// The time until the next attempt to start an instance. `overdue` is set if it waits for a node.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Delay {
@@ -150,7 +150,7 @@ struct Delay {
     overdue: bool,
 }
 
-/// What became of offers: of nodes, that is, when they were last looked at.
+/// A summary of rejected offers, which correspond to nodes at their last evaluation.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Summary {
@@ -164,7 +164,7 @@ struct Summary {
     reject_summary_launch_attempt: Vec<Declined>,
 }
 
-/// How many of the nodes that came so far were turned down for a reason.
+/// The number of nodes that were rejected for a reason, of those that earlier reasons left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Declined {
     reason: &'static str,
@@ -172,8 +172,7 @@ struct Declined {
     processed: usize,
 }
 
-/// Nodes by the first reason that holds for them: who was turned down for one is not looked at for
-/// the next.
+/// Counts nodes by reason. Each node counts only for the first reason that applies to it.
 fn funnel(nodes: &[(NodeId, Reason)]) -> Vec<Declined> {
     let mut processed = nodes.len();
     let step = |reason: &&'static str| {
@@ -185,7 +184,7 @@ fn funnel(nodes: &[(NodeId, Reason)]) -> Vec<Declined> {
     REASONS.iter().map(step).collect()
 }
 
-/// The queue.
+/// The apps in the queue.
 pub(crate) fn queue(look: &Look<'_>, embed: Embed) -> Vec<Item> {
     let services = look.snapshot.state.services().filter(|service| !service.removing);
     let item = |service: &Arc<Service>| Some(item(look, service, waiting(look, service)?, embed));
@@ -200,7 +199,7 @@ pub(crate) fn has(look: &Look<'_>, id: &ServiceId) -> bool {
 
 fn item(look: &Look<'_>, service: &Service, waiting: Waiting<'_>, embed: Embed) -> Item {
     let (app, target) = (look.apps.target(service), service.target());
-    // Machines without an agent, such as those of gateways, have nothing to offer.
+    // Machines without an agent, such as those of gateways, make no offers.
     let nodes = waiting.nodes.into_iter().flat_map(|nodes| nodes.iter());
     let nodes = nodes.filter(|(_, reason)| !matches!(reason, Reason::NoAgent));
     let nodes: Vec<(NodeId, Reason)> = nodes.cloned().collect();
@@ -229,8 +228,8 @@ fn item(look: &Look<'_>, service: &Service, waiting: Waiting<'_>, embed: Embed) 
     }
 }
 
-/// A node that an app was not put on, as the offer that was not used: what it has left, and why it
-/// was turned down, in Marathon's word and in ours.
+/// A node that rejected an app, as an unused offer: its free resources, and the reason in
+/// Marathon's word and in Muster's words.
 fn offer(look: &Look<'_>, id: &NodeId, reason: &Reason) -> Value {
     let node = look.snapshot.state.node(id);
     let capacity = node.and_then(|node| Some((node, node.node.capacity?)));
@@ -271,7 +270,7 @@ mod tests {
         rig.look(|look| json!(queue(look, embed)))
     }
 
-    /// App, count, seconds left, overdue, since, and the words.
+    /// App, count, seconds left, overdue, since, and the reasons as text.
     fn short(rig: &Rig) -> Vec<String> {
         let line = |item: &Value| {
             let delay = &item["delay"];

@@ -1,4 +1,4 @@
-//! For tests: a small cluster, and the snapshots that readers would be shown of it.
+//! A small cluster for tests, and its snapshots.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::app::{Apps, Look};
 use server::control::Snapshot;
 
-/// A cluster without daemons: what they would report is set.
+/// A cluster without daemons. Tests set the status that daemons would report.
 pub(super) struct Rig {
     pub(super) now: Timestamp,
     pub(super) events: Vec<EventView>,
@@ -56,7 +56,7 @@ impl Rig {
         rig
     }
 
-    /// Carries out a command and all that follows from it at once.
+    /// Executes a command and all its consequences.
     pub(super) fn command(&mut self, command: Command) {
         self.apply(command);
         self.plan();
@@ -70,7 +70,7 @@ impl Rig {
         }
     }
 
-    /// Plans and adopts until there is nothing to do. All agents have just told all.
+    /// Plans and applies until the state is stable. All agents count as having sent a full report.
     pub(super) fn plan(&mut self) {
         for node in self.state.node_usages() {
             let agent = model::Agent { seen_at: self.now, synced: true };
@@ -89,14 +89,14 @@ impl Rig {
         }
     }
 
-    /// Makes an app, as its document says.
+    /// Creates or updates an app.
     pub(super) fn app(&mut self, app: &Value) {
         let app = format::read_app(app.to_string().as_bytes(), None).unwrap();
         let document = Document::Foreign(Box::new(app.spec().unwrap()), app.source());
         self.command(Command::Apply(vec![document]));
     }
 
-    /// Something is reported of an instance.
+    /// Reports the status of an instance.
     pub(super) fn report(&mut self, instance: &str, phase: Phase, set: impl FnOnce(&mut Status)) {
         let id: InstanceId = instance.parse().unwrap();
         let mut status = Status::new(phase, self.now);
@@ -109,7 +109,7 @@ impl Rig {
         self.plan();
     }
 
-    /// Adds an event of an instance that no command has caused.
+    /// Adds an event about an instance that no command has caused.
     pub(super) fn event(&mut self, instance: &str, what: What) {
         let about = About::Instance(instance.parse().unwrap());
         let event = model::Event { at: self.now, about, by: None, what };
@@ -126,14 +126,14 @@ impl Rig {
         }
     }
 
-    /// What `show` makes of the cluster.
+    /// Calls `show` with the current view of the cluster.
     pub(super) fn look<T>(&self, show: impl FnOnce(&Look<'_>) -> T) -> T {
         let failures = BTreeMap::new();
         show(&Look { snapshot: &self.snapshot(), apps: &self.apps, failures, now: self.now })
     }
 }
 
-/// A run has exited with a code.
+/// The exit of a run with a code.
 pub(super) fn exited(run: u32, code: i32) -> What {
     let how = Ending::Code { code };
     What::Exited { run, exit: Box::new(Exit { at: Timestamp(1), how }) }

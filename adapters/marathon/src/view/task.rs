@@ -1,4 +1,4 @@
-//! Runs of instances as tasks.
+//! Presents runs of instances as tasks.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::name;
 use server::control::Snapshot;
 
-/// A task, with the keys that all clients know.
+/// A task, with the keys that clients expect.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Task {
@@ -28,7 +28,7 @@ pub(crate) struct Task {
     pub(crate) health_check_results: Option<Vec<Health>>,
 }
 
-/// An address of a task.
+/// An IP address of a task.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Address {
@@ -36,13 +36,13 @@ pub(crate) struct Address {
     protocol: &'static str,
 }
 
-/// The addresses of a task that is reached at `host`.
+/// The addresses of a task on `host`.
 pub(crate) fn addresses(host: &str) -> Vec<Address> {
     let protocol = if host.contains(':') { "IPv6" } else { "IPv4" };
     vec![Address { ip_address: host.into(), protocol }]
 }
 
-/// What a health check has seen of a task. What it has not seen is null.
+/// The results of a health check for a task. A time is null until there is such a result.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Health {
@@ -55,15 +55,15 @@ pub(crate) struct Health {
     task_id: String,
 }
 
-/// Whether a task is alive for a health check: its last word counts. `None` before the first that
-/// does; failures while it starts do not.
+/// Whether the last result of a health check is a success. `None` before the first result; failures
+/// during the startup of the task do not count.
 pub(crate) fn is_alive(seen: &CheckResult) -> Option<bool> {
     let has_word = seen.last_success.is_some() || seen.consecutive_failures > 0;
     has_word.then_some(seen.consecutive_failures == 0)
 }
 
 fn health(task: &str, seen: &CheckResult) -> Health {
-    // What went wrong while it was still starting is not shown either.
+    // A failure during the startup of the task is not shown.
     let counts = |at: &Timestamp| seen.first_success.is_none_or(|first| *at > first);
     let last_failure = seen.last_failure.filter(counts);
     Health {
@@ -77,17 +77,17 @@ fn health(task: &str, seen: &CheckResult) -> Health {
     }
 }
 
-/// It was stopped.
+/// The task was stopped.
 pub(crate) const KILLED: &str = "TASK_KILLED";
-/// It exited by itself with code 0.
+/// The task exited by itself with code 0.
 pub(crate) const FINISHED: &str = "TASK_FINISHED";
-/// It ended by itself in any other way, or could not be started.
+/// The task exited by itself in any other way, or could not be started.
 pub(crate) const FAILED: &str = "TASK_FAILED";
-/// Its node is unreachable.
+/// The node of the task is unreachable.
 pub(crate) const UNREACHABLE: &str = "TASK_UNREACHABLE";
 
-/// The state of a task that has ended. Tasks, their history, the event stream and
-/// `lastTaskFailure` all take it from here. `leaving`: its instance was being stopped.
+/// The state of a task that has ended, for tasks, their history, the event stream and
+/// `lastTaskFailure`. `leaving` is set if the instance was being stopped.
 pub(crate) fn ended(exit: Option<&Exit>, leaving: bool) -> &'static str {
     match exit {
         _ if leaving => KILLED,
@@ -96,7 +96,7 @@ pub(crate) fn ended(exit: Option<&Exit>, leaving: bool) -> &'static str {
     }
 }
 
-/// The state of an instance's present run.
+/// The state of the current run of an instance.
 pub(crate) fn state(placement: &Placement, status: Option<&Status>, lost: bool) -> &'static str {
     let leaving = placement.goal != Goal::Run;
     match status {
@@ -109,8 +109,9 @@ pub(crate) fn state(placement: &Placement, status: Option<&Status>, lost: bool) 
     }
 }
 
-/// The tasks of a service that have not ended. Marathon shows no results of health checks for
-/// apps without any in its list of all tasks, and an empty list of them with an app: `always`.
+/// The tasks of a service that have not ended. If `always` is set, the results of health checks are
+/// an empty list for apps without health checks, as Marathon shows tasks in an app. Otherwise they
+/// are absent, as in its list of all tasks.
 pub(crate) fn of<'a>(
     snapshot: &'a Snapshot,
     service: &'a Arc<Service>,
@@ -131,7 +132,7 @@ pub(crate) fn of<'a>(
         let spec = service.running_spec(placement.revision);
         let shows_health = always || !spec.health.is_empty();
         let checks = status.map(|status| status.checks.as_slice()).unwrap_or_default();
-        // A check that has not been made yet is not shown.
+        // A check without results is omitted.
         let made = checks.iter().filter(|seen| is_alive(seen).is_some());
         let results = || made.map(|seen| health(&id, seen)).collect();
         Some(Task {
@@ -151,7 +152,7 @@ pub(crate) fn of<'a>(
     })
 }
 
-/// The version that a revision is.
+/// The version of a revision.
 pub(crate) fn version(service: &Service, revision: model::RevisionNumber) -> Timestamp {
     let known = service.revisions.get(&revision).unwrap_or_else(|| service.target());
     known.created_at

@@ -1,5 +1,5 @@
-//! Brings what happens to those who follow Marathon's events: translated once, written once, and
-//! kept for a while in a log from which each reader takes at its own pace.
+//! Publishes events to Marathon's clients. Each event is translated and serialized once. It is kept
+//! for a limited time in a log, which clients read at their own pace.
 
 use std::sync::Arc;
 
@@ -12,32 +12,32 @@ use super::feed::Feed;
 use server::control::Snapshot;
 use server::event_log::EventLog;
 
-/// So many events are kept. A reader that is further behind is cut off.
+/// The maximum number of events in the log. A client that falls further behind is disconnected.
 pub(crate) const KEPT: usize = 4096;
 
-/// The events of an epoch are numbered from the epoch times this: no server tells so many, so that
-/// numbers rise over restarts as well, whatever was told besides what is stored.
+/// The numbers of events in an epoch start at the epoch times this. No leader publishes this number
+/// of events, so numbers increase across restarts, although some events are not stored.
 const EPOCH: u64 = 1 << 40;
 
-/// What is to be told.
+/// The input of the publisher.
 pub(crate) enum Happening {
-    /// Native events, with what was current when they had been told.
+    /// Native events, and the snapshot after the last of them.
     Native(Vec<Arc<EventView>>, Arc<Snapshot>),
-    /// What a request alone has brought about.
+    /// Events that a request has caused and that have no native event.
     Posted(Vec<Event>),
 }
 
-/// A log without events.
+/// An empty log.
 pub(crate) fn log() -> EventLog<Rendered> {
     EventLog::new(Vec::new(), 0, KEPT)
 }
 
-/// Gives the events of `log` numbers above those that earlier leaders gave.
+/// Continues `log` with numbers above those of earlier leaders.
 pub(crate) fn number_from(log: &EventLog<Rendered>, meta: Meta) {
     log.skip_to(meta.epoch * EPOCH);
 }
 
-/// Tells what happens, until nothing can any more.
+/// Translates and publishes events until the server stops.
 pub(crate) async fn tell(
     mut happened: mpsc::UnboundedReceiver<Happening>,
     mut feed: Feed,

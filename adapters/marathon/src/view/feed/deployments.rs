@@ -1,4 +1,4 @@
-//! What is told of deployments, step by step.
+//! Events about the progress of deployments.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use crate::view::name;
 use crate::view::plan::{self, Action, Step};
 use server::control::Snapshot;
 
-/// A deployment under way.
+/// The plan of a deployment in progress.
 pub(super) struct Plan {
     steps: Vec<Step>,
     version: Timestamp,
-    /// The number of the step that was told last.
+    /// The number of the last step that has been published, from 1.
     current: usize,
     original: Value,
     target: Value,
@@ -43,7 +43,7 @@ impl Feed {
                 told.push(plan.event("deployment_success", id, at, json!({})));
                 told
             }
-            // One that stands still is called off, as far as Marathon's clients know.
+            // To Marathon's clients, a paused or held deployment has been cancelled.
             What::DeploymentSuperseded { .. }
             | What::DeploymentRolledBack { .. }
             | What::DeploymentHeld { .. }
@@ -82,7 +82,7 @@ impl Feed {
         if let Some((origin, app)) = self.posted(deployment, snapshot) {
             told.push(api_post(origin, app, at));
         }
-        // A step of starts brings nothing by itself: it is over at once.
+        // A step that only starts apps does not start instances, so it is completed at once.
         let is_start = |step: &Step| step.iter().all(|a| a.action == "StartApplication");
         let starts = plan.steps.iter().take_while(|step| is_start(step)).count();
         told.extend(plan.advance(id, starts + 1, at));
@@ -90,7 +90,7 @@ impl Feed {
         told
     }
 
-    /// The request that has made or changed one app, with what it is now.
+    /// The origin of the request that created or changed a single app, and the app afterwards.
     fn posted<'a>(
         &self,
         deployment: &'a Deployment,
@@ -103,7 +103,7 @@ impl Feed {
         Some((origin, versioned(&self.apps, service, revision)))
     }
 
-    /// Health checks that a move adds, or takes away.
+    /// Events about the health checks that a move adds or removes.
     fn health_checks(
         &self,
         m: &Move,
@@ -137,7 +137,7 @@ impl Feed {
         to.health_checks().iter().map(added).collect()
     }
 
-    /// What has come of the plans since they were last told of.
+    /// Publishes the steps that were completed since the last call.
     pub(super) fn steps_done(&mut self, at: Timestamp, snapshot: &Snapshot) -> Vec<Event> {
         let mut told = Vec::new();
         for (id, plan) in &mut self.plans {
@@ -191,7 +191,7 @@ pub(crate) fn versioned(apps: &Apps, service: &Service, revision: &Revision) -> 
     json!(Versioned::new(&apps.of(service, revision), revision))
 }
 
-/// The innermost group that holds all apps of a deployment.
+/// The innermost group that contains all apps of a deployment.
 fn common_group(deployment: &Deployment) -> String {
     let parent = |id: &ServiceId| {
         id.as_str().rsplit_once('/').map_or(String::new(), |(parent, _)| parent.to_string())
@@ -205,22 +205,23 @@ fn common_group(deployment: &Deployment) -> String {
     if common.is_empty() { ROOT.into() } else { common }
 }
 
-/// Whether a request is told of as one that posts an app: Marathon tells of those that make one or
-/// change one, and not of restarts, kills, groups and lists. (That one is removed or not changed at
-/// all is for the caller to know.)
+/// Whether a request is published by `api_post_event`. Marathon publishes requests that create or
+/// change a single app, but no restarts, kills, or requests for groups or lists. The caller must
+/// exclude requests that remove an app or have no effect.
 pub(crate) fn posts(origin: &Origin, app: &ServiceId) -> bool {
     let rest = origin.uri.strip_prefix("/v2/apps");
     rest.is_some_and(|rest| rest.is_empty() || rest == app.as_str())
 }
 
-/// What is told of a request that has posted an app.
+/// The event about a request that created or changed an app.
 pub(crate) fn api_post(origin: &Origin, app: Value, at: Timestamp) -> Event {
     let fields = json!({ "clientIp": origin.client, "uri": origin.uri, "appDefinition": app });
     Event::new("api_post_event", at, fields)
 }
 
 impl Plan {
-    /// What is told on the way to the step `current`, from 1; one beyond the last: all are done.
+    /// Publishes the progress up to the step `current`, from 1. The number after the last step
+    /// stands for the completion of all steps.
     fn advance(&mut self, id: DeploymentId, current: usize, at: Timestamp) -> Vec<Event> {
         let mut told = Vec::new();
         while self.current < current {

@@ -1,4 +1,4 @@
-//! What is told of tasks, from their placing to their end.
+//! Events about the status of tasks.
 
 use model::{InstanceId, NodeId, Phase, Placement, Status, StopReason, Timestamp, What};
 use serde_json::{Value, json};
@@ -10,15 +10,15 @@ use server::control::Snapshot;
 
 #[derive(Clone, Copy)]
 pub(super) struct Told {
-    /// Its run; 0 while no agent has spoken of it to this server.
+    /// The current run; 0 while the server has no status from the agent.
     run: u32,
-    /// It was told to stop.
+    /// Whether the stop of the task has been requested.
     killing: bool,
-    /// Its present run has ended.
+    /// Whether the end of the current run has been published.
     ended: bool,
 }
 
-/// A task of which something is to be told.
+/// The subject of an event.
 struct Task {
     id: InstanceId,
     told: Told,
@@ -29,7 +29,7 @@ struct Task {
 }
 
 impl Feed {
-    /// A task, also if it has gone away in this turn: then it is in the state before.
+    /// Finds a task. If it was removed in this batch, the previous state is used.
     fn task(&self, id: &InstanceId, snapshot: &Snapshot) -> Option<Task> {
         let told = self.tasks.get(&id.service).and_then(|tasks| tasks.get(&id.replica));
         let now = snapshot.state.placement(id).map(|placement| (&snapshot.state, placement));
@@ -82,7 +82,7 @@ impl Feed {
             What::Unhealthy { .. } => task.health(false, at),
             What::CheckFailed { .. } => vec![self.check_failed(&task, at, snapshot)],
             What::Draining { why } | What::Stopping { why } => task.stopping(*why, at),
-            // The exit of the run before this one, which an earlier server has published.
+            // The exit of the previous run, which an earlier leader has published.
             What::Exited { .. } if task.told.run == 0 && runs => return Vec::new(),
             What::Exited { exit, .. } => {
                 task.ended(task::ended(Some(exit), task.told.killing), what, at)
@@ -97,7 +97,7 @@ impl Feed {
             What::Stopped { .. } | What::Lost => self.forget(id),
             _ => self.remember(id, task.told),
         }
-        // A task that changes its state is an instance that changes its condition.
+        // A change of a task's status is also a change of its instance's condition.
         let changed: Vec<_> = events.iter().filter_map(|event| event.as_instance(id)).collect();
         events.into_iter().chain(changed).collect()
     }
@@ -107,7 +107,7 @@ impl Feed {
         let service = snapshot.state.service(app);
         let check =
             service.and_then(|service| self.apps.target(service).health_checks().first().cloned());
-        // As in Marathon, the instance is what it calls a task here.
+        // As in Marathon, `taskId` is the name of the instance in this kind of event.
         let instance = name::instance(&task.id);
         let fields = json!({ "appId": app, "taskId": instance, "healthCheck": check });
         Event::new("failed_health_check_event", at, fields)
@@ -115,17 +115,17 @@ impl Feed {
 }
 
 impl Told {
-    /// What followers count as told of a task that nothing was told of yet.
+    /// The published status of a task about which no event has been published yet.
     pub(super) fn first(placement: &Placement, status: Option<&Status>) -> Told {
         let run = status.map_or(0, |status| status.run);
         Told { run, killing: !placement.is_wanted(), ended: false }
     }
 }
 
-/// Each method takes in one event and returns what followers are sent about it.
+/// Each method updates the published status for a native event, and returns Marathon's events.
 impl Task {
     fn placed(&mut self, at: Timestamp) -> Vec<Event> {
-        // Later events of this turn say what has happened to it since.
+        // The snapshot may be newer than the event: later events of this batch update the status.
         (self.told.run, self.told.killing) = (1, false);
         vec![self.update("TASK_STAGING", "", at)]
     }
@@ -157,7 +157,7 @@ impl Task {
     }
 
     fn stopping(&mut self, why: StopReason, at: Timestamp) -> Vec<Event> {
-        // A task that has ended by itself is not killed any more.
+        // A task that has already exited is not killed.
         if std::mem::replace(&mut self.told.killing, true) || self.told.ended {
             return Vec::new();
         }
@@ -175,7 +175,7 @@ impl Task {
         events
     }
 
-    /// The present run has ended. Only its first end is published.
+    /// Publishes the end of the current run, unless it has already been published.
     fn ended(&mut self, state: &'static str, what: &What, at: Timestamp) -> Vec<Event> {
         match std::mem::replace(&mut self.told.ended, true) {
             true => Vec::new(),
@@ -202,7 +202,8 @@ impl Task {
         name::task(&self.id, self.told.run.max(1))
     }
 
-    /// An event about the task, with more about it.
+    /// An event about the task. `fields` are the fields in addition to the ids of app, task and
+    /// instance.
     fn event(&self, kind: &'static str, mut fields: Value, at: Timestamp) -> Event {
         fields["appId"] = json!(self.id.service);
         fields["taskId"] = json!(self.name());
@@ -221,7 +222,7 @@ impl Task {
             "ports": self.ports,
             "version": self.version,
         });
-        // Where a task is to run is known before it can be reached there.
+        // A staging task is not reachable yet, although its host is known.
         if state != "TASK_STAGING" {
             fields["ipAddresses"] = json!(task::addresses(&self.host));
         }

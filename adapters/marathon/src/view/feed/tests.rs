@@ -1,4 +1,4 @@
-//! What is told of upgrades, restarts and removals, and in which order.
+//! The sequence of events for upgrades, restarts and removals.
 
 use model::{About, Ending, Exit, InstanceId, Origin, Phase, StopReason, Timestamp, What};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::*;
 use crate::view::name;
 use crate::view::rig::Rig;
 
-/// A cluster and what its followers have been told.
+/// A cluster, and the feed that translates its events.
 struct World {
     rig: Rig,
     feed: Feed,
@@ -23,7 +23,7 @@ impl World {
         World { rig, feed, seen, told: Vec::new() }
     }
 
-    /// Tells what has happened since.
+    /// Translates the events since the last call.
     fn tell(&mut self) {
         let snapshot = self.rig.snapshot();
         let events = self.rig.events.split_off(self.seen);
@@ -40,7 +40,7 @@ impl World {
         }
     }
 
-    /// An agent has reported something of an instance.
+    /// Reports the status of an instance.
     fn reported(&mut self, instance: &str, what: What) {
         let (healthy, phase) = match what {
             What::Exited { .. } => (None, Phase::Stopped),
@@ -52,7 +52,7 @@ impl World {
         self.tell();
     }
 
-    /// In short what was told since this was last asked: kinds, and what they are about.
+    /// The kinds of the events since the last call, each with its subject.
     fn words(&mut self) -> Vec<String> {
         let is_default = |event: &Value| {
             !crate::view::event::ON_REQUEST.contains(&event["eventType"].as_str().unwrap())
@@ -123,7 +123,7 @@ fn an_upgrade_is_told_in_the_recorded_order() {
     world.reported("/shop/web~0.2", What::Running { run: 1 });
     world.reported("/shop/web~0.2", What::Healthy);
     let mut words = world.words();
-    // The new task may be placed before or after the old one is told to stop.
+    // The new task may be placed before or after the old one is stopped.
     words[3..6].sort();
     assert_eq!(
         words,
@@ -237,7 +237,7 @@ fn an_app_that_goes_within_a_turn_is_told_of_as_it_was() {
 }
 
 impl World {
-    /// Events about one instance, told in one turn.
+    /// Translates events about one instance as one batch.
     fn turn(&mut self, instance: &str, events: &[What]) {
         let event = |what: &What| {
             let about = About::Instance(instance.parse().unwrap());
@@ -249,7 +249,7 @@ impl World {
         self.take(&events, &snapshot);
     }
 
-    /// A service of one instance, of which nothing has been told yet.
+    /// A service with one instance, without any published events.
     fn with_an_instance() -> World {
         let mut world = World::new();
         world.rig.app(&app("1"));
@@ -348,7 +348,7 @@ fn a_deployment_that_is_called_off_has_failed() {
     world.rig.command(model::Command::Steer { deployment, how: model::Steer::Resume });
     world.tell();
     assert_eq!(world.words(), ["deployment_info ScaleApplication"]);
-    // What takes over from it is named as clients know it.
+    // The superseding deployment has the name that clients know.
     world.rig.app(&app("2"));
     world.tell();
     let failed = world.told.iter().find(|event| event["eventType"] == "deployment_failed");
