@@ -22,8 +22,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A sequence at its beginning. Equal seeds give equal sequences, so a daemon passes a name that
-    /// no other daemon has, such as its node's; a simulator passes a number from its own seed.
+    /// A sequence at its beginning. Equal seeds give equal sequences, so a daemon passes a name
+    /// that no other daemon has, such as its node's; a simulator passes a number from its own seed.
     pub fn new(min: Duration, max: Duration, seed: impl Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         seed.hash(&mut hasher);

@@ -35,8 +35,8 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The server did not respond in time. It may or may not have executed the request, or may do so
-    /// later.
+    /// The server did not respond in time. It may or may not have executed the request, or may do
+    /// so later.
     #[error("no response from {url} for {} seconds", .waited.as_secs())]
     Timeout {
         /// The URL of the server.
@@ -69,8 +69,8 @@ pub enum Error {
 /// Interval of the heartbeats that a server sends on a stream that is otherwise silent.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// Timeout for the head of a response, and for each further piece of it: a server that hangs must not
-/// block its clients.
+/// Timeout for the head of a response, and for each further piece of it: a server that hangs must
+/// not block its clients.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout for the next heartbeat of a stream. The connection of a hanging server stays open.
 const HEARTBEAT_TIMEOUT: Duration = HEARTBEAT.saturating_mul(3);
@@ -281,8 +281,8 @@ mod tests {
 
     const STREAM: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 
-    /// A client, and the socket of a server that responds to its first request with `answer` and then
-    /// stays silent.
+    /// A client, and the socket of a server that responds to its first request with `answer` and
+    /// then stays silent.
     async fn asked<T>(answer: &str, ask: impl AsyncFn(Client) -> T) -> (T, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -1,6 +1,6 @@
 //! The clock of the daemons: the wall clock, except that it never goes back. Deadlines must expire
-//! even if the wall clock is set back; after that, this clock stays ahead of the wall clock until the
-//! daemon restarts. It follows the wall clock forward.
+//! even if the wall clock is set back; after that, this clock stays ahead of the wall clock until
+//! the daemon restarts. It follows the wall clock forward.
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -14,8 +14,9 @@ use serde_json::value::RawValue;
 pub struct Assignments {
     /// Increases with every change, also across restarts of servers.
     pub generation: u64,
-    /// Whether `set` is complete: other instances must not run. Otherwise this document is the previous
-    /// one with `set` inserted and `removed` deleted. The first one of a stream is complete.
+    /// Whether `set` is complete: other instances must not run. Otherwise this document is the
+    /// previous one with `set` inserted and `removed` deleted. The first one of a stream is
+    /// complete.
     pub whole: bool,
     /// The assignments that are new or changed.
     pub set: Vec<Assignment>,
@@ -164,8 +165,8 @@ pub struct ReportReply {
     pub resync: bool,
 }
 
-/// The report of a gateway. Sent immediately after a switch of tables or after the last request at a
-/// removed instance, and as a heartbeat otherwise.
+/// The report of a gateway. Sent immediately after a switch of tables or after the last request at
+/// a removed instance, and as a heartbeat otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayReport {
     /// Its node.

@@ -1,5 +1,5 @@
-//! The server side of the API, for every daemon that has one: accepts connections and serves a router.
-//! Connections without a request are closed.
+//! The server side of the API, for every daemon that has one: accepts connections and serves a
+//! router. Connections without a request are closed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use crate::socket;
 /// Timeout for the head of a request.
 const HEAD_MAX: Duration = Duration::from_secs(60);
 
-/// Serves `router` until `stop` completes, then finishes the requests in flight. Handlers may extract
-/// `ConnectInfo<SocketAddr>`.
+/// Serves `router` until `stop` completes, then finishes the requests in flight. Handlers may
+/// extract `ConnectInfo<SocketAddr>`.
 pub async fn serve(mut listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
     let mut http = Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);

@@ -1,4 +1,5 @@
-//! Socket options of all connections to and between daemons: a connection must not outlive its peer.
+//! Socket options of all connections to and between daemons: a connection must not outlive its
+//! peer.
 //!
 //! Keep-alive probes detect a peer that vanished. They do not detect a peer that no longer reads,
 //! because its kernel acknowledges them; a stream to it would block forever, and the code above the

@@ -41,8 +41,8 @@ impl<'a> ServiceView<'a> {
         })
     }
 
-    /// Whether the service has no steps and waits for nothing. This holds for almost all services at
-    /// almost all times, so the check must be cheap.
+    /// Whether the service has no steps and waits for nothing. This holds for almost all services
+    /// at almost all times, so the check must be cheap.
     pub(crate) fn is_settled(self, view: &View<'_>) -> bool {
         let (service, Some(statuses)) = (self.service, self.statuses) else {
             return self.service.deployment.is_none()

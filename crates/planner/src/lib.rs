@@ -1,15 +1,16 @@
 //! The scheduler of Muster: the next steps, and the reason for every step that is not taken.
 //!
-//! [`plan`] compares the desired state ([`State`]) with the observed state ([`Observed`]) and returns
-//! steps, all of which may be adopted at once, and the reason why each service that has not arrived
-//! at its target waits. It is pure and total: it never fails, it explains. It is level-triggered:
-//! it does not depend on what changed, so planning twice gives the same plan. After a plan is
-//! adopted there is nothing to plan until another observation, except for what an adopted step
-//! enables: a service that arrives lets others start, a deployment that fails rolls back. A caller
-//! must therefore plan again until a plan has no steps; that takes a few rounds and terminates.
+//! [`plan`] compares the desired state ([`State`]) with the observed state ([`Observed`]) and
+//! returns steps, all of which may be adopted at once, and the reason why each service that has not
+//! arrived at its target waits. It is pure and total: it never fails, it explains. It is
+//! level-triggered: it does not depend on what changed, so planning twice gives the same plan.
+//! After a plan is adopted there is nothing to plan until another observation, except for what an
+//! adopted step enables: a service that arrives lets others start, a deployment that fails rolls
+//! back. A caller must therefore plan again until a plan has no steps; that takes a few rounds and
+//! terminates.
 //!
-//! One mechanism replaces instances, independent of the cause. An instance that must not stay
-//! (of another revision, unhealthy, on a draining node, or surplus) is *outgoing*; `service` replaces
+//! One mechanism replaces instances, independent of the cause. An instance that must not stay (of
+//! another revision, unhealthy, on a draining node, or surplus) is *outgoing*; `service` replaces
 //! outgoing instances within the budget that `rolling` computes. `view` has the inputs that all
 //! services share, `packer` selects nodes, `order` makes services wait for their dependencies,
 //! `routes` computes route tables, `dry_run` simulates a plan until it completes, and `work_queue`
@@ -74,8 +75,8 @@ pub fn plan(state: &State, observed: &Observed, now: Timestamp) -> Plan {
     plan_for(&view, services, |_, _| {})
 }
 
-/// Plans for some services, in the order of their paths. Calls `due` with the time at which a service
-/// needs planning again.
+/// Plans for some services, in the order of their paths. Calls `due` with the time at which a
+/// service needs planning again.
 pub(crate) fn plan_for<'a>(
     view: &View<'a>,
     services: impl Iterator<Item = ServiceView<'a>>,

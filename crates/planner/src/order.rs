@@ -1,7 +1,7 @@
 //! Dependencies between services: a service starts after its dependencies and stops before them.
 //!
-//! Documents with cycles are rejected, but a rollback may restore one. Services in a cycle do not wait
-//! for each other: otherwise none of them would ever move.
+//! Documents with cycles are rejected, but a rollback may restore one. Services in a cycle do not
+//! wait for each other: otherwise none of them would ever move.
 
 use std::collections::BTreeSet;
 
@@ -19,8 +19,8 @@ pub(crate) fn dependencies(view: &View<'_>, service: &Service) -> Vec<ServiceId>
     moving.filter(|id| !depends_on(view, id, &service.id)).cloned().collect()
 }
 
-/// The services that must be removed before `service`: those that depend on it and are being removed
-/// as well. A service that stays does not delay the removal of its dependency.
+/// The services that must be removed before `service`: those that depend on it and are being
+/// removed as well. A service that stays does not delay the removal of its dependency.
 pub(crate) fn dependents(view: &View<'_>, service: &Service) -> Vec<ServiceId> {
     let dependents = view.dependents(&service.id).iter();
     dependents.filter(|id| !depends_on(view, &service.id, id)).cloned().collect()

@@ -102,7 +102,8 @@ fn hash(id: &str) -> u64 {
 }
 
 impl Packer {
-    /// The capacity of the nodes in `state`, without the lost nodes. Computed by the first placement.
+    /// The capacity of the nodes in `state`, without the lost nodes. Computed by the first
+    /// placement.
     pub fn new(state: &State, lost: &BTreeSet<NodeId>) -> Packer {
         let (state, lost) = (state.clone(), lost.clone());
         Packer { state, lost, released: Vec::new(), free: None }
@@ -231,8 +232,8 @@ impl FreeCapacity {
         Packed { placed, refusals: None }
     }
 
-    /// The reasons why each node rejects an instance. They are kept: on a full cluster many services
-    /// have the same requirements and each gets the reasons of all nodes.
+    /// The reasons why each node rejects an instance. They are kept: on a full cluster many
+    /// services have the same requirements and each gets the reasons of all nodes.
     fn refuse(&mut self, state: &State, shape: Option<Shape>, need: &Requirements) -> Refusals {
         let reason = |(i, node): (usize, &Arc<NodeUsage>)| {
             let id = &node.node.id;
@@ -261,8 +262,8 @@ impl FreeCapacity {
         best.map(|(_, i)| i)
     }
 
-    /// The best node by popping the heap. A node that rejects is dropped for the other slots, because
-    /// placing never frees anything, except one that counting constraints may accept later.
+    /// The best node by popping the heap. A node that rejects is dropped for the other slots,
+    /// because placing never frees anything, except one that counting constraints may accept later.
     fn pop(
         &self,
         heap: &mut BinaryHeap<Reverse<(u32, Load, usize)>>,

@@ -1,7 +1,7 @@
 //! The budget of a rolling upgrade: how many instances may be stopped and how many started.
 //!
-//! The budget is computed from the present state in every plan, not once at the start of an upgrade,
-//! so that an interrupted upgrade continues from any point.
+//! The budget is computed from the present state in every plan, not once at the start of an
+//! upgrade, so that an interrupted upgrade continues from any point.
 
 use model::Rollout;
 
@@ -16,8 +16,8 @@ pub struct Budget {
 
 /// The budget of a service with `wanted` instances, of which `healthy` are healthy.
 ///
-/// If both limits are equal and that number is healthy, no instance could be replaced; then one more
-/// may be live, because availability takes precedence over the ceiling.
+/// If both limits are equal and that number is healthy, no instance could be replaced; then one
+/// more may be live, because availability takes precedence over the ceiling.
 pub fn budget(rollout: &Rollout, wanted: u32, healthy: u32) -> Budget {
     let healthy_min = rollout.min_healthy.ceil_of(wanted);
     let mut live_max = rollout.max_surge.added_to(wanted);

@@ -32,8 +32,8 @@ struct Classified<'a> {
     terminating: u32,
     /// Slots that stay empty until their unhealthy instance has terminated.
     closed: BTreeSet<u32>,
-    /// Instances that would stay but are on lost nodes. They do not count, but are removed only once
-    /// they are replaced: a node that reports again still runs them.
+    /// Instances that would stay but are on lost nodes. They do not count, but are removed only
+    /// once they are replaced: a node that reports again still runs them.
     lost: Vec<ReplicaId>,
 }
 
@@ -170,8 +170,8 @@ impl<'a> Planning<'a, '_> {
             let healthy = status.is_some_and(|status| status.is_healthy(spec));
             let current = self.service.template(placement.revision) == target;
             let ready = healthy && self.is_ready(status, spec);
-            // An instance of the target counts once it is ready, one of an earlier revision while it
-            // is healthy.
+            // An instance of the target counts once it is ready, one of an earlier revision while
+            // it is healthy.
             let counts = if current { ready } else { healthy };
             let instance = Instance { replica, placement, status, healthy: counts, ready };
             let is_unhealthy = status.is_some_and(|status| status.is_unhealthy(spec));
@@ -238,8 +238,8 @@ impl<'a> Planning<'a, '_> {
         }
     }
 
-    /// Whether a healthy instance is ready. Wakes the planner when it will have been healthy for long
-    /// enough.
+    /// Whether a healthy instance is ready. Wakes the planner when it will have been healthy for
+    /// long enough.
     fn is_ready(&mut self, status: Option<&Status>, spec: &Spec) -> bool {
         match status.and_then(|status| status.ready_at(spec)) {
             Some(at) if at <= self.view.now => true,
@@ -263,8 +263,8 @@ impl<'a> Planning<'a, '_> {
         }
     }
 
-    /// Moves surplus instances to the outgoing ones. Those on lost nodes become lost: if their agent
-    /// reports again, they are no longer assigned to it.
+    /// Moves surplus instances to the outgoing ones. Those on lost nodes become lost: if their
+    /// agent reports again, they are no longer assigned to it.
     fn separate_surplus(&self, classified: &mut Classified<'a>) {
         let wanted = self.service.wanted() as usize;
         let stay = std::mem::take(&mut classified.stay);
@@ -447,8 +447,9 @@ impl<'a> Planning<'a, '_> {
         }
     }
 
-    /// Terminates outgoing instances: healthy ones as far as `min_healthy` allows, unhealthy ones when
-    /// that does not reduce availability. `unplaced` is the number of instances without a node.
+    /// Terminates outgoing instances: healthy ones as far as `min_healthy` allows, unhealthy ones
+    /// when that does not reduce availability. `unplaced` is the number of instances without a
+    /// node.
     fn terminate_outgoing(
         &mut self,
         classified: &Classified<'a>,
@@ -500,8 +501,9 @@ impl<'a> Planning<'a, '_> {
     fn terminate(&mut self, instance: &Instance<'_>, why: StopReason) {
         let id = self.id(instance.replica);
         let drain = self.service.drain(instance.placement.revision);
-        // Only the reports of gateways show that it has no requests. The current routes and its phase
-        // do not: a gateway may still follow an earlier table, and the instance may run again.
+        // Only the reports of gateways show that it has no requests. The current routes and its
+        // phase do not: a gateway may still follow an earlier table, and the instance may run
+        // again.
         let gateways = &self.view.gateways;
         let busy = !gateways.is_empty() && !self.observed().is_drained(&id, gateways);
         let step = if busy && drain.0 > 0 {

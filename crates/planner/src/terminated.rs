@@ -20,7 +20,8 @@ pub(crate) struct Terminated {
 }
 
 impl Terminated {
-    /// Counts an instance that is replaced as unhealthy, as the model will when the step is adopted.
+    /// Counts an instance that is replaced as unhealthy, as the model will when the step is
+    /// adopted.
     pub(crate) fn fail(
         &mut self,
         service: &Service,

@@ -103,8 +103,8 @@ impl WorkQueue {
         plan
     }
 
-    /// Adds the services of nodes that became lost or are no longer lost. No event announces that: it
-    /// depends on the time.
+    /// Adds the services of nodes that became lost or are no longer lost. No event announces that:
+    /// it depends on the time.
     fn touch_lost(&mut self, view: &View<'_>) {
         if view.lost == self.lost {
             return;

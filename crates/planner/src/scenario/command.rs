@@ -282,7 +282,8 @@ fn adopt(world: &mut World) -> (Vec<String>, BTreeSet<ServiceId>) {
 /// Advances the cluster in steps of a second until nothing changes.
 fn settle(world: &mut World) -> Vec<String> {
     let mut lines = Vec::new();
-    // One second without changes is not the end: instances without checks become ready after a delay.
+    // One second without changes is not the end: instances without checks become ready after a
+    // delay.
     let mut idle = 0;
     for _ in 0..ROUNDS_MAX {
         let (steps, concerned) = adopt(world);

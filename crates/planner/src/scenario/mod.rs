@@ -7,8 +7,8 @@
 //! `muster lab` executes the same scripts on an empty cluster or on a copy of a real one
 //! ([`World::of`]).
 //!
-//! `help` lists the commands, `command` executes them, `script` reads and writes scripts, `world` is
-//! the cluster, and `print` formats it.
+//! `help` lists the commands, `command` executes them, `script` reads and writes scripts, `world`
+//! is the cluster, and `print` formats it.
 
 mod command;
 mod document;

@@ -1,8 +1,8 @@
 //! The routes that adapters claim, and the mounts at which they have them.
 //!
-//! A claim is made per route, not per prefix: two systems may share `/api` as long as no path belongs
-//! to both. Paths are compared by their decoded segments without empty ones, since clients of foreign
-//! systems write `//` in the middle of paths.
+//! A claim is made per route, not per prefix: two systems may share `/api` as long as no path
+//! belongs to both. Paths are compared by their decoded segments without empty ones, since clients
+//! of foreign systems write `//` in the middle of paths.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -45,8 +45,8 @@ pub trait Adapter: Send + Sync + 'static {
         vec![Mount::root()]
     }
 
-    /// Responds to a request to a claimed route, or to any path of a listener of its own. The URI of
-    /// the request is the one below the mount.
+    /// Responds to a request to a claimed route, or to any path of a listener of its own. The URI
+    /// of the request is the one below the mount.
     fn answer(self: Arc<Self>, server: Server, request: Request) -> BoxFuture<'static, Response>;
 
     /// Called once, before any other method, with the initial state of the server. The returned
