@@ -1,18 +1,20 @@
-//! From a tree to a type, by serde, with every fault and its position.
+//! Decodes trees into types with serde, and reports every fault with its position.
 //!
-//! Serde stops at the first error. Here a failed value is marked in the tree as refused and the
-//! whole is decoded again without it, until nothing new is wrong: the types need no cooperation
-//! and one run still reports all of a document's faults. What fails only because something was
-//! refused before is not reported.
+//! Serde stops at the first error. Here a value that fails is marked as refused in the tree, and
+//! the tree is decoded again without it until there is no new fault. The types need not cooperate,
+//! and one run reports all faults of a document. A failure that only follows from a refused value
+//! is not reported.
 //!
-//! In YAML the wanted type decides what a plain scalar is: where a text is wanted, `1.10` is the
-//! text `1.10`. In JSON a text has quotes.
+//! In YAML the expected type decides the meaning of a plain scalar: where a string is expected,
+//! `1.10` is the string `1.10`. In JSON a string must have quotes.
 //!
-//! Unknown keys are rejected here, by the names that `deserialize_struct` passes: the types
-//! themselves ignore them, because daemons and the store read the same types and must get along
-//! with newer ones. A type with `#[serde(flatten)]` passes no names, so no document may use it.
+//! Unknown keys are rejected here, by the names that `deserialize_struct` passes. The types
+//! themselves ignore unknown keys, because daemons and the store read the same types and must
+//! accept newer objects. A type with `#[serde(flatten)]` passes no names, so a document must not
+//! use it.
 //!
-//! What is wrong is a [`Trouble`], told to whoever listens: [`Faults`] puts it in Muster's words.
+//! A fault is a [`Trouble`], which is passed to a [`Listen`]: [`Faults`] is the one for Muster's
+//! own messages.
 
 use std::fmt::{self, Display};
 
@@ -25,27 +27,28 @@ use serde::forward_to_deserialize_any;
 use crate::fault::{Faults, hint, nearest};
 use crate::tree::{Entry, Node, Plain, Position, Step, Value, dotted, plain};
 
-/// Keys of earlier versions and their successors. Types read both, as the store has both;
-/// documents must use the successor.
+/// Former names of keys and their successors. The types accept both, because stores contain both; a
+/// document must use the successor.
 pub(crate) const RENAMED: [(&str, &str); 3] =
     [("max_over", "max_surge"), ("settle", "min_ready"), ("surplus", "scale_down")];
 
-/// The successor of a key, if the type that has `fields` knows it only as a former name.
+/// The successor of a key, if the type with `fields` accepts the key only as a former name.
 fn successor(key: &str, fields: &[&str]) -> Option<&'static str> {
     let (_, new) = RENAMED.iter().find(|(old, _)| *old == key)?;
     fields.contains(new).then_some(*new)
 }
 
-/// The most nodes that are decoded to find all faults of a document: of a very large one only
-/// the first few are told.
+/// The maximum number of nodes decoded to find all faults of a document. For a very large document
+/// only the first faults are reported.
 const WORK_MAX: usize = 2_000_000;
 
-/// Who hears what is wrong with a document.
+/// Receives the faults of a document.
 pub trait Listen {
-    /// At `path`, which stands at `at`, is a trouble; what is missing is missing at that path.
+    /// Reports `trouble` at `path`, whose position is `at`. For a missing key, `path` and `at` are
+    /// those of the mapping that lacks it.
     fn hear(&mut self, at: Position, path: &[Step], trouble: &Trouble);
 
-    /// Whether it has heard enough.
+    /// Whether further faults are of no use, so that decoding stops.
     fn is_full(&self) -> bool {
         false
     }
@@ -61,7 +64,8 @@ impl Listen for Faults<'_> {
     }
 }
 
-/// Decodes a document; what is wrong with it is told, and marked in the tree.
+/// Decodes a document. Its faults are passed to `listener`, and the values at fault are marked as
+/// refused in the tree.
 pub fn decode<T: DeserializeOwned>(
     node: &mut Node,
     is_json: bool,
@@ -69,7 +73,7 @@ pub fn decode<T: DeserializeOwned>(
 ) -> Option<T> {
     let mut is_sound = true;
     let mut passes_left = (WORK_MAX / node.size()).max(1);
-    // Keys that were probably meant by unknown ones: those are not missing.
+    // Known keys for which an unknown key was probably a typing error: they are not missing.
     let mut meant: Vec<Vec<Step>> = Vec::new();
     loop {
         let failure = match T::deserialize(Reader { node, is_json }) {
@@ -104,8 +108,8 @@ pub fn decode<T: DeserializeOwned>(
         if passes_left == 0 || listener.is_full() {
             return None;
         }
-        // A node that is refused already fails again where nothing can stand in for it: then it
-        // is the collection around it that cannot be decoded.
+        // A node that is already refused fails again where its type accepts no substitute: the
+        // collection around it cannot be decoded either.
         loop {
             if path.is_empty() {
                 return None;
@@ -120,43 +124,43 @@ pub fn decode<T: DeserializeOwned>(
     }
 }
 
-/// Why a value cannot be decoded, and where it stands below the node that was asked for it.
+/// Why a value cannot be decoded, and its path below the decoded node.
 #[derive(Debug)]
 pub struct Failure(Box<FailureParts>);
 
 #[derive(Debug)]
 struct FailureParts {
     trouble: Trouble,
-    /// From the inside out.
+    /// From the innermost step outwards.
     path: Vec<Step>,
-    /// Set if not the value but its key is wrong.
+    /// The position of the key, if the key is at fault and not its value.
     key_at: Option<Position>,
 }
 
-/// What can be wrong with a value.
+/// The kinds of faults of a value.
 #[derive(Debug)]
 pub enum Trouble {
-    /// A key is not there.
+    /// A required key is missing.
     Missing(&'static str),
-    /// There is no such key; the path ends with it.
+    /// An unknown key, which is the last step of the path.
     Unknown {
-        /// The message for people.
+        /// The message for users.
         message: String,
-        /// The known key that was probably meant.
+        /// The known key that was probably intended.
         nearest: Option<String>,
     },
-    /// Not of the wanted type, which is in serde's words; a number may be of the wrong kind.
+    /// Another type than the expected one, or a number of another kind.
     Type {
-        /// The wanted type, in serde's words.
+        /// The expected type, as serde describes it.
         expected: String,
         /// Whether a number was found.
         is_number: bool,
-        /// The message for people.
+        /// The message for users.
         message: String,
     },
-    /// A text that is not one of those that may stand there.
+    /// A string that is none of the allowed ones.
     Variant(String),
-    /// Of the wanted type, and still not right.
+    /// The expected type with an invalid value.
     Other(String),
 }
 
@@ -173,7 +177,7 @@ impl Display for Trouble {
 }
 
 impl Trouble {
-    /// Whether a node fails only because a part of it was refused, and reported, before.
+    /// Whether a node fails only because a part of it was refused and reported before.
     fn follows_from_refusals(&self, node: &Node) -> bool {
         let refused = |node: &Node| matches!(node.value, Value::Refused);
         match (self, &node.value) {
@@ -290,7 +294,7 @@ impl de::Error for Failure {
     }
 }
 
-/// Serde's words for what it expected, in those of a person who writes documents.
+/// Serde's description of an expected type, in the terms of documents.
 fn ours(expected: &str) -> String {
     match expected {
         "u8" => "a whole number from 0 to 255".into(),
@@ -320,7 +324,7 @@ fn found_words(found: Unexpected<'_>) -> String {
     }
 }
 
-/// Enough of a text to recognise it by.
+/// The start of a string, long enough to recognize it.
 fn shortened(text: &str) -> String {
     let mut chars = text.chars();
     let mut short: String = chars.by_ref().take(60).collect();
@@ -330,7 +334,7 @@ fn shortened(text: &str) -> String {
     short
 }
 
-/// Decodes from a node.
+/// A deserializer over a node.
 #[derive(Clone, Copy)]
 struct Reader<'a> {
     node: &'a Node,
@@ -431,7 +435,8 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         }
     }
 
-    /// A variant without content is a text; one with content is its name with the content.
+    /// A variant without content is a string; a variant with content is a mapping from its name to
+    /// the content.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _name: &'static str,
@@ -486,14 +491,14 @@ impl<'de> SeqAccess<'de> for Items<'_> {
     }
 }
 
-/// The keys that a mapping may have; `None` if any.
+/// The keys that a mapping may have; `None` if it may have any.
 type Fields = Option<&'static [&'static str]>;
 
 struct Entries<'a> {
     reader: Reader<'a>,
     entries: std::slice::Iter<'a, Entry>,
     fields: Fields,
-    /// The entry whose key was given out last.
+    /// The entry of the last key returned.
     value: Option<&'a Entry>,
 }
 
@@ -544,7 +549,7 @@ impl<'de> EnumAccess<'de> for Variant<'_> {
 }
 
 impl Variant<'_> {
-    /// Decodes the content, which stands under the name.
+    /// Decodes the content, which is the value of the name.
     fn content<T>(
         &self,
         decode: impl FnOnce(Reader<'_>) -> Result<T, Failure>,

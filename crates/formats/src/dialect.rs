@@ -1,4 +1,4 @@
-//! Dialects: how documents of foreign systems are recognised, read, and pointed at.
+//! Dialects: recognition and translation of foreign documents, and positions in them.
 
 use std::fmt::Debug;
 
@@ -9,8 +9,7 @@ use crate::tree::{Node, Position};
 
 /// The documents of a foreign system. Implementations are pure and hold no state.
 pub trait Dialect: Debug + Sync {
-    /// The kinds of documents and the keys that they are recognised by, for messages, such as
-    /// "an app `id`".
+    /// The kinds of documents and the keys that identify them, for messages, such as "an app `id`".
     fn kinds(&self) -> &'static str;
 
     /// Whether a document that is not a native one belongs to the system.
@@ -19,7 +18,7 @@ pub trait Dialect: Debug + Sync {
     /// Translates a document. Returns `None` only after it has added a fault.
     fn read(&self, tree: &Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Document>;
 
-    /// The position of what the model calls `key`, and the document's own name for it. An empty
-    /// name stands for the whole document.
+    /// The position of the model's `key`, and the name of that key in the document. An empty name
+    /// stands for the whole document.
     fn locate(&self, tree: &Node, key: &str) -> (Position, String);
 }

@@ -1,4 +1,5 @@
-//! What a source holds: native documents and those of other systems, told apart by their keys.
+//! The documents of a source: native ones and those of foreign systems, distinguished by their
+//! keys.
 
 use model::{Document, Problem};
 
@@ -11,11 +12,11 @@ use crate::tree::{Node, Position, Value};
 /// The documents of one source, in their order.
 #[derive(Debug, Clone)]
 pub struct Parsed {
-    /// Each with the means to find its keys in the source.
+    /// The documents, each with the positions of its keys.
     pub documents: Vec<Located>,
 }
 
-/// A document and where its keys stand in its source.
+/// A document and the positions of its keys in the source.
 #[derive(Debug, Clone)]
 pub struct Located {
     /// The document.
@@ -27,22 +28,22 @@ pub struct Located {
 }
 
 impl Located {
-    /// The line and column of a key of the document, such as `health.0.probe.http.port`; of the
-    /// nearest key around it if it does not stand in the source.
+    /// The line and column of a key of the document, such as `health.0.probe.http.port`. If the
+    /// source does not contain the key, those of the nearest key around it.
     pub fn locate(&self, key: &str) -> (usize, usize) {
         let (at, _) = self.find(key);
         (at.line, at.column)
     }
 
-    /// A problem of the document as a fault of its source: with its position, and its key in the
-    /// words of the source.
+    /// Converts a problem of the document into a fault of its source, with the position and with
+    /// the key as the source names it.
     pub fn fault(&self, problem: &Problem) -> Fault {
         let (at, key) = self.find(&problem.key);
         let (source, message) = (self.source.clone(), problem.message.clone());
         Fault { source, line: at.line, column: at.column, key, message }
     }
 
-    /// Adds what is wrong with the document taken by itself.
+    /// Adds the violations of the document by itself.
     fn check(&self, faults: &mut Faults<'_>) {
         let problems = match &self.document {
             Document::Service(spec) | Document::Foreign(spec, _) => spec.problems(),
@@ -63,7 +64,7 @@ impl Located {
     }
 }
 
-/// Reads all documents of a source in which only native ones may stand.
+/// Parses a source that must contain only native documents.
 ///
 /// # Errors
 ///
@@ -72,12 +73,12 @@ pub fn parse(name: &str, text: &str) -> Result<Parsed, Vec<Fault>> {
     parse_with(name, text, &[])
 }
 
-/// Reads all documents of a source: native ones, and those of the foreign systems of `dialects`.
+/// Parses all documents of a source: native ones, and those of the foreign systems of `dialects`.
 /// `name` is the name of the source in faults.
 ///
 /// # Errors
 ///
-/// Everything that is wrong with it, in the order of its lines; never an empty list.
+/// All faults of the source, in the order of its lines; never an empty list.
 pub fn parse_with(
     name: &str,
     text: &str,
@@ -85,11 +86,11 @@ pub fn parse_with(
 ) -> Result<Parsed, Vec<Fault>> {
     let mut faults = Faults::new(name);
     let Source { is_json, documents } = read::read(text, &mut faults);
-    // Where a part could not even be read, what seems missing may stand in it.
+    // If a part could not be parsed, keys that seem to be missing may be in that part.
     let is_sound = faults.len() == 0;
     let mut parsed = Vec::new();
     for tree in documents {
-        // A list at the top is as good as a stream.
+        // A list at the top level is equivalent to a stream.
         let items = match tree.value {
             Value::List(items) => items,
             _ => vec![tree],
@@ -137,7 +138,7 @@ fn one(
     Some(Located { document: document?, source: source.into(), tree, dialect })
 }
 
-/// Reports a document of no known kind, with the kind that it may have been meant to be.
+/// Reports a document of an unknown kind, with the kind that was probably intended.
 fn unknown(tree: &Node, dialects: &[&'static dyn Dialect], faults: &mut Faults<'_>) {
     let native = ["a service has the key `service`", "a gateway `gateway`"];
     let foreign = dialects.iter().map(|dialect| dialect.kinds());

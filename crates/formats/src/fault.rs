@@ -1,14 +1,14 @@
-//! What is wrong with a source, and where.
+//! Faults of a source, with their positions.
 
 use std::error::Error;
 use std::fmt;
 
 use crate::tree::Position;
 
-/// One thing wrong with a source: where, what, and what would be right.
+/// A fault of a source: its position, its cause and a fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// The name of the source, as it was given.
+    /// The name of the source, as the caller gave it.
     pub source: String,
     /// The line, from 1.
     pub line: usize,
@@ -16,7 +16,7 @@ pub struct Fault {
     pub column: usize,
     /// The path of keys, such as `health.0.probe.http.port`; empty for the document itself.
     pub key: String,
-    /// What is wrong and what would be right.
+    /// The cause and the fix.
     pub message: String,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for Fault {
 
 impl Error for Fault {}
 
-/// The faults of one source, gathered in the order in which they are found.
+/// The faults of one source, in the order in which they are found.
 #[derive(Debug)]
 pub struct Faults<'a> {
     source: &'a str,
@@ -40,15 +40,15 @@ pub struct Faults<'a> {
 }
 
 impl<'a> Faults<'a> {
-    /// More than a person reads at once: a source that is wrong all over names these.
+    /// The maximum number of faults: more are of no use to a reader.
     const MAX: usize = 100;
 
-    /// An empty list for the source of this name.
+    /// An empty list for the source of that name.
     pub fn new(source: &'a str) -> Self {
         Self { source, list: Vec::new() }
     }
 
-    /// None yet, of the same source.
+    /// An empty list for the same source.
     pub fn another(&self) -> Self {
         Self::new(self.source)
     }
@@ -79,14 +79,14 @@ impl<'a> Faults<'a> {
         self.list.len()
     }
 
-    /// All of them, in the order of the source.
+    /// All faults, in the order of the source.
     pub fn into_list(mut self) -> Vec<Fault> {
         self.list.sort_by_key(|fault| (fault.line, fault.column));
         self.list
     }
 }
 
-/// The known name that a word was probably meant to be.
+/// The known name that a word was probably meant to be, if one is similar.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
     let distance = |name: &str| strsim::damerau_levenshtein(&word, &name.to_ascii_lowercase());
@@ -95,7 +95,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     (distance <= 1 + word.len().min(name.len()) / 4).then_some(name)
 }
 
-/// `; did you mean `x`?`, or nothing.
+/// The message part `; did you mean `x`?`, or an empty string.
 pub fn hint(nearest: Option<&str>) -> String {
     nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }

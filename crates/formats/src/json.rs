@@ -1,4 +1,4 @@
-//! JSON: whether a text is, said as one who wrote it needs to hear it, and trees of what is sent.
+//! JSON: validation with messages for the author of a document, and trees of request bodies.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -7,19 +7,19 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use crate::tree::{Entry, Node, Position, Value};
 
-/// What is wrong with a text as JSON.
+/// The reason why a string is not JSON.
 pub(crate) struct Verdict {
     pub(crate) at: Position,
     pub(crate) message: String,
-    /// Whether it stands behind the end of the document.
+    /// Whether the error is after the end of the document.
     pub(crate) is_behind: bool,
 }
 
-/// What is wrong with a text as JSON, if anything is. Takes no memory by depth beyond a byte a
-/// level.
+/// Checks that a string is JSON; `None` if it is. The memory used is at most one byte per level of
+/// nesting.
 pub(crate) fn verdict(text: &str) -> Option<Verdict> {
     let error = serde_json::from_str::<IgnoredAny>(text).err()?;
-    // Both its line and its column count up to and with the culprit, the column in bytes.
+    // Line and column include the character at fault, and the column counts bytes.
     let line_begin = match error.line().checked_sub(2) {
         Some(breaks) => text.match_indices('\n').nth(breaks).map_or(text.len(), |(at, _)| at + 1),
         None => 0,
@@ -49,8 +49,8 @@ pub(crate) fn verdict(text: &str) -> Option<Verdict> {
     Some(Verdict { at, message, is_behind })
 }
 
-/// A JSON text as YAML takes it: the few characters that JSON allows in texts as they are, and
-/// YAML only as escapes, are escaped. What stands behind one on its line moves to the right.
+/// Converts JSON to YAML: escapes the few characters that JSON allows literally in strings and YAML
+/// only as escapes. Columns after such a character on its line increase.
 pub(crate) fn as_yaml(text: &str) -> Cow<'_, str> {
     let is_foreign = |c: char| matches!(c, '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
     if !text.contains(is_foreign) {
@@ -68,14 +68,14 @@ pub(crate) fn as_yaml(text: &str) -> Cow<'_, str> {
     Cow::Owned(yaml)
 }
 
-/// The most values in a body: each takes some memory, however few bytes it has.
+/// The maximum number of values in a body: each value takes memory, even if it has few bytes.
 const VALUES_MAX: usize = 1_000_000;
 
-/// Reads a body that a program sent. It has no positions: nobody looks them up in it.
+/// Parses the body of a request. The nodes have no positions, which no program needs.
 ///
 /// # Errors
 ///
-/// It is no JSON, or holds more than anybody has reason to send.
+/// The body is not JSON, or has more values than the limit.
 pub fn tree(body: &[u8]) -> Result<Node, serde_json::Error> {
     let mut left = VALUES_MAX;
     let mut deserializer = serde_json::Deserializer::from_slice(body);
@@ -84,7 +84,7 @@ pub fn tree(body: &[u8]) -> Result<Node, serde_json::Error> {
     Ok(tree)
 }
 
-/// Builds a node, as long as there are values left.
+/// Builds a node, within the remaining number of values.
 struct Seed<'a> {
     left: &'a mut usize,
 }
@@ -128,7 +128,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
         node(Value::Plain(number.to_string()))
     }
 
-    /// JSON has one kind of number: 4.0 may stand where a whole one is wanted.
+    /// JSON has one kind of number: 4.0 is accepted as a whole number.
     fn visit_f64<E>(self, number: f64) -> Result<Node, E> {
         node(Value::Plain(match number.fract() == 0.0 && number.abs() < 1e15 {
             true => (number as i64).to_string(),

@@ -1,18 +1,17 @@
-//! Documents that people write, translated into the model.
+//! Translates documents of users into the model.
 //!
-//! [`parse_with`] takes a source (a YAML stream, a JSON document, a list of documents) and gives back
-//! documents of the model, or everything that is wrong with it: each [`Fault`] has a line, a
-//! column, the path of keys and what would be right. What it accepts is checked in full as far
-//! as one document can be checked by itself; what only the whole cluster can tell (a dependency
-//! that does not exist) is found later by `State::apply`, and [`Located::fault`] then points at
-//! the line all the same.
+//! [`parse_with`] takes a source (a YAML stream, a JSON document, a list of documents) and returns
+//! documents of the model, or all faults of the source: each [`Fault`] has a line, a column, the
+//! path of keys, the cause and the fix. Accepted documents are valid by themselves. Faults that
+//! depend on the cluster (a dependency that does not exist) are found later by `State::apply`, and
+//! [`Located::fault`] gives them a position too.
 //!
-//! Pure: no IO, no clock, and work bounded by the length of the source however hostile it is.
-//! Nothing that is not understood is passed over in silence.
+//! Pure: no IO and no clock. Work is bounded by the length of the source, also for hostile input.
+//! Content that is not understood is never ignored.
 //!
-//! Native documents are read by `native`; a foreign system's documents by its adapter, which
-//! implements [`Dialect`]. Beneath them `read` parses a source into trees with positions and
-//! [`decode`] makes values of trees.
+//! `native` reads native documents; an adapter reads the documents of its foreign system and
+//! implements [`Dialect`]. Below them, `read` parses a source into trees with positions, and
+//! [`decode`] converts trees into values.
 
 pub mod decode;
 mod dialect;

@@ -1,4 +1,4 @@
-//! Muster's own documents: the types of the model are their shape.
+//! Native documents: their shape is given by the types of the model.
 
 use model::{Gateway, Spec};
 use schemars::JsonSchema;
@@ -26,12 +26,12 @@ enum Native {
     Gateway(Gateway),
 }
 
-/// The JSON Schema of native documents, with descriptions, for editors and people.
+/// The JSON Schema of native documents, with descriptions, for editors.
 pub fn schema() -> serde_json::Value {
     schemars::schema_for!(Native).to_value()
 }
 
-/// Writes a document as native YAML, such as [`parse`](crate::parse) reads it.
+/// Writes a document as native YAML, which [`parse`](crate::parse) accepts.
 pub fn to_yaml(document: &impl Serialize) -> String {
     serde_saphyr::to_string(document)
         .expect("documents consist of nothing but texts, numbers, lists and mappings")

@@ -1,11 +1,10 @@
-//! From a text to trees: YAML streams and JSON, by one event parser.
+//! Parses strings into trees: YAML streams and JSON, with one event parser.
 //!
-//! JSON is YAML, so one reader serves both; what JSON forbids and YAML allows (a trailing comma,
-//! a comment) is refused by `json` afterwards. The promise is bounded work: at most
-//! [`SIZE_MAX`] bytes are looked at, at most [`DEPTH_MAX`] collections are open at a time, and
-//! aliases may repeat at most [`REPEATED_MAX`] bytes, so no source can ask for more memory than
-//! a small multiple of its length. A syntax error ends its document, not the source: the
-//! documents behind it are checked all the same.
+//! JSON is a subset of YAML, so one reader serves both; `json` afterwards rejects constructs that
+//! only YAML allows (a trailing comma, a comment). Work is bounded: at most [`SIZE_MAX`] bytes are
+//! read, at most [`DEPTH_MAX`] collections are open at a time, and aliases may repeat at most
+//! [`REPEATED_MAX`] bytes, so that no source needs more memory than a small multiple of its length.
+//! A syntax error ends its document but not the source: the documents after it are still checked.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,23 +17,23 @@ use crate::fault::Faults;
 use crate::json::{self, Verdict};
 use crate::tree::{Entry, Node, Position, Step, Value, dotted};
 
-/// The longest source, in bytes.
+/// The maximum length of a source, in bytes.
 pub(crate) const SIZE_MAX: usize = 4 << 20;
-/// The most collections inside each other.
+/// The maximum depth of nested collections.
 pub(crate) const DEPTH_MAX: usize = 64;
-/// The most bytes that aliases may add to a source, counting some for each node.
+/// The maximum number of bytes that aliases may add to a source, with an overhead for each node.
 const REPEATED_MAX: usize = 16 << 20;
 
-/// What a source turned out to hold.
+/// The parsed content of a source.
 pub(crate) struct Source {
-    /// Whether it is JSON, where texts have quotes and nothing else does.
+    /// Whether it is JSON, in which exactly the strings have quotes.
     pub(crate) is_json: bool,
-    /// The documents that could be read.
+    /// The documents that could be parsed.
     pub(crate) documents: Vec<Node>,
 }
 
-/// Reads all documents of a source. What is wrong is added to `faults`; only if nothing was, is
-/// the result the whole source.
+/// Parses all documents of a source. Faults are added to `faults`; the result is complete only if
+/// there are none.
 pub(crate) fn read(text: &str, faults: &mut Faults<'_>) -> Source {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let is_json = text.trim_start().starts_with(['{', '[']);
@@ -52,8 +51,8 @@ pub(crate) fn read(text: &str, faults: &mut Faults<'_>) -> Source {
         emit_comments: false,
         emit_unresolved_aliases: true,
     };
-    // JSON that is not JSON is better explained by a reader of JSON; what this one says of it is
-    // kept apart until that is known.
+    // A JSON parser explains invalid JSON better. Keep the faults of this parser apart until it is
+    // known whether the source is JSON.
     let mut found = faults.another();
     let mut builder = Builder::new(&mut found);
     let yaml = if is_json { json::as_yaml(text) } else { Cow::Borrowed(text) };
@@ -77,7 +76,7 @@ fn position(marker: Marker) -> Position {
     Position { line: marker.line(), column: marker.col() + 1 }
 }
 
-/// A collection whose end has not come yet.
+/// A collection whose end has not been reached.
 struct Open {
     at: Position,
     anchor: usize,
@@ -88,21 +87,22 @@ enum Parts {
     List(Vec<Node>),
     Map {
         entries: Vec<Entry>,
-        /// Where each key was first given.
+        /// The position of each key's first occurrence.
         seen: BTreeMap<String, Position>,
-        /// A key whose value has not come yet; `None` inside for a key that was refused.
+        /// A key whose value has not been reached; `None` inside for a refused key.
         key: Option<(Option<String>, Position)>,
     },
 }
 
-/// Puts events together. A stack of its own instead of recursion: depth is data here.
+/// Builds trees from events. It has an explicit stack instead of recursion, because the input
+/// decides the depth.
 struct Builder<'f, 's> {
     faults: &'f mut Faults<'s>,
     documents: Vec<Node>,
     stack: Vec<Open>,
     anchors: BTreeMap<usize, Node>,
     repeated: usize,
-    /// A limit was passed: nothing more of the source is read.
+    /// A limit was exceeded: the rest of the source is not read.
     too_much: bool,
 }
 
@@ -178,14 +178,14 @@ impl<'f, 's> Builder<'f, 's> {
     }
 
     fn open(&mut self, open: Open) {
-        // A list or mapping cannot be a key; it is read as one so that its end is found.
+        // A list or mapping must not be a key; it is still parsed, to find its end.
         if self.stack.len() >= DEPTH_MAX {
             return self.too_deep(open.at);
         }
         self.stack.push(open);
     }
 
-    /// Puts a complete node where it belongs.
+    /// Adds a complete node to its parent.
     fn place(&mut self, node: Node, anchor: usize) {
         if anchor != 0 && self.spend(&node, node.at) {
             self.anchors.insert(anchor, node.clone());
@@ -206,7 +206,7 @@ impl<'f, 's> Builder<'f, 's> {
         }
     }
 
-    /// Takes a node as the key of the innermost mapping.
+    /// Makes a node the key of the innermost mapping.
     fn key(&mut self, node: Node) {
         let at = node.at;
         let Some(Open { parts: Parts::Map { seen, key, .. }, .. }) = self.stack.last_mut() else {
@@ -251,7 +251,7 @@ impl<'f, 's> Builder<'f, 's> {
         }
     }
 
-    /// Counts a copy of a node; false once that is more than aliases may add.
+    /// Counts a copy of a node; returns false if that exceeds the limit for aliases.
     fn spend(&mut self, node: &Node, at: Position) -> bool {
         self.repeated = self.repeated.saturating_add(weight(node));
         if self.repeated > REPEATED_MAX {
@@ -284,7 +284,7 @@ impl<'f, 's> Builder<'f, 's> {
     }
 
     fn fault(&mut self, at: Position, message: impl Into<String>) {
-        // The way into an abyss says no more than its beginning.
+        // A key that is deeply nested is recognizable by its first steps.
         const STEPS_MAX: usize = 16;
         let steps = self.stack.iter().take(STEPS_MAX).filter_map(|open| match &open.parts {
             Parts::List(items) => Some(Step::Index(items.len())),
@@ -296,7 +296,7 @@ impl<'f, 's> Builder<'f, 's> {
     }
 }
 
-/// How many collections are inside each other in a node.
+/// The depth of nested collections in a node.
 fn height(node: &Node) -> usize {
     match &node.value {
         Value::List(items) => 1 + items.iter().map(height).max().unwrap_or(0),
@@ -305,7 +305,7 @@ fn height(node: &Node) -> usize {
     }
 }
 
-/// About how much memory a copy of a node takes.
+/// The approximate amount of memory that a copy of a node takes.
 fn weight(node: &Node) -> usize {
     const NODE: usize = size_of::<Node>();
     match &node.value {
@@ -318,7 +318,7 @@ fn weight(node: &Node) -> usize {
     }
 }
 
-/// The parser's words for a syntax error in ours, where people meet it; else its own.
+/// A message for the common syntax errors; the parser's own message for the others.
 fn explain(kind: &ErrorKind) -> String {
     let words = match kind {
         ErrorKind::TabNotAllowed

@@ -1,13 +1,12 @@
-//! A document as it stands in its source: texts, lists and mappings, each with its position.
+//! The syntax tree of a document: scalars, lists and mappings, each with its position.
 //!
-//! Nothing is interpreted here beyond that: a plain scalar keeps its letters, so that `1.10` is
-//! still `1.10` where a text is wanted. Positions survive everything, which is why every message
-//! of this crate can point at a line. Read `read` for how a tree comes to be, `decode` for what
-//! becomes of it.
+//! Scalars are not interpreted: a plain scalar keeps its characters, so that `1.10` remains `1.10`
+//! where a string is expected. Every node keeps its position, so that every message of this crate
+//! has a line. `read` builds trees, `decode` converts them.
 
 use std::fmt::{self, Write};
 
-/// Where something begins in its source, both counted from 1, columns in characters.
+/// The start of an element in its source. Both numbers count from 1; columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The line.
@@ -17,11 +16,11 @@ pub struct Position {
 }
 
 impl Position {
-    /// The beginning of a source.
+    /// The start of a source.
     pub const START: Position = Position { line: 1, column: 1 };
 }
 
-/// A value and where it stands.
+/// A value and its position.
 #[derive(Debug, Clone)]
 pub struct Node {
     /// The position of its first character.
@@ -30,18 +29,18 @@ pub struct Node {
     pub value: Value,
 }
 
-/// What a document is made of.
+/// The kinds of values in a document.
 #[derive(Debug, Clone)]
 pub enum Value {
-    /// A scalar without quotes, as it was written; its meaning depends on what is wanted.
+    /// A scalar without quotes, as written; its meaning depends on the expected type.
     Plain(String),
-    /// A scalar in quotes, or a block of text.
+    /// A scalar in quotes, or a block scalar.
     Text(String),
     /// A sequence.
     List(Vec<Node>),
-    /// A mapping, in the order of the source. Keys may be duplicates only in a tree that was refused.
+    /// A mapping, in the order of the source. Duplicate keys occur only in a refused tree.
     Map(Vec<Entry>),
-    /// Found wrong and reported; passed over from then on.
+    /// A value at fault that has been reported and is skipped from then on.
     Refused,
 }
 
@@ -74,7 +73,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// `health.0.probe`, as problems name keys.
+/// The path in the form of problem keys: `health.0.probe`.
 pub fn dotted<'a>(steps: impl IntoIterator<Item = &'a Step>) -> String {
     let mut text = String::new();
     for step in steps {
@@ -85,7 +84,7 @@ pub fn dotted<'a>(steps: impl IntoIterator<Item = &'a Step>) -> String {
     text
 }
 
-/// What a plain scalar means where any value may stand (the core schema of YAML 1.2).
+/// The value of a plain scalar where any type is accepted (the core schema of YAML 1.2).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Plain<'a> {
     /// Nothing.
@@ -102,7 +101,7 @@ pub enum Plain<'a> {
     Text(&'a str),
 }
 
-/// Reads a plain scalar.
+/// Interprets a plain scalar.
 pub fn plain(text: &str) -> Plain<'_> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Plain::Null,
@@ -116,7 +115,7 @@ pub fn plain(text: &str) -> Plain<'_> {
     if let Some(number) = radix("0x", 16).or_else(|| radix("0o", 8)) {
         return Plain::Unsigned(number);
     }
-    // Rust also reads `inf`, `nan` and `infinity`, which are words in a document.
+    // Rust also parses `inf`, `nan` and `infinity`, which are strings in a document.
     let is_number = text.bytes().any(|b| b.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
     if !is_number {
@@ -142,7 +141,7 @@ impl Node {
         matches!(self.value, Value::List(_) | Value::Map(_))
     }
 
-    /// How many nodes there are in this one, with itself.
+    /// The number of nodes in this tree, including this one.
     pub fn size(&self) -> usize {
         match &self.value {
             Value::List(items) => 1 + items.iter().map(Node::size).sum::<usize>(),
@@ -162,14 +161,14 @@ impl Node {
         entries.iter().find(|entry| entry.key == key)
     }
 
-    /// Takes a key and its value out of this mapping.
+    /// Removes a key from this mapping and returns its value.
     pub fn take(&mut self, key: &str) -> Option<Node> {
         let Value::Map(entries) = &mut self.value else { return None };
         let index = entries.iter().position(|entry| entry.key == key)?;
         Some(entries.remove(index).node)
     }
 
-    /// Puts a value under a key of this mapping, in place of what is there.
+    /// Sets the value of a key of this mapping.
     pub fn put(&mut self, key: &str, node: Node) {
         let Value::Map(entries) = &mut self.value else { return };
         match entries.iter_mut().find(|entry| entry.key == key) {
@@ -178,7 +177,7 @@ impl Node {
         }
     }
 
-    /// The text that this node is.
+    /// The string, if this node is a scalar.
     pub fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) | Value::Plain(text) => Some(text),
@@ -186,10 +185,10 @@ impl Node {
         }
     }
 
-    /// The part of this node that a dotted key names, or the longest beginning of the key that
-    /// there is: where it stands, and how many bytes of the key were found.
+    /// Finds the part of this node that a dotted key names, or that the longest existing prefix of
+    /// the key names. Returns its position and the length of the found prefix in bytes.
     ///
-    /// A scalar found in full is pointed at itself, everything else at its key.
+    /// For a scalar found in full, the position is its own; otherwise it is that of its key.
     pub fn locate(&self, key: &str) -> (Position, usize) {
         let mut node = self;
         let mut here = self.at;
@@ -201,7 +200,7 @@ impl Node {
                 let at = if node.is_collection() { here } else { node.at };
                 return (at, found);
             }
-            // A key of the document may hold dots itself: the longest that fits is meant.
+            // A key of the document may contain dots: the longest match wins.
             let next = match &node.value {
                 Value::Map(entries) => entries
                     .iter()
@@ -224,7 +223,7 @@ impl Node {
     pub fn find_mut(&mut self, steps: &[Step]) -> Option<&mut Node> {
         steps.iter().try_fold(self, |node, step| match (step, &mut node.value) {
             (Step::Key(key), Value::Map(entries)) => {
-                // The last of several equal keys is as good as any: duplicates are refused.
+                // Of duplicate keys any will do, because they are rejected.
                 entries.iter_mut().find(|entry| entry.key == *key).map(|entry| &mut entry.node)
             }
             (Step::Index(index), Value::List(items)) => items.get_mut(*index),
@@ -232,7 +231,7 @@ impl Node {
         })
     }
 
-    /// The dotted key of the part in which a position lies.
+    /// The dotted key of the part that contains a position.
     pub fn key_at(&self, at: Position) -> String {
         let mut steps = Vec::new();
         let mut node = self;
@@ -255,7 +254,7 @@ impl Node {
     }
 }
 
-/// Whether a dotted key begins with a key of a mapping, in whole steps.
+/// Whether a dotted key starts with a key of a mapping, in whole steps.
 fn begins(dotted: &str, key: &str) -> bool {
     dotted.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }

@@ -1,11 +1,11 @@
-//! What is said of wrong documents: one golden file for each kind of mistake, with the document
-//! above and every fault, with its position and key, below it.
+//! The messages for invalid documents: one golden file for each kind of mistake, with the documents
+//! and their faults, each with position and key.
 
 use std::fmt::Write;
 
 use muster_formats::parse;
 
-/// Compares what is said of each document with `tests/snapshots/messages__<name>.snap`.
+/// Compares the faults of each document with `tests/snapshots/messages__<name>.snap`.
 fn check(name: &str, documents: &[&str]) {
     let mut said = String::new();
     for document in documents {
@@ -157,7 +157,7 @@ fn hostile_sources() {
         "]".repeat(60)
     );
     let said = [
-        // A position at the first level too many shows that nothing behind it was looked at.
+        // A position at the first level above the limit shows that the rest was not read.
         only_fault(&nested("[", 1 << 20)),
         only_fault(&nested("{\"a\":", 500_000)),
         only_fault(&nested("- ", 1 << 20)),
@@ -180,8 +180,8 @@ fn every_fault_is_said_once_up_to_a_limit() {
     assert_eq!(parse("many", &format!("service: /a\n{many}")).unwrap_err().len(), 100);
 }
 
-/// Finding all faults takes a pass for each: of a document that is wrong a hundred thousand times
-/// only as many are told as bounded work finds.
+/// Each fault takes one pass to find. For a document with a hundred thousand faults, only those
+/// that bounded work finds are reported.
 #[test]
 fn a_huge_document_tells_its_first_faults() {
     let keys: String = (0..200_000).map(|i| format!("k{i}: {{}}\n")).collect();
@@ -189,8 +189,7 @@ fn a_huge_document_tells_its_first_faults() {
     assert!((1..=10).contains(&faults.len()), "{}", faults.len());
 }
 
-/// As deep as a source may be, through the decoders that recurse, on a quarter of the stack that
-/// a thread has.
+/// The maximum depth of a source, through all recursive decoders, on a quarter of a thread's stack.
 #[test]
 fn the_deepest_source_needs_little_stack() {
     let parse_all = || {

@@ -1,4 +1,4 @@
-//! Native documents: what is read without a word, and where their keys are found again.
+//! Native documents: which are accepted, and the positions of their keys.
 
 use model::{Document, Problem, Spec};
 use muster_formats::{Located, parse};
@@ -127,7 +127,7 @@ fn variables_refer_to_facts_of_the_instance() {
     }
 }
 
-/// What is shown can be applied again, whatever characters it has.
+/// A displayed document can be applied again, whatever characters it contains.
 #[test]
 fn references_and_literal_dollar_signs_survive_being_written() {
     let text =

@@ -1,5 +1,5 @@
-//! What holds for every document and every text: what is written reads back as it was, and no
-//! text, however strange, does more than be refused.
+//! Properties of every document and every string: a written document reads back unchanged, and no
+//! string has another effect than being rejected.
 
 #![allow(clippy::unwrap_used)]
 
@@ -34,7 +34,7 @@ fn documents(text: &str) -> Vec<Document> {
     parsed.documents.into_iter().map(|located| located.document).collect()
 }
 
-/// JSON with tabs, which YAML does not indent with.
+/// JSON indented with tabs, which YAML does not allow.
 fn to_json(value: &impl serde::Serialize) -> String {
     let mut out = Vec::new();
     let format = serde_json::ser::PrettyFormatter::with_indent(b"\t");
@@ -72,7 +72,7 @@ proptest! {
         }
     }
 
-    /// Good documents with a piece cut out, doubled or replaced.
+    /// Valid documents with a part removed, duplicated or replaced.
     #[test]
     fn damaged_documents_are_read_or_refused_at_a_line_they_have(
         spec in spec(), as_json: bool, at in any::<prop::sample::Index>(),

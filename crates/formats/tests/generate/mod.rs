@@ -1,4 +1,4 @@
-//! Services of all kinds, and texts that are easily mistaken.
+//! Generators of services of all kinds, and of strings that are easily misread.
 
 #![allow(dead_code, reason = "each test uses what it needs")]
 
@@ -14,7 +14,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Texts of all kinds, and those that look like something else in YAML.
+/// Strings of all kinds, including those that look like another type in YAML.
 pub(crate) fn text() -> BoxedStrategy<String> {
     const TRAPS: &[&str] = &[
         "",
@@ -149,7 +149,7 @@ fn ports(on_bridge: bool) -> impl Strategy<Value = Vec<Port>> {
     })
 }
 
-/// A probe of one of the ports, of which there is at least one.
+/// A probe of one of the ports; there must be at least one.
 fn probe(ports: &[Port]) -> impl Strategy<Value = Probe> + use<> {
     let refs: Vec<PortRef> = (0..ports.len() as u32)
         .map(PortRef::Index)
@@ -232,7 +232,7 @@ prop_compose! {
     }
 }
 
-/// What is run, with ports that go with it.
+/// A program, with ports that it supports.
 fn workload() -> impl Strategy<Value = (Option<Container>, Option<Process>, Vec<Port>)> {
     let process = (command(), option::of(text()), option::of(text()))
         .prop_map(|(command, workdir, user)| Process { command, workdir, user });
@@ -245,7 +245,7 @@ fn workload() -> impl Strategy<Value = (Option<Container>, Option<Process>, Vec<
     ]
 }
 
-/// Boxed, as are its parts: whole, it takes more stack than a test has.
+/// Boxed, like its parts: by value, it would overflow the stack of a test.
 pub(crate) fn spec() -> BoxedStrategy<Spec> {
     let parts = workload().prop_flat_map(|(container, process, ports)| {
         let checks = (vec(health(&ports), 0..3), option::of(readiness(&ports)));
