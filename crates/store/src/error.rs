@@ -1,6 +1,6 @@
-//! What can go wrong with a store, in words for the person who runs it.
+//! The errors of a store, with messages for its operator.
 //!
-//! A message about a file says what is wrong, where, and what to do. Read next: `embedded/format.rs`, which refuses
+//! A message about a file states the cause, the path and a remedy. Read next: `embedded/format.rs`, which rejects
 //! files.
 
 use std::io;
@@ -9,37 +9,37 @@ use std::sync::Arc;
 
 use crate::Revision;
 
-/// Why a store could not be opened, or did not do what it was asked.
+/// Why a store could not be opened, or an operation on it failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The disk or the database refused. For a commit: nothing of it happened, and the store goes on.
+    /// The disk or the database failed. A commit with this error had no effect, and the store continues.
     #[error("the store cannot {action}")]
     Storage {
-        /// What was being tried.
+        /// The operation that failed.
         action: &'static str,
-        /// Why it failed.
+        /// The cause.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
-    /// The state on the disk can no longer be known, mostly since a flush failed. Nothing more is written; what was
-    /// committed can still be read. Whether a transaction that gets this answer happened is known after reopening.
+    /// The state on the disk is unknown, usually because a flush failed. Nothing more is written; committed values can
+    /// still be read. Whether the transaction with this error was committed is known after the store is reopened.
     #[error(
         "the store stopped writing, since it cannot know what reached the disk: check the disk, then restart"
     )]
     Poisoned {
-        /// What failed first.
+        /// The first failure.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
-    /// The history before `oldest` is forgotten: list the keys again and watch from there.
+    /// The history before `oldest` is compacted: list the keys again and watch from there.
     #[error("changes older than revision {oldest} are no longer known: list again")]
     Compacted {
         /// The oldest revision that can be watched from.
         oldest: Revision,
     },
-    /// A transaction that no store takes.
+    /// A transaction that every store rejects.
     #[error("the transaction makes no sense: {reason}")]
     Invalid {
-        /// What is wrong with it.
+        /// The violation.
         reason: String,
     },
     /// The store was closed meanwhile.
@@ -53,10 +53,10 @@ pub enum Error {
     Locked {
         /// The data directory.
         directory: PathBuf,
-        /// The other process, where known.
+        /// The other process, if known.
         holder: Option<u32>,
     },
-    /// The file in the place of the state is something else.
+    /// The file at the path of the state is no file of Muster.
     #[error(
         "{} is not a Muster state file ({detail}); it was left untouched: \
          move it away, or choose another data directory",
@@ -65,7 +65,7 @@ pub enum Error {
     Foreign {
         /// The file.
         path: PathBuf,
-        /// How one can tell.
+        /// The evidence.
         detail: String,
     },
     /// The file was written by a newer Muster.
@@ -91,17 +91,17 @@ pub enum Error {
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         detail: String,
     },
-    /// A file or directory could not be used at all.
+    /// A file or directory cannot be used.
     #[error("cannot {action} {}", .path.display())]
     File {
-        /// What was being tried.
+        /// The operation that failed.
         action: &'static str,
-        /// With which file.
+        /// The file or directory.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: Arc<io::Error>,
     },
 }

@@ -1,15 +1,15 @@
 //! Durable state behind one trait.
 //!
-//! A [`Store`] keeps keys and bytes, and offers what etcd offers: every key knows the revision that last changed it,
-//! a [`Txn`] compares before it writes and happens whole or not at all, and a [`Watch`] tells every change from a
-//! revision on. It knows nothing of services or nodes: what the keys mean is their writer's affair.
+//! A [`Store`] maps keys to bytes, in the manner of etcd: every key has the revision that last changed it, a
+//! [`Txn`] compares before it writes and is atomic, and a [`Watch`] returns every change from a revision on. It knows
+//! nothing of services or nodes: the writer defines the meaning of keys.
 //!
-//! Promises, of every backend:
+//! Guarantees of every backend:
 //!
-//! - A commit is answered only once it would survive a power loss. One that failed is not visible afterwards, unless
-//!   the error says that its fate is unknown.
-//! - Revisions only grow, by one for each transaction that changed something; all its changes share that revision.
-//! - A watch misses nothing and repeats nothing, or ends with [`Error::Compacted`].
+//! - A commit returns only once it would survive a power loss. A failed commit is not visible afterwards, unless the
+//!   error says that its result is unknown.
+//! - Revisions only grow, by one for each transaction that changes something; all its changes share that revision.
+//! - A watch neither misses nor repeats a change, or ends with [`Error::Compacted`].
 //!
 //! [`Embedded`] is the default backend: one process, one SQLite file, no other moving part. It is the only code that
 //! touches the data directory.
@@ -32,7 +32,7 @@
 //! # }
 //! ```
 //!
-//! Read next: [`Txn`] for the words, then `embedded/mod.rs`.
+//! Read next: [`Txn`] for the terms, then `embedded/mod.rs`.
 
 mod embedded;
 mod error;
@@ -47,18 +47,18 @@ pub use error::Error;
 pub use txn::{Compare, Expect, KeyValue, Op, Page, Revision, Txn, TxnResult};
 pub use watch::{Event, Source, Watch};
 
-/// What every method of [`Store`] answers: boxed, so that the trait can be used as `dyn Store`.
+/// The result of every method of [`Store`]: boxed, so that the trait can be used as `dyn Store`.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
 /// Durable state: versioned keys, transactions with comparisons, watches from a revision.
 pub trait Store: Send + Sync + 'static {
-    /// One page of the keys that start with `prefix`, in byte order, from one moment.
+    /// One page of the keys that start with `prefix`, in byte order, from one snapshot.
     ///
-    /// `start_after` is the [`Page::next`] of the page before. A `limit` of zero counts as one, since an empty page
-    /// would never get anywhere; `usize::MAX` asks for everything.
+    /// `start_after` is the [`Page::next`] of the previous page. A `limit` of zero counts as one, because an empty page
+    /// would make no progress; `usize::MAX` requests everything.
     ///
-    /// Pages of one listing may come from different moments. Who lists and then follows watches from the revision
-    /// after the *first* page's, and ignores an event that is not newer than the `modified` of the key it has.
+    /// Pages of one listing may be from different snapshots. A caller that lists and then watches must watch from the
+    /// revision after the *first* page's, and ignore an event that is not newer than the `modified` of its key.
     fn range<'a>(
         &'a self,
         prefix: &'a str,
@@ -66,30 +66,30 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Pending<'a, Page>;
 
-    /// Writes all of `txn`, durably, if all its comparisons hold; otherwise nothing of it.
+    /// Writes all of `txn`, durably, if all its comparisons hold; otherwise nothing.
     ///
-    /// Dropping the future does not take the transaction back: it may happen or not.
+    /// Dropping the future does not cancel the transaction: it may or may not be committed.
     ///
     /// # Errors
-    /// [`Error::Storage`] when the disk refused it (it did not happen, and the store goes on);
-    /// [`Error::Poisoned`] when a flush failed (its fate is unknown until the store is opened again);
-    /// [`Error::Invalid`] for a transaction that makes no sense.
+    /// [`Error::Storage`] if the disk failed (nothing was written, and the store continues); [`Error::Poisoned`] if a
+    /// flush failed (the result is unknown until the store is reopened); [`Error::Invalid`] if the transaction is
+    /// invalid.
     fn commit(&self, txn: Txn) -> Pending<'_, TxnResult>;
 
-    /// Every change of a key that starts with `prefix`, beginning with revision `from`, first those that have
-    /// happened, then those that will. A `from` of zero means from the beginning.
+    /// Every change of a key that starts with `prefix`, from revision `from` on: first past changes, then future ones.
+    /// A `from` of zero means from the beginning.
     ///
     /// # Errors
-    /// [`Error::Compacted`] when the changes of `from` are no longer known: list again.
+    /// [`Error::Compacted`] if the changes of `from` are compacted: list again.
     fn watch<'a>(&'a self, prefix: &'a str, from: Revision) -> Pending<'a, Watch>;
 
-    /// Forgets the changes (not the keys) older than `before`. A revision that has not happened yet counts as the
-    /// one after the newest; one that was compacted already is no error.
+    /// Deletes the changes (not the keys) older than `before`. A future revision counts as the one after the newest; a
+    /// revision that was already compacted is no error.
     fn compact(&self, before: Revision) -> Pending<'_, ()>;
 
     /// One key, or none.
     fn get<'a>(&'a self, key: &'a str) -> Pending<'a, Option<KeyValue>> {
-        // The key itself is the first of all that it is a prefix of.
+        // The key itself is the first key with that prefix.
         Box::pin(async move {
             let page = self.range(key, None, 1).await?;
             Ok(page.items.into_iter().next().filter(|found| found.key == key))

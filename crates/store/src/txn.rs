@@ -1,26 +1,26 @@
-//! The words of the store: keys, revisions, transactions and their results.
+//! The terms of the store: keys, revisions, transactions and their results.
 //!
-//! Plain values; nothing here touches a disk. Every backend asks [`Txn::check`] before it does anything, so that all
-//! of them refuse the same transactions. Read next: `watch.rs`.
+//! Plain values without IO. Every backend must call [`Txn::check`] first, so that all of them reject the same
+//! transactions. Read next: `watch.rs`.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use crate::Error;
 
-/// The number of a moment in the store's history. The empty store is at zero; each transaction that changes something
-/// makes the next one.
+/// The number of a state in the store's history. The empty store is at zero; each transaction that changes something
+/// increments it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Revision(
-    /// How many transactions have changed something up to this moment.
+    /// The number of transactions that have changed something.
     pub u64,
 );
 
 impl Revision {
-    /// Before anything was written.
+    /// The revision of the empty store.
     pub const ZERO: Revision = Revision(0);
 
-    /// The revision after this one: where to watch from after having seen this one.
+    /// The revision after this one, from which to watch after this one was seen.
     #[must_use]
     pub fn next(self) -> Revision {
         Revision(self.0.saturating_add(1))
@@ -33,27 +33,27 @@ impl fmt::Display for Revision {
     }
 }
 
-/// A key with what is stored under it.
+/// A key with its value and metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyValue {
     /// The key.
     pub key: String,
-    /// The bytes under it.
+    /// The value.
     pub value: Vec<u8>,
-    /// The revision that wrote these bytes.
+    /// The revision that wrote this value.
     pub modified: Revision,
-    /// The revision that made the key, since it was last absent.
+    /// The revision that created the key, since it was last absent.
     pub created: Revision,
-    /// How many times it was put since then, beginning with one.
+    /// The number of writes since then, including the one that created it.
     pub version: u64,
 }
 
-/// What must be true of a key for a transaction to happen.
+/// A condition on a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compare {
     /// The key.
     pub key: String,
-    /// What is expected of it.
+    /// The expected state of the key.
     pub expect: Expect,
 }
 
@@ -71,7 +71,7 @@ impl Compare {
     }
 }
 
-/// What a [`Compare`] expects of its key.
+/// The expected state of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
     /// The key does not exist.
@@ -83,14 +83,14 @@ pub enum Expect {
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Stores bytes under a key, new or not.
+    /// Writes a value to a key, which may exist.
     Put {
         /// The key.
         key: String,
         /// The bytes.
         value: Vec<u8>,
     },
-    /// Removes a key; nothing happens when it does not exist.
+    /// Deletes a key; no effect if it does not exist.
     Delete {
         /// The key.
         key: String,
@@ -119,18 +119,17 @@ impl Op {
     }
 }
 
-/// Changes that happen together, if all comparisons hold.
+/// Changes that are applied atomically, if all comparisons hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Txn {
-    /// What must hold at that moment.
+    /// The conditions.
     pub compares: Vec<Compare>,
-    /// What is then done. Each key at most once: with two changes of one key in one revision, a watch could not say
-    /// which came last.
+    /// The changes, at most one for each key: a watch could not order two changes of one key in one revision.
     pub ops: Vec<Op>,
 }
 
 impl Txn {
-    /// The most ops that one transaction may have.
+    /// The maximum number of ops in a transaction.
     pub const OPS_MAX: usize = (1 << 20) - 1;
 
     /// Changes without conditions.
@@ -139,7 +138,7 @@ impl Txn {
         Txn { compares: Vec::new(), ops }
     }
 
-    /// Whether a store can take it.
+    /// Checks that a store can apply the transaction.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an empty key, for a key that is changed twice, and for more than [`Txn::OPS_MAX`] ops.
@@ -170,11 +169,11 @@ impl Txn {
     }
 }
 
-/// What became of a transaction.
+/// The result of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TxnResult {
-    /// It happened and is durable, with this revision. A transaction that changed nothing has the newest revision
-    /// there was.
+    /// The transaction is durable, with this revision. For a transaction that changed nothing, it is the newest
+    /// revision.
     Committed(Revision),
     /// A comparison did not hold; nothing was written.
     Conflict {
@@ -183,14 +182,14 @@ pub enum TxnResult {
     },
 }
 
-/// Some of the keys under a prefix, in byte order, as they were at one moment.
+/// Some of the keys with a prefix, in byte order, from one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The keys.
     pub items: Vec<KeyValue>,
-    /// Where the next page starts after; none when this was the last one.
+    /// The `start_after` of the next page; `None` for the last page.
     pub next: Option<String>,
-    /// The moment.
+    /// The revision of the snapshot.
     pub revision: Revision,
 }
 

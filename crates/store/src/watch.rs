@@ -1,7 +1,7 @@
 //! A watch: every change of some keys, in order, from a revision on.
 //!
-//! The buffer is here and the waiting is the backend's ([`Source`]), so that taking an event that is already there
-//! costs nothing. Read next: `embedded/events.rs`, the embedded backend's source.
+//! The buffer is here and the backend waits ([`Source`]), so that an event that is already buffered is returned without
+//! overhead. Read next: `embedded/events.rs`, the embedded backend's source.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,38 +11,38 @@ use crate::{Error, Pending, Revision};
 /// A change of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The revision that made it. Several changes of one transaction share it, in the order of its ops.
+    /// The revision of the change. Changes of one transaction share it, in the order of its ops.
     pub revision: Revision,
     /// The key.
     pub key: String,
-    /// What was put; none when the key was deleted.
+    /// The new value; `None` if the key was deleted.
     pub value: Option<Vec<u8>>,
 }
 
-/// Follows the changes of the keys under a prefix. Made by [`Store::watch`](crate::Store::watch).
+/// The stream of changes of the keys with a prefix, returned by [`Store::watch`](crate::Store::watch).
 pub struct Watch {
     buffered: VecDeque<Event>,
     source: Box<dyn Source>,
 }
 
-/// Where a [`Watch`] gets its events: what a backend implements.
+/// The source of a [`Watch`]'s events, implemented by backends.
 pub trait Source: Send {
-    /// The next events, at least one; waits until there are some. Dropping the future loses none of them.
+    /// The next events, at least one; waits for them. Dropping the future must not lose events.
     fn more(&mut self) -> Pending<'_, Vec<Event>>;
 }
 
 impl Watch {
-    /// A watch over a backend's events.
+    /// A watch over the events of a backend.
     #[must_use]
     pub fn new(source: impl Source + 'static) -> Watch {
         Watch { buffered: VecDeque::new(), source: Box::new(source) }
     }
 
-    /// The next change; waits for it. Dropping the future loses nothing, so it may stand in a `select!`.
+    /// The next change; waits for it. Cancel safe: dropping the future loses no event.
     ///
     /// # Errors
-    /// [`Error::Compacted`] when the watch fell behind what the store still remembers: list again.
-    /// [`Error::Closed`] when the store was closed.
+    /// [`Error::Compacted`] if the watch fell behind the compacted history: list again. [`Error::Closed`] if the store
+    /// was closed.
     pub async fn next(&mut self) -> Result<Event, Error> {
         loop {
             if let Some(event) = self.buffered.pop_front() {

@@ -1,4 +1,4 @@
-//! A process that is killed while it writes: all that it was told is durable is there, and nothing is there by half.
+//! A process killed while it writes: every acknowledged commit is present, and every commit is atomic.
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/history.rs"]
@@ -29,7 +29,7 @@ async fn nothing_acknowledged_is_lost_by_a_kill() {
     assert!(acknowledged.len() >= ROUNDS);
 }
 
-/// Starts a child that writes, and kills it in the middle of it once it has acknowledged that many commits.
+/// Starts a child that writes, and kills it after it has acknowledged that number of commits.
 fn write_until_killed(directory: &Path, lines: usize, acknowledged: &mut Acknowledged) {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "child_writes", "--nocapture", "--include-ignored"])
@@ -43,7 +43,7 @@ fn write_until_killed(directory: &Path, lines: usize, acknowledged: &mut Acknowl
         acknowledged.hear(&line.unwrap());
         if !killed && acknowledged.len() - before >= lines {
             child.kill().unwrap();
-            // The rest of what it has said is read too: it was acknowledged before the kill.
+            // Its remaining output is read too: those commits were acknowledged before the kill.
             killed = true;
         }
     }
@@ -56,7 +56,7 @@ fn write_until_killed(directory: &Path, lines: usize, acknowledged: &mut Acknowl
 async fn child_writes() {
     let Some(directory) = env::var_os("STORE_DIRECTORY") else { return };
     let store = Arc::new(Embedded::open(Path::new(&directory)).unwrap());
-    // Ends by itself when the parent dies, since then nobody hears it.
+    // Ends by itself when the parent dies, because the pipe then has no reader.
     let say = |line| writeln!(std::io::stdout(), "{line}").unwrap();
     history::write(&store, u64::MAX, say).await;
 }

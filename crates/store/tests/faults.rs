@@ -1,5 +1,5 @@
-//! A disk that is full, and one that cannot flush. The disk is played by `faults.c`, preloaded into a child process
-//! (this test binary again), so that SQLite meets the failures where it would meet real ones.
+//! A full disk, and a disk that cannot flush. `faults.c` simulates them: it is preloaded into a child process (this
+//! test binary again), so that SQLite meets the failures where real ones would occur.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use muster_store::{Embedded, Error, Op, Revision, Store, Txn, TxnResult};
 
-/// Runs the test `name` of this binary in a child process with the bad disk, and checks that it passed.
+/// Runs the test `name` of this binary in a child process with the faulty disk, and checks that it passed.
 fn in_child(name: &str) {
     let faults = tempfile::tempdir().unwrap();
     let output = preload::child("faults.c", name).env("FAULTS", faults.path()).output().unwrap();
@@ -31,7 +31,7 @@ fn a_failed_flush_ends_the_writing() {
     in_child("child_failed_flush");
 }
 
-/// The files that make faults happen while they are there; none when this process has a good disk.
+/// The path of the files that switch faults on; `None` if this process has an intact disk.
 fn faults() -> Option<PathBuf> {
     env::var_os("FAULTS").map(PathBuf::from)
 }
@@ -50,7 +50,7 @@ async fn count(store: &dyn Store, prefix: &str) -> usize {
 #[ignore = "runs in a child process"]
 async fn child_full_disk() {
     let Some(faults) = faults() else { return };
-    // Every way of running out of space in the middle: at once, in a page, between pages, late.
+    // Run out of space at every point: at once, within a page, between pages, late.
     for extra in (0..100).map(|step| step * 1_500) {
         run_out_of_space(&faults.join("room"), extra).await;
     }
@@ -65,7 +65,7 @@ async fn run_out_of_space(room: &Path, extra: u64) {
     let log = fs::metadata(directory.path().join("state.db-wal")).unwrap().len();
     fs::write(room, (log + extra).to_string()).unwrap();
 
-    // Sent together; the large one must not take the small ones along while there is room for those.
+    // Sent together; a large transaction that does not fit must not fail the small ones that do.
     let (first, large, last) =
         (store.commit(bulk("a", 1)), store.commit(bulk("large", 200)), store.commit(bulk("b", 1)));
     let (first, large, last) = (first.await, large.await, last.await);
@@ -82,7 +82,7 @@ async fn run_out_of_space(room: &Path, extra: u64) {
         panic!("no conflict")
     };
     assert_eq!(revision.0 as usize, 2 + expected[1] + expected[2]);
-    // The watch sees what happened, and nothing of what did not.
+    // The watch returns exactly the committed changes.
     let happened = [("/a/0", first.is_ok()), ("/b/0", last.is_ok()), ("/after/0", true)];
     for (key, _) in happened.iter().filter(|(_, happened)| *happened) {
         assert_eq!(watch.next().await.unwrap().key, *key);
@@ -111,7 +111,7 @@ async fn child_failed_flush() {
     let failed = store.commit(bulk("doubtful", 50)).await;
     assert!(matches!(&failed, Err(Error::Poisoned { .. })), "{failed:?}");
     fs::remove_file(&flush).unwrap();
-    // The disk says that all is well again, but what it dropped will not come back.
+    // The disk works again, but the pages that it dropped are lost.
     assert!(matches!(store.commit(bulk("later", 1)).await, Err(Error::Poisoned { .. })));
     assert!(matches!(store.compact(Revision(2)).await, Err(Error::Poisoned { .. })));
     assert_eq!((count(&store, "/before/").await, count(&store, "/doubtful/").await), (50, 0));
@@ -122,7 +122,7 @@ async fn child_failed_flush() {
     assert!(doubtful == 0 || doubtful == 50, "half of it is there: {doubtful}");
     store.commit(bulk("later", 1)).await.unwrap();
 
-    // A disk that cannot flush while a store is being made leaves nothing that looks like one.
+    // A failed flush during the creation of a store must not leave a file that looks like a store.
     let other = tempfile::tempdir().unwrap();
     fs::write(&flush, "").unwrap();
     assert!(matches!(Embedded::open(other.path()).map(drop), Err(Error::Storage { .. })));

@@ -1,4 +1,4 @@
-//! What the writer makes of many callers at once, and of watches that wait.
+//! Concurrent callers of the writer, and watches that wait.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -80,7 +80,7 @@ async fn a_large_transaction_and_a_long_watch() {
     let ops =
         (0..count).map(|number| Op::put(format!("/k/{number:06}"), vec![b'x'; 300])).collect();
     assert_eq!(store.commit(Txn::of(ops)).await.unwrap(), TxnResult::Committed(Revision(1)));
-    // Removing the log while the watch is in the middle of it is not noticed by what it has already, only later.
+    // Compaction affects later reads of the watch, not the events that it has already read.
     for number in 0..count {
         let event = watch.next().await.unwrap();
         assert_eq!((event.revision, event.key), (Revision(1), format!("/k/{number:06}")));
@@ -121,7 +121,7 @@ async fn a_watch_waits_and_ends_with_the_store() {
     let waiting = tokio::spawn(async move { (watch.next().await, watch.next().await) });
     store.commit(put("/b", "1")).await.unwrap();
     store.commit(put("/a/b", "2")).await.unwrap();
-    // All that was queued is written before the store is closed, even if nobody waits for it any more.
+    // All queued transactions are written before the store is closed, even without a receiver.
     drop(store.commit(put("/late", "3")));
     drop(store);
     let (first, second) = waiting.await.unwrap();

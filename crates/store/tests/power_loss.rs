@@ -1,10 +1,10 @@
-//! Power that fails at any moment: all that was acknowledged is there when the store is opened again, each commit
-//! whole or absent, none without those before it.
+//! Power loss at any moment: after the store is reopened, every acknowledged commit is present, each commit is atomic,
+//! and none is present without those before it.
 //!
-//! A child writes while `record.c` notes all that it does to its files. At random points of that record the files are
-//! rebuilt as `support/disk.rs` says they may be after a power loss, and the store is opened on them. One of those
-//! losses is where the next child begins, so that opening after a loss is interrupted as well.
-//! `PROPTEST_CASES` says how many points there are.
+//! A child writes while `record.c` records all operations on its files. At random points of that record the files are
+//! rebuilt as `support/disk.rs` says they may be after a power loss, and the store is opened on them. The next child
+//! starts from one of those losses, so that opening after a loss is interrupted as well. `PROPTEST_CASES` sets the
+//! number of points.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
@@ -31,21 +31,21 @@ use proptest::test_runner::Config;
 use tempfile::TempDir;
 
 const POINTS_OF_A_RECORD: usize = 64;
-/// Then another store begins: this one has become so large that opening it takes long.
+/// After that number of records the test starts with a new store, because a large one takes long to open.
 const RECORDS_OF_A_STORE: usize = 8;
-/// Of each writer, in each of its two turns: enough for the log to be folded into the file several times.
+/// The commits of each writer in each of its two turns: enough for several checkpoints.
 const COMMITS: u64 = 40;
-/// The child says there what it was told, so that it stands in the record between the writes.
+/// The child writes acknowledgements to this file, so that the record contains them between the writes.
 const SAID: &str = "said";
 
-/// What was there when a child began, and all that it did.
+/// The files at the start of a child, and its operations.
 struct Record {
     before: BTreeMap<String, (u64, Vec<u8>)>,
     acknowledged: Acknowledged,
     ops: Vec<Op>,
 }
 
-/// What a power loss has left.
+/// The files after a power loss.
 #[derive(Default)]
 struct Loss {
     files: Files,
@@ -88,7 +88,7 @@ fn a_flush_that_is_left_out_is_found_out() {
     }
 }
 
-/// Loses power that many times; an example of what was left, or what was wrong the first time something was.
+/// Simulates that number of power losses. Returns an example of the remaining files, or the first violation.
 fn lose(
     record: &Record,
     points: usize,
@@ -142,7 +142,7 @@ fn hear(bytes: &[u8], acknowledged: &mut Acknowledged) {
     }
 }
 
-/// Puts the files somewhere and opens the store on them.
+/// Writes the files to a directory and opens the store there.
 fn reopen(files: &Files, acknowledged: &Acknowledged) -> Result<(), String> {
     let directory = in_memory();
     lay(files, directory.path());
@@ -154,7 +154,7 @@ fn reopen(files: &Files, acknowledged: &Acknowledged) -> Result<(), String> {
     })
 }
 
-/// A directory whose flushes cost nothing where there is one: what they are good for is played here.
+/// A directory in memory, if the system has one: flushes are simulated here, so they need not reach a disk.
 fn in_memory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -165,7 +165,7 @@ fn lay(files: &Files, directory: &Path) {
     }
 }
 
-/// Lets a child write where a power loss has left the files.
+/// Runs a child that writes, starting from the files after a power loss.
 fn record(test: &str, begin: Loss) -> Record {
     let directory = in_memory();
     let (root, log) = (directory.path().join("root"), directory.path().join("log"));
@@ -191,7 +191,7 @@ fn record(test: &str, begin: Loss) -> Record {
     Record { before, acknowledged: begin.acknowledged, ops }
 }
 
-/// The record is worth something only if doing it again gives what is there.
+/// The record is complete only if replaying it gives the files that exist.
 fn assert_complete(before: &BTreeMap<String, (u64, Vec<u8>)>, ops: &[Op], root: &Path) {
     let mut disk = Disk::new(before, |_| true);
     ops.iter().for_each(|op| disk.apply(op));
@@ -207,7 +207,7 @@ fn assert_complete(before: &BTreeMap<String, (u64, Vec<u8>)>, ops: &[Op], root: 
     assert!(found == again, "there is {:?}, done again {:?}", sizes(&found), sizes(&again));
 }
 
-/// Gives what the child said the inode 0, which no file has, and takes its file out of the record.
+/// Changes the inode of the child's acknowledgements to 0, which no file has, and removes their file from the record.
 fn set_said_apart(ops: &mut Vec<Op>) {
     let said = ops.iter().find_map(|op| match op {
         Op::Create { inode, name } if name == SAID => Some(*inode),
@@ -224,14 +224,14 @@ fn set_said_apart(ops: &mut Vec<Op>) {
     }
 }
 
-/// Writes, closes the store, opens it again and writes more; says in a file what it was told.
+/// Writes, closes the store, reopens it and writes more; appends each acknowledgement to a file.
 async fn write() {
     let Some(root) = env::var_os("RECORD") else { return };
     let said = Path::new(&root).join(SAID);
     let said = Arc::new(File::options().create_new(true).append(true).open(said).unwrap());
     for _ in 0..2 {
         let said = Arc::clone(&said);
-        // In one call, since others say something at the same time.
+        // One system call, because other tasks write at the same time.
         let say = move |line| (&*said).write_all(format!("{line}\n").as_bytes()).unwrap();
         let store = Arc::new(Embedded::open(Path::new(&root)).unwrap());
         history::write(&store, COMMITS, say).await;

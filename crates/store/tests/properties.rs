@@ -1,5 +1,5 @@
-//! The embedded store against a model of a dozen lines: any transactions, listings, watches, compactions and restarts
-//! give what a plain map and a list of changes give.
+//! The embedded store against a simple model: any transactions, listings, watches, compactions and restarts give the
+//! same results as a plain map and a list of changes.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use muster_store::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// What a store is, without durability.
+/// The model of a store, without durability.
 #[derive(Default)]
 struct Model {
     keys: BTreeMap<String, KeyValue>,
@@ -78,12 +78,12 @@ enum Step {
         prefix: String,
         limit: usize,
     },
-    /// From so many revisions ago.
+    /// From that number of revisions ago.
     Watch {
         prefix: String,
         back: u64,
     },
-    /// Up to so many revisions ago.
+    /// Up to that number of revisions ago.
     Compact {
         back: u64,
     },
@@ -171,7 +171,7 @@ async fn run(steps: Vec<Step>) {
     let directory = tempfile::tempdir().unwrap();
     let mut store = Embedded::open(directory.path()).unwrap();
     let mut model = Model { oldest: Revision(1), ..Model::default() };
-    // Begun before anything happened, and read only now and then.
+    // Started before the first change, and read only now and then.
     let mut follower = store.watch("/a", Revision(1)).await.unwrap();
     let mut followed = 0;
     for step in steps {

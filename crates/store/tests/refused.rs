@@ -1,4 +1,4 @@
-//! Files that the embedded store does not take: each is refused with a message that helps, and stays as it was.
+//! Files that the embedded store rejects: each gets a helpful message, and is not changed.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ async fn filled() -> (TempDir, PathBuf) {
     (directory, path)
 }
 
-/// The same, but as after a crash: the last changes are only in the log.
+/// The same as after a crash: the last changes are only in the log.
 async fn crashed() -> (TempDir, PathBuf) {
     let (directory, path) = filled().await;
     let connection = Connection::open(&path).unwrap();
@@ -40,14 +40,14 @@ async fn crashed() -> (TempDir, PathBuf) {
 
 fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    // The lock is for the next one to take, and says nothing.
+    // The next process may overwrite the lock file, which proves nothing.
     entries
         .filter(|path| !path.ends_with("state.lock"))
         .map(|path| (path.clone(), fs::read(path).unwrap()))
         .collect()
 }
 
-/// Refused with this message (`PATH` stands for the file), and nothing in the directory changed.
+/// Checks that the store is rejected with this message (`PATH` stands for the file), and that no file changed.
 #[track_caller]
 fn refused(directory: &Path, expected: &str) {
     let before = files(directory);
@@ -105,7 +105,7 @@ async fn what_is_damaged() {
     fs::write(&path, &whole[..4096 + 100]).unwrap();
     refused(directory.path(), "PATH is damaged (");
 
-    // Any page but the first, of which only the header is certain to be in use.
+    // Any page but the first, of which only the header is certain to be used.
     for page in 1..whole.len() / 4096 {
         fs::write(&path, &whole).unwrap();
         patch(&path, page * 4096, &[0x55; 64]);
@@ -124,7 +124,7 @@ async fn what_is_damaged_with_a_log_beside_it() {
     patch(&path, whole.len() - 4096, &[0x55; 4096]);
     refused(directory.path(), "PATH is damaged (");
 
-    // Repaired, the log counts again.
+    // After the repair, the log is used again.
     fs::write(&path, &whole).unwrap();
     let store = Embedded::open(directory.path()).unwrap();
     assert_eq!(store.get("/key/7").await.unwrap().unwrap().value, b"new");
@@ -168,7 +168,7 @@ async fn a_directory_in_use() {
     Embedded::open(directory.path()).unwrap();
 }
 
-/// Format 1 as it was released. If this test fails, old files cannot be opened any more: add a migration instead.
+/// Format 1 as released. If this test fails, old files cannot be opened any more: add a migration instead.
 #[tokio::test]
 async fn a_file_of_format_1_is_taken() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
-//! The event log: reading it, and following it.
+//! The event log: reads and watches.
 //!
-//! A follower keeps nothing but its place in the log. The newest revision wakes it, and it reads on from its place;
-//! so it does not matter how many wake-ups it slept through. Read next: `writer.rs`, which writes the log.
+//! A follower keeps only its position in the log. A new revision wakes it, and it reads on from its position, so that
+//! missed wake-ups do no harm. Read next: `writer.rs`, which writes the log.
 
 use std::sync::Arc;
 
@@ -12,15 +12,16 @@ use super::readers::Readers;
 use super::{from_sql, group, to_sql};
 use crate::{Error, Event, Pending, Revision, Source};
 
-/// The log from a place on.
+/// The log from a position on.
 pub(super) const FROM: &str = "SELECT id, key, value FROM event WHERE id >= ?1 ORDER BY id";
 
-// What one read may pass over, find and hold: it keeps a connection, and keeps the writer from reusing its log.
+// The limits of one read, in scanned rows, events and bytes. A read holds a connection, and the writer cannot reuse the
+// log meanwhile.
 const PASSED_MAX: usize = 20_000;
 const FOUND_MAX: usize = 1_000;
 const BYTES_MAX: usize = 4 << 20;
 
-/// A place in the event log: a revision, and the number of an op in it.
+/// A position in the event log: a revision, and the index of an op in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place(i64);
 
@@ -32,7 +33,7 @@ impl Place {
         Place((revision.min(i64::MAX >> Place::OP_BITS) << Place::OP_BITS) + op)
     }
 
-    /// As the id of an event.
+    /// The position as the id of an event.
     pub(super) fn id(self) -> i64 {
         self.0
     }
@@ -42,7 +43,7 @@ impl Place {
     }
 }
 
-/// The oldest revision whose events are still there.
+/// The oldest revision whose events are still stored.
 pub(super) fn oldest(connection: &Connection) -> rusqlite::Result<i64> {
     connection
         .prepare_cached("SELECT value FROM meta WHERE name = 'oldest'")?
@@ -97,7 +98,7 @@ impl Source for Follower {
 /// A part of the log.
 struct Stretch {
     events: Vec<Event>,
-    /// Where the next one begins.
+    /// The position of the next part.
     end: Place,
 }
 
@@ -129,13 +130,13 @@ impl Stretch {
                 events.push(event);
             }
         }
-        // All there is of this moment was seen; the next revision is the next thing to see.
+        // All events of this snapshot were read; the next position is the next revision.
         let end = Place::of(group::newest(snapshot)? + 1, 0).max(from);
         Ok(Stretch { events, end })
     }
 }
 
-/// Whether the log still has everything from `place` on.
+/// Returns an error if the log no longer has all events from `place` on.
 fn remembered(snapshot: &Connection, place: Place) -> Result<(), Error> {
     let oldest = oldest(snapshot).map_err(|error| Error::storage("read the event log", error))?;
     if place < Place::of(oldest, 0) {
@@ -144,7 +145,7 @@ fn remembered(snapshot: &Connection, place: Place) -> Result<(), Error> {
     Ok(())
 }
 
-/// Forgets all before revision `before`. Quick; the events themselves are removed by [`sweep`].
+/// Marks all events before revision `before` as compacted. Fast: [`sweep`] deletes the events.
 pub(super) fn forget(connection: &Connection, before: i64) -> rusqlite::Result<()> {
     connection
         .prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'oldest'")?
@@ -152,7 +153,7 @@ pub(super) fn forget(connection: &Connection, before: i64) -> rusqlite::Result<(
     Ok(())
 }
 
-/// Removes up to `most` forgotten events, the oldest first; says whether that was all of them.
+/// Deletes up to `most` compacted events, the oldest first. Returns whether those were all.
 pub(super) fn sweep(connection: &Connection, most: i64) -> rusqlite::Result<bool> {
     let oldest = Place::of(oldest(connection)?, 0);
     let beyond: Option<i64> = connection

@@ -1,12 +1,13 @@
-//! What the file looks like, how one comes into being, and which files are refused.
+//! The file format: its tables, its creation and migration, and the files that are rejected.
 //!
-//! The format's number is SQLite's `user_version` and Muster's mark its `application_id`: both stand in the first
-//! hundred bytes, so a file can be judged before SQLite, which would write beside it, sees it. To keep those bytes
-//! true, `state.db` is never made or migrated in place: a whole new file is made beside it and renamed over it. A
-//! crash on the way leaves the old file, or none. The file of the older format stays, as `state.db.format-1`.
+//! The format number is SQLite's `user_version` and Muster's mark its `application_id`. Both are in the first hundred
+//! bytes, so that a file can be checked before SQLite opens it, which would create files next to it. To keep those
+//! bytes valid, `state.db` is never created or migrated in place: a complete file is created next to it and renamed
+//! over it. A crash during this leaves the old file, or none. The file of the older format is kept as
+//! `state.db.format-1`.
 //!
-//! To change the format, append to [`MIGRATIONS`]; never change one that was released.
-//! Read next: `verify.rs`, then `group.rs`, which writes these tables.
+//! To change the format, append to [`MIGRATIONS`]; a released migration must not change. Read next: `verify.rs`, then
+//! `group.rs`, which writes these tables.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -20,14 +21,14 @@ use rusqlite::{Connection, DEFAULT_NAME, OpenFlags};
 use super::verify;
 use crate::Error;
 
-/// `Must`, so that `file` and a hex dump tell whose it is.
+/// `Must`, so that `file` and a hex dump identify the file.
 const APPLICATION_ID: u32 = u32::from_be_bytes(*b"Must");
 
-/// The n-th brings format n to format n + 1; the first makes a file from nothing.
+/// The n-th migrates format n to format n + 1; the first creates the tables of an empty file.
 const MIGRATIONS: &[&str] = &[FORMAT_1];
 
-// Two rowid tables: values of some hundred bytes make tables without rowid slower to write. An event's id is its
-// revision shifted left by 20 plus the number of its op, which makes the log append-only without a second index.
+// Two rowid tables: with values of some hundred bytes, tables without rowid are slower to write. The id of an event is
+// its revision shifted left by 20 plus the index of its op, so that the log is append-only without a second index.
 const FORMAT_1: &str = "
     CREATE TABLE meta (
         name TEXT PRIMARY KEY NOT NULL,
@@ -49,7 +50,7 @@ const FORMAT_1: &str = "
     INSERT INTO meta VALUES ('revision', 0), ('oldest', 1);
 ";
 
-/// Makes sure that there is a sound file of the newest format in `directory`, and says where.
+/// Ensures that `directory` has an intact file of the newest format, and returns its path.
 pub(super) fn prepare(directory: &Path) -> Result<PathBuf, Error> {
     prepare_with(directory, MIGRATIONS)
 }
@@ -57,7 +58,7 @@ pub(super) fn prepare(directory: &Path) -> Result<PathBuf, Error> {
 fn prepare_with(directory: &Path, migrations: &[&str]) -> Result<PathBuf, Error> {
     let path = directory.join("state.db");
     let fresh = beside(&path, ".new");
-    // Left there by a crash; it never was the state.
+    // The remains of a crash; they were never the state.
     for leftover in
         [&fresh, &beside(&fresh, "-journal"), &beside(&fresh, "-wal"), &beside(&fresh, "-shm")]
     {
@@ -79,7 +80,7 @@ fn prepare_with(directory: &Path, migrations: &[&str]) -> Result<PathBuf, Error>
     Ok(path)
 }
 
-/// The format of the file, or none if there is no file. Only reads.
+/// The format of the file; `None` if there is no file. Only reads.
 fn inspect(path: &Path, known: usize) -> Result<Option<usize>, Error> {
     let foreign =
         |detail: &str| Error::Foreign { path: path.to_owned(), detail: detail.to_owned() };
@@ -128,7 +129,7 @@ fn inspect(path: &Path, known: usize) -> Result<Option<usize>, Error> {
     }
 }
 
-/// Brings the file at `path` from format `found` to the newest, by way of a copy at `fresh`.
+/// Migrates the file at `path` from format `found` to the newest, in a copy at `fresh`.
 fn upgrade(path: &Path, fresh: &Path, found: usize, migrations: &[&str]) -> Result<(), Error> {
     let storage = |error| Error::storage("bring the state file to the newest format", error);
     touch(fresh)?;
@@ -155,12 +156,12 @@ fn upgrade(path: &Path, fresh: &Path, found: usize, migrations: &[&str]) -> Resu
     Ok(())
 }
 
-/// Applies the migrations from format `found` on to the file at `fresh`, which is made if it is not there.
+/// Applies the migrations after format `found` to the file at `fresh`, which is created if it does not exist.
 fn build(fresh: &Path, found: usize, migrations: &[&str]) -> Result<(), Error> {
     touch(fresh)?;
     let steps = || {
         let mut connection = open(fresh)?;
-        // Not a write-ahead log yet: this file is to be whole by itself.
+        // No write-ahead log yet: this file must be complete by itself.
         connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         let transaction = connection.transaction()?;
@@ -184,7 +185,7 @@ fn replace(fresh: &Path, path: &Path) -> Result<(), Error> {
     flush(directory).map_err(|error| Error::file("flush", directory, error))
 }
 
-/// Makes an empty file that only its owner reads; SQLite gives what it puts beside it the same permissions.
+/// Creates an empty file with permissions for its owner only; SQLite creates its other files with the same permissions.
 fn touch(path: &Path) -> Result<(), Error> {
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
     opened.map(drop).map_err(|error| Error::file("make", path, error))
@@ -206,7 +207,7 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// How long the write-ahead log of the file at `path` is; zero if there is none.
+/// The size of the write-ahead log of the file at `path` in bytes; zero if there is none.
 pub(super) fn log_size(path: &Path) -> Result<u64, Error> {
     let log = beside(path, "-wal");
     match fs::metadata(&log) {
@@ -253,7 +254,7 @@ mod tests {
             open(&path).unwrap().query_row("SELECT note FROM kv", (), |row| row.get(0)).unwrap();
         assert_eq!(note, "from a");
         assert_eq!(inspect(&beside(&path, ".format-1"), 2).unwrap(), Some(1));
-        // Once is enough, and the program that knows only format 1 refuses it now.
+        // One migration is enough, and a program that knows only format 1 rejects the file now.
         prepare_with(directory.path(), NEXT).unwrap();
         assert!(matches!(prepare(directory.path()), Err(Error::Newer { found: 2, known: 1, .. })));
     }

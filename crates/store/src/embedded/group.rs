@@ -1,8 +1,8 @@
 //! A group of transactions, applied within one SQLite transaction.
 //!
-//! Every transaction first compares, seeing what those before it in the group have written, and writes only when all
-//! holds: so none needs to be undone by itself. When the disk refuses, the group is undone as a whole, and the writer
-//! tries its members one by one. Read next: `writer.rs`.
+//! Every transaction first evaluates its comparisons, on top of the writes of earlier ones in the group, and writes
+//! only if all hold, so that no single one needs a rollback. If the disk fails, the group is rolled back as a whole,
+//! and the writer tries its members one by one. Read next: `writer.rs`.
 
 use rusqlite::{Connection, OptionalExtension, Statement};
 
@@ -17,7 +17,7 @@ pub(super) fn newest(connection: &Connection) -> rusqlite::Result<i64> {
         .query_row((), |row| row.get(0))
 }
 
-/// What the writer says to SQLite, prepared once.
+/// The prepared statements of the writer.
 pub(super) struct Statements<'c> {
     begin: Statement<'c>,
     commit: Statement<'c>,
@@ -59,7 +59,7 @@ impl<'c> Statements<'c> {
         self.rollback.execute(()).map(drop)
     }
 
-    /// Applies `txns` in order on top of `revision`, and returns the newest revision with what became of each.
+    /// Applies `txns` in order on top of `revision`. Returns the newest revision and the result of each.
     pub(super) fn apply<'t>(
         &mut self,
         mut revision: i64,
@@ -98,7 +98,7 @@ impl<'c> Statements<'c> {
         Ok(None)
     }
 
-    /// Whether anything changed.
+    /// Performs the ops. Returns whether they changed anything.
     fn write(&mut self, revision: i64, ops: &[Op]) -> rusqlite::Result<bool> {
         let mut changed = false;
         for (number, op) in ops.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! One process at a time: the lock on a data directory.
 //!
-//! The kernel frees the lock when its holder dies, however it dies, so there is nothing to clean up by hand. The pid
-//! inside only serves the message of whoever comes second. Read next: `mod.rs`.
+//! The kernel releases the lock when its holder terminates for any reason, so no manual cleanup is needed. The pid in
+//! the file is only for the error message of a second process. Read next: `mod.rs`.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::Error;
 
-/// The right to use a data directory, until dropped.
+/// The exclusive right to use a data directory, until dropped.
 pub(super) struct Lock {
     file: File,
 }
@@ -36,7 +36,7 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(Error::file("lock", path, error)),
         }
-        // Not being able to leave a note (on a full disk, say) is no reason to stay away.
+        // A pid that cannot be written (on a full disk, for example) must not prevent the start.
         if let Err(error) = sign(&mut file) {
             tracing::warn!(%error, path = %path.display(), "cannot write the pid into the lock file");
         }
@@ -46,7 +46,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The pid of a process that is gone may soon be another's.
+        // The pid of a terminated process may be reused.
         let _ = self.file.set_len(0);
     }
 }

@@ -5,13 +5,14 @@
 //! state.lock   held by the process that has the store open, with its pid inside
 //! ```
 //!
-//! One thread writes ([`writer`]): all transactions that queue up while the disk flushes go into the next flush
-//! together. Reads have connections of their own ([`readers`]) and never wait for a flush. A watch reads the event
-//! log in the file ([`events`]) when it is woken, so a slow follower costs no memory and cannot miss anything.
+//! One thread writes ([`writer`]): all transactions that are queued during a flush share the next flush. Reads have
+//! connections of their own ([`readers`]) and never wait for a flush. A watch reads the event log from the file
+//! ([`events`]) when it is woken, so that a slow follower costs no memory and misses no event.
 //!
-//! Nothing else of this process may open `state.db`: closing any descriptor of it would drop SQLite's own locks.
+//! Nothing else in this process may open `state.db`: closing any of its descriptors would release SQLite's own locks.
 //!
-//! Read next: `writer.rs` for the path of a commit, `format.rs` for what is in the file and which files are refused.
+//! Read next: `writer.rs` for the path of a commit, `format.rs` for the content of the file and the files that are
+//! rejected.
 
 mod events;
 mod format;
@@ -38,32 +39,31 @@ use lock::Lock;
 use readers::Readers;
 use writer::{Inbox, Job};
 
-/// The embedded backend. Dropping it writes what is queued, closes the file and frees the directory.
+/// The embedded backend. Dropping it writes the queued transactions, closes the file and releases the directory.
 ///
-/// Its methods need a tokio runtime around them; the waiting for disks happens outside of its worker threads.
-/// [`Store::commit`] queues its transaction when it is called, not when its future is first polled: the transactions
-/// of one caller happen in the order of the calls.
+/// Its methods must be called within a tokio runtime; they wait for the disk outside of its worker threads.
+/// [`Store::commit`] queues its transaction when it is called, not when its future is first polled: the transactions of
+/// one caller are applied in the order of the calls.
 pub struct Embedded {
-    /// Gone only while dropping.
+    /// `None` only during the drop.
     inbox: Option<Inbox>,
     writer: Option<JoinHandle<()>>,
     readers: Arc<Readers>,
     committed: watch::Receiver<i64>,
     syncs: Arc<AtomicU64>,
-    /// Last, so that the directory is free only when the file is closed.
+    /// The last field, so that the directory is released only after the file is closed.
     _lock: Lock,
 }
 
 impl Embedded {
-    /// Opens the store in `directory`, which is made if it does not exist. Blocks: it checks the whole file, and
-    /// brings one of an older format forward.
+    /// Opens the store in `directory`, which is created if it does not exist. Blocks: it checks the whole file, and
+    /// migrates a file of an older format.
     ///
     /// # Errors
-    /// [`Error::Locked`] when another process has it; [`Error::Foreign`], [`Error::Newer`] and [`Error::Corrupt`] for
-    /// a file that it cannot use, which is left as it was; [`Error::File`] and [`Error::Storage`] when the disk
-    /// refuses.
+    /// [`Error::Locked`] if another process has it open; [`Error::Foreign`], [`Error::Newer`] and [`Error::Corrupt`]
+    /// for a file that it cannot use, which is not changed; [`Error::File`] and [`Error::Storage`] if the disk fails.
     pub fn open(directory: &Path) -> Result<Embedded, Error> {
-        // What is stored may be secret.
+        // The stored values may be secret.
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -84,14 +84,14 @@ impl Embedded {
         })
     }
 
-    /// How many times a group of transactions was written and flushed since the store was opened.
+    /// The number of groups of transactions written and flushed since the store was opened.
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
     }
 
     fn send(&self, job: Job) {
-        // A job that cannot be sent drops its reply, and who waits for that is told that the store is closed.
+        // A job that cannot be sent drops its reply sender, which the receiver reports as a closed store.
         if let Some(inbox) = &self.inbox {
             let _ = inbox.send(job);
         }
@@ -141,7 +141,7 @@ impl Store for Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        // Readers first: the last connection to close folds the log into the file, and that shall be the writer's.
+        // Readers first: the last connection to close checkpoints the log, and that must be the writer's.
         self.readers.close();
         self.inbox = None;
         if let Some(writer) = self.writer.take()
@@ -161,7 +161,7 @@ impl fmt::Debug for Embedded {
     }
 }
 
-/// SQLite's integers are signed; a revision that does not fit has not happened and never will.
+/// SQLite's integers are signed; a revision that does not fit does not exist and never will.
 fn to_sql(revision: Revision) -> i64 {
     i64::try_from(revision.0).unwrap_or(i64::MAX)
 }

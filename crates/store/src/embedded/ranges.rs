@@ -1,20 +1,20 @@
 //! Reading keys in pages.
 //!
-//! Read next: `events.rs`, the other thing that is read.
+//! Read next: `events.rs`, the other kind of read.
 
 use rusqlite::{Connection, Row};
 
 use super::{from_sql, group};
 use crate::{KeyValue, Page};
 
-/// Keys from one key up to, and without, another.
+/// The keys from one key (inclusive) to another (exclusive).
 pub(super) const BOUNDED: &str = "SELECT key, value, modified, created, version FROM kv
     WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3";
 
 const UNBOUNDED: &str = "SELECT key, value, modified, created, version FROM kv
     WHERE key >= ?1 ORDER BY key LIMIT ?2";
 
-/// One page; `snapshot` is in a transaction, so that keys and revision are of the same moment.
+/// One page. `snapshot` must be in a transaction, so that keys and revision are consistent.
 pub(super) fn page(
     snapshot: &Connection,
     prefix: &str,
@@ -22,7 +22,7 @@ pub(super) fn page(
     limit: usize,
 ) -> rusqlite::Result<Page> {
     let limit = limit.max(1);
-    // One more than asked for tells whether there is a next page.
+    // One more than the limit, to detect whether there is a next page.
     let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
     let start = match start_after {
         Some(key) if key >= prefix => format!("{key}\0"),
@@ -53,12 +53,12 @@ fn key_value(row: &Row<'_>) -> rusqlite::Result<KeyValue> {
     })
 }
 
-/// The first string after all those that start with `prefix`; none if there is no such. UTF-8 sorts as its
-/// characters do, so it is enough to step the last one.
+/// The first string after all strings with `prefix`; `None` if there is none. UTF-8 sorts like its characters, so it is
+/// enough to increment the last one.
 fn end(prefix: &str) -> Option<String> {
     let mut characters: Vec<char> = prefix.chars().collect();
     while let Some(last) = characters.pop() {
-        // The step over the surrogates is the only hole in the characters.
+        // The range of the surrogates is the only gap between the characters.
         let next =
             if last == '\u{d7ff}' { Some('\u{e000}') } else { char::from_u32(u32::from(last) + 1) };
         if let Some(next) = next {

@@ -1,7 +1,8 @@
-//! Connections for reading, apart from the writer's.
+//! Connections for reads, separate from the writer's.
 //!
-//! SQLite's write-ahead log lets each read see one committed moment while the writer goes on. A read runs on tokio's
-//! blocking threads, and a few connections are enough, since each is only held for one page. Read next: `ranges.rs`.
+//! With SQLite's write-ahead log, each read sees a committed snapshot while the writer continues. A read runs on
+//! tokio's blocking threads. A few connections are enough, because each is held for one page only. Read next:
+//! `ranges.rs`.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use crate::Error;
 
 const CONNECTIONS_MAX: usize = 4;
 
-/// The connections that reads share.
+/// The shared connections for reads.
 pub(super) struct Readers {
     path: PathBuf,
     state: Mutex<State>,
@@ -27,12 +28,12 @@ struct State {
 }
 
 impl Readers {
-    /// Opens nothing yet.
+    /// Opens no connection yet.
     pub(super) fn new(path: PathBuf) -> Readers {
         Readers { path, state: Mutex::default(), returned: Condvar::new() }
     }
 
-    /// Runs `read` over one committed moment.
+    /// Runs `read` on a committed snapshot.
     pub(super) fn read<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Transaction<'_>) -> Result<T, Error> + Send + 'static,
@@ -48,7 +49,7 @@ impl Readers {
         async move { tokio::task::spawn_blocking(job).await.map_err(|_| Error::Closed)? }
     }
 
-    /// Waits for reads under way to end, closes all connections and refuses further reads.
+    /// Waits for reads in progress, closes all connections and rejects further reads.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -69,7 +70,7 @@ impl Readers {
         state.lent += 1;
         let idle = state.idle.pop();
         drop(state);
-        // From here on the lease gives its place back, also when opening fails.
+        // From here on the lease returns its slot when it is dropped, even if opening fails.
         let mut lease = Lease { readers: self, connection: idle };
         if lease.connection.is_none() {
             lease.connection =
@@ -78,13 +79,13 @@ impl Readers {
         Ok(lease)
     }
 
-    // A panic while it is held leaves the counts right: nothing between can panic halfway.
+    // A panic while the lock is held leaves valid counts: no update between can panic halfway.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A connection on loan.
+/// A borrowed connection.
 struct Lease<'a> {
     readers: &'a Readers,
     connection: Option<Connection>,

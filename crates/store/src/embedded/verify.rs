@@ -1,11 +1,11 @@
-//! Whether a state file is sound, found out without writing a byte to it or beside it.
+//! Checks a state file without writing to it or next to it.
 //!
-//! Opened the usual way, SQLite would make `-shm` and `-wal` files and fold the log into the file before anyone
-//! could say that it is damaged. So the file is opened as immutable; and when a crash left a log, whose pages count
-//! too, with no file locks and the log's index in memory. Being alone is `lock.rs`'s part.
+//! Opened in the usual way, SQLite would create `-shm` and `-wal` files and checkpoint the log before any check could
+//! find damage. Therefore the file is opened as immutable; if a crash left a log, whose pages count too, it is opened
+//! without file locks and with the log's index in memory. `lock.rs` ensures that no other process has the file open.
 //!
-//! It finds damaged pages, wrong types and missing tables. It cannot find a flipped bit inside a value: SQLite keeps
-//! no checksum of those. Read next: `format.rs`.
+//! The check finds damaged pages, wrong types and missing tables. It cannot find a flipped bit in a value: SQLite
+//! stores no checksum of values. Read next: `format.rs`.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -24,13 +24,13 @@ pub(super) fn sound(path: &Path) -> Result<(), Error> {
     };
     match aside(path)?.and_then(|connection| check(&connection)) {
         Ok(verdict) if verdict == "ok" => Ok(()),
-        // The verdict has a heading in its first line when it is about the whole of a table.
+        // The first line is a heading if the result is about a table as a whole.
         Ok(verdict) => Err(corrupt(path, &verdict.lines().last().unwrap_or_default())),
         Err(error) => Err(judge(path, error)),
     }
 }
 
-/// Checks that a file of the newest format has what this program asks of it.
+/// Checks that a file of the newest format has all tables and columns that this program uses.
 pub(super) fn readable(path: &Path) -> Result<(), Error> {
     let ask = |connection: Connection| {
         group::Statements::prepare(&connection)?;
@@ -53,7 +53,7 @@ fn corrupt(path: &Path, detail: &dyn std::fmt::Display) -> Error {
     Error::Corrupt { path: path.to_owned(), detail: detail.to_string() }
 }
 
-/// A disk that cannot be read says nothing about the file; all else that fails here does.
+/// A failed disk proves nothing about the file; every other failure here does.
 fn judge(path: &Path, error: rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(
@@ -86,7 +86,7 @@ fn aside(path: &Path) -> Result<rusqlite::Result<Connection>, Error> {
     Ok(open())
 }
 
-/// A path as it must stand in a URI.
+/// A path in the form of a URI.
 fn escaped(path: &Path) -> String {
     let mut text = String::new();
     for &byte in path.as_os_str().as_bytes() {

@@ -1,12 +1,12 @@
-//! The one thread that writes.
+//! The only thread that writes.
 //!
-//! It takes all that is queued, applies it in one SQLite transaction, flushes once, and only then answers. What
-//! comes in meanwhile is the next group: the slower the disk, the larger the groups. Folding the log into the file
-//! (a checkpoint) and removing old events happen between groups, after the answers.
+//! It takes all queued jobs, applies them in one SQLite transaction, flushes once, and only then replies. Jobs that
+//! arrive meanwhile form the next group: the slower the disk, the larger the groups. Checkpoints and the deletion of
+//! old events happen between groups, after the replies.
 //!
-//! When the disk refuses (full, say), the group is undone and each of its transactions is tried alone, so that none
-//! fails for its neighbour. When a *flush* fails, nothing more is written: the kernel may have dropped what it could
-//! not write, and a later flush would succeed without it. Read next: `group.rs`.
+//! If the disk fails (because it is full, for example), the group is rolled back and each of its transactions is tried
+//! alone, so that none fails because of another. If a *flush* fails, nothing more is written: the kernel may have
+//! dropped the unwritten pages, and a later flush would succeed without them. Read next: `group.rs`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,31 +22,32 @@ use super::events;
 use super::group::{self, Statements};
 use crate::{Error, Txn, TxnResult};
 
-// Large enough that a flush costs little beside the work, small enough that the first of a group need not wait long.
+// Large enough that the cost of a flush is small, small enough that the first transaction of a group does not wait
+// long.
 const GROUP_OPS_MAX: usize = 100_000;
 const SWEEP_EVENTS: i64 = 10_000;
-// In pages of 4 KiB. At the first, the log is folded into the file as far as readers allow; at the second, the
-// writer waits for them, so that the log does not grow for ever under an unbroken stream of reads.
+// In pages of 4 KiB. At the first limit, the log is checkpointed as far as readers allow; at the second, the writer
+// waits for readers, so that the log does not grow without bound under continuous reads.
 const LOG_PAGES: i32 = 1_000;
 const LOG_PAGES_MAX: i32 = 16_000;
 const LOG_BYTES_KEPT: i64 = 64 << 20;
-// The kernel caches the file as well, and gives that up when others need the memory: few pages are kept beside that.
+// The kernel caches the file as well, and frees its cache under memory pressure, so SQLite's own cache is small.
 const CACHE_KIB: i64 = 2_048;
 
-/// Where jobs are left.
+/// The queue of jobs.
 pub(super) type Inbox = Sender<Job>;
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
-/// What the writer is asked to do.
+/// A request to the writer.
 pub(super) enum Job {
-    /// Write a transaction that was checked.
+    /// Commit a checked transaction.
     Commit { txn: Txn, reply: Reply<TxnResult> },
-    /// Forget events before a revision.
+    /// Compact the events before a revision.
     Compact { before: i64, reply: Reply<()> },
 }
 
-/// Opens the file for writing and starts the thread. It ends when all inboxes are gone and their jobs done.
+/// Opens the file for writing and starts the thread, which ends when all senders are dropped and their jobs are done.
 pub(super) fn start(
     path: &Path,
     syncs: Arc<AtomicU64>,
@@ -54,7 +55,7 @@ pub(super) fn start(
     let storage = |error| Error::storage("open the state file", error);
     let connection = open(path).map_err(storage)?;
     let revision = group::newest(&connection).map_err(storage)?;
-    // Prepared here once, so that what cannot be prepared is known before the thread runs.
+    // Prepared here once, so that a failure is known before the thread starts.
     Statements::prepare(&connection).map_err(storage)?;
     let (inbox, jobs) = mpsc::channel();
     let (committed, newest) = watch::channel(revision);
@@ -87,16 +88,16 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-    // By itself, SQLite would checkpoint before it answers, and hide it when that fails.
+    // By default, SQLite would checkpoint before a commit returns, and hide a failure of the checkpoint.
     connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES_KEPT, |_| Ok(()))?;
-    // A log that a crash left may end in frames that only the page cache has, after a flush that failed. Nothing may
-    // be appended to such a log: it would be lost with them. Emptying it flushes all that was read from it.
+    // After a failed flush and a crash, the end of the log may exist only in the page cache. Nothing may be appended to
+    // such a log: it would be lost with it. Truncating the log flushes all pages that were read from it.
     connection.wal_checkpoint_v2(DEFAULT_NAME, CheckpointMode::TRUNCATE)?;
     Ok(connection)
 }
 
-/// What is waiting.
+/// The jobs that wait for the next group.
 struct Queue {
     jobs: Receiver<Job>,
     group: Vec<(Txn, Reply<TxnResult>)>,
@@ -108,7 +109,7 @@ impl Queue {
         Queue { jobs, group: Vec::new(), compactions: Vec::new() }
     }
 
-    /// Takes what is there; waits for something if `idle`. False when there is nothing and never will be.
+    /// Takes the queued jobs; waits for one if `idle`. Returns false if there is none and all senders are dropped.
     fn gather(&mut self, idle: bool) -> bool {
         let mut ops = 0;
         if idle {
@@ -129,7 +130,7 @@ impl Queue {
         true
     }
 
-    /// How much work it is, in ops.
+    /// Adds a job, and returns its size in ops.
     fn sort(&mut self, job: Job) -> usize {
         match job {
             Job::Commit { txn, reply } => {
@@ -151,7 +152,7 @@ struct Writer<'c> {
     revision: i64,
     committed: watch::Sender<i64>,
     syncs: Arc<AtomicU64>,
-    /// Why nothing is written any more.
+    /// The error after which nothing is written.
     poison: Option<Arc<rusqlite::Error>>,
 }
 
@@ -166,7 +167,7 @@ impl Writer<'_> {
                     std::mem::replace(newest, self.revision) != self.revision
                 });
                 for (reply, result) in replies.into_iter().zip(results) {
-                    // Nobody waiting for it any more is no reason not to have written it.
+                    // The receiver may be gone; the transaction is written all the same.
                     let _ = reply.send(result);
                 }
             }
@@ -182,7 +183,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Together if possible, else one by one.
+    /// Commits the group as a whole if possible, otherwise one by one.
     fn commit_group(&mut self, txns: &[Txn]) -> Vec<Result<TxnResult, Error>> {
         match self.commit(txns) {
             Ok(results) => results.into_iter().map(Ok).collect(),
@@ -217,7 +218,7 @@ impl Writer<'_> {
         })
     }
 
-    /// Whether there is more to sweep.
+    /// Deletes compacted events. Returns whether there are more.
     fn sweep(&mut self) -> bool {
         let swept = self.durably("remove old events", |writer| {
             let all = events::sweep(writer.connection, SWEEP_EVENTS)?;
@@ -226,15 +227,15 @@ impl Writer<'_> {
         match swept {
             Ok(all) => !all,
             Err(error) => {
-                // The next compaction takes them along.
+                // The next compaction deletes them too.
                 tracing::warn!(%error, source = ?std::error::Error::source(&error), "old events stay for now");
                 false
             }
         }
     }
 
-    /// Runs `work` in one SQLite transaction, which is flushed if `work` says that it changed something, and undone
-    /// if anything fails.
+    /// Runs `work` in one SQLite transaction. It is flushed if `work` returns that it changed something, and rolled
+    /// back if anything fails.
     fn durably<T>(
         &mut self,
         action: &'static str,
@@ -261,9 +262,9 @@ impl Writer<'_> {
         Ok(value)
     }
 
-    /// Undoes what is open, and decides whether to go on.
+    /// Rolls back an open transaction, and decides whether the writer may continue.
     fn fail(&mut self, action: &'static str, error: rusqlite::Error) -> Error {
-        // SQLite has undone it already after most errors.
+        // SQLite has already rolled back after most errors.
         let undone = self.connection.is_autocommit() || self.statements.rollback().is_ok();
         if undone && !in_doubt(&error) {
             return Error::storage(action, error);
@@ -274,7 +275,7 @@ impl Writer<'_> {
         Error::Poisoned { source }
     }
 
-    /// Folds the log into the file when it has grown enough.
+    /// Checkpoints the log if it has grown enough.
     fn checkpoint(&mut self) {
         if self.poison.is_some() {
             return;
@@ -291,7 +292,7 @@ impl Writer<'_> {
             Err(error) if in_doubt(&error) => {
                 self.fail("fold the log into the state file", error);
             }
-            // The log has it all; the next time may do.
+            // The log is complete; the next checkpoint may succeed.
             Err(error) => {
                 tracing::warn!(%error, "the log cannot be folded into the state file for now")
             }
@@ -299,7 +300,7 @@ impl Writer<'_> {
     }
 }
 
-/// Whether an error means that the state on the disk is not what SQLite believes it to be.
+/// Whether an error means that the state on the disk may differ from SQLite's view of it.
 fn in_doubt(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| {
         matches!(error.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)

@@ -1,9 +1,9 @@
-//! A disk that loses power: what `record.c` has seen, done again up to a point, and what may then be left of it.
+//! A disk that loses power: replays the record of `record.c` up to a point, and chooses the files that may then remain.
 //!
-//! It promises no more than POSIX does. What a flush of a file covers is there. Of what came after, each write is
-//! there, absent, or there in any of its 512-byte sectors, whatever became of those before it; so is each change of a
-//! file's length. Names have the same freedom until their directory is flushed, a flush of the file does not make its
-//! name last; but a rename happens whole. Where something was not written, there are zeros.
+//! It guarantees no more than POSIX does. Data before a flush of its file is present. Of later writes, each is present,
+//! absent, or present in any of its 512-byte sectors, independently of earlier ones; the same holds for changes of a
+//! file's length. Names have the same freedom until their directory is flushed, and a flush of the file does not make
+//! its name durable; but a rename is atomic. Unwritten ranges are zero.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ const SECTOR: usize = 512;
 /// Files by name.
 pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
-/// What was done to the files of a directory. Files are told apart by their inodes.
+/// An operation on the files of a directory. Inodes identify files.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     Create { inode: u64, name: String },
@@ -25,7 +25,7 @@ pub(crate) enum Op {
     Unlink { name: String },
 }
 
-/// Reads a log of `record.c`.
+/// Parses a log of `record.c`.
 pub(crate) fn read(mut log: &[u8]) -> Vec<Op> {
     let mut ops = Vec::new();
     while !log.is_empty() {
@@ -67,7 +67,7 @@ impl Change<'_> {
     }
 }
 
-/// Writes those sectors that `keep` wants.
+/// Writes the sectors that `keep` selects.
 fn write(to: &mut Vec<u8>, at: usize, bytes: &[u8], mut keep: impl FnMut() -> bool) {
     let mut done = 0;
     while done < bytes.len() {
@@ -87,31 +87,31 @@ fn write(to: &mut Vec<u8>, at: usize, bytes: &[u8], mut keep: impl FnMut() -> bo
 struct Stored<'a> {
     durable: Vec<u8>,
     pending: Vec<Change<'a>>,
-    /// The last name it was given, to say which flushes are honoured.
+    /// The last name of the file, which decides whether its flushes are honoured.
     name: String,
 }
 
-/// A change of names that was not flushed; files by their place in [`Disk::files`].
+/// A change of names that was not flushed. Files are given by their index in [`Disk::files`].
 enum Naming {
     Bind(String, usize),
     Move(String, String, usize),
     Unbind(String),
 }
 
-/// The disk at a point of a record.
+/// The disk at a point of the record.
 pub(crate) struct Disk<'a> {
     files: Vec<Stored<'a>>,
-    /// Inodes are used again; this is who has one now.
+    /// The present owner of each inode, because inodes are reused.
     inodes: BTreeMap<u64, usize>,
     durable: BTreeMap<String, usize>,
     names: BTreeMap<String, usize>,
     pending: Vec<Naming>,
-    /// Whether the disk honours flushes of a file of that name; the directory's is "".
+    /// Whether the disk honours flushes of a file of that name; the directory has the name "".
     honours: fn(&str) -> bool,
 }
 
 impl<'a> Disk<'a> {
-    /// A disk on which these files, with their inodes, have been for long.
+    /// A disk on which these files, with their inodes, are durable.
     pub(crate) fn new(files: &BTreeMap<String, (u64, Vec<u8>)>, honours: fn(&str) -> bool) -> Self {
         let mut disk = Disk {
             files: Vec::new(),
@@ -140,7 +140,7 @@ impl<'a> Disk<'a> {
         &mut self.files[self.inodes[&inode]]
     }
 
-    /// Does one thing again.
+    /// Replays one operation.
     pub(crate) fn apply(&mut self, op: &'a Op) {
         match op {
             Op::Create { inode, name } => {
@@ -186,12 +186,12 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// What programs see while there is power.
+    /// The files as programs see them while there is power.
     pub(crate) fn whole(&self) -> Files {
         self.left(&self.names, |_| Mood::Everything, &mut || true)
     }
 
-    /// What may be there after a power loss at this point.
+    /// Files that may remain after a power loss at this point.
     pub(crate) fn lose_power(&self, dice: &mut Dice) -> Files {
         let mut names = self.durable.clone();
         let mood = Mood::thrown(dice);
@@ -238,7 +238,7 @@ impl<'a> Disk<'a> {
     }
 }
 
-/// What becomes of the changes of a file that were not flushed.
+/// Which changes of a file that were not flushed survive.
 #[derive(Debug, Clone, Copy)]
 enum Mood {
     Everything,

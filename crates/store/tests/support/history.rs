@@ -1,5 +1,5 @@
-//! Writers whose every commit can be recognised, and what must be found of their commits after whatever has happened:
-//! all that was acknowledged, each commit whole or absent, none without those before it.
+//! Writers whose every commit can be identified, and the checks after a fault: every acknowledged commit is present,
+//! each commit is atomic, and none is present without those before it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ const WRITERS: usize = 8;
 /// The keys of one commit, in the order of its ops.
 const PREFIXES: [&str; 3] = ["/first/", "/second/", "/last/"];
 
-/// What the writers were told.
+/// The acknowledged commits.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Acknowledged {
     /// The revision of each commit, by writer and number.
     commits: BTreeMap<(usize, u64), u64>,
-    /// The newest revision that a store has shown when it was opened: nothing takes it back either.
+    /// The newest revision that a store had when it was opened: it must not be lost either.
     shown: u64,
 }
 
 impl Acknowledged {
-    /// Takes in a line that [`write`] has said; false for any other.
+    /// Parses a line that [`write`] has printed; returns false for any other line.
     pub(crate) fn hear(&mut self, line: &str) -> bool {
         let mut words = line.split(' ');
         let kind = words.next();
@@ -35,13 +35,13 @@ impl Acknowledged {
         true
     }
 
-    /// How many commits were acknowledged.
+    /// The number of acknowledged commits.
     pub(crate) fn len(&self) -> usize {
         self.commits.len()
     }
 }
 
-/// Commits as all writers at once, `commits` times each, and tells `say` of each acknowledgement.
+/// Runs all writers concurrently, with `commits` commits each, and passes each acknowledgement to `say`.
 pub(crate) async fn write(
     store: &Arc<Embedded>,
     commits: u64,
@@ -80,7 +80,7 @@ fn value(key: &str, number: u64) -> String {
     key.repeat(number as usize % 300)
 }
 
-/// Says what is wrong with the store, if anything.
+/// Checks the store; the error describes the violation.
 pub(crate) async fn check(store: &Embedded, acknowledged: &Acknowledged) -> Result<(), String> {
     let list = async |prefix: &str| -> Result<_, String> {
         let page =
@@ -123,7 +123,7 @@ pub(crate) async fn check(store: &Embedded, acknowledged: &Acknowledged) -> Resu
     check_log(store, revision).await
 }
 
-/// The log of changes tells the same story: each revision is whole and in its place.
+/// Checks that the log of changes agrees: each revision is complete and in its position.
 async fn check_log(store: &Embedded, newest: u64) -> Result<(), String> {
     let mut from = Revision::ZERO;
     let mut watch = loop {

@@ -1,5 +1,5 @@
-//! A child process (this test binary again, running one test of it) in which C sources of this directory stand between
-//! SQLite and the kernel.
+//! A child process (this test binary again, running one of its tests) with C sources of this directory preloaded
+//! between SQLite and the kernel.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub(crate) fn child(source: &str, name: &str) -> Command {
     command
 }
 
-/// Compiles `source`, for this test alone: others may be loading theirs.
+/// Compiles `source` for this test alone: other tests may be loading their own copy.
 fn library(source: &str, name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(source);
     let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.so"));
