@@ -51,11 +51,11 @@ fn instances_of_the_first_version_go_on() {
         matches!(effect, Effect::Start { .. } | Effect::Stop { .. } | Effect::Forget { .. })
     };
     assert_eq!(effects.iter().filter(is_change).collect::<Vec<_>>(), [] as [&Effect; 0]);
-    let reported = effects.iter().filter_map(|effect| match effect {
+    let mut reported = effects.iter().filter_map(|effect| match effect {
         Effect::Report(report) => Some(report),
         _ => None,
     });
-    let last = reported.last().unwrap();
+    let last = reported.next_back().unwrap();
     assert!(last.instances.iter().all(|(_, status)| status.phase == model::Phase::Running));
     assert_eq!(last.instances.len(), 5);
 }

@@ -100,8 +100,10 @@ impl State {
             return;
         };
         let rules = Arc::make_mut(&mut Arc::make_mut(service).rules);
-        let is_exact =
-            rules.iter_mut().fold(true, |is_exact, rule| change(rule, &usage.node) && is_exact);
+        let mut is_exact = true;
+        for rule in rules {
+            is_exact &= change(rule, &usage.node);
+        }
         if !is_exact {
             self.recount(id);
         }

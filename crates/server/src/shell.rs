@@ -231,7 +231,7 @@ impl Shell {
         self.next_ticket += 1;
         self.waiting.insert(ticket, answer);
         let event = match ask {
-            Ask::Proposal(proposal) => Event::Request { ticket, proposal: *proposal },
+            Ask::Proposal(proposal) => Event::Request { ticket, proposal },
             Ask::Report(report) => Event::Report { ticket, report },
             Ask::GatewayReport(report) => Event::GatewayReport { ticket, report },
         };

@@ -174,7 +174,10 @@ impl Server {
         if let (Some(InjectedBug::GhostHeartbeat), Call::Report(report)) = (env.bug, &call) {
             self.ghost_heartbeats(env, report);
         }
-        let request = |ticket: Ticket, proposal: Proposal| Event::Request { ticket, proposal };
+        let request = |ticket: Ticket, proposal: Proposal| {
+            let proposal = Box::new(proposal);
+            Event::Request { ticket, proposal }
+        };
         let ticket = env.number();
         let event = match call {
             Call::Command(command) => request(ticket, Proposal::operator(*command)),

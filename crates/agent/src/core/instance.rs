@@ -10,9 +10,7 @@
 //! None of this is stored: it is derived from the states of the resources.
 
 use api::{Assigned, Assignment};
-use model::{
-    Exit, InstanceId, InstanceResource, Phase, ResourceId, ResourceRef, Status, Timestamp,
-};
+use model::{InstanceId, InstanceResource, Phase, ResourceId, ResourceRef, Status, Timestamp};
 use model::{PieceState, merge};
 
 use super::Effect;
@@ -357,7 +355,7 @@ impl Instance {
         status.healthy = merged.healthy;
         status.ready = merged.ready;
         let exits = all().filter_map(|status| status.last_exit.as_ref());
-        status.last_exit = exits.max_by_key(|exit: &&Box<Exit>| exit.at).cloned();
+        status.last_exit = exits.max_by_key(|exit| exit.at).cloned();
         let failed = self.pieces.iter().find(|piece| piece.has_failed_instance());
         let because = failed.or_else(|| merged.because.and_then(|index| self.pieces.get(index)));
         status.message = because.map(|piece| {

@@ -37,7 +37,7 @@ pub type Ticket = u64;
 #[expect(missing_docs, reason = "the fields are named after their types")]
 pub enum Event {
     /// A principal proposes a change.
-    Request { ticket: Ticket, proposal: Proposal },
+    Request { ticket: Ticket, proposal: Box<Proposal> },
     /// An agent sends a report.
     Report { ticket: Ticket, report: Report },
     /// A gateway sends a report.
@@ -246,7 +246,7 @@ impl Core {
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
-            Event::Request { ticket, proposal } => self.queue.push((ticket, proposal)),
+            Event::Request { ticket, proposal } => self.queue.push((ticket, *proposal)),
             Event::Report { ticket, report } => {
                 let answer = Answer::Report(self.take_report(report, now, &mut effects));
                 effects.push(Effect::Answer { ticket, answer });

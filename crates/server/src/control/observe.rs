@@ -144,7 +144,9 @@ fn differences(before: Option<&Status>, after: &Status) -> Vec<What> {
     let mut facts = Vec::new();
     let exit = new_exit(before, after);
     let not_started = before.filter(|before| exit.is_none() && could_not_start(before, after));
-    facts.extend(exit.map(|exit| What::Exited { run: ended_run(after), exit: exit.clone() }));
+    facts.extend(
+        exit.map(|exit| What::Exited { run: ended_run(after), exit: Box::new(exit.clone()) }),
+    );
     facts.extend(
         not_started.map(|b| What::NotStarted { run: b.run, detail: after.message.clone() }),
     );
@@ -174,9 +176,9 @@ fn differences(before: Option<&Status>, after: &Status) -> Vec<What> {
 }
 
 /// The exit that the agent has reported since `before`.
-fn new_exit<'a>(before: Option<&Status>, after: &'a Status) -> Option<&'a Box<Exit>> {
-    let known = before.and_then(|before| before.last_exit.as_ref());
-    after.last_exit.as_ref().filter(|exit| known != Some(exit))
+fn new_exit<'a>(before: Option<&Status>, after: &'a Status) -> Option<&'a Exit> {
+    let known = before.and_then(|before| before.last_exit.as_deref());
+    after.last_exit.as_deref().filter(|exit| known != Some(exit))
 }
 
 /// The run that ended with `last_exit`: the current run if the instance has terminated and had

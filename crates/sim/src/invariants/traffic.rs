@@ -16,7 +16,7 @@ pub(crate) fn routes(
     ever_ready: &BTreeSet<InstanceId>,
 ) -> Option<Violation> {
     let routes = table.listeners.iter().flat_map(|listener| &listener.routes);
-    let details = routes.flat_map(|route| &route.backends).filter_map(|backend| {
+    let mut details = routes.flat_map(|route| &route.backends).filter_map(|backend| {
         let id = &backend.instance;
         // A placement that is durable but not published yet is missing here.
         if state.placement(id).is_some_and(|placement| !placement.is_wanted()) {
@@ -27,7 +27,7 @@ pub(crate) fn routes(
             None
         }
     });
-    let detail = details.last()?;
+    let detail = details.next_back()?;
     Some(Violation::new("tables contain instances that are ready and stay", detail))
 }
 

@@ -140,7 +140,7 @@ impl Fixture {
 
     pub(super) fn request(&mut self, command: Command) -> Ticket {
         let ticket = self.ticket();
-        self.handle(Event::Request { ticket, proposal: model::Proposal::usual(command) });
+        self.handle(Event::Request { ticket, proposal: Box::new(model::Proposal::usual(command)) });
         ticket
     }
 
