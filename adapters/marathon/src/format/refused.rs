@@ -75,8 +75,8 @@ pub(super) fn reported(app: &mut Node) -> Vec<Problem> {
     REPORTED.iter().filter_map(problem).collect()
 }
 
-/// Removes every null and every value of a key in [`RULES`]. A value that has an effect is reported
-/// and replaced by [`Value::Refused`].
+/// Removes all nulls, and all values without effect of the keys in [`RULES`]. Other values of these
+/// keys are reported, and replaced by [`Value::Refused`].
 pub(super) fn take_out(app: &mut Node) -> Vec<Problem> {
     drop_nulls(app);
     let mut problems = Vec::new();

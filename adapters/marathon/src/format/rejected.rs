@@ -150,7 +150,7 @@ impl Rejected {
         Rejected::invalid(vec![(path(steps), what.into())])
     }
 
-    /// The parts of the request cannot be combined.
+    /// An error that has a message but no location in the body.
     pub(super) fn refused(message: impl Into<String>) -> Rejected {
         Rejected { status: 422, message: message.into(), details: Details::None }
     }

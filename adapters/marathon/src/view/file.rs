@@ -8,9 +8,9 @@ use model::{Document, State};
 
 use super::app::{ADAPTER, Apps};
 
-/// Assigns service ports to the apps among `documents`: the previous ones, or else free ones. If the
-/// range is exhausted, an app remains without one: unlike a request, a file does not rely on a load
-/// balancer.
+/// Assigns service ports to the apps among `documents`: the previous ones, or else free ones. If
+/// the range is exhausted, an app remains without one: unlike a request, a file does not rely on a
+/// load balancer.
 pub(crate) fn number(documents: &mut [&mut Document], state: &State, known: &Apps) {
     let apps: Vec<_> = documents
         .iter_mut()

@@ -148,8 +148,8 @@ impl Mesos<'_> {
         self.of_present(false, on)
     }
 
-    /// Tasks that have ended, from the history. Those on removed nodes are omitted, because clients
-    /// look up the agent of each task.
+    /// Tasks that have ended: current runs that are over, and earlier ones in the history. Earlier
+    /// runs on removed nodes are omitted, because clients look up the agent of each task.
     fn completed(&self, on: Option<&NodeId>) -> Vec<Value> {
         let run = |status: Option<&Status>| status.map_or(0, |status| status.run).max(1);
         let present: BTreeSet<(InstanceId, u32)> =
