@@ -11,13 +11,13 @@ use server::adapter::{Adapter, Adapters, Mount, NoMount};
 use crate::exit::Exit;
 use crate::output::Failure;
 
-/// The documents that are read besides native ones.
+/// The formats of foreign documents.
 pub(crate) const DIALECTS: &[&dyn Dialect] = &[&marathon::format::Apps];
 
 /// The options of adapters.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Mounts {
-    /// Where an adapter answers instead of its default places: an address and port of its own
+    /// Where to mount an adapter instead of its defaults: an address and port of its own
     /// (marathon=127.0.0.1:8080) or a path (marathon=/marathon; / for its original paths); may be
     /// repeated
     #[arg(long = "adapter", value_name = "NAME=PLACE")]
@@ -31,7 +31,7 @@ struct At {
     mount: Mount,
 }
 
-/// Why an option of an adapter cannot be read.
+/// Why the value of `--adapter` is rejected.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("expected NAME=PLACE, such as marathon=127.0.0.1:8080")]

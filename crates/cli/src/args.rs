@@ -1,4 +1,5 @@
-//! The command line: which verbs exist, and which code runs each. The arguments of a verb are in its file.
+//! The command line: which verbs exist, and which code runs each. The arguments of a verb are in
+//! its file.
 
 use api::Client;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -14,7 +15,7 @@ use crate::verbs::{
     restart, rm, rollout, scale, schema, version,
 };
 
-/// Shown by `muster` alone.
+/// The output of `muster` without arguments.
 pub(crate) const GETTING_STARTED: &str = "\
 Muster gathers services together and lets nothing go live until it passes muster.
 
@@ -79,7 +80,7 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    /// The log format of a daemon; `None` for verbs that end by themselves.
+    /// The log format of a daemon; `None` for verbs that are not daemons.
     pub(crate) fn daemon_log(&self) -> Option<LogFormat> {
         let log = match self {
             Verb::Dev(args) => &args.log,

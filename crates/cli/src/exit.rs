@@ -6,21 +6,21 @@ use std::process::ExitCode;
 /// How a verb ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Done.
+    /// Success.
     Ok = 0,
-    /// Refused by the cluster, or failed.
+    /// The cluster rejected the request, or the verb failed.
     Failure = 1,
-    /// The command line cannot be meant.
+    /// A usage error: the command line is invalid.
     Usage = 2,
-    /// The documents are wrong.
+    /// The documents are invalid.
     Documents = 3,
-    /// No server answers.
+    /// The server is unreachable.
     Unreachable = 4,
-    /// There is no such thing.
+    /// The object does not exist.
     NotFound = 5,
-    /// A deployment failed, was rolled back or was taken over by another one.
+    /// A deployment failed, was rolled back or was superseded.
     Deployment = 6,
-    /// Not done within the time given.
+    /// The timeout passed.
     TimedOut = 7,
 }
 

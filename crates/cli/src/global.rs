@@ -9,7 +9,7 @@ pub(crate) struct Global {
     /// The server to talk to; by default MUSTER_SERVER, if set
     #[arg(long, global = true, value_name = "URL", default_value_t = server())]
     pub(crate) server: String,
-    /// How to show answers: table, wide (more columns), json or yaml (the documents of the API),
+    /// The output format: table, wide (more columns), json or yaml (the documents of the API),
     /// name (one a line)
     #[arg(
         short,
@@ -36,8 +36,8 @@ pub(crate) struct Global {
     pub(crate) verbose: u8,
 }
 
-/// The default server. Read here and not by clap, whose usage line would show an option that the environment sets as
-/// a required one.
+/// The default server. Read here and not by clap, whose usage line would show an option that the
+/// environment sets as a required one.
 fn server() -> String {
     let named = std::env::var("MUSTER_SERVER").ok().filter(|url| !url.is_empty());
     named.unwrap_or_else(|| "http://127.0.0.1:4040".into())

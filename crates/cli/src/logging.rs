@@ -15,7 +15,8 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Starts logging. `daemon` is the log format of a daemon; other verbs log only errors by default, as text.
+/// Starts logging. `daemon` is the log format of a daemon; other verbs log only errors by default,
+/// as text.
 pub(crate) fn start(global: &Global, daemon: Option<LogFormat>) {
     let level = match (daemon.is_some(), global.verbose) {
         (false, 0) => "error",

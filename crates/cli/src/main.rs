@@ -1,8 +1,8 @@
 //! The one executable of Muster: arguments, environment and terminal end here.
 //!
-//! `args` defines the command line and runs the verbs in `verbs`; `daemon` starts server, agent and gateway, `demo`
-//! runs a whole cluster under load, `output` is the terminal. Nothing here decides anything about services: the server
-//! does.
+//! `args` defines the command line and runs the verbs in `verbs`; `daemon` starts server, agent and
+//! gateway, `demo` runs a whole cluster under load, `output` is the terminal. Nothing here makes
+//! decisions about services: that is the server's part.
 
 mod adapters;
 mod allocator;
@@ -25,7 +25,8 @@ use exit::Exit;
 use output::{Failure, Screen};
 
 fn main() -> ExitCode {
-    // One keeper runs beside every process for its whole life: it starts before the rest allocates memory.
+    // One keeper runs alongside every process for its whole life, so it starts before the rest
+    // allocates memory.
     if std::env::args_os().nth(1).is_some_and(|verb| verb == "keeper") {
         return daemon::keeper::run(std::env::args_os().skip(2));
     }
@@ -55,12 +56,14 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     };
     logging::start(&cli.global, verb.daemon_log());
-    // Daemons hold a file descriptor for each connection and process; the other verbs need no higher limit.
+    // Daemons hold a file descriptor for each connection and process; other verbs need no higher
+    // limit.
     if let Err(error) = agent::raise_file_limit() {
         tracing::warn!("the limit of open files cannot be raised: {error}");
     }
     let mut builder = match &verb {
-        // The agent shares its node with the instances: one thread needs less memory and fewer context switches.
+        // The agent shares its node with the instances: one thread needs less memory and fewer
+        // context switches.
         Verb::Agent(_) => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };

@@ -54,7 +54,7 @@ pub enum Ending {
     Vanished,
     /// It ended while its driver did not watch it, so that its exit code is unknown.
     Unseen {
-        /// What was unavailable meanwhile, such as `docker` or `its keeper`.
+        /// The part that was unavailable meanwhile, such as `docker` or `its keeper`.
         absent: String,
     },
     /// The end as an agent of another version reported it.

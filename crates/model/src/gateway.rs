@@ -21,7 +21,7 @@ pub struct Gateway {
     pub gateway: GatewayId,
     /// Where it listens: a port, or an address and a port.
     pub listen: Listen,
-    /// The requests it answers; the most specific host, then the longest path, wins.
+    /// The routes of its requests; the most specific host, then the longest path, wins.
     pub routes: Vec<Route>,
 }
 
@@ -77,7 +77,7 @@ impl<'de> Deserialize<'de> for Listen {
     }
 }
 
-/// Requests of some hosts and paths, and the service that answers them.
+/// The hosts and paths of requests, and the service that receives them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Route {
@@ -219,7 +219,7 @@ pub struct TableRoute {
     pub hosts: BTreeSet<String>,
     /// See [`Route::path`].
     pub path: String,
-    /// The service that answers.
+    /// The service that receives the requests.
     pub service: ServiceId,
     /// The instances that may receive requests.
     pub backends: Vec<Backend>,

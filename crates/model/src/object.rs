@@ -137,8 +137,8 @@ macro_rules! stored {
 
         /// The desired state of a cluster.
         ///
-        /// Cloning one is cheap (persistent maps). What instances use of nodes, and the node
-        /// index, are derived from the stored objects and kept up to date with them.
+        /// Cheap to clone (persistent maps). The usage of nodes and the node index are derived from
+        /// the stored objects and updated with them.
         #[derive(Debug, Clone, Default)]
         pub struct State {
             pub(crate) meta: Meta,

@@ -149,7 +149,7 @@ pub enum Command {
     Steer {
         /// The deployment.
         deployment: DeploymentId,
-        /// What to do with it.
+        /// The operation.
         how: Steer,
     },
     /// Register a daemon and its node.

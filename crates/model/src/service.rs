@@ -158,7 +158,7 @@ pub struct Slot {
 
 impl Slot {
     /// Counts a placement, made at `placed_at`, that is given up as unhealthy. If it lasted for
-    /// `reset_after`, the count of consecutive failures starts anew.
+    /// `reset_after`, the count of consecutive failures starts again.
     pub fn fail(&mut self, placed_at: Timestamp, at: Timestamp, restart: &Restart) {
         let row_has_ended = at.since(placed_at) >= restart.reset_after;
         self.failures = if row_has_ended { 1 } else { self.failures.saturating_add(1) };

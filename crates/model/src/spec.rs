@@ -18,7 +18,7 @@ pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// A service: what to run, how often, with what, checked how, replaced how.
+/// A service: its program, its number of instances, their resources, checks and rollouts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Spec {
@@ -36,7 +36,7 @@ pub struct Spec {
     /// Run several resources in each instance: they start in this order and stop in reverse.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stack: Vec<Resource>,
-    /// What each instance needs of its node.
+    /// The resources that each instance needs on its node.
     #[serde(default, skip_serializing_if = "is_default")]
     pub resources: Resources,
     /// The ports each instance listens on, in order: `PORT0` is the first.
@@ -91,7 +91,7 @@ fn one() -> u32 {
     1
 }
 
-/// A command: a text for `/bin/sh -c`, or a list of words run as they are.
+/// A command: a string for `/bin/sh -c`, or a list of words that is run directly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum CommandLine {
@@ -212,7 +212,7 @@ pub struct Volume {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Process {
-    /// What to run.
+    /// The command to run.
     pub command: CommandLine,
     /// The working directory; by default the instance's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -309,7 +309,7 @@ impl std::fmt::Display for PortRef {
     }
 }
 
-/// What a check does. Exactly one is given.
+/// The probe of a check. Exactly one is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(deny_unknown_fields)]

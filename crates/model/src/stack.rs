@@ -1,9 +1,9 @@
 //! The stack of an instance: the ordered resources it consists of.
 //!
 //! A document has either a `stack`, or a `container` or `process`, which is short for a stack of
-//! one resource named `main`. [`Spec::resources`] yields both in the same form, so that nothing
-//! else needs to know which one was written. Resources start in the order of the stack and stop
-//! in reverse. What their states mean for the instance says [`merge`].
+//! one resource named `main`. [`Spec::resources`] yields both in the same form, so that other code
+//! need not distinguish them. Resources start in the order of the stack and stop in reverse.
+//! [`merge`] defines the state of the instance.
 
 mod merge;
 

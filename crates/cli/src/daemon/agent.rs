@@ -16,8 +16,8 @@ Examples:
 
 /// Run instances on this node, as the server assigns them
 ///
-/// Instances outlive the agent: when it is started again it goes on with them. While no server
-/// answers it keeps them running.
+/// Instances outlive the agent: after a restart it takes them over. While the server is
+/// unreachable it keeps them running.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

@@ -1,5 +1,5 @@
-//! A whole cluster in this process: server, agent and gateway, which speak to each other as they
-//! would across machines. `dev` runs one until a stop signal, `demo` for the length of the demonstration.
+//! A whole cluster in this process: server, agent and gateway, which communicate as they would
+//! across machines. `dev` runs one until a stop signal, `demo` for the length of the demonstration.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,12 +17,12 @@ use crate::output::Failure;
 /// The settings of a cluster.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    /// Where the server listens; port 0 takes a free one.
+    /// The address of the server; port 0 selects a free one.
     pub(crate) listen: SocketAddr,
-    /// Where everything is kept; `None` for a directory that goes away at the end, with all
+    /// The data directory; `None` for a temporary one, which is removed at the end with all
     /// instances.
     pub(crate) data_dir: Option<PathBuf>,
-    /// Which node this is.
+    /// The identity of the node.
     pub(crate) identity: Identity,
     /// The resources of the node.
     pub(crate) supply: Supply,
@@ -30,7 +30,7 @@ pub(crate) struct Setup {
     pub(crate) adapters: Adapters,
 }
 
-/// A running cluster. Stopped with [`Cluster::stop`]; dropping it does not wait for anything.
+/// A running cluster. [`Cluster::stop`] stops it; dropping it does not wait.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     /// The server's address.
@@ -45,7 +45,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts all parts; the server answers once this is done.
+    /// Starts all parts. The server accepts requests when this returns.
     pub(crate) async fn start(setup: Setup) -> Result<Cluster, Failure> {
         let no_dir = |error: std::io::Error| {
             Failure::new(Exit::Failure, "there is no place for temporary files").because(&error)
@@ -72,7 +72,7 @@ impl Cluster {
         let running = server::run(options, setup.adapters, bound, stop);
         server.spawn(async move { ended("server", running.await) });
         let Ok(addresses) = is_bound.await else {
-            // It has ended without answering, and knows why.
+            // The server has ended before it was ready, and its result has the cause.
             return Err(first_end(&mut server).await);
         };
         let server::Bound { address, adapters } = addresses;
@@ -89,7 +89,7 @@ impl Cluster {
         Ok(Cluster { url, adapters, daemons, server, stop_daemons, stop_server, temporary })
     }
 
-    /// Waits until a part ends by itself, which none should.
+    /// Waits until a part ends by itself, which is a failure.
     pub(crate) async fn failed(&mut self) -> Failure {
         tokio::select! {
             failure = first_end(&mut self.daemons) => failure,
@@ -104,14 +104,14 @@ impl Cluster {
         self.stop_server.send_replace(true);
         let server = self.server.join_all().await;
         if let Some(dir) = self.temporary.take() {
-            // The system removes leftovers of temporary directories.
+            // The system removes the rest of a temporary directory.
             drop(dir.close());
         }
         daemons.into_iter().chain(server).collect()
     }
 }
 
-/// Why the first of these ended.
+/// The failure of the part that ends first.
 async fn first_end(parts: &mut JoinSet<Result<(), Failure>>) -> Failure {
     match parts.join_next().await {
         Some(Ok(Err(failure))) => failure,

@@ -1,4 +1,4 @@
-//! `muster gateway`: lets traffic in on this node.
+//! `muster gateway`: accepts traffic on this node.
 
 use super::node::Identity;
 use super::{Log, ended, stop_signal, stopped};
@@ -12,8 +12,8 @@ Examples:
 
 /// Let traffic in on this node, as gateway documents say
 ///
-/// Every gateway of the cluster listens as every gateway document says. While no server answers
-/// it keeps the routes it has.
+/// Every gateway of the cluster has the listeners of all gateway documents. While the server is
+/// unreachable it keeps its routes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

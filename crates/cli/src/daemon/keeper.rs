@@ -1,6 +1,6 @@
-//! `muster keeper`: the small process that stands between instances and the death of their agent.
-//! Started by agents only. Its few arguments are read by hand: it stays for as long as instances
-//! run, and must not pay for a whole command line.
+//! `muster keeper`: the small process that keeps instances running when their agent ends. Only
+//! agents start it. Its few arguments are parsed by hand: it lives as long as the instances, and
+//! must not need the memory of a full command line parser.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -25,7 +25,8 @@ pub(crate) struct Log {
     pub(crate) log_format: LogFormat,
 }
 
-/// The default data directory of a daemon: below /var/lib for root, below the user's data directory (XDG) otherwise.
+/// The default data directory of a daemon: below /var/lib for root, below the user's data directory
+/// (XDG) otherwise.
 fn data_dir(part: &str) -> PathBuf {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
     let own = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(home);
@@ -42,7 +43,8 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-/// Becomes true on the first SIGINT or SIGTERM. A second one exits immediately, in case stopping hangs.
+/// Becomes true on the first SIGINT or SIGTERM. A second one exits immediately, in case stopping
+/// hangs.
 pub(crate) fn stop_signal() -> Result<watch::Receiver<bool>, Failure> {
     let failed = |error: std::io::Error| {
         Failure::new(Exit::Failure, "signals cannot be received").because(&error)

@@ -138,7 +138,7 @@ fn docker_config_dir() -> Option<PathBuf> {
     std::env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(home)
 }
 
-/// The name of this machine, made one that nodes may have.
+/// The name of this machine, converted to a valid node name.
 fn host_name() -> Result<NodeId, Failure> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim().to_ascii_lowercase().replace('_', "-");
@@ -149,8 +149,8 @@ fn host_name() -> Result<NodeId, Failure> {
     })
 }
 
-/// The address from which the server is reached. Nothing is sent: the kernel only says which
-/// way it would go.
+/// The local address of the route to the server. No packet is sent: the kernel only selects the
+/// route.
 fn address_towards(server: &str) -> Option<IpAddr> {
     let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
     let authority = rest.split('/').next()?;

@@ -21,7 +21,7 @@ Examples:
 /// Run the control plane: stores the desired state and directs agents and gateways
 ///
 /// The state is one file in the data directory and survives restarts. Instances and
-/// traffic go on while it is away.
+/// traffic continue while the server is unavailable.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

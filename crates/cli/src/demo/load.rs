@@ -1,5 +1,5 @@
-//! The hammer: clients that send request after request and forgive nothing. There is no retry:
-//! an answer other than 200, a broken connection or a long silence is a failed request.
+//! The load: clients that send one request after another, without retries. Any response other than
+//! 200, a broken connection and a timeout count as a failed request.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,21 +18,21 @@ use tokio::task::JoinSet;
 use super::report::{Mark, Tally};
 
 const PATH: &str = "/endpoint0";
-/// An answer that takes longer has failed.
+/// The timeout for a response.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two requests of one client: users, not a benchmark.
+/// The pause between two requests of a client: users, not a benchmark.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// How many clients of which kind.
+/// The number of clients of each kind.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clients {
-    /// Those that keep their connection for as long as the gateway does.
+    /// Clients that reuse their connection until the gateway closes it.
     pub(super) keeping: usize,
-    /// Those that open a connection for each request.
+    /// Clients that open a connection for each request.
     pub(super) opening: usize,
 }
 
-/// Clients at work.
+/// Running clients.
 pub(super) struct Load {
     shared: Arc<Shared>,
     clients: JoinSet<Tally>,
@@ -47,7 +47,7 @@ struct Shared {
 }
 
 impl Load {
-    /// Starts clients that send to `to`.
+    /// Starts clients that send requests to `to`.
     pub(super) fn start(to: SocketAddr, clients: Clients) -> Load {
         let shared = Arc::new(Shared {
             to,
@@ -65,18 +65,18 @@ impl Load {
         Load { shared, clients: tasks, marks: Mutex::default() }
     }
 
-    /// Requests that have ended so far.
+    /// The number of completed requests.
     pub(super) fn count(&self) -> u64 {
         self.shared.count.load(Ordering::Relaxed)
     }
 
-    /// Notes that something happens now.
+    /// Records an event at the present time.
     pub(super) fn mark(&self, what: &'static str) {
         let mark = Mark { at: self.shared.began.elapsed(), what };
         self.marks.lock().unwrap_or_else(PoisonError::into_inner).push(mark);
     }
 
-    /// Waits until `count` requests have ended, and at least for `at_least`.
+    /// Waits until `count` requests have completed, and at least for `at_least`.
     pub(super) async fn reach(&self, count: u64, at_least: Duration) {
         tokio::time::sleep(at_least).await;
         while self.count() < count {
@@ -84,7 +84,7 @@ impl Load {
         }
     }
 
-    /// Lets every client finish its request and counts.
+    /// Lets every client complete its request, and returns the counts.
     pub(super) async fn stop(self) -> Tally {
         self.shared.enough.store(true, Ordering::Relaxed);
         let marks = self.marks.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -97,7 +97,7 @@ impl Load {
     }
 }
 
-/// Whether a request is answered well.
+/// Whether a request succeeds.
 pub(super) async fn probe(to: SocketAddr) -> bool {
     let asked = async {
         let mut sender = connect(to).await?;
@@ -111,8 +111,8 @@ async fn client(shared: Arc<Shared>, keeps: bool) -> Tally {
     let mut kept: Option<SendRequest<Empty<Bytes>>> = None;
     while !shared.enough.load(Ordering::Relaxed) {
         let asked = async {
-            // The gateway may close a connection between two requests; that is seen before the
-            // next one is sent, or it counts.
+            // The gateway may close a connection between two requests. A close that is seen before
+            // the next request is no failure; a later one is.
             let is_open = match kept.as_mut() {
                 Some(sender) => sender.ready().await.is_ok(),
                 None => false,
@@ -146,12 +146,12 @@ async fn connect(to: SocketAddr) -> Result<SendRequest<Empty<Bytes>>, String> {
     stream.set_nodelay(true).map_err(|error| failed(&error))?;
     let shaken = http1::handshake(TokioIo::new(stream)).await;
     let (sender, connection) = shaken.map_err(|error| failed(&error))?;
-    // Its errors reach the request that is under way.
+    // Errors of the connection reach the request in flight.
     tokio::spawn(connection);
     Ok(sender)
 }
 
-/// Sends one request and answers the version that answered it.
+/// Sends one request and returns the version in the response.
 async fn ask(sender: &mut SendRequest<Empty<Bytes>>, to: SocketAddr) -> Result<String, String> {
     let request = Request::get(PATH).header(header::HOST, to.to_string()).body(Empty::new());
     let request = request.map_err(|error| error.to_string())?;

@@ -1,8 +1,9 @@
-//! `muster demo`: the main job, for real, on this machine, with nothing to prepare: a service of
-//! four instances behind a gateway is upgraded while clients hammer it, and none notices.
+//! `muster demo`: the main job, on this machine, without preparation: a service of four instances
+//! behind a gateway is upgraded under load, and no client notices.
 //!
-//! Tells the story and drives it through the same verbs a reader would type. `load` hammers,
-//! `report` counts. The verdict is the load's alone: one failed request fails the demo.
+//! This module shows the story and runs it with the same verbs that a user would type. `load` sends
+//! requests, `report` counts them. Only the load decides the result: one failed request fails the
+//! demo.
 
 mod load;
 mod report;
@@ -31,12 +32,12 @@ Examples:
   muster demo --exit --requests 50000";
 
 const SERVICE: &str = "/demo/simple";
-/// From one port on: the gateway's, then those for instances.
+/// The number of consecutive ports: the gateway's, then those for instances.
 const PORTS: u16 = 64;
-/// How long a part of the story may take before something is wrong with the machine.
+/// The timeout for a step of the demonstration; only a problem of the machine exceeds it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Upgrade a service under load and lose nothing: the whole of Muster in half a minute
+/// Upgrade a service under load without a failed request: all of Muster in half a minute
 ///
 /// Everything is real: a server, an agent and a gateway, four processes of a small example
 /// service, and clients whose every request must be answered with 200. It needs no Docker and
@@ -50,7 +51,7 @@ pub(crate) struct Args {
     /// Minimum number of requests to send
     #[arg(long, value_name = "NUMBER", default_value_t = 6000)]
     requests: u64,
-    /// The example service; by default the `simpleservice` beside this program
+    /// The example service; by default the `simpleservice` next to this program
     #[arg(long, value_name = "PROGRAM", env = "MUSTER_SIMPLESERVICE", hide_env_values = true)]
     simpleservice: Option<PathBuf>,
 }
@@ -61,8 +62,8 @@ pub(crate) async fn run(args: Args, screen: Screen) -> Result<Exit, Failure> {
     let stop = stop_signal()?;
     let first_port = free_ports()?;
     let supply = Supply {
-        // Containers of another agent on this machine are none of the demo's business, least of
-        // all when it clears up.
+        // The demo must not touch containers of another agent on this machine, in particular not
+        // when it cleans up.
         no_docker: true,
         ports: Some((first_port + 1, first_port + PORTS - 1)),
         ..Supply::default()
@@ -96,11 +97,11 @@ pub(crate) async fn run(args: Args, screen: Screen) -> Result<Exit, Failure> {
     cleared.map(|()| exit)
 }
 
-/// The program to run as the service.
+/// The path of the program that runs as the service.
 fn simpleservice(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let beside = || std::env::current_exe().ok().map(|own| own.with_file_name("simpleservice"));
     let program = given.or_else(beside).unwrap_or_default();
-    // The agent runs it from another directory.
+    // The agent runs it from another directory, so the path must be absolute.
     std::fs::canonicalize(&program).map_err(|error| {
         let message = format!("the example service is missing: {}", program.display());
         Failure::new(Exit::Usage, message).because(&error).hint(
@@ -110,8 +111,8 @@ fn simpleservice(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
     })
 }
 
-/// The first of a row of free ports. Instances get fixed ones, and something else, maybe another
-/// demo, may have those that Muster gives by default.
+/// The first of consecutive free ports. Instances get fixed ports, because another program, such as
+/// a second demo, may use the default range.
 fn free_ports() -> Result<u16, Failure> {
     let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     let rows = 180;
@@ -207,7 +208,7 @@ routes:
         )
     }
 
-    /// The two lines that an upgrade is made of.
+    /// The two lines that differ in an upgrade.
     fn difference(&self) -> String {
         let screen = &self.session.screen;
         let (before, after) = (self.document("0.9"), self.document("1.0"));
@@ -229,7 +230,7 @@ routes:
         outcome::show(&self.session, &reply, &deployments, &wait).await
     }
 
-    /// The agent and the gateway have called at the server.
+    /// Waits until the agent and the gateway have registered.
     async fn node_is_ready(&self) -> Result<(), Failure> {
         let called = until(|| async {
             let nodes: Vec<NodeView> = self.session.client.get(path::NODES).await.ok()?;
@@ -244,8 +245,8 @@ routes:
         })
     }
 
-    /// The gateway sends requests to the service: it learns that a moment after the deployment
-    /// has ended, and nothing was promised to clients before.
+    /// Waits until the gateway sends requests to the service. It learns the route shortly after the
+    /// deployment has ended; earlier requests may fail.
     async fn gateway_answers(&self) -> Result<(), Failure> {
         let answered = until(|| async { load::probe(self.listen).await.then_some(()) }).await;
         answered.ok_or_else(|| {
@@ -277,7 +278,7 @@ routes:
     }
 }
 
-/// Asks until there is an answer, or patience ends.
+/// Polls `ask` until it returns a value or the timeout passes.
 async fn until<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut() -> F) -> Option<T> {
     let answered = async {
         loop {

@@ -10,24 +10,24 @@ use crate::output::tone::Tone;
 const TICK: Duration = Duration::from_millis(100);
 const LINES: u32 = 16;
 const WIDTH: u32 = 48;
-/// One for each version, from the oldest.
+/// The fill of each version, from the oldest.
 const FILLS: [char; 3] = ['░', '█', '▒'];
 
-/// Counted requests.
+/// The counts of requests.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// For each tick, how many requests each version answered; failed ones have none.
+    /// For each tick, the number of responses of each version; `None` counts failed requests.
     ticks: BTreeMap<u32, BTreeMap<Option<String>, u64>>,
-    /// Failures by message, with their number.
+    /// The number of failures by message.
     failures: BTreeMap<String, u64>,
-    /// Events of the demonstration, with times.
+    /// The events of the demonstration.
     pub(super) marks: Vec<Mark>,
 }
 
-/// Something that happened while requests were sent.
+/// An event while requests were sent.
 #[derive(Debug)]
 pub(super) struct Mark {
-    /// When, from the first request.
+    /// The time since the first request.
     pub(super) at: Duration,
     /// The event.
     pub(super) what: &'static str,
@@ -64,17 +64,17 @@ impl Tally {
         self.marks.extend(other.marks);
     }
 
-    /// All requests.
+    /// The number of all requests.
     pub(super) fn requests(&self) -> u64 {
         self.ticks.values().flat_map(BTreeMap::values).sum()
     }
 
-    /// Those that failed.
+    /// The number of failed requests.
     pub(super) fn failed(&self) -> u64 {
         self.failures.values().sum()
     }
 
-    /// Whether a version answered at all.
+    /// Whether a version sent any response.
     pub(super) fn saw(&self, version: &str) -> bool {
         self.versions().contains(version)
     }
@@ -84,7 +84,7 @@ impl Tally {
     }
 }
 
-/// The versions over time, a line for each slice, and the verdict as the last line.
+/// The versions over time, with a line for each slice; the result is the last line.
 pub(super) fn render(screen: &Screen, tally: &Tally) -> String {
     let versions: Vec<&str> = tally.versions().into_iter().collect();
     let fill = |index: usize| FILLS[index % FILLS.len()];
@@ -126,7 +126,7 @@ pub(super) fn render(screen: &Screen, tally: &Tally) -> String {
     text
 }
 
-/// Shares as a bar of constant length; a version that answered at all is seen.
+/// Shares as a bar of constant length; a version with any response gets at least one cell.
 fn bar(counts: &[u64], fill: impl Fn(usize) -> char) -> String {
     let total: u64 = counts.iter().sum();
     if total == 0 {

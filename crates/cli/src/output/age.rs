@@ -10,8 +10,8 @@ pub(crate) fn now() -> Timestamp {
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A span as `45s`, `3m`, `5h`, `12d`. A unit is used from two of it on, so that `90s` does not
-/// hide half a minute.
+/// A duration as `45s`, `3m`, `5h`, `12d`. A unit is used from two of it on, so that the rounding
+/// of `90s` does not lose half a minute.
 pub(crate) fn span(span: Millis) -> String {
     let seconds = span.0 / 1000;
     match seconds {
@@ -22,12 +22,12 @@ pub(crate) fn span(span: Millis) -> String {
     }
 }
 
-/// How long ago `then` was.
+/// The duration since `then`.
 pub(crate) fn since(then: Timestamp, now: Timestamp) -> String {
     span(now.since(then))
 }
 
-/// A span that is still being lived through, to a tenth of a second while that matters: `2.4s`.
+/// An ongoing duration, to a tenth of a second while that matters: `2.4s`.
 pub(crate) fn exact(length: Millis) -> String {
     match length.0 {
         0..60_000 => format!("{:.1}s", length.0 as f64 / 1000.0),

@@ -1,5 +1,5 @@
-//! Failures, shown with a remedy: the message, its causes, the spot in the
-//! document with its line, and a hint. Rendered by miette.
+//! Failures, shown with a remedy: the message, its causes, the position in the document with its
+//! line, and a hint. Rendered by miette.
 
 use std::fmt;
 use std::io;
@@ -63,19 +63,19 @@ impl Failure {
         self
     }
 
-    /// Adds the texts that its details speak of.
+    /// Adds the documents that its details refer to.
     pub(crate) fn with_sources(mut self, sources: &[Source]) -> Failure {
         self.sources = sources.into();
         self
     }
 
-    /// Adds the spots in documents that are wrong.
+    /// Adds the positions of faults in documents.
     pub(crate) fn with_details(mut self, details: Vec<Detail>) -> Failure {
         self.details = details;
         self
     }
 
-    /// The text to show, ending with a line end; nothing for a pipe that was closed.
+    /// The text to show, with a line end; empty for a closed pipe.
     pub(crate) fn render(&self, color: bool, width: usize) -> String {
         let mut text = String::new();
         if self.quiet {
@@ -88,7 +88,7 @@ impl Failure {
             .with_links(false)
             .with_context_lines(1);
         let mut show = |spot: &Spot| {
-            // Rendering fails only if the writer does, and a `String` does not.
+            // Rendering fails only if the writer fails, and a `String` does not.
             let _ = handler.render_report(&mut text, spot);
         };
         let mut causes = self.causes.clone();
@@ -120,7 +120,7 @@ impl Failure {
     }
 }
 
-/// A detail whose text is not at hand, in one line.
+/// A detail without its document, in one line.
 fn unlocated(detail: &Detail) -> String {
     let mut place = detail.source.clone().unwrap_or_default();
     let numbers = [detail.line, detail.column.filter(|_| detail.line.is_some())];
@@ -183,7 +183,7 @@ impl From<ErrorBody> for Failure {
     }
 }
 
-/// Only output is written without its own message; a reader that went away is not an error.
+/// Only output is written without its own message, and a closed pipe is not an error.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         let closed = error.kind() == io::ErrorKind::BrokenPipe;

@@ -1,12 +1,12 @@
-//! The lines around a spot in a document, small however long its lines are. Lines keep their
-//! numbers and the spot its column; omitted parts of a line are shown as `…`.
+//! The lines around a position in a document, small even if its lines are long. Lines keep their
+//! numbers and the position its column; omitted parts of a line are shown as `…`.
 
 use api::Source;
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
-/// The most characters of a line that are shown.
+/// The maximum number of characters shown of a line.
 const SHOWN_MAX: usize = 120;
-/// How many of them stand before the spot, if the line is longer.
+/// The number of them before the position, if the line is longer.
 const BEFORE: usize = 60;
 
 /// An excerpt of a document.
@@ -14,17 +14,17 @@ const BEFORE: usize = 60;
 pub(super) struct Excerpt {
     name: String,
     text: String,
-    /// How many lines of the document stand before it.
+    /// The number of lines of the document before the excerpt.
     skipped: usize,
-    /// The column of the spot, from 0.
+    /// The column of the position, from 0.
     column: usize,
-    /// The token at the spot, in the text of the excerpt.
+    /// The token at the position, as a span of the excerpt.
     pub(super) token: SourceSpan,
 }
 
 impl Excerpt {
-    /// The excerpt around a line and column (in characters), both from 1. A spot behind the end
-    /// is taken to be the end.
+    /// The excerpt around a line and column (in characters), both from 1. A position after the end
+    /// means the end.
     pub(super) fn around(source: &Source, line: usize, column: usize) -> Option<Excerpt> {
         let count = source.text.lines().count();
         let this = line.checked_sub(1)?.min(count.saturating_sub(1));
@@ -36,7 +36,7 @@ impl Excerpt {
             let from = if index == this { column } else { 0 };
             let (window, at) = window(line, from);
             if index == this {
-                // A spot behind the last line is the end of it.
+                // A position after the last line is the end of that line.
                 let at = if count < this { window.len() } else { at };
                 token = (text.len() + at, token_len(&window[at..]));
             }
@@ -47,7 +47,7 @@ impl Excerpt {
     }
 }
 
-/// The part of a line to show, and where in it (in bytes) the column is.
+/// The part of a line to show, and the offset of the column in it, in bytes.
 fn window(line: &str, column: usize) -> (String, usize) {
     let offset = |line: &str, chars: usize| {
         line.char_indices().nth(chars).map_or(line.len(), |(offset, _)| offset)
@@ -63,7 +63,7 @@ fn window(line: &str, column: usize) -> (String, usize) {
     (format!("{before}{}{after}", &rest[..end]), before.len() + at)
 }
 
-/// How many bytes of a text its first token has; at least a character, if there is one.
+/// The length of the first token of a string, in bytes; at least one character, if there is one.
 fn token_len(text: &str) -> usize {
     let ends = |c: char| c.is_whitespace() || ":,{}[]\"…".contains(c);
     let first = text.chars().next().map_or(0, char::len_utf8);
@@ -78,7 +78,7 @@ impl SourceCode for Excerpt {
         after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
         let found = self.text.read_span(span, before, after)?;
-        // Without lines around it, the spot itself is asked for.
+        // Without lines around it, the position itself is requested.
         let column = if before == 0 { self.column } else { found.column() };
         Ok(Box::new(MietteSpanContents::new_named(
             self.name.clone(),

@@ -1,8 +1,8 @@
 //! The terminal. Verbs decide the content, this module its appearance.
 //!
-//! `screen` writes, `table` and `sheet` align, `rows` defines the columns of each kind of object, `tone` the roles of
-//! text, `age` formats durations, `progress` shows rollouts live, `error` shows failures, and `excerpt` the place of a
-//! fault in a document.
+//! `screen` writes, `table` and `sheet` align, `rows` defines the columns of each kind of object,
+//! `tone` the roles of text, `age` formats durations, `progress` shows rollouts live, `error` shows
+//! failures, and `excerpt` the position of a fault in a document.
 
 pub(crate) mod age;
 pub(crate) mod error;

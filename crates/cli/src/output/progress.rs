@@ -1,5 +1,5 @@
-//! Deployments as they go: a bar for each service on a terminal, else a line whenever something
-//! has changed. Written to standard error, so that standard output stays for answers.
+//! The progress of deployments: a bar for each service on a terminal, otherwise a line for each
+//! change. Written to standard error, so that standard output has only results.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal, Write};
@@ -11,7 +11,7 @@ use model::{DeploymentId, Laggard, MoveState, NotServing, ServiceId, Stage, Wait
 
 use super::age;
 
-/// Shows how far deployments are.
+/// Shows the progress of deployments.
 #[derive(Debug)]
 pub(crate) struct Progress {
     look: Look,
@@ -24,23 +24,23 @@ enum Look {
     Nothing,
 }
 
-/// The lines printed for a service. A program that ends again and again goes round through the
-/// same few words, which are worth a line once for each step that is got further.
+/// The lines printed for a service. A program that exits repeatedly cycles through the same few
+/// states; each is printed once per step of progress.
 #[derive(Debug, Default)]
 struct Told {
-    /// How far it was.
+    /// The last step of progress.
     step: String,
-    /// The lines printed since.
+    /// The lines printed since then.
     texts: BTreeSet<String>,
 }
 
 impl Told {
-    /// Whether this is news.
+    /// Whether the line is new in this step.
     fn is_new(&mut self, step: String, text: &str) -> bool {
         if self.step != step {
             *self = Told { step, texts: BTreeSet::new() };
         }
-        // Delays grow from one start to the next.
+        // Delays grow from one start to the next, so they do not make a line new.
         let gist = text.split("; waits ").next().unwrap_or(text);
         self.texts.insert(gist.into())
     }
@@ -56,7 +56,7 @@ impl Progress {
         Progress { look }
     }
 
-    /// Shows nothing, for programs.
+    /// Shows nothing, for output that programs read.
     pub(crate) fn hidden() -> Progress {
         Progress { look: Look::Nothing }
     }
@@ -94,7 +94,7 @@ impl Progress {
         }
     }
 
-    /// Says something that concerns no single service, above the bars.
+    /// Prints a line that concerns no single service, above the bars.
     pub(crate) fn say(&self, text: &str) {
         match &self.look {
             Look::Bars { all, .. } => drop(all.println(text)),
@@ -103,7 +103,7 @@ impl Progress {
         }
     }
 
-    /// Leaves the bars as they are; later output goes below.
+    /// Leaves the bars as they are; later output is printed below.
     pub(crate) fn finish(self) {
         if let Look::Bars { bars, .. } = self.look {
             bars.into_values().for_each(|bar| bar.abandon());
@@ -121,7 +121,7 @@ fn add_bar(all: &MultiProgress, progress: &MoveView) -> ProgressBar {
     bar
 }
 
-/// How many of its places are filled; a service that goes away fills none and is full when gone.
+/// The filled part of a bar. A service that is being removed fills none until it is gone.
 fn position(progress: &MoveView) -> u32 {
     match progress.wanted {
         0 => u32::from(progress.outgoing == 0),
@@ -138,7 +138,7 @@ fn countdown(progress: &MoveView) -> String {
     }
 }
 
-/// A move in one line.
+/// The progress of a move in one line.
 fn words(progress: &MoveView, state: Option<MoveState>, stage: &Stage) -> String {
     let tail = tail(progress, state, stage);
     match stage {
@@ -161,7 +161,7 @@ fn tail(progress: &MoveView, state: Option<MoveState>, stage: &Stage) -> String 
         _ if stage.is_over() => {}
         _ => {
             parts.extend(progress.waits.iter().map(|wait| match &wait.wait {
-                // How many are ready has been said.
+                // The number of ready instances is already shown.
                 Wait::Ready { next: Some(next), .. } => with_logs(next),
                 _ => wait.message.clone(),
             }));
@@ -170,7 +170,7 @@ fn tail(progress: &MoveView, state: Option<MoveState>, stage: &Stage) -> String 
     parts.join(", ")
 }
 
-/// If an instance's program has exited, its output explains more.
+/// If an instance's program has exited, its output explains more: suggest `muster logs`.
 fn with_logs(next: &Laggard) -> String {
     match next.why {
         NotServing::NotRunning { failures: 1.., .. } => {

@@ -1,4 +1,4 @@
-//! Which columns things have.
+//! The columns of each kind of object.
 
 use api::{
     DeploymentView, EventView, GatewayView, InstanceView, NodeState, NodeView, ServiceState,
@@ -60,7 +60,7 @@ pub(crate) fn verdict(verdict: Verdict) -> (&'static str, Tone) {
     }
 }
 
-/// A command or the like for a table: on one line, and cut where it gets long.
+/// A command or similar text for a table: in one line, and cut if it is long.
 fn one_line(text: &str) -> String {
     const CHARS_MAX: usize = 60;
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -103,7 +103,7 @@ impl Row for ServiceView {
     }
 }
 
-/// The state of an instance, in a word or two.
+/// The state of an instance, in one or two words.
 pub(crate) fn instance_state(view: &InstanceView) -> (String, Tone) {
     let word = view.phase.word();
     match (&view.goal, view.phase, &view.not_serving) {
@@ -157,7 +157,7 @@ impl Row for InstanceView {
     }
 }
 
-/// A node's state in a word or two.
+/// The state of a node, in one or two words.
 pub(crate) fn node_state(view: &NodeView) -> (String, Tone) {
     let (word, tone) = match view.state {
         NodeState::Ready => ("ready", Tone::Good),

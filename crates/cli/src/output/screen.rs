@@ -1,5 +1,5 @@
-//! Where output goes. Knows whether colour is wanted and which form was asked for; a closed pipe
-//! is an error like any other here, and made quiet by [`Failure`](super::Failure).
+//! Standard output. Knows whether to use colour and which format was requested. A closed pipe is an
+//! ordinary error here; [`Failure`](super::Failure) makes it silent.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -59,28 +59,28 @@ impl ColorWhen {
     }
 }
 
-/// Standard output, and how to write to it.
+/// Standard output, with its format and colours.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Screen {
-    /// The form asked for.
+    /// The requested format.
     pub(crate) format: Format,
     color: bool,
     terminal: bool,
 }
 
 impl Screen {
-    /// Standard output as asked for.
+    /// Standard output with the requested format and colours.
     pub(crate) fn new(format: Format, color: ColorWhen) -> Screen {
         let terminal = io::stdout().is_terminal();
         Screen { format, color: color.for_stream(terminal), terminal }
     }
 
-    /// Whether a person watches.
+    /// Whether a terminal shows the output.
     pub(crate) fn is_terminal(&self) -> bool {
         self.terminal
     }
 
-    /// Whether programs read: no words beside the documents then.
+    /// Whether programs read the output, so that it must have only documents or names.
     pub(crate) fn is_for_programs(&self) -> bool {
         !matches!(self.format, Format::Table | Format::Wide)
     }
@@ -99,13 +99,13 @@ impl Screen {
         writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Failure::from)
     }
 
-    /// Writes bytes as they are.
+    /// Writes bytes unchanged.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         out.write_all(bytes).and_then(|()| out.flush()).map_err(Failure::from)
     }
 
-    /// Writes a document of the API, as YAML or (whatever else was asked for) JSON.
+    /// Writes a document of the API, as YAML if requested and as JSON otherwise.
     pub(crate) fn document<T: Serialize>(&self, document: &T) -> Result<(), Failure> {
         let text = match self.format {
             Format::Yaml => serde_saphyr::to_string(document).map_err(|error| error.to_string()),
@@ -119,7 +119,7 @@ impl Screen {
         }
     }
 
-    /// Writes things in the form asked for.
+    /// Writes objects in the requested format.
     pub(crate) fn list<T: Row + Serialize>(&self, items: &[T]) -> Result<(), Failure> {
         match self.format {
             Format::Json | Format::Yaml => self.document(&items),
@@ -129,7 +129,7 @@ impl Screen {
         }
     }
 
-    /// Things as a table.
+    /// Objects as a table.
     pub(crate) fn table<T: Row>(&self, items: &[T]) -> String {
         table::render(items, self.format == Format::Wide, self.color, age::now())
     }

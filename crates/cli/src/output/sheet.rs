@@ -1,4 +1,4 @@
-//! A description of one thing: labelled lines, then sections.
+//! A description of one object: labelled lines, then sections.
 
 use super::screen::Screen;
 use super::tone::Tone;
@@ -17,12 +17,12 @@ impl<'a> Sheet<'a> {
         Sheet { screen, label_len, text: String::new() }
     }
 
-    /// A labelled line; left out if there is nothing to say.
+    /// Adds a labelled line, unless the value is empty.
     pub(crate) fn line(&mut self, label: &str, value: impl ToString) -> &mut Self {
         self.toned(label, Tone::Plain, value)
     }
 
-    /// A labelled line in a tone.
+    /// Adds a labelled line in a tone, unless the value is empty.
     pub(crate) fn toned(&mut self, label: &str, tone: Tone, value: impl ToString) -> &mut Self {
         let value = value.to_string();
         if !value.is_empty() {
@@ -35,7 +35,7 @@ impl<'a> Sheet<'a> {
         self
     }
 
-    /// A section with its lines indented; left out if it is empty.
+    /// Adds a section with indented lines, unless it is empty.
     pub(crate) fn section(&mut self, title: &str, body: &str) -> &mut Self {
         if !body.trim().is_empty() {
             self.text.push('\n');
@@ -50,7 +50,7 @@ impl<'a> Sheet<'a> {
         self
     }
 
-    /// All of it, without the last line end.
+    /// The description, without the last line end.
     pub(crate) fn finish(&self) -> &str {
         self.text.trim_end()
     }

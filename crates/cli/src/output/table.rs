@@ -1,11 +1,11 @@
-//! Tables without borders: upper-case headings, columns two blanks apart, nothing cut off.
+//! Tables without borders: upper-case headings, columns separated by two spaces, nothing truncated.
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use model::Timestamp;
 
 use super::tone::Tone;
 
-/// A thing that can be a row of a table.
+/// An object with a row in a table.
 pub(crate) trait Row {
     /// The headings.
     const HEAD: &'static [&'static str];
@@ -20,7 +20,7 @@ pub(crate) trait Row {
     fn wide(&self, now: Timestamp) -> Vec<(String, Tone)>;
 }
 
-/// A cell in the usual tone.
+/// A cell in the plain tone.
 pub(crate) fn plain(text: impl ToString) -> (String, Tone) {
     (text.to_string(), Tone::Plain)
 }

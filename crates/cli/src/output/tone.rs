@@ -1,17 +1,18 @@
-//! The roles in which text is shown. Which colour a role has is decided here, whether colour is shown by `screen`.
+//! The roles of text. This module decides the colour of each role; `screen` decides whether colour
+//! is shown.
 
-/// A role in which text is shown, whatever its colour.
+/// The role of text, independent of its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
-    /// As it is.
+    /// Ordinary text.
     Plain,
-    /// All is well.
+    /// A good state.
     Good,
-    /// Under way, or worth a look.
+    /// In progress, or worth attention.
     Warn,
-    /// Wrong.
+    /// A bad state.
     Bad,
-    /// Beside the point.
+    /// Secondary text.
     Dim,
     /// A heading.
     Strong,

@@ -40,7 +40,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
         false => reply.deployment.into_iter().collect(),
     };
     let exit = outcome::show(session, &reply, &follow, &args.wait).await?;
-    // No deployment is under way, and yet another revision runs: with `--wait` this is a failure.
+    // No deployment is in progress, but another revision runs: with `--wait` this is a failure.
     match args.wait.is_wanted() && exit == Exit::Ok && reply.changes.iter().any(is_blocked) {
         true => Ok(Exit::Deployment),
         false => Ok(exit),
@@ -53,8 +53,8 @@ fn is_blocked(change: &Change) -> bool {
     change.kind == "service" && change.verdict == Verdict::Unchanged && change.note.is_some()
 }
 
-/// Sends documents to the server. If none answers, wrong documents are reported all the same:
-/// that is the error to mend first.
+/// Sends documents to the server. If it is unreachable, faults in the documents are reported
+/// instead, because they must be fixed first.
 pub(crate) async fn send(
     client: &Client,
     sources: Vec<Source>,
@@ -84,8 +84,8 @@ fn check(sources: &[Source]) -> Result<(), Failure> {
         .with_sources(sources))
 }
 
-/// The deployments to wait for: the one that was started, or, if nothing had to change, those
-/// under way. A repeated apply after an interruption must still report its end.
+/// The deployments to wait for: the new one or, if nothing had to change, those in progress. A
+/// repeated apply after an interruption must still report their result.
 async fn followed(session: &Session, reply: &ApplyReply) -> Result<Vec<DeploymentId>, Failure> {
     if let Some(deployment) = reply.deployment {
         return Ok(vec![deployment]);

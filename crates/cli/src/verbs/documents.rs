@@ -21,7 +21,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Reads all of them, in the order given.
+    /// Reads all sources, in the given order.
     pub(crate) fn read(&self) -> Result<Vec<Source>, Failure> {
         let mut sources = Vec::new();
         for path in &self.paths {
@@ -57,7 +57,7 @@ fn directory(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-/// Reads one file, or standard input if it is called `-`.
+/// Reads one file, or standard input if the path is `-`.
 pub(crate) fn source(path: &Path) -> Result<Source, Failure> {
     if path.as_os_str() == "-" {
         let mut bytes = Vec::new();
@@ -70,7 +70,7 @@ pub(crate) fn source(path: &Path) -> Result<Source, Failure> {
     text(name, bytes)
 }
 
-/// The text that bytes are. Documents are UTF-8; where they are not, they are wrong.
+/// Decodes the bytes of a source. Documents must be UTF-8.
 fn text(name: String, bytes: Vec<u8>) -> Result<Source, Failure> {
     let error = match String::from_utf8(bytes) {
         Ok(text) => return Ok(Source { name, text }),

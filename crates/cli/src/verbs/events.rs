@@ -44,7 +44,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
         match events.next().await {
             Ok(Some(event)) => show(&session.screen, &event)?,
             Ok(None) if !args.follow => return Ok(Exit::Ok),
-            // A server that restarts ends the stream; events go on by number.
+            // A server that restarts ends the stream; continue after the last number.
             Ok(None) => events = again(session, &events, service).await?,
             Err(failure) if args.follow && failure.exit == Exit::Unreachable => {
                 events = again(session, &events, service).await?;
@@ -80,7 +80,7 @@ fn show(screen: &Screen, event: &EventView) -> Result<(), Failure> {
     }
 }
 
-/// Events come one by one, so columns are wide enough for the usual and give way to the rest.
+/// Events arrive one by one, so columns have the usual width, and longer values exceed it.
 fn line(screen: &Screen, event: &EventView) -> String {
     let model::Event { about, what, .. } = &event.event;
     let kind = screen.paint(event_tone(what), &format!("{:<20}", what.kind()));
@@ -93,7 +93,7 @@ fn line(screen: &Screen, event: &EventView) -> String {
     format!("{when}  {kind} {about:<24} {what}")
 }
 
-/// For a person who watches: how long ago is plainer than a time of day in another zone.
+/// On a terminal, an age is clearer than a time of day in another time zone.
 fn clock(event: &EventView) -> String {
     format!("{:>5} ago", age::since(event.event.at, age::now()))
 }

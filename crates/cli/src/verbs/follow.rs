@@ -1,7 +1,7 @@
-//! Following deployments to their end: shared by `rollout status` and everything with `--wait`.
+//! Follows deployments to their end: shared by `rollout status` and all verbs with `--wait`.
 //!
-//! Asks the server again and again instead of listening to events: a deployment as it stands is
-//! the truth, whatever was missed, and a server that restarts meanwhile does not end the wait.
+//! Polls the server instead of subscribing to events: the state of a deployment is complete even if
+//! events were missed, and a restart of the server does not end the wait.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    /// To wait as long as it takes, or for `timeout`.
+    /// A wait without timeout, or with `timeout`.
     pub(crate) fn until(timeout: Option<Millis>) -> Wait {
         Wait { wait: true, timeout }
     }
@@ -40,13 +40,13 @@ impl Wait {
         self.wait
     }
 
-    /// When waiting ends, whatever has happened by then.
+    /// When to give up waiting.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.timeout.map(|timeout| Instant::now() + Duration::from_millis(timeout.0))
     }
 }
 
-/// Shows deployments until all have ended, then how.
+/// Shows deployments until all have ended, then their results.
 pub(crate) async fn follow(
     session: &Session,
     ids: &[DeploymentId],
@@ -114,7 +114,7 @@ async fn ended(
     }
 }
 
-/// Whether asking again may help.
+/// Whether a retry may succeed.
 pub(crate) fn is_passing(error: &api::Error) -> bool {
     match error {
         api::Error::Unreachable { .. } | api::Error::Timeout { .. } => true,
@@ -141,7 +141,7 @@ async fn some(client: &Client, ids: &[DeploymentId]) -> Result<Vec<DeploymentVie
         .collect()
 }
 
-/// Whether waiting longer is pointless: it is over, or only a person can go on.
+/// Whether further waiting is pointless: the deployment has ended, or waits for a user.
 fn is_settled(stage: &Stage) -> bool {
     stage.is_over() || matches!(stage, Stage::Held { .. })
 }
@@ -153,7 +153,7 @@ fn exit_of(stage: &Stage) -> Exit {
     }
 }
 
-/// How a deployment has ended, in a sentence.
+/// The result of a deployment, as a sentence.
 pub(crate) fn verdict(view: &DeploymentView) -> String {
     let deployment = &view.deployment;
     let id = deployment.id;

@@ -97,13 +97,13 @@ fn show<T: Row + Serialize>(
     }
 }
 
-/// That there is no such thing.
+/// The failure for an object that does not exist.
 pub(crate) fn not_found(kind: &str, name: &str) -> Failure {
     Failure::new(Exit::NotFound, format!("there is no {kind} `{name}`"))
         .hint(format!("`muster get {kind}s` lists what there is"))
 }
 
-/// Reads a service path.
+/// Parses a service path.
 pub(crate) fn parse_service(text: &str) -> Result<ServiceId, Failure> {
     text.parse().map_err(|error: model::id::Error| Failure::new(Exit::Usage, error.to_string()))
 }
@@ -129,7 +129,7 @@ pub(crate) async fn service(client: &Client, id: &ServiceId) -> Result<ServiceVi
     }
 }
 
-/// That there is no such service; if one of the names is that of a group of services, that it is.
+/// Replaces the failure for a service that does not exist, if one of the names is that of a group.
 pub(crate) async fn or_group(client: &Client, ids: &[ServiceId], failure: Failure) -> Failure {
     if failure.exit != Exit::NotFound {
         return failure;
@@ -179,7 +179,7 @@ pub(crate) async fn instances_of(
     }
 }
 
-/// One instance, if there is such a one.
+/// One instance, if it exists.
 pub(crate) async fn instance(
     client: &Client,
     id: &InstanceId,

@@ -98,7 +98,7 @@ async fn once(args: &Args, service: &ServiceId, session: &Session) -> Result<Exi
     Ok(Exit::Ok)
 }
 
-/// Follows all instances of a service, also those that come later.
+/// Follows all instances of a service, including later ones.
 async fn follow(args: &Args, service: &ServiceId, session: &Session) -> Result<Exit, Failure> {
     const LOOK: Duration = Duration::from_secs(1);
     get::service(&session.client, service).await?;
@@ -119,7 +119,7 @@ async fn follow(args: &Args, service: &ServiceId, session: &Session) -> Result<E
                     }
                     line = lines.recv() => match line {
                         Some(Line::Text(instance, line)) => print(&session.screen, &instance, &line)?,
-                        // It is looked for again: its agent may not have had it yet.
+                        // Look for it again: its agent may not have had it yet.
                         Some(Line::Lost(instance)) => drop(known.remove(&instance)),
                         None => return Ok(Exit::Ok),
                     }

@@ -46,8 +46,8 @@ fn pages(dir: &Path, root: Command) -> io::Result<()> {
     Ok(())
 }
 
-/// The name of a page and its text. Preformatted parts, such as the synopsis and the examples,
-/// is kept in lines.
+/// The name of a page and its text. Preformatted parts, such as the synopsis and the examples, keep
+/// their lines.
 fn page(command: &mut Command) -> io::Result<(String, Vec<u8>)> {
     let usage = command.render_usage().to_string();
     let man = Man::new(command.clone());
@@ -69,7 +69,7 @@ fn page(command: &mut Command) -> io::Result<(String, Vec<u8>)> {
     Ok((man.get_filename(), text))
 }
 
-/// A section whose lines stay as they are; nothing without a text.
+/// A section whose lines are kept; empty without text.
 fn lines(title: &str, text: &str) -> String {
     let mut section = String::new();
     let text = text.trim_matches('\n');
@@ -80,7 +80,7 @@ fn lines(title: &str, text: &str) -> String {
     for line in text.lines() {
         let line = line.strip_prefix("  ").unwrap_or(line).trim_end();
         let line = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
-        // A dot that begins a line would be a request.
+        // A dot at the beginning of a line would be a request.
         let guard = if line.starts_with('.') { "\\&" } else { "" };
         let _ = writeln!(section, "{guard}{line}");
     }

@@ -1,5 +1,5 @@
-//! The verbs, one file each. Each sends requests to the server and shows the responses; none decides anything about
-//! services.
+//! The verbs, one file each. Each sends requests to the server and shows the responses; none makes
+//! decisions about services.
 
 pub(crate) mod apply;
 pub(crate) mod completion;

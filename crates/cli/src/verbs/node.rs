@@ -46,7 +46,7 @@ enum What {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Forget a node that runs nothing
+    /// Remove a node that runs nothing
     Rm {
         /// The node
         node: NodeId,
@@ -100,7 +100,7 @@ fn counted(instances: usize) -> String {
     }
 }
 
-/// Waits until nothing is left on the node.
+/// Waits until no instance is left on the node.
 async fn emptied(node: &NodeId, wait: &Wait, session: &Session) -> Result<Exit, Failure> {
     const POLL: Duration = Duration::from_millis(200);
     let deadline = wait.deadline();

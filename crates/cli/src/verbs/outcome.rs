@@ -1,5 +1,5 @@
-//! The result of a request that changes services: the changes, then either how to follow the
-//! deployment or the deployment followed to its end.
+//! The result of a request that changes services: the changes, then either the command to follow
+//! the deployment, or its progress until the end.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ use crate::output::screen::{Format, Screen};
 use crate::output::tone::Tone;
 use crate::output::{Failure, rows};
 
-/// Shows the reply, and follows `deployments` if that is wanted.
+/// Shows the reply, and follows `deployments` if requested.
 pub(crate) async fn show(
     session: &Session,
     reply: &ApplyReply,
@@ -25,11 +25,11 @@ pub(crate) async fn show(
         Format::Json | Format::Yaml if !wait.is_wanted() || deployments.is_empty() => {
             screen.document(reply)?;
         }
-        // The document that follows is the deployment as it ended: one document, one output.
+        // The only document of the output is the deployment after its end, which follows.
         Format::Json | Format::Yaml => {}
         Format::Name => {
             for change in &reply.changes {
-                // As `muster rm` takes them.
+                // In the form that `muster rm` accepts.
                 match change.kind.as_str() {
                     "gateway" => screen.line(format!("gateway/{}", change.name))?,
                     _ => screen.line(&change.name)?,
@@ -56,7 +56,7 @@ pub(crate) async fn show(
     }
 }
 
-/// The changes, a line each.
+/// The changes, one line for each.
 pub(crate) fn changes(screen: &Screen, reply: &ApplyReply) -> String {
     let name_len = |change: &model::Change| change.kind.len() + change.name.chars().count() + 1;
     let column = reply.changes.iter().map(name_len).max().unwrap_or_default();
@@ -89,7 +89,7 @@ pub(crate) fn changes(screen: &Screen, reply: &ApplyReply) -> String {
     text.trim_end().to_string()
 }
 
-/// The deployments that a reply is about: the one that was started, or those that were steered.
+/// The deployments of a reply: the new one, or those that were steered.
 pub(crate) fn deployments(reply: &ApplyReply) -> Vec<DeploymentId> {
     let steered = reply.changes.iter().filter(|change| change.kind == "deployment");
     let mut all: Vec<_> = steered.filter_map(|change| change.name.parse().ok()).collect();

@@ -1,4 +1,4 @@
-//! `muster restart`: start all instances of a service anew.
+//! `muster restart`: restart all instances of a service.
 
 use api::{RolloutRequest, path};
 use model::ServiceId;
@@ -12,7 +12,7 @@ const EXAMPLES: &str = "\
 Examples:
   muster restart /shop/web --wait     replace all instances, as gently as an upgrade";
 
-/// Start all instances of a service anew, within its rollout budget
+/// Restart all instances of a service, within its rollout budget
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

@@ -1,4 +1,4 @@
-//! `muster rm`: stop and forget services, forget gateways.
+//! `muster rm`: stop and remove services, remove gateways.
 
 use std::str::FromStr;
 
@@ -16,7 +16,7 @@ Examples:
   muster rm /shop/db /shop/web          several; what depends on another goes first
   muster rm gateway/public              a gateway document";
 
-/// Stop and forget services; forget gateways
+/// Stop and remove services; remove gateways
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

@@ -46,7 +46,7 @@ enum What {
         #[arg(value_name = "SERVICE|DEPLOYMENT")]
         of: Subject,
     },
-    /// Go on with a paused deployment, or try a held one again
+    /// Continue a paused deployment, or retry a held one
     Resume {
         /// A service, or a deployment such as d-7
         #[arg(value_name = "SERVICE|DEPLOYMENT")]
@@ -54,13 +54,13 @@ enum What {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Stop a deployment and go back to where its services came from
+    /// Stop a deployment and return its services to their earlier revisions
     Abort {
         /// A service, or a deployment such as d-7
         #[arg(value_name = "SERVICE|DEPLOYMENT")]
         of: Subject,
     },
-    /// Go back to an earlier revision, with as many instances as now
+    /// Return to an earlier revision, with the present number of instances
     Undo {
         /// A service, or a deployment such as d-7: all that it moved
         #[arg(value_name = "SERVICE|DEPLOYMENT")]
@@ -73,8 +73,8 @@ enum What {
     },
 }
 
-/// A deployment by its number, or by a service that it moves. A service that is called `/d-7` is
-/// meant with its first slash.
+/// A deployment by its number, or by a service that it moves. A service called `/d-7` must be given
+/// with its leading slash.
 #[derive(Debug, Clone, PartialEq)]
 enum Subject {
     Deployment(DeploymentId),
@@ -118,7 +118,7 @@ async fn status(of: Subject, timeout: Option<Millis>, session: &Session) -> Resu
     if let Some(id) = view.deployment {
         return follow::follow(session, &[id], &wait).await;
     }
-    // Nothing moves it: how its last deployment ended is the answer.
+    // No deployment moves it: show the result of its last one.
     let all: Vec<DeploymentView> = session.client.get(path::DEPLOYMENTS).await?;
     let concerns = |v: &&DeploymentView| v.deployment.moves.iter().any(|m| m.service == service);
     match all.iter().filter(concerns).max_by_key(|view| view.deployment.id) {

@@ -1,4 +1,4 @@
-//! Events as they come: the server-sent events of the API, one document each.
+//! The stream of events: the server-sent events of the API, one document each.
 
 use api::{Client, EventView, Lines, path};
 use model::ServiceId;
@@ -14,7 +14,8 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Opens a stream: of those after a number, of one service, going on as they happen.
+    /// Opens a stream of events after a number, of one service if given. It continues with new
+    /// events.
     pub(crate) async fn open(
         client: &Client,
         after: Option<u64>,
@@ -40,13 +41,13 @@ impl Events {
         Ok(None)
     }
 
-    /// The number of the last event, to go on from after a broken connection.
+    /// The number of the last event, from which to continue after a broken connection.
     pub(crate) fn last(&self) -> Option<u64> {
         self.last
     }
 }
 
-/// The event of a line; other lines carry names, numbers and signs of life.
+/// Parses the event of a line. Other lines contain names, numbers and keep-alives.
 fn parse(line: &[u8]) -> Result<Option<EventView>, Failure> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let Some(data) = line.strip_prefix(b"data:") else { return Ok(None) };

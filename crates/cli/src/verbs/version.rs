@@ -1,4 +1,4 @@
-//! `muster version`: which version this is, and which the server's.
+//! `muster version`: the versions of this program and of the server.
 
 use api::{Health, path};
 
@@ -11,7 +11,7 @@ Examples:
   muster version                      of this program, and of the server if one answers
   muster version -o json";
 
-/// Show the version of this program, and the server's if one answers
+/// Show the version of this program, and the server's if it is reachable
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {}

@@ -1,7 +1,7 @@
 //! The embedded backend: one process, one directory, one SQLite file.
 //!
 //! ```text
-//! state.db     the state, with its -wal and -shm beside it while it is open
+//! state.db     the state, with its -wal and -shm next to it while it is open
 //! state.lock   held by the process that has the store open, with its pid inside
 //! ```
 //!

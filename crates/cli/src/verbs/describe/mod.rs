@@ -1,7 +1,7 @@
-//! `muster describe`: one thing in full, and why it is not as it should be.
+//! `muster describe`: one object in detail, and the reasons for its state.
 //!
-//! Each kind has its file. All of them put what is wrong before what is plain: whoever describes
-//! something usually asks why.
+//! Each kind has its file. All of them show problems before ordinary facts, because a user of
+//! `describe` usually looks for a cause.
 
 mod deployment;
 mod gateway;

@@ -1,4 +1,4 @@
-//! Scripts as tests: compares their output with that in their files.
+//! Scripts as tests: compares the output in their files with the present output.
 
 use api::Source;
 use planner::scenario::{Line, World};
@@ -9,7 +9,7 @@ use crate::exit::Exit;
 use crate::output::tone::Tone;
 use crate::output::{Failure, Screen};
 
-/// Compares each script with itself played anew.
+/// Runs each script and compares its output.
 pub(super) fn check(scripts: &[Source], screen: &Screen) -> Result<Exit, Failure> {
     let mut others = Vec::new();
     for script in scripts {
@@ -28,7 +28,7 @@ pub(super) fn check(scripts: &[Source], screen: &Screen) -> Result<Exit, Failure
         .hint(format!("if it is right as it is now: muster lab --update {others}")))
 }
 
-/// Writes each script anew that prints something else now.
+/// Rewrites each script whose output differs.
 pub(super) fn update(scripts: &[Source], screen: &Screen) -> Result<Exit, Failure> {
     for script in scripts {
         let now = played(script)?;
@@ -45,7 +45,7 @@ pub(super) fn update(scripts: &[Source], screen: &Screen) -> Result<Exit, Failur
     Ok(Exit::Ok)
 }
 
-/// The script as it is when all of it is understood.
+/// The script with its present output; a failure if a command is not understood.
 fn played(script: &Source) -> Result<String, Failure> {
     let lines = play(script, World::new())?;
     fault(script, &lines)?;

@@ -1,7 +1,7 @@
-//! `muster lab`: clusters to try things in. Scripts say what happens, the planner what it does
-//! about it; nothing runs, and a cluster that was copied from a server stays as it is.
+//! `muster lab`: simulated clusters for experiments. Scripts cause changes and failures, and the
+//! planner reacts. Nothing runs, and a server whose cluster was copied is not changed.
 //!
-//! `check` keeps scripts as tests, `prompt` reads commands one by one.
+//! `check` runs scripts as tests, `prompt` reads commands one by one.
 
 mod check;
 mod prompt;
@@ -58,7 +58,7 @@ pub(crate) struct Args {
     update: bool,
 }
 
-/// Runs the verb. A server is asked only for its cluster.
+/// Runs the verb. The only request to the server is for its cluster.
 pub(crate) async fn run(
     args: Args,
     session: impl Fn() -> Result<Session, api::Error>,
@@ -100,7 +100,7 @@ fn typed(commands: &str) -> Source {
     Source { name: "-e".into(), text: commands.map(|one| format!("> {one}\n")).collect() }
 }
 
-/// Plays a script, with the files that it names.
+/// Runs a script, with the files that it names.
 fn play(script: &Source, mut world: World) -> Result<Vec<Line>, Failure> {
     for command in script.text.lines().filter_map(|line| line.strip_prefix("> ")) {
         offer(&mut world, command)?;
@@ -108,7 +108,7 @@ fn play(script: &Source, mut world: World) -> Result<Vec<Line>, Failure> {
     Ok(replay(&mut world, &script.text))
 }
 
-/// Reads the files that a command takes documents of.
+/// Reads the documents that a command names.
 fn offer(world: &mut World, command: &str) -> Result<(), Failure> {
     for file in files_of(command) {
         let source = documents::source(file.as_ref())?;
@@ -158,7 +158,8 @@ fn told<'a>(script: &'a Source, line: &'a Line) -> Option<Told<'a>> {
     Some(Told { file: &script.name, line: line.number, command, printed })
 }
 
-/// Fails with the first line that was not understood. Those after it may be wrong only for that.
+/// Fails with the first line that was not understood. Errors in later lines may only follow from
+/// it.
 fn fault(script: &Source, lines: &[Line]) -> Result<(), Failure> {
     let wrong = lines.iter().find_map(|line| Some((line, line.printed.as_ref().err()?)));
     let Some((line, error)) = wrong else { return Ok(()) };

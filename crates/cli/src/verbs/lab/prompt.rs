@@ -1,4 +1,4 @@
-//! Commands typed one by one. The terminal edits the line; the finished line is a script.
+//! Interactive commands. The terminal edits the line; the complete line is a script.
 
 use std::io::BufRead;
 
@@ -8,7 +8,8 @@ use crate::exit::Exit;
 use crate::output::tone::Tone;
 use crate::output::{Failure, Screen};
 
-/// Asks for commands until `exit` or the end of input. `url` is where the cluster was copied from.
+/// Reads commands until `exit` or the end of input. `url` is the server that the cluster was copied
+/// from.
 pub(super) fn run(mut world: World, url: Option<&str>, screen: &Screen) -> Result<Exit, Failure> {
     let whose = match url {
         Some(url) => {
