@@ -1,6 +1,6 @@
-/* A disk that fails on demand, for tests/faults.rs: preloaded before libc, it looks into the directory $FAULTS.
+/* A disk that fails on demand, for tests/faults.rs: preloaded before libc, it reads the directory $FAULTS.
  *
- *   room    no state file may become larger than this many bytes (ENOSPC)
+ *   room    the maximum size of a state file, in bytes (ENOSPC)
  *   flush   state files cannot be flushed (EIO)
  */
 #define _GNU_SOURCE

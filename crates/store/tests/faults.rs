@@ -31,7 +31,7 @@ fn a_failed_flush_ends_the_writing() {
     in_child("child_failed_flush");
 }
 
-/// The path of the files that switch faults on; `None` if this process has an intact disk.
+/// The directory of the files that switch faults on; `None` if this process has an intact disk.
 fn faults() -> Option<PathBuf> {
     env::var_os("FAULTS").map(PathBuf::from)
 }

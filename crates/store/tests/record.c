@@ -1,12 +1,12 @@
-/* Writes down all that a process does to the files of one directory, for power_loss.rs: preloaded before libc, it
- * carries each call out and appends it to $RECORD_LOG, under one lock, so that the order of the log is the order in
- * which things happened. The directory is $RECORD, without a slash at its end. What is written through a mapping is
- * not seen; only SQLite's -shm is, and that is made anew whenever nobody has it open.
+/* Records all operations of a process on the files of one directory, for power_loss.rs: preloaded before libc, it
+ * performs each call and appends it to $RECORD_LOG, under one lock, so that the log has the order of the calls. The
+ * directory is $RECORD, without a trailing slash. Writes through a mapping are not recorded; only SQLite's -shm is
+ * mapped, and SQLite creates it again when no process has it open.
  *
  * An entry: kind (1 byte), inode (8), offset or length (8), length of the name (4), length of the bytes (4), the
- * name, the bytes; numbers as the machine has them.
+ * name, the bytes; numbers in native byte order.
  *
- *   c name    a new, empty file          w bytes   written at an offset       t   cut or grown to a length
+ *   c name    a new, empty file          w bytes   written at an offset       t   truncated or extended
  *   s         a file is flushed          d         the directory is flushed
  *   r name    renamed to the bytes       l name    a further name of a file   u name   a name is removed
  */
@@ -30,7 +30,7 @@
 
 static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
 
-/* The part of the path below the directory; "" for the directory itself, NULL for what is elsewhere. */
+/* The part of the path below the directory; "" for the directory itself, NULL for any other path. */
 static const char *below(const char *path) {
     const char *root = getenv("RECORD");
     size_t length = root == NULL ? 0 : strlen(root);
@@ -57,7 +57,7 @@ static uint64_t inode(int fd) {
 static void note(char kind, uint64_t file, int64_t at, const char *name, const void *bytes, size_t count) {
     static int log = -1;
     int saved = errno;
-    /* Not by open(), which is ours and would wait for the lock. */
+    /* Not by open(), which is replaced here and would wait for the lock. */
     if (log < 0) log = (int)syscall(SYS_openat, AT_FDCWD, getenv("RECORD_LOG"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     uint32_t lengths[2] = {(uint32_t)strlen(name), (uint32_t)count};
     struct iovec parts[] = {{&kind, 1}, {&file, 8}, {&at, 8}, {lengths, 8}, {(void *)name, lengths[0]}, {(void *)bytes, count}};
@@ -93,7 +93,7 @@ OPEN(open64, (const char *path, int flags, ...), AT_FDCWD)
 OPEN(openat, (int at, const char *path, int flags, ...), at)
 OPEN(openat64, (int at, const char *path, int flags, ...), at)
 
-/* Carries `call` out on `fd`; when it has done something to one of our files, notes what. */
+/* Performs `call` on `fd`, and records it if it changed one of the files of the directory. */
 #define DONE(fd, call, kind, at, bytes, count)                                                       \
     char path[PATH_MAX];                                                                             \
     pthread_mutex_lock(&order);                                                                      \
@@ -105,7 +105,7 @@ OPEN(openat64, (int at, const char *path, int flags, ...), at)
 
 ssize_t write(int fd, const void *bytes, size_t count) {
     REAL(write);
-    /* Where it begins: where it ended, less what was written, which holds for files opened for appending too. */
+    /* The offset after the write minus its length, which is also right for files opened for appending. */
     DONE(fd, real(fd, bytes, count), 'w', lseek(fd, 0, SEEK_CUR) - answer, bytes, (size_t)answer);
 }
 
@@ -149,7 +149,7 @@ int unlink(const char *path) {
 
 static int named(char kind, int answer, const char *from, const char *to) {
     const char *old = below(from), *new = below(to);
-    /* A file that comes in or goes out would be a hole in the record. */
+    /* A file moved into or out of the directory would make the record incomplete. */
     if ((old == NULL) != (new == NULL)) abort();
     if (old != NULL && answer == 0) note(kind, 0, 0, old, new, strlen(new));
     pthread_mutex_unlock(&order);
