@@ -76,6 +76,8 @@ pub(crate) fn run(top: &Top) -> Result<()> {
             sources.push((path.as_str(), source));
         }
     }
+    findings
+        .extend(prose::Report::of(sources.iter().map(|(path, source)| (*path, source))).check());
     // Cycles become findings once no crate has one.
     let pending = modules::check(sources.iter().map(|(path, source)| (*path, source)));
     for finding in &pending {

@@ -8,7 +8,13 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::lexer::Source;
+use super::{Finding, Rule, lexer::Source};
+
+const PROSE: Rule = Rule {
+    id: "prose",
+    why: "a comment must be understood in one reading, by an engineer who does not know the code",
+    remedy: "name the subject, use the term of the field; `cargo xtask tidy --prose` prints the counters of each crate",
+};
 
 /// A habit that is counted.
 struct Habit {
@@ -110,6 +116,23 @@ impl Report {
         report
     }
 
+    /// A finding for each habit that is beyond its limit in all comments together, at the crate with the highest rate.
+    pub(super) fn check(&self) -> Vec<Finding> {
+        let total = self.total();
+        let excess = |habit: &usize| total.rate(*habit) > HABITS[*habit].limit;
+        let findings = (0..HABITS.len()).filter(excess).filter_map(|habit| {
+            let worst =
+                self.crates.iter().max_by(|(_, a), (_, b)| a.rate(habit).total_cmp(&b.rate(habit)));
+            let Habit { name, limit, .. } = &HABITS[habit];
+            let what = format!(
+                "has \"{name}\" too often: {:.1} per 10,000 words in all, the limit is {limit}",
+                total.rate(habit)
+            );
+            Some(Finding { path: worst?.0.clone(), line: 1, rule: &PROSE, what })
+        });
+        findings.collect()
+    }
+
     fn total(&self) -> Count {
         let mut total = Count::default();
         self.crates.values().for_each(|count| total.add(*count));
@@ -173,6 +196,24 @@ mod tests {
     fn code_in_comments_is_no_prose() {
         let text = "/// Calls `what` and `tell`: nobody\n/// ```\n/// what\n/// ```\n/// whatever";
         assert_eq!(count(text), Count { words: 4, habits: [0, 0, 1, 0] });
+    }
+
+    #[test]
+    fn a_habit_beyond_its_limit_is_found_in_the_worst_crate() {
+        let words = "// a word\n".repeat(2_000);
+        let (good, bad) = (Source::read(&words), Source::read("// what is it\n// nobody says"));
+        let report = Report::of([("crates/a/src/x.rs", &good), ("crates/b/src/y.rs", &bad)]);
+        let findings = report.check();
+        let found: Vec<_> =
+            findings.iter().map(|finding| (finding.path.as_str(), finding.what.as_str())).collect();
+        assert_eq!(
+            found,
+            [(
+                "crates/b",
+                "has \"nobody/whoever\" too often: 2.5 per 10,000 words in all, the limit is 2"
+            )]
+        );
+        assert!(Report::of([("crates/a/src/x.rs", &good)]).check().is_empty());
     }
 
     #[test]
