@@ -36,6 +36,7 @@
 
 mod embedded;
 mod error;
+mod revision;
 mod txn;
 mod watch;
 
@@ -44,7 +45,8 @@ use std::pin::Pin;
 
 pub use embedded::Embedded;
 pub use error::Error;
-pub use txn::{Compare, Expect, KeyValue, Op, Page, Revision, Txn, TxnResult};
+pub use revision::Revision;
+pub use txn::{Compare, Expect, KeyValue, Op, Page, Txn, TxnResult};
 pub use watch::{Event, Source, Watch};
 
 /// The result of every method of [`Store`]: boxed, so that the trait can be used as `dyn Store`.

@@ -1,37 +1,11 @@
-//! The terms of the store: keys, revisions, transactions and their results.
+//! Keys, transactions on them, and the results of reads and transactions.
 //!
 //! Plain values without IO. Every backend must call [`Txn::check`] first, so that all of them reject the same
 //! transactions. Read next: `watch.rs`.
 
 use std::collections::HashSet;
-use std::fmt;
 
-use crate::Error;
-
-/// The number of a state in the store's history. The empty store is at zero; each transaction that changes something
-/// increments it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Revision(
-    /// The number of transactions that have changed something.
-    pub u64,
-);
-
-impl Revision {
-    /// The revision of the empty store.
-    pub const ZERO: Revision = Revision(0);
-
-    /// The revision after this one, from which to watch after this one was seen.
-    #[must_use]
-    pub fn next(self) -> Revision {
-        Revision(self.0.saturating_add(1))
-    }
-}
-
-impl fmt::Display for Revision {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
+use crate::{Error, Revision};
 
 /// A key with its value and metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
