@@ -1,4 +1,4 @@
-//! The event log: reads and watches.
+//! The event log: reads, watches and the deletion of compacted events.
 //!
 //! A follower keeps only its position in the log. A new revision wakes it, and it reads on from its position, so that
 //! missed wake-ups do no harm. Read next: `writer.rs`, which writes the log.
@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::watch;
 
 use super::readers::Readers;
-use super::{from_sql, group, to_sql};
+use super::{from_sql, meta, to_sql};
 use crate::{Error, Event, Pending, Revision, Source};
 
 /// The log from a position on.
@@ -41,13 +41,6 @@ impl Place {
     fn revision(self) -> i64 {
         self.0 >> Place::OP_BITS
     }
-}
-
-/// The oldest revision whose events are still stored.
-pub(super) fn oldest(connection: &Connection) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached("SELECT value FROM meta WHERE name = 'oldest'")?
-        .query_row((), |row| row.get(0))
 }
 
 /// Follows the log for one watch.
@@ -131,31 +124,24 @@ impl Stretch {
             }
         }
         // All events of this snapshot were read; the next position is the next revision.
-        let end = Place::of(group::newest(snapshot)? + 1, 0).max(from);
+        let end = Place::of(meta::newest(snapshot)? + 1, 0).max(from);
         Ok(Stretch { events, end })
     }
 }
 
 /// Returns an error if the log no longer has all events from `place` on.
 fn remembered(snapshot: &Connection, place: Place) -> Result<(), Error> {
-    let oldest = oldest(snapshot).map_err(|error| Error::storage("read the event log", error))?;
+    let oldest =
+        meta::oldest(snapshot).map_err(|error| Error::storage("read the event log", error))?;
     if place < Place::of(oldest, 0) {
         return Err(Error::Compacted { oldest: from_sql(oldest) });
     }
     Ok(())
 }
 
-/// Marks all events before revision `before` as compacted. Fast: [`sweep`] deletes the events.
-pub(super) fn forget(connection: &Connection, before: i64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'oldest'")?
-        .execute([before])?;
-    Ok(())
-}
-
 /// Deletes up to `most` compacted events, the oldest first. Returns whether those were all.
 pub(super) fn sweep(connection: &Connection, most: i64) -> rusqlite::Result<bool> {
-    let oldest = Place::of(oldest(connection)?, 0);
+    let oldest = Place::of(meta::oldest(connection)?, 0);
     let beyond: Option<i64> = connection
         .prepare_cached("SELECT id FROM event WHERE id < ?1 ORDER BY id LIMIT 1 OFFSET ?2")?
         .query_row((oldest.id(), most), |row| row.get(0))

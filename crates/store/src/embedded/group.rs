@@ -10,13 +10,6 @@ use super::events::Place;
 use super::{from_sql, to_sql};
 use crate::{Expect, Op, Txn, TxnResult};
 
-/// The newest revision.
-pub(super) fn newest(connection: &Connection) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached("SELECT value FROM meta WHERE name = 'revision'")?
-        .query_row((), |row| row.get(0))
-}
-
 /// The prepared statements of the writer.
 pub(super) struct Statements<'c> {
     begin: Statement<'c>,

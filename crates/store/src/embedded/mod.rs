@@ -18,6 +18,7 @@ mod events;
 mod format;
 mod group;
 mod lock;
+mod meta;
 mod ranges;
 mod readers;
 mod verify;

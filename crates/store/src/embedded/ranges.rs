@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, Row};
 
-use super::{from_sql, group};
+use super::{from_sql, meta};
 use crate::{KeyValue, Page};
 
 /// The keys from one key (inclusive) to another (exclusive).
@@ -40,7 +40,7 @@ pub(super) fn page(
     let more = items.len() > limit;
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(|last| last.key.clone());
-    Ok(Page { items, next, revision: from_sql(group::newest(snapshot)?) })
+    Ok(Page { items, next, revision: from_sql(meta::newest(snapshot)?) })
 }
 
 fn key_value(row: &Row<'_>) -> rusqlite::Result<KeyValue> {

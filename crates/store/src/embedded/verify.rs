@@ -14,7 +14,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::format::log_size;
-use super::{events, group, ranges};
+use super::group::Statements;
+use super::{events, meta, ranges};
 use crate::Error;
 
 /// Checks every page of the file, whatever its format.
@@ -33,10 +34,10 @@ pub(super) fn sound(path: &Path) -> Result<(), Error> {
 /// Checks that a file of the newest format has all tables and columns that this program uses.
 pub(super) fn readable(path: &Path) -> Result<(), Error> {
     let ask = |connection: Connection| {
-        group::Statements::prepare(&connection)?;
+        Statements::prepare(&connection)?;
         connection.prepare(ranges::BOUNDED)?;
         connection.prepare(events::FROM)?;
-        let (revision, oldest) = (group::newest(&connection)?, events::oldest(&connection)?);
+        let (revision, oldest) = (meta::newest(&connection)?, meta::oldest(&connection)?);
         Ok((revision, oldest))
     };
     match aside(path)?.and_then(ask) {

@@ -18,8 +18,8 @@ use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, DEFAULT_NAME, ErrorCode, OpenFlags, ffi};
 use tokio::sync::{oneshot, watch};
 
-use super::events;
-use super::group::{self, Statements};
+use super::group::Statements;
+use super::{events, meta};
 use crate::{Error, Txn, TxnResult};
 
 // Large enough that the cost of a flush is small, small enough that the first transaction of a group does not wait
@@ -54,7 +54,7 @@ pub(super) fn start(
 ) -> Result<(Inbox, JoinHandle<()>, watch::Receiver<i64>), Error> {
     let storage = |error| Error::storage("open the state file", error);
     let connection = open(path).map_err(storage)?;
-    let revision = group::newest(&connection).map_err(storage)?;
+    let revision = meta::newest(&connection).map_err(storage)?;
     // Prepared here once, so that a failure is known before the thread starts.
     Statements::prepare(&connection).map_err(storage)?;
     let (inbox, jobs) = mpsc::channel();
@@ -210,9 +210,9 @@ impl Writer<'_> {
     fn forget(&mut self, before: i64) -> Result<(), Error> {
         let before = before.min(self.revision + 1);
         self.durably("compact", |writer| {
-            let later = before > events::oldest(writer.connection)?;
+            let later = before > meta::oldest(writer.connection)?;
             if later {
-                events::forget(writer.connection, before)?;
+                meta::forget(writer.connection, before)?;
             }
             Ok((later, ()))
         })
