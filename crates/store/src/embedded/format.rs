@@ -9,15 +9,14 @@
 //! To change the format, append to [`MIGRATIONS`]; a released migration must not change. Read next: `verify.rs`, then
 //! `group.rs`, which writes these tables.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, DEFAULT_NAME, OpenFlags};
 
+use super::files::{log_size, remove, replace, touch, with_suffix};
 use super::verify;
 use crate::Error;
 
@@ -57,11 +56,14 @@ pub(super) fn prepare(directory: &Path) -> Result<PathBuf, Error> {
 
 fn prepare_with(directory: &Path, migrations: &[&str]) -> Result<PathBuf, Error> {
     let path = directory.join("state.db");
-    let fresh = beside(&path, ".new");
+    let fresh = with_suffix(&path, ".new");
     // The remains of a crash; they were never the state.
-    for leftover in
-        [&fresh, &beside(&fresh, "-journal"), &beside(&fresh, "-wal"), &beside(&fresh, "-shm")]
-    {
+    for leftover in [
+        &fresh,
+        &with_suffix(&fresh, "-journal"),
+        &with_suffix(&fresh, "-wal"),
+        &with_suffix(&fresh, "-shm"),
+    ] {
         remove(leftover)?;
     }
     match inspect(&path, migrations.len())? {
@@ -144,10 +146,10 @@ fn upgrade(path: &Path, fresh: &Path, found: usize, migrations: &[&str]) -> Resu
     })?;
     old.execute("VACUUM INTO ?1", [target]).map_err(storage)?;
     old.close().map_err(|(_, error)| storage(error))?;
-    remove(&beside(path, "-wal"))?;
-    remove(&beside(path, "-shm"))?;
+    remove(&with_suffix(path, "-wal"))?;
+    remove(&with_suffix(path, "-shm"))?;
     build(fresh, found, migrations)?;
-    let kept = beside(path, &format!(".format-{found}"));
+    let kept = with_suffix(path, &format!(".format-{found}"));
     remove(&kept)?;
     fs::hard_link(path, &kept)
         .map_err(|error| Error::file("keep the older file as", &kept, error))?;
@@ -176,51 +178,11 @@ fn build(fresh: &Path, found: usize, migrations: &[&str]) -> Result<(), Error> {
     steps().map_err(|error| Error::storage("make the state file", error))
 }
 
-/// Renames `fresh` to `path`, durably.
-fn replace(fresh: &Path, path: &Path) -> Result<(), Error> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let flush = |path: &Path| File::open(path).and_then(|file| file.sync_all());
-    flush(fresh).map_err(|error| Error::file("flush", fresh, error))?;
-    fs::rename(fresh, path).map_err(|error| Error::file("make", path, error))?;
-    flush(directory).map_err(|error| Error::file("flush", directory, error))
-}
-
-/// Creates an empty file with permissions for its owner only; SQLite creates its other files with the same permissions.
-fn touch(path: &Path) -> Result<(), Error> {
-    let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-    opened.map(drop).map_err(|error| Error::file("make", path, error))
-}
-
 fn open(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
-}
-
-fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(Error::file("remove", path, error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The size of the write-ahead log of the file at `path` in bytes; zero if there is none.
-pub(super) fn log_size(path: &Path) -> Result<u64, Error> {
-    let log = beside(path, "-wal");
-    match fs::metadata(&log) {
-        Ok(metadata) => Ok(metadata.len()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(Error::file("look at", log, error)),
-    }
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(ending);
-    name.into()
 }
 
 #[cfg(test)]
@@ -253,7 +215,7 @@ mod tests {
         let note: String =
             open(&path).unwrap().query_row("SELECT note FROM kv", (), |row| row.get(0)).unwrap();
         assert_eq!(note, "from a");
-        assert_eq!(inspect(&beside(&path, ".format-1"), 2).unwrap(), Some(1));
+        assert_eq!(inspect(&with_suffix(&path, ".format-1"), 2).unwrap(), Some(1));
         // One migration is enough, and a program that knows only format 1 rejects the file now.
         prepare_with(directory.path(), NEXT).unwrap();
         assert!(matches!(prepare(directory.path()), Err(Error::Newer { found: 2, known: 1, .. })));
@@ -273,8 +235,8 @@ mod tests {
     fn a_crash_while_making_the_file_is_forgotten() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state.db");
-        fs::write(beside(&path, ".new"), "half").unwrap();
-        fs::write(beside(&path, ".new-journal"), "half").unwrap();
+        fs::write(with_suffix(&path, ".new"), "half").unwrap();
+        fs::write(with_suffix(&path, ".new-journal"), "half").unwrap();
         prepare(directory.path()).unwrap();
         assert_eq!(inspect(&path, 1).unwrap(), Some(1));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);

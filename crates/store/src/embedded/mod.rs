@@ -15,6 +15,7 @@
 //! rejected.
 
 mod events;
+mod files;
 mod format;
 mod group;
 mod lock;

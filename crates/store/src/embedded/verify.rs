@@ -5,7 +5,7 @@
 //! without file locks and with the log's index in memory. `lock.rs` ensures that no other process has the file open.
 //!
 //! The check finds damaged pages, wrong types and missing tables. It cannot find a flipped bit in a value: SQLite
-//! stores no checksum of values. Read next: `format.rs`.
+//! stores no checksum of values. Read next: `files.rs`.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -13,7 +13,7 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::format::log_size;
+use super::files::log_size;
 use super::group::Statements;
 use super::{events, meta, ranges};
 use crate::Error;
