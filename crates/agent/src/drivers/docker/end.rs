@@ -10,10 +10,9 @@ use model::Signal;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::Core;
 use super::container::signal_name;
 use super::daemon::{ASK_LIMIT, Client, Error, WORK_LIMIT};
-use super::follow::Ask;
+use super::{Ask, Core};
 
 /// After this, a killed container that has not ended is inspected and killed again.
 const KILL_WAIT: Duration = Duration::from_secs(10);

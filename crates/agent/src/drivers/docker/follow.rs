@@ -19,13 +19,12 @@ use bollard::models::{
 use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder};
 use futures_util::{StreamExt as _, stream};
 use model::{Bytes, Piece, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::super::Found;
 use super::daemon::{ASK_LIMIT, Client, Error, PING_LIMIT};
 use super::runs::Adopted;
-use super::{Core, container, end, exit, now};
+use super::{Ask, Core, container, end, exit, now};
 
 /// Bounds of the delay between two attempts to reach the daemon.
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -36,15 +35,6 @@ const GOOD_AFTER: Duration = Duration::from_secs(10);
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// The maximum number of containers inspected at a time.
 const INSPECTS_MAX: usize = 8;
-
-/// A request to the loop.
-#[derive(Debug)]
-pub(super) enum Ask {
-    /// Return all runs, after a comparison with the daemon's containers.
-    Adopt(oneshot::Sender<Result<Vec<Found>, String>>),
-    /// Make a comparison, after an unexpected response of the daemon.
-    Look,
-}
 
 /// Keeps the connection and watches the containers, until the driver is dropped.
 pub(super) async fn follow(core: Arc<Core>, mut asked: mpsc::UnboundedReceiver<Ask>) {

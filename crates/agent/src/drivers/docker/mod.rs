@@ -89,8 +89,17 @@ struct Core {
     removals: Semaphore,
     runs: Mutex<Runs>,
     events: mpsc::UnboundedSender<DriverEvent>,
-    asks: mpsc::UnboundedSender<follow::Ask>,
+    asks: mpsc::UnboundedSender<Ask>,
     dropped: CancellationToken,
+}
+
+/// A request to the loop that watches the containers; see `follow`.
+#[derive(Debug)]
+enum Ask {
+    /// Return all runs, after a comparison with the daemon's containers.
+    Adopt(oneshot::Sender<Result<Vec<Found>, String>>),
+    /// Make a comparison, after an unexpected response of the daemon.
+    Look,
 }
 
 impl Docker {
@@ -159,7 +168,7 @@ impl Core {
 impl Driver for Docker {
     fn adopt(&self) -> Later<Result<Vec<Found>, String>> {
         let (reply, found) = oneshot::channel();
-        let asked = self.core.asks.send(follow::Ask::Adopt(reply));
+        let asked = self.core.asks.send(Ask::Adopt(reply));
         Box::pin(async move {
             let ended = || "the Docker driver has ended".to_string();
             asked.map_err(|_| ended())?;
