@@ -2,12 +2,13 @@
 //!
 //! `control` is the core, a pure state machine. `shell` is the event loop around it, which performs
 //! the core's effects: it writes to the store, sends responses and notifies subscribers. `http`
-//! serves the API, `view` builds API views from snapshots, and `persist` maps the state to keys of
-//! the store. The path of a request: `http` -> [`shell::Handle`] -> `control` (apply, plan) ->
+//! serves the API, `view` builds API views from snapshots, `agents` fetches the output of instances,
+//! and `persist` maps the state to keys of the store. The path of a request: `http` -> [`shell::Handle`] -> `control` (apply, plan) ->
 //! store (one fsync) -> response, assignments, routes.
 
 pub mod absence;
 pub mod adapter;
+mod agents;
 pub mod assigned;
 pub mod control;
 pub mod event_log;
@@ -32,8 +33,8 @@ use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::adapter::{Adapters, Server};
+use crate::agents::Agents;
 use crate::control::Core;
-use crate::http::logs::Agents;
 use crate::shell::{STOP_GRACE, Shell};
 
 pub use persist::Error as PersistError;
@@ -115,7 +116,7 @@ pub async fn run(
 
     let numbers: Vec<u64> = events.iter().map(|event| event.number).collect();
     let core = Core::new(state, options.lost_after, numbers, now());
-    let (shell, handle) = Shell::new(core, events, store, adapters.clone());
+    let (shell, handle) = Shell::new(core, events, store, Box::new(adapters.clone()));
     let background = adapters.start(&handle.snapshot()).into_iter();
     let mut background: Background = background.map(|(name, task)| spawned(name, task)).collect();
     let (listener, local) = listen(options.listen).await?;

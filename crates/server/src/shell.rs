@@ -12,8 +12,7 @@ use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::absence::Absence;
-use crate::adapter::{Adapters, Failure};
-use crate::control::{Answer, Core, EVENTS_KEPT, Effect, Event, Snapshot, Ticket};
+use crate::control::{Answer, Core, EVENTS_KEPT, Effect, Event, Snapshot, Ticket, Trouble};
 use crate::event_log::EventLog;
 use crate::persist;
 
@@ -30,6 +29,23 @@ const COMPACT_EVERY: u32 = 4096;
 
 /// Timeout for the responses to requests in flight when the server stops.
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Why the server did not process a request.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command was not carried out.
+    Trouble(Trouble),
+    /// The server has too many requests waiting.
+    Busy,
+    /// The server stops; whether the command was carried out is unknown.
+    Stopping,
+}
+
+/// Receives every commit from the loop, which waits for it.
+pub(crate) trait CommitObserver: Send {
+    /// Called after each commit with its events and a snapshot that includes them.
+    fn on_commit(&self, events: &[Arc<api::EventView>], snapshot: &Arc<Snapshot>);
+}
 
 /// A message to the loop.
 enum Ask {
@@ -131,9 +147,9 @@ pub(crate) struct Shell {
     storing: Option<store::Pending<'static, store::TxnResult>>,
     commits: u32,
     absence: Absence,
-    /// Events that were published in this turn. Adapters receive them at its end.
-    told: Vec<Arc<api::EventView>>,
-    adapters: Adapters,
+    /// Events that were published in this turn. The observer receives them at its end.
+    published: Vec<Arc<api::EventView>>,
+    observer: Box<dyn CommitObserver>,
 }
 
 impl Shell {
@@ -141,7 +157,7 @@ impl Shell {
         core: Core,
         events: Vec<api::EventView>,
         store: Arc<dyn Store>,
-        adapters: Adapters,
+        observer: Box<dyn CommitObserver>,
     ) -> (Shell, Arc<Handle>) {
         let (sender, inbox) = mpsc::channel(INBOX);
         let snapshot = core.snapshot();
@@ -165,8 +181,8 @@ impl Shell {
             storing: None,
             commits: 0,
             absence: Absence::new(REFRESH, now()),
-            told: Vec::new(),
-            adapters,
+            published: Vec::new(),
+            observer,
         };
         (shell, handle)
     }
@@ -241,10 +257,10 @@ impl Shell {
     fn perform(&mut self, event: Event) {
         let is_turn = matches!(event, Event::Turn);
         self.carry_out(event, is_turn);
-        if is_turn && !self.told.is_empty() {
+        if is_turn && !self.published.is_empty() {
             // The published snapshot includes these events by now.
-            let told = std::mem::take(&mut self.told);
-            self.adapters.on_commit(&told, &self.handle.snapshot());
+            let published = std::mem::take(&mut self.published);
+            self.observer.on_commit(&published, &self.handle.snapshot());
         }
     }
 
@@ -292,7 +308,7 @@ impl Shell {
                     let model::Event { about, what, .. } = &event.event;
                     tracing::debug!(kind = what.kind(), subject = %about, "{what}");
                     let event = Arc::new(event);
-                    self.told.push(Arc::clone(&event));
+                    self.published.push(Arc::clone(&event));
                     self.handle.events.push(event);
                 }
                 Effect::WakeAt(at) => self.wake_at = Some(at),

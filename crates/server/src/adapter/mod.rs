@@ -17,14 +17,16 @@ use api::{ErrorBody, EventView, LogPartQuery};
 use axum::extract::Request;
 use axum::http::{Uri, header};
 use axum::response::Response;
-use bytes::Bytes;
 use formats::Dialect;
 use futures_util::future::BoxFuture;
 use model::{Changeset, Document, InstanceId, Placement, Proposal, Service, State};
 
-use crate::control::{Snapshot, Trouble};
-use crate::http::logs::{self, Agents};
-use crate::shell::Handle;
+use crate::agents::Agents;
+use crate::control::Snapshot;
+use crate::shell::{CommitObserver, Handle};
+
+pub use crate::agents::LogPart;
+pub use crate::shell::Failure;
 
 pub use self::claim::{Claim, Conflict, Mount, NoMount};
 use self::claim::{Claimed, Claims};
@@ -172,10 +174,6 @@ impl Adapters {
         self.each().map(|adapter| (adapter.name(), adapter.start(snapshot))).collect()
     }
 
-    pub(crate) fn on_commit(&self, events: &[Arc<EventView>], snapshot: &Arc<Snapshot>) {
-        self.each().for_each(|adapter| adapter.on_commit(events, snapshot));
-    }
-
     pub(crate) fn prepare(&self, documents: &mut [&mut Document], state: &State) {
         self.each().for_each(|adapter| adapter.prepare(documents, state));
     }
@@ -189,6 +187,12 @@ impl Adapters {
     ) -> BTreeMap<String, String> {
         let of_each = self.each().map(|adapter| adapter.environment(service, instance, placement));
         of_each.flatten().collect()
+    }
+}
+
+impl CommitObserver for Adapters {
+    fn on_commit(&self, events: &[Arc<EventView>], snapshot: &Arc<Snapshot>) {
+        self.each().for_each(|adapter| adapter.on_commit(events, snapshot));
     }
 }
 
@@ -221,27 +225,6 @@ pub(crate) async fn pass_all(
         Some(Claimed::Below(path)) => pass_on(adapter, &path, server, request).await,
         Some(Claimed::Accepting(_)) | None => adapter.answer(server, request).await,
     }
-}
-
-/// Why the server did not process a request.
-#[derive(Debug)]
-pub enum Failure {
-    /// The command was not carried out.
-    Trouble(Trouble),
-    /// The server has too many requests waiting.
-    Busy,
-    /// The server stops; whether the command was carried out is unknown.
-    Stopping,
-}
-
-/// A part of one output stream of an instance.
-pub struct LogPart {
-    /// The bytes of the part.
-    pub bytes: Bytes,
-    /// Where the part begins, in bytes from the start of the stream.
-    pub offset: u64,
-    /// The length of the whole stream in bytes.
-    pub size: u64,
 }
 
 /// The server as adapters and request handlers see it. Clones refer to the same server.
@@ -281,6 +264,6 @@ impl Server {
 
     /// A part of the output of an instance, from the agent that runs it.
     pub async fn log_part(&self, query: &LogPartQuery) -> Result<LogPart, ErrorBody> {
-        logs::part(self, query).await.map_err(|bad| bad.0)
+        self.agents.part(&self.snapshot().state, query).await
     }
 }

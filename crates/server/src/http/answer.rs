@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use model::Refusal;
 use serde::de::DeserializeOwned;
 
-use crate::adapter::Failure;
 use crate::control::Trouble;
+use crate::shell::Failure;
 
 /// An error response.
 #[derive(Debug)]

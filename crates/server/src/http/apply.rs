@@ -7,8 +7,9 @@ use formats::{Fault, Located};
 use model::{Changeset, Command, Proposal, Refusal};
 
 use super::answer::{Bad, Body};
-use crate::adapter::{Adapters, Failure, Server};
+use crate::adapter::{Adapters, Server};
 use crate::control::{Snapshot, Trouble};
+use crate::shell::Failure;
 use crate::view;
 
 pub(super) async fn apply(

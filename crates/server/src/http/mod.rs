@@ -5,7 +5,7 @@ mod apply;
 mod daemons;
 mod events;
 mod foreign;
-pub(crate) mod logs;
+mod logs;
 mod read;
 mod steer;
 
