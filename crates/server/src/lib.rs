@@ -84,6 +84,12 @@ pub enum Error {
         #[source]
         source: JoinError,
     },
+    /// The background future of an adapter completed before the server was stopped.
+    #[error("the adapter {adapter} has ended")]
+    AdapterEnded {
+        /// The name of the adapter.
+        adapter: &'static str,
+    },
     /// The server could not open its store, or prepare the write that makes it leader.
     #[error("cannot take the lead: {0}")]
     Lead(String),
@@ -151,7 +157,8 @@ pub async fn run(
         _ = &mut serve => Ok(()),
     };
     stop();
-    if outcome.is_ok() && !looping.is_finished() {
+    // If an adapter ended the server, the loop still runs.
+    if !looping.is_finished() {
         // Accepted requests get their responses; streams end by themselves.
         let _ = tokio::time::timeout(STOP_GRACE, serve).await;
         let _ = tokio::time::timeout(STOP_GRACE, looping).await;
@@ -179,8 +186,9 @@ fn spawned(
     Box::pin(async move { (name, task.await) })
 }
 
-/// Waits for the first task that ends; none ends before the server stops. Without one of its tasks,
-/// a server would accept requests and do only a part of its work.
+/// Waits for the first task that ends, and returns how. A server without one of its tasks would
+/// accept requests and do only a part of its work, so the end of an adapter's task is an error. The
+/// control loop ends without an error only when the server stops.
 async fn first_end(
     looping: &mut AbortOnDropHandle<Result<(), store::Error>>,
     background: &mut Background,
@@ -188,8 +196,9 @@ async fn first_end(
     let broken = |part: String| move |source| Error::Broken { part, source };
     tokio::select! {
         ended = looping => ended.map_err(broken("the control loop".into()))?.map_err(Error::Store),
-        Some((name, ended)) = background.next() => {
-            ended.map_err(broken(format!("the adapter {name}")))
+        Some((adapter, ended)) = background.next() => {
+            ended.map_err(broken(format!("the adapter {adapter}")))?;
+            Err(Error::AdapterEnded { adapter })
         }
     }
 }
@@ -199,7 +208,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_part_that_breaks_ends_the_server() {
+    async fn a_task_that_panics_ends_the_server() {
         async fn breaks<T>() -> T {
             panic!("this part breaks")
         }
@@ -213,5 +222,16 @@ mod tests {
         let mut looping = AbortOnDropHandle::new(tokio::spawn(breaks()));
         let ended = first_end(&mut looping, &mut Background::new()).await.unwrap_err();
         assert_eq!(ended.to_string(), "the control loop has broken");
+    }
+
+    #[tokio::test]
+    async fn an_adapter_that_completes_ends_the_server() {
+        let mut works = AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
+        let mut background = Background::from_iter([
+            spawned("other", Box::pin(std::future::pending())),
+            spawned("foreign", Box::pin(std::future::ready(()))),
+        ]);
+        let ended = first_end(&mut works, &mut background).await.unwrap_err();
+        assert_eq!(ended.to_string(), "the adapter foreign has ended");
     }
 }

@@ -52,8 +52,8 @@ pub trait Adapter: Send + Sync + 'static {
     fn answer(self: Arc<Self>, server: Server, request: Request) -> BoxFuture<'static, Response>;
 
     /// Called once, before any other method, with the initial state of the server. The returned
-    /// future is run until the server stops; the server stops if it ends, and returns an error if
-    /// it panics.
+    /// future is run until the server stops. If it completes or panics before, the server stops with
+    /// an error that names the adapter.
     fn start(&self, snapshot: &Snapshot) -> BoxFuture<'static, ()> {
         let _ = snapshot;
         Box::pin(std::future::pending())
