@@ -4,6 +4,7 @@ use model::{InstanceId, Placement, Service, ServiceId, State};
 
 use crate::cluster::Cluster;
 use crate::documents::DEPENDS_ON;
+use crate::fault::Outage;
 use crate::queue::Moment;
 use crate::violation::Violation;
 
@@ -43,12 +44,14 @@ pub(crate) fn dependencies(before: &State, after: &State) -> Option<Violation> {
     })
 }
 
-/// Nothing is placed on a node that has been lost for long.
+/// Nothing is placed on a node whose agent has not run for long. Partitions are not judged: reports
+/// of a partitioned agent can still arrive.
 pub(crate) fn lost_nodes(cluster: &Cluster, before: &State, after: &State) -> Option<Violation> {
     after.services().find_map(|service| {
         let was = before.service(&service.id).map(|was| &**was);
         let mut lost = added(was, service).filter(|(_, placement)| {
-            cluster.hosts.get(&placement.node).is_some_and(|host| host.outage.is_some())
+            let outage = cluster.hosts.get(&placement.node).and_then(|host| host.outage);
+            matches!(outage, Some(Outage::Power | Outage::Agent))
         });
         let (instance, placement) = lost.next()?;
         let detail = format!("{instance} is placed on {}", placement.node);
