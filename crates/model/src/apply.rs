@@ -20,9 +20,10 @@ use crate::proposal::{Command, Guard, Proposal};
 use crate::refusal::Refusal;
 use crate::registration::Registration;
 use crate::service::{Given, Goal, Placement, Service, StopReason};
-use crate::state::{NodeUsage, State};
+use crate::state::State;
 use crate::step::Step;
 use crate::unit::Timestamp;
+use crate::usage::NodeUsage;
 
 impl State {
     /// Applies a proposal. `at` is the timestamp that its proposer assigned.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{RevisionNumber, ServiceId};
-use crate::serving::Laggard;
+use crate::not_serving::Laggard;
 use crate::unit::Millis;
 
 /// Why a deployment failed. Displays as a sentence.
@@ -73,7 +73,7 @@ impl fmt::Display for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serving::NotServing;
+    use crate::not_serving::NotServing;
 
     #[test]
     fn each_failure_has_a_sentence_and_reads_back() {

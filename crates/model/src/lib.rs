@@ -26,8 +26,10 @@ mod lead;
 mod nearest;
 mod node;
 mod node_index;
+mod not_serving;
 pub mod object;
 mod observed;
+mod phase;
 mod piece;
 mod principal;
 mod problem;
@@ -35,6 +37,7 @@ mod proposal;
 mod reason;
 mod refusal;
 mod registration;
+mod requirements;
 mod routed;
 mod rule_counts;
 mod service;
@@ -43,9 +46,11 @@ mod software;
 mod spec;
 mod stack;
 mod state;
+mod status;
 mod steer;
 mod step;
 pub mod unit;
+mod usage;
 mod validate;
 mod value;
 mod violation;
@@ -66,13 +71,11 @@ pub use id::{
     DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, ResourceId, RevisionNumber, ServiceId,
 };
 pub use nearest::nearest;
-pub use node::{Availability, Node, PORTS};
-pub use node_index::NodeSummary;
+pub use node::{Availability, Node, NodeSummary, PORTS};
+pub use not_serving::{Laggard, NotServing};
 pub use object::{Key, Meta, Object};
-pub use observed::{
-    Agent, CheckResult, GatewayStatus, Observed, Phase, Published, ResourceStatus, SILENT_AFTER,
-    Status,
-};
+pub use observed::{Agent, GatewayStatus, Observed, Published, SILENT_AFTER};
+pub use phase::Phase;
 pub use piece::{InstanceResource, Piece};
 pub use principal::{Origin, Principal};
 pub use problem::Problem;
@@ -80,20 +83,23 @@ pub use proposal::{Command, Guard, Proposal, Steer};
 pub use reason::{Reason, Wait};
 pub use refusal::Refusal;
 pub use registration::{AgentRegistration, Registration};
+pub use requirements::Requirements;
 pub use service::{
     FailedRevision, Given, Goal, Placement, Revision, Service, ServiceHead, Slot, Source,
     StopReason,
 };
-pub use serving::{Laggard, NotServing, not_serving};
+pub use serving::not_serving;
 pub use software::Software;
 pub use spec::{
     CommandLine, Container, HealthCheck, HttpProbe, Lost, Network, OnFailure, Port, PortRef, Probe,
-    Process, Protocol, Pull, ReadinessCheck, Resources, Restart, Rollout, ScaleDown, Signal, Spec,
-    Stop, TcpProbe, Unhealthy, Volume,
+    Process, Program, Protocol, Pull, ReadinessCheck, Resource, Resources, Restart, Rollout,
+    ScaleDown, Signal, Spec, Stop, StopSignal, Task, TcpProbe, Unhealthy, Volume,
 };
-pub use stack::{Merged, PieceState, Program, Resource, ResourceRef, StopSignal, Task, merge};
-pub use state::{NodeUsage, Requirements, State};
+pub use stack::{Merged, PieceState, ResourceRef, merge};
+pub use state::State;
+pub use status::{CheckResult, ResourceStatus, Status};
 pub use step::Step;
 pub use unit::{Bytes, Cpu, Millis, Share, Timestamp};
+pub use usage::NodeUsage;
 pub use value::{Own, Ref, VALUE, Value};
 pub use violation::Violation;

@@ -90,3 +90,27 @@ impl Node {
         }
     }
 }
+
+/// The summary of a node: the fields that every plan reads. See `node_index`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSummary {
+    /// Its name.
+    pub id: NodeId,
+    /// Whether an agent has ever registered from it.
+    pub agent: bool,
+    /// Whether a gateway runs on it.
+    pub gateway: bool,
+    /// Whether it is being drained.
+    pub draining: bool,
+}
+
+impl From<&Node> for NodeSummary {
+    fn from(node: &Node) -> Self {
+        NodeSummary {
+            id: node.id.clone(),
+            agent: node.capacity.is_some(),
+            gateway: node.gateway,
+            draining: node.availability == Availability::Draining,
+        }
+    }
+}

@@ -7,32 +7,8 @@
 use std::sync::Arc;
 
 use crate::id::NodeId;
-use crate::node::{Availability, Node};
+use crate::node::NodeSummary;
 use crate::state::State;
-
-/// The summary of a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeSummary {
-    /// Its name.
-    pub id: NodeId,
-    /// Whether an agent has ever registered from it.
-    pub agent: bool,
-    /// Whether a gateway runs on it.
-    pub gateway: bool,
-    /// Whether it is being drained.
-    pub draining: bool,
-}
-
-impl From<&Node> for NodeSummary {
-    fn from(node: &Node) -> Self {
-        NodeSummary {
-            id: node.id.clone(),
-            agent: node.capacity.is_some(),
-            gateway: node.gateway,
-            draining: node.availability == Availability::Draining,
-        }
-    }
-}
 
 impl State {
     /// The summaries of the nodes, by name.

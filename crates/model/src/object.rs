@@ -19,10 +19,9 @@ use crate::group::Group;
 use crate::id::{
     DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, RevisionNumber, ServiceId,
 };
-use crate::node::Node;
-use crate::node_index::NodeSummary;
+use crate::node::{Node, NodeSummary};
 use crate::service::{Placement, Revision, Service, ServiceHead};
-use crate::state::NodeUsage;
+use crate::usage::NodeUsage;
 
 /// Counters of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

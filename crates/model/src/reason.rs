@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{InstanceId, NodeId, ServiceId};
-use crate::serving::Laggard;
+use crate::not_serving::Laggard;
 use crate::unit::{Bytes, Cpu, Timestamp};
 
 /// Why a node cannot take one more instance of a service. The first that applies is reported; they

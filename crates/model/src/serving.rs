@@ -1,104 +1,10 @@
-//! Why an instance receives no traffic.
+//! Whether an instance receives traffic.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
-use crate::id::{InstanceId, NodeId, ReplicaId};
-use crate::observed::{Phase, Status};
+use crate::id::ReplicaId;
+use crate::not_serving::NotServing;
+use crate::phase::Phase;
 use crate::service::Service;
-use crate::spec::PortRef;
-
-/// Why an instance receives no traffic. Displays as a sentence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "because")]
-pub enum NotServing {
-    /// The agent has not reported the instance yet.
-    Unreported,
-    /// The node is unreachable.
-    Unreachable,
-    /// The instance is being drained or stopped.
-    Leaving,
-    /// The instance does not run.
-    NotRunning {
-        /// Its phase.
-        phase: Phase,
-        /// Consecutive runs that ended by themselves or could not be started.
-        failures: u32,
-        /// Details from the agent.
-        detail: Option<String>,
-    },
-    /// No health check has counted yet.
-    Unjudged {
-        /// The cause of the last failure, or details from the agent.
-        cause: Option<String>,
-    },
-    /// The health checks fail.
-    Unhealthy {
-        /// The cause of the last failure, or details from the agent.
-        cause: Option<String>,
-    },
-    /// The readiness check has not passed in this run.
-    NotReady {
-        /// Details from the agent.
-        detail: Option<String>,
-    },
-    /// The instance has no check and has not run for `rollout.min_ready` yet.
-    JustStarted,
-    /// The revision of the instance has no such port.
-    NoPort {
-        /// The port that a route leads to.
-        port: PortRef,
-    },
-}
-
-impl fmt::Display for NotServing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cause = match self {
-            NotServing::Unreported => return f.write_str("its agent has not reported it yet"),
-            NotServing::Unreachable => return f.write_str("its agent is silent"),
-            NotServing::Leaving => return f.write_str("it is leaving"),
-            NotServing::JustStarted => return f.write_str("it has just started"),
-            NotServing::NoPort { port } => {
-                return write!(f, "its revision has no port `{port}`");
-            }
-            NotServing::NotRunning { phase, detail, .. } => {
-                write!(f, "it is {}", phase.word())?;
-                detail
-            }
-            NotServing::Unjudged { cause } => {
-                f.write_str("its health is not known yet")?;
-                cause
-            }
-            NotServing::Unhealthy { cause } => {
-                f.write_str("it is unhealthy")?;
-                cause
-            }
-            NotServing::NotReady { detail } => {
-                f.write_str("it is not ready yet")?;
-                detail
-            }
-        };
-        cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
-    }
-}
-
-/// An instance that a rollout waits for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Laggard {
-    /// The instance.
-    pub instance: InstanceId,
-    /// Its node.
-    pub node: NodeId,
-    /// Why it is not ready.
-    pub why: NotServing,
-}
-
-impl fmt::Display for Laggard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} on {}: {}", self.instance, self.node, self.why)
-    }
-}
+use crate::status::Status;
 
 /// Why an instance receives no traffic; `None` if it may receive some or is not placed.
 pub fn not_serving(

@@ -9,112 +9,14 @@ mod merge;
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 pub use merge::{Merged, PieceState, merge};
 
 use crate::id::ResourceId;
 use crate::spec::{
-    CommandLine, Container, HealthCheck, Network, Port, PortRef, Process, ReadinessCheck,
-    Resources, Restart, Signal, Spec, Stop, is_default,
+    HealthCheck, Network, Port, PortRef, Program, ReadinessCheck, Resource, Resources, Restart,
+    Spec, Stop, StopSignal, Task,
 };
-use crate::unit::Millis;
 use crate::value::Value;
-
-/// One resource of a stack. Exactly one of `container`, `process` and `task` is given.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Resource {
-    /// Its name, unique in the stack.
-    pub name: ResourceId,
-    /// Run a container.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<Container>,
-    /// Run a plain process.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub process: Option<Process>,
-    /// Run a container or process once: exit code 0 completes it, and the following resources of
-    /// the stack start only then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<Task>,
-    /// How often a task that fails is run again before the instance fails.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub retries: u32,
-    /// Whether the instance does without this resource if it does not start or run.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub optional: bool,
-    /// Whether the resource is left out as if it were not in the stack.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub disabled: bool,
-    /// Consecutive resources of the same subset start and stop at the same time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subset: Option<String>,
-    /// The resources of the node that it needs; an instance needs the sum.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub resources: Resources,
-    /// The ports it listens on. Numbered over the whole instance, in the order of the stack.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub ports: Vec<Port>,
-    /// Environment variables. They override those of the service.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub env: BTreeMap<String, Value>,
-    /// Health checks: an instance with a resource that fails one is replaced.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub health: Vec<HealthCheck>,
-    /// The readiness check: the following resources of the stack start once it passes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub readiness: Option<ReadinessCheck>,
-    /// When the resource is started again after it exited; by default as the service says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub restart: Option<Restart>,
-    /// How the resource is stopped; by default as the service says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stop: Option<StopSignal>,
-}
-
-/// The program of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(deny_unknown_fields)]
-pub enum Task {
-    /// A container.
-    Container(Container),
-    /// A plain process.
-    Process(Process),
-}
-
-/// How one resource is stopped: [`Stop`] without `drain`, which applies to the instance as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub struct StopSignal {
-    /// The signal it is sent.
-    pub signal: Signal,
-    /// It is killed when it has not ended after this long.
-    pub grace: Millis,
-}
-
-impl Default for StopSignal {
-    fn default() -> Self {
-        StopSignal::from(&Stop::default())
-    }
-}
-
-impl From<&Stop> for StopSignal {
-    fn from(stop: &Stop) -> Self {
-        Self { signal: stop.signal, grace: stop.grace }
-    }
-}
-
-/// The program of a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Program<'a> {
-    /// A container.
-    Container(&'a Container),
-    /// A plain process.
-    Process(&'a Process),
-}
 
 /// A resource as it takes effect: from a stack, or from a document that is short for one.
 #[derive(Debug, Clone, PartialEq)]
@@ -150,47 +52,6 @@ pub struct ResourceRef<'a> {
     pub restart: &'a Restart,
     /// How it is stopped.
     pub stop: StopSignal,
-}
-
-impl std::fmt::Display for Program<'_> {
-    /// The image, or the command line.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Program::Container(container) => f.write_str(&container.image),
-            Program::Process(process) => match &process.command {
-                CommandLine::Shell(line) => f.write_str(line),
-                CommandLine::Words(words) => f.write_str(&words.join(" ")),
-            },
-        }
-    }
-}
-
-impl Resource {
-    /// The program, and whether it runs once; `None` unless exactly one program is given.
-    pub(crate) fn program(&self) -> Option<(Program<'_>, bool)> {
-        match (&self.container, &self.process, &self.task) {
-            (Some(container), None, None) => Some((Program::Container(container), false)),
-            (None, Some(process), None) => Some((Program::Process(process), false)),
-            (None, None, Some(Task::Container(container))) => {
-                Some((Program::Container(container), true))
-            }
-            (None, None, Some(Task::Process(process))) => Some((Program::Process(process), true)),
-            _ => None,
-        }
-    }
-
-    /// This resource without the fields that take effect in place.
-    fn template(&self) -> Resource {
-        Resource {
-            health: Vec::new(),
-            readiness: None,
-            restart: None,
-            stop: None,
-            optional: false,
-            retries: 0,
-            ..self.clone()
-        }
-    }
 }
 
 impl ResourceRef<'_> {
@@ -357,16 +218,6 @@ impl Spec {
     pub fn port_index(&self, port: &PortRef) -> Option<usize> {
         index_of(port, self.all_ports())
     }
-
-    /// Whether a move from `before` to this stack restarts instances.
-    pub(crate) fn stack_needs_restart(&self, before: &Spec) -> bool {
-        self.stack.len() != before.stack.len()
-            || self
-                .stack
-                .iter()
-                .zip(&before.stack)
-                .any(|(new, old)| new.template() != old.template())
-    }
 }
 
 fn counts(resource: &Resource) -> bool {
@@ -378,7 +229,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::unit::{Bytes, Cpu};
+    use crate::spec::Signal;
+    use crate::unit::{Bytes, Cpu, Millis};
 
     fn spec(fields: serde_json::Value) -> Spec {
         let mut document = json!({"service": "/shop/web"});

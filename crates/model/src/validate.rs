@@ -1,5 +1,8 @@
 //! Validation of documents: each by itself, all of them together, and against the state.
 
+mod resource;
+mod spec;
+
 use std::collections::BTreeMap;
 
 use crate::document::Document;

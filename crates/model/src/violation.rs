@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::deployment::MoveState;
 use crate::id::{DeploymentId, InstanceId, NodeId, RevisionNumber, ServiceId};
 use crate::spec::Resources;
-use crate::state::{NodeUsage, State};
+use crate::state::State;
+use crate::usage::NodeUsage;
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@
 //! A required resource is one that is not optional. Where all are optional, they count as
 //! required. A task that completed counts as a resource that runs, is healthy and is ready.
 
-use crate::observed::Phase;
+use crate::phase::Phase;
 
 /// The state of one resource of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
