@@ -48,9 +48,6 @@ enum Task {
         /// Print the counters of private prose per 10,000 words of comments, for each crate
         #[arg(long)]
         prose: bool,
-        /// Print only the module cycles of every crate
-        #[arg(long, conflicts_with = "prose")]
-        cycles: bool,
     },
     /// Build the container image of examples/simpleservice unless it exists
     Image,
@@ -82,9 +79,8 @@ impl Cli {
             Task::Test { only, .. } => test::check(top, only.as_deref()),
             Task::Docs { check: true } => docs::check(top),
             Task::Docs { check: false } => docs::write(top),
-            Task::Tidy { prose: true, .. } => tidy::prose(top),
-            Task::Tidy { cycles: true, .. } => tidy::cycles(top),
-            Task::Tidy { .. } => tidy::run(top),
+            Task::Tidy { prose: true } => tidy::prose(top),
+            Task::Tidy { prose: false } => tidy::run(top),
             Task::Image => docker::ensure(top).and_then(|()| image::ensure(top)),
             Task::Docker => docker::ensure(top),
             Task::Bench(args) => bench::run(top, &args),
@@ -149,7 +145,7 @@ mod tests {
             "",
             "frobnicate",
             "test --only nothing",
-            "tidy --prose --cycles",
+            "tidy --cycles",
             "chaos --only nothing",
             "chaos --seed z",
             "fuzz",

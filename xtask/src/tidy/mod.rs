@@ -64,8 +64,24 @@ pub(crate) fn run(top: &Top) -> Result<()> {
     let metadata = shell::output(&mut top.cargo(&["metadata", "--format-version", "1"]))?;
     let mut findings = edges::check(&edges::Workspace::parse(&metadata, top.path())?);
     let files = files(top)?;
+    findings.extend(check(&files));
+    for finding in &findings {
+        println!("{finding}");
+    }
+    match findings.len() {
+        0 => {
+            println!("tidy: {} files keep the rules", files.len());
+            Ok(())
+        }
+        count => bail!("tidy: {count} finding(s)"),
+    }
+}
+
+/// The findings in the text files of the repository, each with its path.
+fn check(files: &[(String, String)]) -> Vec<Finding> {
+    let mut findings = Vec::new();
     let mut sources = Vec::new();
-    for (path, text) in &files {
+    for (path, text) in files {
         findings.extend(form::check_text(path, text));
         if path.ends_with(".rs") {
             let source = lexer::Source::read(text);
@@ -76,30 +92,10 @@ pub(crate) fn run(top: &Top) -> Result<()> {
             sources.push((path.as_str(), source));
         }
     }
+    let sources = || sources.iter().map(|(path, source)| (*path, source));
+    findings.extend(prose::Report::of(sources()).check());
+    findings.extend(modules::check(sources()));
     findings
-        .extend(prose::Report::of(sources.iter().map(|(path, source)| (*path, source))).check());
-    // Cycles become findings once no crate has one.
-    let pending = modules::check(sources.iter().map(|(path, source)| (*path, source)));
-    for finding in &pending {
-        println!(
-            "{}:{}: {} {} (not enforced yet)",
-            finding.path, finding.line, finding.rule.id, finding.what
-        );
-    }
-    for finding in &findings {
-        println!("{finding}");
-    }
-    match findings.len() {
-        0 => {
-            println!(
-                "tidy: {} files keep the rules; {} findings are not enforced yet",
-                files.len(),
-                pending.len()
-            );
-            Ok(())
-        }
-        count => bail!("tidy: {count} finding(s)"),
-    }
 }
 
 /// Prints the counters of private prose, for each crate and for all.
@@ -107,19 +103,6 @@ pub(crate) fn prose(top: &Top) -> Result<()> {
     let sources = sources(top)?;
     println!("{}", prose::Report::of(sources.iter().map(|(path, source)| (path.as_str(), source))));
     Ok(())
-}
-
-/// Prints the module cycles of every crate; fails when there is one.
-pub(crate) fn cycles(top: &Top) -> Result<()> {
-    let sources = sources(top)?;
-    let cycles = modules::check(sources.iter().map(|(path, source)| (path.as_str(), source)));
-    for cycle in &cycles {
-        println!("{}:{}: {}", cycle.path, cycle.line, cycle.what);
-    }
-    match cycles.len() {
-        0 => Ok(()),
-        count => bail!("tidy: {count} set(s) of modules that depend on each other"),
-    }
 }
 
 /// The Rust sources of the repository.
@@ -142,4 +125,22 @@ fn files(top: &Top) -> Result<Vec<(String, String)>> {
     }
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_cycle_is_a_finding_of_the_repository() {
+        let file = |name: &str, code: &str| {
+            (format!("crates/model/src/{name}"), format!("//! A planted file.\n\n{code}\n"))
+        };
+        let found = |files: &[(String, String)]| -> Vec<_> {
+            check(files).iter().map(|finding| finding.rule.id).collect()
+        };
+        let (a, b) = (file("a.rs", "use crate::b::B;"), file("b.rs", "use crate::a::A;"));
+        assert_eq!(found(&[a.clone(), b]), ["cycle"]);
+        assert_eq!(found(&[a, file("b.rs", "struct B;")]), [""; 0]);
+    }
 }
