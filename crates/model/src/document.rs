@@ -29,4 +29,17 @@ impl Document {
             _ => None,
         }
     }
+
+    /// The kind and the name of the object that the document describes or removes.
+    pub(crate) fn subject(&self) -> (&'static str, &str) {
+        match self {
+            Document::Service(spec) | Document::Foreign(spec, _) => {
+                ("service", spec.service.as_str())
+            }
+            Document::NoService(id) => ("service", id.as_str()),
+            Document::Gateway(gateway) => ("gateway", gateway.gateway.as_str()),
+            Document::Group(group) => ("group", group.group.as_str()),
+            Document::NoGroup(path) => ("group", path.as_str()),
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod apply;
 mod change;
 mod changeset;
 mod constraint;
+mod deploy;
 mod deployment;
 mod document;
 mod event;

@@ -6,134 +6,196 @@ mod spec;
 use std::collections::BTreeMap;
 
 use crate::document::Document;
-use crate::gateway::Gateway;
+use crate::gateway::{Listen, Route};
 use crate::graph;
-use crate::group::Group;
-use crate::id::ServiceId;
+use crate::id::{GatewayId, ServiceId};
 use crate::nearest::nearest;
 use crate::problem::Problem;
 use crate::routed::still_routed;
 use crate::spec::Spec;
 use crate::state::State;
 
+/// The cluster as it would be after documents have been applied.
+struct Review<'a> {
+    state: &'a State,
+    /// The first document about each object, by kind and name.
+    first: BTreeMap<(&'static str, &'a str), usize>,
+    specs: BTreeMap<&'a ServiceId, &'a Spec>,
+    listens: BTreeMap<&'a GatewayId, Listen>,
+    /// A cycle of dependencies, and the first document about a service in it. A cycle without such
+    /// a document was created by a rollback.
+    cycle: Option<(Vec<ServiceId>, usize)>,
+}
+
+/// Adds the violations of one rule by a document, which is given with its index.
+type Rule = fn(&Review<'_>, usize, &Document, &mut Vec<Problem>);
+
+/// The rules, in the order in which a user reads about their violations.
+const RULES: [Rule; 8] = [
+    own_problems,
+    duplicates,
+    missing_dependencies,
+    dependency_cycle,
+    broken_routes,
+    dependents_of_removed,
+    taken_listener,
+    route_targets,
+];
+
 impl State {
-    /// The violations of documents, by themselves and in this state, with the index of the
+    /// The violations of documents, by themselves and in this state, each with the index of its
     /// document.
     pub(crate) fn document_problems(&self, documents: &[Document]) -> Vec<(usize, Problem)> {
-        let mut problems = Vec::new();
-        let mut specs: BTreeMap<&ServiceId, &Spec> =
-            self.services().filter(|s| !s.removing).map(|s| (&s.id, s.spec().as_ref())).collect();
-        let mut listens: BTreeMap<_, _> = self.gateways().map(|g| (&g.gateway, g.listen)).collect();
-        let mut seen = BTreeMap::new();
-        for (i, document) in documents.iter().enumerate() {
-            let (own, key, name) = match document {
+        let review = Review::new(self, documents);
+        let mut all = Vec::new();
+        for (index, document) in documents.iter().enumerate() {
+            let mut problems = Vec::new();
+            RULES.iter().for_each(|rule| rule(&review, index, document, &mut problems));
+            all.extend(problems.into_iter().map(|problem| (index, problem)));
+        }
+        all
+    }
+}
+
+impl<'a> Review<'a> {
+    fn new(state: &'a State, documents: &'a [Document]) -> Self {
+        let present = state.services().filter(|service| !service.removing);
+        let mut specs: BTreeMap<_, &Spec> =
+            present.map(|service| (&service.id, service.spec().as_ref())).collect();
+        let mut listens: BTreeMap<_, _> =
+            state.gateways().map(|gateway| (&gateway.gateway, gateway.listen)).collect();
+        let mut first = BTreeMap::new();
+        for (index, document) in documents.iter().enumerate() {
+            first.entry(document.subject()).or_insert(index);
+            match document {
                 Document::Service(spec) | Document::Foreign(spec, _) => {
                     specs.insert(&spec.service, spec);
-                    (spec.problems(), "service", spec.service.as_str())
-                }
-                Document::Gateway(gateway) => {
-                    listens.insert(&gateway.gateway, gateway.listen);
-                    (gateway.problems(), "gateway", gateway.gateway.as_str())
                 }
                 Document::NoService(id) => {
                     specs.remove(id);
-                    (Vec::new(), "service", id.as_str())
-                }
-                Document::Group(Group { group: path, .. }) | Document::NoGroup(path) => {
-                    (Vec::new(), "group", path.as_str())
-                }
-            };
-            problems.extend(own.into_iter().map(|problem| (i, problem)));
-            if seen.insert((key, name), i).is_some() {
-                problems.push((i, Problem::new(key, format!("`{name}` is described twice"))));
-            }
-        }
-        // Documents of other systems may remove a dependency; the dependent service then no longer
-        // waits.
-        let is_own = |id: &ServiceId| {
-            self.service(id).is_some_and(|service| service.target().source.is_none())
-        };
-        let known = || specs.keys().map(|id| id.as_str());
-        let missing = |id: &ServiceId| match nearest(id.as_str(), known()) {
-            Some(near) => format!("there is no service `{id}`; did you mean `{near}`?"),
-            None => format!("there is no service `{id}`: apply it first, or in the same command"),
-        };
-        for (i, document) in documents.iter().enumerate() {
-            match document {
-                Document::Service(spec) | Document::Foreign(spec, _) => {
-                    for id in spec.depends_on.iter().filter(|id| !specs.contains_key(id)) {
-                        problems.push((i, Problem::new("depends_on", missing(id))));
-                    }
-                    // Another system's document is accepted: that system has no gateways.
-                    if matches!(document, Document::Service(_)) {
-                        let id = &spec.service;
-                        let mut lost = self.routes_lost(id, self.wanted(id), Some(spec));
-                        let described = |gateway: &Gateway| {
-                            seen.contains_key(&("gateway", gateway.gateway.as_str()))
-                        };
-                        if let Some(lost) = lost.find(|(gateway, _)| !described(gateway)) {
-                            problems.push((i, Problem::new("ports", still_routed(lost))));
-                        }
-                    }
                 }
                 Document::Gateway(gateway) => {
-                    let clash = |other: &crate::gateway::Listen| {
-                        let (a, b) = (other.0, gateway.listen.0);
-                        let overlap =
-                            a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-                        a.port() == b.port() && overlap
-                    };
-                    let mut others = listens.iter().filter(|(id, _)| **id != &gateway.gateway);
-                    if let Some((other, listen)) = others.find(|(_, listen)| clash(listen)) {
-                        let message = format!("gateway `{other}` listens on {listen} already");
-                        problems.push((i, Problem::new("listen", message)));
-                    }
-                    for (r, route) in gateway.routes.iter().enumerate() {
-                        let key = format!("routes.{r}.to");
-                        match specs.get(&route.to.service) {
-                            None => {
-                                problems.push((i, Problem::new(key, missing(&route.to.service))))
-                            }
-                            Some(spec) if spec.port_index(&route.to.port).is_none() => {
-                                let (service, port) = (&route.to.service, &route.to.port);
-                                let names: Vec<_> =
-                                    spec.all_ports().filter_map(|p| p.name.as_deref()).collect();
-                                let names =
-                                    if names.is_empty() { "none".into() } else { names.join(", ") };
-                                let message = format!(
-                                    "{service} has no port `{port}`; its named ports: {names}"
-                                );
-                                problems.push((i, Problem::new(key, message)));
-                            }
-                            Some(_) => {}
-                        }
-                    }
-                }
-                Document::NoService(id) => {
-                    let needs = |(_, spec): &(&&ServiceId, &&Spec)| spec.depends_on.contains(id);
-                    let mut others = specs.iter().filter(needs).map(|(other, _)| *other);
-                    if let Some(other) = others.find(|other| is_own(other)) {
-                        problems.push((i, Problem::new("service", still_needed(other, id))));
-                    }
+                    listens.insert(&gateway.gateway, gateway.listen);
                 }
                 Document::Group(_) | Document::NoGroup(_) => {}
             }
         }
         let edges =
             specs.iter().map(|(id, spec)| (*id, spec.depends_on.iter().collect())).collect();
-        if let Some(cycle) = graph::cycle(&edges) {
-            let path: Vec<_> = cycle.iter().chain(cycle.first()).map(ServiceId::as_str).collect();
-            let message =
-                format!("services depend on each other in a circle: {}", path.join(" -> "));
-            let in_cycle = |document: &Document| {
-                document.spec().is_some_and(|spec| cycle.contains(&spec.service))
-            };
-            // A cycle that a rollback has created is not the fault of these documents.
-            if let Some(i) = documents.iter().position(in_cycle) {
-                problems.push((i, Problem::new("depends_on", message)));
-            }
+        let cycle = graph::cycle(&edges).and_then(|cycle| {
+            let is_in_cycle =
+                |document: &Document| document.spec().is_some_and(|s| cycle.contains(&s.service));
+            let index = documents.iter().position(is_in_cycle)?;
+            Some((cycle, index))
+        });
+        Self { state, first, specs, listens, cycle }
+    }
+
+    /// Why a reference to the service is wrong, with a suggestion.
+    fn missing(&self, id: &ServiceId) -> String {
+        match nearest(id.as_str(), self.specs.keys().map(|id| id.as_str())) {
+            Some(near) => format!("there is no service `{id}`; did you mean `{near}`?"),
+            None => format!("there is no service `{id}`: apply it first, or in the same command"),
         }
-        problems
+    }
+}
+
+fn own_problems(_: &Review<'_>, _: usize, document: &Document, problems: &mut Vec<Problem>) {
+    match document {
+        Document::Service(spec) | Document::Foreign(spec, _) => problems.extend(spec.problems()),
+        Document::Gateway(gateway) => problems.extend(gateway.problems()),
+        Document::Group(_) | Document::NoService(_) | Document::NoGroup(_) => {}
+    }
+}
+
+fn duplicates(review: &Review<'_>, index: usize, document: &Document, problems: &mut Vec<Problem>) {
+    let subject @ (kind, name) = document.subject();
+    if review.first[&subject] != index {
+        problems.push(Problem::new(kind, format!("`{name}` is described twice")));
+    }
+}
+
+fn missing_dependencies(
+    review: &Review<'_>,
+    _: usize,
+    document: &Document,
+    problems: &mut Vec<Problem>,
+) {
+    let Some(spec) = document.spec() else { return };
+    for id in spec.depends_on.iter().filter(|id| !review.specs.contains_key(id)) {
+        problems.push(Problem::new("depends_on", review.missing(id)));
+    }
+}
+
+/// The first document of a cycle is reported, and no other.
+fn dependency_cycle(review: &Review<'_>, index: usize, _: &Document, problems: &mut Vec<Problem>) {
+    if let Some((cycle, first)) = &review.cycle
+        && *first == index
+    {
+        let path: Vec<_> = cycle.iter().chain(cycle.first()).map(ServiceId::as_str).collect();
+        let message = format!("services depend on each other in a cycle: {}", path.join(" -> "));
+        problems.push(Problem::new("depends_on", message));
+    }
+}
+
+/// A service must keep the ports that routes of gateways lead to, unless the gateways change too.
+/// Documents of other systems may drop them: those systems do not know the gateways.
+fn broken_routes(review: &Review<'_>, _: usize, document: &Document, problems: &mut Vec<Problem>) {
+    let Document::Service(spec) = document else { return };
+    let (state, id) = (review.state, &spec.service);
+    let mut lost = state.routes_lost(id, state.wanted(id), Some(spec));
+    let is_described = |gateway: &str| review.first.contains_key(&("gateway", gateway));
+    if let Some(lost) = lost.find(|(gateway, _)| !is_described(gateway.gateway.as_str())) {
+        problems.push(Problem::new("ports", still_routed(lost)));
+    }
+}
+
+/// Services described by documents of other systems do not count: after the removal of a
+/// dependency they no longer wait for it.
+fn dependents_of_removed(
+    review: &Review<'_>,
+    _: usize,
+    document: &Document,
+    problems: &mut Vec<Problem>,
+) {
+    let Document::NoService(id) = document else { return };
+    let is_native = |id: &ServiceId| {
+        review.state.service(id).is_some_and(|service| service.target().source.is_none())
+    };
+    let mut dependents = review.specs.iter().filter(|(_, spec)| spec.depends_on.contains(id));
+    if let Some((dependent, _)) = dependents.find(|(other, _)| is_native(other)) {
+        problems.push(Problem::new("service", still_needed(dependent, id)));
+    }
+}
+
+fn taken_listener(review: &Review<'_>, _: usize, document: &Document, problems: &mut Vec<Problem>) {
+    let Document::Gateway(gateway) = document else { return };
+    let mut others = review.listens.iter().filter(|(id, _)| **id != &gateway.gateway);
+    if let Some((other, listen)) = others.find(|(_, listen)| overlap(listen, &gateway.listen)) {
+        let message = format!("gateway `{other}` listens on {listen} already");
+        problems.push(Problem::new("listen", message));
+    }
+}
+
+/// Whether two gateways cannot listen on these addresses at the same time.
+fn overlap(Listen(a): &Listen, Listen(b): &Listen) -> bool {
+    a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+fn route_targets(review: &Review<'_>, _: usize, document: &Document, problems: &mut Vec<Problem>) {
+    let Document::Gateway(gateway) = document else { return };
+    for (index, Route { to, .. }) in gateway.routes.iter().enumerate() {
+        let message = match review.specs.get(&to.service) {
+            None => review.missing(&to.service),
+            Some(spec) if spec.port_index(&to.port).is_none() => {
+                let names: Vec<_> =
+                    spec.all_ports().filter_map(|port| port.name.as_deref()).collect();
+                let names = if names.is_empty() { "none".into() } else { names.join(", ") };
+                format!("{} has no port `{}`; its named ports: {names}", to.service, to.port)
+            }
+            Some(_) => continue,
+        };
+        problems.push(Problem::new(format!("routes.{index}.to"), message));
     }
 }
 

@@ -1,0 +1,249 @@
+//! Deployments come into being here: each changed service gets its next revision, and one
+//! deployment moves the services to them.
+
+use std::iter;
+use std::sync::Arc;
+
+use crate::changeset::{Changeset, Verdict};
+use crate::deployment::{Cause, Deployment, Move, MoveState, Stage};
+use crate::event::{About, What};
+use crate::id::{DeploymentId, RevisionNumber, ServiceId};
+use crate::object::Key;
+use crate::service::{Revision, Service, ServiceHead, Source};
+use crate::spec::Spec;
+use crate::state::State;
+use crate::unit::Timestamp;
+
+/// A change of one service.
+pub(crate) enum Change {
+    /// This spec, with its source if a foreign document described it.
+    Spec(Arc<Spec>, Option<Source>),
+    /// This spec, with the source of the present target.
+    Changed(Arc<Spec>),
+    /// This spec, with the template and the source of an earlier revision.
+    Earlier(Arc<Spec>, Arc<Revision>),
+    /// The same spec, with a restart of all instances.
+    Again,
+    /// Removal.
+    Gone,
+}
+
+/// The destination of a service after a change.
+enum Target {
+    /// The present one.
+    Unchanged {
+        /// Why, for the user.
+        note: Option<String>,
+    },
+    Removal,
+    Revision(Next),
+}
+
+/// The next revision of a service.
+struct Next {
+    spec: Arc<Spec>,
+    /// `None`: a template of its own, so that all instances restart.
+    template: Option<RevisionNumber>,
+    source: Option<Arc<Source>>,
+}
+
+impl State {
+    /// Creates the new revisions and the deployment that moves the services to them.
+    pub(crate) fn deploy(
+        &mut self,
+        cause: Cause,
+        changes: Vec<(ServiceId, Change)>,
+        at: Timestamp,
+        applied: &mut Changeset,
+    ) {
+        let deployment = DeploymentId(self.meta.deployments + 1);
+        let mut moves = Vec::new();
+        for (id, change) in changes {
+            let before = self.service(&id).filter(|service| !service.removing).map(Arc::clone);
+            if let Some(moving) = self.turn(&id, change, deployment, at, applied) {
+                let before = before.as_ref().map(|service| service.spec().as_ref());
+                self.tell_routes_lost(&id, before, at, applied);
+                moves.push(moving);
+            }
+        }
+        if moves.is_empty() {
+            return;
+        }
+        self.meta.deployments = deployment.0;
+        applied.changed.insert(Key::Meta);
+        for moving in &moves {
+            self.supersede(&moving.service, deployment, at, applied);
+            if let Ok(service) = self.service_mut(&moving.service) {
+                service.deployment = Some(deployment);
+            }
+        }
+        moves.sort_by(|a: &Move, b| a.service.cmp(&b.service));
+        const NAMED: usize = 10;
+        let services = moves.iter().take(NAMED).map(|m| m.service.clone()).collect();
+        let more = moves.len().saturating_sub(NAMED);
+        let what = What::DeploymentStarted { cause, services, more };
+        applied.event(at, About::Deployment(deployment), what);
+        applied.changed.insert(Key::Deployment(deployment));
+        let stage = Stage::Running;
+        // [`State::apply`] adds the author once for all effects of a proposal.
+        let (by, via) = (None, None);
+        let entry = Deployment { id: deployment, created_at: at, cause, by, via, moves, stage };
+        self.deployments.insert_mut(deployment, Arc::new(entry));
+    }
+
+    /// Points one service to its new target; `None` if the change has no effect.
+    fn turn(
+        &mut self,
+        id: &ServiceId,
+        change: Change,
+        deployment: DeploymentId,
+        at: Timestamp,
+        applied: &mut Changeset,
+    ) -> Option<Move> {
+        let known = self.services.get(id).map(Arc::clone);
+        let present = known.as_ref().filter(|service| !service.removing);
+        let aimed = present.map(|service| service.target);
+        let (verdict, to) = match target(known.as_deref(), change)? {
+            Target::Unchanged { note } => {
+                let change = applied.change("service", id, Verdict::Unchanged);
+                (change.revision, change.note) = (aimed, note);
+                return None;
+            }
+            Target::Removal => {
+                self.service_mut(id).ok()?.removing = true;
+                (Verdict::Removed, None)
+            }
+            Target::Revision(next) => {
+                let number = self.add_revision(id, next, at);
+                applied.changed.insert(Key::Revision(id.clone(), number));
+                let verdict = if known.is_some() { Verdict::Updated } else { Verdict::Created };
+                (verdict, Some(number))
+            }
+        };
+        applied.changed.insert(Key::Service(id.clone()));
+        let change = applied.change("service", id, verdict);
+        (change.revision, change.deployment) = (to, Some(deployment));
+        Some(Move {
+            service: id.clone(),
+            from: known.and_then(|service| service.settled),
+            aimed,
+            to,
+            state: MoveState::Moving,
+            ready: 0,
+            progressed_at: None,
+        })
+    }
+
+    /// Adds a revision to a service, new or known, and makes it the target.
+    fn add_revision(&mut self, id: &ServiceId, next: Next, at: Timestamp) -> RevisionNumber {
+        let Next { spec, template, source } = next;
+        let mut service = match self.services.get(id) {
+            Some(known) => Service::clone(known),
+            None => ServiceHead::new(id.clone(), self.meta.attempts).into(),
+        };
+        let newest = service.revisions.values().next_back();
+        let number = newest.map_or(0, |newest| newest.number).max(service.target) + 1;
+        // The creation times of a service's revisions are distinct.
+        let created_at = newest.map_or(at, |newest| at.max(Timestamp(newest.created_at.0 + 1)));
+        let before = service.revisions.get(&service.target).filter(|_| !service.removing);
+        let configured_at = before
+            .filter(|before| is_scaled(&before.spec, &spec))
+            .map(|before| before.configured_at.unwrap_or(before.created_at));
+        let template = template.unwrap_or(number);
+        let revision = Revision { number, template, created_at, configured_at, spec, source };
+        service.revisions.insert(number, Arc::new(revision));
+        service.target = number;
+        service.failed = None;
+        service.removing = false;
+        service.slots.iter_mut().for_each(|slot| slot.failures = 0);
+        self.services.insert_mut(id.clone(), Arc::new(service));
+        self.recount(id);
+        number
+    }
+
+    /// Removes a service from the deployment that moves it.
+    fn supersede(
+        &mut self,
+        id: &ServiceId,
+        by: DeploymentId,
+        at: Timestamp,
+        applied: &mut Changeset,
+    ) {
+        let Ok(deployment) = self.deployment_moving(id) else { return };
+        let deployment = Arc::make_mut(deployment);
+        if let Some(moving) = deployment.move_mut(id) {
+            moving.state = MoveState::Superseded;
+        }
+        applied.changed.insert(Key::Deployment(deployment.id));
+        if !deployment.is_moving() {
+            deployment.stage = Stage::Superseded { by, at };
+            let what = What::DeploymentSuperseded { successor: by };
+            applied.event(at, About::Deployment(deployment.id), what);
+        }
+    }
+}
+
+/// The destination of a service after `change`; `None` if that needs a known service.
+fn target(known: Option<&Service>, change: Change) -> Option<Target> {
+    let next = |spec, template, source| Some(Target::Revision(Next { spec, template, source }));
+    let (service, change) = match (known, change) {
+        (Some(service), change) => (service, change),
+        (None, Change::Spec(spec, source)) => return next(spec, None, source.map(Arc::new)),
+        (None, _) => return None,
+    };
+    let present = service.target();
+    match change {
+        Change::Gone if service.removing => {
+            Some(Target::Unchanged { note: Some("it is being removed already".into()) })
+        }
+        Change::Gone => Some(Target::Removal),
+        Change::Again => next(Arc::clone(&present.spec), None, present.source.clone()),
+        Change::Earlier(spec, earlier) => {
+            next(spec, Some(earlier.template), earlier.source.clone())
+        }
+        Change::Changed(spec) if !service.removing && present.spec == spec => {
+            Some(Target::Unchanged { note: None })
+        }
+        Change::Changed(spec) => next(spec, Some(present.template), present.source.clone()),
+        Change::Spec(spec, source) => {
+            if let Some(note) = unchanged(service, &spec, source.as_ref()) {
+                return Some(Target::Unchanged { note });
+            }
+            // Prefer the template of the target, else that of the newest revision with the same
+            // template: applying an earlier document again keeps the instances that still run it.
+            let mut known = iter::once(present).chain(service.revisions.values().rev());
+            let same = known.find(|revision| !spec.needs_restart(&revision.spec));
+            let template = same.map(|revision| revision.template);
+            next(spec, template, source.map(Arc::new))
+        }
+    }
+}
+
+/// Whether going from `before` to `spec` changes the number of instances and nothing else.
+fn is_scaled(before: &Spec, spec: &Spec) -> bool {
+    before.instances != spec.instances
+        && Spec { instances: spec.instances, ..before.clone() } == *spec
+}
+
+/// `Some` if applying `spec` would change nothing; the inner value is a note for the user.
+fn unchanged(service: &Service, spec: &Spec, source: Option<&Source>) -> Option<Option<String>> {
+    let known = service.target().source.as_deref();
+    if service.removing || source.is_some_and(|source| known != Some(source)) {
+        return None;
+    }
+    if let Some(failed) = &service.failed {
+        let revision = service.revisions.get(&failed.revision);
+        if revision.is_some_and(|revision| *revision.spec == *spec) {
+            let (id, number, reason) = (&service.id, failed.revision, &failed.reason);
+            let again = match service.target == number {
+                true => format!("muster rollout resume {id}"),
+                false => format!("muster rollout undo {id} --to {number}"),
+            };
+            return Some(Some(format!(
+                "revision {number} is this document and failed: {reason}; change it, or try it \
+                 again with `{again}`"
+            )));
+        }
+    }
+    (**service.spec() == *spec).then_some(None)
+}
