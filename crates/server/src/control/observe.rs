@@ -32,19 +32,39 @@ impl Core {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) -> Result<ReportReply, Trouble> {
-        let node = report.node;
-        let placed = self.calling(&node, "agent")?;
-        let known = self.observed.agents.get(&node).copied();
-        let (life, last) = self.heard.get(&node).copied().unwrap_or((report.life, 0));
-        if life == report.life && report.number <= last && report.number > 0 {
-            // A delayed report is older than the known state.
+        let placed = self.calling(&report.node, "agent")?;
+        if self.is_outdated(&report) {
+            let known = self.observed.agents.get(&report.node);
             return Ok(ReportReply { resync: known.is_some_and(|agent| !agent.synced) });
         }
-        self.heard.insert(node.clone(), (report.life, report.number));
-        let was_lost = known.is_some() && self.observed.is_lost(&node, now);
-        // A complete report of another incarnation does not count.
-        let knew_all = life == report.life && known.is_some_and(|agent| agent.synced);
-        let synced = report.whole || knew_all;
+        let synced = self.take_heartbeat(&report, now);
+        if report.whole {
+            self.remove_unreported(&placed, &report);
+        }
+        for (instance, status) in report.instances {
+            // An instance that is not placed on the node is ignored: its agent will stop it.
+            if placed.instances.contains(&instance) {
+                self.take_status(instance, status, now, effects);
+            }
+        }
+        Ok(ReportReply { resync: !synced })
+    }
+
+    /// Whether a report was delayed and is older than the known state.
+    fn is_outdated(&self, report: &Report) -> bool {
+        let last = self.heard.get(&report.node).filter(|(life, _)| *life == report.life);
+        last.is_some_and(|(_, last)| (1..=*last).contains(&report.number))
+    }
+
+    /// Records that the agent is reachable. Returns whether all its instances are known.
+    fn take_heartbeat(&mut self, report: &Report, now: Timestamp) -> bool {
+        let node = &report.node;
+        let known = self.observed.agents.get(node).copied();
+        let was_lost = known.is_some() && self.observed.is_lost(node, now);
+        let last = self.heard.insert(node.clone(), (report.life, report.number));
+        // A complete report of another incarnation of the agent does not count.
+        let is_same_life = last.is_none_or(|(life, _)| life == report.life);
+        let synced = report.whole || is_same_life && known.is_some_and(|agent| agent.synced);
         self.observed.agents.insert(node.clone(), Agent { seen_at: now, synced });
         if was_lost || known.is_none_or(|agent| agent.synced != synced) {
             // Plans made without knowledge of this node may be outdated.
@@ -52,37 +72,43 @@ impl Core {
             self.due = true;
             self.readers_due = true;
         }
-        if report.whole {
-            let told: BTreeSet<&InstanceId> =
-                report.instances.iter().map(|(instance, _)| instance).collect();
-            for instance in placed.instances.iter().filter(|instance| !told.contains(instance)) {
-                if self.observed.status(&instance.service, instance.replica).is_some() {
-                    self.observed.remove_status(instance);
-                    self.has_changed(instance);
-                }
+        synced
+    }
+
+    /// Removes the statuses of instances that a complete report does not contain.
+    fn remove_unreported(&mut self, placed: &NodeUsage, report: &Report) {
+        let reported: BTreeSet<&InstanceId> =
+            report.instances.iter().map(|(instance, _)| instance).collect();
+        for instance in placed.instances.iter().filter(|instance| !reported.contains(instance)) {
+            if self.observed.status(&instance.service, instance.replica).is_some() {
+                self.observed.remove_status(instance);
+                self.has_changed(instance);
             }
         }
-        for (instance, mut status) in report.instances {
-            // An instance that is not placed on the node is ignored: its agent will stop it.
-            if !placed.instances.contains(&instance) {
-                continue;
-            }
-            let before = self.observed.status(&instance.service, instance.replica);
-            set_right(&mut status, before, now);
-            if before == Some(&status) {
-                continue;
-            }
-            let is_news = before.is_none_or(|before| before.essence() != status.essence());
-            for what in differences(before, &status) {
-                let about = About::Instance(instance.clone());
-                self.record.notice(Event { at: now, about, by: None, what }, now, effects);
-            }
-            if is_news {
-                self.has_changed(&instance);
-            }
-            self.observed.set_status(&instance, status);
+    }
+
+    /// Records the status of an instance, and what has changed as events.
+    fn take_status(
+        &mut self,
+        instance: InstanceId,
+        mut status: Status,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        let before = self.observed.status(&instance.service, instance.replica);
+        limit_start(&mut status, before, now);
+        if before == Some(&status) {
+            return;
         }
-        Ok(ReportReply { resync: !synced })
+        let is_news = before.is_none_or(|before| before.essence() != status.essence());
+        for what in differences(before, &status) {
+            let about = About::Instance(instance.clone());
+            self.record.notice(Event { at: now, about, by: None, what }, now, effects);
+        }
+        if is_news {
+            self.has_changed(&instance);
+        }
+        self.observed.set_status(&instance, status);
     }
 
     /// Handles an observed change of an instance.
@@ -128,7 +154,7 @@ impl Core {
 
 /// Corrects a start time in the future, which a node reports if its clock is ahead: services would
 /// wait for it until the clock is set. Such a start counts from when it was first reported.
-fn set_right(status: &mut Status, before: Option<&Status>, now: Timestamp) {
+fn limit_start(status: &mut Status, before: Option<&Status>, now: Timestamp) {
     if status.started_at.is_some_and(|at| at > now) {
         let known = before.filter(|before| before.run == status.run);
         status.started_at = known.and_then(|before| before.started_at).or(Some(now));
