@@ -18,7 +18,7 @@ const INPUT_MIN: usize = 8 * 1024;
 const INPUT_MAX: usize = 256 * 1024;
 /// Pieces up to this size are copied behind the head, so that a plain write sends both.
 const COPY_MAX: usize = 4 * 1024;
-/// Nothing is added to the output while more than this is buffered.
+/// Nothing is added to the output while more than this is still to be written.
 const OUTPUT_MAX: usize = 16 * 1024;
 
 /// A connection to a backend.
@@ -79,9 +79,11 @@ impl Connection {
         self.tail = b"";
     }
 
-    /// Whether the output must be flushed before anything is added.
+    /// Whether the output must be flushed before anything is added. Never true after a complete
+    /// flush: a caller may alternate between the two until there is room.
     pub(crate) fn is_full(&self) -> bool {
-        !self.piece.is_empty() || !self.tail.is_empty() || self.output.len() > OUTPUT_MAX
+        let unwritten = self.output.len() - self.written;
+        !self.piece.is_empty() || !self.tail.is_empty() || unwritten > OUTPUT_MAX
     }
 
     /// Whether an idle connection is still open and without input. Reads from the kernel only if the
@@ -100,8 +102,11 @@ impl Connection {
     /// The buffer to append output to.
     pub(crate) fn output(&mut self) -> &mut Vec<u8> {
         debug_assert!(self.piece.is_empty() && self.tail.is_empty(), "a piece is on its way");
-        if self.written == self.output.len() {
-            self.output.clear();
+        // A slow backend may never let a flush complete, so written bytes are removed before that.
+        // Each removal moves less than it removes.
+        let unwritten = self.output.len() - self.written;
+        if self.written >= unwritten {
+            self.output.drain(..self.written);
             self.written = 0;
         }
         &mut self.output
