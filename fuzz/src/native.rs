@@ -3,9 +3,11 @@
 //! An accepted document is written, as YAML and as JSON, and read back equal, and a service is shown
 //! as a Marathon app that reads back as itself. A rejected one is rejected at a line of the input.
 
+use std::sync::Arc;
+
 use formats::{Fault, parse_with, to_yaml};
 use marathon::format::{self, App, read_app};
-use model::Document;
+use model::{Document, Spec};
 use serde::Serialize;
 
 /// Longer texts show nothing that shorter ones do not.
@@ -29,7 +31,7 @@ pub(crate) fn run(input: &[u8]) {
         match &located.document {
             Document::Service(spec) => {
                 assert_eq!(spec.problems(), [], "what is accepted is sound");
-                reads_back(&located.document, spec.as_ref());
+                reads_back(&located.document, &Arc::new(Spec::clone(spec)).shown());
                 let app = App::of(spec);
                 let shown = app.to_source();
                 let again = read_app(shown.as_bytes(), None);

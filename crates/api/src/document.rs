@@ -5,7 +5,7 @@ use model::{
     Millis, Node, NodeId, Phase, ResourceId, Resources, Revision, RevisionNumber, ServiceId, Spec,
     Status, Steer, Step, TableRoute, Timestamp,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::sync::Arc;
 
 /// The health of a server.
@@ -162,10 +162,23 @@ pub struct ServiceView {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<WaitView>,
     /// The spec of the target revision.
+    #[serde(serialize_with = "shown_spec")]
     pub spec: Arc<Spec>,
     /// All stored revisions, newest first. Only in the response for a single service.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", serialize_with = "shown_revisions")]
     pub revisions: Vec<RevisionView>,
+}
+
+/// Users apply what they are shown, so a view has the form of a document and not that of the store.
+fn shown_spec<S: Serializer>(spec: &Arc<Spec>, serializer: S) -> Result<S::Ok, S::Error> {
+    spec.shown().serialize(serializer)
+}
+
+fn shown_revisions<S: Serializer>(
+    revisions: &[RevisionView],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(revisions.iter().map(Revision::shown))
 }
 
 /// A revision of a service.

@@ -31,7 +31,8 @@ pub fn schema() -> serde_json::Value {
     schemars::schema_for!(Native).to_value()
 }
 
-/// Writes a document as native YAML, which [`parse`](crate::parse) accepts.
+/// Writes a document as native YAML, which [`parse`](crate::parse) accepts. A service is given as
+/// it is shown ([`model::Spec::shown`]).
 pub fn to_yaml(document: &impl Serialize) -> String {
     serde_saphyr::to_string(document)
         .expect("documents consist of nothing but texts, numbers, lists and mappings")

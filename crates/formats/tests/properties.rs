@@ -5,6 +5,8 @@
 
 mod generate;
 
+use std::sync::Arc;
+
 use generate::{path, service, spec, text, word};
 use model::{Document, Gateway, PortRef, Route, RouteTo};
 use muster_formats::{parse, to_yaml};
@@ -48,11 +50,12 @@ proptest! {
     #[test]
     fn services_read_back_as_they_were_written(spec in spec()) {
         let document = Document::Service(Box::new(spec.clone()));
-        let yaml = to_yaml(&spec);
+        let shown = Arc::new(spec).shown();
+        let yaml = to_yaml(&shown);
         prop_assert_eq!(documents(&yaml), vec![document.clone()], "{}", yaml);
-        let json = to_json(&spec);
+        let json = to_json(&shown);
         prop_assert_eq!(documents(&json), vec![document.clone()], "{}", json);
-        let lines = serde_json::to_string(&[&spec, &spec]).unwrap();
+        let lines = serde_json::to_string(&[&shown, &shown]).unwrap();
         prop_assert_eq!(documents(&lines), vec![document.clone(), document], "{}", lines);
     }
 

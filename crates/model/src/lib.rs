@@ -32,6 +32,7 @@ pub mod object;
 mod observed;
 mod phase;
 mod piece;
+mod places;
 mod principal;
 mod problem;
 mod proposal;

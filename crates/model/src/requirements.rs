@@ -45,14 +45,8 @@ impl Requirements {
 impl Spec {
     /// The features that an agent must have to run the service.
     pub fn features(&self) -> Vec<&'static str> {
-        let used = [(STACK, !self.stack.is_empty()), (VALUES, self.has_explicit_values())];
+        let used = [(STACK, !self.stack.is_empty()), (VALUES, self.has_references())];
         used.into_iter().filter(|(_, is_used)| *is_used).map(|(feature, _)| feature).collect()
-    }
-
-    /// Whether a variable needs another form than a plain string.
-    fn has_explicit_values(&self) -> bool {
-        let envs = self.stack.iter().map(|resource| &resource.env);
-        envs.chain([&self.env]).flat_map(|env| env.values()).any(|value| !value.is_plain())
     }
 }
 
@@ -74,8 +68,7 @@ mod tests {
         for (value, expected) in [
             (r#""plain $5""#, &[][..]),
             (r#"{"template": "${slot}"}"#, &[VALUES]),
-            // A string in the explicit form, because a document would have to escape it.
-            (r#""${slot}""#, &[VALUES]),
+            (r#""${slot}""#, &[]),
         ] {
             let env = format!(r#"{{"A": {value}}}"#);
             let plain = r#"{"service": "/a", "process": {"command": "serve"}"#;

@@ -2,9 +2,13 @@
 //!
 //! Documents write `${node.name}:${port.http}`. `$$` is a dollar sign, and a `$` before any other
 //! character is literal, so that `$HOME` reaches the shell unchanged. The agent resolves
-//! references, because only the agent knows the facts. A plain string in a store or in a message
-//! has no references: earlier versions wrote a literal `${…}` there. A value with references has
-//! the form `{"template": "${node.name}"}` there.
+//! references, because only the agent knows the facts.
+//!
+//! Only documents are parsed for references. In the store and on the wire, a string is literal
+//! whatever it contains, as earlier versions wrote and read it, and a value with references has the
+//! explicit form `{"template": "${node.name}"}`. A literal string that a document would have to
+//! escape therefore has two forms: stored plain, and shown to users in the explicit form (see
+//! [`Spec::shown`](crate::Spec::shown)), so that they can apply what they see.
 
 use std::fmt;
 use std::sync::Arc;
@@ -173,9 +177,24 @@ impl Value {
         }
     }
 
-    /// Whether it is stored as a plain string, because its form in a document is the same.
-    pub fn is_plain(&self) -> bool {
-        self.as_text().is_some_and(|text| self.to_string() == text)
+    /// Whether the value depends on facts of the instance.
+    pub fn has_references(&self) -> bool {
+        match self {
+            Value::Text(_) => false,
+            Value::Ref(_) => true,
+            Value::Join(parts) => parts.iter().any(Value::has_references),
+        }
+    }
+
+    /// The form that users are shown, if it is not that of the store: for a literal string that a
+    /// document would read differently, a template without references.
+    pub(crate) fn shown(&self) -> Option<Value> {
+        match self {
+            Value::Text(text) if **text != *self.to_string() => {
+                Some(Value::Join(vec![self.clone()]))
+            }
+            _ => None,
+        }
     }
 
     /// The references in the value, in order.
@@ -237,14 +256,11 @@ fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // A string that a document would escape has the explicit form too, so that displayed values
-        // can be applied again.
-        let document = self.to_string();
         match self {
-            Value::Text(text) if **text == *document => serializer.serialize_str(text),
-            _ => {
+            Value::Text(text) => serializer.serialize_str(text),
+            Value::Ref(_) | Value::Join(_) => {
                 let mut map = serializer.serialize_map(Some(1))?;
-                map.serialize_entry(TEMPLATE, &document)?;
+                map.serialize_entry(TEMPLATE, &self.to_string())?;
                 map.end()
             }
         }
@@ -352,14 +368,28 @@ mod tests {
         assert!(Value::parse("${port.}").is_err());
     }
 
+    /// Agents of the first version know no other form of a string.
     #[test]
-    fn plain_text_of_earlier_versions_is_never_read_for_references() {
-        let stored: Value = serde_json::from_str(r#""${node.name} $$""#).unwrap();
-        assert_eq!(stored, "${node.name} $$".into());
-        assert_eq!(serde_json::to_value("plain").unwrap(), "plain");
-        let written = serde_json::to_string(&stored).unwrap();
-        assert_eq!(written, r#"{"template":"$${node.name} $$$$"}"#);
-        assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), stored);
+    fn a_literal_string_is_stored_as_it_is() {
+        let text = r#""${node.name} $$""#;
+        let literal: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(literal, "${node.name} $$".into());
+        assert_eq!(serde_json::to_string(&literal).unwrap(), text);
+        let value = Value::parse("${slot}$$").unwrap();
+        let stored = serde_json::to_string(&value).unwrap();
+        assert_eq!(stored, r#"{"template":"${slot}$$"}"#);
+    }
+
+    #[test]
+    fn a_literal_string_that_a_document_would_escape_is_shown_in_the_explicit_form() {
+        for (text, shown) in
+            [("$HOME", r#""$HOME""#), ("${node.name} $$", r#"{"template":"$${node.name} $$$$"}"#)]
+        {
+            let literal = Value::from(text);
+            let value = literal.shown().unwrap_or_else(|| literal.clone());
+            assert_eq!(serde_json::to_string(&value).unwrap(), shown);
+            assert_eq!(serde_json::from_str::<Value>(shown).unwrap(), literal);
+        }
     }
 
     #[test]
@@ -381,8 +411,10 @@ mod tests {
         fn what_is_written_reads_back(text in texts()) {
             let literal = Value::from(text.as_str());
             prop_assert_eq!(&Value::parse(&literal.to_string()).unwrap(), &literal);
-            let stored = serde_json::to_string(&literal).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Value>(&stored).unwrap(), literal);
+            for form in [Some(literal.clone()), literal.shown()].into_iter().flatten() {
+                let stored = serde_json::to_string(&form).unwrap();
+                prop_assert_eq!(&serde_json::from_str::<Value>(&stored).unwrap(), &literal);
+            }
             if let Ok(value) = Value::parse(&text) {
                 prop_assert_eq!(&Value::parse(&value.to_string()).unwrap(), &value);
                 let stored = serde_json::to_string(&value).unwrap();

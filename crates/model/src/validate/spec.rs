@@ -1,7 +1,6 @@
 //! Validation of a service document by itself.
 
 use std::collections::BTreeSet;
-use std::iter;
 
 use super::resource::{
     PortsSeen, is_variable, known_ports, not_a_variable, program_problems, resource_problems,
@@ -49,21 +48,17 @@ impl Spec {
 
     /// References to ports that no resource of the instance has.
     fn reference_problems(&self, problems: &mut Vec<Problem>) {
-        let own = self.stack.iter().enumerate();
-        let own = own.map(|(i, resource)| (format!("stack.{i}.env"), &resource.env));
-        for (key, env) in iter::once(("env".into(), &self.env)).chain(own) {
-            for (name, value) in env {
-                for Ref::Own(own) in value.refs() {
-                    if let Own::Port(port) = own
-                        && self.port_index(port).is_none()
-                    {
-                        let known = known_ports("service", self.all_ports());
-                        let message = format!("`{name}` refers to port `{port}`: {known}");
-                        problems.push(Problem::new(key.clone(), message));
-                    }
+        self.visit_values(&mut |at, value| {
+            for Ref::Own(own) in value.refs() {
+                if let Own::Port(port) = own
+                    && self.port_index(port).is_none()
+                {
+                    let known = known_ports("service", self.all_ports());
+                    let message = format!("there is no port `{port}`: {known}");
+                    problems.push(Problem::new(at.to_string(), message));
                 }
             }
-        }
+        });
     }
 
     fn program_problems(&self, problems: &mut Vec<Problem>) {
@@ -281,13 +276,13 @@ mod tests {
         check(json!({"ports": [{"name": "http"}], "env": {"A": to("http"), "B": to("0")}}), &[]);
         check(
             json!({"ports": [{"name": "http"}], "env": {"A": to("web"), "B": to("1")}}),
-            &["env", "env"],
+            &["env.A", "env.B"],
         );
         let stack = json!([
             {"name": "a", "process": {"command": "x"}, "ports": [{"name": "http"}]},
             {"name": "b", "process": {"command": "x"}, "env": {"A": to("http"), "B": to("web")}},
         ]);
-        check_stack(stack, json!({"env": {"C": to("http")}}), &["stack.1.env"]);
+        check_stack(stack, json!({"env": {"C": to("http")}}), &["stack.1.env.B"]);
     }
 
     #[test]
