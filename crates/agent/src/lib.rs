@@ -11,6 +11,6 @@ mod environment;
 mod options;
 mod shell;
 
-pub use drivers::process::{keeper, raise_file_limit};
+pub use drivers::process::{keeper, take_over_files};
 pub use options::{DockerOptions, Options};
 pub use shell::{DiskError, Error, run};

@@ -98,6 +98,16 @@ impl Node {
         self.driver().start(self.launch(name, run, command));
     }
 
+    /// Starts an instance that runs until it is stopped, with its process id in the file `pid`.
+    async fn run_forever(&mut self, name: &str) -> Launch {
+        self.adopt().await;
+        let launch = self.launch(name, 1, "echo $$ > pid; exec sleep 1000");
+        self.driver().start(launch.clone());
+        self.started().await;
+        eventually("it runs", || pid_in(launch.dir.join("pid"))).await;
+        launch
+    }
+
     fn stop(&self, name: &str, run: u32, grace: Duration) {
         self.driver().stop(&of(name).run(run), Signal::Term, grace);
     }
@@ -394,6 +404,41 @@ async fn children_do_not_outlive_a_run_that_ends_by_itself() {
     assert!(!is_alive(child));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_gives_the_whole_family_its_grace_period() {
+    let mut node = Node::new();
+    node.adopt().await;
+    // The shell ends at its signal; its child, as any server behind a shell, needs a moment.
+    let child = "trap 'kill $!; sleep 0.2; echo drained > drained; exit' TERM; \
+         echo > ready; while :; do sleep 1000 & wait; done";
+    node.start("a", 1, &format!("sh -c \"{child}\" & wait"));
+    node.started().await;
+    let dir = node.launch("a", 1, "").dir;
+    eventually("its child is ready", || dir.join("ready").exists().then_some(())).await;
+    node.stop("a", 1, Duration::from_secs(10));
+    let exit = node.exited().await;
+    assert_eq!(exit.signal(), Some(15), "{exit}");
+    assert_eq!(std::fs::read_to_string(dir.join("drained")).unwrap(), "drained\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inherited_descriptors_do_not_reach_instances() {
+    let (inherited, _write_end) = rustix::pipe::pipe().unwrap();
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&inherited));
+    let pipe = std::fs::read_link(path).unwrap();
+    muster_agent::take_over_files().unwrap();
+    let mut node = Node::new();
+    node.adopt().await;
+    node.start("a", 1, "readlink /proc/self/fd/* | sort");
+    node.started().await;
+    node.exited().await;
+    let output = node.output("a", None).await;
+    assert!(!output.contains(pipe.to_str().unwrap()), "{output}");
+    let keeper = std::fs::read_dir(format!("/proc/{}/fd", node.keeper())).unwrap().flatten();
+    let mut targets = keeper.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    assert!(targets.all(|target| target != pipe));
+}
+
 fn has_cgroups() -> bool {
     let v1 = std::fs::create_dir_all("/sys/fs/cgroup/memory/muster").is_ok();
     let controllers = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
@@ -513,7 +558,7 @@ async fn daemons_may_open_more_files_than_what_they_start() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let before = Rlimit { current: Some(900), ..getrlimit(Resource::Nofile) };
     setrlimit(Resource::Nofile, before).unwrap();
-    muster_agent::raise_file_limit().unwrap();
+    muster_agent::take_over_files().unwrap();
     assert_eq!(getrlimit(Resource::Nofile).current, before.maximum);
     let mut node = Node::new();
     node.adopt().await;
@@ -527,15 +572,16 @@ async fn daemons_may_open_more_files_than_what_they_start() {
     node.started().await;
     node.exited().await;
     assert_eq!(node.output("a", None).await, "900\n");
+    let launch = node.run_forever("b").await;
     let ask = CommandLine::Shell("ulimit -n".into());
-    let outcome = node.driver().command(&node.launch("a", 1, "true"), &ask, LIMIT).await;
+    let outcome = node.driver().command(&launch, &ask, LIMIT).await;
     assert_eq!(outcome, CommandOutcome::Ended { code: 0, output: "900".into() });
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_run_beside_the_instance() {
-    let node = Node::new();
-    let launch = node.launch("a", 1, "true");
+    let mut node = Node::new();
+    let launch = node.run_forever("a").await;
     let run = |line: &str, timeout| {
         node.driver().command(&launch, &CommandLine::Shell(line.into()), timeout)
     };
@@ -549,22 +595,30 @@ async fn commands_run_beside_the_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_leaves_no_helper_and_no_pipe() {
-    let node = Node::new();
-    let launch = node.launch("a", 1, "true");
+async fn a_command_leaves_no_helper_and_no_pipe_and_ends_with_the_instance() {
+    let mut node = Node::new();
+    let launch = node.run_forever("a").await;
     let command = "sleep 1000 & echo $! > helper; setsid sleep 1000 & echo $! > apart; exit 4";
     let command = CommandLine::Shell(command.into());
     let outcome = node.driver().command(&launch, &command, LIMIT).await;
     assert!(matches!(outcome, CommandOutcome::Ended { code: 4, .. }), "{outcome:?}");
     let [helper, apart] = ["helper", "apart"].map(|name| pid_in(launch.dir.join(name)).unwrap());
     eventually("the helper is dead", || (!is_alive(helper)).then_some(())).await;
-    // A process that has left the group keeps running, but the agent holds none of its pipes.
-    if let Ok(pipe) = std::fs::read_link(format!("/proc/{apart}/fd/1")) {
-        let own = || std::fs::read_dir("/proc/self/fd").unwrap().flatten();
-        let holds = || own().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == pipe));
-        eventually("the pipe is closed", || (!holds()).then_some(())).await;
+    // A process that has left the session keeps running, but the agent holds none of its pipes.
+    let pipe = std::fs::read_link(format!("/proc/{apart}/fd/1")).unwrap();
+    let own = || std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let holds = || own().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == pipe));
+    eventually("the pipe is closed", || (!holds()).then_some(())).await;
+    if !has_cgroups() {
         kill_9(apart);
+        return;
     }
+    let groups = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let instance = pid_in(launch.dir.join("pid")).unwrap();
+    assert_eq!(groups(apart), groups(instance), "it has the limits of the instance");
+    node.stop("a", 1, Duration::from_millis(100));
+    node.exited().await;
+    assert!(!is_alive(apart));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,9 +57,9 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     };
     logging::start(&cli.global, verb.daemon_log());
     // Daemons hold a file descriptor for each connection and process; other verbs need no higher
-    // limit.
-    if let Err(error) = agent::raise_file_limit() {
-        tracing::warn!("the limit of open files cannot be raised: {error}");
+    // limit, and it does them no harm.
+    if let Err(error) = agent::take_over_files() {
+        tracing::warn!("the file descriptors of this process cannot be prepared: {error}");
     }
     let mut builder = match &verb {
         // The agent shares its node with the instances: one thread needs less memory and fewer

@@ -114,7 +114,6 @@ impl Cgroup {
     /// Creates the group with its limits, without processes; returns the open files by which a
     /// process joins it.
     pub(super) fn make(&self, cpu: Cpu, memory: Bytes) -> io::Result<Vec<File>> {
-        let mut files = Vec::new();
         for dir in self.dirs() {
             if dir.exists() {
                 self.clear(dir)?;
@@ -132,27 +131,29 @@ impl Cgroup {
                 set(dir, "memory.swap.max", 0)?;
                 set(dir, "memory.oom.group", 1)?;
             }
-            // With version 1, a single thread (a forked child has only one) that moves itself by
-            // `tasks` avoids the kernel's lock against forks, on which the first move after a while
-            // waits some 15 ms. Version 2 has no equivalent.
-            let join = if self.v2 { "cgroup.procs" } else { "tasks" };
-            files.push(OpenOptions::new().write(true).open(dir.join(join))?);
         }
-        Ok(files)
+        self.join()
     }
 
-    /// Kills every process in the group. Returns `false` if some processes may remain.
-    pub(super) fn kill(&self) -> bool {
-        let Some(main) = &self.main else { return true };
+    /// The open files by which a process joins the group, which must exist.
+    pub(super) fn join(&self) -> io::Result<Vec<File>> {
+        // With version 1, a single thread (a forked child has only one) that moves itself by
+        // `tasks` avoids the kernel's lock against forks, on which the first move after a while
+        // waits some 15 ms. Version 2 has no equivalent.
+        let name = if self.v2 { "cgroup.procs" } else { "tasks" };
+        self.dirs().map(|dir| OpenOptions::new().write(true).open(dir.join(name))).collect()
+    }
+
+    /// Kills every process in the group. With version 1, processes that fork meanwhile remain.
+    pub(super) fn kill(&self) {
+        let Some(main) = &self.main else { return };
         if self.v2 && fs::write(main.join("cgroup.kill"), "1").is_ok() {
-            return self.pids().is_empty();
+            return;
         }
-        let pids = self.pids();
-        for pid in &pids {
+        for pid in self.pids() {
             // An error means that the process has already ended, which is the goal.
-            let _ = kill_process(*pid, Signal::KILL);
+            let _ = kill_process(pid, Signal::KILL);
         }
-        pids.is_empty()
     }
 
     /// Removes the group that an earlier run has left. Killed processes take a moment to exit.
@@ -195,7 +196,7 @@ impl Cgroup {
         self.main.iter().chain(&self.others)
     }
 
-    fn pids(&self) -> Vec<Pid> {
+    pub(super) fn pids(&self) -> Vec<Pid> {
         let Some(main) = &self.main else { return Vec::new() };
         let text = fs::read_to_string(main.join("cgroup.procs")).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok().and_then(Pid::from_raw)).collect()

@@ -1,6 +1,7 @@
 //! Commands of health checks. The agent runs them with the environment, directory and user of the
-//! instance, each in its own process group. When a command has ended or timed out, the remaining
-//! processes of its group are killed.
+//! instance, in the control group of the instance, each in its own session. They share the limits of
+//! the instance. When a command has ended or timed out, the remaining processes of its process group
+//! are killed; processes that have left the group end with the instance.
 
 use std::io;
 use std::process::Stdio;
@@ -12,8 +13,10 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::cgroup::Cgroup;
+use super::spawn::{self, Member};
+use super::user;
 use super::wire::Start;
-use super::{spawn, user};
 use crate::drivers::CommandOutcome;
 
 /// The number of bytes that are kept of the end of each output stream.
@@ -21,9 +24,14 @@ const OUTPUT_BYTES_MAX: usize = 400;
 /// Timeout for the output to be closed after the command has ended.
 const OUTPUT_WAIT: Duration = Duration::from_millis(100);
 
-/// Runs `words` alongside the instance that `of` starts.
-pub(super) async fn run(of: Start, words: Vec<String>, timeout: Duration) -> CommandOutcome {
-    let child = match spawn(&of, &words) {
+/// Runs `words` alongside the instance that `of` starts in the control group `cgroup`.
+pub(super) async fn run(
+    of: Start,
+    cgroup: Cgroup,
+    words: Vec<String>,
+    timeout: Duration,
+) -> CommandOutcome {
+    let child = match spawn(&of, &cgroup, &words) {
         Ok(child) => child,
         Err(error) => {
             return match error.kind() {
@@ -73,24 +81,23 @@ async fn wait(mut child: Child, timeout: Duration) -> io::Result<CommandOutcome>
     Ok(ended(status.code().unwrap_or_else(|| 128 + signal.unwrap_or(0)), &output))
 }
 
-fn spawn(of: &Start, words: &[String]) -> io::Result<Child> {
+fn spawn(of: &Start, cgroup: &Cgroup, words: &[String]) -> io::Result<Child> {
     let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let user = of.user.as_deref().map(user::look_up).transpose().map_err(io::Error::other)?;
+    let joins = cgroup.join().map_err(|error| {
+        io::Error::other(format!("the control group of the instance cannot be joined: {error}"))
+    })?;
     let mut command = Command::new(program);
     command
         .args(arguments)
         .env_clear()
         .envs(of.env.iter().map(|(name, value)| (name, value)))
         .current_dir(&of.workdir)
-        .process_group(0)
         .kill_on_drop(true)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    if let Some(user) = &of.user {
-        let user = user::look_up(user).map_err(io::Error::other)?;
-        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-    }
-    spawn::with_file_limit(command.as_std_mut());
+    spawn::become_member(command.as_std_mut(), Member { joins, identity: None, user });
     command.spawn()
 }
 

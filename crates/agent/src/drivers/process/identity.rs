@@ -20,28 +20,52 @@ pub(super) struct Identity {
 impl Identity {
     /// Reads the identity that a process has written about itself.
     pub(super) fn read(path: &Path) -> Option<Identity> {
-        parse(&fs::read_to_string(path).ok()?).map(|(identity, _)| identity)
+        Stat::parse(&fs::read_to_string(path).ok()?).map(|stat| stat.identity)
     }
 
     /// Whether that process exists and has not ended.
     pub(super) fn is_alive(self) -> bool {
-        let path = format!("/proc/{}/stat", self.pid.as_raw_nonzero());
-        let stat = fs::read_to_string(path).ok();
-        match stat.as_deref().and_then(parse) {
-            Some((identity, state)) => identity == self && !matches!(state, 'Z' | 'X'),
-            None => false,
-        }
+        Stat::of(self.pid).is_some_and(|stat| stat.identity == self && stat.runs)
     }
 }
 
-/// Process id, state and start time, the 1st, 3rd and 22nd field (proc_pid_stat(5)). The 2nd is
-/// a name in parentheses that may contain anything, so fields are counted from its end.
-fn parse(stat: &str) -> Option<(Identity, char)> {
-    let pid = stat.split(' ').next()?.parse().ok().and_then(Pid::from_raw)?;
-    let mut fields = stat.rsplit_once(") ")?.1.split_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let started_at_ticks = fields.nth(18)?.parse().ok()?;
-    Some((Identity { pid, started_at_ticks }, state))
+/// The facts of a process in `/proc/PID/stat` (proc_pid_stat(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) identity: Identity,
+    /// Whether it has not ended: a process that has ended remains until its parent reaps it.
+    pub(super) runs: bool,
+    /// The id of its process group.
+    pub(super) group: i32,
+    /// The id of its session.
+    pub(super) session: i32,
+}
+
+impl Stat {
+    pub(super) fn of(pid: Pid) -> Option<Stat> {
+        let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+        Stat::parse(&fs::read_to_string(path).ok()?)
+    }
+
+    /// All processes of this machine.
+    pub(super) fn all() -> impl Iterator<Item = Stat> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter_map(Pid::from_raw).filter_map(Stat::of)
+    }
+
+    /// Reads the 1st, 3rd, 5th, 6th and 22nd field. The 2nd is a name in parentheses that may
+    /// contain anything, so fields are counted from its end.
+    fn parse(stat: &str) -> Option<Stat> {
+        let pid = stat.split(' ').next()?.parse().ok().and_then(Pid::from_raw)?;
+        let mut fields = stat.rsplit_once(") ")?.1.split_whitespace();
+        let runs = !matches!(fields.next()?, "Z" | "X");
+        let group = fields.nth(1)?.parse().ok()?;
+        let session = fields.next()?.parse().ok()?;
+        let started_at_ticks = fields.nth(15)?.parse().ok()?;
+        let identity = Identity { pid, started_at_ticks };
+        Some(Stat { identity, runs, group, session })
+    }
 }
 
 /// An identifier of the current boot of the machine.
@@ -54,22 +78,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_itself_and_nobody_else() {
-        let own = fs::read_to_string("/proc/self/stat").unwrap();
-        let (own, _) = parse(&own).unwrap();
-        assert!(own.is_alive());
-        let other = Identity { started_at_ticks: own.started_at_ticks + 1, ..own };
-        assert!(!other.is_alive());
+    fn an_identity_is_that_of_one_process() {
+        let own = Stat::parse(&fs::read_to_string("/proc/self/stat").unwrap()).unwrap();
+        assert!(own.identity.is_alive());
+        let started_at_ticks = own.identity.started_at_ticks + 1;
+        assert!(!Identity { started_at_ticks, ..own.identity }.is_alive());
+        assert!(Stat::all().any(|stat| stat.identity == own.identity));
     }
 
     #[test]
     fn names_with_parentheses_are_read() {
         let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20";
-        let (identity, state) = parse(&format!("42 (a) b (c)) {rest}")).unwrap();
+        let stat = Stat::parse(&format!("42 (a) b (c)) {rest}")).unwrap();
         assert_eq!(
-            (identity.pid.as_raw_nonzero().get(), identity.started_at_ticks, state),
-            (42, 777, 'S')
+            (stat.identity.pid.as_raw_nonzero().get(), stat.identity.started_at_ticks),
+            (42, 777)
         );
-        assert_eq!(parse("42 (half"), None);
+        assert_eq!((stat.runs, stat.group, stat.session), (true, 2, 3));
+        assert_eq!(Stat::parse("42 (half"), None);
     }
 }

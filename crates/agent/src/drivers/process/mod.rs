@@ -11,7 +11,7 @@
 //! | [`keeper`] | the keeper's side |
 //! | [`wire`] | the protocol between them |
 //! | [`spawn`], [`cgroup`], [`user`], [`identity`] | starting a process, and its prerequisites |
-//! | [`files`] | the limit of open files of daemons and their children |
+//! | [`files`] | the file descriptors of daemons and of their children |
 //! | [`command`] | commands of health checks, run alongside the instance |
 //! | [`output`], [`rotate`] | reading output, and rotating it |
 
@@ -37,7 +37,8 @@ use model::{CommandLine, InstanceResource, Millis, Piece, Signal, Spec};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::files::raise_file_limit;
+use self::cgroup::Cgroups;
+pub use self::files::take_over_files;
 use self::wire::{Request, Start};
 use super::{
     CommandOutcome, Driver, DriverEvent, Found, Later, Launch, Output, OutputQuery, Part,
@@ -74,6 +75,8 @@ impl Settings {
 #[derive(Debug)]
 pub struct Processes {
     asks: mpsc::UnboundedSender<link::Ask>,
+    /// Those of the keeper.
+    cgroups: Cgroups,
     logs_dir: PathBuf,
     /// Locked while a stream is rotated, or read by position.
     rotating: rotate::Rotating,
@@ -86,12 +89,14 @@ impl Processes {
         let (asks, inbox) = mpsc::unbounded_channel();
         let dropped = CancellationToken::new();
         let rotating = rotate::Rotating::default();
+        // The keeper logs what is missing.
+        let (cgroups, _) = Cgroups::detect(&digest(&settings.keeper_dir));
         let (logs_dir, bytes_max) = (settings.logs_dir.clone(), settings.log_bytes_max);
         let logs = rotate::keep_small(logs_dir.clone(), bytes_max, rotating.clone());
         tokio::spawn(dropped.clone().run_until_cancelled_owned(logs));
         let link = link::Link::new(settings, events);
         tokio::spawn(dropped.clone().run_until_cancelled_owned(link.follow(inbox)));
-        Processes { asks, logs_dir, rotating, _work: dropped.drop_guard() }
+        Processes { asks, cgroups, logs_dir, rotating, _work: dropped.drop_guard() }
     }
 
     fn ask(&self, ask: link::Ask) {
@@ -148,7 +153,8 @@ impl Driver for Processes {
         command: &CommandLine,
         timeout: Duration,
     ) -> Later<CommandOutcome> {
-        Box::pin(command::run(self.start_of(launch), command.words(), timeout))
+        let cgroup = self.cgroups.of(&launch.piece.of().slug());
+        Box::pin(command::run(self.start_of(launch), cgroup, command.words(), timeout))
     }
 
     fn output(&self, of: &InstanceResource, query: OutputQuery) -> Later<io::Result<Output>> {

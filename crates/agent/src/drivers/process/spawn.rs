@@ -1,17 +1,18 @@
-//! Starting a process, and an event for its end. This is the only module of this crate that needs
+//! Starting a process, an event for its end, and the descriptors that it inherits. This is the only module of this crate that needs
 //! `unsafe`.
 //!
 //! The steps of a child between fork and exec (a new session, its control group, its identity, its
 //! user) require `CommandExt::pre_exec`. That is unsafe because the child of a process with threads
 //! may only make async-signal-safe calls after the fork. These steps consist of system calls on
 //! resources that were opened and allocated before. Registering an `AsyncFd` is unsafe because its
-//! descriptor might be closed meanwhile; here it owns the descriptor.
+//! descriptor might be closed meanwhile; here it owns the descriptor. Borrowing a descriptor by its
+//! number is unsafe for the same reason; an inherited one has no other owner.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -19,7 +20,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -75,8 +76,7 @@ pub(super) fn spawn(
         cgroup.remove();
         return Err("it was given up".into());
     }
-    // SAFETY: `become_instance` makes only system calls: it allocates nothing and takes no lock.
-    unsafe { command.pre_exec(move || become_instance(&joins, &identity, user.as_ref())) };
+    become_member(&mut command, Member { joins, identity: Some(identity), user });
     match command.spawn() {
         Ok(child) => Ok(Pid::from_child(&child)),
         Err(error) => {
@@ -95,22 +95,41 @@ fn streams(dir: &Path) -> io::Result<[File; 2]> {
     Ok([stdout?, stderr?])
 }
 
-fn become_instance(joins: &[File], identity: &File, user: Option<&User>) -> io::Result<()> {
-    rustix::process::setsid()?;
-    restore_file_limit()?;
-    for join in joins {
-        rustix::io::write(join, b"0").map_err(|_| NOT_JOINED)?;
+/// What a child process becomes before it executes its program.
+pub(super) struct Member {
+    /// The files by which it joins its control group.
+    pub(super) joins: Vec<File>,
+    /// The file to which it writes its identity.
+    pub(super) identity: Option<File>,
+    pub(super) user: Option<User>,
+}
+
+/// Starts a command as a member of the family of an instance, in a session of its own.
+pub(super) fn become_member(command: &mut Command, member: Member) {
+    // SAFETY: `Member::settle` makes only system calls: it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(move || member.settle()) };
+}
+
+impl Member {
+    fn settle(&self) -> io::Result<()> {
+        rustix::process::setsid()?;
+        restore_file_limit()?;
+        for join in &self.joins {
+            rustix::io::write(join, b"0").map_err(|_| NOT_JOINED)?;
+        }
+        if let Some(identity) = &self.identity {
+            let stat = rustix::fs::open(OWN_STAT, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+            let mut buffer = [0; 1024];
+            let len = rustix::io::read(&stat, &mut buffer)?;
+            rustix::io::write(identity, &buffer[..len])?;
+        }
+        if let Some(user) = &self.user {
+            rustix::thread::set_thread_groups(&user.groups)?;
+            rustix::thread::set_thread_gid(user.gid)?;
+            rustix::thread::set_thread_uid(user.uid)?;
+        }
+        Ok(())
     }
-    let stat = rustix::fs::open(OWN_STAT, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut buffer = [0; 1024];
-    let len = rustix::io::read(&stat, &mut buffer)?;
-    rustix::io::write(identity, &buffer[..len])?;
-    if let Some(user) = user {
-        rustix::thread::set_thread_groups(&user.groups)?;
-        rustix::thread::set_thread_gid(user.gid)?;
-        rustix::thread::set_thread_uid(user.uid)?;
-    }
-    Ok(())
 }
 
 /// Starts a command with the limit of open files with which this process was started.
@@ -123,6 +142,13 @@ pub(super) fn with_file_limit(command: &mut Command) {
 pub(super) fn end_of(pidfd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     // SAFETY: the descriptor stays open for as long as the result, which shares its ownership.
     unsafe { Ok(AsyncFd::register_with_interest(pidfd, Interest::READABLE)?) }
+}
+
+/// Closes an inherited descriptor in all programs that this process will start.
+pub(super) fn close_on_exec(descriptor: RawFd) -> rustix::io::Result<()> {
+    // SAFETY: the descriptor is used for one system call, which fails if it is not open.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    fcntl_setfd(descriptor, FdFlags::CLOEXEC)
 }
 
 fn explain(start: &Start, program: &str, error: &io::Error) -> String {

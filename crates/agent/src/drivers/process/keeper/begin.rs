@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{InstanceResource, Piece};
-use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,7 @@ use super::super::cgroup::Cgroup;
 use super::super::now;
 use super::super::spawn;
 use super::super::wire::{Start, Tell};
+use super::family::Family;
 use super::record::Record;
 use super::watch::Process;
 use super::{Event, Held, Keeper};
@@ -186,10 +187,9 @@ fn begin(launch: &Launch) -> Result<Process, String> {
     process
 }
 
-/// Terminates a process that cannot be watched, with its children.
+/// Terminates a process that cannot be watched, with its family.
 fn end(pid: Pid, cgroup: &Cgroup) {
-    let _ = kill_process_group(pid, rustix::process::Signal::KILL);
-    cgroup.kill();
+    Family { first: pid, cgroup: cgroup.clone() }.kill();
     let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
     cgroup.remove();
 }

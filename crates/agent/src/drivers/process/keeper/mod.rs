@@ -11,6 +11,7 @@
 //! block, and waiting for its end happen in other tasks.
 
 mod begin;
+mod family;
 mod record;
 mod watch;
 
@@ -32,7 +33,7 @@ use self::begin::Starts;
 use self::record::{Record, Records};
 use self::watch::Process;
 use super::cgroup::Cgroups;
-use super::files::raise_file_limit;
+use super::files::take_over_files;
 use super::wire::{Request, Tell};
 
 /// The line that is written to standard output once agents can connect.
@@ -130,7 +131,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let _ = rustix::process::setsid();
     // The keeper holds a file descriptor for each process. With the default limit it can only hold
     // fewer.
-    let _ = raise_file_limit();
+    let _ = take_over_files();
     let failed = |doing, source| Error::Io { doing, path: args.dir.clone(), source };
     std::fs::create_dir_all(&args.dir).map_err(|source| failed("make", source))?;
     let _lock = lock(args)?;

@@ -1,4 +1,4 @@
-//! The process of a run, from its start until it and all its children are gone.
+//! The process of a run, from its start until it and its family have ended.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,25 +8,27 @@ use std::time::Duration;
 use model::{Ending, Exit, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
-    Pid, PidfdFlags, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal,
-    test_kill_process_group, waitid,
+    Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::super::cgroup::Cgroup;
 use super::super::{now, spawn};
+use super::family::Family;
 
-/// Timeout for the remaining children of an ended process to exit after they are killed.
-const REST_GONE: Duration = Duration::from_secs(5);
-/// The same without a control group. A process group also counts processes that have ended and have
-/// not been reaped by their parents, so the wait is short.
-const GROUP_GONE: Duration = Duration::from_millis(100);
+/// Timeout for the members of a family to end after they were killed.
+const KILLED_WAIT: Duration = Duration::from_secs(5);
+/// The longest pause between two looks at a family whose end is awaited.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
 
-/// A process that is watched.
+/// A process that is watched, with its family.
 #[derive(Debug, Clone)]
 pub(super) struct Process {
-    pid: Pid,
+    family: Family,
     pidfd: Arc<OwnedFd>,
-    cgroup: Cgroup,
+    /// Cancelled by the first signal: from then on, the family has time to end by itself.
+    stopping: CancellationToken,
+    killed: CancellationToken,
 }
 
 /// How a process has ended, as far as that is known.
@@ -41,33 +43,38 @@ pub(super) enum End {
 impl Process {
     /// Watches a process, which must not have been reaped.
     pub(super) fn open(pid: Pid, cgroup: Cgroup) -> io::Result<Process> {
-        let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-        Ok(Process { pid, pidfd: Arc::new(pidfd), cgroup })
+        let pidfd = Arc::new(pidfd_open(pid, PidfdFlags::NONBLOCK)?);
+        let family = Family { first: pid, cgroup };
+        let (stopping, killed) = Default::default();
+        Ok(Process { family, pidfd, stopping, killed })
     }
 
-    /// Sends a signal to it and its children, if it has not ended.
+    /// Asks it and its family to end.
     pub(super) fn signal(&self, signal: Signal) {
-        let signal = match signal {
+        self.stopping.cancel();
+        self.family.signal(match signal {
             Signal::Term => rustix::process::Signal::TERM,
             Signal::Int => rustix::process::Signal::INT,
             Signal::Quit => rustix::process::Signal::QUIT,
             Signal::Hup => rustix::process::Signal::HUP,
             Signal::Usr1 => rustix::process::Signal::USR1,
             Signal::Usr2 => rustix::process::Signal::USR2,
-        };
-        // The group may be gone already; the end of the process is reported by the pidfd.
-        let _ = kill_process_group(self.pid, signal);
+        });
     }
 
-    /// Kills it with all its children.
+    /// Kills it with its family.
     pub(super) fn kill(&self) {
+        self.killed.cancel();
         let _ = pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
-        let _ = kill_process_group(self.pid, rustix::process::Signal::KILL);
-        self.cgroup.kill();
+        self.family.kill();
     }
 
-    /// Waits until the process has ended, kills its remaining children, and removes its control
-    /// group. Also returns the number of processes that were killed for lack of memory.
+    /// Waits until the process and its family have ended, and removes its control group. Also
+    /// returns the number of processes that were killed for lack of memory.
+    ///
+    /// After a signal to stop, the rest of the family has the same grace period as the process,
+    /// which the keeper ends by [`Process::kill`]. If the process ends by itself, the rest is killed
+    /// at once: the run is over, and its routes and its restart must not wait.
     pub(super) async fn ended(&self) -> (End, u64) {
         if let Ok(pidfd) = spawn::end_of(self.pidfd.clone()) {
             // A pidfd becomes readable once its process has ended, and stays so.
@@ -75,13 +82,25 @@ impl Process {
         } else {
             self.ended_without_events().await;
         }
-        // The process has not been reaped, so its id cannot be reused: the group is still its own.
-        let _ = kill_process_group(self.pid, rustix::process::Signal::KILL);
+        if self.stopping.is_cancelled() {
+            self.killed.run_until_cancelled(self.family_gone(|family| family.is_gone())).await;
+        }
+        let killed = self.family_gone(|family| family.kill());
+        // A member that waits for a device cannot be killed before the device responds.
+        let _ = tokio::time::timeout(KILLED_WAIT, killed).await;
         let end = self.reap();
-        self.rest_gone().await;
-        let out_of_memory = self.cgroup.out_of_memory();
-        self.cgroup.remove();
+        let out_of_memory = self.family.cgroup.out_of_memory();
+        self.family.cgroup.remove();
         (end, out_of_memory)
+    }
+
+    /// Waits until `is_gone` of its family, so that no member holds a port that the next run needs.
+    async fn family_gone(&self, is_gone: impl Fn(&Family) -> bool) {
+        let mut pause = Duration::from_micros(200);
+        while !is_gone(&self.family) {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
     }
 
     /// Polls for the end, since no further event source can be registered.
@@ -107,26 +126,6 @@ impl Process {
                 (None, None) => End::Unknown,
             },
             Ok(None) | Err(_) => End::Unknown,
-        }
-    }
-
-    /// Waits until its children are gone, so that they do not hold a port that the next run needs.
-    async fn rest_gone(&self) {
-        let begun = tokio::time::Instant::now();
-        let mut pause = Duration::from_micros(200);
-        loop {
-            let grouped = self.cgroup != Cgroup::default();
-            let gone = if grouped {
-                self.cgroup.kill()
-            } else {
-                test_kill_process_group(self.pid).is_err()
-            };
-            let limit = if grouped { REST_GONE } else { GROUP_GONE };
-            if gone || begun.elapsed() >= limit {
-                return;
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(20));
         }
     }
 }
