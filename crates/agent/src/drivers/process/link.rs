@@ -40,8 +40,10 @@ pub(super) enum Ask {
 enum Error {
     #[error("the keeper cannot be started")]
     Start(#[source] io::Error),
-    #[error("the keeper has ended before it was ready; {log} may say why")]
-    NotReady { log: String },
+    #[error("the keeper has ended before it was ready: {why}")]
+    Ended { why: String },
+    #[error("the keeper was not ready within {} s", READY_WAIT.as_secs())]
+    NotReady,
     #[error("the connection to the keeper was lost")]
     Lost,
 }
@@ -146,20 +148,27 @@ impl Link {
             .stderr(stderr.map_err(Error::Start)?)
             .spawn()
             .map_err(Error::Start)?;
+        let stdout = child.stdout.take();
+        // The keeper outlives the agent, but while the agent runs, it must be reaped like any
+        // child.
+        let ended = tokio::spawn(async move { child.wait().await });
         let ready = async {
-            let stdout = child.stdout.take()?;
-            let mut lines = BufReader::new(stdout).lines();
+            let mut lines = BufReader::new(stdout?).lines();
             while lines.next_line().await.ok()?? != keeper::READY {}
             Some(())
         };
-        let ready = tokio::time::timeout(READY_WAIT, ready).await;
-        // The keeper outlives the agent, but while the agent runs, it must be reaped like any
-        // child.
-        tokio::spawn(async move { child.wait().await });
-        match ready {
-            Ok(Some(())) => Ok(()),
-            _ => Err(Error::NotReady { log: log.display().to_string() }),
+        match tokio::time::timeout(READY_WAIT, ready).await {
+            Ok(Some(())) => return Ok(()),
+            Ok(None) => {}
+            Err(_) => return Err(Error::NotReady),
         }
+        let status = match tokio::time::timeout(READY_WAIT, ended).await {
+            Ok(Ok(Ok(status))) => status.to_string(),
+            _ => "its standard output is closed".into(),
+        };
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let last = text.lines().next_back().unwrap_or("it printed nothing");
+        Err(Error::Ended { why: format!("{status}; the end of {}: {last}", log.display()) })
     }
 
     /// Applies the runs that a keeper reports; emits the differences from the previous keeper.
