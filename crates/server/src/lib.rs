@@ -12,6 +12,7 @@ mod agents;
 pub mod assigned;
 pub mod control;
 pub mod event_log;
+mod fence;
 mod http;
 pub mod persist;
 mod shell;
@@ -35,6 +36,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::adapter::{Adapters, Server};
 use crate::agents::Agents;
 use crate::control::Core;
+use crate::fence::Fence;
 use crate::shell::{STOP_GRACE, Shell};
 
 pub use persist::Error as PersistError;
@@ -66,6 +68,9 @@ pub enum Error {
     /// The stored state cannot be read.
     #[error("cannot load the state")]
     Load(#[from] PersistError),
+    /// Another server has become leader, so this one must not write any more.
+    #[error("another server has become leader")]
+    Deposed,
     /// The server cannot listen on the address.
     #[error("cannot listen on {address}")]
     Listen {
@@ -115,14 +120,17 @@ pub async fn run(
     let directory = options.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || Embedded::open(&directory)).await;
     let store: Arc<dyn Store> = Arc::new(opened.map_err(|error| Error::Lead(error.to_string()))??);
+    let fence = Fence::read(store.as_ref()).await?;
     let persist::Loaded { mut state, mut events } = persist::load(store.as_ref()).await?;
     let batch = control::lead(&mut state, &mut events, now());
     let txn = persist::txn(batch.map_err(|error| Error::Lead(error.to_string()))?);
-    store.commit(txn.map_err(|error| Error::Lead(in_full(&error)))?).await?;
+    let txn = txn.map_err(|error| Error::Lead(in_full(&error)))?;
+    let fence = fence.advance(store.as_ref(), txn, state.meta().epoch).await?;
+    let fence = fence.ok_or(Error::Deposed)?;
 
     let numbers: Vec<u64> = events.iter().map(|event| event.number).collect();
     let core = Core::new(state, options.lost_after, numbers, now());
-    let (shell, handle) = Shell::new(core, events, store, Box::new(adapters.clone()));
+    let (shell, handle) = Shell::new(core, events, (store, fence), Box::new(adapters.clone()));
     let background = adapters.start(&handle.snapshot()).into_iter();
     let mut background: Background = background.map(|(name, task)| spawned(name, task)).collect();
     let (listener, local) = listen(options.listen).await?;
@@ -190,12 +198,12 @@ fn spawned(
 /// accept requests and do only a part of its work, so the end of an adapter's task is an error. The
 /// control loop ends without an error only when the server stops.
 async fn first_end(
-    looping: &mut AbortOnDropHandle<Result<(), store::Error>>,
+    looping: &mut AbortOnDropHandle<Result<(), Error>>,
     background: &mut Background,
 ) -> Result<(), Error> {
     let broken = |part: String| move |source| Error::Broken { part, source };
     tokio::select! {
-        ended = looping => ended.map_err(broken("the control loop".into()))?.map_err(Error::Store),
+        ended = looping => ended.map_err(broken("the control loop".into()))?,
         Some((adapter, ended)) = background.next() => {
             ended.map_err(broken(format!("the adapter {adapter}")))?;
             Err(Error::AdapterEnded { adapter })

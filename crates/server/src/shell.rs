@@ -11,9 +11,11 @@ use model::{NodeId, Proposal, RouteTable, Timestamp};
 use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::Error;
 use crate::absence::Absence;
-use crate::control::{Answer, Core, EVENTS_KEPT, Effect, Event, Snapshot, Ticket, Trouble};
+use crate::control::{Answer, Batch, Core, EVENTS_KEPT, Effect, Event, Snapshot, Ticket, Trouble};
 use crate::event_log::EventLog;
+use crate::fence::Fence;
 use crate::persist;
 
 /// Maximum number of messages in the inbox. Beyond it, requests are rejected as `Failure::Busy`.
@@ -23,9 +25,6 @@ const TURN_MAX: usize = 4096;
 /// Interval at which the snapshot is published even without changes, which keeps the times of the
 /// last heartbeats up to date.
 pub const REFRESH: Duration = Duration::from_secs(1);
-/// Number of commits between two compactions of the store's change log. No component follows that
-/// log, since subscribers are notified directly.
-const COMPACT_EVERY: u32 = 4096;
 
 /// Timeout for the responses to requests in flight when the server stops.
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -139,13 +138,13 @@ pub(crate) struct Shell {
     core: Core,
     handle: Arc<Handle>,
     store: Arc<dyn Store>,
+    fence: Fence,
     inbox: mpsc::Receiver<(Ask, oneshot::Sender<Answer>)>,
     waiting: BTreeMap<Ticket, oneshot::Sender<Answer>>,
     next_ticket: Ticket,
     wake_at: Option<Timestamp>,
     /// The write in progress.
     storing: Option<store::Pending<'static, store::TxnResult>>,
-    commits: u32,
     absence: Absence,
     /// Events that were published in this turn. The observer receives them at its end.
     published: Vec<Arc<api::EventView>>,
@@ -156,7 +155,7 @@ impl Shell {
     pub(crate) fn new(
         core: Core,
         events: Vec<api::EventView>,
-        store: Arc<dyn Store>,
+        (store, fence): (Arc<dyn Store>, Fence),
         observer: Box<dyn CommitObserver>,
     ) -> (Shell, Arc<Handle>) {
         let (sender, inbox) = mpsc::channel(INBOX);
@@ -174,12 +173,12 @@ impl Shell {
             core,
             handle: Arc::clone(&handle),
             store,
+            fence,
             inbox,
             waiting: BTreeMap::new(),
             next_ticket: 0,
             wake_at: None,
             storing: None,
-            commits: 0,
             absence: Absence::new(REFRESH, now()),
             published: Vec::new(),
             observer,
@@ -187,9 +186,9 @@ impl Shell {
         (shell, handle)
     }
 
-    /// Runs until the server stops or the store must be reopened. When the server stops, all
+    /// Runs until the server stops, is deposed, or must reopen the store. When the server stops, all
     /// messages that were sent before still get their answers.
-    pub(crate) async fn run(mut self) -> Result<(), store::Error> {
+    pub(crate) async fn run(mut self) -> Result<(), Error> {
         let stopped = self.handle.stopped();
         tokio::pin!(stopped);
         let mut refresh = tokio::time::interval(REFRESH);
@@ -227,7 +226,7 @@ impl Shell {
     }
 
     /// Answers all messages in the inbox, which includes waiting for their writes.
-    async fn finish(mut self) -> Result<(), store::Error> {
+    async fn finish(mut self) -> Result<(), Error> {
         self.inbox.close();
         while let Ok((ask, answer)) = self.inbox.try_recv() {
             self.take_in(ask, answer);
@@ -240,6 +239,15 @@ impl Shell {
             let event = stored_event(stored(&mut self.storing).await)?;
             self.perform(event);
         }
+    }
+
+    fn commit(&self, batch: Batch) -> store::Pending<'static, store::TxnResult> {
+        let txn = persist::txn(batch).map(|txn| self.fence.guard(txn));
+        let store = Arc::clone(&self.store);
+        Box::pin(async move {
+            let txn = txn.map_err(|error| store::Error::Invalid { reason: error.to_string() })?;
+            store.commit(txn).await
+        })
     }
 
     fn take_in(&mut self, ask: Ask, answer: oneshot::Sender<Answer>) {
@@ -283,9 +291,7 @@ impl Shell {
         for effect in self.core.handle(event, now()) {
             match effect {
                 Effect::Store(batch) => {
-                    self.commits += 1;
-                    let compact = self.commits.is_multiple_of(COMPACT_EVERY);
-                    self.storing = Some(commit(Arc::clone(&self.store), batch, compact));
+                    self.storing = Some(self.commit(batch));
                 }
                 Effect::Answer { ticket, answer } => {
                     // The receiver is dropped if the client has stopped waiting.
@@ -331,15 +337,14 @@ async fn stored(
     }
 }
 
-fn stored_event(stored: Result<store::TxnResult, store::Error>) -> Result<Event, store::Error> {
+fn stored_event(stored: Result<store::TxnResult, store::Error>) -> Result<Event, Error> {
     match stored {
         Ok(store::TxnResult::Committed(_)) => Ok(Event::Stored),
-        Ok(store::TxnResult::Conflict { key }) => {
-            Ok(Event::StoreFailed { message: format!("another server has changed {key}") })
-        }
+        // The fence is the only condition of a transaction.
+        Ok(store::TxnResult::Conflict { .. }) => Err(Error::Deposed),
         // A failed flush has written an unknown part of its data. The store must be reopened to
         // find out.
-        Err(error @ (store::Error::Poisoned { .. } | store::Error::Closed)) => Err(error),
+        Err(error @ (store::Error::Poisoned { .. } | store::Error::Closed)) => Err(error.into()),
         Err(error) => {
             let message = in_full(&error);
             tracing::error!(
@@ -349,23 +354,4 @@ fn stored_event(stored: Result<store::TxnResult, store::Error>) -> Result<Event,
             Ok(Event::StoreFailed { message })
         }
     }
-}
-
-fn commit(
-    store: Arc<dyn Store>,
-    batch: crate::control::Batch,
-    compact: bool,
-) -> store::Pending<'static, store::TxnResult> {
-    let txn = persist::txn(batch);
-    Box::pin(async move {
-        let txn = txn.map_err(|error| store::Error::Invalid { reason: error.to_string() })?;
-        let result = store.commit(txn).await?;
-        if let (true, store::TxnResult::Committed(revision)) = (compact, &result) {
-            // A failed compaction does not fail the commit, and is retried later.
-            if let Err(error) = store.compact(*revision).await {
-                tracing::warn!(error = %error, "the store's change log was not shortened");
-            }
-        }
-        Ok(result)
-    })
 }

@@ -7,8 +7,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::Revision;
-
 /// Why a store could not be opened, or an operation on it failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -29,12 +27,6 @@ pub enum Error {
     Poisoned {
         /// The first failure.
         source: Arc<dyn std::error::Error + Send + Sync>,
-    },
-    /// The history before `oldest` is compacted: list the keys again and watch from there.
-    #[error("changes older than revision {oldest} are no longer known: list again")]
-    Compacted {
-        /// The oldest revision that can be watched from.
-        oldest: Revision,
     },
     /// A transaction that every store rejects.
     #[error("the transaction makes no sense: {reason}")]

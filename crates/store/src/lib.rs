@@ -1,15 +1,14 @@
 //! Durable state behind one trait.
 //!
-//! A [`Store`] maps keys to bytes, in the manner of etcd: every key has the revision that last changed it, a
-//! [`Txn`] compares before it writes and is atomic, and a [`Watch`] returns every change from a revision on. It knows
-//! nothing of services or nodes: the writer defines the meaning of keys.
+//! A [`Store`] maps keys to bytes, in the manner of etcd: every key has the revision that last changed it, and a
+//! [`Txn`] compares before it writes and is atomic. It knows nothing of services or nodes: the writer defines the
+//! meaning of keys. It keeps no history: its only writer is the server, which publishes changes itself.
 //!
 //! Guarantees of every backend:
 //!
 //! - A commit returns only once it would survive a power loss. A failed commit is not visible afterwards, unless the
 //!   error says that its result is unknown.
 //! - Revisions only grow, by one for each transaction that changes something; all its changes share that revision.
-//! - A watch neither misses nor repeats a change, or ends with [`Error::Compacted`].
 //!
 //! [`Embedded`] is the default backend: one process, one SQLite file, no other moving part. It is the only code that
 //! touches the data directory.
@@ -25,9 +24,6 @@
 //! let first = Txn { compares: vec![Compare::absent("/a")], ops: vec![Op::put("/a", "1")] };
 //! assert_eq!(store.commit(first.clone()).await?, TxnResult::Committed(Revision(1)));
 //! assert_eq!(store.commit(first).await?, TxnResult::Conflict { key: "/a".to_owned() });
-//!
-//! let mut watch = store.watch("/", Revision(1)).await?;
-//! assert_eq!(watch.next().await?.key, "/a");
 //! # Ok(())
 //! # }
 //! ```
@@ -38,7 +34,6 @@ mod embedded;
 mod error;
 mod revision;
 mod txn;
-mod watch;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -47,20 +42,18 @@ pub use embedded::Embedded;
 pub use error::Error;
 pub use revision::Revision;
 pub use txn::{Compare, Expect, KeyValue, Op, Page, Txn, TxnResult};
-pub use watch::{Event, Source, Watch};
 
 /// The result of every method of [`Store`]: boxed, so that the trait can be used as `dyn Store`.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
-/// Durable state: versioned keys, transactions with comparisons, watches from a revision.
+/// Durable state: versioned keys, and transactions with comparisons.
 pub trait Store: Send + Sync + 'static {
     /// One page of the keys that start with `prefix`, in byte order, from one snapshot.
     ///
     /// `start_after` is the [`Page::next`] of the previous page. A `limit` of zero counts as one, because an empty page
     /// would make no progress; `usize::MAX` requests everything.
     ///
-    /// Pages of one listing may be from different snapshots. A caller that lists and then watches must watch from the
-    /// revision after the *first* page's, and ignore an event that is not newer than the `modified` of its key.
+    /// Pages of one listing may be from different snapshots.
     fn range<'a>(
         &'a self,
         prefix: &'a str,
@@ -77,17 +70,6 @@ pub trait Store: Send + Sync + 'static {
     /// flush failed (the result is unknown until the store is reopened); [`Error::Invalid`] if the transaction is
     /// invalid.
     fn commit(&self, txn: Txn) -> Pending<'_, TxnResult>;
-
-    /// Every change of a key that starts with `prefix`, from revision `from` on: first past changes, then future ones.
-    /// A `from` of zero means from the beginning.
-    ///
-    /// # Errors
-    /// [`Error::Compacted`] if the changes of `from` are compacted: list again.
-    fn watch<'a>(&'a self, prefix: &'a str, from: Revision) -> Pending<'a, Watch>;
-
-    /// Deletes the changes (not the keys) older than `before`. A future revision counts as the one after the newest; a
-    /// revision that was already compacted is no error.
-    fn compact(&self, before: Revision) -> Pending<'_, ()>;
 
     /// One key, or none.
     fn get<'a>(&'a self, key: &'a str) -> Pending<'a, Option<KeyValue>> {

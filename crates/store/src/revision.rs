@@ -15,12 +15,6 @@ pub struct Revision(
 impl Revision {
     /// The revision of the empty store.
     pub const ZERO: Revision = Revision(0);
-
-    /// The revision after this one, from which to watch after this one was seen.
-    #[must_use]
-    pub fn next(self) -> Revision {
-        Revision(self.0.saturating_add(1))
-    }
 }
 
 impl fmt::Display for Revision {

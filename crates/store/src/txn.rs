@@ -1,13 +1,13 @@
 //! Keys, transactions on them, and the results of reads and transactions.
 //!
 //! Plain values without IO. Every backend must call [`Txn::check`] first, so that all of them reject the same
-//! transactions. Read next: `watch.rs`.
+//! transactions. Read next: `embedded/mod.rs`.
 
 use std::collections::HashSet;
 
 use crate::{Error, Revision};
 
-/// A key with its value and metadata.
+/// A key with its value and version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyValue {
     /// The key.
@@ -16,10 +16,6 @@ pub struct KeyValue {
     pub value: Vec<u8>,
     /// The revision that wrote this value.
     pub modified: Revision,
-    /// The revision that created the key, since it was last absent.
-    pub created: Revision,
-    /// The number of writes since then, including the one that created it.
-    pub version: u64,
 }
 
 /// A condition on a key.
@@ -98,7 +94,7 @@ impl Op {
 pub struct Txn {
     /// The conditions.
     pub compares: Vec<Compare>,
-    /// The changes, at most one for each key: a watch could not order two changes of one key in one revision.
+    /// The changes, at most one for each key, because the changes of one revision have no order.
     pub ops: Vec<Op>,
 }
 

@@ -61,7 +61,6 @@ async fn run_out_of_space(room: &Path, extra: u64) {
     let directory = tempfile::tempdir().unwrap();
     let store = Embedded::open(directory.path()).unwrap();
     store.commit(bulk("before", 50)).await.unwrap();
-    let mut watch = store.watch("", Revision(2)).await.unwrap();
     let log = fs::metadata(directory.path().join("state.db-wal")).unwrap().len();
     fs::write(room, (log + extra).to_string()).unwrap();
 
@@ -82,11 +81,6 @@ async fn run_out_of_space(room: &Path, extra: u64) {
         panic!("no conflict")
     };
     assert_eq!(revision.0 as usize, 2 + expected[1] + expected[2]);
-    // The watch returns exactly the committed changes.
-    let happened = [("/a/0", first.is_ok()), ("/b/0", last.is_ok()), ("/after/0", true)];
-    for (key, _) in happened.iter().filter(|(_, happened)| *happened) {
-        assert_eq!(watch.next().await.unwrap().key, *key);
-    }
     drop(store);
     assert_eq!(counts(&Embedded::open(directory.path()).unwrap()).await, expected);
 }
@@ -113,7 +107,6 @@ async fn child_failed_flush() {
     fs::remove_file(&flush).unwrap();
     // The disk works again, but the pages that it dropped are lost.
     assert!(matches!(store.commit(bulk("later", 1)).await, Err(Error::Poisoned { .. })));
-    assert!(matches!(store.compact(Revision(2)).await, Err(Error::Poisoned { .. })));
     assert_eq!((count(&store, "/before/").await, count(&store, "/doubtful/").await), (50, 0));
     drop(store);
     let store = Embedded::open(directory.path()).unwrap();

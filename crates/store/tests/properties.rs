@@ -1,12 +1,10 @@
-//! The embedded store against a simple model: any transactions, listings, watches, compactions and restarts give the
-//! same results as a plain map and a list of changes.
+//! The embedded store against a simple model: any transactions, listings and restarts give the same results as
+//! a plain map.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 
-use muster_store::{
-    Compare, Embedded, Error, Event, Expect, KeyValue, Op, Revision, Store, Txn, TxnResult,
-};
+use muster_store::{Compare, Embedded, Expect, KeyValue, Op, Revision, Store, Txn, TxnResult};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -14,9 +12,7 @@ use proptest::prelude::*;
 #[derive(Default)]
 struct Model {
     keys: BTreeMap<String, KeyValue>,
-    events: Vec<Event>,
     revision: Revision,
-    oldest: Revision,
 }
 
 impl Model {
@@ -31,27 +27,16 @@ impl Model {
                 return TxnResult::Conflict { key: key.clone() };
             }
         }
-        let revision = self.revision.next();
+        let revision = Revision(self.revision.0 + 1);
         for op in &txn.ops {
-            let value = match op {
+            match op {
                 Op::Put { key, value } => {
-                    let old = self.keys.get(key);
-                    let created = old.map_or(revision, |old| old.created);
-                    let version = old.map_or(0, |old| old.version) + 1;
-                    let new = KeyValue {
-                        key: key.clone(),
-                        value: value.clone(),
-                        modified: revision,
-                        created,
-                        version,
-                    };
-                    self.keys.insert(key.clone(), new);
-                    Some(value.clone())
+                    let (key, value) = (key.clone(), value.clone());
+                    self.keys.insert(key.clone(), KeyValue { key, value, modified: revision });
                 }
-                Op::Delete { key } if self.keys.remove(key).is_some() => None,
+                Op::Delete { key } if self.keys.remove(key).is_some() => {}
                 Op::Delete { .. } => continue,
-            };
-            self.events.push(Event { revision, key: op.key().to_owned(), value });
+            }
             self.revision = revision;
         }
         TxnResult::Committed(self.revision)
@@ -59,14 +44,6 @@ impl Model {
 
     fn range(&self, prefix: &str) -> Vec<KeyValue> {
         self.keys.values().filter(|item| item.key.starts_with(prefix)).cloned().collect()
-    }
-
-    fn events(&self, prefix: &str, from: Revision) -> Vec<Event> {
-        self.events
-            .iter()
-            .filter(|event| event.revision >= from && event.key.starts_with(prefix))
-            .cloned()
-            .collect()
     }
 }
 
@@ -77,15 +54,6 @@ enum Step {
     List {
         prefix: String,
         limit: usize,
-    },
-    /// From that number of revisions ago.
-    Watch {
-        prefix: String,
-        back: u64,
-    },
-    /// Up to that number of revisions ago.
-    Compact {
-        back: u64,
     },
     Reopen,
 }
@@ -134,8 +102,6 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => vec(txn(), 1..6).prop_map(Step::Commit),
         2 => (prefix(), 1..5_usize).prop_map(|(prefix, limit)| Step::List { prefix, limit }),
-        2 => (prefix(), 0..20_u64).prop_map(|(prefix, back)| Step::Watch { prefix, back }),
-        1 => (0..10_u64).prop_map(|back| Step::Compact { back }),
         1 => Just(Step::Reopen),
     ]
 }
@@ -153,27 +119,10 @@ async fn list(store: &dyn Store, prefix: &str, limit: usize) -> (Vec<KeyValue>, 
     }
 }
 
-async fn watched(
-    store: &dyn Store,
-    prefix: &str,
-    from: Revision,
-    count: usize,
-) -> Result<Vec<Event>, Error> {
-    let mut watch = store.watch(prefix, from).await?;
-    let mut events = Vec::new();
-    for _ in 0..count {
-        events.push(watch.next().await?);
-    }
-    Ok(events)
-}
-
 async fn run(steps: Vec<Step>) {
     let directory = tempfile::tempdir().unwrap();
     let mut store = Embedded::open(directory.path()).unwrap();
-    let mut model = Model { oldest: Revision(1), ..Model::default() };
-    // Started before the first change, and read only now and then.
-    let mut follower = store.watch("/a", Revision(1)).await.unwrap();
-    let mut followed = 0;
+    let mut model = Model::default();
     for step in steps {
         match step {
             Step::Commit(txns) => {
@@ -191,47 +140,9 @@ async fn run(steps: Vec<Step>) {
                 let found = store.get("/a").await.unwrap();
                 assert_eq!(found.as_ref(), model.keys.get("/a"));
             }
-            Step::Watch { prefix, back } => {
-                let from = Revision(model.revision.0.saturating_sub(back).max(1));
-                let expected = model.events(&prefix, from);
-                let found = watched(&store, &prefix, from, expected.len()).await;
-                if from < model.oldest {
-                    assert!(
-                        matches!(found, Err(Error::Compacted { oldest }) if oldest == model.oldest)
-                    );
-                } else {
-                    assert_eq!(found.unwrap(), expected);
-                }
-                let expected = model.events("/a", Revision(1));
-                while followed < expected.len() {
-                    match follower.next().await {
-                        Ok(event) => assert_eq!(event, expected[followed]),
-                        Err(Error::Compacted { .. }) => {
-                            let from = model.oldest;
-                            follower = store.watch("/a", from).await.unwrap();
-                            followed =
-                                expected.iter().filter(|event| event.revision < from).count();
-                            continue;
-                        }
-                        Err(error) => panic!("{error}"),
-                    }
-                    followed += 1;
-                }
-            }
-            Step::Compact { back } => {
-                let before = Revision((model.revision.0 + 1).saturating_sub(back));
-                store.compact(before).await.unwrap();
-                model.oldest = model.oldest.max(before);
-            }
             Step::Reopen => {
                 drop(store);
-                assert!(
-                    matches!(follower.next().await, Err(Error::Closed))
-                        || followed < model.events.len()
-                );
                 store = Embedded::open(directory.path()).unwrap();
-                follower = store.watch("/a", model.revision.next()).await.unwrap();
-                followed = model.events("/a", Revision(1)).len();
             }
         }
     }

@@ -24,10 +24,9 @@ use crate::Error;
 const APPLICATION_ID: u32 = u32::from_be_bytes(*b"Must");
 
 /// The n-th migrates format n to format n + 1; the first creates the tables of an empty file.
-const MIGRATIONS: &[&str] = &[FORMAT_1];
+const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2];
 
-// Two rowid tables: with values of some hundred bytes, tables without rowid are slower to write. The id of an event is
-// its revision shifted left by 20 plus the index of its op, so that the log is append-only without a second index.
+// Rowid tables: with values of some hundred bytes, tables without rowid are slower to write.
 const FORMAT_1: &str = "
     CREATE TABLE meta (
         name TEXT PRIMARY KEY NOT NULL,
@@ -47,6 +46,14 @@ const FORMAT_1: &str = "
         revision INTEGER NOT NULL GENERATED ALWAYS AS (id >> 20) VIRTUAL
     ) STRICT;
     INSERT INTO meta VALUES ('revision', 0), ('oldest', 1);
+";
+
+// Nothing read the log of changes, which wrote every value twice.
+const FORMAT_2: &str = "
+    DROP TABLE event;
+    DELETE FROM meta WHERE name = 'oldest';
+    ALTER TABLE kv DROP COLUMN created;
+    ALTER TABLE kv DROP COLUMN version;
 ";
 
 /// Ensures that `directory` has an intact file of the newest format, and returns its path.
@@ -189,12 +196,15 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
 mod tests {
     use super::*;
 
-    const NEXT: &[&str] =
-        &[FORMAT_1, "ALTER TABLE kv ADD COLUMN note TEXT; UPDATE kv SET note = 'from ' || key;"];
+    const NEXT: &[&str] = &[
+        FORMAT_1,
+        FORMAT_2,
+        "ALTER TABLE kv ADD COLUMN note TEXT; UPDATE kv SET note = 'from ' || key;",
+    ];
 
     /// A file of format 1 with one key, part of it still in the write-ahead log.
     fn older(directory: &Path) -> PathBuf {
-        let path = prepare(directory).unwrap();
+        let path = prepare_with(directory, &NEXT[..1]).unwrap();
         let connection = open(&path).unwrap();
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
         connection.execute("INSERT INTO kv VALUES ('a', x'31', 1, 1, 1)", ()).unwrap();
@@ -211,14 +221,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = older(directory.path());
         prepare_with(directory.path(), NEXT).unwrap();
-        assert_eq!(inspect(&path, 2).unwrap(), Some(2));
+        assert_eq!(inspect(&path, 3).unwrap(), Some(3));
         let note: String =
             open(&path).unwrap().query_row("SELECT note FROM kv", (), |row| row.get(0)).unwrap();
         assert_eq!(note, "from a");
-        assert_eq!(inspect(&with_suffix(&path, ".format-1"), 2).unwrap(), Some(1));
-        // One migration is enough, and a program that knows only format 1 rejects the file now.
+        assert_eq!(inspect(&with_suffix(&path, ".format-1"), 3).unwrap(), Some(1));
+        // Migrated once, and rejected by a program that does not know the newest format.
         prepare_with(directory.path(), NEXT).unwrap();
-        assert!(matches!(prepare(directory.path()), Err(Error::Newer { found: 2, known: 1, .. })));
+        assert!(matches!(prepare(directory.path()), Err(Error::Newer { found: 3, known: 2, .. })));
     }
 
     #[test]
@@ -238,7 +248,7 @@ mod tests {
         fs::write(with_suffix(&path, ".new"), "half").unwrap();
         fs::write(with_suffix(&path, ".new-journal"), "half").unwrap();
         prepare(directory.path()).unwrap();
-        assert_eq!(inspect(&path, 1).unwrap(), Some(1));
+        assert_eq!(inspect(&path, 2).unwrap(), Some(2));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

@@ -6,7 +6,6 @@
 
 use rusqlite::{Connection, OptionalExtension, Statement};
 
-use super::events::Place;
 use super::{from_sql, to_sql};
 use crate::{Expect, Op, Txn, TxnResult};
 
@@ -18,7 +17,6 @@ pub(super) struct Statements<'c> {
     compare: Statement<'c>,
     put: Statement<'c>,
     delete: Statement<'c>,
-    log: Statement<'c>,
     advance: Statement<'c>,
 }
 
@@ -30,12 +28,10 @@ impl<'c> Statements<'c> {
             rollback: connection.prepare("ROLLBACK")?,
             compare: connection.prepare("SELECT modified FROM kv WHERE key = ?1")?,
             put: connection.prepare(
-                "INSERT INTO kv (key, value, created, modified, version) VALUES (?1, ?2, ?3, ?3, 1)
-                 ON CONFLICT (key) DO UPDATE
-                 SET value = excluded.value, modified = excluded.modified, version = version + 1",
+                "INSERT INTO kv (key, value, modified) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value, modified = excluded.modified",
             )?,
             delete: connection.prepare("DELETE FROM kv WHERE key = ?1")?,
-            log: connection.prepare("INSERT INTO event (id, key, value) VALUES (?1, ?2, ?3)")?,
             advance: connection.prepare("UPDATE meta SET value = ?1 WHERE name = 'revision'")?,
         })
     }
@@ -94,21 +90,12 @@ impl<'c> Statements<'c> {
     /// Performs the ops. Returns whether they changed anything.
     fn write(&mut self, revision: i64, ops: &[Op]) -> rusqlite::Result<bool> {
         let mut changed = false;
-        for (number, op) in ops.iter().enumerate() {
-            let id = Place::of(revision, number).id();
-            match op {
-                Op::Put { key, value } => {
-                    self.put.execute((key, value, revision))?;
-                    self.log.execute((id, key, value))?;
-                }
-                Op::Delete { key } => {
-                    if self.delete.execute([key])? == 0 {
-                        continue;
-                    }
-                    self.log.execute((id, key, None::<&[u8]>))?;
-                }
-            }
-            changed = true;
+        for op in ops {
+            let rows = match op {
+                Op::Put { key, value } => self.put.execute((key, value, revision))?,
+                Op::Delete { key } => self.delete.execute([key])?,
+            };
+            changed |= rows > 0;
         }
         Ok(changed)
     }

@@ -6,15 +6,13 @@
 //! ```
 //!
 //! One thread writes ([`writer`]): all transactions that are queued during a flush share the next flush. Reads have
-//! connections of their own ([`readers`]) and never wait for a flush. A watch reads the event log from the file
-//! ([`events`]) when it is woken, so that a slow follower costs no memory and misses no event.
+//! connections of their own ([`readers`]) and never wait for a flush.
 //!
 //! Nothing else in this process may open `state.db`: closing any of its descriptors would release SQLite's own locks.
 //!
 //! Read next: `writer.rs` for the path of a commit, `format.rs` for the content of the file and the files that are
 //! rejected.
 
-mod events;
 mod files;
 mod format;
 mod group;
@@ -33,10 +31,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
-use crate::{Error, Page, Pending, Revision, Store, Txn, TxnResult, Watch};
-use events::Follower;
+use crate::{Error, Page, Pending, Revision, Store, Txn, TxnResult};
 use lock::Lock;
 use readers::Readers;
 use writer::{Inbox, Job};
@@ -51,7 +48,6 @@ pub struct Embedded {
     inbox: Option<Inbox>,
     writer: Option<JoinHandle<()>>,
     readers: Arc<Readers>,
-    committed: watch::Receiver<i64>,
     syncs: Arc<AtomicU64>,
     /// The last field, so that the directory is released only after the file is closed.
     _lock: Lock,
@@ -74,29 +70,15 @@ impl Embedded {
         let lock = Lock::take(directory)?;
         let path = format::prepare(directory)?;
         let syncs = Arc::new(AtomicU64::new(0));
-        let (inbox, writer, committed) = writer::start(&path, Arc::clone(&syncs))?;
+        let (inbox, writer) = writer::start(&path, Arc::clone(&syncs))?;
         let readers = Arc::new(Readers::new(path));
-        Ok(Embedded {
-            inbox: Some(inbox),
-            writer: Some(writer),
-            readers,
-            committed,
-            syncs,
-            _lock: lock,
-        })
+        Ok(Embedded { inbox: Some(inbox), writer: Some(writer), readers, syncs, _lock: lock })
     }
 
     /// The number of groups of transactions written and flushed since the store was opened.
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
-    }
-
-    fn send(&self, job: Job) {
-        // A job that cannot be sent drops its reply sender, which the receiver reports as a closed store.
-        if let Some(inbox) = &self.inbox {
-            let _ = inbox.send(job);
-        }
     }
 }
 
@@ -117,27 +99,14 @@ impl Store for Embedded {
     fn commit(&self, txn: Txn) -> Pending<'_, TxnResult> {
         let (reply, answer) = oneshot::channel();
         let checked = txn.check();
-        if checked.is_ok() {
-            self.send(Job::Commit { txn, reply });
+        if let (Ok(()), Some(inbox)) = (&checked, &self.inbox) {
+            // A job that cannot be sent drops its reply sender, which the receiver reports as a closed store.
+            let _ = inbox.send(Job { txn, reply });
         }
         Box::pin(async move {
             checked?;
             answer.await.map_err(|_| Error::Closed)?
         })
-    }
-
-    fn watch<'a>(&'a self, prefix: &'a str, from: Revision) -> Pending<'a, Watch> {
-        Box::pin(async move {
-            let follower =
-                Follower::start(&self.readers, self.committed.clone(), prefix, from).await?;
-            Ok(Watch::new(follower))
-        })
-    }
-
-    fn compact(&self, before: Revision) -> Pending<'_, ()> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Job::Compact { before: to_sql(before), reply });
-        Box::pin(async move { answer.await.map_err(|_| Error::Closed)? })
     }
 }
 
@@ -156,10 +125,7 @@ impl Drop for Embedded {
 
 impl fmt::Debug for Embedded {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Embedded")
-            .field("revision", &*self.committed.borrow())
-            .finish_non_exhaustive()
+        formatter.debug_struct("Embedded").field("syncs", &self.syncs()).finish_non_exhaustive()
     }
 }
 

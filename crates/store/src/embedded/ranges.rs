@@ -1,6 +1,6 @@
 //! Reading keys in pages.
 //!
-//! Read next: `events.rs`, the other kind of read.
+//! Read next: `meta.rs`.
 
 use rusqlite::{Connection, Row};
 
@@ -8,10 +8,10 @@ use super::{from_sql, meta};
 use crate::{KeyValue, Page};
 
 /// The keys from one key (inclusive) to another (exclusive).
-pub(super) const BOUNDED: &str = "SELECT key, value, modified, created, version FROM kv
+pub(super) const BOUNDED: &str = "SELECT key, value, modified FROM kv
     WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3";
 
-const UNBOUNDED: &str = "SELECT key, value, modified, created, version FROM kv
+const UNBOUNDED: &str = "SELECT key, value, modified FROM kv
     WHERE key >= ?1 ORDER BY key LIMIT ?2";
 
 /// One page. `snapshot` must be in a transaction, so that keys and revision are consistent.
@@ -44,13 +44,7 @@ pub(super) fn page(
 }
 
 fn key_value(row: &Row<'_>) -> rusqlite::Result<KeyValue> {
-    Ok(KeyValue {
-        key: row.get(0)?,
-        value: row.get(1)?,
-        modified: from_sql(row.get(2)?),
-        created: from_sql(row.get(3)?),
-        version: row.get::<_, i64>(4)?.cast_unsigned(),
-    })
+    Ok(KeyValue { key: row.get(0)?, value: row.get(1)?, modified: from_sql(row.get(2)?) })
 }
 
 /// The first string after all strings with `prefix`; `None` if there is none. UTF-8 sorts like its characters, so it is

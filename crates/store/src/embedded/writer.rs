@@ -1,8 +1,8 @@
 //! The only thread that writes.
 //!
 //! It takes all queued jobs, applies them in one SQLite transaction, flushes once, and only then replies. Jobs that
-//! arrive meanwhile form the next group: the slower the disk, the larger the groups. Checkpoints and the deletion of
-//! old events happen between groups, after the replies.
+//! arrive meanwhile form the next group: the slower the disk, the larger the groups. Checkpoints happen between groups,
+//! after the replies.
 //!
 //! If the disk fails (because it is full, for example), the group is rolled back and each of its transactions is tried
 //! alone, so that none fails because of another. If a *flush* fails, nothing more is written: the kernel may have
@@ -11,21 +11,20 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvError, Sender, TryRecvError};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, DEFAULT_NAME, ErrorCode, OpenFlags, ffi};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::group::Statements;
-use super::{events, meta};
+use super::meta;
 use crate::{Error, Txn, TxnResult};
 
 // Large enough that the cost of a flush is small, small enough that the first transaction of a group does not wait
 // long.
 const GROUP_OPS_MAX: usize = 100_000;
-const SWEEP_EVENTS: i64 = 10_000;
 // In pages of 4 KiB. At the first limit, the log is checkpointed as far as readers allow; at the second, the writer
 // waits for readers, so that the log does not grow without bound under continuous reads.
 const LOG_PAGES: i32 = 1_000;
@@ -37,40 +36,26 @@ const CACHE_KIB: i64 = 2_048;
 /// The queue of jobs.
 pub(super) type Inbox = Sender<Job>;
 
-type Reply<T> = oneshot::Sender<Result<T, Error>>;
+type Reply = oneshot::Sender<Result<TxnResult, Error>>;
 
-/// A request to the writer.
-pub(super) enum Job {
-    /// Commit a checked transaction.
-    Commit { txn: Txn, reply: Reply<TxnResult> },
-    /// Compact the events before a revision.
-    Compact { before: i64, reply: Reply<()> },
+/// A checked transaction to commit.
+pub(super) struct Job {
+    pub(super) txn: Txn,
+    pub(super) reply: Reply,
 }
 
 /// Opens the file for writing and starts the thread, which ends when all senders are dropped and their jobs are done.
-pub(super) fn start(
-    path: &Path,
-    syncs: Arc<AtomicU64>,
-) -> Result<(Inbox, JoinHandle<()>, watch::Receiver<i64>), Error> {
+pub(super) fn start(path: &Path, syncs: Arc<AtomicU64>) -> Result<(Inbox, JoinHandle<()>), Error> {
     let storage = |error| Error::storage("open the state file", error);
     let connection = open(path).map_err(storage)?;
     let revision = meta::newest(&connection).map_err(storage)?;
     // Prepared here once, so that a failure is known before the thread starts.
     Statements::prepare(&connection).map_err(storage)?;
     let (inbox, jobs) = mpsc::channel();
-    let (committed, newest) = watch::channel(revision);
     let run = move || match Statements::prepare(&connection) {
         Ok(statements) => {
-            let queue = Queue::new(jobs);
-            Writer {
-                connection: &connection,
-                statements,
-                revision,
-                committed,
-                syncs,
-                poison: None,
-            }
-            .run(queue);
+            Writer { connection: &connection, statements, revision, syncs, poison: None }
+                .run(&jobs);
         }
         Err(error) => tracing::error!(%error, "the store's writer cannot start"),
     };
@@ -78,7 +63,7 @@ pub(super) fn start(
         .name("store-writer".to_owned())
         .spawn(run)
         .map_err(|error| Error::file("start the writer of", path, error))?;
-    Ok((inbox, thread, newest))
+    Ok((inbox, thread))
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
@@ -97,87 +82,37 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// The jobs that wait for the next group.
-struct Queue {
-    jobs: Receiver<Job>,
-    group: Vec<(Txn, Reply<TxnResult>)>,
-    compactions: Vec<(i64, Reply<()>)>,
-}
-
-impl Queue {
-    fn new(jobs: Receiver<Job>) -> Queue {
-        Queue { jobs, group: Vec::new(), compactions: Vec::new() }
+/// Waits for a job, and takes the other queued jobs of its group. Returns none if all senders are dropped.
+fn next_group(jobs: &Receiver<Job>) -> Option<Vec<Job>> {
+    let mut group = vec![jobs.recv().ok()?];
+    let ops = |job: &Job| job.txn.ops.len() + job.txn.compares.len();
+    let mut total = ops(&group[0]);
+    while total < GROUP_OPS_MAX
+        && let Ok(job) = jobs.try_recv()
+    {
+        total += ops(&job);
+        group.push(job);
     }
-
-    /// Takes the queued jobs; waits for one if `idle`. Returns false if there is none and all senders are dropped.
-    fn gather(&mut self, idle: bool) -> bool {
-        let mut ops = 0;
-        if idle {
-            match self.jobs.recv() {
-                Ok(job) => ops += self.sort(job),
-                Err(RecvError) => return false,
-            }
-        }
-        while ops < GROUP_OPS_MAX {
-            match self.jobs.try_recv() {
-                Ok(job) => ops += self.sort(job),
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => {
-                    return !(self.group.is_empty() && self.compactions.is_empty());
-                }
-            }
-        }
-        true
-    }
-
-    /// Adds a job, and returns its size in ops.
-    fn sort(&mut self, job: Job) -> usize {
-        match job {
-            Job::Commit { txn, reply } => {
-                let ops = txn.ops.len() + txn.compares.len();
-                self.group.push((txn, reply));
-                ops
-            }
-            Job::Compact { before, reply } => {
-                self.compactions.push((before, reply));
-                0
-            }
-        }
-    }
+    Some(group)
 }
 
 struct Writer<'c> {
     connection: &'c Connection,
     statements: Statements<'c>,
     revision: i64,
-    committed: watch::Sender<i64>,
     syncs: Arc<AtomicU64>,
     /// The error after which nothing is written.
     poison: Option<Arc<rusqlite::Error>>,
 }
 
 impl Writer<'_> {
-    fn run(mut self, mut queue: Queue) {
-        let mut sweeping = false;
-        while queue.gather(!sweeping) {
-            let (txns, replies): (Vec<_>, Vec<_>) = queue.group.drain(..).unzip();
-            if !txns.is_empty() {
-                let results = self.commit_group(&txns);
-                self.committed.send_if_modified(|newest| {
-                    std::mem::replace(newest, self.revision) != self.revision
-                });
-                for (reply, result) in replies.into_iter().zip(results) {
-                    // The receiver may be gone; the transaction is written all the same.
-                    let _ = reply.send(result);
-                }
-            }
-            for (before, reply) in queue.compactions.drain(..) {
-                let result = self.forget(before);
-                sweeping |= result.is_ok();
+    fn run(mut self, jobs: &Receiver<Job>) {
+        while let Some(group) = next_group(jobs) {
+            let (txns, replies): (Vec<_>, Vec<_>) =
+                group.into_iter().map(|Job { txn, reply }| (txn, reply)).unzip();
+            for (reply, result) in replies.into_iter().zip(self.commit_group(&txns)) {
+                // The receiver may be gone; the transaction is written all the same.
                 let _ = reply.send(result);
-            }
-            if sweeping {
-                sweeping = self.sweep();
             }
             self.checkpoint();
         }
@@ -197,69 +132,27 @@ impl Writer<'_> {
         results.into_iter().next().ok_or(Error::Closed)
     }
 
+    /// Applies `txns` in one SQLite transaction. It is flushed if they changed something, and rolled back if anything
+    /// fails.
     fn commit(&mut self, txns: &[Txn]) -> Result<Vec<TxnResult>, Error> {
-        let before = self.revision;
-        let (revision, results) = self.durably("commit", |writer| {
-            let applied = writer.statements.apply(before, txns.iter())?;
-            Ok((applied.0 > before, applied))
-        })?;
+        if let Some(source) = &self.poison {
+            return Err(Error::Poisoned { source: source.clone() });
+        }
+        let (revision, results) = self.attempt(txns).map_err(|error| self.fail("commit", error))?;
         self.revision = revision;
         Ok(results)
     }
 
-    fn forget(&mut self, before: i64) -> Result<(), Error> {
-        let before = before.min(self.revision + 1);
-        self.durably("compact", |writer| {
-            let later = before > meta::oldest(writer.connection)?;
-            if later {
-                meta::forget(writer.connection, before)?;
-            }
-            Ok((later, ()))
-        })
-    }
-
-    /// Deletes compacted events. Returns whether there are more.
-    fn sweep(&mut self) -> bool {
-        let swept = self.durably("remove old events", |writer| {
-            let all = events::sweep(writer.connection, SWEEP_EVENTS)?;
-            Ok((true, all))
-        });
-        match swept {
-            Ok(all) => !all,
-            Err(error) => {
-                // The next compaction deletes them too.
-                tracing::warn!(%error, source = ?std::error::Error::source(&error), "old events stay for now");
-                false
-            }
-        }
-    }
-
-    /// Runs `work` in one SQLite transaction. It is flushed if `work` returns that it changed something, and rolled
-    /// back if anything fails.
-    fn durably<T>(
-        &mut self,
-        action: &'static str,
-        work: impl FnOnce(&mut Self) -> rusqlite::Result<(bool, T)>,
-    ) -> Result<T, Error> {
-        if let Some(source) = &self.poison {
-            return Err(Error::Poisoned { source: source.clone() });
-        }
-        self.attempt(work).map_err(|error| self.fail(action, error))
-    }
-
-    fn attempt<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> rusqlite::Result<(bool, T)>,
-    ) -> rusqlite::Result<T> {
+    fn attempt(&mut self, txns: &[Txn]) -> rusqlite::Result<(i64, Vec<TxnResult>)> {
         self.statements.begin()?;
-        let (changed, value) = work(self)?;
-        if changed {
+        let applied = self.statements.apply(self.revision, txns.iter())?;
+        if applied.0 > self.revision {
             self.statements.commit()?;
             self.syncs.fetch_add(1, Ordering::Relaxed);
         } else {
             self.statements.rollback()?;
         }
-        Ok(value)
+        Ok(applied)
     }
 
     /// Rolls back an open transaction, and decides whether the writer may continue.
