@@ -2,8 +2,8 @@
 
 use model::{
     Change, Deployment, DeploymentId, Event, FailedRevision, Failure, Gateway, Goal, InstanceId,
-    Millis, Node, NodeId, Phase, ResourceId, Resources, Revision, RevisionNumber, ServiceId, Spec,
-    Status, Steer, Step, TableRoute, Timestamp,
+    Millis, Node, NodeId, Phase, ResourceId, Resources, Revision, RevisionNumber, Run, ServiceId,
+    Spec, Status, Steer, Step, TableRoute, Timestamp,
 };
 use serde::{Deserialize, Serialize, Serializer};
 use std::sync::Arc;
@@ -81,6 +81,16 @@ pub struct ScaleRequest {
     pub instances: u32,
 }
 
+/// Starts or stops the instances of services, in one deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRequest {
+    /// The services. At least one is required.
+    pub services: Vec<ServiceId>,
+    /// Whether their instances should run.
+    pub run: Run,
+}
+
 /// Removes services. Their instances are stopped, those of dependent services first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,6 +135,8 @@ pub enum ServiceState {
     Deploying,
     /// No deployment is in progress, but not all desired instances are ready.
     Degraded,
+    /// A user has stopped the service, and it has no instances.
+    Stopped,
     /// The service is being removed.
     Removing,
 }
@@ -136,8 +148,11 @@ pub struct ServiceView {
     pub service: ServiceId,
     /// The state of the service.
     pub state: ServiceState,
-    /// The desired number of instances.
+    /// The desired number of instances; it remains while the service is stopped.
     pub instances: u32,
+    /// Whether the instances should run.
+    #[serde(default)]
+    pub run: Run,
     /// The number of running instances that need no restart to reach the target revision.
     pub running: u32,
     /// The number of these that are healthy.

@@ -27,8 +27,8 @@ pub use daemon::{
 pub use document::{
     ApplyReply, ApplyRequest, DeploymentView, EventView, FailedRevisionView, GatewayView, Health,
     InstanceView, LOG_OFFSET, LOG_SIZE, LogPartQuery, LogQuery, LogStream, MoveView, NodeState,
-    NodeView, RemoveRequest, RevisionView, RolloutRequest, ScaleRequest, ServiceState, ServiceView,
-    Source, UndoRequest, WaitView, Wave,
+    NodeView, RemoveRequest, RevisionView, RolloutRequest, RunRequest, ScaleRequest, ServiceState,
+    ServiceView, Source, UndoRequest, WaitView, Wave,
 };
 pub use error::{Detail, ErrorBody, ErrorCode, in_full};
 pub use serve::serve;

@@ -13,6 +13,8 @@ pub const SERVICES: &str = "/v1/services";
 pub const SERVICE: &str = "/v1/services/{*service}";
 /// `POST` a `ScaleRequest`.
 pub const SCALE: &str = "/v1/scale";
+/// `POST` a `RunRequest`.
+pub const RUN: &str = "/v1/run";
 /// `POST` a `RemoveRequest`.
 pub const REMOVE: &str = "/v1/remove";
 /// `POST` a `RolloutRequest` without `how`: restart all instances.

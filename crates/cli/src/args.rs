@@ -12,7 +12,7 @@ use crate::logging::LogFormat;
 use crate::output::{Failure, Screen};
 use crate::verbs::{
     Session, apply, completion, describe, events, get, lab, logs, man, markdown, node, plan,
-    restart, rm, rollout, scale, schema, version,
+    restart, rm, rollout, run, scale, schema, version,
 };
 
 /// The output of `muster` without arguments.
@@ -67,6 +67,8 @@ pub(crate) enum Verb {
     Events(events::Args),
     Scale(scale::Args),
     Restart(restart::Args),
+    Start(run::Start),
+    Stop(run::Stop),
     Rm(rm::Args),
     Rollout(rollout::Args),
     Node(node::Args),
@@ -109,6 +111,8 @@ impl Verb {
             Verb::Events(args) => events::run(args, &session()?).await,
             Verb::Scale(args) => scale::run(args, &session()?).await,
             Verb::Restart(args) => restart::run(args, &session()?).await,
+            Verb::Start(args) => run::start(args, &session()?).await,
+            Verb::Stop(args) => run::stop(args, &session()?).await,
             Verb::Rm(args) => rm::run(args, &session()?).await,
             Verb::Rollout(args) => rollout::run(args, &session()?).await,
             Verb::Node(args) => node::run(args, &session()?).await,
@@ -166,6 +170,8 @@ mod tests {
             "muster logs -f --tail 10 /shop/web",
             "muster events -f --service /shop/web",
             "muster scale /shop/web 4 --wait",
+            "muster stop /shop/web /shop/db --wait",
+            "muster start shop/web",
             "muster rm /shop/web gateway/public",
             "muster rollout undo /shop/web --to 3",
             "muster rollout status d-7",
@@ -196,6 +202,7 @@ mod tests {
             "muster rollout undo /shop/web --to x",
             "muster apply -f x --timeout 5parsecs",
             "muster rm",
+            "muster stop",
             "muster lab --check",
             "muster lab --update -e run",
             "muster lab a.txt -e run",

@@ -19,6 +19,7 @@ use crate::principal::{Origin, Principal};
 use crate::proposal::{Command, Guard, Proposal};
 use crate::refusal::Refusal;
 use crate::registration::Registration;
+use crate::run::Run;
 use crate::service::{Given, Goal, Placement, Service, StopReason};
 use crate::state::State;
 use crate::step::Step;
@@ -74,6 +75,7 @@ impl State {
             Command::Scale { service, instances } => self.scale(service, instances, at),
             Command::Restart { service } => self.restart(service, at),
             Command::Undo { service, to } => self.undo(service, to, at),
+            Command::SetRun { services, run } => self.set_run(services, run, at),
             Command::RemoveServices(services) => self.remove_services(services, at),
             Command::Kill { instances, scale } => self.kill(instances, scale, at),
             Command::ResetDelay { service } => self.reset_delay(service, at),
@@ -242,7 +244,7 @@ impl State {
         if id.replica.slot >= service.spec().instances {
             return Err(Refusal::Stale("the service wants fewer instances"));
         }
-        if service.target != revision || service.removing {
+        if service.target != revision || service.is_leaving() {
             return Err(Refusal::Stale("the service aims for another revision"));
         }
         if id.replica.attempt != slot.attempts + 1 {
@@ -403,11 +405,16 @@ impl State {
             self.services.remove_mut(&id);
             applied.event(at, About::Service(id), What::Removed);
         } else {
-            service.settled = Some(service.target);
+            // The instances of a stopped service have not shown that its revision works.
+            if service.run == Run::Started {
+                service.settled = Some(service.target);
+            }
             service.deployment = None;
-            let revision = service.target;
+            let (run, revision) = (service.run, service.target);
             self.prune_revisions(&id, &mut applied);
-            applied.event(at, About::Service(id), What::Arrived { revision });
+            if run == Run::Started {
+                applied.event(at, About::Service(id), What::Arrived { revision });
+            }
         }
         // The service's own event precedes the event of the deployment that it completes.
         if let Some(what) = over {

@@ -1,6 +1,6 @@
-//! Commands on services: apply documents, scale, restart, undo, remove. Each of them creates new
-//! revisions and one deployment that moves services to them. Only instances that a user kills leave
-//! without a deployment.
+//! Commands on services: apply documents, scale, restart, undo, start, stop, remove. Each of them
+//! creates one deployment, which moves services to new revisions, or changes whether their instances
+//! run. Only instances that a user kills leave without a deployment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use crate::id::{InstanceId, RevisionNumber, ServiceId};
 use crate::object::Key;
 use crate::refusal::Refusal;
 use crate::routed::still_routed;
+use crate::run::Run;
 use crate::service::{Goal, Service, StopReason};
 use crate::spec::{INSTANCES_MAX, Spec};
 use crate::state::State;
@@ -67,6 +68,18 @@ impl State {
     pub(crate) fn restart(&mut self, id: ServiceId, at: Timestamp) -> Outcome {
         self.known_service(&id)?;
         self.deploy_one(Cause::Restart, id, Change::Again, at)
+    }
+
+    pub(crate) fn set_run(&mut self, ids: Vec<ServiceId>, run: Run, at: Timestamp) -> Outcome {
+        ids.iter().try_for_each(|id| self.known_service(id).map(drop))?;
+        let cause = match run {
+            Run::Started => Cause::Start,
+            Run::Stopped => Cause::Stop,
+        };
+        let changes = ids.into_iter().map(|id| (id, Change::Run(run))).collect();
+        let mut applied = Changeset::default();
+        self.deploy(cause, changes, at, &mut applied);
+        Ok(applied)
     }
 
     pub(crate) fn undo(

@@ -9,6 +9,7 @@ use crate::event::{About, Event, What};
 use crate::id::{DeploymentId, RevisionNumber};
 use crate::object::Key;
 use crate::refusal::Refusal;
+use crate::run::RunChange;
 use crate::unit::Timestamp;
 
 /// The result of a proposal.
@@ -37,6 +38,9 @@ pub struct Change {
     /// The target revision, for services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<RevisionNumber>,
+    /// The change of whether the instances of a service run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunChange>,
     /// The deployment that performs the change, if it needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentId>,
@@ -75,6 +79,7 @@ impl Changeset {
             name: name.to_string(),
             verdict,
             revision: None,
+            run: None,
             deployment: None,
             note: None,
         });

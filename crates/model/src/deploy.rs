@@ -1,5 +1,5 @@
-//! Deployments come into being here: each changed service gets its next revision, and one
-//! deployment moves the services to them.
+//! Deployments come into being here: each changed service gets its next revision or another run
+//! goal, and one deployment moves the services to them.
 
 use std::iter;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use crate::deployment::{Cause, Deployment, Move, MoveState, Stage};
 use crate::event::{About, What};
 use crate::id::{DeploymentId, RevisionNumber, ServiceId};
 use crate::object::Key;
+use crate::run::{Run, RunChange};
 use crate::service::{Revision, Service, ServiceHead, Source};
 use crate::spec::Spec;
 use crate::state::State;
@@ -24,8 +25,21 @@ pub(crate) enum Change {
     Earlier(Arc<Spec>, Arc<Revision>),
     /// The same spec, with a restart of all instances.
     Again,
+    /// The same revision, with instances that run or not.
+    Run(Run),
     /// Removal.
     Gone,
+}
+
+impl Change {
+    /// Takes out the run goal of a document that has one: revisions are stored without it.
+    fn take_run(&mut self) -> Option<Run> {
+        match self {
+            Change::Spec(spec, _) if spec.run.is_some() => Arc::make_mut(spec).run.take(),
+            Change::Run(run) => Some(*run),
+            _ => None,
+        }
+    }
 }
 
 /// The destination of a service after a change.
@@ -58,9 +72,11 @@ impl State {
     ) {
         let deployment = DeploymentId(self.meta.deployments + 1);
         let mut moves = Vec::new();
-        for (id, change) in changes {
+        for (id, mut change) in changes {
             let before = self.service(&id).filter(|service| !service.removing).map(Arc::clone);
-            if let Some(moving) = self.turn(&id, change, deployment, at, applied) {
+            let run = change.take_run();
+            let moving = self.turn(&id, change, deployment, at, applied);
+            if let Some(moving) = self.turn_run(&id, run, moving, deployment, at, applied) {
                 let before = before.as_ref().map(|service| service.spec().as_ref());
                 self.tell_routes_lost(&id, before, at, applied);
                 moves.push(moving);
@@ -123,15 +139,38 @@ impl State {
         applied.changed.insert(Key::Service(id.clone()));
         let change = applied.change("service", id, verdict);
         (change.revision, change.deployment) = (to, Some(deployment));
-        Some(Move {
-            service: id.clone(),
-            from: known.and_then(|service| service.settled),
-            aimed,
-            to,
-            state: MoveState::Moving,
-            ready: 0,
-            progressed_at: None,
-        })
+        let from = known.and_then(|service| service.settled);
+        Some(Move::new(id.clone(), from, aimed, to))
+    }
+
+    /// Changes whether the instances of a service run, after `turn` has returned `moving` for it.
+    /// Returns the move, if either has an effect.
+    fn turn_run(
+        &mut self,
+        id: &ServiceId,
+        run: Option<Run>,
+        moving: Option<Move>,
+        deployment: DeploymentId,
+        at: Timestamp,
+        applied: &mut Changeset,
+    ) -> Option<Move> {
+        let Some(to) = run else { return moving };
+        let service = self.services.get_mut(id).filter(|service| !service.removing);
+        let Some(service) = service.filter(|service| service.run != to) else { return moving };
+        let service = Arc::make_mut(service);
+        let change = RunChange { from: service.run, to };
+        service.run = to;
+        let target = Some(service.target);
+        applied.changed.insert(Key::Service(id.clone()));
+        applied.event(at, About::Service(id.clone()), What::RunChanged { change });
+        let entry = applied.changes.last_mut().expect("`turn` has added the service");
+        entry.run = Some(change);
+        entry.deployment = Some(deployment);
+        if entry.verdict == Verdict::Unchanged {
+            entry.verdict = Verdict::Updated;
+        }
+        let same_revision = || Move::new(id.clone(), target, target, target);
+        Some(Move { run: Some(change), ..moving.unwrap_or_else(same_revision) })
     }
 
     /// Adds a revision to a service, new or known, and makes it the target.
@@ -197,6 +236,10 @@ fn target(known: Option<&Service>, change: Change) -> Option<Target> {
             Some(Target::Unchanged { note: Some("it is being removed already".into()) })
         }
         Change::Gone => Some(Target::Removal),
+        Change::Run(_) => {
+            let note = service.removing.then(|| "it is being removed".into());
+            Some(Target::Unchanged { note })
+        }
         Change::Again => next(Arc::clone(&present.spec), None, present.source.clone()),
         Change::Earlier(spec, earlier) => {
             next(spec, Some(earlier.template), earlier.source.clone())

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::id::{DeploymentId, RevisionNumber, ServiceId};
 use crate::principal::{Origin, Principal};
+use crate::run::RunChange;
 use crate::unit::Timestamp;
 
 /// One change to services and its progress.
@@ -41,6 +42,8 @@ pub enum Cause {
     Restart,
     Undo,
     Remove,
+    Start,
+    Stop,
 }
 
 impl fmt::Display for Cause {
@@ -51,6 +54,8 @@ impl fmt::Display for Cause {
             Cause::Restart => "restart",
             Cause::Undo => "undo",
             Cause::Remove => "remove",
+            Cause::Start => "start",
+            Cause::Stop => "stop",
         })
     }
 }
@@ -68,6 +73,9 @@ pub struct Move {
     pub aimed: Option<RevisionNumber>,
     /// The revision it goes to; `None` if it is removed.
     pub to: Option<RevisionNumber>,
+    /// The change of whether its instances run. With no other change, `from` and `to` are equal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunChange>,
     /// The progress of the move.
     pub state: MoveState,
     /// The highest number of ready instances at the new revision so far.
@@ -162,6 +170,19 @@ impl Stage {
             | Stage::RolledBack { reason, .. } => Some(reason),
             _ => None,
         }
+    }
+}
+
+impl Move {
+    /// The beginning of a move.
+    pub(crate) fn new(
+        service: ServiceId,
+        from: Option<RevisionNumber>,
+        aimed: Option<RevisionNumber>,
+        to: Option<RevisionNumber>,
+    ) -> Move {
+        let state = MoveState::Moving;
+        Move { service, from, aimed, to, run: None, state, ready: 0, progressed_at: None }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::gateway::{Listen, Route};
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
 use crate::principal::Principal;
+use crate::run::RunChange;
 use crate::service::StopReason;
 use crate::unit::Timestamp;
 
@@ -79,6 +80,8 @@ pub enum What {
     Arrived { revision: RevisionNumber },
     /// The last instance of a service that was to be removed has stopped.
     Removed,
+    /// Whether the instances of the service should run has changed.
+    RunChanged { change: RunChange },
     /// Back-off after failures was cancelled.
     DelayReset,
 
@@ -171,6 +174,7 @@ impl What {
             What::RouteBroken { .. } => "route-broken",
             What::Arrived { .. } => "arrived",
             What::Removed => "removed",
+            What::RunChanged { .. } => "run-changed",
             What::DelayReset => "delay-reset",
             What::DeploymentStarted { .. } => "deployment-started",
             What::DeploymentPaused => "deployment-paused",
@@ -214,6 +218,7 @@ impl fmt::Display for What {
             }
             What::Arrived { revision } => write!(f, "revision {revision} is ready"),
             What::Removed => f.write_str("its last instance has stopped"),
+            What::RunChanged { change } => write!(f, "{change}"),
             What::DelayReset => f.write_str("failed starts are retried without delay"),
             What::DeploymentStarted { cause, services, more } => {
                 let names: Vec<_> = services.iter().map(ServiceId::as_str).collect();
@@ -357,6 +362,7 @@ mod tests {
 
     use super::*;
     use crate::exit::Ending;
+    use crate::run::Run;
 
     fn all() -> Vec<What> {
         let node: NodeId = "n1".parse().expect("a name");
@@ -377,6 +383,7 @@ mod tests {
             What::RouteBroken { route: Box::new(route) },
             What::Arrived { revision: 2 },
             What::Removed,
+            What::RunChanged { change: RunChange { from: Run::Started, to: Run::Stopped } },
             What::DelayReset,
             What::DeploymentStarted { cause: Cause::Apply, services, more: 3 },
             What::DeploymentPaused,

@@ -42,6 +42,7 @@ mod registration;
 mod requirements;
 mod routed;
 mod rule_counts;
+mod run;
 mod service;
 mod serving;
 mod software;
@@ -86,6 +87,7 @@ pub use reason::{Reason, Wait};
 pub use refusal::Refusal;
 pub use registration::{AgentRegistration, Registration};
 pub use requirements::Requirements;
+pub use run::{Run, RunChange};
 pub use service::{
     FailedRevision, Given, Goal, Placement, Revision, Service, ServiceHead, Slot, Source,
     StopReason,

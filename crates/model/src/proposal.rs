@@ -8,6 +8,7 @@ use crate::node::Availability;
 use crate::principal::{Origin, Principal};
 use crate::refusal::Refusal;
 use crate::registration::Registration;
+use crate::run::Run;
 use crate::state::State;
 use crate::step::Step;
 
@@ -90,6 +91,7 @@ impl Command {
             Command::Scale { .. } => "scale a service",
             Command::Restart { .. } => "restart a service",
             Command::Undo { .. } => "undo a revision",
+            Command::SetRun { .. } => "start or stop services",
             Command::RemoveServices(_) => "remove services",
             Command::Kill { .. } => "kill instances",
             Command::ResetDelay { .. } => "reset the delay of a service",
@@ -127,6 +129,13 @@ pub enum Command {
         service: ServiceId,
         /// The revision; by default the previous one.
         to: Option<RevisionNumber>,
+    },
+    /// Start or stop the instances of services, in one deployment.
+    SetRun {
+        /// The services.
+        services: Vec<ServiceId>,
+        /// Whether their instances should run.
+        run: Run,
     },
     /// Stop and remove services, in one deployment.
     RemoveServices(Vec<ServiceId>),

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::constraint::Rule;
 use crate::failure::Failure;
 use crate::id::{DeploymentId, NodeId, ReplicaId, RevisionNumber, ServiceId};
-use crate::spec::{Restart, Spec};
+use crate::run::Run;
+use crate::spec::{Restart, Spec, is_default};
 use crate::unit::{Millis, Timestamp};
 
 /// A version of a spec. Immutable.
@@ -74,6 +75,9 @@ pub struct ServiceHead {
     /// Whether the service is removed once its last instance has stopped.
     #[serde(default)]
     pub removing: bool,
+    /// Whether its instances run.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub run: Run,
     /// The history of each slot, by slot number.
     #[serde(default)]
     pub slots: Vec<Slot>,
@@ -98,6 +102,7 @@ impl ServiceHead {
             deployment: None,
             failed: None,
             removing: false,
+            run: Run::default(),
             slots: Vec::new(),
             attempts_before,
             retries: 0,
@@ -243,6 +248,8 @@ pub enum StopReason {
     Lost,
     /// Its service is being removed.
     Removed,
+    /// Its service is stopped.
+    Stopped,
     /// A user killed it.
     #[serde(alias = "asked")]
     Requested,
@@ -257,6 +264,7 @@ impl std::fmt::Display for StopReason {
             StopReason::Draining => "its node is being drained",
             StopReason::Lost => "its node is lost",
             StopReason::Removed => "its service is being removed",
+            StopReason::Stopped => "its service is stopped",
             StopReason::Requested => "a user asked for it",
         })
     }
@@ -286,7 +294,13 @@ impl Service {
     /// The number of instances that should run now.
     #[inline]
     pub fn wanted(&self) -> u32 {
-        if self.removing { 0 } else { self.spec().instances }
+        if self.is_leaving() { 0 } else { self.spec().instances }
+    }
+
+    /// Whether all its instances terminate: it is removed or stopped.
+    #[inline]
+    pub fn is_leaving(&self) -> bool {
+        self.removing || self.run == Run::Stopped
     }
 
     /// The template of a revision. A revision that was dropped is its own template.
@@ -351,7 +365,7 @@ mod tests {
     #[test]
     fn each_reason_to_leave_is_told_in_words_of_its_own() {
         use StopReason::*;
-        let all = [Replaced, Surplus, Unhealthy, Draining, Lost, Removed, Requested];
+        let all = [Replaced, Surplus, Unhealthy, Draining, Lost, Removed, Stopped, Requested];
         let mut words: Vec<_> = all.iter().map(StopReason::to_string).collect();
         words.sort();
         words.dedup();

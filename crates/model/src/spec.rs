@@ -24,6 +24,7 @@ pub use self::resource::{Resource, Task};
 pub use self::rollout::{Lost, OnFailure, Rollout, ScaleDown, Unhealthy};
 use crate::constraint::Constraint;
 use crate::id::ServiceId;
+use crate::run::Run;
 use crate::value::Value;
 
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -39,6 +40,9 @@ pub struct Spec {
     /// How many instances should run.
     #[serde(default = "one")]
     pub instances: u32,
+    /// Whether the instances run. Left out, unchanged: a change of it is no new revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
     /// Run a container. Exactly one of `container`, `process` and `stack` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,

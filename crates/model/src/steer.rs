@@ -130,6 +130,9 @@ impl State {
                     let before = before.as_ref().filter(|service| !service.removing);
                     let service = self.service_mut(&m.service)?;
                     service.target = target;
+                    if let Some(change) = m.run {
+                        service.run = change.from;
+                    }
                     service.removing = false;
                     service.deployment = Some(id);
                     service.slots.iter_mut().for_each(|slot| slot.failures = 0);
@@ -163,8 +166,8 @@ impl State {
             // It arrived, and no other deployment has moved it since.
             MoveState::Done => {
                 service.deployment.is_none()
-                    && service.settled == m.to
-                    && service.target == service.settled?
+                    && m.to == Some(service.target)
+                    && m.run.is_none_or(|change| service.run == change.to)
             }
             MoveState::Superseded => false,
         };
@@ -181,7 +184,8 @@ impl State {
         applied: &mut Changeset,
     ) -> Result<(), Refusal> {
         let service = self.service_mut(&m.service)?;
-        if let Some(revision) = m.to {
+        // A move that changes only whether the instances run says nothing about the revision.
+        if let Some(revision) = m.to.filter(|_| m.to != m.from) {
             service.failed = Some(FailedRevision { revision, reason: Arc::clone(reason), at });
         }
         applied.changed.insert(Key::Service(m.service.clone()));

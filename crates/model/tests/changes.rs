@@ -57,6 +57,7 @@ fn one_deployment_moves_all_that_one_command_changes() {
         from,
         aimed,
         to: Some(to),
+        run: None,
         state: MoveState::Moving,
         ready: 0,
         progressed_at: None,

@@ -19,8 +19,8 @@ pub(crate) fn dependencies(view: &View<'_>, service: &Service) -> Vec<ServiceId>
     moving.filter(|id| !depends_on(view, id, &service.id)).cloned().collect()
 }
 
-/// The services that must be removed before `service`: those that depend on it and are being
-/// removed as well. A service that stays does not delay the removal of its dependency.
+/// The services whose instances must terminate before those of `service`: those that depend on it
+/// and are being removed or stopped as well. A service that stays does not delay its dependency.
 pub(crate) fn dependents(view: &View<'_>, service: &Service) -> Vec<ServiceId> {
     let dependents = view.dependents(&service.id).iter();
     dependents.filter(|id| !depends_on(view, &service.id, id)).cloned().collect()

@@ -121,8 +121,8 @@ impl<'a> Planning<'a, '_> {
             self.plan.wait(&self.service.id, Wait::Still { why });
             return;
         }
-        if self.service.removing {
-            self.remove(classified);
+        if self.service.is_leaving() {
+            self.empty(classified);
         } else {
             self.reconcile(classified);
         }
@@ -177,6 +177,8 @@ impl<'a> Planning<'a, '_> {
             let is_unhealthy = status.is_some_and(|status| status.is_unhealthy(spec));
             let why = if self.service.removing {
                 Some(StopReason::Removed)
+            } else if self.service.is_leaving() {
+                Some(StopReason::Stopped)
             } else if is_unhealthy && kills_first {
                 Some(StopReason::Unhealthy)
             } else if !current {
@@ -278,14 +280,16 @@ impl<'a> Planning<'a, '_> {
         }
     }
 
-    /// Removes a service: all instances terminate, after the services that depend on it.
-    fn remove(&mut self, classified: Classified<'a>) {
+    /// Terminates all instances of a service that is removed or stopped, after those of the services
+    /// that depend on it.
+    fn empty(&mut self, classified: Classified<'a>) {
         let on = order::dependents(self.view, self.service);
         if !on.is_empty() {
             self.plan.wait(&self.service.id, Wait::Dependents { on });
             return;
         }
-        if self.terminated.reaped.len() == self.service.placements.len() {
+        let is_empty = self.terminated.reaped.len() == self.service.placements.len();
+        if is_empty && self.deployment.is_some() {
             self.plan.steps.push(Step::Arrive { service: self.service.id.clone() });
         }
         for (why, instance) in classified.outgoing {

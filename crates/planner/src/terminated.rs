@@ -88,6 +88,6 @@ fn may_come_back(view: &View<'_>, service: &Service, placement: &Placement) -> b
     let counted = service.spec().constraints.iter().any(|constraint| constraint.operator.counts());
     placement.is_wanted()
         && service.is_current(placement.revision)
-        && !service.removing
+        && !service.is_leaving()
         && (!counted || view.given_up_at(service, placement).is_none_or(|at| at > view.now))
 }

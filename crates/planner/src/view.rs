@@ -5,6 +5,7 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use model::{
     GATEWAY_SILENCE_MAX, NodeId, Observed, Placement, Service, ServiceId, State, Timestamp,
@@ -85,11 +86,14 @@ impl<'a> View<'a> {
         lost.replace.then(|| lost_at().after(lost.after))
     }
 
-    /// The services that are being removed and depend on `service`.
+    /// The services that depend on `service` and are being removed or stopped.
     pub(crate) fn dependents(&self, service: &ServiceId) -> &[ServiceId] {
         let dependents = self.dependents.get_or_init(|| {
             let mut dependents = BTreeMap::<_, Vec<_>>::new();
-            for service in self.state.services().filter(|service| service.removing) {
+            let leaves = |service: &&Arc<Service>| {
+                service.removing || (service.is_leaving() && !service.placements.is_empty())
+            };
+            for service in self.state.services().filter(leaves) {
                 for dependency in &service.spec().depends_on {
                     let of_one = dependents.entry(dependency.clone()).or_default();
                     of_one.push(service.id.clone());

@@ -5,7 +5,7 @@ use api::{
     ServiceView, WaitView,
 };
 use model::{
-    Deployment, Gateway, Goal, InstanceId, Move, MoveState, NodeUsage, Phase, SILENT_AFTER,
+    Deployment, Gateway, Goal, InstanceId, Move, MoveState, NodeUsage, Phase, Run, SILENT_AFTER,
     Service, ServiceId, Spec, Stage, Timestamp, Wait, not_serving,
 };
 
@@ -61,13 +61,15 @@ pub(crate) fn service(snapshot: &Snapshot, service: &Service, now: Timestamp) ->
     let state = match service.deployment {
         _ if service.removing => ServiceState::Removing,
         Some(_) => ServiceState::Deploying,
+        None if service.run == Run::Stopped => ServiceState::Stopped,
         None if counts.ready < service.wanted() => ServiceState::Degraded,
         None => ServiceState::Running,
     };
     ServiceView {
         service: service.id.clone(),
         state,
-        instances: service.wanted(),
+        instances: if service.removing { 0 } else { service.spec().instances },
+        run: service.run,
         running: counts.running,
         healthy: counts.healthy,
         ready: counts.ready,

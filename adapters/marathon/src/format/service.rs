@@ -29,6 +29,7 @@ pub(super) fn translate(app: &App) -> Spec {
     };
     Spec {
         service: app.id.clone(),
+        run: None,
         instances: app.instances,
         container,
         stack: Vec::new(),

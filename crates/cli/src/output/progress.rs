@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::{DeploymentView, MoveView};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use model::{DeploymentId, Laggard, MoveState, NotServing, ServiceId, Stage, Wait};
+use model::{DeploymentId, Laggard, Move, MoveState, NotServing, ServiceId, Stage, Wait};
 
 use super::age;
 
@@ -66,8 +66,9 @@ impl Progress {
         let deployment = &view.deployment;
         for (index, progress) in view.moves.iter().enumerate() {
             let key = (deployment.id, progress.service.clone());
-            let state = deployment.moves.get(index).map(|one| one.state);
-            let text = words(progress, state, &deployment.stage);
+            let one = deployment.moves.get(index);
+            let state = one.map(|one| one.state);
+            let text = words(progress, one, &deployment.stage);
             match &mut self.look {
                 Look::Nothing => {}
                 Look::Lines { told } => {
@@ -139,23 +140,24 @@ fn countdown(progress: &MoveView) -> String {
 }
 
 /// The progress of a move in one line.
-fn words(progress: &MoveView, state: Option<MoveState>, stage: &Stage) -> String {
-    let tail = tail(progress, state, stage);
+fn words(progress: &MoveView, one: Option<&Move>, stage: &Stage) -> String {
+    let tail = tail(progress, one, stage);
     match stage {
         Stage::Running => tail,
         _ => format!("{}: {tail}", stage.word()),
     }
 }
 
-fn tail(progress: &MoveView, state: Option<MoveState>, stage: &Stage) -> String {
+fn tail(progress: &MoveView, one: Option<&Move>, stage: &Stage) -> String {
     let mut parts = vec![match progress.wanted {
-        0 => "removing".into(),
+        0 if one.is_none_or(|one| one.to.is_none()) => "removing".into(),
+        0 => "stopping".into(),
         wanted => format!("{}/{wanted} ready", progress.ready),
     }];
     if progress.outgoing > 0 {
         parts.push(format!("{} old", progress.outgoing));
     }
-    match state {
+    match one.map(|one| one.state) {
         Some(MoveState::Superseded) => parts.push("taken over by a newer deployment".into()),
         Some(MoveState::Done) => parts.push("done".into()),
         _ if stage.is_over() => {}
@@ -196,7 +198,18 @@ mod tests {
     #[test]
     fn a_move_is_told_in_a_line() {
         let check = |progress: MoveView, state, stage, expected: &str| {
-            assert_eq!(words(&progress, Some(state), &stage), expected);
+            let from = Some(1);
+            let one = Move {
+                service: progress.service.clone(),
+                from,
+                aimed: from,
+                to: from.filter(|_| progress.wanted > 0),
+                run: None,
+                state,
+                ready: 0,
+                progressed_at: None,
+            };
+            assert_eq!(words(&progress, Some(&one), &stage), expected);
         };
         check(progress(4, 1, 4), MoveState::Moving, Stage::Running, "1/4 ready, 4 old, no room");
         check(progress(4, 4, 0), MoveState::Done, Stage::Running, "4/4 ready, done");

@@ -26,6 +26,7 @@ pub(crate) fn service_state(state: ServiceState) -> (&'static str, Tone) {
         ServiceState::Running => ("running", Tone::Good),
         ServiceState::Deploying => ("deploying", Tone::Warn),
         ServiceState::Degraded => ("degraded", Tone::Bad),
+        ServiceState::Stopped => ("stopped", Tone::Dim),
         ServiceState::Removing => ("removing", Tone::Warn),
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod plan;
 pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod rollout;
+pub(crate) mod run;
 pub(crate) mod scale;
 pub(crate) mod schema;
 pub(crate) mod stream;

@@ -81,6 +81,9 @@ pub(crate) fn changes(screen: &Screen, reply: &ApplyReply) -> String {
         if let Some(revision) = change.revision {
             let _ = write!(text, ", revision {revision}");
         }
+        if let Some(run) = change.run {
+            let _ = write!(text, ", {run}");
+        }
         if let Some(note) = &change.note {
             let _ = write!(text, " {}", screen.paint(Tone::Dim, &format!("({note})")));
         }

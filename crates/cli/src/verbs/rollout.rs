@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use api::{DeploymentView, RolloutRequest, UndoRequest, path};
+use api::{DeploymentView, RolloutRequest, RunRequest, UndoRequest, path};
 use clap::Subcommand;
 use model::{DeploymentId, Millis, RevisionNumber, ServiceId, Steer};
 
@@ -176,9 +176,16 @@ async fn undo_all(
     }
     let mut exit = Exit::Ok;
     for one in view.deployment.moves {
-        let request = UndoRequest { service: one.service.clone(), to: to.or(one.from) };
-        let ended = outcome::post(session, &one.service, path::UNDO, &request, wait).await?;
-        exit = if exit == Exit::Ok { ended } else { exit };
+        let mut ends = Vec::new();
+        if let Some(change) = one.run {
+            let request = RunRequest { services: vec![one.service.clone()], run: change.from };
+            ends.push(outcome::post(session, &one.service, path::RUN, &request, wait).await?);
+        }
+        if one.to != one.from || to.is_some() {
+            let request = UndoRequest { service: one.service.clone(), to: to.or(one.from) };
+            ends.push(outcome::post(session, &one.service, path::UNDO, &request, wait).await?);
+        }
+        exit = ends.into_iter().chain([exit]).find(|end| *end != Exit::Ok).unwrap_or(Exit::Ok);
     }
     Ok(exit)
 }

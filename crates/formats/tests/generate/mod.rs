@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{
     Bytes, CommandLine, Constraint, Container, Cpu, HealthCheck, HttpProbe, Lost, Millis, Network,
     OnFailure, Operator, Port, PortRef, Probe, Process, Protocol, Pull, ReadinessCheck, Resources,
-    Restart, Rollout, ScaleDown, ServiceId, Share, Signal, Spec, Stop, TcpProbe, Unhealthy, Volume,
+    Restart, Rollout, Run, ScaleDown, ServiceId, Share, Signal, Spec, Stop, TcpProbe, Unhealthy,
+    Volume,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -258,13 +259,15 @@ pub(crate) fn spec() -> BoxedStrategy<Spec> {
     let steering = (rollout(), restart(), stop()).boxed();
     let lost = (any::<bool>(), millis()).prop_map(|(replace, after)| Lost { replace, after });
     let scale_down = select(&[ScaleDown::Youngest, ScaleDown::Oldest][..]);
-    let steering = (steering, btree_set(text(), 0..2), lost, scale_down).boxed();
+    let run = select(&[None, Some(Run::Started), Some(Run::Stopped)][..]);
+    let steering = (steering, btree_set(text(), 0..2), lost, scale_down, run).boxed();
     (service(), 0u32..=100_000, parts, resources(), texts(), steering, lists)
         .prop_map(|(service, instances, parts, resources, env, steering, lists)| {
-            let ((rollout, restart, stop), roles, lost, scale_down) = steering;
+            let ((rollout, restart, stop), roles, lost, scale_down, run) = steering;
             let ((container, process, ports), (health, readiness)) = parts;
             let (constraints, requires, depends_on, labels) = lists;
             Spec {
+                run,
                 stack: Vec::new(),
                 service,
                 instances,

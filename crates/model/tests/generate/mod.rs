@@ -11,7 +11,7 @@ use super::model::{
     AgentRegistration, Availability, Bytes, Command, CommandLine, Constraint, Cpu, DeploymentId,
     Document, Failure, Gateway, Given, Group, Guard, HealthCheck, HttpProbe, InstanceId, Lost,
     Millis, NodeId, OnFailure, Origin, Port, Principal, Probe, Process, Proposal, Protocol,
-    ReadinessCheck, Registration, Resource, Resources, Restart, Rollout, Route, ScaleDown,
+    ReadinessCheck, Registration, Resource, Resources, Restart, Rollout, Route, Run, ScaleDown,
     ServiceId, Share, Software, Source, Spec, Steer, Step, Stop, StopReason, Task, Timestamp,
     Unhealthy,
 };
@@ -21,6 +21,10 @@ const NODES: [&str; 4] = ["n0", "n1", "n2", "n3"];
 
 pub(crate) fn service() -> impl Strategy<Value = ServiceId> {
     prop::sample::select(&SERVICES[..]).prop_map(|id| id.parse().unwrap())
+}
+
+fn run() -> impl Strategy<Value = Run> {
+    prop::sample::select(&[Run::Started, Run::Stopped][..])
 }
 
 pub(crate) fn node() -> impl Strategy<Value = NodeId> {
@@ -106,6 +110,7 @@ pub(crate) fn spec() -> impl Strategy<Value = Spec> {
             });
             let spec = Spec {
                 service,
+                run: None,
                 instances,
                 container: None,
                 process: Some(Process {
@@ -255,6 +260,8 @@ pub(crate) fn wish() -> impl Strategy<Value = Command> {
         3 => (service(), 0u32..6)
             .prop_map(|(service, instances)| Command::Scale { service, instances }),
         2 => service().prop_map(|service| Command::Restart { service }),
+        3 => (vec(service(), 1..3), run())
+            .prop_map(|(services, run)| Command::SetRun { services, run }),
         3 => (service(), option::of(1u32..4))
             .prop_map(|(service, to)| Command::Undo { service, to }),
         3 => vec(service(), 1..4).prop_map(Command::RemoveServices),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use model::{
     AgentRegistration, Availability, Bytes, Changeset, Command, Cpu, Document, Gateway, InstanceId,
-    Millis, NodeId, Outcome, PORTS, Phase, Refusal, Resources, Route, ServiceId, Steer, What,
+    Millis, NodeId, Outcome, PORTS, Phase, Refusal, Resources, Route, Run, ServiceId, Steer, What,
 };
 
 use super::{COMMANDS, Error, World, document, help, print};
@@ -32,8 +32,8 @@ pub fn execute(world: &mut World, line: &str) -> Result<Vec<String>, Error> {
             world.apply(Command::Apply(documents))
         }
         "apply" => {
-            let services = rest.split(|word| *word == ",").map(document::service);
-            let documents = services.map(|spec| Ok(Document::Service(Box::new(spec?))));
+            let specs = rest.split(|word| *word == ",").map(document::service);
+            let documents = specs.map(|spec| Ok(Document::Service(Box::new(spec?))));
             let documents = documents.collect::<Result<_, Error>>()?;
             world.apply(Command::Apply(documents))
         }
@@ -48,10 +48,9 @@ pub fn execute(world: &mut World, line: &str) -> Result<Vec<String>, Error> {
             let to = rest.get(1).map(|number| parse(number)).transpose()?;
             world.apply(Command::Undo { service: parse(first()?)?, to })
         }
-        "rm" => {
-            let services = rest.iter().map(|id| parse(id)).collect::<Result<_, _>>()?;
-            world.apply(Command::RemoveServices(services))
-        }
+        "rm" => world.apply(Command::RemoveServices(services(rest)?)),
+        "start" => run_goal(world, rest, Run::Started)?,
+        "stop" => run_goal(world, rest, Run::Stopped)?,
         "pause" => steer(world, first()?, Steer::Pause)?,
         "resume" => steer(world, first()?, Steer::Resume)?,
         "abort" => steer(world, first()?, Steer::Abort)?,
@@ -172,6 +171,14 @@ fn news(applied: &Changeset) -> impl Iterator<Item = String> {
 
 fn steer(world: &mut World, deployment: &str, how: Steer) -> Result<Outcome, Error> {
     Ok(world.apply(Command::Steer { deployment: parse(deployment)?, how }))
+}
+
+fn run_goal(world: &mut World, words: &[&str], run: Run) -> Result<Outcome, Error> {
+    Ok(world.apply(Command::SetRun { services: services(words)?, run }))
+}
+
+fn services(words: &[&str]) -> Result<Vec<ServiceId>, Error> {
+    words.iter().map(|id| parse(id)).collect()
 }
 
 fn availability(

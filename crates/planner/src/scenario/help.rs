@@ -37,6 +37,8 @@ pub const COMMANDS: &[Known] = &[
     known("retry", "retry /web", "what waits after failures is tried at once"),
     known("undo", "undo /web 1", "back to a revision, or without number to the one before"),
     known("rm", "rm /web", "stops and forgets services"),
+    known("stop", "stop /web /db", "terminates the instances and keeps the services"),
+    known("start", "start /web /db", "their instances run again, at the same revision"),
     known("pause", "pause d-1", "a deployment stays as it is"),
     known("resume", "resume d-1", "it goes on"),
     known("abort", "abort d-1", "it goes back"),

@@ -66,6 +66,9 @@ pub(super) fn change(change: &Change) -> String {
     if let Some(revision) = change.revision {
         line.push_str(&format!(", revision {revision}"));
     }
+    if let Some(run) = change.run {
+        line.push_str(&format!(", {run}"));
+    }
     if let Some(deployment) = change.deployment {
         line.push_str(&format!(", {deployment}"));
     }

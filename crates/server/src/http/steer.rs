@@ -1,6 +1,8 @@
 //! Commands of operators other than applying documents.
 
-use api::{ApplyReply, ErrorCode, RemoveRequest, RolloutRequest, ScaleRequest, UndoRequest};
+use api::{
+    ApplyReply, ErrorCode, RemoveRequest, RolloutRequest, RunRequest, ScaleRequest, UndoRequest,
+};
 use axum::Json;
 use axum::extract::State;
 use model::{Availability, Command, DeploymentId, GatewayId, NodeId, Proposal, ServiceId};
@@ -18,6 +20,14 @@ async fn carry_out(server: &Server, command: Command) -> Reply {
 pub(super) async fn scale(State(server): State<Server>, Body(body): Body<ScaleRequest>) -> Reply {
     let ScaleRequest { service, instances } = body;
     carry_out(&server, Command::Scale { service, instances }).await
+}
+
+pub(super) async fn set_run(State(server): State<Server>, Body(body): Body<RunRequest>) -> Reply {
+    let RunRequest { services, run } = body;
+    if services.is_empty() {
+        return Err(missing("name the services to start or stop"));
+    }
+    carry_out(&server, Command::SetRun { services, run }).await
 }
 
 pub(super) async fn restart(

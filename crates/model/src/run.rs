@@ -1,0 +1,63 @@
+//! The goal of a service beside its number of instances: whether its instances run.
+//!
+//! The goal belongs to the service, not to its revisions: changing it creates no revision, and a
+//! service that is started again runs the revision that it had. A document may contain it (`run`);
+//! [`State::apply`](crate::State::apply) moves it from the document to the service, so that no
+//! stored [`Spec`](crate::Spec) has it.
+//!
+//! A *stopped* service keeps its number of instances, its slots and its revision, and releases
+//! everything else: its instances are drained, stopped and removed, their nodes' capacity and ports
+//! are free, and a later start places them anew.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Whether the instances of a service run.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Run {
+    /// They run.
+    #[default]
+    Started,
+    /// None is placed; the number of instances, the slots and the revision are kept.
+    Stopped,
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Run::Started => "started",
+            Run::Stopped => "stopped",
+        })
+    }
+}
+
+/// A change of the goal of a service. Displays as `run: started → stopped`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunChange {
+    /// The goal before the change.
+    pub from: Run,
+    /// The new goal.
+    pub to: Run,
+}
+
+impl fmt::Display for RunChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "run: {} → {}", self.from, self.to)
+    }
+}
