@@ -11,6 +11,9 @@ use http::{HeaderMap, Method, header};
 // The gateway's own files; see the documentation of this crate.
 #[path = "../../crates/gateway/src/backend/chunked.rs"]
 mod chunked;
+#[path = "../../crates/gateway/src/backend/field.rs"]
+#[allow(dead_code, reason = "the gateway uses more of it")]
+mod field;
 #[path = "../../crates/gateway/src/backend/head.rs"]
 #[allow(dead_code, reason = "the gateway uses more of it")]
 mod head;

@@ -98,7 +98,8 @@ impl Acceptor {
             // The client has already disconnected.
             return;
         }
-        let client = Rc::new(Client::new(listen, peer, self.worker.timers.clock()));
+        let Ok(local) = stream.local_addr() else { return };
+        let client = Rc::new(Client::new(listen, local, peer, self.worker.timers.clock()));
         client.only_one.set(only_one);
         let entered = self.worker.clients.enter(client.clone());
         let acceptor = self.clone();

@@ -65,6 +65,19 @@ async fn sets_the_forwarding_fields() {
 }
 
 #[tokio::test]
+async fn fields_with_underscores_are_forwarded_unless_they_imitate_those_of_the_gateway() {
+    let mirror = Service::mirror("m").await;
+    let gateway = Gateway::before(&[mirror.address]).await;
+    let more = "x_request_id: 7\r\nx_forwarded_for: 9.9.9.9\r\nx-forwarded_proto: https\r\n\
+                content_length: 3\r\n";
+    let answer = get(gateway.address, "/", more).await;
+    assert!(answer.contains("\nx_request_id: 7\n"), "{answer}");
+    for imitation in ["9.9.9.9", "https", "content_length"] {
+        assert!(!answer.contains(imitation), "{imitation}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn connections_are_kept_on_both_sides() {
     let mirror = Service::mirror("m").await;
     let settings = muster_gateway::Settings { threads: 1, ..settings() };
@@ -83,6 +96,10 @@ async fn http_1_0_clients_and_head_requests() {
     let gateway = Gateway::before(&[mirror.address]).await;
     let answer = exchange(gateway.address, "GET /old HTTP/1.0\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.0 200") && answer.contains("m GET /old"), "{answer}");
+    // HTTP/1.1 requires a host.
+    let address = gateway.address;
+    assert!(answer.contains(&format!("\nhost: {address}\n")), "{answer}");
+    assert!(answer.contains(&format!("\nx-forwarded-host: {address}\n")), "{answer}");
     let text = "HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
     let answer = exchange(gateway.address, text).await;
     assert!(answer.contains("content-length: ") && answer.ends_with("\r\n\r\n"), "{answer}");
@@ -154,7 +171,8 @@ async fn bodies_stream_both_ways_with_trailers() {
                 seen.push_str(str::from_utf8(&buffer[..count]).unwrap());
             }
         }
-        stream.write_all(b"0\r\nx-sum: 11\r\n\r\n").await.unwrap();
+        let last = b"0\r\nexpect: 100-continue\r\nhost: b\r\nx-sum: 11\r\n\r\n";
+        stream.write_all(last).await.unwrap();
         while !seen.ends_with("0\r\nx-sum: 11\r\n\r\n") {
             let mut buffer = [0; 1024];
             let count = stream.read(&mut buffer).await.unwrap();
@@ -196,10 +214,12 @@ async fn trailers_of_responses_reach_http_2_clients() {
     let service = Service::http(|_| async {
         let mut trailers = HeaderMap::new();
         trailers.insert("x-sum", HeaderValue::from_static("7"));
+        trailers.insert("x-forwarded-for", HeaderValue::from_static("9.9.9.9"));
         let frames = [Frame::data(Bytes::from("data")), Frame::trailers(trailers)];
         let frames = futures_util::stream::iter(frames.map(Ok::<_, Infallible>));
         let mut response = Response::new(StreamBody::new(frames));
-        response.headers_mut().insert("trailer", HeaderValue::from_static("x-sum"));
+        let declared = HeaderValue::from_static("x-sum, x-forwarded-for");
+        response.headers_mut().insert("trailer", declared);
         response
     })
     .await;
@@ -214,6 +234,7 @@ async fn trailers_of_responses_reach_http_2_clients() {
     let response = within(sender.send_request(request.unwrap())).await.unwrap();
     let body = within(response.into_body().collect()).await.unwrap();
     assert_eq!(body.trailers().unwrap()["x-sum"], "7");
+    assert_eq!(body.trailers().unwrap().len(), 1);
     assert_eq!(body.to_bytes(), "data");
 }
 

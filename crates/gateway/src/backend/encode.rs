@@ -4,13 +4,15 @@
 //! backend. Omitted are the fields of the client's connection (RFC 9110 §7.6.1), framing, and the
 //! forwarding fields that only the gateway may set.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Version};
 
-use super::head::{is_hop_by_hop, tokens};
+use super::field::{is_forbidden_trailer, is_hop_by_hop, is_imitation};
+use super::head::tokens;
 use crate::client::state::Client;
 
 /// How the body of a request is framed.
@@ -24,7 +26,8 @@ pub(crate) enum Framing {
     Chunked,
 }
 
-/// Writes the head. `host` is the host of the request, `upgrade` whether to switch protocols.
+/// Writes the head. `host` is the host of the request, which is empty if it names none, and
+/// `upgrade` is whether to switch protocols.
 pub(crate) fn request(
     out: &mut Vec<u8>,
     parts: &Parts,
@@ -34,6 +37,11 @@ pub(crate) fn request(
     upgrade: bool,
 ) {
     let named = named_by_connection(&parts.headers);
+    // HTTP/1.1 requires a host: the address that the client connected to (RFC 9112 §3.3).
+    let host = match host {
+        "" => Cow::Owned(client.local.to_string()),
+        host => Cow::Borrowed(host),
+    };
     put(out, &[parts.method.as_str().as_bytes(), b" "]);
     match parts.uri.path_and_query() {
         Some(target) if target.as_str().starts_with(['/', '*']) => {
@@ -63,7 +71,7 @@ pub(crate) fn request(
         match name.as_str() {
             "x-forwarded-for" => forwarded = true,
             "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => {}
-            _ if is_hop_by_hop(name) || named.contains(name) => {}
+            _ if is_hop_by_hop(name) || is_imitation(name) || named.contains(name) => {}
             name => put(out, &[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]),
         }
     }
@@ -106,27 +114,12 @@ pub(crate) fn chunk(out: &mut Vec<u8>, length: usize) {
     drop(write!(out, "{length:x}\r\n"));
 }
 
-/// Writes the end of a chunked body. Trailers that would change the framing, the routing or the
-/// apparent origin of the request are omitted (RFC 9110 §6.5.1).
+/// Writes the end of a chunked body, without forbidden trailers.
 pub(crate) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flatten() {
-        let field = name.as_str();
-        let is_omitted = matches!(
-            *name,
-            header::HOST
-                | header::CONNECTION
-                | header::CONTENT_LENGTH
-                | header::TRANSFER_ENCODING
-                | header::TE
-                | header::TRAILER
-                | header::UPGRADE
-                | header::AUTHORIZATION
-                | header::COOKIE
-        ) || field.starts_with("x-forwarded-")
-            || field.starts_with("content-");
-        if !is_omitted {
-            put(out, &[field.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+        if !is_forbidden_trailer(name) {
+            put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -206,6 +199,8 @@ mod tests {
             .header("x-forwarded-port", "1")
             .header("x-forwarded-for", "1.1.1.1")
             .header("x-forwarded-for", "2.2.2.2")
+            .header("x_forwarded_for", "3.3.3.3")
+            .header("content_length", "7")
             .header("x-kept", "1")
             .header("x-kept", "2")
             .body(())
@@ -256,6 +251,7 @@ mod tests {
         let mut trailers = HeaderMap::new();
         trailers.insert("x-sum", HeaderValue::from_static("1"));
         trailers.insert("content-length", HeaderValue::from_static("9"));
+        trailers.insert("expect", HeaderValue::from_static("100-continue"));
         trailers.insert("x-forwarded-for", HeaderValue::from_static("1.1.1.1"));
         let mut out = Vec::new();
         last_chunk(&mut out, Some(&trailers));

@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::chunked::Decoder;
+use super::field::is_hop_by_hop;
 
 /// Maximum number of header fields of a response.
 const FIELDS_MAX: usize = 100;
@@ -178,11 +179,6 @@ fn content_length(value: &[u8]) -> Result<u64, InvalidResponse> {
 /// The tokens of a field such as `Connection: close, x-mine`.
 pub(crate) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
-}
-
-/// Whether a field that `http` has no constant for belongs to a connection, not to a message.
-pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
 /// Removes the fields that `Connection` names.

@@ -17,6 +17,8 @@ pub(crate) struct Client {
     pub(crate) listen: SocketAddr,
     /// The address of the client, without its port.
     pub(crate) address: String,
+    /// The address that the client connected to.
+    pub(crate) local: SocketAddr,
     /// The port of the listener.
     pub(crate) port: String,
     /// A cached lookup: the generation of a table and the index of the listener in it.
@@ -31,11 +33,17 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(listen: SocketAddr, peer: SocketAddr, clock: Clock) -> Self {
+    pub(crate) fn new(
+        listen: SocketAddr,
+        local: SocketAddr,
+        peer: SocketAddr,
+        clock: Clock,
+    ) -> Self {
         Self {
             listen,
             address: peer.ip().to_canonical().to_string(),
             port: listen.port().to_string(),
+            local: SocketAddr::new(local.ip().to_canonical(), local.port()),
             listener: Cell::new((u64::MAX, 0)),
             activity: Arc::new(Activity::new(clock)),
             only_one: Cell::new(false),
@@ -46,7 +54,8 @@ impl Client {
 
     #[cfg(test)]
     pub(crate) fn for_tests(peer: &str, listen: &str) -> Self {
-        Self::new(listen.parse().unwrap(), peer.parse().unwrap(), Clock::default())
+        let listen = listen.parse().unwrap();
+        Self::new(listen, listen, peer.parse().unwrap(), Clock::default())
     }
 
     /// Closes the connection once its requests are done.
