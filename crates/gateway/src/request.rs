@@ -29,6 +29,11 @@ pub(crate) fn check(parts: &Parts) -> Result<(), Invalid> {
         return Err(Invalid { status: StatusCode::NOT_IMPLEMENTED, message });
     }
     let invalid = |message| Invalid { status: StatusCode::BAD_REQUEST, message };
+    // hyper reads a target such as `foo` as the target of CONNECT, and `*` for every method.
+    let is_path = parts.uri.scheme().is_some() || parts.uri.authority().is_none();
+    if !is_path || parts.uri.path() == "*" && parts.method != Method::OPTIONS {
+        return Err(invalid("the target of the request is neither a path nor a URL"));
+    }
     host(parts).map(drop).map_err(invalid)
 }
 
@@ -108,6 +113,12 @@ mod tests {
         let message = "`chunked` is the only transfer coding that is supported";
         check(coded("gzip"), Some((501, message)));
         check(coded("chunked").header("transfer-encoding", "chunked"), Some((501, message)));
+        let message = "the target of the request is neither a path nor a URL";
+        for target in ["foo", "foo:80", "*"] {
+            check(http::Request::get(target).header("host", "a"), Some((400, message)));
+        }
+        check(http::Request::options("*").header("host", "a"), None);
+        check(http::Request::get("http://foo"), None);
         let connect = http::Request::connect("a:80");
         check(connect, Some((405, "this is not a proxy for CONNECT")));
     }
