@@ -13,7 +13,7 @@ use crate::backend::connection::keep_alive;
 use crate::client::serve::{Server, serve, server};
 use crate::client::state::Client;
 use crate::listeners::Accepting;
-use crate::ports::Listener;
+use crate::ports::{BACKLOG, Listener};
 use crate::worker::Worker;
 
 /// A client that acknowledges nothing of what was sent for this long is disconnected.
@@ -77,8 +77,13 @@ impl Acceptor {
                 () = accepting.closed() => break,
             }
         }
-        while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-            self.start(listen, stream, peer, true);
+        // Bounded, because clients may connect as fast as they are accepted. Without a budget of
+        // tokio, which would end it before the queue is empty.
+        for _ in 0..BACKLOG {
+            match tokio::task::unconstrained(listener.accept()).now_or_never() {
+                Some(Ok((stream, peer))) => self.start(listen, stream, peer, true),
+                _ => break,
+            }
         }
     }
 

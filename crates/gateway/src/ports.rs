@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Maximum number of connections that wait to be accepted, for each listener and thread.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// The ports that this process listens on, at any address. A port is held by its sockets.
 #[derive(Debug, Default)]
