@@ -65,6 +65,11 @@ pub(crate) fn unroutable(reason: Unroutable, guard: RequestGuard) -> Response<Bo
 pub(crate) fn client_failed(failure: ClientFailure, guard: RequestGuard) -> Option<Response<Body>> {
     match failure {
         ClientFailure::Disconnected => None,
+        ClientFailure::Malformed => {
+            guard.expect_more_input();
+            let message = "the body of the request is malformed";
+            Some(invalid(Invalid { status: StatusCode::BAD_REQUEST, message }, guard))
+        }
         ClientFailure::Timeout => {
             let message = "the rest of the request did not arrive in time";
             Some(invalid(Invalid { status: StatusCode::REQUEST_TIMEOUT, message }, guard))

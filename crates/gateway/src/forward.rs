@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use http::header::{self, HeaderMap};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ use crate::backend::encode::{self, Framing};
 use crate::backend::exchange::{Exchange, Failure};
 use crate::backend::pool::LiveBackend;
 use crate::client::body::Body;
+use crate::client::discard::{Rest, can_discard};
 use crate::client::state::{Client, RequestGuard};
 use crate::error_response::{self, Unroutable};
 use crate::request::{self, host};
@@ -41,7 +42,7 @@ pub(crate) async fn forward(
 ) -> Result<Response<Body>, ClientDisconnected> {
     let mut response = respond(worker, &client, request).await?;
     if client.only_one.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        announce_close(&mut response);
     }
     Ok(response)
 }
@@ -54,17 +55,27 @@ async fn respond(
     let guard = RequestGuard::new(&client.activity, request.version());
     let (mut parts, body) = request.into_parts();
     if let Err(invalid) = request::check(&parts) {
+        guard.expect_more_input();
         return Ok(error_response::invalid(invalid, guard));
     }
     let framing = request::framing(&parts, &body);
     let upgrade = request::wants_upgrade(&parts);
     let timeout = ticks(worker.settings.response_timeout);
     let mut body = (framing != Framing::None).then_some(body);
+    let size = if body.is_some() { unread_size(&parts, framing) } else { 0 };
     let mut attempts = Attempts::new(body.is_none() && parts.method.is_idempotent());
     loop {
         let in_flight = match select(&worker, client, &parts, &attempts) {
             Ok(in_flight) => in_flight,
-            Err(unroutable) => return Ok(error_response::unroutable(unroutable, guard)),
+            Err(unroutable) => {
+                let rest = body.map(|body| Rest { body, size });
+                return Ok(before_the_end(rest, guard, |guard| match attempts.seen_by() {
+                    Some((instance, failure)) => {
+                        error_response::backend_failed(failure, instance, guard)
+                    }
+                    None => error_response::unroutable(unroutable, guard),
+                }));
+            }
         };
         let backend = in_flight.backend().clone();
         let mut connection = match connect(&worker, &backend, &attempts).await {
@@ -79,10 +90,7 @@ async fn respond(
         let host = host(&parts).unwrap_or_default();
         encode::request(connection.output(), &parts, client, host, framing, upgrade);
         let mut exchange = Exchange::new(connection, in_flight, body.take(), framing, timeout);
-        let responded = {
-            let (method, headers) = (&parts.method, &mut parts.headers);
-            poll_fn(|cx| exchange.poll_head(cx, method, headers, upgrade)).await
-        };
+        let responded = respond_from(&mut exchange, &mut parts, client, upgrade).await;
         let failure = match responded {
             Ok(StatusCode::SWITCHING_PROTOCOLS) => {
                 return Ok(switch(&worker, client, parts, exchange));
@@ -93,10 +101,12 @@ async fn respond(
                 return error_response::client_failed(failure, guard).ok_or(ClientDisconnected);
             }
         };
-        if attempts.may_repeat(failure, was_reused)
-            && let Ok(unread) = exchange.into_unread_body()
-        {
-            body = unread;
+        let is_body_read = exchange.is_body_read();
+        let rest = exchange.take_rest();
+        // The connection to the backend closes before the next attempt.
+        drop(exchange);
+        if !is_body_read && attempts.may_repeat(&backend, failure) {
+            body = rest.map(|rest| rest.body);
             if was_reused {
                 // The backend closed an idle connection: that does not mean that it is unreachable.
                 attempts.only_new = true;
@@ -107,8 +117,64 @@ async fn respond(
             }
             continue;
         }
-        return Ok(error_response::backend_failed(failure, &backend.backend.instance, guard));
+        let instance = &backend.backend.instance;
+        let respond = |guard| error_response::backend_failed(failure, instance, guard);
+        return Ok(before_the_end(rest, guard, respond));
     }
+}
+
+/// The head of the response to a request that `exchange` has begun to send: its status, and its
+/// fields in `parts`. Interim responses are forwarded before that.
+async fn respond_from(
+    exchange: &mut Exchange,
+    parts: &mut Parts,
+    client: &Client,
+    upgrade: bool,
+) -> Result<StatusCode, Failure> {
+    loop {
+        let (method, headers) = (&parts.method, &mut parts.headers);
+        let status = poll_fn(|cx| exchange.poll_head(cx, method, headers, upgrade)).await?;
+        if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(status);
+        }
+        // HTTP/1.0 has none, and hyper cannot write one in a stream of HTTP/2.
+        if parts.version == Version::HTTP_11 {
+            let output = &client.activity.output;
+            output.add_interim(status, headers);
+            let mark = output.mark();
+            poll_fn(|cx| output.poll_written(mark, cx)).await;
+        }
+    }
+}
+
+/// The size of a body of which nothing was read; `u64::MAX` if it is unknown or if the client may
+/// never send it, because it was not asked to continue.
+fn unread_size(parts: &Parts, framing: Framing) -> u64 {
+    match framing {
+        Framing::None => 0,
+        Framing::Sized(size) if !parts.headers.contains_key(header::EXPECT) => size,
+        Framing::Sized(_) | Framing::Chunked => u64::MAX,
+    }
+}
+
+/// A response that the gateway sends before it has read all of the request.
+fn before_the_end(
+    rest: Option<Rest>,
+    guard: RequestGuard,
+    respond: impl FnOnce(RequestGuard) -> Response<Body>,
+) -> Response<Body> {
+    let Some(rest) = rest else { return respond(guard) };
+    let closes = !guard.is_http_2() && !can_discard(rest.size);
+    rest.discard(&guard);
+    let mut response = respond(guard);
+    if closes {
+        announce_close(&mut response);
+    }
+    response
+}
+
+fn announce_close(response: &mut Response<Body>) {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// Selects a backend for the next attempt and counts the request there.
@@ -175,9 +241,15 @@ fn response(
     exchange: Exchange,
     guard: RequestGuard,
 ) -> Response<Body> {
+    // The backend may still read the rest of the request; if it does not, the connection closes
+    // unless that rest is small.
+    let closes = !guard.is_http_2() && !can_discard(exchange.rest_size());
     let mut response = Response::new(Body::exchange(exchange, guard));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    if closes {
+        announce_close(&mut response);
+    }
     response
 }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use model::InstanceId;
+
 use crate::backend::exchange::BackendFailure;
 use crate::backend::pool::LiveBackend;
 
@@ -25,14 +27,15 @@ pub(crate) struct Attempts {
     reason: Option<String>,
     /// When attempts end; set by the first failure.
     deadline: Option<Instant>,
-    /// Whether the request was repeated although a backend may have seen it.
-    is_repeated: bool,
+    /// The backend that may have seen the request, and how it failed. The request was repeated then,
+    /// and must not be again.
+    seen_by: Option<(Rc<LiveBackend>, BackendFailure)>,
 }
 
 impl Attempts {
     pub(crate) fn new(is_repeatable: bool) -> Self {
         let (failed, reason, deadline) = Default::default();
-        Self { is_repeatable, only_new: false, failed, reason, deadline, is_repeated: false }
+        Self { is_repeatable, only_new: false, failed, reason, deadline, seen_by: None }
     }
 
     /// Whether this request may be sent to a backend.
@@ -62,16 +65,25 @@ impl Attempts {
         self.deadline.get_or_insert_with(|| Instant::now() + timeout);
     }
 
-    /// Whether the request may be sent again after `failure` on a connection that was reused or
-    /// new.
-    pub(crate) fn may_repeat(&mut self, failure: BackendFailure, was_reused: bool) -> bool {
+    /// The backend that may have seen the request, and how it failed.
+    pub(crate) fn seen_by(&self) -> Option<(&InstanceId, BackendFailure)> {
+        self.seen_by.as_ref().map(|(backend, failure)| (&backend.backend.instance, *failure))
+    }
+
+    /// Whether the request may be sent again after `failure`.
+    pub(crate) fn may_repeat(
+        &mut self,
+        backend: &Rc<LiveBackend>,
+        failure: BackendFailure,
+    ) -> bool {
         match failure {
             BackendFailure::ConnectionClosed { sent: false } => true,
-            // A backend may close an idle connection at any time, so this is no sign of a request
-            // that crashes backends: that one is repeated at most once.
+            // Once, even if the connection was reused: a request that crashes backends must not
+            // reach a third one.
             BackendFailure::ConnectionClosed { sent: true } => {
-                self.is_repeatable
-                    && (was_reused || !std::mem::replace(&mut self.is_repeated, true))
+                let repeats = self.is_repeatable && self.seen_by.is_none();
+                self.seen_by = Some((backend.clone(), failure));
+                repeats
             }
             BackendFailure::TruncatedResponse
             | BackendFailure::InvalidResponse(_)
@@ -96,22 +108,26 @@ mod tests {
 
     #[test]
     fn an_unsent_request_is_always_repeated_and_one_with_a_response_never() {
+        let a = backend("/a~0.1");
         for is_repeatable in [true, false] {
             let mut attempts = Attempts::new(is_repeatable);
-            assert!((0..5).all(|_| attempts.may_repeat(UNSENT, false)));
-            assert!(!attempts.may_repeat(BackendFailure::Timeout, false));
-            assert!(!attempts.may_repeat(BackendFailure::TruncatedResponse, true));
+            assert!((0..5).all(|_| attempts.may_repeat(&a, UNSENT)));
+            assert!(!attempts.may_repeat(&a, BackendFailure::Timeout));
+            assert!(!attempts.may_repeat(&a, BackendFailure::TruncatedResponse));
+            assert!(attempts.seen_by().is_none());
         }
     }
 
     #[test]
     fn a_request_that_a_backend_may_have_seen_is_repeated_once_if_that_is_safe() {
+        let (a, b) = (backend("/a~0.1"), backend("/a~1.1"));
         let mut attempts = Attempts::new(false);
-        assert!(!attempts.may_repeat(LOST, true) && !attempts.may_repeat(LOST, false));
+        assert!(!attempts.may_repeat(&a, LOST));
         let mut attempts = Attempts::new(true);
-        assert!(attempts.may_repeat(LOST, true), "an idle connection may close at any time");
-        assert!(attempts.may_repeat(LOST, false));
-        assert!(!attempts.may_repeat(LOST, false));
+        assert!(attempts.may_repeat(&a, LOST));
+        assert!(attempts.may_repeat(&b, UNSENT), "this one has not seen it");
+        assert_eq!(attempts.seen_by(), Some((&a.backend.instance, LOST)));
+        assert!(!attempts.may_repeat(&b, LOST));
     }
 
     #[tokio::test(start_paused = true)]

@@ -167,6 +167,81 @@ async fn a_request_that_crashes_backends_is_repeated_only_once() {
     assert_eq!(a.requests() + b.requests() + c.requests(), 2);
 }
 
+/// The connection was kept, so the backend may have closed it before it saw the request; but it
+/// may also have seen it.
+#[tokio::test]
+async fn a_request_lost_on_a_kept_connection_is_repeated_only_once() {
+    let turn = Arc::new(AtomicUsize::new(0));
+    let service = Service::raw(move |mut stream, requests| {
+        let is_first = turn.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            for number in 0.. {
+                if read_head(&mut stream).await.is_empty() {
+                    return;
+                }
+                requests.fetch_add(1, Ordering::SeqCst);
+                if !(is_first && number == 0) {
+                    return;
+                }
+                let good = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                stream.write_all(good).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let gateway = Gateway::start(one_thread(), vec![all(&[service.address])]).await;
+    let mut client = Client::connect(gateway.address).await;
+    assert_eq!(client.get("/").await.unwrap().0, 200);
+    assert_eq!(client.get("/").await.unwrap().0, 502);
+    assert_eq!(service.requests(), 3, "one, and the other one twice");
+}
+
+#[tokio::test]
+async fn a_post_without_a_body_is_never_repeated() {
+    for kept in [0, 1] {
+        let (service, other) = tokio::join!(Service::scripted(kept + 1, ""), Service::mirror("m"));
+        let gateway = Gateway::start(one_thread(), vec![all(&[service.address])]).await;
+        let mut client = Client::connect(gateway.address).await;
+        for _ in 0..kept {
+            assert_eq!(client.post("/", "").await.unwrap().0, 200);
+        }
+        assert_eq!(client.post("/", "").await.unwrap().0, 502);
+        assert_eq!((service.requests(), other.requests()), (kept + 1, 0));
+    }
+}
+
+/// The kernel confirms that the backend had the request, so the backend was reached.
+#[tokio::test]
+async fn a_request_that_is_reset_is_a_bad_gateway() {
+    let service = Service::raw(|mut stream, requests| async move {
+        read_head(&mut stream).await;
+        requests.fetch_add(1, Ordering::SeqCst);
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    })
+    .await;
+    let gateway = Gateway::start(one_thread(), vec![all(&[service.address])]).await;
+    let answer = get(gateway.address, "/", "").await;
+    assert_eq!(status(&answer), "502", "{answer}");
+    assert!(answer.contains("it closed the connection without a response"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_malformed_body_is_a_bad_request() {
+    let service = Service::raw(|mut stream, _| async move {
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let gateway = Gateway::before(&[service.address]).await;
+    for body in ["zz\r\n", "3\r\nabcd\r\n0\r\n\r\n", "5\r\nhelloX\n0\r\n\r\n", "-1\r\n"] {
+        let text =
+            format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{body}");
+        let answer = exchange(gateway.address, &text).await;
+        assert_eq!(status(&answer), "400", "{body}: {answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        assert!(answer.contains("the body of the request is malformed"), "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn invalid_responses_are_not_forwarded() {
     for (text, reason) in [
@@ -185,14 +260,39 @@ async fn invalid_responses_are_not_forwarded() {
 }
 
 #[tokio::test]
-async fn interim_responses_are_dropped_and_early_ones_forwarded() {
-    let text =
-        "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+async fn interim_responses_are_forwarded_in_order() {
+    let text = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n\
+                HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let service = Service::scripted(1, text).await;
     let gateway = Gateway::before(&[service.address]).await;
     let answer = get(gateway.address, "/", "").await;
-    assert!(status(&answer) == "200" && !answer.contains("link"), "{answer}");
-    // A response before the body of the request has arrived, and a close.
+    let expected = "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n\
+                    HTTP/1.1 200 OK\r\n";
+    assert!(answer.starts_with(expected) && answer.ends_with("ok"), "{answer}");
+    let answer = exchange(gateway.address, "GET / HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && !answer.contains("link"), "{answer}");
+}
+
+/// The headers of the request are gone by then, and the backend has seen it.
+#[tokio::test]
+async fn a_request_with_an_interim_response_is_not_repeated() {
+    let service = Service::scripted(1, "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n").await;
+    let gateway = Gateway::start(one_thread(), vec![all(&[service.address])]).await;
+    let answer = get(gateway.address, "/", "").await;
+    assert!(answer.contains("HTTP/1.1 502 Bad Gateway"), "{answer}");
+    assert_eq!(service.requests(), 1);
+    let endless = Service::raw(|mut stream, _| async move {
+        read_head(&mut stream).await;
+        while stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").await.is_ok() {}
+    })
+    .await;
+    let gateway = Gateway::start(one_thread(), vec![all(&[endless.address])]).await;
+    let answer = get(gateway.address, "/", "").await;
+    assert!(answer.contains("too many interim responses"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_response_before_the_body_has_arrived_is_forwarded() {
     let early = "HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n";
     let service = Service::scripted(1, early).await;
     let gateway = Gateway::before(&[service.address]).await;

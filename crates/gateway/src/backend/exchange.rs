@@ -16,6 +16,7 @@ use super::chunked::Piece;
 use super::connection::Connection;
 use super::encode;
 use super::head::{self, Framing, Head, InvalidResponse};
+use crate::client::discard::Rest;
 use crate::tables::InFlight;
 
 /// Why there is no response to forward, by the side that caused it.
@@ -28,8 +29,9 @@ pub(crate) enum Failure {
 /// How a client failed to send its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClientFailure {
-    /// It disconnected, or broke the framing of its body.
     Disconnected,
+    /// It broke the framing of its body.
+    Malformed,
     /// The next piece of its body did not arrive in time.
     Timeout,
 }
@@ -41,7 +43,7 @@ pub(crate) enum BackendFailure {
     /// only then the backend can have seen it.
     #[error("it closed the connection without a response")]
     ConnectionClosed { sent: bool },
-    /// In the head of the response.
+    /// In the head of the response, or after an interim one.
     #[error("it closed the connection in the middle of a response")]
     TruncatedResponse,
     #[error(transparent)]
@@ -70,8 +72,22 @@ enum Upload {
     /// The connection has all of it.
     Done,
     /// The backend reads no more; it may still respond.
-    Broken,
+    Abandoned(Rest),
 }
+
+impl Upload {
+    fn into_rest(self) -> Option<Rest> {
+        match self {
+            Upload::Sized(body, size) => Some(Rest { body, size }),
+            Upload::Chunked(body) => Some(Rest { body, size: u64::MAX }),
+            Upload::Done => None,
+            Upload::Abandoned(rest) => Some(rest),
+        }
+    }
+}
+
+/// Maximum number of interim responses to one request.
+const INTERIM_MAX: u32 = 16;
 
 /// A request and its response.
 #[derive(Debug)]
@@ -82,6 +98,8 @@ pub(crate) struct Exchange {
     upload: Upload,
     /// Whether a piece of the body was read from the client: then it cannot be sent again.
     is_body_read: bool,
+    /// The number of interim responses.
+    interim: u32,
     /// Whether the upload waits for the client, not for the backend: decides who timed out.
     waits_for_client: bool,
     /// Timeout for the head of the response and for each piece of the request, in ticks.
@@ -110,6 +128,7 @@ impl Exchange {
             in_flight: Some(in_flight),
             upload,
             is_body_read: false,
+            interim: 0,
             waits_for_client: false,
             response_timeout,
             download: Framing::ToEnd,
@@ -117,17 +136,34 @@ impl Exchange {
         }
     }
 
-    /// The request's body, if it has one, for another attempt; an error if a piece of it was read.
-    pub(crate) fn into_unread_body(self) -> Result<Option<Incoming>, ()> {
-        match self.upload {
-            _ if self.is_body_read => Err(()),
-            Upload::Sized(body, _) | Upload::Chunked(body) => Ok(Some(body)),
-            Upload::Done => Ok(None),
-            Upload::Broken => Err(()),
+    /// Whether a piece of the request's body was read: then the request cannot be sent again.
+    pub(crate) fn is_body_read(&self) -> bool {
+        self.is_body_read
+    }
+
+    /// The rest of the request's body, if it is not completely sent. It is not sent afterwards.
+    pub(crate) fn take_rest(&mut self) -> Option<Rest> {
+        std::mem::replace(&mut self.upload, Upload::Done).into_rest()
+    }
+
+    /// The size of that rest in bytes; `u64::MAX` if it is unknown.
+    pub(crate) fn rest_size(&self) -> u64 {
+        match &self.upload {
+            Upload::Sized(_, size) => *size,
+            Upload::Chunked(_) => u64::MAX,
+            Upload::Done => 0,
+            Upload::Abandoned(rest) => rest.size,
         }
     }
 
-    /// Sends the request. Ready with the status of the response, whose fields then are in `headers`.
+    /// Closes the connection and ends the request: the response cannot be completed.
+    pub(crate) fn abort(&mut self) {
+        self.connection = None;
+        self.in_flight = None;
+    }
+
+    /// Sends the request. Ready with the status of a response, whose fields then are in `headers`.
+    /// After an interim response it must be called again.
     pub(crate) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -155,16 +191,25 @@ impl Exchange {
                         let invalid = InvalidResponse::UnexpectedUpgrade;
                         return backend_failed(BackendFailure::InvalidResponse(invalid));
                     }
-                    // Interim responses are dropped: hyper sends `100 Continue` to the client when
-                    // its body is first read.
-                    Ok(Some(head)) if head.status.is_informational() => continue,
+                    Ok(Some(head)) if head.status.is_informational() => {
+                        self.interim += 1;
+                        if self.interim > INTERIM_MAX {
+                            let invalid = InvalidResponse::Interim;
+                            return backend_failed(BackendFailure::InvalidResponse(invalid));
+                        }
+                        // hyper itself sends it when the client's body is first read.
+                        if head.status != StatusCode::CONTINUE {
+                            return Poll::Ready(Ok(head.status));
+                        }
+                        continue;
+                    }
                     Ok(Some(head)) => return Poll::Ready(Ok(self.begin(head))),
                     Ok(None) => {}
                 }
             }
             match connection.poll_read(cx) {
                 Poll::Ready(Ok(0) | Err(_)) => {
-                    let began = !connection.input.is_empty();
+                    let began = !connection.input.is_empty() || self.interim > 0;
                     return backend_failed(match began {
                         true => BackendFailure::TruncatedResponse,
                         false => BackendFailure::ConnectionClosed { sent: connection.sent },
@@ -208,7 +253,7 @@ impl Exchange {
                 continue;
             }
             let (body, left) = match &mut self.upload {
-                Upload::Broken => return Poll::Ready(Ok(())),
+                Upload::Abandoned(_) => return Poll::Ready(Ok(())),
                 Upload::Done => return self.poll_flush(cx),
                 Upload::Sized(body, left) => (body, Some(left)),
                 Upload::Chunked(body) => (body, None),
@@ -216,7 +261,7 @@ impl Exchange {
             let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
                 self.waits_for_client = true;
                 ready!(self.poll_flush(cx))?;
-                return if matches!(self.upload, Upload::Broken) {
+                return if matches!(self.upload, Upload::Abandoned(_)) {
                     Poll::Ready(Ok(()))
                 } else {
                     Poll::Pending
@@ -226,12 +271,12 @@ impl Exchange {
             self.waits_for_client = false;
             connection.timer.set(self.response_timeout);
             match (frame, left) {
-                (Some(Err(_)), _) => return client_failed(ClientFailure::Disconnected),
+                (Some(Err(error)), _) => return client_failed(reason(&error)),
                 (Some(Ok(frame)), Some(left)) => {
                     let Ok(data) = frame.into_data() else { continue };
                     // The backend would read more than `content-length` as another request.
                     let Some(rest) = left.checked_sub(data.len() as u64) else {
-                        return client_failed(ClientFailure::Disconnected);
+                        return client_failed(ClientFailure::Malformed);
                     };
                     *left = rest;
                     connection.send(data, b"");
@@ -239,7 +284,8 @@ impl Exchange {
                         self.upload = Upload::Done;
                     }
                 }
-                (None, Some(_)) => return client_failed(ClientFailure::Disconnected),
+                (None, Some(0)) => self.upload = Upload::Done,
+                (None, Some(_)) => return client_failed(ClientFailure::Malformed),
                 (Some(Ok(frame)), None) => match frame.into_data() {
                     Ok(data) if data.is_empty() => {}
                     Ok(data) => {
@@ -269,8 +315,8 @@ impl Exchange {
                 return backend_failed(BackendFailure::ConnectionClosed { sent: false });
             }
             connection.discard_output();
-            if !matches!(self.upload, Upload::Done) {
-                self.upload = Upload::Broken;
+            if let Some(rest) = self.take_rest() {
+                self.upload = Upload::Abandoned(rest);
             }
         }
         Poll::Ready(Ok(()))
@@ -368,6 +414,17 @@ impl Exchange {
     pub(crate) fn into_tunnel(self) -> Option<(TcpStream, BytesMut, InFlight)> {
         let (stream, input) = self.connection?.into_stream();
         Some((stream, input, self.in_flight?))
+    }
+}
+
+/// How a client failed whose body ended with `error`.
+fn reason(error: &hyper::Error) -> ClientFailure {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    match cause.map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData) => {
+            ClientFailure::Malformed
+        }
+        _ => ClientFailure::Disconnected,
     }
 }
 

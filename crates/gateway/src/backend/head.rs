@@ -27,6 +27,8 @@ pub(crate) enum InvalidResponse {
     TransferCoding,
     #[error("it switched protocols without a request to do so")]
     UnexpectedUpgrade,
+    #[error("it sent too many interim responses")]
+    Interim,
 }
 
 /// The head of a response.

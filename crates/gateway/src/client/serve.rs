@@ -14,7 +14,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 
 use super::socket::Socket;
-use super::state::Client;
+use super::state::{Client, LINGER_TIMEOUT};
 use crate::forward::forward;
 use crate::settings::Settings;
 use crate::timer::ticks;
@@ -70,7 +70,7 @@ pub(crate) async fn serve(
         service_fn(move |request| forward(worker.clone(), client.clone(), request))
     };
     timer.set(head_ticks);
-    let mut is_closing = false;
+    let (mut is_closing, mut is_lingering) = (false, false);
     let mut connection = pin!(server.serve_connection_with_upgrades(socket, service));
     poll_fn(|cx| {
         if client.is_closing.get() && !is_closing {
@@ -79,7 +79,9 @@ pub(crate) async fn serve(
         }
         while timer.poll(cx).is_ready() {
             match client.activity.ticks_left(idle_ticks, head_ticks) {
-                Some(0) if is_closing || client.activity.is_reading() => return Poll::Ready(()),
+                Some(0) if is_closing || client.activity.closes_at_once() => {
+                    return Poll::Ready(());
+                }
                 Some(0) => {
                     is_closing = true;
                     connection.as_mut().graceful_shutdown();
@@ -93,7 +95,12 @@ pub(crate) async fn serve(
             *client.waker.borrow_mut() = Some(cx.waker().clone());
         }
         // Errors of a client's connection are not errors of the gateway: they are not logged.
-        connection.as_mut().poll(cx).map(drop)
+        let polled = connection.as_mut().poll(cx).map(drop);
+        if !is_lingering && client.activity.is_lingering() {
+            is_lingering = true;
+            timer.set(ticks(LINGER_TIMEOUT));
+        }
+        polled
     })
     .await;
 }

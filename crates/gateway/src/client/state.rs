@@ -3,22 +3,24 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::task::Waker;
+use std::time::Duration;
 
 use http::Version;
 
-use crate::timer::Clock;
+use super::output::Output;
+use crate::timer::{Clock, ticks};
 
 /// A client's connection. Strings that every request needs are made once for the connection.
 #[derive(Debug)]
 pub(crate) struct Client {
     /// The listener that accepted it.
     pub(crate) listen: SocketAddr,
-    /// The address of the client, without its port.
-    pub(crate) address: String,
     /// The address that the client connected to.
     pub(crate) local: SocketAddr,
+    /// The address of the client, without its port.
+    pub(crate) address: String,
     /// The port of the listener.
     pub(crate) port: String,
     /// A cached lookup: the generation of a table and the index of the listener in it.
@@ -41,9 +43,9 @@ impl Client {
     ) -> Self {
         Self {
             listen,
+            local: SocketAddr::new(local.ip().to_canonical(), local.port()),
             address: peer.ip().to_canonical().to_string(),
             port: listen.port().to_string(),
-            local: SocketAddr::new(local.ip().to_canonical(), local.port()),
             listener: Cell::new((u64::MAX, 0)),
             activity: Arc::new(Activity::new(clock)),
             only_one: Cell::new(false),
@@ -71,16 +73,29 @@ impl Client {
 /// must be `Send`. Only one thread accesses it, so plain loads and stores are sufficient.
 #[derive(Debug)]
 pub(crate) struct Activity {
+    pub(crate) output: Output,
     clock: Clock,
     /// The number of requests in flight.
     requests: AtomicU32,
-    /// Whether the head of a request has begun to arrive.
-    reading: AtomicBool,
+    /// What it waits for without a request: one of the constants below.
+    waits_for: AtomicU8,
     /// Whether it speaks HTTP/2, where bytes that arrive need not belong to a request.
     is_http_2: AtomicBool,
-    /// When it became idle or began to read a head, in ticks.
+    /// Whether the client may still send what no one will read.
+    expects_more_input: AtomicBool,
+    /// The beginning of the wait, in ticks.
     since: AtomicU32,
 }
+
+/// It waits for the first byte of a request.
+const REQUEST: u8 = 0;
+/// It waits for the rest of the head of a request.
+const HEAD: u8 = 1;
+/// It waits for the client to close the connection.
+const CLOSE: u8 = 2;
+
+/// Timeout for the client to close the connection after the last response.
+pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Activity {
     fn new(clock: Clock) -> Self {
@@ -88,12 +103,23 @@ impl Activity {
         // The first request must arrive within the timeout for heads, so a new connection counts as
         // one that is reading.
         Self {
+            output: Output::default(),
             clock,
             requests: AtomicU32::new(0),
-            reading: AtomicBool::new(true),
+            waits_for: AtomicU8::new(HEAD),
             is_http_2: AtomicBool::new(false),
+            expects_more_input: AtomicBool::new(false),
             since,
         }
+    }
+
+    fn wait_for(&self, event: u8) {
+        self.waits_for.store(event, Ordering::Relaxed);
+        self.since.store(self.clock.now(), Ordering::Relaxed);
+    }
+
+    fn waits_for(&self) -> u8 {
+        self.waits_for.load(Ordering::Relaxed)
     }
 
     fn requests(&self) -> u32 {
@@ -102,11 +128,9 @@ impl Activity {
 
     /// Notes that bytes arrived.
     pub(super) fn bytes_arrived(&self) {
-        let expected =
-            self.reading.load(Ordering::Relaxed) || self.is_http_2.load(Ordering::Relaxed);
-        if self.requests() == 0 && !expected {
-            self.reading.store(true, Ordering::Relaxed);
-            self.since.store(self.clock.now(), Ordering::Relaxed);
+        let is_http_2 = self.is_http_2.load(Ordering::Relaxed);
+        if self.requests() == 0 && self.waits_for() == REQUEST && !is_http_2 {
+            self.wait_for(HEAD);
         }
     }
 
@@ -116,17 +140,35 @@ impl Activity {
 
     fn request_ends(&self) {
         self.requests.store(self.requests() - 1, Ordering::Relaxed);
-        self.reading.store(false, Ordering::Relaxed);
-        self.since.store(self.clock.now(), Ordering::Relaxed);
+        self.wait_for(REQUEST);
     }
 
-    pub(super) fn is_reading(&self) -> bool {
-        self.reading.load(Ordering::Relaxed)
+    /// Notes that the sending side is closed. Returns whether to wait for the client to close: it
+    /// may still be sending a body that is not read, or a head that hyper rejected.
+    pub(super) fn begin_lingering(&self) -> bool {
+        let lingers = self.waits_for() == HEAD || self.expects_more_input.load(Ordering::Relaxed);
+        if lingers {
+            self.wait_for(CLOSE);
+        }
+        lingers
+    }
+
+    pub(super) fn is_lingering(&self) -> bool {
+        self.waits_for() == CLOSE
+    }
+
+    /// Whether the connection closes without a response once its timeout is over.
+    pub(super) fn closes_at_once(&self) -> bool {
+        self.waits_for() != REQUEST
     }
 
     /// The number of ticks until its timeout; `None` while it has requests in flight.
     pub(super) fn ticks_left(&self, idle_ticks: u32, head_ticks: u32) -> Option<u32> {
-        let limit = if self.is_reading() { head_ticks } else { idle_ticks };
+        let limit = match self.waits_for() {
+            HEAD => head_ticks,
+            CLOSE => ticks(LINGER_TIMEOUT),
+            _ => idle_ticks,
+        };
         let passed = self.clock.now().saturating_sub(self.since.load(Ordering::Relaxed));
         (self.requests() == 0).then(|| limit.saturating_sub(passed))
     }
@@ -141,6 +183,27 @@ impl RequestGuard {
         activity.request_begins();
         activity.is_http_2.store(version == Version::HTTP_2, Ordering::Relaxed);
         Self(activity.clone())
+    }
+
+    pub(crate) fn is_http_2(&self) -> bool {
+        self.0.is_http_2.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn output(&self) -> &Output {
+        &self.0.output
+    }
+
+    /// Notes that the client may send more, which is not read: the connection must not be reset
+    /// before the client has read the response.
+    pub(crate) fn expect_more_input(&self) {
+        self.0.expects_more_input.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Clone for RequestGuard {
+    fn clone(&self) -> Self {
+        self.0.request_begins();
+        Self(self.0.clone())
     }
 }
 
