@@ -19,6 +19,7 @@ mod cgroup;
 mod command;
 mod files;
 mod identity;
+mod inherited;
 pub mod keeper;
 mod link;
 mod output;
@@ -38,7 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::cgroup::Cgroups;
-pub use self::files::take_over_files;
+pub use self::inherited::take_over_files;
 use self::wire::{Request, Start};
 use super::{
     CommandOutcome, Driver, DriverEvent, Found, Later, Launch, Output, OutputQuery, Part,

@@ -33,7 +33,7 @@ use self::begin::Starts;
 use self::record::{Record, Records};
 use self::watch::Process;
 use super::cgroup::Cgroups;
-use super::files::take_over_files;
+use super::inherited::take_over_files;
 use super::wire::{Request, Tell};
 
 /// The line that is written to standard output once agents can connect.
