@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::changeset::{Changeset, Outcome, Verdict};
+use crate::changeset::{Changeset, Outcome};
 use crate::deployment::{MoveState, Stage};
 use crate::event::{About, What};
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
@@ -25,17 +25,26 @@ use crate::state::State;
 use crate::step::Step;
 use crate::unit::Timestamp;
 use crate::usage::NodeUsage;
+use crate::verdict::Verdict;
 
 impl State {
-    /// Applies a proposal. `at` is the timestamp that its proposer assigned.
+    /// Applies a proposal. `at` is the timestamp that its proposer assigned. A request that was
+    /// executed before has no effect and its first outcome.
     pub fn apply(&mut self, proposal: Proposal, at: Timestamp) -> Outcome {
-        let Proposal { by, via, guard, command } = proposal;
+        let Proposal { id, by, via, guard, command } = proposal;
         self.permits(&by, &command)?;
+        if let Some(first) = id.as_ref().and_then(|id| self.first_outcome(id, &by)) {
+            return first;
+        }
         self.check(&guard)?;
         let mut applied = self.carry_out(command, at)?;
         // A step of the planner is an action of the cluster itself, so its events have no author.
         if by != Principal::Planner {
             self.record_author(&by, via.as_ref(), &mut applied);
+        }
+        if let Some(id) = id {
+            let outcome = Ok(applied.changes.clone());
+            applied.changed.append(&mut self.record_request(id, by, outcome, at));
         }
         Ok(applied)
     }
@@ -109,12 +118,12 @@ impl State {
     pub(crate) fn unknown_service(&self, id: &ServiceId) -> Refusal {
         let known = self.services.keys().map(ServiceId::as_str);
         let nearest = nearest(id.as_str(), known);
-        Refusal::Unknown { kind: "service", name: id.to_string(), nearest }
+        Refusal::Unknown { kind: "service".into(), name: id.to_string(), nearest }
     }
 
     fn unknown_node(&self, id: &NodeId) -> Refusal {
         let nearest = nearest(id.as_str(), self.nodes.keys().map(NodeId::as_str));
-        Refusal::Unknown { kind: "node", name: id.to_string(), nearest }
+        Refusal::Unknown { kind: "node".into(), name: id.to_string(), nearest }
     }
 
     pub(crate) fn service_mut(&mut self, id: &ServiceId) -> Result<&mut Service, Refusal> {
@@ -202,7 +211,7 @@ impl State {
     fn remove_gateway(&mut self, id: GatewayId, at: Timestamp) -> Outcome {
         if !self.gateways.remove_mut(&id) {
             let nearest = nearest(id.as_str(), self.gateways.keys().map(GatewayId::as_str));
-            return Err(Refusal::Unknown { kind: "gateway", name: id.to_string(), nearest });
+            return Err(Refusal::Unknown { kind: "gateway".into(), name: id.to_string(), nearest });
         }
         let mut applied =
             Changeset { changed: [Key::Gateway(id.clone())].into(), ..Changeset::default() };

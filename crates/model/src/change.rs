@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::changeset::{Changeset, Outcome, Verdict};
+use crate::changeset::{Changeset, Outcome};
 use crate::deploy::Change;
 use crate::deployment::Cause;
 use crate::document::Document;
@@ -22,6 +22,7 @@ use crate::spec::{INSTANCES_MAX, Spec};
 use crate::state::State;
 use crate::unit::Timestamp;
 use crate::validate::still_needed;
+use crate::verdict::Verdict;
 
 impl State {
     pub(crate) fn apply_documents(&mut self, documents: Vec<Document>, at: Timestamp) -> Outcome {

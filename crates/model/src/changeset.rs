@@ -3,14 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-
 use crate::event::{About, Event, What};
-use crate::id::{DeploymentId, RevisionNumber};
 use crate::object::Key;
 use crate::refusal::Refusal;
-use crate::run::RunChange;
 use crate::unit::Timestamp;
+use crate::verdict::{Change, Verdict};
 
 /// The result of a proposal.
 pub type Outcome = Result<Changeset, Refusal>;
@@ -24,43 +21,6 @@ pub struct Changeset {
     pub events: Vec<Event>,
     /// The outcome for each object that the proposal named.
     pub changes: Vec<Change>,
-}
-
-/// The outcome for one object that the proposal named.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// The kind of the object: `service`, `gateway`, `node`, `deployment`.
-    pub kind: String,
-    /// The name of the object.
-    pub name: String,
-    /// How the object changed.
-    pub verdict: Verdict,
-    /// The target revision, for services.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revision: Option<RevisionNumber>,
-    /// The change of whether the instances of a service run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run: Option<RunChange>,
-    /// The deployment that performs the change, if it needs one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deployment: Option<DeploymentId>,
-    /// A note for the user.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-}
-
-/// How an object changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// The object is new.
-    Created,
-    /// The object has changed.
-    Updated,
-    /// The object has not changed.
-    Unchanged,
-    /// The object is removed, or its removal has begun.
-    Removed,
 }
 
 impl Changeset {

@@ -4,7 +4,7 @@
 use std::iter;
 use std::sync::Arc;
 
-use crate::changeset::{Changeset, Verdict};
+use crate::changeset::Changeset;
 use crate::deployment::{Cause, Deployment, Move, MoveState, Stage};
 use crate::event::{About, What};
 use crate::id::{DeploymentId, RevisionNumber, ServiceId};
@@ -14,6 +14,7 @@ use crate::service::{Revision, Service, ServiceHead, Source};
 use crate::spec::Spec;
 use crate::state::State;
 use crate::unit::Timestamp;
+use crate::verdict::Verdict;
 
 /// A change of one service.
 pub(crate) enum Change {

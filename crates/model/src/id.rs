@@ -33,6 +33,14 @@ pub enum Error {
         /// The rejected name.
         name: String,
     },
+    /// A request id with a character that is not allowed, or too long or empty.
+    #[error(
+        "`{key}` is not a request id: 1 to {REQUEST_LEN_MAX} letters, digits, hyphens, underscores, dots or colons"
+    )]
+    Request {
+        /// The rejected id.
+        key: String,
+    },
     /// The name is longer than the limit.
     #[error("a name may have at most {max} bytes, this one has {len}")]
     TooLong {
@@ -56,6 +64,9 @@ const LEN_MAX: usize = 253;
 pub(crate) const SEGMENT_LEN_MAX: usize = LEN_MAX - 1;
 /// The maximum length of a DNS label.
 const RESOURCE_LEN_MAX: usize = 63;
+
+/// Enough for UUIDs with a prefix.
+const REQUEST_LEN_MAX: usize = 128;
 
 fn is_label(label: &str) -> bool {
     let bytes = label.as_bytes();
@@ -184,6 +195,18 @@ name! {
     ResourceId, |text| match is_label(text) && text.len() <= RESOURCE_LEN_MAX {
         true => Ok(text.into()),
         false => Err(Error::Resource { name: text.into() }),
+    }
+}
+
+name! {
+    /// The key of a request, which its client chose, such as a UUID. It must be unique among the
+    /// requests of all clients.
+    RequestKey, |text| {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
+        match (1..=REQUEST_LEN_MAX).contains(&text.len()) && text.bytes().all(is_allowed) {
+            true => Ok(text.into()),
+            false => Err(Error::Request { key: text.into() }),
+        }
     }
 }
 
@@ -377,6 +400,17 @@ mod tests {
         }
         assert!(ResourceId::default().is_main());
         assert_eq!("main".parse(), Ok(ResourceId::main()));
+    }
+
+    #[test]
+    fn request_keys_are_short_and_printable() {
+        let longest = "K".repeat(REQUEST_LEN_MAX);
+        for good in ["1", "8e03978e-40d5-43e8-bc93-6894a57f9324", "ci:build_7.retry", &longest] {
+            assert_eq!(good.parse::<RequestKey>().unwrap().as_str(), good);
+        }
+        for wrong in ["", "a b", "a/b", "a@b", "\u{e9}", &"k".repeat(REQUEST_LEN_MAX + 1)] {
+            assert!(wrong.parse::<RequestKey>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod node_index;
 mod not_serving;
 pub mod object;
 mod observed;
+mod once;
 mod phase;
 mod piece;
 mod places;
@@ -39,6 +40,7 @@ mod proposal;
 mod reason;
 mod refusal;
 mod registration;
+mod request;
 mod requirements;
 mod routed;
 mod rule_counts;
@@ -56,9 +58,10 @@ pub mod unit;
 mod usage;
 mod validate;
 mod value;
+mod verdict;
 mod violation;
 
-pub use changeset::{Change, Changeset, Outcome, Verdict};
+pub use changeset::{Changeset, Outcome};
 pub use constraint::{Constraint, OPERATORS, Operator, Rule};
 pub use deployment::{Cause, Deployment, Move, MoveState, Stage};
 pub use document::Document;
@@ -71,7 +74,8 @@ pub use gateway::{
 };
 pub use group::Group;
 pub use id::{
-    DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, ResourceId, RevisionNumber, ServiceId,
+    DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, RequestKey, ResourceId, RevisionNumber,
+    ServiceId,
 };
 pub use nearest::nearest;
 pub use node::{Availability, Node, NodeSummary, PORTS};
@@ -86,6 +90,7 @@ pub use proposal::{Command, Guard, Proposal, Steer};
 pub use reason::{Reason, Wait};
 pub use refusal::Refusal;
 pub use registration::{AgentRegistration, Registration};
+pub use request::{ExecutedRequest, RequestId};
 pub use requirements::Requirements;
 pub use run::{Run, RunChange};
 pub use service::{
@@ -106,4 +111,5 @@ pub use step::Step;
 pub use unit::{Bytes, Cpu, Millis, Share, Timestamp};
 pub use usage::NodeUsage;
 pub use value::{Own, Ref, VALUE, Value};
+pub use verdict::{Change, Verdict};
 pub use violation::Violation;

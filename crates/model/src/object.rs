@@ -17,9 +17,10 @@ use crate::deployment::Deployment;
 use crate::gateway::Gateway;
 use crate::group::Group;
 use crate::id::{
-    DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, RevisionNumber, ServiceId,
+    DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, RequestKey, RevisionNumber, ServiceId,
 };
 use crate::node::{Node, NodeSummary};
+use crate::request::{ExecutedRequest, Requests};
 use crate::service::{Placement, Revision, Service, ServiceHead};
 use crate::usage::NodeUsage;
 
@@ -144,6 +145,7 @@ macro_rules! stored {
             pub(crate) nodes: RedBlackTreeMapSync<NodeId, Arc<NodeUsage>>,
             pub(crate) services: RedBlackTreeMapSync<ServiceId, Arc<Service>>,
             pub(crate) node_index: Arc<Vec<NodeSummary>>,
+            pub(crate) requests: Requests,
             $(pub(crate) $field: RedBlackTreeMapSync<$table_id, Arc<$table_type>>,)*
         }
 
@@ -260,6 +262,8 @@ stored! {
         "revisions" Revision(id: ServiceId, number: RevisionNumber) => Revision;
         /// The placement of an instance.
         "instances" Instance(id: InstanceId) => Placement;
+        /// A request that was executed.
+        "requests" Request(key: RequestKey) => ExecutedRequest;
     }
     tables {
         /// A deployment.
@@ -379,5 +383,21 @@ impl Stored for Placement {
 
     fn put(self, state: &mut State, (id,): Self::Name) {
         state.allocate(id, self);
+    }
+}
+
+impl Stored for ExecutedRequest {
+    type Name = (RequestKey,);
+
+    fn get(state: &State, (key,): &Self::Name) -> Option<Self> {
+        state.requests.get(key).cloned()
+    }
+
+    fn names(state: &State) -> impl Iterator<Item = Self::Name> {
+        state.requests.keys().map(|key| (key.clone(),))
+    }
+
+    fn put(self, state: &mut State, (key,): Self::Name) {
+        state.requests.insert(key, self);
     }
 }

@@ -1,7 +1,9 @@
 //! One violation of the rules for documents, at its position in the document.
 
+use serde::{Deserialize, Serialize};
+
 /// One violation in a document: its position, its cause and a fix.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// The path of keys to the value, such as `health.0.probe.http.port`.
     pub key: String,

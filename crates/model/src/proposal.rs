@@ -8,6 +8,7 @@ use crate::node::Availability;
 use crate::principal::{Origin, Principal};
 use crate::refusal::Refusal;
 use crate::registration::Registration;
+use crate::request::RequestId;
 use crate::run::Run;
 use crate::state::State;
 use crate::step::Step;
@@ -15,6 +16,9 @@ use crate::step::Step;
 /// A command with its author and the conditions under which it applies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Proposal {
+    /// The identity of the request. A request with an id is executed once, however often it is
+    /// proposed.
+    pub id: Option<RequestId>,
     /// The author. It is recorded in the events and the deployment that the command causes.
     pub by: Principal,
     /// The request of the author, for adapters that show it.
@@ -28,7 +32,7 @@ pub struct Proposal {
 impl Proposal {
     /// A proposal without conditions.
     pub fn new(by: Principal, command: Command) -> Proposal {
-        Proposal { by, via: None, guard: Guard::default(), command }
+        Proposal { id: None, by, via: None, guard: Guard::default(), command }
     }
 
     /// A proposal of the only user while requests are not authenticated.

@@ -1,25 +1,32 @@
 //! The reasons why the state rejects a proposal.
 
-use crate::id::{DeploymentId, ServiceId};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DeploymentId, RequestKey, ServiceId};
 use crate::principal::Principal;
 use crate::problem::Problem;
 
 /// Why a proposal is rejected. The state is unchanged.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
 pub enum Refusal {
-    /// The author of the proposal may not propose it.
+    /// The author of the proposal may not propose it. Never stored, as [`Refusal::is_final`] says.
+    #[serde(skip)]
     #[error("{by} is not permitted to {operation}")]
     Forbidden {
         /// The author.
         by: Principal,
         /// The operation.
+        #[serde(skip)]
         operation: &'static str,
     },
     /// The object does not exist.
     #[error("there is no {kind} `{name}`{}", hint(.nearest))]
     Unknown {
         /// The kind of the object.
-        kind: &'static str,
+        kind: Cow<'static, str>,
         /// The name that was given.
         name: String,
         /// The most similar existing name.
@@ -45,15 +52,34 @@ pub enum Refusal {
         /// The service.
         service: ServiceId,
     },
+    /// Another request has used the same id.
+    #[error(
+        "the request id `{key}` belongs to another request: each request needs an id of its own"
+    )]
+    RequestReused {
+        /// The key of both requests.
+        key: RequestKey,
+    },
     /// The command conflicts with the state.
     #[error("{message}")]
     Conflict {
         /// The cause and a fix.
         message: String,
     },
-    /// An assumption of the planner no longer holds. Never displayed: the planner plans again.
+    /// An assumption of the planner no longer holds. Neither displayed nor stored: the planner
+    /// plans again.
+    #[serde(skip)]
     #[error("overtaken: {0}")]
-    Stale(&'static str),
+    Stale(#[serde(skip)] &'static str),
+}
+
+impl Refusal {
+    /// Whether a repetition of the request must be rejected as well. The other refusals are not
+    /// verdicts on the command: its author may obtain the permission, or propose it again for a
+    /// newer state.
+    pub(crate) fn is_final(&self) -> bool {
+        !matches!(self, Refusal::Forbidden { .. } | Refusal::Changed { .. } | Refusal::Stale(_))
+    }
 }
 
 fn in_words(problems: &[(usize, Problem)]) -> String {
@@ -81,7 +107,7 @@ mod tests {
     fn refusals_say_what_one_can_do_about_them() {
         let unknown = |nearest: Option<&str>| {
             let nearest = nearest.map(String::from);
-            Refusal::Unknown { kind: "service", name: "/wev".into(), nearest }
+            Refusal::Unknown { kind: "service".into(), name: "/wev".into(), nearest }
         };
         let invalid = |count: usize| {
             let problem = Problem::new("instances", "at most 100000 instances");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::changeset::{Changeset, Outcome, Verdict};
+use crate::changeset::{Changeset, Outcome};
 use crate::deployment::{Move, MoveState, Stage};
 use crate::event::{About, What};
 use crate::failure::Failure;
@@ -15,6 +15,7 @@ use crate::service::FailedRevision;
 use crate::spec::OnFailure;
 use crate::state::State;
 use crate::unit::Timestamp;
+use crate::verdict::Verdict;
 
 impl State {
     pub(crate) fn steer(&mut self, id: DeploymentId, how: Steer, at: Timestamp) -> Outcome {
@@ -22,7 +23,7 @@ impl State {
             let names: Vec<_> = self.deployments.keys().map(DeploymentId::to_string).collect();
             let name = id.to_string();
             let nearest = nearest(&name, names.iter().map(String::as_str));
-            return Err(Refusal::Unknown { kind: "deployment", name, nearest });
+            return Err(Refusal::Unknown { kind: "deployment".into(), name, nearest });
         };
         let stage = match (how, &deployment.stage) {
             (_, stage) if stage.is_over() => {

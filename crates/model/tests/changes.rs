@@ -265,7 +265,7 @@ fn what_is_not_there_is_refused_with_the_most_similar_name() {
     ] {
         let refusal = cluster.run(command).unwrap_err();
         let (name, nearest) = ("/wev".into(), Some("/web".into()));
-        assert_eq!(refusal, Refusal::Unknown { kind: "service", name, nearest });
+        assert_eq!(refusal, Refusal::Unknown { kind: "service".into(), name, nearest });
     }
 }
 

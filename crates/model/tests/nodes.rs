@@ -140,7 +140,7 @@ fn what_is_not_there_is_refused_with_the_most_similar_name() {
     ] {
         let refusal = cluster.run(command).unwrap_err();
         let (name, nearest) = (name.into(), Some(nearest.into()));
-        assert_eq!(refusal, Refusal::Unknown { kind, name, nearest });
+        assert_eq!(refusal, Refusal::Unknown { kind: kind.into(), name, nearest });
     }
 }
 

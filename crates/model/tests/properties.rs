@@ -22,6 +22,7 @@ fn objects(state: &State) -> BTreeMap<Key, Object> {
     keys.extend(state.deployments().map(|deployment| Key::Deployment(deployment.id)));
     keys.extend(state.gateways().map(|gateway| Key::Gateway(gateway.gateway.clone())));
     keys.extend(state.groups().map(|group| Key::Group(group.group.clone())));
+    keys.extend(state.objects().map(|(key, _)| key).filter(|key| matches!(key, Key::Request(_))));
     for service in state.services() {
         let id = &service.id;
         keys.push(Key::Service(id.clone()));

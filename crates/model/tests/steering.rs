@@ -108,7 +108,7 @@ fn stages_are_steered_forward_only() {
 fn a_deployment_that_is_not_there_is_refused_with_the_most_similar_one() {
     let (name, nearest) = ("d-3".to_string(), Some("d-2".to_string()));
     let refusal = under_way().steer(3, Steer::Pause).unwrap_err();
-    assert_eq!(refusal, Refusal::Unknown { kind: "deployment", name, nearest });
+    assert_eq!(refusal, Refusal::Unknown { kind: "deployment".into(), name, nearest });
 }
 
 #[test]

@@ -8,8 +8,8 @@ use crate::format::App;
 use api::now;
 use axum::http::StatusCode;
 use model::{
-    Changeset, Command, DeploymentId, Document, Guard, Millis, OnFailure, Principal, Proposal,
-    Refusal, Service, ServiceId, State, Timestamp,
+    Changeset, Command, DeploymentId, Document, Guard, Millis, OnFailure, Proposal, Refusal,
+    Service, ServiceId, State, Timestamp,
 };
 
 use serde_json::json;
@@ -140,7 +140,7 @@ fn refused(ask: &Ask, failure: Failure) -> Reply {
 
 fn proposal(ask: &Ask, guard: Guard, command: Command) -> Proposal {
     let via = Some(ask.origin.clone());
-    Proposal { by: Principal::operator(), via, guard, command }
+    Proposal { via, guard, ..Proposal::operator(command) }
 }
 
 /// Proposes the change that `wish` derives from the current snapshot, and retries on conflicts.

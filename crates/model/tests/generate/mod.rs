@@ -11,9 +11,9 @@ use super::model::{
     AgentRegistration, Availability, Bytes, Command, CommandLine, Constraint, Cpu, DeploymentId,
     Document, Failure, Gateway, Given, Group, Guard, HealthCheck, HttpProbe, InstanceId, Lost,
     Millis, NodeId, OnFailure, Origin, Port, Principal, Probe, Process, Proposal, Protocol,
-    ReadinessCheck, Registration, Resource, Resources, Restart, Rollout, Route, Run, ScaleDown,
-    ServiceId, Share, Software, Source, Spec, Steer, Step, Stop, StopReason, Task, Timestamp,
-    Unhealthy,
+    ReadinessCheck, Registration, RequestId, Resource, Resources, Restart, Rollout, Route, Run,
+    ScaleDown, ServiceId, Share, Software, Source, Spec, Steer, Step, Stop, StopReason, Task,
+    Timestamp, Unhealthy,
 };
 
 const SERVICES: [&str; 4] = ["/a", "/b", "/c/d", "/c/e"];
@@ -314,8 +314,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Any proposal: mostly of the usual author, some with conditions or an origin, and some that are
-/// not permitted.
+/// Any proposal: mostly of the usual author, some with an id, conditions or an origin, and some that
+/// are not permitted.
 #[allow(dead_code, reason = "the planner's tests do without")]
 pub(crate) fn proposal() -> impl Strategy<Value = Proposal> {
     let command = prop_oneof![
@@ -331,9 +331,13 @@ pub(crate) fn proposal() -> impl Strategy<Value = Proposal> {
         Just(Principal::Planner),
         Just(Principal::Server),
     ];
+    let id = (0u32..6, 0u64..2)
+        .prop_map(|(key, digest)| RequestId { key: format!("r{key}").parse().unwrap(), digest });
+    let id = option::weighted(0.3, id);
     let (guard, other) = (option::weighted(0.1, guard), option::weighted(0.05, other));
-    (command, guard, other, any::<bool>()).prop_map(|(command, guard, other, has_origin)| {
-        let mut proposal = Proposal::usual(command);
+    let proposal = (id, command, guard, other, any::<bool>());
+    proposal.prop_map(|(id, command, guard, other, has_origin)| {
+        let mut proposal = Proposal { id, ..Proposal::usual(command) };
         proposal.guard = guard.unwrap_or_default();
         if let Some(other) = other {
             proposal.by = other;

@@ -241,7 +241,7 @@ impl Run {
                     }
                 }
                 Key::Gateway(_) => self.work_queue.touch_all(),
-                Key::Group(_) | Key::Meta => {}
+                Key::Group(_) | Key::Request(_) | Key::Meta => {}
             }
         }
     }

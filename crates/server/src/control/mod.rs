@@ -369,7 +369,16 @@ impl Core {
         now: Timestamp,
         changed: &mut Changed,
     ) -> Result<Changeset, Refusal> {
-        let applied = self.state.apply(proposal, now)?;
+        let request = proposal.id.clone().map(|id| (id, proposal.by.clone()));
+        let applied = match self.state.apply(proposal, now) {
+            Ok(applied) => applied,
+            Err(refusal) => {
+                if let Some((id, by)) = request {
+                    changed.keys.append(&mut self.state.record_refusal(id, by, &refusal, now));
+                }
+                return Err(refusal);
+            }
+        };
         self.touch(&applied.changed);
         changed.events.extend(applied.events.iter().cloned());
         changed.keys.extend(applied.changed.iter().cloned());
@@ -390,7 +399,7 @@ impl Core {
                     }
                 }
                 Key::Gateway(_) => self.work_queue.touch_all(),
-                Key::Group(_) | Key::Meta => {}
+                Key::Group(_) | Key::Request(_) | Key::Meta => {}
             }
         }
     }

@@ -40,7 +40,7 @@ impl From<Refusal> for Bad {
         let code = match &refusal {
             Refusal::Forbidden { .. } => ErrorCode::Forbidden,
             Refusal::Unknown { .. } => ErrorCode::NotFound,
-            Refusal::Invalid { .. } => ErrorCode::Invalid,
+            Refusal::Invalid { .. } | Refusal::RequestReused { .. } => ErrorCode::Invalid,
             Refusal::Conflict { .. }
             | Refusal::Moving { .. }
             | Refusal::Changed { .. }
