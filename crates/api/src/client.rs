@@ -1,10 +1,11 @@
-//! A typed client with a connection pool. It repeats no request: only callers know whether that is
-//! safe.
+//! A typed client with a connection pool. It repeats changes, which it sends with an id so that the
+//! server executes each once, but no other request: only callers know whether that is safe.
 
+use std::iter;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -14,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::backoff::Backoff;
 use crate::error::ErrorBody;
 use crate::socket;
 
@@ -66,8 +68,26 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether there was no connection, so that no server has received the request.
+    fn is_connect(&self) -> bool {
+        let Error::Unreachable { source, .. } = self else { return false };
+        let source = source.downcast_ref::<hyper_util::client::legacy::Error>();
+        source.is_some_and(hyper_util::client::legacy::Error::is_connect)
+    }
+}
+
 /// Interval of the heartbeats that a server sends on a stream that is otherwise silent.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// The header with the id of a change. A server executes a change once, however often it is sent.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Maximum number of repetitions of a change whose connections break. Together with the delays, they
+/// span the restart of a server.
+const REPETITIONS_MAX: usize = 6;
+const REPETITION_DELAY_MIN: Duration = Duration::from_millis(100);
+const REPETITION_DELAY_MAX: Duration = Duration::from_secs(2);
 
 /// Timeout for the head of a response, and for each further piece of it: a server that hangs must
 /// not block its clients.
@@ -109,12 +129,7 @@ impl Client {
 
     /// Sends `GET` and reads the response as a document.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        self.document(self.send(Method::GET, path, Bytes::new()).await?).await
-    }
-
-    /// Sends `DELETE` and reads the response as a document.
-    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        self.document(self.send(Method::DELETE, path, Bytes::new()).await?).await
+        self.document(self.send(Method::GET, path, Bytes::new(), None).await?).await
     }
 
     /// Sends a document by `POST` and reads the response as a document.
@@ -124,7 +139,49 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<T, Error> {
         let body = serde_json::to_vec(body).map_err(|source| self.answer(source))?;
-        self.document(self.send(Method::POST, path, body.into()).await?).await
+        self.document(self.send(Method::POST, path, body.into(), None).await?).await
+    }
+
+    /// Sends a change by `POST` and reads the response as a document. If the connection breaks
+    /// before the response is complete, the change is sent again under the same id.
+    pub async fn change<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
+        let body = serde_json::to_vec(body).map_err(|source| self.answer(source))?;
+        self.send_change(Method::POST, path, body.into()).await
+    }
+
+    /// Sends `DELETE` and reads the response as a document. Repeats the request as
+    /// [`Client::change`] does.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.send_change(Method::DELETE, path, Bytes::new()).await
+    }
+
+    async fn send_change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, Error> {
+        let id = format!("{:032x}", fastrand::u128(..));
+        let mut backoff = Backoff::new(REPETITION_DELAY_MIN, REPETITION_DELAY_MAX, &id);
+        let mut delays = iter::repeat_with(|| backoff.next_delay()).take(REPETITIONS_MAX);
+        let mut may_be_executed = false;
+        loop {
+            let sent = self.send(method.clone(), path, body.clone(), Some(&id)).await;
+            let outcome = match sent {
+                Ok(response) => self.document(response).await,
+                Err(error) => Err(error),
+            };
+            let Err(error @ Error::Unreachable { .. }) = outcome else { return outcome };
+            may_be_executed |= !error.is_connect();
+            match delays.next().filter(|_| may_be_executed) {
+                Some(delay) => tokio::time::sleep(delay).await,
+                None => return Err(error),
+            }
+        }
     }
 
     /// Sends `GET` and returns the lines of the response, without a timeout between lines.
@@ -139,13 +196,13 @@ impl Client {
     }
 
     async fn open(&self, path: &str, heartbeat_timeout: Option<Duration>) -> Result<Lines, Error> {
-        let body = self.send(Method::GET, path, Bytes::new()).await?.into_body();
+        let body = self.send(Method::GET, path, Bytes::new(), None).await?.into_body();
         Ok(Lines { client: self.clone(), body, buffer: BytesMut::new(), heartbeat_timeout })
     }
 
     /// Sends `GET` and returns the response unread, for relaying.
     pub async fn raw(&self, path: &str) -> Result<Response<Incoming>, Error> {
-        self.send(Method::GET, path, Bytes::new()).await
+        self.send(Method::GET, path, Bytes::new(), None).await
     }
 
     async fn send(
@@ -153,11 +210,15 @@ impl Client {
         method: Method,
         path: &str,
         body: Bytes,
+        id: Option<&str>,
     ) -> Result<Response<Incoming>, Error> {
         let url = format!("{}{path}", self.base);
         let mut request = Request::builder().method(method).uri(&url);
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if let Some(id) = id {
+            request = request.header(REQUEST_ID, id);
         }
         let request =
             request.body(Full::new(body)).map_err(|_| Error::Address { url: url.clone() })?;
@@ -321,6 +382,57 @@ mod tests {
         let whole = client.document::<serde_json::Value>(response);
         let ended = tokio::time::timeout(RESPONSE_TIMEOUT * 2, whole).await;
         assert!(matches!(ended.expect("it is not waited for"), Err(Error::Timeout { .. })));
+    }
+
+    /// Reads requests and closes their connections, except for the last one, which has a response.
+    /// Returns the lines with their ids.
+    async fn serve_the_last(listener: TcpListener, requests: usize) -> Vec<String> {
+        let mut ids = Vec::new();
+        for remaining in (0..requests).rev() {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut head = vec![0; 4096];
+            let len = socket.read(&mut head).await.unwrap();
+            let head = String::from_utf8(head[..len].to_vec()).unwrap();
+            let id = head.lines().find(|line| line.starts_with(REQUEST_ID.as_str()));
+            ids.push(id.unwrap_or_default().to_string());
+            if remaining == 0 {
+                let response = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+                socket.write_all(response.as_bytes()).await.unwrap();
+            }
+        }
+        ids
+    }
+
+    #[tokio::test]
+    async fn a_change_is_repeated_under_its_id_if_the_connection_breaks() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let change = client.change::<serde_json::Value>("/", &1);
+        let (outcome, ids) = tokio::join!(change, serve_the_last(listener, 3));
+        assert_eq!(outcome.unwrap(), serde_json::json!({}));
+        assert!(ids[0].len() > "idempotency-key: ".len() && ids.iter().all(|id| *id == ids[0]));
+    }
+
+    #[tokio::test]
+    async fn a_change_that_no_server_received_is_not_repeated() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        drop(listener);
+        tokio::time::pause();
+        let started = tokio::time::Instant::now();
+        let outcome = client.change::<serde_json::Value>("/", &1).await;
+        assert!(outcome.is_err_and(|error| error.is_connect()));
+        assert!(started.elapsed() < REPETITION_DELAY_MIN / 2);
+    }
+
+    #[tokio::test]
+    async fn only_changes_are_repeated() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let post = client.post::<serde_json::Value>("/", &1);
+        let close = async { drop(listener.accept().await.unwrap()) };
+        let (outcome, ()) = tokio::join!(post, close);
+        assert!(matches!(outcome, Err(Error::Unreachable { .. })), "{outcome:?}");
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ mod socket;
 mod state;
 
 pub use backoff::Backoff;
-pub use client::{Client, Error, HEARTBEAT, Lines};
+pub use client::{Client, Error, HEARTBEAT, Lines, REQUEST_ID};
 pub use clock::now;
 pub use daemon::{
     Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply, Unreadable,

@@ -61,7 +61,11 @@ pub(crate) async fn send(
     plan: bool,
 ) -> Result<ApplyReply, Failure> {
     let request = ApplyRequest { sources, plan };
-    match client.post(path::APPLY, &request).await {
+    let sent = match plan {
+        true => client.post(path::APPLY, &request).await,
+        false => client.change(path::APPLY, &request).await,
+    };
+    match sent {
         Ok(reply) => Ok(reply),
         Err(error) => {
             if let api::Error::Unreachable { .. } | api::Error::Timeout { .. } = error {

@@ -79,7 +79,7 @@ async fn set(
     session: &Session,
 ) -> Result<Exit, Failure> {
     let path = path::with(path::NODE_AVAILABILITY, node.as_str());
-    let reply: ApplyReply = session.client.post(&path, &availability).await?;
+    let reply: ApplyReply = session.client.change(&path, &availability).await?;
     if session.screen.is_for_programs() {
         return outcome::show(session, &reply, &[], &Wait::default()).await;
     }

@@ -109,7 +109,7 @@ pub(crate) async fn ask(
     path: &str,
     body: &impl serde::Serialize,
 ) -> Result<ApplyReply, Failure> {
-    match session.client.post(path, body).await {
+    match session.client.change(path, body).await {
         Ok(reply) => Ok(reply),
         Err(error) => Err(get::or_group(&session.client, services, error.into()).await),
     }

@@ -7,6 +7,7 @@ use formats::{Fault, Located};
 use model::{Changeset, Command, Proposal, Refusal};
 
 use super::answer::{Bad, Body};
+use super::request_id::Author;
 use crate::adapter::{Adapters, Server};
 use crate::control::{Snapshot, Trouble};
 use crate::shell::Failure;
@@ -14,6 +15,7 @@ use crate::view;
 
 pub(super) async fn apply(
     State(server): State<Server>,
+    author: Author,
     Body(request): Body<ApplyRequest>,
 ) -> Result<Json<ApplyReply>, Bad> {
     let plan = request.plan;
@@ -27,7 +29,7 @@ pub(super) async fn apply(
     });
     let parsed = parsed.await??;
     let documents = parsed.iter().map(|located| located.document.clone()).collect();
-    let proposal = Proposal::operator(Command::Apply(documents));
+    let proposal = author.proposal(Command::Apply(documents));
     if plan {
         let snapshot = server.handle.snapshot();
         let foreseen = blocking(move || dry_run(&snapshot, proposal)).await?;

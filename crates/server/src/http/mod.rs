@@ -7,6 +7,7 @@ mod events;
 mod foreign;
 mod logs;
 mod read;
+mod request_id;
 mod steer;
 
 use std::sync::Arc;
@@ -55,6 +56,7 @@ pub(crate) fn router(server: Server) -> Router {
         .fallback(elsewhere)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(from_fn(request_id::identify))
         .layer(from_fn(foreign::keep_out))
         .with_state(server)
 }
@@ -76,5 +78,9 @@ async fn elsewhere(State(server): State<Server>, request: Request) -> Response {
 /// The router of an adapter's own listener, whose address is that of `server`.
 pub(crate) fn adapter_router(adapter: Arc<dyn Adapter>, server: Server) -> Router {
     let answer = |State(server), request| adapter::pass_all(adapter, server, request);
-    Router::new().fallback(answer).layer(from_fn(foreign::keep_out)).with_state(server)
+    Router::new()
+        .fallback(answer)
+        .layer(from_fn(request_id::identify))
+        .layer(from_fn(foreign::keep_out))
+        .with_state(server)
 }

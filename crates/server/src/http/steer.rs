@@ -5,55 +5,73 @@ use api::{
 };
 use axum::Json;
 use axum::extract::State;
-use model::{Availability, Command, DeploymentId, GatewayId, NodeId, Proposal, ServiceId};
+use model::{Availability, Command, DeploymentId, GatewayId, NodeId, ServiceId};
 
 use super::answer::{Bad, Body, Named};
 use super::apply::reply;
+use super::request_id::Author;
 use crate::adapter::Server;
 
 type Reply = Result<Json<ApplyReply>, Bad>;
 
-async fn carry_out(server: &Server, command: Command) -> Reply {
-    Ok(Json(reply(server.handle.propose(Proposal::operator(command)).await?)))
+async fn carry_out(server: &Server, author: Author, command: Command) -> Reply {
+    Ok(Json(reply(server.handle.propose(author.proposal(command)).await?)))
 }
 
-pub(super) async fn scale(State(server): State<Server>, Body(body): Body<ScaleRequest>) -> Reply {
+pub(super) async fn scale(
+    State(server): State<Server>,
+    author: Author,
+    Body(body): Body<ScaleRequest>,
+) -> Reply {
     let ScaleRequest { service, instances } = body;
-    carry_out(&server, Command::Scale { service, instances }).await
+    carry_out(&server, author, Command::Scale { service, instances }).await
 }
 
-pub(super) async fn set_run(State(server): State<Server>, Body(body): Body<RunRequest>) -> Reply {
+pub(super) async fn set_run(
+    State(server): State<Server>,
+    author: Author,
+    Body(body): Body<RunRequest>,
+) -> Reply {
     let RunRequest { services, run } = body;
     if services.is_empty() {
         return Err(missing("name the services to start or stop"));
     }
-    carry_out(&server, Command::SetRun { services, run }).await
+    carry_out(&server, author, Command::SetRun { services, run }).await
 }
 
 pub(super) async fn restart(
     State(server): State<Server>,
+    author: Author,
     Body(body): Body<RolloutRequest>,
 ) -> Reply {
     let service = body.service.ok_or_else(|| missing("name the service to restart"))?;
-    carry_out(&server, Command::Restart { service }).await
+    carry_out(&server, author, Command::Restart { service }).await
 }
 
-pub(super) async fn undo(State(server): State<Server>, Body(body): Body<UndoRequest>) -> Reply {
+pub(super) async fn undo(
+    State(server): State<Server>,
+    author: Author,
+    Body(body): Body<UndoRequest>,
+) -> Reply {
     let UndoRequest { service, to } = body;
-    carry_out(&server, Command::Undo { service, to }).await
+    carry_out(&server, author, Command::Undo { service, to }).await
 }
 
 pub(super) async fn rollout(
     State(server): State<Server>,
+    author: Author,
     Body(body): Body<RolloutRequest>,
 ) -> Reply {
     let how = body.how.ok_or_else(|| missing("say how: pause, resume or abort"))?;
+    if let Some(first) = author.first_outcome(&server.handle.snapshot().state) {
+        return Ok(Json(reply(first?)));
+    }
     let deployment = match (body.deployment, &body.service) {
         (Some(deployment), _) => deployment,
         (None, Some(service)) => deployment_of(&server, service)?,
         (None, None) => return Err(missing("name a service or a deployment")),
     };
-    carry_out(&server, Command::Steer { deployment, how }).await
+    carry_out(&server, author, Command::Steer { deployment, how }).await
 }
 
 fn missing(message: &str) -> Bad {
@@ -70,39 +88,47 @@ fn deployment_of(server: &Server, id: &ServiceId) -> Result<DeploymentId, Bad> {
 
 pub(super) async fn remove_services(
     State(server): State<Server>,
+    author: Author,
     Body(body): Body<RemoveRequest>,
 ) -> Reply {
     if body.services.is_empty() {
         return Err(missing("name the services to remove"));
     }
-    carry_out(&server, Command::RemoveServices(body.services)).await
+    carry_out(&server, author, Command::RemoveServices(body.services)).await
 }
 
 /// `DELETE` of a service.
 pub(super) async fn remove_service(
     State(server): State<Server>,
+    author: Author,
     Named(service): Named<ServiceId>,
 ) -> Reply {
-    carry_out(&server, Command::RemoveServices(vec![service])).await
+    carry_out(&server, author, Command::RemoveServices(vec![service])).await
 }
 
 /// `DELETE` of a gateway document.
 pub(super) async fn remove_gateway(
     State(server): State<Server>,
+    author: Author,
     Named(gateway): Named<GatewayId>,
 ) -> Reply {
-    carry_out(&server, Command::RemoveGateway(gateway)).await
+    carry_out(&server, author, Command::RemoveGateway(gateway)).await
 }
 
 /// `DELETE` of a node.
-pub(super) async fn remove_node(State(server): State<Server>, Named(node): Named<NodeId>) -> Reply {
-    carry_out(&server, Command::RemoveNode(node)).await
+pub(super) async fn remove_node(
+    State(server): State<Server>,
+    author: Author,
+    Named(node): Named<NodeId>,
+) -> Reply {
+    carry_out(&server, author, Command::RemoveNode(node)).await
 }
 
 pub(super) async fn availability(
     State(server): State<Server>,
+    author: Author,
     Named(node): Named<NodeId>,
     Body(availability): Body<Availability>,
 ) -> Reply {
-    carry_out(&server, Command::SetAvailability { node, availability }).await
+    carry_out(&server, author, Command::SetAvailability { node, availability }).await
 }
