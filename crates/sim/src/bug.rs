@@ -24,13 +24,15 @@ pub enum InjectedBug {
     Dependencies,
     /// The server takes a report of any agent for a heartbeat of all agents.
     GhostHeartbeat,
+    /// The server executes a repeated request again.
+    Repetition,
     /// Gateways keep the listeners of an old table under the generation of a new one.
     StaleTable,
 }
 
 impl InjectedBug {
     /// All of them.
-    pub const ALL: [InjectedBug; 10] = [
+    pub const ALL: [InjectedBug; 11] = [
         InjectedBug::NoFlush,
         InjectedBug::Ceiling,
         InjectedBug::Floor,
@@ -40,6 +42,7 @@ impl InjectedBug {
         InjectedBug::LostDelete,
         InjectedBug::Dependencies,
         InjectedBug::GhostHeartbeat,
+        InjectedBug::Repetition,
         InjectedBug::StaleTable,
     ];
 }
@@ -56,6 +59,7 @@ impl fmt::Display for InjectedBug {
             InjectedBug::LostDelete => "lost-delete",
             InjectedBug::Dependencies => "dependencies",
             InjectedBug::GhostHeartbeat => "ghost-heartbeat",
+            InjectedBug::Repetition => "repetition",
             InjectedBug::StaleTable => "stale-table",
         })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::{GatewayReport, Report, ReportReply};
-use model::{Changeset, Command, NodeId, Registration, RouteTable};
+use model::{Changeset, Command, NodeId, Registration, RequestId, RouteTable};
 use server::control::Trouble;
 
 use crate::process::{Conn, Incarnation};
@@ -11,7 +11,7 @@ use crate::process::{Conn, Incarnation};
 /// A request to the server.
 #[derive(Debug, Clone)]
 pub(crate) enum Call {
-    Command(Box<Command>),
+    Command { id: RequestId, command: Box<Command> },
     Register(Registration),
     Assignments(NodeId),
     Routes,

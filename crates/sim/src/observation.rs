@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use model::{NodeId, RouteTable, State, Timestamp};
+use model::{Change, NodeId, Refusal, RequestKey, RouteTable, State, Timestamp};
 use server::control::Snapshot;
 
 use crate::queue::Moment;
@@ -34,6 +34,11 @@ pub(crate) enum Observation {
     Published {
         state: State,
         stored: Option<State>,
+    },
+    /// The server answered a user's request.
+    Answered {
+        key: RequestKey,
+        outcome: Result<Vec<Change>, Refusal>,
     },
     /// The server published the event with this number.
     EventPublished(u64),

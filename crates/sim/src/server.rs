@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::{EventView, Report};
-use model::{Millis, NodeId, Proposal, RouteTable, Timestamp};
+use model::{Changeset, Millis, NodeId, Proposal, RequestKey, RouteTable, Timestamp};
 use server::absence::Absence;
 use server::adapter::Adapters;
 use server::assigned;
-use server::control::{self, Answer, Core, Effect, Event, Snapshot, Ticket};
+use server::control::{self, Answer, Core, Effect, Event, Snapshot, Ticket, Trouble};
 use server::persist;
 use store::{Op, Txn};
 
@@ -56,7 +56,7 @@ pub(crate) struct Running {
     generation: u64,
     adapters: Adapters,
     /// Requests without a response.
-    waiting: BTreeMap<Ticket, (Rpc, Place)>,
+    waiting: BTreeMap<Ticket, Waiting>,
     /// The write in progress.
     storing: Option<Txn>,
     turn_is_due: bool,
@@ -64,6 +64,14 @@ pub(crate) struct Running {
     streams: BTreeMap<Conn, Follower>,
     /// The incarnation of each agent, for ghost heartbeats.
     lives: BTreeMap<NodeId, u64>,
+}
+
+/// A request without a response.
+struct Waiting {
+    rpc: Rpc,
+    place: Place,
+    /// The key of a user's request.
+    key: Option<RequestKey>,
 }
 
 /// A stream as the server sees it.
@@ -136,7 +144,7 @@ impl Server {
             self.disk.commit(txn);
         }
         env.scheduler.ended(&Process::Server);
-        for (rpc, place) in running.waiting.into_values() {
+        for Waiting { rpc, place, .. } in running.waiting.into_values() {
             env.reply(&place, rpc, Reply::Failed);
         }
         for conn in running.streams.into_keys() {
@@ -179,8 +187,13 @@ impl Server {
             Event::Request { ticket, proposal }
         };
         let ticket = env.number();
+        let mut key = None;
         let event = match call {
-            Call::Command(command) => request(ticket, Proposal::operator(*command)),
+            Call::Command { id, command } => {
+                key = Some(id.key.clone());
+                let id = (env.bug != Some(InjectedBug::Repetition)).then_some(id);
+                request(ticket, Proposal { id, ..Proposal::operator(*command) })
+            }
             Call::Register(registration) => request(ticket, Proposal::registration(registration)),
             Call::Report(report) => Event::Report { ticket, report },
             Call::GatewayReport(report) => Event::GatewayReport { ticket, report },
@@ -188,7 +201,7 @@ impl Server {
             Call::Routes => return self.follow_routes(env, &from, rpc),
         };
         if let Some(running) = &mut self.running {
-            running.waiting.insert(ticket, (rpc, from));
+            running.waiting.insert(ticket, Waiting { rpc, place: from, key });
         }
         self.process(env, event);
         self.turn_soon(env);
@@ -349,7 +362,11 @@ impl Running {
                 env.after(span, SimEvent::Server(incarnation, ServerEvent::Stored));
             }
             Effect::Answer { ticket, answer } => {
-                let Some((rpc, place)) = self.waiting.remove(&ticket) else { return };
+                let Some(waiting) = self.waiting.remove(&ticket) else { return };
+                let Waiting { rpc, place, key } = waiting;
+                if let (Some(key), Answer::Outcome(outcome)) = (key, &answer) {
+                    observe_outcome(env, key, outcome);
+                }
                 let reply = match answer {
                     Answer::Outcome(outcome) => Reply::Changeset(outcome),
                     Answer::Report(outcome) => Reply::Reported(outcome),
@@ -395,6 +412,16 @@ impl Running {
             stream_soon(env, self.incarnation, *conn);
         }
     }
+}
+
+/// Records the verdict on a user's request. A failed write is no verdict.
+fn observe_outcome(env: &mut Environment, key: RequestKey, outcome: &Result<Changeset, Trouble>) {
+    let outcome = match outcome {
+        Ok(changeset) => Ok(changeset.changes.clone()),
+        Err(Trouble::Refused(refusal)) => Err(refusal.clone()),
+        Err(Trouble::Storage(_)) => return,
+    };
+    env.observe(Observation::Answered { key, outcome });
 }
 
 /// Schedules the task that writes a stream.

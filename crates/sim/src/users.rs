@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Availability, Change, Command, DeploymentId, Document, NodeId, RevisionNumber, ServiceId,
-    Steer, Value, Verdict,
+    Availability, Change, Command, DeploymentId, Document, NodeId, RequestId, RevisionNumber,
+    ServiceId, Steer, Value, Verdict,
 };
 
 use crate::documents::{self, SERVICES};
@@ -95,7 +95,13 @@ impl Users {
         let number = env.number();
         env.note(format_args!("user: {}", describe(&command)));
         self.pending.insert(number, pending);
-        env.call(Place::Server, Caller::User(number), Call::Command(Box::new(command)));
+        let key = format!("user-{number}").parse().expect("a request key");
+        let id = RequestId { key, digest: number };
+        env.call(
+            Place::Server,
+            Caller::User(number),
+            Call::Command { id, command: Box::new(command) },
+        );
     }
 
     /// Pending commands about a service or a node may be executed before or after a new one.

@@ -86,6 +86,11 @@ fn a_service_that_ignores_its_dependencies_is_detected() {
 }
 
 #[test]
+fn a_request_that_is_executed_twice_is_detected() {
+    assert_eq!(detected(InjectedBug::Repetition), "a repeated request has its first outcome");
+}
+
+#[test]
 fn a_lost_node_that_is_treated_as_reachable_is_detected() {
     let invariants = ["nothing is placed on a lost node", "the cluster converges"];
     assert!(invariants.contains(&detected(InjectedBug::GhostHeartbeat)));

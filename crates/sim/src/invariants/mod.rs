@@ -3,17 +3,19 @@
 //!
 //! `durability`: acknowledged writes. `budget`: limits of one batch. `traffic`: contents of route
 //! tables, and when an instance may be stopped. `placement`: where and when instances are placed.
-//! `progress`: numbers and phases that only advance.
+//! `progress`: numbers and phases that only advance. `requests`: outcomes of repeated requests.
 
 mod budget;
 pub(crate) mod convergence;
 mod durability;
 mod placement;
 mod progress;
+mod requests;
 mod traffic;
 
 use crate::cluster::Cluster;
 use crate::invariants::progress::Progress;
+use crate::invariants::requests::Outcomes;
 use crate::observation::Observation;
 use crate::queue::Moment;
 use crate::violation::Violation;
@@ -22,6 +24,7 @@ use crate::violation::Violation;
 #[derive(Default)]
 pub(crate) struct Checkers {
     progress: Progress,
+    outcomes: Outcomes,
     healed_at: Option<Moment>,
     /// When the newest server started.
     loaded_at: Moment,
@@ -72,6 +75,9 @@ impl Checkers {
             Observation::Healed { at } => {
                 self.healed_at = Some(at);
                 Vec::new()
+            }
+            Observation::Answered { key, outcome } => {
+                self.outcomes.answered(key, outcome).into_iter().collect()
             }
             Observation::EventPublished(number) => {
                 self.progress.event(number).into_iter().collect()
