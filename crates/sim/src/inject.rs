@@ -119,9 +119,7 @@ fn begin_outage(env: &mut Environment, cluster: &mut Cluster, node: &NodeId, out
         }
         Outage::Partition => {
             cluster.host(node).machine.powered = true;
-            let node = Place::Node(node.clone());
-            env.transport.network.cut(node.clone(), Place::Server);
-            env.transport.network.cut(Place::Server, node);
+            env.transport.network.sever(node.clone());
         }
     }
 }

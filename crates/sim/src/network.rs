@@ -17,8 +17,11 @@ pub(crate) enum Place {
 /// The network.
 #[derive(Debug)]
 pub(crate) struct Network {
-    /// Directions in which nothing passes.
+    /// Directions in which nothing passes until the cut ends. A message that is sent into one may
+    /// be retransmitted and arrive late.
     cuts: BTreeSet<(Place, Place)>,
+    /// Nodes without a connection to the server that never get one again: their messages are lost.
+    severed: BTreeSet<NodeId>,
     /// The longest latency while no fault slows it.
     latency_ms: u64,
     pub(crate) quality: Quality,
@@ -37,7 +40,8 @@ pub(crate) struct Quality {
 
 impl Network {
     pub(crate) fn new(latency_ms: u64) -> Network {
-        Network { cuts: BTreeSet::new(), latency_ms, quality: Quality::default() }
+        let (cuts, severed, quality) = Default::default();
+        Network { cuts, severed, latency_ms, quality }
     }
 
     /// Drops everything in one direction.
@@ -50,6 +54,11 @@ impl Network {
         self.cuts.remove(&(from.clone(), to.clone()));
     }
 
+    /// Cuts a node off from the server for good.
+    pub(crate) fn sever(&mut self, node: NodeId) {
+        self.severed.insert(node);
+    }
+
     /// Ends every cut and degradation.
     pub(crate) fn heal(&mut self) {
         self.cuts.clear();
@@ -57,7 +66,17 @@ impl Network {
     }
 
     pub(crate) fn is_cut(&self, from: &Place, to: &Place) -> bool {
-        self.cuts.contains(&(from.clone(), to.clone()))
+        self.is_severed(from, to) || self.cuts.contains(&(from.clone(), to.clone()))
+    }
+
+    /// Whether the direction is cut for good.
+    pub(crate) fn is_severed(&self, from: &Place, to: &Place) -> bool {
+        match (from, to) {
+            (Place::Node(node), Place::Server) | (Place::Server, Place::Node(node)) => {
+                self.severed.contains(node)
+            }
+            _ => false,
+        }
     }
 
     /// Draws the latency of the next message.

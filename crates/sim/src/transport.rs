@@ -54,6 +54,9 @@ impl Transport {
         self.pending.insert(rpc, caller);
         let timeout = SimEvent::Response { rpc, reply: Reply::Failed };
         scheduler.after(RESPONSE_TIMEOUT_MS, timeout);
+        if self.network.is_severed(&from, &Place::Server) {
+            return;
+        }
         let rng = &mut scheduler.rng;
         if self.network.is_cut(&from, &Place::Server) || self.network.loses(rng) {
             // A request sent into a broken connection may still arrive, long after its timeout.

@@ -4,7 +4,6 @@ use model::{InstanceId, Placement, Service, ServiceId, State};
 
 use crate::cluster::Cluster;
 use crate::documents::DEPENDS_ON;
-use crate::fault::Outage;
 use crate::queue::Moment;
 use crate::violation::Violation;
 
@@ -44,14 +43,12 @@ pub(crate) fn dependencies(before: &State, after: &State) -> Option<Violation> {
     })
 }
 
-/// Nothing is placed on a node whose agent has not run for long. Partitions are not judged: reports
-/// of a partitioned agent can still arrive.
+/// Nothing is placed on a node with an outage that the server must have noticed.
 pub(crate) fn lost_nodes(cluster: &Cluster, before: &State, after: &State) -> Option<Violation> {
     after.services().find_map(|service| {
         let was = before.service(&service.id).map(|was| &**was);
         let mut lost = added(was, service).filter(|(_, placement)| {
-            let outage = cluster.hosts.get(&placement.node).and_then(|host| host.outage);
-            matches!(outage, Some(Outage::Power | Outage::Agent))
+            cluster.hosts.get(&placement.node).is_some_and(|host| host.outage.is_some())
         });
         let (instance, placement) = lost.next()?;
         let detail = format!("{instance} is placed on {}", placement.node);
