@@ -68,6 +68,8 @@ pub enum Reason {
     },
     /// All ports of the range are in use.
     Ports,
+    /// Its agent has not reported to this server yet: whether the node runs is unknown.
+    Unreported,
 }
 
 impl fmt::Display for Reason {
@@ -91,6 +93,7 @@ impl fmt::Display for Reason {
             Reason::Port { port, holder: None } => write!(f, "port {port} is taken"),
             Reason::Port { port, holder: Some(by) } => write!(f, "port {port} is taken by {by}"),
             Reason::Ports => f.write_str("no port left to assign"),
+            Reason::Unreported => f.write_str("its agent has not reported to this server yet"),
         }
     }
 }
@@ -222,8 +225,8 @@ mod tests {
     #[test]
     fn what_lasts_longest_comes_first() {
         let (free, needed) = (Cpu(0), Cpu(1));
-        let order =
-            [Reason::NoAgent, Reason::Cordoned, Reason::Cpu { free, needed }, Reason::Ports];
+        let cpu = Reason::Cpu { free, needed };
+        let order = [Reason::NoAgent, Reason::Cordoned, cpu, Reason::Ports, Reason::Unreported];
         assert!(order.is_sorted());
     }
 }

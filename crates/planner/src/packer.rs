@@ -28,6 +28,7 @@ type Load = u32;
 pub struct Packer {
     state: State,
     lost: BTreeSet<NodeId>,
+    unreported: BTreeSet<NodeId>,
     /// The holdings of terminated instances. Complete before `free` is made, and empty afterwards.
     released: Vec<(InstanceId, Placement, Arc<Spec>)>,
     /// Made by the first placement: most plans place nothing.
@@ -38,12 +39,23 @@ pub struct Packer {
 struct FreeCapacity {
     /// In the order of their names; the index of a node in here identifies it below.
     nodes: Vec<Arc<NodeUsage>>,
-    /// Whether the node at the same index is lost.
-    lost: Vec<bool>,
+    /// The reports of the agent of the node at the same index.
+    reports: Vec<Reports>,
     /// Each node once, with the load that it has in `nodes`.
     by_load: BTreeSet<(Load, usize)>,
     /// Requirements that all nodes have rejected since the last placement, with the reasons.
     refused: BTreeMap<Shape, Refusals>,
+}
+
+/// Whether the server hears the agent of a node.
+#[derive(Debug, Clone, Copy)]
+enum Reports {
+    /// It reports.
+    Arrive,
+    /// It has been silent for too long.
+    Missing,
+    /// None has arrived since observation began.
+    Awaited,
 }
 
 fn load(node: &Node, used: &Resources) -> Load {
@@ -102,11 +114,16 @@ fn hash(id: &str) -> u64 {
 }
 
 impl Packer {
-    /// The capacity of the nodes in `state`, without the lost nodes. Computed by the first
-    /// placement.
-    pub fn new(state: &State, lost: &BTreeSet<NodeId>) -> Packer {
-        let (state, lost) = (state.clone(), lost.clone());
-        Packer { state, lost, released: Vec::new(), free: None }
+    /// The capacity of the nodes in `state`, without the lost nodes and those whose agents have not
+    /// reported yet. Computed by the first placement.
+    pub fn new(state: &State, lost: &BTreeSet<NodeId>, unreported: &BTreeSet<NodeId>) -> Packer {
+        Packer {
+            state: state.clone(),
+            lost: lost.clone(),
+            unreported: unreported.clone(),
+            released: Vec::new(),
+            free: None,
+        }
     }
 
     /// Releases the resources of a terminated instance. Must be called before the first
@@ -127,9 +144,15 @@ impl Packer {
         if slots.is_empty() {
             return Packed::default();
         }
-        let Packer { state, lost, released, free } = self;
-        let free =
-            free.get_or_insert_with(|| FreeCapacity::new(state, lost, std::mem::take(released)));
+        let Packer { state, lost, unreported, released, free } = self;
+        let free = free.get_or_insert_with(|| {
+            let reports = |node: &NodeId| match (unreported.contains(node), lost.contains(node)) {
+                (true, _) => Reports::Awaited,
+                (false, true) => Reports::Missing,
+                (false, false) => Reports::Arrive,
+            };
+            FreeCapacity::new(state, reports, std::mem::take(released))
+        });
         free.place(state, service, slots, reaped)
     }
 }
@@ -137,13 +160,13 @@ impl Packer {
 impl FreeCapacity {
     fn new(
         state: &State,
-        lost: &BTreeSet<NodeId>,
+        reports: impl Fn(&NodeId) -> Reports,
         released: Vec<(InstanceId, Placement, Arc<Spec>)>,
     ) -> FreeCapacity {
         let nodes: Vec<_> = state.node_usages().cloned().collect();
-        let lost = nodes.iter().map(|n| lost.contains(&n.node.id)).collect();
+        let reports = nodes.iter().map(|n| reports(&n.node.id)).collect();
         let (by_load, refused) = Default::default();
-        let mut free = FreeCapacity { nodes, lost, by_load, refused };
+        let mut free = FreeCapacity { nodes, reports, by_load, refused };
         for (id, placement, spec) in released {
             if let Some(i) = free.index_of(&placement.node) {
                 Arc::make_mut(&mut free.nodes[i]).release(&id, &placement, &spec);
@@ -168,9 +191,10 @@ impl FreeCapacity {
     }
 
     fn rejection(&self, i: usize, need: &Requirements) -> Option<Reason> {
-        match self.lost[i] {
-            true => Some(Reason::Silent),
-            false => self.nodes[i].rejection(need),
+        match self.reports[i] {
+            Reports::Arrive => self.nodes[i].rejection(need),
+            Reports::Missing => Some(Reason::Silent),
+            Reports::Awaited => Some(self.nodes[i].rejection(need).unwrap_or(Reason::Unreported)),
         }
     }
 
@@ -344,7 +368,7 @@ mod tests {
         let mut world = World::new();
         let all = "> node n1 cpu=2\n> apply /a resources.cpu=3 , /b resources.cpu=3 , /small";
         replay(&mut world, all);
-        let mut packer = Packer::new(&world.state, &BTreeSet::new());
+        let mut packer = Packer::new(&world.state, &BTreeSet::new(), &BTreeSet::new());
         let mut refusals = |name: &str| {
             let service = world.state.service(&name.parse().unwrap()).unwrap();
             packer.place(service, &[0], &BTreeSet::new()).refusals

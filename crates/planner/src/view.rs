@@ -21,6 +21,9 @@ pub(crate) struct View<'a> {
     pub(crate) lost: BTreeSet<NodeId>,
     /// When the next node becomes lost.
     pub(crate) loss_at: Option<Timestamp>,
+    /// Nodes whose agent has not reported since observation began. They get no instances; those
+    /// they have become lost like others, counted from when observation began.
+    pub(crate) unreported: BTreeSet<NodeId>,
     /// Nodes that are being drained.
     pub(crate) draining: BTreeSet<NodeId>,
     /// The gateways that must report an instance as drained before it is stopped.
@@ -43,6 +46,7 @@ impl<'a> View<'a> {
             awaited_until: None,
             lost: BTreeSet::new(),
             loss_at: None,
+            unreported: BTreeSet::new(),
             draining: BTreeSet::new(),
             gateways: Vec::new(),
             gateway_silent_at: None,
@@ -61,6 +65,9 @@ impl<'a> View<'a> {
                 match observed.lost_at(agent) {
                     at if at <= now => drop(view.lost.insert(id.clone())),
                     at => earlier(&mut view.loss_at, at),
+                }
+                if agent.is_none() {
+                    view.unreported.insert(id.clone());
                 }
             }
             if member.draining {

@@ -12,10 +12,7 @@ use crate::queue::Moment;
 /// A fact that an invariant may depend on.
 pub(crate) enum Observation {
     /// A server loaded this state from its disk.
-    Loaded {
-        state: State,
-        at: Moment,
-    },
+    Loaded(State),
     /// A batch is about to be stored. Times are the server's.
     Decided {
         before: Box<Snapshot>,

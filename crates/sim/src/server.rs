@@ -105,7 +105,7 @@ impl Server {
         let now = monotonic.now(self.clock, env.now());
         let loaded = self.disk.load().expect("a server can read what it stored");
         let persist::Loaded { mut state, mut events } = loaded;
-        env.observe(Observation::Loaded { state: state.clone(), at: env.now() });
+        env.observe(Observation::Loaded(state.clone()));
         let batch = control::lead(&mut state, &mut events, now).expect("anyone may lead");
         self.disk.commit(persist::txn(batch).expect("a batch can be written"));
         let incarnation = env.number();

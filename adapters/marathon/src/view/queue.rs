@@ -33,9 +33,11 @@ fn word(reason: &Reason) -> &'static str {
         Reason::Constraint { .. } | Reason::Capability { .. } | Reason::AgentTooOld { .. } => {
             "UnfulfilledConstraint"
         }
-        Reason::NoAgent | Reason::Silent | Reason::Cordoned | Reason::Draining => {
-            "AgentMaintenance"
-        }
+        Reason::NoAgent
+        | Reason::Silent
+        | Reason::Unreported
+        | Reason::Cordoned
+        | Reason::Draining => "AgentMaintenance",
         Reason::Cpu { .. } => "InsufficientCpus",
         Reason::Memory { .. } => "InsufficientMemory",
         Reason::Port { .. } | Reason::Ports => "InsufficientPorts",

@@ -115,6 +115,7 @@ impl Server {
         shown.into()
     }
 
+    /// Registers an agent that reports that nothing runs: from then on its node takes instances.
     pub(crate) async fn register(&self, node: &str) -> Result<serde_json::Value, Error> {
         self.register_at(node, "127.0.0.1").await
     }
@@ -135,7 +136,9 @@ impl Server {
                 "ports": [20000, 29999],
             },
         });
-        self.client.post(path::REGISTER, &registration).await
+        let registered = self.client.post(path::REGISTER, &registration).await?;
+        self.report(node, true, Vec::new()).await?;
+        Ok(registered)
     }
 
     pub(crate) async fn report(

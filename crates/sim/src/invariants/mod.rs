@@ -26,8 +26,6 @@ pub(crate) struct Checkers {
     progress: Progress,
     outcomes: Outcomes,
     healed_at: Option<Moment>,
-    /// When the newest server started.
-    loaded_at: Moment,
     /// Number of requests that gateways served.
     pub(crate) requests: u64,
 }
@@ -37,8 +35,7 @@ impl Checkers {
     pub(crate) fn check(&mut self, cluster: &Cluster, observation: Observation) -> Vec<Violation> {
         let promised = &cluster.users.promised;
         match observation {
-            Observation::Loaded { state, at } => {
-                self.loaded_at = at;
+            Observation::Loaded(state) => {
                 let mut violations = durability::loaded(promised, &state);
                 violations.extend(self.progress.epoch(state.meta().epoch));
                 violations
@@ -46,10 +43,7 @@ impl Checkers {
             Observation::Decided { before, after, now, at } => {
                 let mut violations = budget::decision(&before, &after, now);
                 violations.extend(placement::dependencies(&before.state, &after));
-                // A server that has just started does not know yet which nodes are lost.
-                let since = self.healed_at.map(|healed_at| healed_at.max(self.loaded_at));
-                let noticed = since.map(|at| at + placement::LOST_WITHIN_MS);
-                if noticed.is_some_and(|noticed| at > noticed) {
+                if self.healed_at.is_some_and(|since| at > since + placement::LOST_WITHIN_MS) {
                     violations.extend(placement::lost_nodes(cluster, &before.state, &after));
                 }
                 violations.extend(traffic::stops(cluster, &before, &after, now));
