@@ -24,9 +24,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use model::{Network, NodeId, Own, Piece, Ref, Spec};
+use bytes::Bytes;
+use model::{FileSource, Network, NodeId, Own, Piece, Ref, Spec};
 
 use crate::core::LaunchSpec;
+use crate::drivers::LaunchFile;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -60,13 +62,8 @@ pub(crate) fn environment(launch: &LaunchSpec, place: Place<'_>) -> Vec<(String,
         set("HOME".into(), place.dir.display().to_string());
     }
     let inner = inner_ports(spec, launch.ports());
-    let own = launch.first_port..launch.first_port + inner.len();
-    let seen = |index: usize| match own.contains(&index) {
-        true => inner.get(index - own.start).copied(),
-        false => launch.given.ports.get(index).copied(),
-    };
     let mut names = launch.instance.all_ports().map(|port| port.name.as_deref());
-    for (index, port) in (0..launch.given.ports.len()).filter_map(|i| Some((i, seen(i)?))) {
+    for (index, port) in seen_ports(launch, &inner).into_iter().enumerate() {
         set(format!("PORT{index}"), port.to_string());
         if let Some(name) = names.next().flatten() {
             let name = name.to_ascii_uppercase().replace('-', "_");
@@ -81,7 +78,34 @@ pub(crate) fn environment(launch: &LaunchSpec, place: Place<'_>) -> Vec<(String,
     let own: Vec<_> =
         launch.env.iter().map(|(name, value)| (name.clone(), filled_in(value, &env))).collect();
     env.extend(own);
-    let known = |Ref::Own(own): &Ref| match own {
+    let known = facts(launch, place);
+    // Only a port can be unknown, and a document that refers to a port it does not declare is
+    // rejected.
+    let user = spec.env.iter();
+    let user = user.map(|(name, value)| (name.clone(), value.resolve(&known).unwrap_or_default()));
+    env.extend(user);
+    env.into_iter().collect()
+}
+
+/// The content of the files of a resource, with all references resolved.
+pub(crate) fn files(launch: &LaunchSpec, place: Place<'_>) -> Vec<LaunchFile> {
+    let known = facts(launch, place);
+    let files = launch.spec.files.iter().filter_map(|file| {
+        let content = match file.source()? {
+            FileSource::Text(text) => text.resolve(&known).unwrap_or_default().into(),
+            FileSource::Bytes(bytes) => Bytes::from_owner(bytes.clone()),
+        };
+        let (path, mode, owner) = (file.path.clone(), file.permissions(), file.owner.clone());
+        Some(LaunchFile { path, mode, owner, content })
+    });
+    files.collect()
+}
+
+/// Returns the facts of a launch that references stand for.
+fn facts<'a>(launch: &'a LaunchSpec, place: Place<'a>) -> impl Fn(&Ref) -> Option<String> + 'a {
+    let LaunchSpec { piece: Piece { instance, run, .. }, revision, spec, .. } = launch;
+    let ports = seen_ports(launch, &inner_ports(spec, launch.ports()));
+    move |Ref::Own(own): &Ref| match own {
         Own::NodeName => Some(place.node.to_string()),
         Own::NodeAddress => Some(place.address.into()),
         Own::Service => Some(instance.service.to_string()),
@@ -90,14 +114,10 @@ pub(crate) fn environment(launch: &LaunchSpec, place: Place<'_>) -> Vec<(String,
         Own::Revision => Some(revision.to_string()),
         Own::Run => Some(run.to_string()),
         Own::Dir => Some(place.dir.display().to_string()),
-        Own::Port(port) => launch.instance.port_index(port).and_then(seen).map(|p| p.to_string()),
-    };
-    // Only a port can be unknown, and a document that refers to a port it does not declare is
-    // rejected.
-    let user = spec.env.iter();
-    let user = user.map(|(name, value)| (name.clone(), value.resolve(&known).unwrap_or_default()));
-    env.extend(user);
-    env.into_iter().collect()
+        Own::Port(port) => {
+            launch.instance.port_index(port).and_then(|i| ports.get(i)).map(u16::to_string)
+        }
+    }
 }
 
 /// Replaces `${NAME}` in a value by the agent's variable of that name.
@@ -108,7 +128,16 @@ fn filled_in(value: &str, known: &BTreeMap<String, String>) -> String {
     })
 }
 
-/// The ports as the instance itself sees them.
+/// The ports of the whole instance as one of its resources sees them: `inner` are its own.
+fn seen_ports(launch: &LaunchSpec, inner: &[u16]) -> Vec<u16> {
+    let mut ports = launch.given.ports.clone();
+    for (port, inner) in ports.iter_mut().skip(launch.first_port).zip(inner) {
+        *port = *inner;
+    }
+    ports
+}
+
+/// The ports as the resource itself sees them.
 fn inner_ports(spec: &Spec, ports: &[u16]) -> Vec<u16> {
     let on_bridge = spec.container.as_ref().is_some_and(|c| c.network == Network::Bridge);
     let inner = |(index, port): (usize, &u16)| match spec.ports.get(index) {
@@ -126,10 +155,10 @@ mod tests {
 
     use super::*;
 
-    fn check(document: serde_json::Value, expected: &[(&str, Option<&str>)]) {
+    fn launch(document: serde_json::Value) -> LaunchSpec {
         let spec: Spec = serde_json::from_value(document).unwrap();
         let spec = Arc::new(spec);
-        let launch = LaunchSpec {
+        LaunchSpec {
             piece: Piece {
                 instance: "/shop/web~2.1".parse().unwrap(),
                 resource: model::ResourceId::main(),
@@ -146,10 +175,13 @@ mod tests {
                 ("PORT1".to_string(), "31002".to_string()),
                 ("COLOR".to_string(), "blue".to_string()),
             ]),
-        };
+        }
+    }
+
+    fn check(document: serde_json::Value, expected: &[(&str, Option<&str>)]) {
         let node = "n1".parse().unwrap();
         let place = Place { node: &node, address: "10.0.0.1", dir: Path::new("/data/x") };
-        let env = environment(&launch, place);
+        let env = environment(&launch(document), place);
         let env: BTreeMap<_, _> = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         for (name, value) in expected {
             assert_eq!(env.get(name).copied(), *value, "{name}");
@@ -192,6 +224,30 @@ mod tests {
                 ("MUSTER_REVISION", Some("7")),
                 ("MUSTER_NODE", Some("n1")),
             ],
+        );
+    }
+
+    #[test]
+    fn files_have_their_references_resolved() {
+        let document = serde_json::json!({
+            "service": "/shop/web", "process": {"command": "serve"},
+            "ports": [{"name": "http"}],
+            "files": [
+                {"path": "a", "text": {"template": "${node.name} ${port.http} $${x}"}, "owner": "web"},
+                {"path": "b", "base64": "AP8=", "mode": "0600", "executable": true},
+            ],
+        });
+        let node = "n1".parse().unwrap();
+        let place = Place { node: &node, address: "10.0.0.1", dir: Path::new("/data/x") };
+        let of = |path: &str, mode, owner: Option<&str>, content: &'static [u8]| LaunchFile {
+            path: path.into(),
+            mode,
+            owner: owner.map(String::from),
+            content: content.into(),
+        };
+        assert_eq!(
+            files(&launch(document), place),
+            [of("a", 0o644, Some("web"), b"n1 20001 ${x}"), of("b", 0o711, None, &[0, 255])]
         );
     }
 

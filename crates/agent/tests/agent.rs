@@ -4,27 +4,20 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::{Assigned, Assignment, Assignments, Report, ReportReply};
-use axum::body::Body;
-use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
-use bytes::Bytes;
-use futures_util::StreamExt;
-use model::{Given, InstanceId, Phase, Registration, Status};
-use muster_agent::{Error, Options};
+use api::{Assigned, Assignment};
+use axum::Router;
+use axum::routing::get;
+use model::{InstanceId, Phase, Status};
+use muster_agent::Error;
 use serde_json::json;
-use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
 
-use support::{LIMIT, eventually};
+use support::eventually;
+use support::server::{Agent, Server, assignment, options, setup};
 
 #[test]
 #[ignore = "runs in a child process of other tests, as their keeper"]
@@ -41,215 +34,6 @@ fn agent_process() {
     let options = options(port.parse().unwrap(), Path::new(&dir), false);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(muster_agent::run(options, std::future::pending())).unwrap();
-}
-
-/// The requests that a server has received.
-#[derive(Debug, Default)]
-struct Heard {
-    registrations: Vec<Registration>,
-    statuses: BTreeMap<InstanceId, Status>,
-    reports: Vec<Report>,
-}
-
-/// A server that sends assignments and records requests.
-struct Server {
-    heard: Arc<Mutex<Heard>>,
-    wanted: watch::Sender<Assignments>,
-    port: u16,
-    serving: Option<JoinHandle<()>>,
-    closing: watch::Sender<u32>,
-}
-
-type Shared = (Arc<Mutex<Heard>>, watch::Receiver<Assignments>, watch::Receiver<u32>);
-
-impl Server {
-    async fn new() -> Server {
-        let nothing = Assignments {
-            generation: 1,
-            whole: true,
-            set: vec![],
-            removed: vec![],
-            unreadable: vec![],
-        };
-        let mut server = Server {
-            heard: Arc::default(),
-            wanted: watch::Sender::new(nothing),
-            port: 0,
-            serving: None,
-            closing: watch::Sender::new(0),
-        };
-        server.open().await;
-        server
-    }
-
-    async fn open(&mut self) {
-        let address = ("127.0.0.1", self.port);
-        let listener = TcpListener::bind(address).await.unwrap();
-        self.port = listener.local_addr().unwrap().port();
-        let shared: Shared =
-            (self.heard.clone(), self.wanted.subscribe(), self.closing.subscribe());
-        let router = Router::new()
-            .route(api::path::REGISTER, post(register))
-            .route(api::path::NODE_ASSIGNMENTS, get(assignments))
-            .route(api::path::NODE_REPORT, post(report))
-            .with_state(shared);
-        let mut closing = self.closing.subscribe();
-        self.serving = Some(tokio::spawn(async move {
-            tokio::select! {
-                _ = axum::serve(listener, router) => {}
-                _ = closing.changed() => {}
-            }
-        }));
-    }
-
-    /// Closes all connections and stops responding.
-    async fn close(&mut self) {
-        self.closing.send_modify(|count| *count += 1);
-        if let Some(serving) = self.serving.take() {
-            serving.await.unwrap();
-        }
-    }
-
-    fn want(&self, set: Vec<Assignment>) {
-        self.wanted.send_modify(|wanted| {
-            wanted.generation += 1;
-            wanted.set = set;
-        });
-    }
-
-    fn status(&self, instance: &InstanceId) -> Option<Status> {
-        self.heard.lock().unwrap().statuses.get(instance).cloned()
-    }
-
-    async fn until(
-        &self,
-        what: &str,
-        instance: &InstanceId,
-        mut is: impl FnMut(&Status) -> bool,
-    ) -> Status {
-        eventually(what, || self.status(instance).filter(&mut is)).await
-    }
-}
-
-async fn register(
-    State((heard, ..)): State<Shared>,
-    Json(registration): Json<Registration>,
-) -> Json<serde_json::Value> {
-    heard.lock().unwrap().registrations.push(registration);
-    Json(json!({}))
-}
-
-async fn assignments(State((_, wanted, mut closing)): State<Shared>) -> Body {
-    let documents =
-        futures_util::stream::unfold((wanted, true), |(mut wanted, first)| async move {
-            if !first {
-                wanted.changed().await.ok()?;
-            }
-            let mut line = serde_json::to_vec(&*wanted.borrow_and_update()).unwrap();
-            line.push(b'\n');
-            Some((Ok::<_, std::io::Error>(Bytes::from(line)), (wanted, false)))
-        });
-    closing.mark_unchanged();
-    let closed = async move { closing.changed().await };
-    Body::from_stream(Box::pin(documents.take_until(Box::pin(closed))))
-}
-
-async fn report(
-    State((heard, ..)): State<Shared>,
-    Json(report): Json<Report>,
-) -> Json<ReportReply> {
-    let mut heard = heard.lock().unwrap();
-    if report.whole {
-        heard.statuses.clear();
-    }
-    heard.statuses.extend(report.instances.iter().cloned());
-    heard.reports.push(report);
-    Json(ReportReply::default())
-}
-
-fn options(port: u16, dir: &Path, ephemeral: bool) -> Options {
-    Options {
-        server: format!("http://127.0.0.1:{port}"),
-        node: "n1".parse().unwrap(),
-        data_dir: dir.join("agent"),
-        address: "127.0.0.1".into(),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        capacity: None,
-        labels: BTreeMap::new(),
-        capabilities: Default::default(),
-        ports: model::PORTS,
-        docker: None,
-        ephemeral,
-        keeper_exe: support::keeper_exe(dir),
-    }
-}
-
-/// A running agent.
-struct Agent {
-    dir: Arc<TempDir>,
-    stop: Option<oneshot::Sender<()>>,
-    running: Option<JoinHandle<Result<(), Error>>>,
-}
-
-impl Agent {
-    fn start(server: &Server, dir: &Arc<TempDir>, ephemeral: bool) -> Agent {
-        let options = options(server.port, dir.path(), ephemeral);
-        let (stop, stopped) = oneshot::channel();
-        let shutdown = async {
-            let _ = stopped.await;
-        };
-        let running = Some(tokio::spawn(muster_agent::run(options, shutdown)));
-        Agent { dir: dir.clone(), stop: Some(stop), running }
-    }
-
-    async fn end(&mut self) {
-        let _ = self.stop.take().unwrap().send(());
-        let running = self.running.take().unwrap();
-        tokio::time::timeout(LIMIT, running).await.unwrap().unwrap().unwrap();
-    }
-
-    fn path(&self, instance: &InstanceId, name: &str) -> std::path::PathBuf {
-        self.dir.path().join("agent/instances").join(instance.slug()).join(name)
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.abort();
-        }
-    }
-}
-
-/// Terminates the processes that a test has left running.
-struct Cleanup(Arc<TempDir>);
-
-impl Drop for Cleanup {
-    fn drop(&mut self) {
-        support::end_all(&self.0.path().join("agent/keeper"));
-    }
-}
-
-fn setup() -> (Arc<TempDir>, Cleanup) {
-    let dir = Arc::new(tempfile::tempdir().unwrap());
-    (dir.clone(), Cleanup(dir))
-}
-
-fn assignment(name: &str, mut document: serde_json::Value) -> Assignment {
-    document["service"] = json!(format!("/{name}"));
-    let goal = match document.as_object_mut().unwrap().remove("goal") {
-        Some(_) => Assigned::Stop,
-        None => Assigned::Run,
-    };
-    Assignment {
-        instance: InstanceId::new(format!("/{name}").parse().unwrap(), 0, 1),
-        revision: 1,
-        goal,
-        given: Given::default(),
-        retries: 0,
-        env: Default::default(),
-        spec: Arc::new(serde_json::from_value(document).unwrap()),
-    }
 }
 
 fn sleeper(name: &str) -> Assignment {

@@ -91,7 +91,7 @@ impl Node {
         let greeting = ("GREETING".to_string(), "hello".to_string());
         let env = vec![path, greeting];
         let piece = Piece { instance, resource: ResourceId::main(), run };
-        Launch { piece, spec: Arc::new(spec), ports: Vec::new(), env, dir }
+        Launch { piece, spec: Arc::new(spec), ports: Vec::new(), env, dir, files: Vec::new() }
     }
 
     fn start(&self, name: &str, run: u32, command: &str) {

@@ -62,10 +62,22 @@ macro_rules! visitor {
                 for (name, value) in env {
                     visit(env_at.key(name), value);
                 }
+                let files_at = resource_at.key("files");
+                for (i, file) in (& $($mutable)? resource.files).into_iter().enumerate() {
+                    if let Some(text) = & $($mutable)? file.text {
+                        visit(files_at.index(i).key("text"), text);
+                    }
+                }
             }
             let env_at = Place::root("env");
             for (name, value) in & $($mutable)? self.env {
                 visit(env_at.key(name), value);
+            }
+            let files_at = Place::root("files");
+            for (i, file) in (& $($mutable)? self.files).into_iter().enumerate() {
+                if let Some(text) = & $($mutable)? file.text {
+                    visit(files_at.index(i).key("text"), text);
+                }
             }
         }
     };
@@ -127,7 +139,9 @@ mod tests {
         let document = |value: &serde_json::Value| {
             json!({
                 "service": "/a", "instances": 1, "env": {"A": value, "B": {"template": "${slot}"}},
-                "stack": [{"name": "b", "process": {"command": "x"}, "env": {"A": value}}],
+                "files": [{"path": "c", "text": value}],
+                "stack": [{"name": "b", "process": {"command": "x"}, "env": {"A": value},
+                           "files": [{"path": "c", "text": value}]}],
             })
         };
         let stored = spec(document(&json!("${slot}")));

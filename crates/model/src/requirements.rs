@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::constraint::Rule;
-use crate::software::{STACK, VALUES};
+use crate::software::{FILES, STACK, VALUES};
 use crate::spec::{Protocol, Resources, Spec};
 
 /// The requirements of one more instance: the input of `NodeUsage::rejection`.
@@ -45,7 +45,11 @@ impl Requirements {
 impl Spec {
     /// The features that an agent must have to run the service.
     pub fn features(&self) -> Vec<&'static str> {
-        let used = [(STACK, !self.stack.is_empty()), (VALUES, self.has_references())];
+        let used = [
+            (STACK, !self.stack.is_empty()),
+            (VALUES, self.has_references()),
+            (FILES, self.resources().any(|resource| !resource.files.is_empty())),
+        ];
         used.into_iter().filter(|(_, is_used)| *is_used).map(|(feature, _)| feature).collect()
     }
 }
@@ -74,6 +78,10 @@ mod tests {
             let plain = r#"{"service": "/a", "process": {"command": "serve"}"#;
             assert_eq!(features(&format!(r#"{plain}, "env": {env}}}"#)), expected, "{value}");
         }
+        let file = r#"{"path": "a", "text": "b"}"#;
+        let process = r#""process": {"command": "b"}"#;
+        let files = format!(r#"{{"service": "/a", {process}, "files": [{file}]}}"#);
+        assert_eq!(features(&files), [FILES]);
         assert!(features(stack).iter().all(|feature| FEATURES.contains(feature)));
     }
 }

@@ -15,8 +15,11 @@ pub(crate) const STACK: &str = "stack";
 /// Variables with references to facts of the instance, which older agents cannot read.
 pub(crate) const VALUES: &str = "values";
 
+/// Files that are written before a start.
+pub(crate) const FILES: &str = "files";
+
 /// The features of this version.
-pub(crate) const FEATURES: [&str; 2] = [STACK, VALUES];
+pub(crate) const FEATURES: [&str; 3] = [STACK, VALUES, FILES];
 
 /// The software of an agent. Agents of the first version do not report it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 
 mod capacity;
 mod check;
+mod file;
 mod lifecycle;
 mod port;
 mod program;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::capacity::Resources;
 pub use self::check::{HealthCheck, HttpProbe, Probe, ReadinessCheck, TcpProbe};
+pub use self::file::{Base64, FileSource, FileSpec, Mode};
 pub use self::lifecycle::{Restart, Signal, Stop, StopSignal};
 pub use self::port::{Port, PortRef, Protocol};
 pub use self::program::{CommandLine, Container, Network, Process, Program, Pull, Volume};
@@ -61,6 +63,9 @@ pub struct Spec {
     /// Environment variables. `${node.name}` and the like stand for facts of the instance.
     #[serde(default, skip_serializing_if = "is_default")]
     pub env: BTreeMap<String, Value>,
+    /// Files that are written before each start.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub files: Vec<FileSpec>,
     /// Health checks: an instance that fails one is replaced.
     #[serde(default, skip_serializing_if = "is_default")]
     pub health: Vec<HealthCheck>,
@@ -117,6 +122,7 @@ impl Spec {
             || self.resources != before.resources
             || self.ports != before.ports
             || self.env != before.env
+            || self.files != before.files
             || self.requires != before.requires
             || self.roles != before.roles
             || self.constraints != before.constraints

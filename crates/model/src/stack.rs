@@ -13,8 +13,8 @@ pub use merge::{Merged, PieceState, merge};
 
 use crate::id::ResourceId;
 use crate::spec::{
-    HealthCheck, Network, Port, PortRef, Program, ReadinessCheck, Resource, Resources, Restart,
-    Spec, Stop, StopSignal, Task,
+    FileSpec, HealthCheck, Network, Port, PortRef, Program, ReadinessCheck, Resource, Resources,
+    Restart, Spec, Stop, StopSignal, Task,
 };
 use crate::value::Value;
 
@@ -44,6 +44,8 @@ pub struct ResourceRef<'a> {
     pub shared_env: Option<&'a BTreeMap<String, Value>>,
     /// Its own variables.
     pub env: &'a BTreeMap<String, Value>,
+    /// Its files.
+    pub files: &'a [FileSpec],
     /// Its health checks.
     pub health: &'a [HealthCheck],
     /// Its readiness check.
@@ -103,6 +105,7 @@ impl Spec {
                 first_port: 0,
                 shared_env: None,
                 env: &self.env,
+                files: &self.files,
                 health: &self.health,
                 readiness: self.readiness.as_ref(),
                 restart: &self.restart,
@@ -127,6 +130,7 @@ impl Spec {
                 first_port: own_first,
                 shared_env: Some(&self.env),
                 env: &resource.env,
+                files: &resource.files,
                 health: &resource.health,
                 readiness: resource.readiness.as_ref(),
                 restart: resource.restart.as_ref().unwrap_or(&self.restart),
@@ -161,6 +165,7 @@ impl Spec {
             resources: *resource.resources,
             ports: resource.ports.to_vec(),
             env,
+            files: resource.files.to_vec(),
             health: resource.health.to_vec(),
             readiness: resource.readiness.cloned(),
             restart: resource.restart.clone(),

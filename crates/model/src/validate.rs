@@ -1,5 +1,6 @@
 //! Validation of documents: each by itself, all of them together, and against the state.
 
+mod file;
 mod resource;
 mod spec;
 

@@ -132,6 +132,7 @@ fn what_an_instance_was_started_with_means_a_restart() {
         ("resources", json!({"cpu": 1})),
         ("ports", json!([{}])),
         ("env", json!({"A": "b"})),
+        ("files", json!([{"path": "a", "text": "b"}])),
         ("requires", json!(["docker"])),
         ("roles", json!(["edge"])),
         ("constraints", json!([["rack", "UNIQUE"]])),
@@ -193,11 +194,12 @@ fn unknown_keys_are_ignored() {
         "container": {"image": "nginx", "volumes": [{"source": "/a", "target": "/b"}]},
         "health": [{"probe": {"http": {"port": "http"}}}],
         "ports": [{"name": "http"}],
+        "files": [{"path": "/a", "text": "b"}],
         "rollout": {"max_surge": 1},
         "restart": {"first": "5s"},
     });
     let mut newer = known.clone();
-    for pointer in ["", "/container", "/container/volumes/0", "/health/0", "/ports/0"] {
+    for pointer in ["", "/container", "/container/volumes/0", "/health/0", "/ports/0", "/files/0"] {
         newer.pointer_mut(pointer).unwrap()["priority"] = json!(5);
     }
     for pointer in ["/health/0/probe/http", "/rollout", "/restart"] {

@@ -40,6 +40,7 @@ pub(super) fn translate(app: &App) -> Spec {
             .into_iter()
             .map(|(name, text)| (name, text.into()))
             .collect(),
+        files: Vec::new(),
         health: probes::health(app),
         readiness: probes::readiness(app),
         rollout: rollout(app),

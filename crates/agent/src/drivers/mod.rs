@@ -5,6 +5,7 @@
 //! driver holds no desired state: it starts, stops and reports; the core decides.
 
 pub mod docker;
+mod files;
 pub mod process;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+pub use files::LaunchFile;
 use futures_util::{Stream, StreamExt as _};
 use model::{CommandLine, Exit, InstanceResource, Piece, Signal, Spec, Timestamp};
 
@@ -53,6 +55,8 @@ pub struct Launch {
     pub env: Vec<(String, String)>,
     /// The directory of the instance, shared by its resources. It exists and persists across runs.
     pub dir: PathBuf,
+    /// The files to write before the start. A launch that is only probed lists none.
+    pub files: Vec<LaunchFile>,
 }
 
 /// A run that a driver found when it listed the existing runs.
@@ -182,6 +186,13 @@ pub trait Driver: Send + Sync + 'static {
     /// Lists the existing runs of this agent and watches them from now on. The agent calls it once
     /// before any other method, and again after the driver was unavailable.
     fn adopt(&self) -> Later<Result<Vec<Found>, String>>;
+
+    /// Writes the files of a launch that must exist before [`Self::start`]. Returns a message if one
+    /// cannot be written. The default is for a driver whose `start` writes them.
+    fn write_files(&self, launch: &Launch) -> Later<Result<(), String>> {
+        let _ = launch;
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Starts a run. Reports `Started` or `NotStarted`, and `Exited` once it ends.
     fn start(&self, launch: Launch);

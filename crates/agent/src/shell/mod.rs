@@ -9,9 +9,11 @@ mod link;
 mod logs;
 mod machine;
 mod ports;
+mod preparations;
 mod probe;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Client, now};
@@ -24,9 +26,10 @@ use tokio_util::sync::CancellationToken;
 use self::disk::Disk;
 pub use self::disk::Error as DiskError;
 use self::drivers::Drivers;
+use self::preparations::Preparations;
 use crate::core::{Core, Effect, Event, LaunchSpec, Memory};
-use crate::drivers::{DriverEvent, Kind, Launch};
-use crate::environment::{Place, environment};
+use crate::drivers::{Driver, DriverEvent, Kind, Launch};
+use crate::environment::{Place, environment, files};
 use crate::options::Options;
 
 /// How long the agent waits for the drivers to list existing runs before it connects to a server.
@@ -91,7 +94,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let (drivers, adoption) = Drivers::open(&options, &disk, &inputs, registration, &mut parts);
     let router = logs::router(logs::Logs { drivers: drivers.clone(), asks: inputs.clone() });
     parts.spawn(api::serve(listener, router, std::future::pending()));
-    let reconnect = std::sync::Arc::new(tokio::sync::Notify::new());
+    let reconnect = Arc::new(tokio::sync::Notify::new());
     let follow = link::follow(client.clone(), registered, inputs.clone(), reconnect.clone());
     parts.spawn(async move {
         // The first report to a server must contain the runs that exist already.
@@ -101,7 +104,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
 
     let core = Core::new(options.node.clone(), memory, now());
     let removals = disk.removals();
-    let shell = Shell { options, disk, client, drivers, inputs, memories, reconnect, work };
+    let preparations = Preparations::default();
+    let shell =
+        Shell { options, disk, client, drivers, preparations, inputs, memories, reconnect, work };
     let main = Loop { core, shell, wake_at: None, failed_reports: 0, is_swept: false };
     let outcome = tokio::select! {
         biased;
@@ -158,9 +163,10 @@ struct Shell {
     disk: Disk,
     client: Client,
     drivers: Drivers,
+    preparations: Preparations,
     inputs: mpsc::UnboundedSender<Input>,
     memories: watch::Sender<Memory>,
-    reconnect: std::sync::Arc<tokio::sync::Notify>,
+    reconnect: Arc<tokio::sync::Notify>,
     work: CancellationToken,
 }
 
@@ -246,6 +252,9 @@ impl Shell {
         match effect {
             Effect::Start(launch) => self.start(launch),
             Effect::Stop { piece, driver, signal, grace } => {
+                if self.preparations.cancel(&piece) {
+                    return;
+                }
                 if let Some(driver) = self.drivers.get(driver) {
                     driver.stop(&piece, signal, Duration::from_millis(grace.0));
                 }
@@ -294,10 +303,13 @@ impl Shell {
             let _ = self.inputs.send(Input::Event(event));
             return;
         }
-        let launch = self.launch(launch);
+        let dir = self.dir(&launch.piece.instance);
+        let files = files(&launch, self.place(&dir));
+        let launch = Launch { files, ..self.launch(launch) };
         let made = std::fs::create_dir_all(&launch.dir);
         let message = match (driver, made) {
-            (Some(driver), Ok(())) => return driver.start(launch),
+            (Some(driver), Ok(())) if launch.files.is_empty() => return driver.start(launch),
+            (Some(driver), Ok(())) => return self.prepare(driver, launch),
             (None, _) => "its driver is missing on this node".to_string(),
             (_, Err(error)) => format!("its directory cannot be made: {error}"),
         };
@@ -306,14 +318,40 @@ impl Shell {
         let _ = self.inputs.send(Input::Event(Event::Driver(event)));
     }
 
+    /// Starts a run once its files are written.
+    fn prepare(&self, driver: Arc<dyn Driver>, launch: Launch) {
+        let (preparations, inputs) = (self.preparations.clone(), self.inputs.clone());
+        let piece = launch.piece.clone();
+        preparations.begin(piece.clone());
+        tokio::spawn(self.work.clone().run_until_cancelled_owned(async move {
+            let written = driver.write_files(&launch).await;
+            let is_written = written.is_ok();
+            let has_started = preparations.end(&piece, || {
+                if is_written {
+                    driver.start(launch);
+                }
+            });
+            let message = match (written, has_started) {
+                (Ok(()), true) => return,
+                (Ok(()), false) => "stopped before it had started".into(),
+                (Err(message), _) => message,
+            };
+            let event = DriverEvent::NotStarted { piece, message, driver_away: false };
+            // Only fails while the agent is shutting down.
+            let _ = inputs.send(Input::Event(Event::Driver(event)));
+        }));
+    }
+
     fn launch(&self, launch: LaunchSpec) -> Launch {
         let dir = self.dir(&launch.piece.instance);
-        let (node, address) = (&self.options.node, self.options.address.as_str());
-        let place = Place { node, address, dir: &dir };
-        let env = environment(&launch, place);
+        let env = environment(&launch, self.place(&dir));
         let ports = launch.ports().to_vec();
         let LaunchSpec { piece, spec, .. } = launch;
-        Launch { piece, spec, ports, env, dir }
+        Launch { piece, spec, ports, env, dir, files: Vec::new() }
+    }
+
+    fn place<'a>(&'a self, dir: &'a Path) -> Place<'a> {
+        Place { node: &self.options.node, address: &self.options.address, dir }
     }
 
     fn dir(&self, instance: &InstanceId) -> PathBuf {

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use agent::drivers::{Driver as _, DriverEvent};
+use agent::drivers::{Driver as _, DriverEvent, LaunchFile};
 use serde_json::json;
 
 use crate::engine::{Engine, IMAGE};
@@ -196,4 +196,52 @@ async fn a_name_that_is_taken_stops_nobody() {
 fn rig_label(rig: &Rig) -> String {
     let name = rig.instance(0).service.to_string();
     format!("muster.agent={}", name.trim_start_matches('/').trim_end_matches("/web"))
+}
+
+#[tokio::test]
+async fn files_are_in_the_container_when_it_starts() {
+    let Some(engine) = Engine::of_machine() else { return };
+    let mut rig = Rig::new(engine.clone()).await;
+    let file = |path: &str, mode, owner: Option<&str>, content: &'static str| LaunchFile {
+        path: path.into(),
+        mode,
+        owner: owner.map(String::from),
+        content: content.into(),
+    };
+    let mut launch = rig.launch(0, 1, "sleep 1000", json!({"container": {"user": "7:8"}}));
+    launch.files =
+        vec![file("/etc/web/a.conf", 0o640, None, "one"), file("/check", 0o755, Some("9"), "two")];
+    let instance = rig.instance(0);
+    rig.driver.start(launch);
+    rig.started(&instance, 1).await;
+    let filter = format!("label=muster.instance={instance}");
+    let container = engine.docker(&["ps", "-q", "--filter", &filter]);
+    let copied = |path: &str| {
+        let archive = engine.docker(&["cp", &format!("{container}:{path}"), "-"]);
+        let mut archive = tar::Archive::new(archive.as_bytes());
+        let mut entry = archive.entries().unwrap().next().unwrap().unwrap();
+        let mut content = String::new();
+        entry.read_to_string(&mut content).unwrap();
+        let header = entry.header();
+        let (uid, gid) = (header.uid().unwrap(), header.gid().unwrap());
+        (uid, gid, header.mode().unwrap() & 0o7777, content)
+    };
+    assert_eq!(copied("/etc/web/a.conf"), (7, 8, 0o640, "one".into()));
+    assert_eq!(copied("/check"), (9, 9, 0o755, "two".into()));
+}
+
+#[tokio::test]
+async fn a_file_in_the_place_of_a_directory_of_the_image_is_refused() {
+    let Some(engine) = Engine::of_machine() else { return };
+    let mut rig = Rig::new(engine).await;
+    let mut launch = rig.launch(0, 1, "sleep 1000", json!({}));
+    let (mode, owner) = (0o644, None);
+    launch.files = vec![LaunchFile { path: "/proc".into(), mode, owner, content: "x".into() }];
+    let instance = rig.instance(0);
+    rig.driver.start(launch);
+    let event = rig.told_of(&instance, 1).await;
+    let DriverEvent::NotStarted { message, driver_away: false, .. } = event else {
+        panic!("{event:?}")
+    };
+    assert!(message.contains("cannot copy its files"), "{message}");
 }

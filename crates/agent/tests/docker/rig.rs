@@ -83,6 +83,7 @@ impl Rig {
             ports: vec![],
             env: vec![],
             dir: "/nonexistent".into(),
+            files: vec![],
         }
     }
 

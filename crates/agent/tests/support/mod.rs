@@ -2,6 +2,8 @@
 //! a condition with a timeout.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub(crate) mod server;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

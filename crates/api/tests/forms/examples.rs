@@ -6,15 +6,15 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use model::{
-    About, AgentRegistration, Availability, Backend, Bytes, Cause, CheckResult, CommandLine,
-    Constraint, Container, Cpu, Deployment, DeploymentId, Ending, Event, Exit, FailedRevision,
-    Failure, Gateway, Given, Goal, Group, HealthCheck, HttpProbe, Laggard, Listener, Lost, Meta,
-    Millis, Move, MoveState, Network, Node, NotServing, OnFailure, Origin, Phase, Placement, Port,
-    PortRef, Principal, Probe, Process, Protocol, Pull, ReadinessCheck, Registration, Resource,
-    ResourceStatus, Resources, Restart, Revision, Rollout, Route, RouteTable, Run, RunChange,
-    ScaleDown, ServiceHead, Share, Signal, Slot, Software, Source, Spec, Stage, Stall, Status,
-    Stop, StopReason, StopSignal, TableRoute, Task, TcpProbe, Timestamp, Unhealthy, Value, Volume,
-    What,
+    About, AgentRegistration, Availability, Backend, Base64, Bytes, Cause, CheckResult,
+    CommandLine, Constraint, Container, Cpu, Deployment, DeploymentId, Ending, Event, Exit,
+    FailedRevision, Failure, FileSpec, Gateway, Given, Goal, Group, HealthCheck, HttpProbe,
+    Laggard, Listener, Lost, Meta, Millis, Move, MoveState, Network, Node, NotServing, OnFailure,
+    Origin, Phase, Placement, Port, PortRef, Principal, Probe, Process, Protocol, Pull,
+    ReadinessCheck, Registration, Resource, ResourceStatus, Resources, Restart, Revision, Rollout,
+    Route, RouteTable, Run, RunChange, ScaleDown, ServiceHead, Share, Signal, Slot, Software,
+    Source, Spec, Stage, Stall, Status, Stop, StopReason, StopSignal, TableRoute, Task, TcpProbe,
+    Timestamp, Unhealthy, Value, Volume, What,
 };
 use muster_api::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
 use serde::Serialize;
@@ -150,6 +150,7 @@ fn container() -> Spec {
         resources: Resources { cpu: Cpu(1500), memory: Bytes::mib(256) },
         ports: vec![port("http")],
         env: env(),
+        files: files(),
         health: vec![health()],
         readiness: Some(readiness()),
         rollout: Rollout {
@@ -195,6 +196,7 @@ fn stack() -> Spec {
         resources: Resources { cpu: Cpu(600), memory: Bytes::mib(64) },
         ports: vec![port("admin")],
         env: env(),
+        files: files(),
         health: vec![health()],
         readiness: Some(readiness()),
         restart: Some(restart()),
@@ -231,6 +233,23 @@ fn image() -> Container {
 
 fn port(name: &str) -> Port {
     Port { name: Some(name.into()), port: 8080, container: 80, protocol: Protocol::Udp }
+}
+
+fn files() -> Vec<FileSpec> {
+    let text = FileSpec {
+        path: "/etc/web.conf".into(),
+        text: Some(Value::parse("${node.name}").unwrap()),
+        base64: None,
+        mode: parsed("0600"),
+        executable: true,
+        owner: Some("7:8".into()),
+    };
+    let binary = FileSpec {
+        path: "/check".into(),
+        base64: Some(Base64(vec![0, 255].into())),
+        ..FileSpec::default()
+    };
+    vec![text, binary]
 }
 
 fn env() -> BTreeMap<String, Value> {

@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Bytes, CommandLine, Constraint, Container, Cpu, HealthCheck, HttpProbe, Lost, Millis, Network,
-    OnFailure, Operator, Port, PortRef, Probe, Process, Protocol, Pull, ReadinessCheck, Resources,
-    Restart, Rollout, Run, ScaleDown, ServiceId, Share, Signal, Spec, Stop, TcpProbe, Unhealthy,
-    Volume,
+    Base64, Bytes, CommandLine, Constraint, Container, Cpu, FileSpec, HealthCheck, HttpProbe, Lost,
+    Millis, Network, OnFailure, Operator, Port, PortRef, Probe, Process, Protocol, Pull,
+    ReadinessCheck, Resources, Restart, Rollout, Run, ScaleDown, ServiceId, Share, Signal, Spec,
+    Stop, TcpProbe, Unhealthy, Volume,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -246,10 +246,34 @@ fn workload() -> impl Strategy<Value = (Option<Container>, Option<Process>, Vec<
     ]
 }
 
+/// Files with paths of their own; those of a container are absolute.
+fn files(in_container: bool) -> BoxedStrategy<Vec<FileSpec>> {
+    let source = prop_oneof![
+        text().prop_map(|text| FileSpec { text: Some(text.into()), ..FileSpec::default() }),
+        vec(any::<u8>(), 0..9).prop_map(|bytes| FileSpec {
+            base64: Some(Base64(bytes.into())),
+            ..FileSpec::default()
+        }),
+    ];
+    let mode = select(&["0644", "0600", "0755", "0000"][..]);
+    let owner = option::of(select(&["0", "1000:1000"][..]));
+    let file =
+        (source, mode, any::<bool>(), owner).prop_map(|(source, mode, executable, owner)| {
+            let owner = owner.map(String::from);
+            FileSpec { mode: mode.parse().unwrap(), executable, owner, ..source }
+        });
+    let root = if in_container { "/" } else { "" };
+    let named = move |(i, file)| FileSpec { path: format!("{root}dir {i}/file"), ..file };
+    vec(file, 0..3)
+        .prop_map(move |files| files.into_iter().enumerate().map(named).collect())
+        .boxed()
+}
+
 /// Boxed, like its parts: by value, it would overflow the stack of a test.
 pub(crate) fn spec() -> BoxedStrategy<Spec> {
     let parts = workload().prop_flat_map(|(container, process, ports)| {
-        let checks = (vec(health(&ports), 0..3), option::of(readiness(&ports)));
+        let files = files(container.is_some());
+        let checks = (vec(health(&ports), 0..3), option::of(readiness(&ports)), files);
         (Just((container, process, ports)), checks).boxed()
     });
     let parts = parts.boxed();
@@ -264,7 +288,7 @@ pub(crate) fn spec() -> BoxedStrategy<Spec> {
     (service(), 0u32..=100_000, parts, resources(), texts(), steering, lists)
         .prop_map(|(service, instances, parts, resources, env, steering, lists)| {
             let ((rollout, restart, stop), roles, lost, scale_down, run) = steering;
-            let ((container, process, ports), (health, readiness)) = parts;
+            let ((container, process, ports), (health, readiness, files)) = parts;
             let (constraints, requires, depends_on, labels) = lists;
             Spec {
                 run,
@@ -276,6 +300,7 @@ pub(crate) fn spec() -> BoxedStrategy<Spec> {
                 resources,
                 ports,
                 env: env.into_iter().map(|(name, text)| (name, text.into())).collect(),
+                files,
                 health,
                 readiness,
                 rollout,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::capacity::Resources;
 use super::check::{HealthCheck, ReadinessCheck};
+use super::file::FileSpec;
 use super::is_default;
 use super::lifecycle::{Restart, StopSignal};
 use super::port::Port;
@@ -51,6 +52,9 @@ pub struct Resource {
     /// Environment variables. They override those of the service.
     #[serde(default, skip_serializing_if = "is_default")]
     pub env: BTreeMap<String, Value>,
+    /// Files that are written before each start of the resource.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub files: Vec<FileSpec>,
     /// Health checks: an instance with a resource that fails one is replaced.
     #[serde(default, skip_serializing_if = "is_default")]
     pub health: Vec<HealthCheck>,

@@ -1,7 +1,8 @@
-//! Validation of one resource of a service: its program, ports, checks and variables.
+//! Validation of one resource of a service: its program, ports, files, checks and variables.
 
 use std::collections::BTreeSet;
 
+use super::file;
 use crate::problem::Problem;
 use crate::spec::{Port, Probe, Program, Protocol};
 use crate::stack::ResourceRef;
@@ -30,22 +31,25 @@ pub(super) fn program_problems(program: Program<'_>, key: &str, problems: &mut V
     }
 }
 
-/// The names and fixed ports of the resources so far: both must be unique within an instance.
+/// The values of the resources so far that must be unique within an instance.
 #[derive(Default)]
-pub(super) struct PortsSeen {
-    names: BTreeSet<String>,
-    fixed: BTreeSet<(u16, Protocol)>,
+pub(super) struct Seen {
+    port_names: BTreeSet<String>,
+    fixed_ports: BTreeSet<(u16, Protocol)>,
+    /// Paths in the directory of the instance.
+    paths: BTreeSet<String>,
 }
 
-/// The violations in the ports, checks and variables of one resource, whose keys begin with
+/// The violations in the ports, files, checks and variables of one resource, whose keys begin with
 /// `prefix`.
 pub(super) fn resource_problems(
     resource: &ResourceRef<'_>,
     prefix: &str,
-    seen: &mut PortsSeen,
+    seen: &mut Seen,
     problems: &mut Vec<Problem>,
 ) {
     port_problems(resource, prefix, seen, problems);
+    file_problems(resource, prefix, seen, problems);
     check_problems(resource, prefix, problems);
     for name in resource.env.keys().filter(|name| !is_variable(name)) {
         problems.push(Problem::new(format!("{prefix}env"), not_a_variable(name)));
@@ -63,7 +67,7 @@ pub(super) fn not_a_variable(name: &str) -> String {
 fn port_problems(
     resource: &ResourceRef<'_>,
     prefix: &str,
-    seen: &mut PortsSeen,
+    seen: &mut Seen,
     problems: &mut Vec<Problem>,
 ) {
     for (i, port) in resource.ports.iter().enumerate() {
@@ -73,12 +77,12 @@ fn port_problems(
             if !good {
                 let message = format!("`{name}`: use letters, digits, `-` and `_`");
                 problems.push(Problem::new(format!("{prefix}ports.{i}.name"), message));
-            } else if !seen.names.insert(name.clone()) {
+            } else if !seen.port_names.insert(name.clone()) {
                 let message = format!("two ports are named `{name}`");
                 problems.push(Problem::new(format!("{prefix}ports.{i}.name"), message));
             }
         }
-        if port.port != 0 && !seen.fixed.insert((port.port, port.protocol)) {
+        if port.port != 0 && !seen.fixed_ports.insert((port.port, port.protocol)) {
             let message = format!("port {} is listed twice", port.port);
             problems.push(Problem::new(format!("{prefix}ports.{i}.port"), message));
         }
@@ -86,6 +90,28 @@ fn port_problems(
             let message = "only a container on the bridge network has ports of its own";
             problems.push(Problem::new(format!("{prefix}ports.{i}.container"), message));
         }
+    }
+}
+
+fn file_problems(
+    resource: &ResourceRef<'_>,
+    prefix: &str,
+    seen: &mut Seen,
+    problems: &mut Vec<Problem>,
+) {
+    let volumes: Vec<_> = match resource.program {
+        Program::Container(container) => {
+            container.volumes.iter().map(|volume| volume.target.as_str()).collect()
+        }
+        Program::Process(_) => Vec::new(),
+    };
+    let owner = match resource.program {
+        Program::Container(_) => file::Owner::Container { volumes: &volumes },
+        Program::Process(_) => file::Owner::Process,
+    };
+    for (key, message) in file::violations(resource.files, owner, &mut seen.paths) {
+        let key = format!("{prefix}files.{key}");
+        problems.push(Problem::new(key.trim_end_matches('.'), message));
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::file;
 use super::resource::{
-    PortsSeen, is_variable, known_ports, not_a_variable, program_problems, resource_problems,
+    Seen, is_variable, known_ports, not_a_variable, program_problems, resource_problems,
 };
 use crate::problem::Problem;
 use crate::spec::{CommandLine, INSTANCES_MAX, Process, Program, Resource, Resources, Spec};
@@ -17,9 +18,9 @@ impl Spec {
         if self.instances > INSTANCES_MAX {
             problems.push(Problem::new("instances", format!("at most {INSTANCES_MAX} instances")));
         }
-        let mut ports = PortsSeen::default();
+        let mut seen = Seen::default();
         if let Some(resource) = self.resources().next().filter(|_| self.stack.is_empty()) {
-            resource_problems(&resource, "", &mut ports, &mut problems);
+            resource_problems(&resource, "", &mut seen, &mut problems);
         } else if self.stack.is_empty() {
             // Check the rest also when the program is missing.
             let command = CommandLine::Shell(String::new());
@@ -27,9 +28,14 @@ impl Spec {
             let assumed = Spec { process: Some(process), ..self.clone() };
             let resource = assumed.resources().next();
             let resource = resource.expect("a service with a process has a resource");
-            resource_problems(&resource, "", &mut ports, &mut problems);
+            resource_problems(&resource, "", &mut seen, &mut problems);
         }
-        self.stack_problems(&mut ports, &mut problems);
+        self.stack_problems(&mut seen, &mut problems);
+        let files = self.resources().flat_map(|resource| resource.files);
+        if let Err(message) = file::check_total(files) {
+            let key = if self.stack.is_empty() { "files" } else { "stack" };
+            problems.push(Problem::new(key, message));
+        }
         self.reference_problems(&mut problems);
         let mut refuse = |key: &str, message: String| problems.push(Problem::new(key, message));
         if !(self.restart.factor.is_finite() && self.restart.factor >= 1.0) {
@@ -86,13 +92,14 @@ impl Spec {
         }
     }
 
-    fn stack_problems(&self, ports: &mut PortsSeen, problems: &mut Vec<Problem>) {
+    fn stack_problems(&self, seen: &mut Seen, problems: &mut Vec<Problem>) {
         if self.stack.is_empty() {
             return;
         }
         for (key, is_given) in [
             ("resources", self.resources != Resources::default()),
             ("ports", !self.ports.is_empty()),
+            ("files", !self.files.is_empty()),
             ("health", !self.health.is_empty()),
             ("readiness", self.readiness.is_some()),
         ] {
@@ -140,7 +147,7 @@ impl Spec {
             program_problems(program, &within, problems);
             let alone = Spec { stack: vec![enabled(resource)], ..self.clone() };
             let one = alone.resources().next().expect("an enabled resource with a program");
-            resource_problems(&one, &format!("{key}."), ports, problems);
+            resource_problems(&one, &format!("{key}."), seen, problems);
         }
         for name in self.env.keys().filter(|name| !is_variable(name)) {
             problems.push(Problem::new("env", not_a_variable(name)));

@@ -81,6 +81,23 @@ pub(super) fn start(error: &Error, container: &Container) -> String {
     format!("Docker cannot start the container: {message}; {hint}")
 }
 
+/// Why files could not be copied into a container.
+pub(super) fn files(error: &Error) -> String {
+    let Error::Refused { message, .. } = error else { return words(error) };
+    let said = message.to_ascii_lowercase();
+    let is = |parts: &[&str]| parts.iter().any(|part| said.contains(part));
+    let hint = if is(&["cannot overwrite", "not a directory", "is a directory"]) {
+        "the image has a directory where a file should be, or the reverse: check the paths in `files`"
+    } else if is(&["read-only"]) {
+        "check whether a path in `files` is on a read-only file system of the container"
+    } else if is(&["no space left"]) {
+        "the node's disk is full: `docker system prune` removes what is not used"
+    } else {
+        return format!("cannot copy its files into the container: {message}");
+    };
+    format!("cannot copy its files into the container: {message}; {hint}")
+}
+
 fn words(error: &Error) -> String {
     match error {
         Error::Unclear(cause) => format!("{error}: {cause}"),
@@ -111,6 +128,13 @@ mod tests {
         check(404, "manifest for team/web:1 not found: manifest unknown", "the tag");
         check(500, "Get \"https://r/v2/\": dial tcp: lookup r: no such host", "cannot be reached");
         check(500, "something new", "something new");
+    }
+
+    #[test]
+    fn a_failed_copy_says_what_to_do() {
+        let words = files(&refused(400, "cannot overwrite directory \"/etc\" with non-directory"));
+        assert!(words.contains("the image has a directory"), "{words}");
+        assert!(files(&refused(500, "something new")).contains("something new"));
     }
 
     #[test]

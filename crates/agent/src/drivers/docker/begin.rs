@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{DriverEvent, Launch};
 use super::daemon::{ASK_LIMIT, Client, Error, WORK_LIMIT};
-use super::{Core, advice, container, end, now};
+use super::{Core, advice, container, end, files, now};
 
 /// The maximum number of attempts to create a container. Its name may be taken by the container of
 /// an earlier attempt, or by that of another agent.
@@ -29,6 +29,8 @@ enum Failure {
     Daemon(Error),
     /// The image could not be pulled.
     Image(Error),
+    /// The files could not be copied into the container.
+    Files(Error),
 }
 
 impl From<Error> for Failure {
@@ -70,6 +72,7 @@ pub(super) async fn begin(
         Failure::GivenUp => ("stopped before it had begun".to_string(), false),
         Failure::Daemon(error) => (advice::start(error, &container), error.is_away()),
         Failure::Image(error) => (advice::pull(error, &container.image), error.is_away()),
+        Failure::Files(error) => (advice::files(error), error.is_away()),
     };
     core.runs().not_started(&key, message, driver_away);
 }
@@ -91,7 +94,7 @@ async fn start(
         let turn = turn.ok_or(Failure::GivenUp)?;
         let tried_at = Instant::now();
         match make(core, &client, launch, container, key).await {
-            Ok(id) => return run(core, &client, id, given_up).await,
+            Ok(id) => return run(core, &client, id, launch, given_up).await,
             Err(error) if !advice::is_image_missing(&error) || is_pulled => {
                 return Err(error.into());
             }
@@ -183,15 +186,25 @@ async fn owner(core: &Core, client: &Client, name: &str) -> Result<Option<Owner>
     })
 }
 
-/// Starts a created container; removes it on failure.
+/// Copies the files into a created container, and starts it; removes it on failure.
 async fn run(
     core: &Arc<Core>,
     client: &Client,
     id: String,
+    launch: &Launch,
     given_up: &CancellationToken,
 ) -> Result<String, Failure> {
+    let copied = match launch.files.is_empty() {
+        true => Ok(()),
+        false => {
+            let user = launch.spec.container.as_ref().and_then(|c| c.user.as_deref());
+            files::copy(client, &id, &launch.files, user).await
+        }
+    };
     let failure = if given_up.is_cancelled() {
         Failure::GivenUp
+    } else if let Err(error) = copied {
+        Failure::Files(error)
     } else {
         match client.call(WORK_LIMIT, client.docker().start_container(&id, None)).await {
             Ok(()) => return Ok(id),

@@ -211,6 +211,7 @@ mod tests {
             ports: vec![20001, 20002],
             env: vec![("MUSTER_REVISION".into(), "7".into()), ("A".into(), "b=c".into())],
             dir: "/data".into(),
+            files: Vec::new(),
         };
         serde_json::to_value(body(&launch, &container, &settings())).unwrap()
     }

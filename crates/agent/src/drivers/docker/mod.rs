@@ -19,6 +19,7 @@
 //! | `container` | the container configuration of a run, and its labels |
 //! | `begin`, `end` | starting a run; stopping and removing one |
 //! | `image`, `auth` | pulls, and the credentials for them |
+//! | `files` | copying files into a container |
 //! | `exit`, `advice` | messages for exits and errors |
 //! | `command`, `output` | commands inside a run; its output |
 
@@ -30,6 +31,7 @@ mod container;
 mod daemon;
 mod end;
 mod exit;
+mod files;
 mod follow;
 mod image;
 mod output;

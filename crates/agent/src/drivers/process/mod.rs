@@ -12,6 +12,7 @@
 //! | [`wire`] | the protocol between them |
 //! | [`spawn`], [`cgroup`], [`user`], [`identity`] | starting a process, and its prerequisites |
 //! | [`files`] | the file descriptors of daemons and of their children |
+//! | [`place`] | the files of an instance, written before its start |
 //! | [`command`] | commands of health checks, run alongside the instance |
 //! | [`output`], [`rotate`] | reading output, and rotating it |
 
@@ -23,6 +24,7 @@ mod inherited;
 pub mod keeper;
 mod link;
 mod output;
+mod place;
 mod rotate;
 mod spawn;
 mod user;
@@ -134,6 +136,17 @@ impl Driver for Processes {
         self.ask(link::Ask::Adopt(answer));
         Box::pin(async move {
             found.await.unwrap_or_else(|_| Err("the process driver has ended".into()))
+        })
+    }
+
+    fn write_files(&self, launch: &Launch) -> Later<Result<(), String>> {
+        let (files, dir) = (launch.files.clone(), launch.dir.clone());
+        let user = launch.spec.process.as_ref().and_then(|process| process.user.clone());
+        let written =
+            tokio::task::spawn_blocking(move || place::place(&files, &dir, user.as_deref()));
+        Box::pin(async move {
+            let written = written.await.map_err(|error| format!("its files: {error}"))?;
+            written.map_err(|error| api::in_full(&error))
         })
     }
 

@@ -1,7 +1,7 @@
 //! A service in full.
 
 use api::{InstanceView, ServiceView, WaitView};
-use model::{OnFailure, Probe, Revision, ServiceId, Spec, Timestamp, Wait};
+use model::{OnFailure, Probe, ResourceRef, Revision, ServiceId, Spec, Timestamp, Wait};
 
 use super::{Session, events, waits};
 use crate::exit::Exit;
@@ -104,11 +104,16 @@ fn spec(sheet: &mut Sheet<'_>, spec: &Spec) {
             fixed => format!("{name}={fixed}"),
         }
     });
+    let prefix = |resource: &ResourceRef<'_>| match resource.name.is_main() {
+        true => String::new(),
+        false => format!("{} ", resource.name),
+    };
+    let files = spec.resources().flat_map(|resource| {
+        let of = prefix(&resource);
+        resource.files.iter().map(move |file| format!("{of}{}", file.path))
+    });
     let checks = spec.resources().flat_map(|resource| {
-        let of = match resource.name.is_main() {
-            true => String::new(),
-            false => format!("{} ", resource.name),
-        };
+        let of = prefix(&resource);
         let health = resource.health.iter().map(|check| {
             let probe = probe(&check.probe);
             format!("{of}health: {probe} every {}, {} failures", check.interval, check.failures)
@@ -131,6 +136,7 @@ fn spec(sheet: &mut Sheet<'_>, spec: &Spec) {
         .line("Stack", join(stack.collect()))
         .line("Resources", resources)
         .line("Ports", join(ports.collect()))
+        .line("Files", join(files.collect()))
         .line("Checks", join(checks.collect()))
         .line("Rollout", rollout)
         .line("Depends on", join(spec.depends_on.iter().map(ToString::to_string).collect()))

@@ -1,0 +1,117 @@
+//! Files of processes, from the assignment to the disk, by a complete agent with real processes.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use model::Phase;
+use serde_json::json;
+
+use support::eventually;
+use support::server::{Agent, Server, assignment, setup};
+
+#[test]
+#[ignore = "runs in a child process of other tests, as their keeper"]
+fn keeper_process() {
+    support::be_keeper();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_written_before_the_process_starts_and_again_before_each_run() {
+    let (dir, _cleanup) = setup();
+    let server = Server::new().await;
+    let agent = Agent::start(&server, &dir, false);
+    let wanted = assignment(
+        "a",
+        json!({
+            "process": {"command": "cat etc/a.conf >> seen; echo changed > etc/a.conf; ./wait"},
+            "files": [
+                {"path": "etc/a.conf", "text": {"template": "run ${run} on ${node.name}\n"}},
+                {"path": "wait", "base64": "IyEvYmluL3NoCmV4ZWMgc2xlZXAgMTAwMAo=", "mode": "0600",
+                 "executable": true},
+            ],
+        }),
+    );
+    let id = wanted.instance.clone();
+    server.want(vec![wanted]);
+    let seen = agent.path(&id, "seen");
+    let has_seen = |text: &str| {
+        let text = text.to_string();
+        let seen = seen.clone();
+        move || fs::read_to_string(&seen).ok().filter(|seen| *seen == text)
+    };
+    eventually("the first run reads its file", has_seen("run 1 on n1\n")).await;
+    let mode = fs::metadata(agent.path(&id, "wait")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o711);
+    let keeper = support::keeper_of(&dir.path().join("agent/keeper")).unwrap();
+    let children = format!("/proc/{keeper}/task/{keeper}/children");
+    let child: i32 = eventually("the process runs", || {
+        fs::read_to_string(&children).ok()?.split_whitespace().next()?.parse().ok()
+    })
+    .await;
+    support::kill_9(child);
+    eventually("the second run reads it anew", has_seen("run 1 on n1\nrun 2 on n1\n")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_a_service_has_made_is_not_followed_by_its_next_run() {
+    let (dir, _cleanup) = setup();
+    let server = Server::new().await;
+    let agent = Agent::start(&server, &dir, false);
+    let outside = dir.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let wanted = assignment(
+        "a",
+        json!({
+            "process": {"command": format!("rm -r etc; ln -s {} etc; exit 1", outside.display())},
+            "files": [{"path": "etc/a.conf", "text": "x"}],
+        }),
+    );
+    let id = wanted.instance.clone();
+    server.want(vec![wanted]);
+    let says_why = |status: &model::Status| {
+        let message = status.message.as_deref().unwrap_or_default();
+        message.contains("etc/a.conf is, or leads through, a link")
+    };
+    let status = server.until("the second run does not start", &id, says_why).await;
+    assert_eq!(status.phase, Phase::Starting, "it is tried again, with the usual delays");
+    assert!(agent.path(&id, "etc").is_symlink());
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_belong_to_the_user_of_the_process_or_to_their_owner() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT TESTED: only root can give files to others");
+        return;
+    }
+    let (dir, _cleanup) = setup();
+    // The user of the process must be able to enter the directory of its instance.
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let server = Server::new().await;
+    let agent = Agent::start(&server, &dir, false);
+    let wanted = assignment(
+        "a",
+        json!({
+            "process": {"command": "exec sleep 1000", "user": "1234:99"},
+            "files": [
+                {"path": "etc/own", "text": "x", "mode": "0400"},
+                {"path": "other", "text": "x", "owner": "77:88"},
+            ],
+        }),
+    );
+    let id = wanted.instance.clone();
+    server.want(vec![wanted]);
+    server.until("a runs", &id, |status| status.phase == Phase::Running).await;
+    let owner = |path: &Path| {
+        let found = fs::metadata(path).unwrap();
+        (found.uid(), found.gid())
+    };
+    assert_eq!(owner(&agent.path(&id, "etc")), (1234, 99));
+    assert_eq!(owner(&agent.path(&id, "etc/own")), (1234, 99));
+    assert_eq!(owner(&agent.path(&id, "other")), (77, 88));
+}
