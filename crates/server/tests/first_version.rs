@@ -1,7 +1,8 @@
-//! State and messages of the first version (0.1.0), which the files in `fixtures/first-version`
-//! were written by: they must load with everything that they say, and no instance may restart.
-//! Every optional key of a service has a value there that is not its default. The files are never
-//! changed: a key that is renamed is read under both names.
+//! State and messages of the first version (0.1.0): they must load with everything that they say,
+//! and no instance may restart. In `fixtures/first-version`, every optional key of a service has a
+//! value that is not its default; in `fixtures/first-version-leaving`, one instance drains and one
+//! stops. The files were written by that version and are never changed: a key that is renamed is
+//! read under both names.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod support;
@@ -11,7 +12,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use api::{Assigned, Assignments, path};
-use model::{Key, Millis, Object, Share, State};
+use model::{Goal, Key, Millis, Object, Share, State, StopReason};
 use serde_json::Value;
 use store::{Embedded, Store};
 use support::{Server, soon};
@@ -26,24 +27,27 @@ const RENAMED: [(&str, &str); 6] = [
     ("latch", "failed"),
 ];
 
-fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/first-version").join(name)
+const FULL: &str = "first-version";
+const LEAVING: &str = "first-version-leaving";
+
+fn fixture(folder: &str, name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder).join(name)
 }
 
 fn read(name: &str) -> Value {
-    serde_json::from_str(&fs::read_to_string(fixture(name)).unwrap()).unwrap()
+    serde_json::from_str(&fs::read_to_string(fixture(FULL, name)).unwrap()).unwrap()
 }
 
-/// A data directory with the state of the first version.
-fn data_dir() -> tempfile::TempDir {
+/// A data directory with a state of the first version.
+fn data_dir(folder: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    fs::copy(fixture("state.db"), dir.path().join("state.db")).unwrap();
+    fs::copy(fixture(folder, "state.db"), dir.path().join("state.db")).unwrap();
     dir
 }
 
 /// The objects as they were written.
-async fn stored() -> BTreeMap<Key, Value> {
-    let dir = data_dir();
+async fn stored(folder: &str) -> BTreeMap<Key, Value> {
+    let dir = data_dir(folder);
     let store = Embedded::open(dir.path()).unwrap();
     let page = store.range("/muster/v1/", None, 10_000).await.unwrap();
     let items = page.items.into_iter().filter_map(|item| {
@@ -87,21 +91,33 @@ fn lost(before: &Value, after: &Value, at: &str, found: &mut Vec<String>) {
 
 #[tokio::test]
 async fn no_stored_fact_is_lost() {
-    let stored = stored().await;
-    let state = loaded(&stored);
-    assert_eq!(state.violations(), []);
-    let mut found = Vec::new();
-    for (key, before) in &stored {
-        let object = state.object(key).unwrap_or_else(|| panic!("{key} is dropped"));
-        lost(before, &serde_json::to_value(&object).unwrap(), &key.to_string(), &mut found);
+    for folder in [FULL, LEAVING] {
+        let stored = stored(folder).await;
+        let state = loaded(&stored);
+        assert_eq!(state.violations(), []);
+        let mut found = Vec::new();
+        for (key, before) in &stored {
+            let object = state.object(key).unwrap_or_else(|| panic!("{key} is dropped"));
+            lost(before, &serde_json::to_value(&object).unwrap(), &key.to_string(), &mut found);
+        }
+        assert_eq!(found, [""; 0]);
+        assert_eq!(state.objects().count(), stored.len());
     }
-    assert_eq!(found, [""; 0]);
-    assert_eq!(state.objects().count(), stored.len());
+}
+
+#[tokio::test]
+async fn leaving_instances_keep_their_goals() {
+    let state = loaded(&stored(LEAVING).await);
+    let goal = |id: &str| state.placement(&id.parse().unwrap()).unwrap().goal.clone();
+    assert_eq!(goal("/shop/web~0.1"), Goal::Run);
+    let until = "2026-11-27T11:48:29.479Z".parse().unwrap();
+    assert_eq!(goal("/shop/web~1.1"), Goal::Drain { until, why: StopReason::Surplus });
+    assert_eq!(goal("/shop/stubborn~0.1"), Goal::Stop { why: StopReason::Surplus });
 }
 
 #[tokio::test]
 async fn services_budgets_placements_and_deployments_are_the_same() {
-    let stored = stored().await;
+    let stored = stored(FULL).await;
     let state = loaded(&stored);
     let web = state.service(&"/shop/web".parse().unwrap()).unwrap();
     let rollout = &web.spec().rollout;
@@ -123,7 +139,7 @@ async fn services_budgets_placements_and_deployments_are_the_same() {
 /// with a server of this one: it is sent nothing that restarts or stops an instance.
 #[tokio::test]
 async fn an_agent_of_the_first_version_keeps_its_instances() {
-    let dir = data_dir();
+    let dir = data_dir(FULL);
     let server = Server::start(dir.path()).await;
     let _: Value = server.client.post(path::REGISTER, &read("registration.json")).await.unwrap();
     let stream = path::with(path::NODE_ASSIGNMENTS, "n1");

@@ -92,21 +92,36 @@ fn read(path: &Path) -> Option<Record> {
 mod tests {
     use super::*;
 
+    /// Records that a keeper of the first version wrote, which had no stacks.
     #[test]
-    fn a_record_of_a_version_without_stacks_is_one_of_main() {
+    fn records_of_the_first_version_are_those_of_main() {
+        let fixtures =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/first-version-leaving/keeper");
         let dir = tempfile::tempdir().unwrap();
-        let text = r#"{"instance":"/shop/web~2.1","run":3,"started_at":"1970-01-01T00:00:00.007Z","boot":"b",
-            "stop":["SIGINT","5s"],"memory":"64MiB","exit":null}"#;
-        fs::write(dir.path().join("shop_web-2.1.json"), text).unwrap();
+        for entry in fs::read_dir(fixtures).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+        }
         let records = Records::open(dir.path().into()).unwrap();
-        let (record, process) = records.read().unwrap().remove(0);
-        let instance = "/shop/web~2.1".parse().unwrap();
-        assert_eq!(record.piece, Piece { instance, resource: Default::default(), run: 3 });
-        assert_eq!((record.stop, process), ((Signal::Int, Millis::secs(5)), None));
+        let mut all = records.read().unwrap();
+        all.sort_by(|(a, _), (b, _)| a.piece.cmp(&b.piece));
+        let pieces: Vec<_> =
+            all.iter().map(|(record, _)| record.piece.instance.to_string()).collect();
+        let expected = ["/shop/broken~0.1", "/shop/stubborn~0.1", "/shop/web~0.1", "/shop/web~1.1"];
+        assert_eq!(pieces, expected);
+        assert!(
+            all.iter().all(|(record, _)| record.piece.resource.is_main() && record.piece.run == 1)
+        );
+        // The machine has been started again since.
+        assert!(all.iter().all(|(_, process)| process.is_none()));
+        let exit = all[0].0.exit.as_ref().unwrap();
+        assert_eq!((exit.code(), exit.to_string().as_str()), (Some(3), "exit code 3"));
+        let web = &all[2].0;
+        assert_eq!((web.stop, web.memory.as_str()), ((Signal::Int, Millis::secs(9)), "100MiB"));
         // The next run is written to the same file.
-        records.write(&record).unwrap();
-        assert_eq!(records.read().unwrap().len(), 1);
-        records.remove(&record.piece.of());
-        assert!(records.read().unwrap().is_empty());
+        records.write(web).unwrap();
+        assert_eq!(records.read().unwrap().len(), all.len());
+        records.remove(&web.piece.of());
+        assert_eq!(records.read().unwrap().len(), all.len() - 1);
     }
 }
