@@ -43,7 +43,7 @@ mod tests {
     use serde_json::Value;
 
     use super::schema;
-    use crate::decode::RENAMED;
+    use crate::decode::failure::RENAMED;
 
     /// Calls `visit` with each named property.
     fn properties(schema: &Value, visit: &mut dyn FnMut(&str, &Value)) {
