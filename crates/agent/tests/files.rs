@@ -115,3 +115,27 @@ async fn files_belong_to_the_user_of_the_process_or_to_their_owner() {
     assert_eq!(owner(&agent.path(&id, "etc/own")), (1234, 99));
     assert_eq!(owner(&agent.path(&id, "other")), (77, 88));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_a_signal_changes_without_a_restart() {
+    let (dir, _cleanup) = setup();
+    let server = Server::new().await;
+    let agent = Agent::start(&server, &dir, false);
+    let with = |text: &str| {
+        let command = "trap 'cat a >> seen' HUP; echo up >> seen; while :; do sleep 0.02; done";
+        let file = json!({"path": "a", "text": text, "on_change": {"signal": "SIGHUP"}});
+        assignment("a", json!({"process": {"command": command}, "files": [file]}))
+    };
+    let wanted = with("one\n");
+    let id = wanted.instance.clone();
+    server.want(vec![wanted]);
+    let seen = agent.path(&id, "seen");
+    let has_seen =
+        |text: &'static str| move |seen: &Path| fs::read_to_string(seen).is_ok_and(|s| s == text);
+    let up = has_seen("up\n");
+    eventually("it is up", || up(&seen).then_some(())).await;
+    server.want(vec![with("two\n")]);
+    let reloaded = has_seen("up\ntwo\n");
+    eventually("it reads the new file", || reloaded(&seen).then_some(())).await;
+    assert_eq!(server.status(&id).unwrap().run, 1);
+}

@@ -117,6 +117,10 @@ impl Rig {
             Effect::Stop { piece, grace, .. } => Some(format!("stop {piece} within {grace}")),
             Effect::Forget { of, .. } => Some(format!("forget {of}")),
             Effect::Probe { launch, .. } => Some(format!("probe {}", launch.piece.instance)),
+            Effect::UpdateFiles { launch, paths } => {
+                let paths: Vec<_> = paths.into_iter().collect();
+                Some(format!("update {} of {}", paths.join(" "), launch.piece))
+            }
             Effect::RemoveDirectory(_)
             | Effect::Persist(_)
             | Effect::Report(_)
@@ -484,4 +488,69 @@ fn a_running_instance_goes_on_when_its_new_assignment_cannot_be_read() {
     rig.assign_unreadable("web", true, vec![]);
     let stopped = rig.done();
     assert!(stopped[0].starts_with("stop run 1 of /web~0.1"), "{stopped:?}");
+}
+
+/// A service with a file that takes effect in place.
+fn with_file(text: &str) -> Assignment {
+    let file = json!({"path": "a", "text": text, "on_change": {"signal": "SIGHUP"}});
+    assignment("a", json!({"files": [file]}), Assigned::Run)
+}
+
+fn updated(rig: &mut Rig, outcome: Result<(), &str>) {
+    let outcome = outcome.map_err(String::from);
+    rig.event(Event::FilesUpdated { piece: piece("a", 1), outcome });
+}
+
+#[test]
+fn a_changed_file_is_written_while_its_resource_runs() {
+    let mut rig = Rig::new();
+    rig.assign(true, vec![with_file("1")]);
+    assert_eq!(rig.done(), ["start run 1 of /a~0.1"]);
+    // The start in progress writes the previous content.
+    rig.assign(true, vec![with_file("2")]);
+    assert_eq!(rig.done(), [""; 0]);
+    rig.started("a", 1);
+    assert_eq!(rig.done(), ["update a of run 1 of /a~0.1"]);
+    rig.assign(true, vec![with_file("3")]);
+    assert_eq!(rig.done(), [""; 0], "one update at a time");
+    updated(&mut rig, Ok(()));
+    assert_eq!(rig.done(), ["update a of run 1 of /a~0.1"]);
+    updated(&mut rig, Ok(()));
+    rig.assign(true, vec![with_file("3")]);
+    assert_eq!(rig.done(), [""; 0]);
+}
+
+#[test]
+fn an_update_that_an_agent_did_not_finish_is_repeated_by_the_next_one() {
+    let mut rig = Rig::new();
+    rig.assign(true, vec![with_file("1")]);
+    rig.started("a", 1);
+    rig.assign(true, vec![with_file("2")]);
+    let memory = rig.memory();
+    let read: Memory = serde_json::from_str(&serde_json::to_string(&memory).unwrap()).unwrap();
+    assert_eq!(read, memory);
+    let mut next = Rig::unadopted(read);
+    let found = Found { piece: piece("a", 1), started_at: Timestamp(START), exit: None };
+    next.event(Event::Adopted { driver: Kind::Process, found: vec![found] });
+    assert_eq!(next.done(), ["update a of run 1 of /a~0.1"]);
+    updated(&mut next, Ok(()));
+    assert!(next.memory().stale_files.is_empty());
+}
+
+#[test]
+fn an_update_that_fails_is_explained_and_repeated() {
+    let mut rig = Rig::new();
+    rig.assign(true, vec![with_file("1")]);
+    rig.started("a", 1);
+    rig.assign(true, vec![with_file("2")]);
+    rig.done();
+    updated(&mut rig, Err("the disk is full"));
+    let message = |rig: &Rig| rig.core.statuses().next().unwrap().1.message.clone();
+    assert_eq!(message(&rig).unwrap(), "its files are not updated: the disk is full");
+    assert_eq!(rig.done(), [""; 0]);
+    rig.now += 5_000;
+    rig.event(Event::Tick);
+    assert_eq!(rig.done(), ["update a of run 1 of /a~0.1"]);
+    updated(&mut rig, Ok(()));
+    assert_eq!(message(&rig), None);
 }

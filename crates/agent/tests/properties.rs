@@ -219,6 +219,7 @@ impl World {
                     // The instance is gone for good, so its id may be reused.
                     self.stopped.remove(&instance);
                 }
+                Effect::UpdateFiles { .. } => {}
                 Effect::Persist(memory) => self.memory = memory,
                 Effect::Report(report) => {
                     if report.whole {

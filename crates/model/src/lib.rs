@@ -101,9 +101,9 @@ pub use serving::not_serving;
 pub use software::Software;
 pub use spec::{
     Base64, CommandLine, Container, FileSource, FileSpec, HealthCheck, HttpProbe, Lost, Mode,
-    Network, OnFailure, Port, PortRef, Probe, Process, Program, Protocol, Pull, ReadinessCheck,
-    Resource, Resources, Restart, Rollout, ScaleDown, Signal, Spec, Stop, StopSignal, Task,
-    TcpProbe, Unhealthy, Volume,
+    Network, OnChange, OnFailure, Port, PortRef, Probe, Process, Program, Protocol, Pull,
+    ReadinessCheck, Resource, Resources, Restart, Rollout, ScaleDown, Signal, Spec, Stop,
+    StopSignal, Task, TcpProbe, Unhealthy, Volume,
 };
 pub use stack::{Merged, PieceState, ResourceRef, merge};
 pub use state::State;

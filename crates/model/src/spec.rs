@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::capacity::Resources;
 pub use self::check::{HealthCheck, HttpProbe, Probe, ReadinessCheck, TcpProbe};
-pub use self::file::{Base64, FileSource, FileSpec, Mode};
+pub use self::file::{Base64, FileSource, FileSpec, Mode, OnChange};
 pub use self::lifecycle::{Restart, Signal, Stop, StopSignal};
 pub use self::port::{Port, PortRef, Protocol};
 pub use self::program::{CommandLine, Container, Network, Process, Program, Pull, Volume};
@@ -122,11 +122,15 @@ impl Spec {
             || self.resources != before.resources
             || self.ports != before.ports
             || self.env != before.env
-            || self.files != before.files
+            || file_templates(&self.files).ne(file_templates(&before.files))
             || self.requires != before.requires
             || self.roles != before.roles
             || self.constraints != before.constraints
     }
+}
+
+fn file_templates(files: &[FileSpec]) -> impl Iterator<Item = FileSpec> {
+    files.iter().map(FileSpec::template)
 }
 
 fn templates(stack: &[Resource]) -> impl Iterator<Item = Resource> {

@@ -156,6 +156,40 @@ fn what_an_instance_was_started_with_means_a_restart() {
 }
 
 #[test]
+fn a_change_of_content_alone_restarts_only_if_the_file_says_so() {
+    let check = |before: serde_json::Value, after: serde_json::Value, restarts: bool| {
+        let spec = |mut file: serde_json::Value| {
+            file["path"] = json!("a");
+            let process = json!({"command": "serve"});
+            read(json!({"service": "/a", "process": process, "files": [file]}))
+        };
+        let (before, after) = (spec(before), spec(after));
+        assert_eq!(after.needs_restart(&before), restarts, "{before:?} {after:?}");
+        let stacked = |spec: &Spec| {
+            let (files, process) = (&spec.files, &spec.process);
+            let resource = json!({"name": "a", "process": process, "files": files});
+            read(json!({"service": "/a", "stack": [resource]}))
+        };
+        assert_eq!(stacked(&after).needs_restart(&stacked(&before)), restarts, "in a stack");
+    };
+    let hup = json!({"signal": "SIGHUP"});
+    let file =
+        |text: &str, on_change: &serde_json::Value| json!({"text": text, "on_change": on_change});
+    check(file("1", &hup), file("2", &hup), false);
+    check(file("1", &json!("nothing")), file("2", &hup), false);
+    check(file("1", &hup), json!({"base64": "AA==", "on_change": hup}), false);
+    check(file("1", &json!("restart")), file("2", &json!("restart")), true);
+    check(json!({"text": "1"}), file("1", &json!("restart")), false);
+    // A revision that did not restart for its content must not pass for one that did.
+    check(file("1", &json!("restart")), file("1", &hup), true);
+    check(
+        json!({"text": "1", "mode": "0600", "on_change": hup}),
+        json!({"text": "1", "mode": "0640", "on_change": hup}),
+        true,
+    );
+}
+
+#[test]
 fn each_failure_in_a_row_makes_the_wait_longer_up_to_the_longest() {
     let restart = Restart {
         first: Millis(100),

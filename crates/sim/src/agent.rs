@@ -131,6 +131,9 @@ impl Agent {
                 let outcome = machine.probe(env.now(), &piece.instance, piece.run);
                 self.process(env, machine, Event::Probed { piece, check, outcome });
             }
+            AgentEvent::FilesUpdated(piece) => {
+                self.process(env, machine, Event::FilesUpdated { piece, outcome: Ok(()) });
+            }
             AgentEvent::MemoryWritten(token) if running.write_token == token => {
                 running.writing = false;
                 if let Some(memory) = running.memory.take() {
@@ -344,6 +347,10 @@ impl Agent {
                 self.schedule(env, span, AgentEvent::Probed { piece: launch.piece, check });
             }
             Effect::RemoveDirectory(_) => {}
+            Effect::UpdateFiles { launch, .. } => {
+                let span = env.span(1..100);
+                self.schedule(env, span, AgentEvent::FilesUpdated(launch.piece));
+            }
             Effect::Forget { of: InstanceResource { instance, .. }, .. } => {
                 let run = machine.runs.remove(&instance);
                 if run.as_ref().is_some_and(Run::is_alive) {

@@ -66,6 +66,8 @@ pub(crate) enum AgentEvent {
         piece: Piece,
         check: CheckId,
     },
+    /// The files of a run have been written anew.
+    FilesUpdated(Piece),
     /// The write of the agent's memory with this token has ended.
     MemoryWritten(u64),
 }

@@ -13,9 +13,9 @@ use api::{Assigned, Assignment};
 use model::{InstanceId, InstanceResource, Phase, ResourceId, ResourceRef, Status, Timestamp};
 use model::{PieceState, merge};
 
-use super::Effect;
 use super::checks::{CheckId, Outcome};
 use super::piece::{Desired, PieceLife};
+use super::{Effect, StalePaths};
 use crate::drivers::{DriverEvent, Found, Kind};
 
 /// The result of a step.
@@ -230,6 +230,34 @@ impl Instance {
     ) {
         if let Some(life) = self.piece(&piece.resource) {
             life.probed(piece.run, check, outcome, now);
+        }
+    }
+
+    /// Applies the outcome of an update of files to the resource that was updated.
+    pub(super) fn files_updated(
+        &mut self,
+        piece: &model::Piece,
+        outcome: Result<(), String>,
+        now: Timestamp,
+    ) {
+        if let Some(life) = self.piece(&piece.resource) {
+            life.files_updated(piece.run, outcome, now);
+        }
+    }
+
+    /// The files of its resources that are not yet as the assignment says.
+    pub(super) fn stale_files(&self) -> StalePaths {
+        let stale = self.pieces.iter().map(|piece| (piece.name(), piece.stale_files()));
+        let stale = stale.filter(|(_, paths)| !paths.is_empty());
+        stale.map(|(name, paths)| (name.clone(), paths)).collect()
+    }
+
+    /// Restores the stale files that an earlier agent knew of.
+    pub(super) fn restore_stale_files(&mut self, stale: StalePaths) {
+        for (name, paths) in stale {
+            if let Some(piece) = self.piece(&name) {
+                piece.restore_stale_files(paths);
+            }
         }
     }
 

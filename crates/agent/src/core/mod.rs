@@ -4,11 +4,13 @@
 //! machine.
 //!
 //! `instance` decides in which order the resources of an instance start and stop, `piece` is the
-//! state machine of one resource, `checks` schedules probes and derives verdicts, and `report`
-//! decides when the server is sent a report.
+//! state machine of one resource, `checks` schedules probes and derives verdicts, `files` knows which
+//! files of a running resource must be written anew, and `report` decides when the server is sent a
+//! report.
 
 mod brief;
 mod checks;
+mod files;
 mod instance;
 mod piece;
 mod report;
@@ -61,6 +63,14 @@ pub enum Event {
         /// The outcome of the probe.
         outcome: Outcome,
     },
+    /// The files of a run have been written and their signals sent, or not. Every
+    /// [`Effect::UpdateFiles`] results in exactly one of these.
+    FilesUpdated {
+        /// The run.
+        piece: Piece,
+        /// Why not, as a message.
+        outcome: Result<(), String>,
+    },
     /// The time of the last [`Effect::WakeAt`] has been reached.
     Tick,
     /// The server has received a report.
@@ -105,6 +115,14 @@ pub enum Effect {
         probe: Probe,
         /// The timeout of the probe.
         timeout: Millis,
+    },
+    /// Write files of a run that is running, and send it the signals that they ask for. Return the
+    /// outcome as [`Event::FilesUpdated`].
+    UpdateFiles {
+        /// The run.
+        launch: LaunchSpec,
+        /// The paths of the files to write, among those of its spec.
+        paths: BTreeSet<String>,
     },
     /// Remove the remains of a resource that has ended, including its output.
     Forget {
@@ -161,7 +179,13 @@ pub struct Memory {
     pub assignments: Vec<Assignment>,
     /// The last statuses of the assigned instances.
     pub statuses: BTreeMap<InstanceId, Status>,
+    /// The files of running resources that are not yet as their assignment says.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stale_files: BTreeMap<InstanceId, StalePaths>,
 }
+
+/// The paths of the stale files of an instance, by resource.
+pub type StalePaths = BTreeMap<ResourceId, BTreeSet<String>>;
 
 /// The part of a status that is worth writing to disk when it changes.
 type Kept = (u32, Phase, Option<bool>, bool);
@@ -204,12 +228,14 @@ impl Core {
     pub fn new(node: NodeId, memory: Memory, now: Timestamp) -> Self {
         let was_here = !memory.assignments.is_empty();
         let looking = [Kind::Process, Kind::Docker].into_iter().filter(|_| was_here).collect();
-        let mut statuses = memory.statuses;
+        let (mut statuses, mut stale_files) = (memory.statuses, memory.stale_files);
         let mut instances = BTreeMap::new();
         for assignment in memory.assignments {
             let id = assignment.instance.clone();
             let known = statuses.remove(&id);
-            instances.insert(id, Instance::new(assignment, known, now));
+            let mut instance = Instance::new(assignment, known, now);
+            instance.restore_stale_files(stale_files.remove(&id).unwrap_or_default());
+            instances.insert(id, instance);
         }
         Self {
             node,
@@ -254,6 +280,11 @@ impl Core {
             Event::Probed { piece, check, outcome } => {
                 self.change(&piece.instance, now, &mut effects, |instance| {
                     instance.probed(&piece, check, outcome, now);
+                });
+            }
+            Event::FilesUpdated { piece, outcome } => {
+                self.change(&piece.instance, now, &mut effects, |instance| {
+                    instance.files_updated(&piece, outcome, now);
                 });
             }
             Event::Tick => {
@@ -438,7 +469,7 @@ impl Core {
             self.wakes.remove(&(at, id.clone()));
         }
         let Some(instance) = self.instances.get_mut(id) else { return };
-        let before = instance.status().clone();
+        let before = (instance.status().clone(), instance.stale_files());
         how(instance);
         let away = |driver| match (self.adopted.contains(&driver), self.away.get(&driver)) {
             (true, _) => None,
@@ -458,8 +489,10 @@ impl Core {
             self.is_cleared |= self.unwanted.is_empty();
         }
         let after = instance.status();
-        self.reporter.compare(id, Some(&before), after);
-        self.memory_changed |= kept(&before) != kept(after);
+        let (status, stale_files) = before;
+        self.reporter.compare(id, Some(&status), after);
+        self.memory_changed |=
+            kept(&status) != kept(after) || stale_files != instance.stale_files();
         match stepped {
             Stepped::Stays(None) => {}
             Stepped::Stays(Some(at)) => {
@@ -524,10 +557,15 @@ impl Core {
             let instance = self.instances.get(&assignment.instance)?;
             Some((assignment.instance.clone(), instance.status().clone()))
         });
+        let stale_files = self.instances.iter().filter_map(|(id, instance)| {
+            let stale_files = instance.stale_files();
+            (!stale_files.is_empty()).then(|| (id.clone(), stale_files))
+        });
         Memory {
             generation: self.generation,
             assignments: assigned().cloned().collect(),
             statuses: statuses.collect(),
+            stale_files: stale_files.collect(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! restart policy of the resource. A task ends for good: completed, or failed after its retries. A
 //! resource whose stop was requested never starts again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::Assignment;
@@ -14,6 +15,7 @@ use model::{
 };
 
 use super::checks::{CheckId, Checks, Outcome};
+use super::files::StaleFiles;
 use super::{Effect, LaunchSpec};
 use crate::drivers::{Found, Kind};
 
@@ -76,6 +78,7 @@ pub(super) struct PieceLife {
     stage: Stage,
     status: Status,
     checks: Checks,
+    files: StaleFiles,
 }
 
 impl PieceLife {
@@ -102,6 +105,7 @@ impl PieceLife {
             stage,
             status: known.unwrap_or_else(fresh),
             checks: Checks::idle(),
+            files: StaleFiles::default(),
         }
     }
 
@@ -117,6 +121,7 @@ impl PieceLife {
             stage: Stage::Running,
             status: Status { run: found.piece.run, ..Status::new(Phase::Running, now) },
             checks: Checks::idle(),
+            files: StaleFiles::default(),
         };
         piece.status.started_at = Some(found.started_at);
         if let Some(exit) = &found.exit {
@@ -207,6 +212,9 @@ impl PieceLife {
         match &self.desired {
             Some(before) => {
                 self.checks.change(&before.spec, &desired.spec, now);
+                if matches!(self.stage, Stage::Unknown | Stage::Starting | Stage::Running) {
+                    self.files.change(&before.spec.files, &desired.spec.files);
+                }
                 if retry {
                     self.status.failures = 0;
                     if let Stage::Waiting(until) = self.stage {
@@ -430,6 +438,26 @@ impl PieceLife {
         self.copy_verdicts();
     }
 
+    /// Applies the outcome of an update of its files.
+    pub(super) fn files_updated(&mut self, run: u32, outcome: Result<(), String>, now: Timestamp) {
+        if run == self.status.run
+            && let Some(desired) = &self.desired
+        {
+            self.files.done(outcome, &desired.spec.restart, now);
+            self.copy_verdicts();
+        }
+    }
+
+    /// The paths of its files that are not yet as desired.
+    pub(super) fn stale_files(&self) -> BTreeSet<String> {
+        self.files.unfinished()
+    }
+
+    /// Restores the stale files that an earlier agent knew of.
+    pub(super) fn restore_stale_files(&mut self, paths: BTreeSet<String>) {
+        self.files = StaleFiles::restored(paths);
+    }
+
     /// Performs the steps that are due; returns when it must be stepped again.
     ///
     /// `away` is why its driver is unavailable, if it is. `held` is why it must not start, if it
@@ -480,6 +508,8 @@ impl PieceLife {
         if let Some(launch) = self.launch(assignment) {
             self.stage = Stage::Starting;
             self.status.message = None;
+            // A start writes all files.
+            self.files = StaleFiles::default();
             effects.push(Effect::Start(launch));
         }
     }
@@ -494,8 +524,8 @@ impl PieceLife {
         again_at
     }
 
-    /// Requests the probes that are due, and resets the failure count of a run that has lasted;
-    /// returns when to do so again.
+    /// Requests the probes and the updates of files that are due, and resets the failure count of a
+    /// run that has lasted; returns when to do so again.
     fn watch(
         &mut self,
         assignment: Option<&Assignment>,
@@ -511,13 +541,18 @@ impl PieceLife {
                 timeout: request.timeout,
             });
         }
+        if let Some(launch) = self.launch(assignment)
+            && let Some(paths) = self.files.due(now)
+        {
+            effects.push(Effect::UpdateFiles { launch, paths });
+        }
         let started_at = self.status.started_at.unwrap_or(now);
         let reset_at = started_at.after(spec.restart.reset_after);
         if now >= reset_at && !self.is_task() {
             self.status.failures = 0;
         }
         let reset_at = (self.status.failures > 0 && !self.is_task()).then_some(reset_at);
-        [self.checks.wake_at(), reset_at].into_iter().flatten().min()
+        [self.checks.wake_at(), self.files.wake_at(), reset_at].into_iter().flatten().min()
     }
 
     fn piece(&self) -> Piece {
@@ -570,7 +605,9 @@ impl PieceLife {
         self.status.ready = self.checks.ready();
         self.status.checks = self.checks.results();
         if self.status.phase == Phase::Running {
-            self.status.message = self.checks.remark();
+            let error =
+                self.files.error().map(|error| format!("its files are not updated: {error}"));
+            self.status.message = error.or_else(|| self.checks.remark());
         }
     }
 }

@@ -194,6 +194,10 @@ pub trait Driver: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// Writes `launch.files` for a run that is running, and then sends it `signals`. Returns a message
+    /// if that fails; part of it may have been done.
+    fn update_files(&self, launch: &Launch, signals: Vec<Signal>) -> Later<Result<(), String>>;
+
     /// Starts a run. Reports `Started` or `NotStarted`, and `Exited` once it ends.
     fn start(&self, launch: Launch);
 

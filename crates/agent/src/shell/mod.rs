@@ -12,12 +12,13 @@ mod ports;
 mod preparations;
 mod probe;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Client, now};
-use model::{AgentRegistration, InstanceId, Registration, Timestamp};
+use model::{AgentRegistration, FileSpec, InstanceId, Registration, Signal, Spec, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -278,6 +279,20 @@ impl Shell {
                     Event::Probed { piece, check, outcome }
                 });
             }
+            Effect::UpdateFiles { launch, paths } => {
+                let piece = launch.piece.clone();
+                let driver = self.drivers.get(Kind::of(&launch.spec));
+                let signals = signals(&launch.spec, &paths);
+                let mut launch = self.launch_with_files(launch);
+                launch.files.retain(|file| paths.contains(&file.path));
+                self.beside(async move {
+                    let outcome = match driver {
+                        Some(driver) => driver.update_files(&launch, signals).await,
+                        None => Err("its driver is missing on this node".into()),
+                    };
+                    Event::FilesUpdated { piece, outcome }
+                });
+            }
             Effect::Forget { of, driver } => {
                 if let Some(driver) = self.drivers.get(driver) {
                     driver.forget(&of);
@@ -303,9 +318,7 @@ impl Shell {
             let _ = self.inputs.send(Input::Event(event));
             return;
         }
-        let dir = self.dir(&launch.piece.instance);
-        let files = files(&launch, self.place(&dir));
-        let launch = Launch { files, ..self.launch(launch) };
+        let launch = self.launch_with_files(launch);
         let made = std::fs::create_dir_all(&launch.dir);
         let message = match (driver, made) {
             (Some(driver), Ok(())) if launch.files.is_empty() => return driver.start(launch),
@@ -342,6 +355,12 @@ impl Shell {
         }));
     }
 
+    fn launch_with_files(&self, launch: LaunchSpec) -> Launch {
+        let dir = self.dir(&launch.piece.instance);
+        let files = files(&launch, self.place(&dir));
+        Launch { files, ..self.launch(launch) }
+    }
+
     fn launch(&self, launch: LaunchSpec) -> Launch {
         let dir = self.dir(&launch.piece.instance);
         let env = environment(&launch, self.place(&dir));
@@ -365,6 +384,18 @@ impl Shell {
             let _ = inputs.send(Input::Event(work.await));
         }));
     }
+}
+
+/// The signals that tell a resource that files have changed, each once.
+fn signals(spec: &Spec, paths: &BTreeSet<String>) -> Vec<Signal> {
+    let changed = spec.files.iter().filter(|file| paths.contains(&file.path));
+    let mut signals = Vec::new();
+    for signal in changed.filter_map(FileSpec::signal) {
+        if !signals.contains(&signal) {
+            signals.push(signal);
+        }
+    }
+    signals
 }
 
 fn trace(kind: &str, (what, instance): (&str, Option<&InstanceId>)) {

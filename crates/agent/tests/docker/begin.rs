@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use agent::drivers::{Driver as _, DriverEvent, LaunchFile};
+use model::Signal;
 use serde_json::json;
 
 use crate::engine::{Engine, IMAGE};
@@ -208,7 +209,7 @@ async fn files_are_in_the_container_when_it_starts() {
         owner: owner.map(String::from),
         content: content.into(),
     };
-    let mut launch = rig.launch(0, 1, "sleep 1000", json!({"container": {"user": "7:8"}}));
+    let mut launch = rig.launch(0, 1, "wait", json!({"container": {"user": "7:8"}}));
     launch.files =
         vec![file("/etc/web/a.conf", 0o640, None, "one"), file("/check", 0o755, Some("9"), "two")];
     let instance = rig.instance(0);
@@ -228,6 +229,15 @@ async fn files_are_in_the_container_when_it_starts() {
     };
     assert_eq!(copied("/etc/web/a.conf"), (7, 8, 0o640, "one".into()));
     assert_eq!(copied("/check"), (9, 9, 0o755, "two".into()));
+
+    let mut launch = rig.launch(0, 1, "wait", json!({}));
+    launch.files = vec![file("/check", 0o700, None, "three")];
+    rig.driver.update_files(&launch, vec![Signal::Int]).await.unwrap();
+    assert_eq!(copied("/check"), (0, 0, 0o700, "three".into()));
+    let exit = rig.exit(&instance, 1).await;
+    assert_eq!(exit.code(), Some(0), "the signal follows the file, and ends this program");
+    let refused = rig.driver.update_files(&launch, vec![]).await.unwrap_err();
+    assert!(refused.contains("does not run"), "{refused}");
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use model::{
     About, AgentRegistration, Availability, Backend, Base64, Bytes, Cause, CheckResult,
     CommandLine, Constraint, Container, Cpu, Deployment, DeploymentId, Ending, Event, Exit,
     FailedRevision, Failure, FileSpec, Gateway, Given, Goal, Group, HealthCheck, HttpProbe,
-    Laggard, Listener, Lost, Meta, Millis, Move, MoveState, Network, Node, NotServing, OnFailure,
-    Origin, Phase, Placement, Port, PortRef, Principal, Probe, Process, Protocol, Pull,
+    Laggard, Listener, Lost, Meta, Millis, Move, MoveState, Network, Node, NotServing, OnChange,
+    OnFailure, Origin, Phase, Placement, Port, PortRef, Principal, Probe, Process, Protocol, Pull,
     ReadinessCheck, Registration, Resource, ResourceStatus, Resources, Restart, Revision, Rollout,
     Route, RouteTable, Run, RunChange, ScaleDown, ServiceHead, Share, Signal, Slot, Software,
     Source, Spec, Stage, Stall, Status, Stop, StopReason, StopSignal, TableRoute, Task, TcpProbe,
@@ -243,6 +243,7 @@ fn files() -> Vec<FileSpec> {
         mode: parsed("0600"),
         executable: true,
         owner: Some("7:8".into()),
+        on_change: OnChange::Signal(Signal::Hup),
     };
     let binary = FileSpec {
         path: "/check".into(),

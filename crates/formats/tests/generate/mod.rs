@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     Base64, Bytes, CommandLine, Constraint, Container, Cpu, FileSpec, HealthCheck, HttpProbe, Lost,
-    Millis, Network, OnFailure, Operator, Port, PortRef, Probe, Process, Protocol, Pull,
+    Millis, Network, OnChange, OnFailure, Operator, Port, PortRef, Probe, Process, Protocol, Pull,
     ReadinessCheck, Resources, Restart, Rollout, Run, ScaleDown, ServiceId, Share, Signal, Spec,
     Stop, TcpProbe, Unhealthy, Volume,
 };
@@ -257,11 +257,13 @@ fn files(in_container: bool) -> BoxedStrategy<Vec<FileSpec>> {
     ];
     let mode = select(&["0644", "0600", "0755", "0000"][..]);
     let owner = option::of(select(&["0", "1000:1000"][..]));
-    let file =
-        (source, mode, any::<bool>(), owner).prop_map(|(source, mode, executable, owner)| {
-            let owner = owner.map(String::from);
-            FileSpec { mode: mode.parse().unwrap(), executable, owner, ..source }
-        });
+    let on_change =
+        select(&[OnChange::Restart, OnChange::Nothing, OnChange::Signal(Signal::Hup)][..]);
+    let attributes = (mode, any::<bool>(), owner, on_change);
+    let file = (source, attributes).prop_map(|(source, (mode, executable, owner, on_change))| {
+        let owner = owner.map(String::from);
+        FileSpec { mode: mode.parse().unwrap(), executable, owner, on_change, ..source }
+    });
     let root = if in_container { "/" } else { "" };
     let named = move |(i, file)| FileSpec { path: format!("{root}dir {i}/file"), ..file };
     vec(file, 0..3)

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::is_default;
+use super::lifecycle::Signal;
 use crate::value::Value;
 
 /// A file that is written before each start of a resource. Exactly one of `text` and `base64` is
@@ -37,6 +38,24 @@ pub struct FileSpec {
     /// it is a number; without one, and if `container.user` is a name, the file belongs to root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// What happens when only the content of the file changes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_change: OnChange,
+}
+
+/// What happens when only the content of a file changes. A change of anything else about a file
+/// replaces the instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(deny_unknown_fields)]
+pub enum OnChange {
+    /// The instances are replaced.
+    #[default]
+    Restart,
+    /// The file is written in running instances.
+    Nothing,
+    /// The file is written in running instances, and the resource is then sent this signal.
+    Signal(Signal),
 }
 
 /// Where the content of a file comes from.
@@ -55,6 +74,24 @@ impl FileSpec {
             (Some(text), None) => Some(FileSource::Text(text)),
             (None, Some(Base64(bytes))) => Some(FileSource::Bytes(bytes)),
             _ => None,
+        }
+    }
+
+    /// The signal that tells the resource that the content has changed.
+    pub fn signal(&self) -> Option<Signal> {
+        match self.on_change {
+            OnChange::Signal(signal) => Some(signal),
+            OnChange::Restart | OnChange::Nothing => None,
+        }
+    }
+
+    /// This file without what takes effect in place.
+    pub(super) fn template(&self) -> FileSpec {
+        match self.on_change {
+            OnChange::Restart => self.clone(),
+            OnChange::Nothing | OnChange::Signal(_) => {
+                FileSpec { text: None, base64: None, on_change: OnChange::Nothing, ..self.clone() }
+            }
         }
     }
 

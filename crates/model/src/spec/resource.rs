@@ -97,6 +97,7 @@ impl Resource {
     /// This resource without the fields that take effect in place.
     pub(super) fn template(&self) -> Resource {
         Resource {
+            files: self.files.iter().map(FileSpec::template).collect(),
             health: Vec::new(),
             readiness: None,
             restart: None,

@@ -6,10 +6,15 @@
 //! agent is in a container itself. The daemon resolves links of the image within the container.
 
 use std::io;
+use std::sync::Arc;
 
-use bollard::query_parameters::UploadToContainerOptionsBuilder;
+use bollard::query_parameters::{KillContainerOptionsBuilder, UploadToContainerOptionsBuilder};
+use model::Signal;
 
+use super::container::signal_name;
 use super::daemon::{Client, Error, WORK_LIMIT};
+use super::{Core, advice};
+use crate::drivers::Launch;
 use crate::drivers::files::LaunchFile;
 
 /// Copies files into a container, running or not.
@@ -31,6 +36,26 @@ pub(super) async fn copy(
     client
         .call(WORK_LIMIT, client.docker().upload_to_container(container, Some(options), body))
         .await
+}
+
+/// Copies the files of a launch into its running container, and sends it `signals`.
+pub(super) async fn update(
+    core: Arc<Core>,
+    launch: Launch,
+    signals: Vec<Signal>,
+) -> Result<(), String> {
+    let container = core.runs().running(&launch.piece).ok_or("its container does not run")?;
+    let client = core.daemon.client().await.map_err(|error| error.to_string())?;
+    let user = launch.spec.container.as_ref().and_then(|container| container.user.as_deref());
+    let copied = copy(&client, &container, &launch.files, user).await;
+    copied.map_err(|error| advice::files(&error))?;
+    for signal in signals {
+        let options = KillContainerOptionsBuilder::default().signal(signal_name(signal)).build();
+        let sent = client.docker().kill_container(&container, Some(options));
+        let sent = client.call(WORK_LIMIT, sent).await;
+        sent.map_err(|error| format!("cannot send {}: {error}", signal_name(signal)))?;
+    }
+    Ok(())
 }
 
 /// An archive of `files`. Those without an owner belong to `user`, if that is a number, and to root

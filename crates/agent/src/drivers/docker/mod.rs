@@ -178,6 +178,10 @@ impl Driver for Docker {
         })
     }
 
+    fn update_files(&self, launch: &Launch, signals: Vec<Signal>) -> Later<Result<(), String>> {
+        Box::pin(files::update(self.core.clone(), launch.clone(), signals))
+    }
+
     fn start(&self, launch: Launch) {
         let key = launch.piece.clone();
         let memory = launch.spec.resources.memory;

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use api::Backoff;
-use model::{Ending, Exit, InstanceResource, Piece};
+use model::{Ending, Exit, InstanceResource, Piece, Signal};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -33,6 +33,8 @@ pub(super) enum Ask {
     Adopt(oneshot::Sender<Result<Vec<Found>, String>>),
     /// Forward this request to the keeper.
     Keeper(Request),
+    /// Send a signal to the process of a run that goes on running.
+    Signal { piece: Piece, signal: Signal, answer: oneshot::Sender<Result<(), String>> },
 }
 
 /// Why there is no connection to a keeper.
@@ -67,6 +69,8 @@ struct Connection {
     writer: OwnedWriteHalf,
     /// Whether the keeper distinguishes the resources of an instance.
     stacks: bool,
+    /// Whether the keeper sends signals to processes that go on running.
+    signals: bool,
 }
 
 impl Link {
@@ -115,7 +119,7 @@ impl Link {
     async fn take_over(&mut self, stream: UnixStream) -> Result<Connection, Error> {
         let (reader, writer) = stream.into_split();
         let lines = BufReader::new(reader).lines();
-        let mut connection = Connection { lines, writer, stacks: false };
+        let mut connection = Connection { lines, writer, stacks: false, signals: false };
         let held = tokio::time::timeout(READY_WAIT, held(&mut connection));
         let held = held.await.map_err(|_| Error::Lost)??;
         self.compare(held);
@@ -238,6 +242,19 @@ impl Link {
                         let (piece, message) = (start.piece, message.into());
                         self.emit(DriverEvent::NotStarted { piece, message, driver_away: false });
                     }
+                    Ask::Signal { piece, signal, answer } if connection.signals => {
+                        let sent = connection.ask(&Request::Signal { piece, signal }).await;
+                        let error = sent.err();
+                        let _ = answer.send(error.as_ref().map_or(Ok(()), |e| Err(e.to_string())));
+                        if let Some(error) = error {
+                            return Some(error);
+                        }
+                    }
+                    Ask::Signal { answer, .. } => {
+                        let message = "the processes of this node are held by a keeper of an \
+                            earlier version, which cannot send signals: restart the instance";
+                        let _ = answer.send(Err(message.into()));
+                    }
                     Ask::Keeper(request) => {
                         self.asking(&request);
                         if let Err(error) = connection.ask(&request).await {
@@ -268,6 +285,7 @@ impl Link {
             Request::Forget { of } => {
                 self.known.remove(of);
             }
+            Request::Signal { .. } => {}
         }
     }
 
@@ -316,6 +334,9 @@ impl Link {
                 Ask::Adopt(answer) => {
                     let _ = answer.send(Err(why.into()));
                 }
+                Ask::Signal { answer, .. } => {
+                    let _ = answer.send(Err(why.into()));
+                }
                 Ask::Keeper(Request::Start(start)) => self.emit(DriverEvent::NotStarted {
                     piece: start.piece,
                     message: why.into(),
@@ -347,8 +368,9 @@ async fn held(connection: &mut Connection) -> Result<Vec<Found>, Error> {
             Ok(Tell::Held { piece, started_at, exit }) => {
                 all.push(Found { piece, started_at, exit });
             }
-            Ok(Tell::AllHeld { stacks }) => {
+            Ok(Tell::AllHeld { stacks, signals }) => {
                 connection.stacks = stacks;
+                connection.signals = signals;
                 return Ok(all);
             }
             Ok(_) | Err(_) => {}

@@ -150,6 +150,21 @@ impl Driver for Processes {
         })
     }
 
+    fn update_files(&self, launch: &Launch, signals: Vec<Signal>) -> Later<Result<(), String>> {
+        let (written, requests) = (self.write_files(launch), self.asks.clone());
+        let piece = launch.piece.clone();
+        Box::pin(async move {
+            written.await?;
+            for signal in signals {
+                let (answer, sent) = oneshot::channel();
+                // Only fails while the agent is being torn down.
+                let _ = requests.send(link::Ask::Signal { piece: piece.clone(), signal, answer });
+                sent.await.unwrap_or_else(|_| Err("the process driver has ended".into()))?;
+            }
+            Ok(())
+        })
+    }
+
     fn start(&self, launch: Launch) {
         let start = self.start_of(&launch);
         self.ask(link::Ask::Keeper(Request::Start(Box::new(start))));

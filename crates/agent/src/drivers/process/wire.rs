@@ -22,6 +22,13 @@ pub(super) enum Request {
         signal: Signal,
         grace: Millis,
     },
+    /// Send a signal to the process of a run that goes on running. There is no response. Only a
+    /// keeper that announces `signals` knows this request.
+    Signal {
+        #[serde(flatten)]
+        piece: Piece,
+        signal: Signal,
+    },
     /// Drop the record of the resource's last run, which has ended.
     Forget {
         #[serde(flatten)]
@@ -66,6 +73,9 @@ pub(super) enum Tell {
         /// without stacks omits it, and must not be asked to start any resource but `main`.
         #[serde(default)]
         stacks: bool,
+        /// Whether this keeper knows [`Request::Signal`].
+        #[serde(default)]
+        signals: bool,
     },
     /// A run has started.
     Started {
@@ -111,7 +121,7 @@ mod tests {
             r#"{"tell":"held","instance":"/shop/web~0.1","run":2,"started_at":"1970-01-01T00:00:00.007Z","exit":null}"#,
             Tell::Held { piece: piece("main"), started_at: Timestamp(7), exit: None },
         );
-        check(r#"{"tell":"all-held"}"#, Tell::AllHeld { stacks: false });
+        check(r#"{"tell":"all-held"}"#, Tell::AllHeld { stacks: false, signals: false });
         check(
             r#"{"tell":"started","instance":"/shop/web~0.1","run":2,"at":"1970-01-01T00:00:00.007Z"}"#,
             Tell::Started { piece: piece("main"), at: Timestamp(7) },

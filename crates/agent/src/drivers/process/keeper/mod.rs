@@ -261,6 +261,12 @@ impl Keeper {
             Event::Asked(Request::Stop { piece, signal, grace }) => {
                 self.stop(piece, signal, grace);
             }
+            Event::Asked(Request::Signal { piece, signal }) => {
+                if let Some(process) = self.held_run(&piece).and_then(|held| held.process.as_ref())
+                {
+                    process.notify(signal);
+                }
+            }
             Event::Asked(Request::Forget { of }) => {
                 if self.held.get(&of).is_some_and(|held| held.record.exit.is_some()) {
                     self.held.remove(&of);
@@ -338,7 +344,7 @@ impl Keeper {
         for Record { piece, started_at, exit, .. } in records {
             self.tell(Tell::Held { piece, started_at, exit });
         }
-        self.tell(Tell::AllHeld { stacks: true });
+        self.tell(Tell::AllHeld { stacks: true, signals: true });
         if let Some(message) = self.note.clone() {
             self.tell(Tell::Note { message });
         }

@@ -40,6 +40,17 @@ pub(super) enum End {
     Unknown,
 }
 
+fn number(signal: Signal) -> rustix::process::Signal {
+    match signal {
+        Signal::Term => rustix::process::Signal::TERM,
+        Signal::Int => rustix::process::Signal::INT,
+        Signal::Quit => rustix::process::Signal::QUIT,
+        Signal::Hup => rustix::process::Signal::HUP,
+        Signal::Usr1 => rustix::process::Signal::USR1,
+        Signal::Usr2 => rustix::process::Signal::USR2,
+    }
+}
+
 impl Process {
     /// Watches a process, which must not have been reaped.
     pub(super) fn open(pid: Pid, cgroup: Cgroup) -> io::Result<Process> {
@@ -52,14 +63,13 @@ impl Process {
     /// Asks it and its family to end.
     pub(super) fn signal(&self, signal: Signal) {
         self.stopping.cancel();
-        self.family.signal(match signal {
-            Signal::Term => rustix::process::Signal::TERM,
-            Signal::Int => rustix::process::Signal::INT,
-            Signal::Quit => rustix::process::Signal::QUIT,
-            Signal::Hup => rustix::process::Signal::HUP,
-            Signal::Usr1 => rustix::process::Signal::USR1,
-            Signal::Usr2 => rustix::process::Signal::USR2,
-        });
+        self.family.signal(number(signal));
+    }
+
+    /// Sends a signal to the process alone, which goes on running.
+    pub(super) fn notify(&self, signal: Signal) {
+        // Fails only if it has ended, which is reported.
+        let _ = pidfd_send_signal(&self.pidfd, number(signal));
     }
 
     /// Kills it with its family.
