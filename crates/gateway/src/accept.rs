@@ -30,13 +30,13 @@ pub(crate) struct Acceptor {
 
 impl Acceptor {
     pub(crate) fn new(worker: Rc<Worker>) -> Rc<Self> {
-        Rc::new(Self { worker, server: server() })
+        Rc::new(Self { server: server(&worker.progress), worker })
     }
 
     /// Starts a task that accepts connections. The worker knows the listener from here on, so a
     /// table without it closes it even before the task first runs.
     pub(crate) fn open(self: &Rc<Self>, listener: Listener) {
-        let Listener { listen, socket, port } = listener;
+        let Listener { listen, socket, twin, port } = listener;
         let listener = match TcpListener::from_std(socket) {
             Ok(listener) => listener,
             Err(error) => {
@@ -47,7 +47,7 @@ impl Acceptor {
         let (acceptor, accepting) = (self.clone(), self.worker.listeners.open(listen));
         tokio::task::spawn_local(async move {
             acceptor.accept(listen, listener, &accepting).await;
-            drop((port, accepting));
+            drop((twin, port, accepting));
         });
     }
 
@@ -69,6 +69,8 @@ impl Acceptor {
                 accepted = next => match accepted {
                     Ok((stream, peer)) => self.start(listen, stream, peer, false),
                     Err(error) if is_of_one_connection(&error) => {}
+                    // The watchdog closed it, because this thread was stuck.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
                     Err(error) => {
                         tracing::warn!(%listen, %error, "cannot accept connections for a moment");
                         tokio::time::sleep(RETRY_DELAY).await;

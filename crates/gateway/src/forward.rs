@@ -22,6 +22,7 @@ use crate::client::body::Body;
 use crate::client::discard::{Rest, can_discard};
 use crate::client::state::{Client, RequestGuard};
 use crate::error_response::{self, Unroutable};
+use crate::progress::Task;
 use crate::request::{self, host};
 use crate::retry::Attempts;
 use crate::tables::{InFlight, Live};
@@ -54,6 +55,10 @@ async fn respond(
 ) -> Result<Response<Body>, ClientDisconnected> {
     let guard = RequestGuard::new(&client.activity, request.version());
     let (mut parts, body) = request.into_parts();
+    #[cfg(debug_assertions)]
+    while worker.settings.spin_on.as_deref() == Some(parts.uri.path()) {
+        std::hint::spin_loop();
+    }
     if let Err(invalid) = request::check(&parts) {
         guard.expect_more_input();
         return Ok(error_response::invalid(invalid, guard));
@@ -204,12 +209,12 @@ fn select(
     }
 }
 
-/// The route of a request. The index of the listener is looked up once per generation.
+/// The route of a request. The index of the listener is looked up once per switch of tables.
 fn find_route(live: &Live, client: &Client, host: &str, path: &str) -> Option<usize> {
-    let (generation, mut listener) = client.listener.get();
-    if generation != live.table.generation {
+    let (switch, mut listener) = client.listener.get();
+    if switch != live.table.switch {
         listener = live.table.listener(client.listen).unwrap_or(usize::MAX);
-        client.listener.set((live.table.generation, listener));
+        client.listener.set((live.table.switch, listener));
     }
     (listener != usize::MAX).then(|| live.table.route(listener, host, path)).flatten()
 }
@@ -269,8 +274,9 @@ fn switch(
     {
         // The entry of the connection is removed when HTTP on it ends; the tunnel keeps the slot.
         let entered = worker.clients.enter(client.clone());
+        let progress = worker.progress.clone();
         tokio::task::spawn_local(async move {
-            tunnel(upgrade, stream, input).await;
+            progress.track(Task::Tunnel, tunnel(upgrade, stream, input)).await;
             drop((in_flight, entered));
         });
     }

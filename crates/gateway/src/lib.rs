@@ -8,8 +8,8 @@
 //! `backend` is the side of the backends; `tables` holds a thread's table with the state of its
 //! backends. `worker` combines that with the thread's `clients` and `listeners`. `forward` carries
 //! one request from `client` to `backend`. `accept` takes connections, `thread` runs one worker,
-//! `proxy` starts the threads, and `follow` connects the proxy with a server. Requests take no lock
-//! and threads share no state.
+//! `proxy` starts the threads and watches their `progress`, and `follow` connects the proxy with a
+//! server. Requests take no lock and threads share no state.
 
 mod accept;
 mod backend;
@@ -22,6 +22,7 @@ mod follow;
 mod forward;
 mod listeners;
 mod ports;
+mod progress;
 mod proxy;
 mod request;
 mod retry;

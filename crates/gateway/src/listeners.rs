@@ -19,10 +19,13 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    /// Adds a listener. Its task must end once [`Accepting::closed`] returns.
+    /// Adds a listener, in place of one with the same address. Its task must end once
+    /// [`Accepting::closed`] returns.
     pub(crate) fn open(self: &Rc<Self>, listen: SocketAddr) -> Accepting {
         let close = Rc::new(Notify::new());
-        self.open.borrow_mut().insert(listen, close.clone());
+        if let Some(replaced) = self.open.borrow_mut().insert(listen, close.clone()) {
+            replaced.notify_one();
+        }
         self.accepting.set(self.accepting.get() + 1);
         Accepting { listeners: self.clone(), close }
     }

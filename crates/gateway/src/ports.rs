@@ -23,6 +23,8 @@ pub(crate) struct Listener {
     pub(crate) listen: SocketAddr,
     // Fields are dropped in this order: the socket closes before its port is released.
     pub(crate) socket: std::net::TcpListener,
+    /// The same socket, by which another thread can close it.
+    pub(crate) twin: Arc<std::net::TcpListener>,
     pub(crate) port: HeldPort,
 }
 
@@ -51,7 +53,9 @@ impl Ports {
             socket.bind(&listen.into())?;
             socket.listen(BACKLOG)?;
             socket.set_nonblocking(true)?;
-            Ok(Listener { listen, socket: socket.into(), port: port.clone() })
+            let socket = std::net::TcpListener::from(socket);
+            let twin = Arc::new(socket.try_clone()?);
+            Ok(Listener { listen, socket, twin, port: port.clone() })
         };
         let opened = (0..threads).map(open_one).collect::<io::Result<_>>()?;
         self.0.retain(|_, port| port.strong_count() > 0);

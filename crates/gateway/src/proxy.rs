@@ -1,9 +1,11 @@
-//! A running proxy: its threads, and the task that switches their tables. It knows no server;
-//! `follow` connects it with one.
+//! A running proxy: its threads, and the task that switches their tables and watches that they make
+//! progress. It knows no server; `follow` connects it with one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::net::{Shutdown, SocketAddr};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,16 +13,22 @@ use model::RouteTable;
 use rustix::process::{Resource, getrlimit};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::time::MissedTickBehavior;
 
 use crate::core::{Core, Effect, Event, Standing};
-use crate::ports::Ports;
+use crate::ports::{Listener, Ports};
+use crate::progress::{Progress, Task};
 use crate::settings::Settings;
 use crate::table::Compiled;
 use crate::thread::{self, Command};
 
 /// Interval between attempts to open a listener that could not be opened.
 const RETRY: Duration = Duration::from_millis(500);
+/// Interval between the checks of the watchdog.
+const CHECK: Duration = Duration::from_secs(1);
+/// How much longer than its grace a thread may take to stop.
+const STOP_DELAY: Duration = Duration::from_secs(1);
 
 /// Why a proxy cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -35,16 +43,32 @@ pub enum Error {
 pub struct Proxy {
     events: UnboundedSender<Event>,
     standing: watch::Receiver<Standing>,
-    commands: Vec<UnboundedSender<Command>>,
+    threads: Vec<Thread>,
     workers: Workers,
+    stop_grace: Duration,
     control: tokio::task::JoinHandle<()>,
+}
+
+/// A thread, as the proxy and its control task see it.
+#[derive(Debug, Clone)]
+struct Thread {
+    commands: UnboundedSender<Command>,
+    progress: Arc<Progress>,
 }
 
 /// Where the workers run.
 #[derive(Debug)]
 enum Workers {
-    Threads(Vec<JoinHandle<()>>),
+    Threads(Vec<Running>),
     Local(tokio::task::JoinHandle<()>),
+}
+
+/// A running thread.
+#[derive(Debug)]
+struct Running {
+    handle: JoinHandle<()>,
+    /// Closes when the thread ends.
+    ended: oneshot::Receiver<()>,
 }
 
 impl Proxy {
@@ -57,13 +81,20 @@ impl Proxy {
     pub fn start(settings: Settings) -> Result<Proxy, Error> {
         let settings = Arc::new(settings.within_limits(getrlimit(Resource::Nofile).current));
         let (events, received) = unbounded_channel();
-        let (mut commands, mut threads) = (Vec::new(), Vec::new());
-        for thread in 0..settings.threads {
-            let (command, commands_of_thread) = unbounded_channel();
-            threads.push(spawn(thread, settings.clone(), events.clone(), commands_of_thread)?);
-            commands.push(command);
+        let (mut threads, mut running) = (Vec::new(), Vec::new());
+        for number in 0..settings.threads {
+            let (commands, of_thread) = unbounded_channel();
+            let progress = Arc::<Progress>::default();
+            let worker = {
+                let (settings, progress, events) =
+                    (settings.clone(), progress.clone(), events.clone());
+                move || thread::run(number, settings, progress, events, of_thread)
+            };
+            running.push(spawn(format!("gateway-{number}"), worker)?);
+            threads.push(Thread { commands, progress });
         }
-        Ok(Self::control(events, received, commands, Workers::Threads(threads)))
+        let grace = settings.stop_grace;
+        Ok(Self::control(events, received, threads, Workers::Threads(running), grace))
     }
 
     /// Starts a proxy without threads: one worker runs as a task of the current runtime and sees
@@ -73,23 +104,32 @@ impl Proxy {
         let files_max = getrlimit(Resource::Nofile).current;
         let settings = Settings { threads: 1, ..settings }.within_limits(files_max);
         let (events, received) = unbounded_channel();
-        let (command, commands) = unbounded_channel();
-        let worker = thread::run(0, Arc::new(settings), events.clone(), commands);
-        let worker = tokio::task::spawn_local(worker);
-        Self::control(events, received, vec![command], Workers::Local(worker))
+        let (commands, of_thread) = unbounded_channel();
+        let (progress, grace) = (Arc::<Progress>::default(), settings.stop_grace);
+        let settings = Arc::new(settings);
+        let worker = thread::run(0, settings, progress.clone(), events.clone(), of_thread);
+        let worker = Workers::Local(tokio::task::spawn_local(worker));
+        Self::control(events, received, vec![Thread { commands, progress }], worker, grace)
     }
 
     fn control(
         events: UnboundedSender<Event>,
         received: UnboundedReceiver<Event>,
-        commands: Vec<UnboundedSender<Command>>,
+        threads: Vec<Thread>,
         workers: Workers,
+        stop_grace: Duration,
     ) -> Proxy {
         let (stands, standing) = watch::channel(Standing::default());
-        let (core, ports) = (Core::new(commands.len()), Ports::default());
-        let control = Control { core, ports, commands: commands.clone(), stands };
+        let control = Control {
+            core: Core::new(threads.len()),
+            ports: Ports::default(),
+            sockets: vec![BTreeMap::new(); threads.len()],
+            threads: threads.clone(),
+            switches: 0,
+            stands,
+        };
         let control = tokio::spawn(control.run(received));
-        Proxy { events, standing, commands, workers, control }
+        Proxy { events, standing, threads, workers, stop_grace, control }
     }
 
     /// Switches to a table, unless the current one is as new. [`Proxy::standing`] shows when all
@@ -104,24 +144,34 @@ impl Proxy {
         self.standing.clone()
     }
 
-    /// Closes the listeners and waits for the requests in flight, at most `Settings::stop_grace`.
+    /// What a thread is doing, as a phrase. Of interest for a thread that is stuck.
+    pub fn task_of(&self, thread: usize) -> String {
+        self.threads.get(thread).map_or(Task::Other, |thread| thread.progress.task()).to_string()
+    }
+
+    /// Closes the listeners and waits for the requests in flight, at most `Settings::stop_grace`. A
+    /// thread that is stuck does not delay it further; it ends with the process.
     pub async fn stop(mut self) {
-        for command in &self.commands {
-            drop(command.send(Command::Stop));
+        for thread in &self.threads {
+            drop(thread.commands.send(Command::Stop));
         }
-        let stopped = match &mut self.workers {
-            Workers::Threads(threads) => {
-                let threads = std::mem::take(threads);
-                tokio::task::spawn_blocking(move || {
-                    let joined: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
-                    joined.iter().all(Result::is_ok)
-                })
-                .await
+        let deadline = tokio::time::Instant::now() + self.stop_grace + STOP_DELAY;
+        match &mut self.workers {
+            Workers::Threads(running) => {
+                for (number, Running { handle, ended }) in running.drain(..).enumerate() {
+                    if tokio::time::timeout_at(deadline, ended).await.is_err() {
+                        let task = self.threads[number].progress.task();
+                        tracing::error!(thread = number, %task, "a stuck thread was left behind");
+                    } else if handle.join().is_err() {
+                        tracing::error!(thread = number, "a thread of the gateway has panicked");
+                    }
+                }
             }
-            Workers::Local(worker) => worker.await.map(|()| true),
-        };
-        if !stopped.unwrap_or(false) {
-            tracing::error!("a thread of the gateway has panicked");
+            Workers::Local(worker) => {
+                if worker.await.is_err() {
+                    tracing::error!("the worker of the gateway has panicked");
+                }
+            }
         }
     }
 }
@@ -134,42 +184,48 @@ impl Drop for Proxy {
 }
 
 /// Starts a thread that runs a worker.
-fn spawn(
-    thread: usize,
-    settings: Arc<Settings>,
-    events: UnboundedSender<Event>,
-    commands: UnboundedReceiver<Command>,
-) -> Result<JoinHandle<()>, Error> {
+fn spawn<F: Future<Output = ()>>(
+    name: String,
+    worker: impl FnOnce() -> F + Send + 'static,
+) -> Result<Running, Error> {
     let (started, start) = std::sync::mpsc::channel();
+    let (end, ended) = oneshot::channel();
     let run = move || {
+        // Dropped when the thread ends, also by a panic.
+        let _end: oneshot::Sender<()> = end;
         let runtime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         match runtime {
             Ok(runtime) => {
                 drop(started.send(Ok(())));
-                runtime.block_on(thread::run(thread, settings, events, commands));
+                runtime.block_on(worker());
             }
             Err(error) => drop(started.send(Err(error))),
         }
     };
-    let name = format!("gateway-{thread}");
     let handle = std::thread::Builder::new().name(name).spawn(run).map_err(Error::Thread)?;
-    let ended = || io::Error::other("the thread ended at once");
-    start.recv().map_err(|_| ended()).flatten().map_err(Error::Thread)?;
-    Ok(handle)
+    let no_start = || io::Error::other("the thread ended at once");
+    start.recv().map_err(|_| no_start()).flatten().map_err(Error::Thread)?;
+    Ok(Running { handle, ended })
 }
 
 /// The shell of [`Core`].
 struct Control {
     core: Core,
     ports: Ports,
-    commands: Vec<UnboundedSender<Command>>,
+    threads: Vec<Thread>,
+    /// The sockets of each thread, which hold them open.
+    sockets: Vec<BTreeMap<SocketAddr, Weak<std::net::TcpListener>>>,
+    /// The number of switches.
+    switches: u64,
     stands: watch::Sender<Standing>,
 }
 
 impl Control {
     async fn run(mut self, mut events: UnboundedReceiver<Event>) {
-        let mut retry = tokio::time::interval(RETRY);
+        let (mut retry, mut check) = (tokio::time::interval(RETRY), tokio::time::interval(CHECK));
+        // A check that was delayed must not be followed by another one immediately.
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let event = tokio::select! {
                 event = events.recv() => match event {
@@ -177,6 +233,10 @@ impl Control {
                     None => return,
                 },
                 _ = retry.tick() => Event::Retry,
+                _ = check.tick() => {
+                    let beats = self.threads.iter().map(|thread| thread.progress.beats());
+                    Event::Checked(beats.collect())
+                }
             };
             self.handle(event);
         }
@@ -188,7 +248,8 @@ impl Control {
         while let Some(effect) = effects.pop_front() {
             match effect {
                 Effect::Open(listen) => {
-                    let event = match self.ports.open(listen, self.commands.len()) {
+                    let threads = self.threads.len() - self.core.stuck().len();
+                    let event = match self.ports.open(listen, threads) {
                         Ok(sockets) => {
                             tracing::info!(%listen, "listening");
                             opened.push(sockets);
@@ -199,11 +260,14 @@ impl Control {
                     effects.extend(self.core.handle(event));
                 }
                 Effect::Switch(table) => {
-                    let compiled = Arc::new(Compiled::new(&table));
-                    for command in &self.commands {
-                        drop(command.send(Command::Follow(compiled.clone())));
+                    self.switches += 1;
+                    let compiled = Arc::new(Compiled::new(&table, self.switches));
+                    for thread in &self.threads {
+                        drop(thread.commands.send(Command::Follow(compiled.clone())));
                     }
                 }
+                Effect::Isolate(thread) => self.isolate(thread),
+                Effect::Restore(thread, listeners) => self.restore(thread, listeners),
                 Effect::Stand(standing) => {
                     if standing.failed != self.stands.borrow().failed {
                         for (listen, reason) in &standing.failed {
@@ -215,9 +279,45 @@ impl Control {
             }
         }
         // After the table: a request on a new listener must find its routes.
+        let stuck = self.core.stuck();
         for sockets in opened {
-            for (command, socket) in self.commands.iter().zip(sockets) {
-                drop(command.send(Command::Open(socket)));
+            let threads = (0..self.threads.len()).filter(|thread| !stuck.contains(thread));
+            for (thread, socket) in threads.zip(sockets) {
+                self.give(thread, socket);
+            }
+        }
+    }
+
+    /// Lets a thread accept connections on a socket.
+    fn give(&mut self, thread: usize, socket: Listener) {
+        let sockets = &mut self.sockets[thread];
+        sockets.retain(|_, socket| socket.strong_count() > 0);
+        sockets.insert(socket.listen, Arc::downgrade(&socket.twin));
+        drop(self.threads[thread].commands.send(Command::Open(socket)));
+    }
+
+    /// Closes the sockets of a stuck thread: the kernel would give it connections.
+    fn isolate(&mut self, thread: usize) {
+        let task = self.threads[thread].progress.task();
+        tracing::error!(thread, %task, "a thread is stuck: its requests wait");
+        for socket in std::mem::take(&mut self.sockets[thread]).into_values() {
+            if let Some(socket) = socket.upgrade()
+                && let Err(error) = socket2::SockRef::from(&*socket).shutdown(Shutdown::Both)
+            {
+                tracing::warn!(thread, %error, "cannot close a listener of the stuck thread");
+            }
+        }
+    }
+
+    /// Opens the listeners of a thread again.
+    fn restore(&mut self, thread: usize, listeners: Vec<SocketAddr>) {
+        tracing::warn!(thread, "a thread that was stuck makes progress again");
+        for listen in listeners {
+            match self.ports.open(listen, 1) {
+                Ok(sockets) => sockets.into_iter().for_each(|socket| self.give(thread, socket)),
+                Err(error) => {
+                    tracing::warn!(thread, %listen, %error, "the thread cannot listen again");
+                }
             }
         }
     }

@@ -33,6 +33,9 @@ pub struct Settings {
     pub stop_grace: Duration,
     /// Seed of the selection among equal backends; equal seeds select equally.
     pub seed: u64,
+    /// The path of requests that occupy their thread forever: a fault for tests of the watchdog.
+    #[cfg(debug_assertions)]
+    pub spin_on: Option<String>,
 }
 
 /// Open files that are no connection of a client or to a backend: listeners, the server.
@@ -67,6 +70,8 @@ impl Default for Settings {
             clients_max: 50_000,
             stop_grace: Duration::from_secs(10),
             seed: 1,
+            #[cfg(debug_assertions)]
+            spin_on: None,
         }
     }
 }

@@ -15,6 +15,8 @@ use model::{Backend, InstanceId, RouteTable, ServiceId};
 pub struct Compiled {
     /// The generation of the table.
     pub generation: u64,
+    /// The number of the switch to it: several may have the same generation but other listeners.
+    pub switch: u64,
     /// The listeners, by address.
     pub listeners: Vec<CompiledListener>,
     /// All routes of all listeners.
@@ -85,9 +87,9 @@ impl Paths {
 }
 
 impl Compiled {
-    /// Compiles a table. Listeners of several documents at one address are merged.
-    pub fn new(table: &RouteTable) -> Self {
-        let mut compiled = Compiled { generation: table.generation, ..Compiled::default() };
+    /// Compiles a table for a switch. Listeners of several documents at one address are merged.
+    pub fn new(table: &RouteTable, switch: u64) -> Self {
+        let mut compiled = Compiled { generation: table.generation, switch, ..Compiled::default() };
         let mut known: BTreeMap<&Backend, usize> = BTreeMap::new();
         for listener in &table.listeners {
             let listen = listener.listen.0;

@@ -160,7 +160,7 @@ mod tests {
             listen: Listen(([127, 0, 0, 1], 80).into()),
             routes: vec![route],
         };
-        Arc::new(Compiled::new(&RouteTable { generation, listeners: vec![listener] }))
+        Arc::new(Compiled::new(&RouteTable { generation, listeners: vec![listener] }, generation))
     }
 
     fn reported(events: &mut UnboundedReceiver<Event>) -> Option<(u64, Vec<String>)> {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use crate::accept::Acceptor;
 use crate::core::Event;
 use crate::ports::Listener;
+use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::table::Compiled;
 use crate::timer::TICK;
@@ -24,11 +25,12 @@ pub(crate) enum Command {
 pub(crate) async fn run(
     thread: usize,
     settings: Arc<Settings>,
+    progress: Arc<Progress>,
     events: UnboundedSender<Event>,
     mut commands: UnboundedReceiver<Command>,
 ) {
     let grace = settings.stop_grace;
-    let worker = Worker::new(thread, settings, events);
+    let worker = Worker::new(thread, settings, progress, events);
     let acceptor = Acceptor::new(worker.clone());
     let ticker = worker.clone();
     tokio::task::spawn_local(async move {
@@ -36,6 +38,7 @@ pub(crate) async fn run(
         for tick in 0u64.. {
             ticks.tick().await;
             ticker.timers.tick();
+            ticker.progress.beat();
             if tick % 4 == 0 {
                 ticker.sweep();
             }
@@ -71,7 +74,7 @@ mod tests {
         let (events, _received) = unbounded_channel();
         assert!(command.send(Command::Open(listener)).is_ok());
         assert!(command.send(Command::Follow(Arc::default())).is_ok());
-        let running = run(0, Arc::default(), events, commands);
+        let running = run(0, Arc::default(), Arc::default(), events, commands);
         let closed = async {
             while tokio::net::TcpStream::connect(free).await.is_ok() {
                 tokio::task::yield_now().await;

@@ -11,6 +11,7 @@ use crate::balance::Balancer;
 use crate::clients::Clients;
 use crate::core::Event;
 use crate::listeners::Listeners;
+use crate::progress::Progress;
 use crate::retry::Attempts;
 use crate::settings::Settings;
 use crate::table::Compiled;
@@ -25,6 +26,7 @@ pub(crate) struct Worker {
     pub(crate) tables: Rc<Tables>,
     pub(crate) clients: Rc<Clients>,
     pub(crate) listeners: Rc<Listeners>,
+    pub(crate) progress: Arc<Progress>,
     balancer: RefCell<Balancer>,
 }
 
@@ -32,6 +34,7 @@ impl Worker {
     pub(crate) fn new(
         thread: usize,
         settings: Arc<Settings>,
+        progress: Arc<Progress>,
         events: UnboundedSender<Event>,
     ) -> Rc<Self> {
         let timers = CoarseTimers::new();
@@ -39,6 +42,7 @@ impl Worker {
             tables: Tables::new(thread, settings.backend_idle_max, timers.clock(), events),
             clients: Clients::new(settings.clients_max / settings.threads.max(1)),
             listeners: Rc::default(),
+            progress,
             balancer: RefCell::new(Balancer::new(settings.seed.wrapping_add(thread as u64))),
             timers,
             settings,

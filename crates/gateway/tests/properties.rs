@@ -69,7 +69,7 @@ proptest! {
         let listen = SocketAddr::from(([127, 0, 0, 1], 80));
         let gateway = "shop".parse().unwrap();
         let listener = Listener { gateway, listen: Listen(listen), routes: routes.clone() };
-        let compiled = Compiled::new(&RouteTable { generation: 1, listeners: vec![listener] });
+        let compiled = Compiled::new(&RouteTable { generation: 1, listeners: vec![listener] }, 1);
         let listener = compiled.listener(listen).unwrap();
         let expected = by_the_rule(&routes, &host, &path);
         prop_assert_eq!(compiled.route(listener, &host, &path), expected, "{} {}", host, path);

@@ -261,6 +261,8 @@ impl Gateway {
                         self.schedule(env, span, GatewayEvent::Switch { thread, table });
                     }
                 }
+                // No check of the watchdog is simulated.
+                Effect::Isolate(_) | Effect::Restore(..) => {}
                 Effect::Stand(standing) => {
                     if let Some(running) = &mut self.running {
                         running.standing = standing;

@@ -4,6 +4,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::net::TcpStream;
 use super::socket::Socket;
 use super::state::{Client, LINGER_TIMEOUT};
 use crate::forward::forward;
+use crate::progress::{Progress, Task};
 use crate::settings::Settings;
 use crate::timer::ticks;
 use crate::worker::Worker;
@@ -28,12 +30,13 @@ const STREAMS_MAX: u32 = 250;
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the tasks of HTTP/2 streams on the thread of their connection.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LocalExecutor;
+#[derive(Debug, Clone)]
+pub(crate) struct LocalExecutor(Arc<Progress>);
 
 impl<F: Future + 'static> Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move { drop(future.await) });
+        let progress = self.0.clone();
+        tokio::task::spawn_local(async move { drop(progress.track(Task::Stream, future).await) });
     }
 }
 
@@ -41,8 +44,8 @@ impl<F: Future + 'static> Executor<F> for LocalExecutor {
 pub(crate) type Server = auto::Builder<LocalExecutor>;
 
 /// A server for HTTP/1.1, and for HTTP/2 if the client begins with its preface.
-pub(crate) fn server() -> Server {
-    let mut server = auto::Builder::new(LocalExecutor);
+pub(crate) fn server(progress: &Arc<Progress>) -> Server {
+    let mut server = auto::Builder::new(LocalExecutor(progress.clone()));
     server.http1().max_buf_size(HEAD_MAX);
     server
         .http2()
@@ -64,7 +67,8 @@ pub(crate) async fn serve(
     let Settings { client_idle, head_timeout, .. } = *worker.settings;
     let (idle_ticks, head_ticks) = (ticks(client_idle), ticks(head_timeout));
     let socket = Socket::new(stream, client.activity.clone());
-    let timer = worker.timers.timer();
+    let (timer, progress) = (worker.timers.timer(), worker.progress.clone());
+    let task = Task::Client(client.peer);
     let service = {
         let client = client.clone();
         service_fn(move |request| forward(worker.clone(), client.clone(), request))
@@ -95,7 +99,7 @@ pub(crate) async fn serve(
             *client.waker.borrow_mut() = Some(cx.waker().clone());
         }
         // Errors of a client's connection are not errors of the gateway: they are not logged.
-        let polled = connection.as_mut().poll(cx).map(drop);
+        let polled = progress.during(task, || connection.as_mut().poll(cx)).map(drop);
         if !is_lingering && client.activity.is_lingering() {
             is_lingering = true;
             timer.set(ticks(LINGER_TIMEOUT));

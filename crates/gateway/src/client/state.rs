@@ -19,11 +19,12 @@ pub(crate) struct Client {
     pub(crate) listen: SocketAddr,
     /// The address that the client connected to.
     pub(crate) local: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// The address of the client, without its port.
     pub(crate) address: String,
     /// The port of the listener.
     pub(crate) port: String,
-    /// A cached lookup: the generation of a table and the index of the listener in it.
+    /// A cached lookup: the number of a switch and the index of the listener in its table.
     pub(crate) listener: Cell<(u64, usize)>,
     pub(crate) activity: Arc<Activity>,
     /// Whether it closes after its first request.
@@ -44,6 +45,7 @@ impl Client {
         Self {
             listen,
             local: SocketAddr::new(local.ip().to_canonical(), local.port()),
+            peer,
             address: peer.ip().to_canonical().to_string(),
             port: listen.port().to_string(),
             listener: Cell::new((u64::MAX, 0)),
