@@ -43,6 +43,7 @@ fn assignment(name: &str, mut document: Value, goal: Assigned) -> Assignment {
         revision: 1,
         goal,
         given: Given::default(),
+        frozen: false,
         retries: 0,
         env: Default::default(),
         spec,

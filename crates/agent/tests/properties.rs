@@ -281,6 +281,7 @@ impl World {
                 revision: 1,
                 goal: if stop { Assigned::Stop } else { Assigned::Run },
                 given: Given { ports: vec![20000] },
+                frozen: false,
                 retries: 0,
                 env: Default::default(),
                 spec,

@@ -68,16 +68,27 @@ impl Rig {
     }
 
     fn assign(&mut self, stack: &Value, goal: Assigned) {
+        self.assign_changed(stack, goal, |_| {});
+    }
+
+    fn assign_changed(
+        &mut self,
+        stack: &Value,
+        goal: Assigned,
+        change: impl FnOnce(&mut Assignment),
+    ) {
         let document = json!({"service": "/shop/web", "stack": stack});
-        let assignment = Assignment {
+        let mut assignment = Assignment {
             instance: id(),
             revision: 1,
             goal,
             given: Given { ports: vec![20001, 20002] },
+            frozen: false,
             retries: 0,
             env: Default::default(),
             spec: Arc::new(serde_json::from_value(document).unwrap()),
         };
+        change(&mut assignment);
         self.generation += 1;
         let (generation, set, removed) = (self.generation, vec![assignment], vec![]);
         let unreadable = vec![];
@@ -219,6 +230,27 @@ fn a_resource_that_exits_is_restarted_alone() {
     assert_eq!(rig.done(), ["start db"]);
     rig.started("db", 3);
     assert_eq!((rig.done(), rig.phases().as_str()), (vec![], "running running running running"));
+}
+
+#[test]
+fn a_resource_of_a_frozen_service_is_restarted_once_it_is_thawed() {
+    let mut rig = Rig::with(&stack());
+    rig.run_all();
+    rig.assign_changed(&stack(), Assigned::Run, |assignment| assignment.frozen = true);
+    rig.done();
+    rig.exited("web", 1, 1);
+    rig.pass(60_000);
+    assert_eq!(rig.done(), [""; 0]);
+    let message = rig.status().message.clone().unwrap();
+    assert_eq!(message, "web: it has ended and its service is frozen");
+    // A restarted agent does not restart it either.
+    rig = Rig::new(rig.memory.clone());
+    rig.adopt(&[("db", 1), ("log", 1)]);
+    rig.assign_changed(&stack(), Assigned::Run, |assignment| assignment.frozen = true);
+    rig.pass(60_000);
+    assert_eq!(rig.done(), [""; 0]);
+    rig.assign(&stack(), Assigned::Run);
+    assert_eq!(rig.done(), ["start web"]);
 }
 
 #[test]

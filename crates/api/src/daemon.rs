@@ -108,6 +108,9 @@ pub struct Assignment {
     pub revision: RevisionNumber,
     /// Its goal.
     pub goal: Assigned,
+    /// Whether a resource that exits is not restarted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frozen: bool,
     /// What the node gave it: its fields are fields of the assignment, such as `ports`.
     #[serde(flatten)]
     pub given: Given,

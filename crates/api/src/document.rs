@@ -79,6 +79,9 @@ pub struct ScaleRequest {
     pub service: ServiceId,
     /// The desired number of instances.
     pub instances: u32,
+    /// Act on a frozen service as well.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// Starts or stops the instances of services, in one deployment.
@@ -89,6 +92,19 @@ pub struct RunRequest {
     pub services: Vec<ServiceId>,
     /// Whether their instances should run.
     pub run: Run,
+    /// Act on frozen services as well.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Freezes or thaws services.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FreezeRequest {
+    /// The services. At least one is required.
+    pub services: Vec<ServiceId>,
+    /// Whether they are frozen.
+    pub frozen: bool,
 }
 
 /// Removes services. Their instances are stopped, those of dependent services first.
@@ -97,6 +113,9 @@ pub struct RunRequest {
 pub struct RemoveRequest {
     /// The services. At least one is required.
     pub services: Vec<ServiceId>,
+    /// Act on frozen services as well.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// Rolls a service back to an earlier revision.
@@ -108,6 +127,9 @@ pub struct UndoRequest {
     /// The revision; by default the previous one.
     #[serde(default)]
     pub to: Option<RevisionNumber>,
+    /// Act on a frozen service as well.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// Controls a deployment, which is named by its number or by a service that it moves.
@@ -123,6 +145,9 @@ pub struct RolloutRequest {
     /// The action. Required to control a deployment, and ignored by a restart.
     #[serde(default)]
     pub how: Option<Steer>,
+    /// Restart a frozen service as well. Ignored by other requests.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// The state of a service.
@@ -153,6 +178,9 @@ pub struct ServiceView {
     /// Whether the instances should run.
     #[serde(default)]
     pub run: Run,
+    /// Whether nothing is done to the service automatically.
+    #[serde(default)]
+    pub frozen: bool,
     /// The number of running instances that need no restart to reach the target revision.
     pub running: u32,
     /// The number of these that are healthy.

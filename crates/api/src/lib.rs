@@ -25,10 +25,10 @@ pub use daemon::{
     stored_assignments,
 };
 pub use document::{
-    ApplyReply, ApplyRequest, DeploymentView, EventView, FailedRevisionView, GatewayView, Health,
-    InstanceView, LOG_OFFSET, LOG_SIZE, LogPartQuery, LogQuery, LogStream, MoveView, NodeState,
-    NodeView, RemoveRequest, RevisionView, RolloutRequest, RunRequest, ScaleRequest, ServiceState,
-    ServiceView, Source, UndoRequest, WaitView, Wave,
+    ApplyReply, ApplyRequest, DeploymentView, EventView, FailedRevisionView, FreezeRequest,
+    GatewayView, Health, InstanceView, LOG_OFFSET, LOG_SIZE, LogPartQuery, LogQuery, LogStream,
+    MoveView, NodeState, NodeView, RemoveRequest, RevisionView, RolloutRequest, RunRequest,
+    ScaleRequest, ServiceState, ServiceView, Source, UndoRequest, WaitView, Wave,
 };
 pub use error::{Detail, ErrorBody, ErrorCode, in_full};
 pub use serve::serve;

@@ -15,6 +15,8 @@ pub const SERVICE: &str = "/v1/services/{*service}";
 pub const SCALE: &str = "/v1/scale";
 /// `POST` a `RunRequest`.
 pub const RUN: &str = "/v1/run";
+/// `POST` a `FreezeRequest`.
+pub const FREEZE: &str = "/v1/freeze";
 /// `POST` a `RemoveRequest`.
 pub const REMOVE: &str = "/v1/remove";
 /// `POST` a `RolloutRequest` without `how`: restart all instances.

@@ -37,10 +37,13 @@ impl State {
             return first;
         }
         self.check(&guard)?;
+        if !guard.force {
+            self.check_frozen(&command)?;
+        }
         let mut applied = self.carry_out(command, at)?;
         // A step of the planner is an action of the cluster itself, so its events have no author.
         if by != Principal::Planner {
-            self.record_author(&by, via.as_ref(), &mut applied);
+            self.record_author(&by, via.as_ref(), guard.force, &mut applied);
         }
         if let Some(id) = id {
             let outcome = Ok(applied.changes.clone());
@@ -49,7 +52,13 @@ impl State {
         Ok(applied)
     }
 
-    fn record_author(&mut self, by: &Principal, via: Option<&Origin>, applied: &mut Changeset) {
+    fn record_author(
+        &mut self,
+        by: &Principal,
+        via: Option<&Origin>,
+        forced: bool,
+        applied: &mut Changeset,
+    ) {
         for event in &mut applied.events {
             event.by = Some(by.clone());
         }
@@ -58,6 +67,7 @@ impl State {
                 let deployment = Arc::make_mut(deployment);
                 deployment.by = Some(by.clone());
                 deployment.via = via.cloned();
+                deployment.forced = forced;
             }
         }
     }
@@ -85,6 +95,7 @@ impl State {
             Command::Restart { service } => self.restart(service, at),
             Command::Undo { service, to } => self.undo(service, to, at),
             Command::SetRun { services, run } => self.set_run(services, run, at),
+            Command::SetFrozen { services, frozen } => self.set_frozen(services, frozen, at),
             Command::RemoveServices(services) => self.remove_services(services, at),
             Command::Kill { instances, scale } => self.kill(instances, scale, at),
             Command::ResetDelay { service } => self.reset_delay(service, at),
@@ -112,6 +123,14 @@ impl State {
                 service: ServiceId::clone(service),
                 by: by.into_iter().collect(),
             }),
+        }
+    }
+
+    fn check_frozen(&self, command: &Command) -> Result<(), Refusal> {
+        let is_frozen = |id: &ServiceId| self.service(id).is_some_and(|service| service.frozen);
+        match command.acts_on().into_iter().find(|id| is_frozen(id)) {
+            None => Ok(()),
+            Some(id) => Err(Refusal::Frozen { service: id.clone() }),
         }
     }
 

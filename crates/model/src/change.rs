@@ -83,6 +83,21 @@ impl State {
         Ok(applied)
     }
 
+    pub(crate) fn set_frozen(
+        &mut self,
+        ids: Vec<ServiceId>,
+        frozen: bool,
+        at: Timestamp,
+    ) -> Outcome {
+        ids.iter().try_for_each(|id| self.known_service(id).map(drop))?;
+        let mut applied = Changeset::default();
+        for id in ids {
+            applied.change("service", &id, Verdict::Unchanged);
+            self.freeze(&id, frozen, at, &mut applied);
+        }
+        Ok(applied)
+    }
+
     pub(crate) fn undo(
         &mut self,
         id: ServiceId,

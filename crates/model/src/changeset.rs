@@ -40,6 +40,7 @@ impl Changeset {
             verdict,
             revision: None,
             run: None,
+            frozen: None,
             deployment: None,
             note: None,
         });

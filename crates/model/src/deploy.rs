@@ -33,12 +33,15 @@ pub(crate) enum Change {
 }
 
 impl Change {
-    /// Takes out the run goal of a document that has one: revisions are stored without it.
-    fn take_run(&mut self) -> Option<Run> {
+    /// Takes the goals out of a document that has some: revisions are stored without them.
+    fn take_goals(&mut self) -> (Option<Run>, Option<bool>) {
         match self {
-            Change::Spec(spec, _) if spec.run.is_some() => Arc::make_mut(spec).run.take(),
-            Change::Run(run) => Some(*run),
-            _ => None,
+            Change::Spec(spec, _) if spec.run.is_some() || spec.frozen.is_some() => {
+                let spec = Arc::make_mut(spec);
+                (spec.run.take(), spec.frozen.take())
+            }
+            Change::Run(run) => (Some(*run), None),
+            _ => (None, None),
         }
     }
 }
@@ -75,8 +78,11 @@ impl State {
         let mut moves = Vec::new();
         for (id, mut change) in changes {
             let before = self.service(&id).filter(|service| !service.removing).map(Arc::clone);
-            let run = change.take_run();
+            let (run, frozen) = change.take_goals();
             let moving = self.turn(&id, change, deployment, at, applied);
+            if let Some(frozen) = frozen {
+                self.freeze(&id, frozen, at, applied);
+            }
             if let Some(moving) = self.turn_run(&id, run, moving, deployment, at, applied) {
                 let before = before.as_ref().map(|service| service.spec().as_ref());
                 self.tell_routes_lost(&id, before, at, applied);
@@ -102,9 +108,11 @@ impl State {
         applied.event(at, About::Deployment(deployment), what);
         applied.changed.insert(Key::Deployment(deployment));
         let stage = Stage::Running;
-        // [`State::apply`] adds the author once for all effects of a proposal.
+        // [`State::apply`] adds what the proposal says of itself, once for all its effects.
         let (by, via) = (None, None);
-        let entry = Deployment { id: deployment, created_at: at, cause, by, via, moves, stage };
+        let forced = false;
+        let entry =
+            Deployment { id: deployment, created_at: at, cause, by, via, forced, moves, stage };
         self.deployments.insert_mut(deployment, Arc::new(entry));
     }
 
@@ -172,6 +180,37 @@ impl State {
         }
         let same_revision = || Move::new(id.clone(), target, target, target);
         Some(Move { run: Some(change), ..moving.unwrap_or_else(same_revision) })
+    }
+
+    /// Freezes or thaws a service that is the last one of `applied.changes`.
+    pub(crate) fn freeze(
+        &mut self,
+        id: &ServiceId,
+        frozen: bool,
+        at: Timestamp,
+        applied: &mut Changeset,
+    ) {
+        let service = self.services.get_mut(id).filter(|service| service.frozen != frozen);
+        let Some(service) = service else { return };
+        Arc::make_mut(service).frozen = frozen;
+        applied.changed.insert(Key::Service(id.clone()));
+        let what = if frozen { What::Frozen } else { What::Thawed };
+        applied.event(at, About::Service(id.clone()), what);
+        let entry = applied.changes.last_mut().expect("the service has an entry");
+        entry.frozen = Some(frozen);
+        if entry.verdict == Verdict::Unchanged {
+            entry.verdict = Verdict::Updated;
+        }
+        if frozen {
+            return;
+        }
+        let Ok(deployment) = self.deployment_moving(id) else { return };
+        let deployment = Arc::make_mut(deployment);
+        if let Some(m) = deployment.move_mut(id).filter(|m| m.progressed_at.is_some()) {
+            // The time while it was frozen does not count towards the deadline.
+            m.progressed_at = Some(at);
+            applied.changed.insert(Key::Deployment(deployment.id));
+        }
     }
 
     /// Adds a revision to a service, new or known, and makes it the target.

@@ -26,6 +26,9 @@ pub struct Deployment {
     /// The request that created it, if it came through an adapter.
     #[serde(default, alias = "origin", skip_serializing_if = "Option::is_none")]
     pub via: Option<Origin>,
+    /// Whether it also moves frozen services.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forced: bool,
     /// The services it moves, in the order of their paths.
     pub moves: Vec<Move>,
     /// The progress of the deployment.

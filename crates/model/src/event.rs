@@ -82,6 +82,10 @@ pub enum What {
     Removed,
     /// Whether the instances of the service should run has changed.
     RunChanged { change: RunChange },
+    /// Nothing is done to the service automatically from now on.
+    Frozen,
+    /// The service is no longer frozen.
+    Thawed,
     /// Back-off after failures was cancelled.
     DelayReset,
 
@@ -175,6 +179,8 @@ impl What {
             What::Arrived { .. } => "arrived",
             What::Removed => "removed",
             What::RunChanged { .. } => "run-changed",
+            What::Frozen => "frozen",
+            What::Thawed => "thawed",
             What::DelayReset => "delay-reset",
             What::DeploymentStarted { .. } => "deployment-started",
             What::DeploymentPaused => "deployment-paused",
@@ -219,6 +225,8 @@ impl fmt::Display for What {
             What::Arrived { revision } => write!(f, "revision {revision} is ready"),
             What::Removed => f.write_str("its last instance has stopped"),
             What::RunChanged { change } => write!(f, "{change}"),
+            What::Frozen => f.write_str("nothing is done to it automatically"),
+            What::Thawed => f.write_str("it is no longer frozen"),
             What::DelayReset => f.write_str("failed starts are retried without delay"),
             What::DeploymentStarted { cause, services, more } => {
                 let names: Vec<_> = services.iter().map(ServiceId::as_str).collect();
@@ -384,6 +392,8 @@ mod tests {
             What::Arrived { revision: 2 },
             What::Removed,
             What::RunChanged { change: RunChange { from: Run::Started, to: Run::Stopped } },
+            What::Frozen,
+            What::Thawed,
             What::DelayReset,
             What::DeploymentStarted { cause: Cause::Apply, services, more: 3 },
             What::DeploymentPaused,

@@ -98,7 +98,7 @@ pub use service::{
     StopReason,
 };
 pub use serving::not_serving;
-pub use software::Software;
+pub use software::{GOALS, Software};
 pub use spec::{
     Base64, CommandLine, Container, FileSource, FileSpec, HealthCheck, HttpProbe, Lost, Mode,
     Network, OnChange, OnFailure, Port, PortRef, Probe, Process, Program, Protocol, Pull,

@@ -96,6 +96,7 @@ impl Command {
             Command::Restart { .. } => "restart a service",
             Command::Undo { .. } => "undo a revision",
             Command::SetRun { .. } => "start or stop services",
+            Command::SetFrozen { .. } => "freeze or thaw services",
             Command::RemoveServices(_) => "remove services",
             Command::Kill { .. } => "kill instances",
             Command::ResetDelay { .. } => "reset the delay of a service",
@@ -140,6 +141,13 @@ pub enum Command {
         services: Vec<ServiceId>,
         /// Whether their instances should run.
         run: Run,
+    },
+    /// Freeze or thaw services, at once and without a deployment.
+    SetFrozen {
+        /// The services.
+        services: Vec<ServiceId>,
+        /// Whether they are frozen.
+        frozen: bool,
     },
     /// Stop and remove services, in one deployment.
     RemoveServices(Vec<ServiceId>),
@@ -189,6 +197,36 @@ pub struct Guard {
     pub seen: Vec<(ServiceId, Option<RevisionNumber>)>,
     /// Services that no deployment may be moving.
     pub still: Vec<ServiceId>,
+    /// Whether the command also acts on frozen services.
+    pub force: bool,
+}
+
+impl Command {
+    /// The services that the command acts on at once. Documents are not among these commands: they
+    /// change the target of a frozen service, which takes effect once it is thawed.
+    pub(crate) fn acts_on(&self) -> Vec<&ServiceId> {
+        match self {
+            Command::Scale { service, .. }
+            | Command::Restart { service }
+            | Command::Undo { service, .. }
+            | Command::ResetDelay { service } => vec![service],
+            Command::SetRun { services, .. } | Command::RemoveServices(services) => {
+                services.iter().collect()
+            }
+            Command::Kill { instances, .. } => {
+                instances.iter().map(|instance| &instance.service).collect()
+            }
+            Command::Apply(_)
+            | Command::SetFrozen { .. }
+            | Command::RemoveGateway(_)
+            | Command::Steer { .. }
+            | Command::Register(_)
+            | Command::SetAvailability { .. }
+            | Command::RemoveNode(_)
+            | Command::BecomeLeader
+            | Command::Adopt(_) => Vec::new(),
+        }
+    }
 }
 
 /// How to steer a deployment.

@@ -151,6 +151,20 @@ pub enum Wait {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<Box<Laggard>>,
     },
+    /// The service is frozen, and nothing is done until it is thawed.
+    Frozen {
+        /// Instances that would be placed.
+        missing: u32,
+        /// Instances that have ended or are lost and would be removed.
+        ended: u32,
+        /// Instances that would be replaced or stopped.
+        outgoing: u32,
+    },
+    /// The agents of some instances lack a feature that a goal of the service needs.
+    Unsupported {
+        /// Their nodes, each with its reason.
+        nodes: Arc<[(NodeId, Reason)]>,
+    },
     /// Gateways still finish requests of terminating instances, or instances are stopping.
     Leaving {
         /// The number of such instances.
@@ -185,6 +199,28 @@ impl fmt::Display for Wait {
             Wait::Ready { ready, wanted, next } => {
                 write!(f, "{ready} of {wanted} ready")?;
                 next.as_ref().map_or(Ok(()), |next| write!(f, "; the next one: {next}"))
+            }
+            Wait::Frozen { missing, ended, outgoing } => {
+                f.write_str("frozen; once it is thawed")?;
+                let parts = [
+                    (*missing, "to be placed"),
+                    (*ended, "ended or lost"),
+                    (*outgoing, "to be replaced or stopped"),
+                ];
+                let parts: Vec<_> = parts
+                    .iter()
+                    .filter(|(count, _)| *count > 0)
+                    .map(|(count, what)| format!("{count} {what}"))
+                    .collect();
+                match parts.is_empty() {
+                    true => f.write_str(", its deployment continues"),
+                    false => write!(f, ": {}", parts.join(", ")),
+                }
+            }
+            Wait::Unsupported { nodes } => {
+                let parts: Vec<_> =
+                    nodes.iter().map(|(node, reason)| format!("{node}: {reason}")).collect();
+                f.write_str(&parts.join("; "))
             }
             Wait::Leaving { count: 1 } => f.write_str("1 instance is leaving"),
             Wait::Leaving { count } => write!(f, "{count} instances are leaving"),

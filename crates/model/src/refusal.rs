@@ -46,6 +46,12 @@ pub enum Refusal {
         /// The deployments that move it and the other services of the same condition.
         by: Vec<DeploymentId>,
     },
+    /// The command would act on a frozen service.
+    #[error("{service} is frozen: thaw it first, or force the command")]
+    Frozen {
+        /// The first such service.
+        service: ServiceId,
+    },
     /// The target of a service has changed since the author read it.
     #[error("{service} has changed meanwhile: look at it again")]
     Changed {

@@ -106,6 +106,7 @@ mod tests {
             verdict: crate::verdict::Verdict::Updated,
             revision: None,
             run: None,
+            frozen: None,
             deployment: None,
             note: Some("n".repeat(note_len)),
         };

@@ -1,13 +1,20 @@
-//! The goal of a service beside its number of instances: whether its instances run.
+//! The goal of a service beside its number of instances: whether its instances run, and whether it
+//! is frozen.
 //!
-//! The goal belongs to the service, not to its revisions: changing it creates no revision, and a
-//! service that is started again runs the revision that it had. A document may contain it (`run`);
-//! [`State::apply`](crate::State::apply) moves it from the document to the service, so that no
-//! stored [`Spec`](crate::Spec) has it.
+//! Both belong to the service, not to its revisions: changing them creates no revision, and a
+//! service that is started again runs the revision that it had. A document may contain them (`run`,
+//! `frozen`); [`State::apply`](crate::State::apply) moves them from the document to the service, so
+//! that no stored [`Spec`](crate::Spec) has them.
 //!
 //! A *stopped* service keeps its number of instances, its slots and its revision, and releases
 //! everything else: its instances are drained, stopped and removed, their nodes' capacity and ports
 //! are free, and a later start places them anew.
+//!
+//! Nothing is done automatically to a *frozen* service: no step of a deployment, no placement, no
+//! replacement, and no restart of a resource that exited. Only instances that were leaving before
+//! continue to leave. Documents still change its target, which takes effect once it is thawed;
+//! commands that act on it at once are rejected unless they are forced, and a forced deployment is
+//! performed as if the service were not frozen.
 
 use std::fmt;
 

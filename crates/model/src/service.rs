@@ -78,6 +78,9 @@ pub struct ServiceHead {
     /// Whether its instances run.
     #[serde(default, skip_serializing_if = "is_default")]
     pub run: Run,
+    /// Whether nothing is done to it automatically; see [`State::is_frozen`](crate::State).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub frozen: bool,
     /// The history of each slot, by slot number.
     #[serde(default)]
     pub slots: Vec<Slot>,
@@ -103,6 +106,7 @@ impl ServiceHead {
             failed: None,
             removing: false,
             run: Run::default(),
+            frozen: false,
             slots: Vec::new(),
             attempts_before,
             retries: 0,

@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::reason::Reason;
+
 /// Several resources in an instance, in order.
 pub(crate) const STACK: &str = "stack";
 
@@ -18,8 +20,12 @@ pub(crate) const VALUES: &str = "values";
 /// Files that are written before a start.
 pub(crate) const FILES: &str = "files";
 
+/// Goals of an assignment other than to run and to stop. No document needs it: the planner asks for
+/// it when a service is frozen.
+pub const GOALS: &str = "goals";
+
 /// The features of this version.
-pub(crate) const FEATURES: [&str; 3] = [STACK, VALUES, FILES];
+pub(crate) const FEATURES: [&str; 4] = [STACK, VALUES, FILES, GOALS];
 
 /// The software of an agent. Agents of the first version do not report it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +46,12 @@ impl Software {
             version: env!("CARGO_PKG_VERSION").into(),
             features: FEATURES.map(String::from).into(),
         }
+    }
+
+    /// Why the agent is too old for a feature, if it is.
+    pub fn lacks(&self, feature: &str) -> Option<Reason> {
+        let (needs, version) = (feature.to_string(), self.version.clone());
+        (!self.features.contains(feature)).then_some(Reason::AgentTooOld { needs, version })
     }
 
     /// Whether nothing is reported.

@@ -45,6 +45,10 @@ pub struct Spec {
     /// Whether the instances run. Left out, unchanged: a change of it is no new revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
+    /// Whether nothing is done to the service automatically, such as restarting or replacing its
+    /// instances. Left out, unchanged: a change of it is no new revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<bool>,
     /// Run a container. Exactly one of `container`, `process` and `stack` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,

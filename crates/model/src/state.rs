@@ -89,6 +89,12 @@ impl State {
         service.deployment.and_then(|id| self.deployment(id))
     }
 
+    /// Whether nothing is done to a service automatically: it is frozen, and no forced deployment
+    /// moves it.
+    pub fn is_frozen(&self, service: &Service) -> bool {
+        service.frozen && !self.deployment_of(service).is_some_and(|deployment| deployment.forced)
+    }
+
     /// The gateway documents, by name.
     pub fn gateways(&self) -> impl Iterator<Item = &Arc<Gateway>> {
         self.gateways.values()

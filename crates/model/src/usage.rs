@@ -59,9 +59,8 @@ impl NodeUsage {
             Availability::Draining => return Some(Reason::Draining),
         }
         let software = &self.node.software;
-        if let Some(needs) = need.features.iter().find(|f| !software.features.contains(**f)) {
-            let (needs, version) = (needs.to_string(), software.version.clone());
-            return Some(Reason::AgentTooOld { needs, version });
+        if let Some(reason) = need.features.iter().find_map(|feature| software.lacks(feature)) {
+            return Some(reason);
         }
         if let Some(missing) = need.requires.iter().find(|c| !self.node.capabilities.contains(*c)) {
             return Some(Reason::Capability { missing: missing.clone() });

@@ -20,6 +20,9 @@ pub struct Change {
     /// The change of whether the instances of a service run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunChange>,
+    /// Whether the service is frozen from now on, if that has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<bool>,
     /// The deployment that performs the change, if it needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentId>,

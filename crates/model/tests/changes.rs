@@ -273,7 +273,7 @@ fn what_is_not_there_is_refused_with_the_most_similar_name() {
 fn a_command_is_carried_out_if_services_are_as_they_were_seen() {
     let mut cluster = settled();
     let scale = |path: &str, seen| Proposal {
-        guard: Guard { seen: vec![(service_id(path), seen)], still: vec![] },
+        guard: Guard { seen: vec![(service_id(path), seen)], ..Guard::default() },
         ..Proposal::operator(Command::Scale { service: service_id("/web"), instances: 0 })
     };
     for (path, seen, holds) in [
@@ -298,7 +298,10 @@ fn a_command_is_carried_out_if_nothing_moves_what_should_stand_still() {
     cluster.apply([service("/api", json!({}))]);
     cluster.apply([service("/db", json!({}))]);
     let scale = |still: &[&str]| Proposal {
-        guard: Guard { seen: vec![], still: still.iter().map(|path| service_id(path)).collect() },
+        guard: Guard {
+            still: still.iter().map(|path| service_id(path)).collect(),
+            ..Guard::default()
+        },
         ..Proposal::operator(Command::Scale { service: service_id("/web"), instances: 0 })
     };
     assert!(cluster.clone().propose(scale(&["/web", "/no"])).is_ok());

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{
-    Deployment, DeploymentId, Failure, Goal, InstanceId, Laggard, Move, NotServing, Observed,
-    Placement, ReplicaId, Service, Spec, Stage, Stall, Status, Step, StopReason, Timestamp,
-    Unhealthy, Wait, not_serving,
+    Deployment, DeploymentId, Failure, GOALS, Goal, InstanceId, Laggard, Move, NotServing,
+    Observed, Placement, ReplicaId, Service, Spec, Stage, Stall, Status, Step, StopReason,
+    Timestamp, Unhealthy, Wait, not_serving,
 };
 
 use crate::instance::{Instance, ServiceView};
@@ -121,10 +121,39 @@ impl<'a> Planning<'a, '_> {
             self.plan.wait(&self.service.id, Wait::Still { why });
             return;
         }
-        if self.service.is_leaving() {
+        if self.view.state.is_frozen(self.service) {
+            self.explain_frozen(&classified);
+        } else if self.service.is_leaving() {
             self.empty(classified);
         } else {
             self.reconcile(classified);
+        }
+    }
+
+    /// Explains what is not done because the service is frozen.
+    fn explain_frozen(&mut self, classified: &Classified<'_>) {
+        let has_ended =
+            |instance: &&Instance<'_>| instance.status.is_some_and(|status| status.phase.is_over());
+        let ended = classified.stay.iter().filter(has_ended).count() + classified.lost.len();
+        let missing = self.service.wanted().saturating_sub(classified.stay.len() as u32);
+        let outgoing = classified.outgoing.len() as u32;
+        let ended = ended as u32;
+        if missing + ended + outgoing > 0 || self.deployment.is_some() {
+            self.plan.wait(&self.service.id, Wait::Frozen { missing, ended, outgoing });
+        }
+        self.explain_unsupported();
+    }
+
+    /// Names the nodes with instances of the service whose agents cannot follow its goals.
+    fn explain_unsupported(&mut self) {
+        let nodes: BTreeSet<_> = self.service.placements.values().map(|p| &p.node).collect();
+        let too_old = nodes.into_iter().filter_map(|id| {
+            let reason = self.view.state.node(id)?.node.software.lacks(GOALS)?;
+            Some((id.clone(), reason))
+        });
+        let nodes: Arc<[_]> = too_old.collect();
+        if !nodes.is_empty() {
+            self.plan.wait(&self.service.id, Wait::Unsupported { nodes });
         }
     }
 

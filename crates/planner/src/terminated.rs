@@ -52,7 +52,11 @@ pub(crate) fn reap(
 ) -> Terminated {
     let service = service_view.service;
     let mut terminated = Terminated::default();
+    let is_frozen = view.state.is_frozen(service);
     for (replica, placement, status) in service_view.instances() {
+        if is_frozen && placement.is_wanted() {
+            continue;
+        }
         let instance = InstanceId { service: service.id.clone(), replica };
         let is_lost = view.lost.contains(&placement.node);
         let why = if is_lost && may_come_back(view, service, placement) {

@@ -52,7 +52,7 @@ pub(crate) fn assigned(
     let is_first = node.is_some_and(|node| node.node.software.is_unknown());
     let assigned = instances.filter_map(|id| {
         let service = state.service(&id.service)?;
-        let mut assignment = assignment(service, id, adapters)?;
+        let mut assignment = assignment(state, service, id, adapters)?;
         if is_first {
             assignment.spec = for_first_version(assignment.spec);
         }
@@ -61,7 +61,12 @@ pub(crate) fn assigned(
     assigned.collect()
 }
 
-fn assignment(service: &Service, id: &InstanceId, adapters: &Adapters) -> Option<Assignment> {
+fn assignment(
+    state: &State,
+    service: &Service,
+    id: &InstanceId,
+    adapters: &Adapters,
+) -> Option<Assignment> {
     let placement = service.placements.get(&id.replica)?;
     Some(Assignment {
         instance: id.clone(),
@@ -70,6 +75,7 @@ fn assignment(service: &Service, id: &InstanceId, adapters: &Adapters) -> Option
             Goal::Run | Goal::Drain { .. } => Assigned::Run,
             Goal::Stop { .. } => Assigned::Stop,
         },
+        frozen: state.is_frozen(service),
         given: placement.given.clone(),
         retries: service.retries,
         env: adapters.environment(service, id, placement),
@@ -96,6 +102,7 @@ struct Told(Vec<(InstanceId, Changing)>);
 #[derive(Debug)]
 struct Changing {
     goal: Assigned,
+    frozen: bool,
     retries: u32,
     spec: Arc<Spec>,
 }
@@ -105,6 +112,7 @@ impl Told {
     fn of(now: &BTreeMap<InstanceId, Assignment>) -> Told {
         let changing = |assignment: &Assignment| Changing {
             goal: assignment.goal,
+            frozen: assignment.frozen,
             retries: assignment.retries,
             spec: Arc::clone(&assignment.spec),
         };
@@ -112,12 +120,12 @@ impl Told {
     }
 
     fn is_still(&self, assignment: &Assignment) -> bool {
-        let Assignment { instance, goal, retries, spec, .. } = assignment;
+        let Assignment { instance, goal, frozen, retries, spec, .. } = assignment;
         let found = self.0.binary_search_by(|(id, _)| id.cmp(instance)).ok();
         found.is_some_and(|at| {
             let known = &self.0[at].1;
             let is_same = Arc::ptr_eq(&known.spec, spec) || known.spec == *spec;
-            is_same && known.goal == *goal && known.retries == *retries
+            is_same && known.goal == *goal && known.frozen == *frozen && known.retries == *retries
         })
     }
 }

@@ -70,6 +70,7 @@ pub(crate) fn service(snapshot: &Snapshot, service: &Service, now: Timestamp) ->
         state,
         instances: if service.removing { 0 } else { service.spec().instances },
         run: service.run,
+        frozen: service.frozen,
         running: counts.running,
         healthy: counts.healthy,
         ready: counts.ready,
@@ -161,7 +162,8 @@ fn moving(snapshot: &Snapshot, deployment: &Deployment, m: &Move, now: Timestamp
         return MoveView { service: id.clone(), wanted, ready, outgoing: 0, deadline_in, waits };
     };
     let counts = count(snapshot, service, now);
-    let deadline = m.progressed_at.filter(|_| deployment.stage == Stage::Running).map(|at| {
+    let proceeds = deployment.stage == Stage::Running && !snapshot.state.is_frozen(service);
+    let deadline = m.progressed_at.filter(|_| proceeds).map(|at| {
         snapshot.observed.seen_from(at).after(service.spec().rollout.deadline).since(now)
     });
     MoveView {

@@ -30,6 +30,7 @@ pub(super) fn translate(app: &App) -> Spec {
     Spec {
         service: app.id.clone(),
         run: None,
+        frozen: None,
         instances: app.instances,
         container,
         stack: Vec::new(),

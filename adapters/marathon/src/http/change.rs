@@ -155,7 +155,7 @@ pub(super) async fn submit(
         let targets: Vec<ServiceId> = wish.targets().cloned().collect();
         let revision = |id: &ServiceId| present(&snapshot.state, id).map(|service| service.target);
         let seen = targets.iter().map(|id| (id.clone(), revision(id))).collect();
-        let mut guard = Guard { seen, still: Vec::new() };
+        let mut guard = Guard { seen, ..Guard::default() };
         if !force {
             guard.still = targets;
         }

@@ -18,6 +18,9 @@ use super::piece::{Desired, PieceLife};
 use super::{Effect, StalePaths};
 use crate::drivers::{DriverEvent, Found, Kind};
 
+/// Why a resource of a frozen service is not restarted.
+const FROZEN: &str = "it has ended and its service is frozen";
+
 /// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stepped {
@@ -288,7 +291,13 @@ impl Instance {
     }
 
     fn must_stop(&self) -> bool {
-        self.leaving || self.pieces.iter().any(PieceLife::has_failed_instance)
+        let has_failed = || self.pieces.iter().any(PieceLife::has_failed_instance);
+        self.leaving || (!self.is_frozen() && has_failed())
+    }
+
+    /// Whether a resource that has exited is not restarted, and a failed one rolls back no others.
+    fn is_frozen(&self) -> bool {
+        self.assignment.as_ref().is_some_and(|assignment| assignment.frozen)
     }
 
     /// Starts the resources that may start, in stack order.
@@ -299,6 +308,7 @@ impl Instance {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) -> Option<Timestamp> {
+        let is_frozen = self.is_frozen();
         let mut wake_at = None;
         let mut order: Option<String> = None;
         let mut from = 0;
@@ -306,7 +316,9 @@ impl Instance {
             let to = self.place_end(from);
             for piece in &mut self.pieces[from..to] {
                 let away = away(piece.driver());
+                let frozen = (is_frozen && piece.has_ended_once()).then_some(FROZEN);
                 let assignment = self.assignment.as_ref();
+                let held = held.or(frozen);
                 let at = piece.step(assignment, away, held, order.as_deref(), now, effects);
                 wake_at = earlier(wake_at, at);
             }

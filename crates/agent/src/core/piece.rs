@@ -176,6 +176,11 @@ impl PieceLife {
         waits && self.status.last_exit.is_none()
     }
 
+    /// Whether one of its runs has ended, or has left no trace.
+    pub(super) fn has_ended_once(&self) -> bool {
+        self.status.run > 1 || self.status.last_exit.is_some()
+    }
+
     /// Whether it has, or may have, a process or container.
     pub(super) fn is_held(&self) -> bool {
         matches!(self.stage, Stage::Starting | Stage::Running | Stage::Stopping(_))

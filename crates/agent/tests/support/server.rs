@@ -224,6 +224,7 @@ pub(crate) fn assignment(name: &str, mut document: serde_json::Value) -> Assignm
         revision: 1,
         goal,
         given: Given::default(),
+        frozen: false,
         retries: 0,
         env: Default::default(),
         spec: Arc::new(serde_json::from_value(document).unwrap()),

@@ -95,6 +95,7 @@ fn service() -> ServiceHead {
         id: parsed("/shop/web"),
         target: 3,
         run: Run::Stopped,
+        frozen: true,
         settled: Some(2),
         deployment: Some(DeploymentId(5)),
         failed: Some(FailedRevision {
@@ -169,6 +170,7 @@ fn container() -> Spec {
         lost: Lost { replace: false, after: Millis::secs(13) },
         scale_down: ScaleDown::Oldest,
         run: Some(Run::Stopped),
+        frozen: Some(true),
         depends_on: [parsed("/shop/db")].into(),
         labels: labels(),
     }
@@ -332,6 +334,7 @@ fn deployment(stage: Stage) -> Deployment {
         cause: Cause::Undo,
         by: Some(Principal::operator()),
         via: Some(Origin { client: "10.0.0.9".into(), uri: "/apps/web".into() }),
+        forced: true,
         moves: vec![Move {
             service: parsed("/shop/web"),
             from: Some(1),
@@ -433,6 +436,7 @@ fn assignments() -> Assignments {
         instance: parsed("/shop/web~0.1"),
         revision: 2,
         goal,
+        frozen: true,
         given: Given { ports: vec![21000] },
         retries: 3,
         env: labels(),

@@ -81,10 +81,11 @@ impl Row for ServiceView {
 
     fn cells(&self, now: Timestamp) -> Vec<Cell> {
         let (state, tone) = service_state(self.state);
+        let frozen = if self.frozen { ", frozen" } else { "" };
         let blocked = if self.failed.is_some() { " (blocked)" } else { "" };
         vec![
             plain(&self.service),
-            (format!("{state}{blocked}"), tone),
+            (format!("{state}{frozen}{blocked}"), tone),
             ratio(self.ready, self.instances),
             plain(self.revision),
             plain(age::since(self.applied_at, now)),

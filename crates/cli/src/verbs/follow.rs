@@ -208,6 +208,7 @@ mod tests {
                 by: None,
                 via: None,
                 cause: model::Cause::Apply,
+                forced: false,
                 moves: Vec::new(),
                 stage,
             },

@@ -84,6 +84,11 @@ pub(crate) fn changes(screen: &Screen, reply: &ApplyReply) -> String {
         if let Some(run) = change.run {
             let _ = write!(text, ", {run}");
         }
+        match change.frozen {
+            Some(true) => text.push_str(", frozen"),
+            Some(false) => text.push_str(", thawed"),
+            None => {}
+        }
         if let Some(note) = &change.note {
             let _ = write!(text, " {}", screen.paint(Tone::Dim, &format!("({note})")));
         }

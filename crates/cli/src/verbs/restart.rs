@@ -18,13 +18,16 @@ Examples:
 pub(crate) struct Args {
     /// The service
     service: ServiceId,
+    /// Act on a frozen service as well
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     wait: Wait,
 }
 
 /// Runs the verb.
 pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
-    let request =
-        RolloutRequest { service: Some(args.service.clone()), deployment: None, how: None };
+    let (service, force) = (Some(args.service.clone()), args.force);
+    let request = RolloutRequest { service, deployment: None, how: None, force };
     outcome::post(session, &args.service, path::RESTART, &request, &args.wait).await
 }

@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// A service, or gateway/NAME
     #[arg(required = true, value_name = "SERVICE|gateway/NAME")]
     names: Vec<Name>,
+    /// Remove frozen services as well
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     wait: Wait,
 }
@@ -47,7 +50,7 @@ impl FromStr for Name {
 /// Runs the verb. Gateways go first: a service is not removed while a route leads to it.
 pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let mut all = ApplyReply { changes: vec![], deployment: None, waves: vec![], waits: vec![] };
-    let ended = remove(args.names, session, &mut all).await;
+    let ended = remove(args.names, args.force, session, &mut all).await;
     // Completed removals are printed even if a later one is rejected.
     let exit = match all.changes.is_empty() {
         true => Exit::Ok,
@@ -56,7 +59,12 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
     ended.map(|()| exit)
 }
 
-async fn remove(names: Vec<Name>, session: &Session, all: &mut ApplyReply) -> Result<(), Failure> {
+async fn remove(
+    names: Vec<Name>,
+    force: bool,
+    session: &Session,
+    all: &mut ApplyReply,
+) -> Result<(), Failure> {
     let mut services = Vec::new();
     for name in names {
         match name {
@@ -68,7 +76,7 @@ async fn remove(names: Vec<Name>, session: &Session, all: &mut ApplyReply) -> Re
         }
     }
     if !services.is_empty() {
-        let request = RemoveRequest { services: services.clone() };
+        let request = RemoveRequest { services: services.clone(), force };
         let reply = outcome::ask(session, &services, path::REMOVE, &request).await?;
         all.changes.extend(reply.changes);
         all.deployment = reply.deployment;

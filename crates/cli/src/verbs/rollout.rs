@@ -68,6 +68,9 @@ enum What {
         /// The revision; left out, the one before
         #[arg(long, value_name = "REVISION")]
         to: Option<RevisionNumber>,
+        /// Act on a frozen service as well
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         wait: Wait,
     },
@@ -98,12 +101,12 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
         What::Pause { of } => steer(of, Steer::Pause, Wait::default(), session).await,
         What::Resume { of, wait } => steer(of, Steer::Resume, wait, session).await,
         What::Abort { of } => steer(of, Steer::Abort, Wait::default(), session).await,
-        What::Undo { of: Subject::Service(service), to, wait } => {
-            let request = UndoRequest { service: service.clone(), to };
+        What::Undo { of: Subject::Service(service), to, force, wait } => {
+            let request = UndoRequest { service: service.clone(), to, force };
             outcome::post(session, &service, path::UNDO, &request, &wait).await
         }
-        What::Undo { of: Subject::Deployment(id), to, wait } => {
-            undo_all(id, to, &wait, session).await
+        What::Undo { of: Subject::Deployment(id), to, force, wait } => {
+            undo_all(id, to, force, &wait, session).await
         }
     }
 }
@@ -137,7 +140,7 @@ async fn steer(of: Subject, how: Steer, wait: Wait, session: &Session) -> Result
         Subject::Deployment(id) => (None, Some(id)),
     };
     let services: Vec<_> = service.iter().cloned().collect();
-    let request = RolloutRequest { service, deployment, how: Some(how) };
+    let request = RolloutRequest { service, deployment, how: Some(how), force: false };
     let reply = outcome::ask(session, &services, path::ROLLOUT, &request).await?;
     let steered = outcome::deployments(&reply);
     if session.screen.is_for_programs() {
@@ -162,6 +165,7 @@ async fn steer(of: Subject, how: Steer, wait: Wait, session: &Session) -> Result
 async fn undo_all(
     id: DeploymentId,
     to: Option<RevisionNumber>,
+    force: bool,
     wait: &Wait,
     session: &Session,
 ) -> Result<Exit, Failure> {
@@ -178,11 +182,12 @@ async fn undo_all(
     for one in view.deployment.moves {
         let mut ends = Vec::new();
         if let Some(change) = one.run {
-            let request = RunRequest { services: vec![one.service.clone()], run: change.from };
+            let request =
+                RunRequest { services: vec![one.service.clone()], run: change.from, force };
             ends.push(outcome::post(session, &one.service, path::RUN, &request, wait).await?);
         }
         if one.to != one.from || to.is_some() {
-            let request = UndoRequest { service: one.service.clone(), to: to.or(one.from) };
+            let request = UndoRequest { service: one.service.clone(), to: to.or(one.from), force };
             ends.push(outcome::post(session, &one.service, path::UNDO, &request, wait).await?);
         }
         exit = ends.into_iter().chain([exit]).find(|end| *end != Exit::Ok).unwrap_or(Exit::Ok);

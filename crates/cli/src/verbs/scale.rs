@@ -21,12 +21,16 @@ pub(crate) struct Args {
     service: ServiceId,
     /// How many should run
     instances: u32,
+    /// Act on a frozen service as well
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     wait: Wait,
 }
 
 /// Runs the verb.
 pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
-    let request = ScaleRequest { service: args.service.clone(), instances: args.instances };
-    outcome::post(session, &args.service, path::SCALE, &request, &args.wait).await
+    let Args { service, instances, force, wait } = args;
+    let request = ScaleRequest { service, instances, force };
+    outcome::post(session, &request.service, path::SCALE, &request, &wait).await
 }

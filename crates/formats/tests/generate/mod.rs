@@ -286,14 +286,16 @@ pub(crate) fn spec() -> BoxedStrategy<Spec> {
     let lost = (any::<bool>(), millis()).prop_map(|(replace, after)| Lost { replace, after });
     let scale_down = select(&[ScaleDown::Youngest, ScaleDown::Oldest][..]);
     let run = select(&[None, Some(Run::Started), Some(Run::Stopped)][..]);
-    let steering = (steering, btree_set(text(), 0..2), lost, scale_down, run).boxed();
+    let goals = (run, option::of(any::<bool>()));
+    let steering = (steering, btree_set(text(), 0..2), lost, scale_down, goals).boxed();
     (service(), 0u32..=100_000, parts, resources(), texts(), steering, lists)
         .prop_map(|(service, instances, parts, resources, env, steering, lists)| {
-            let ((rollout, restart, stop), roles, lost, scale_down, run) = steering;
+            let ((rollout, restart, stop), roles, lost, scale_down, (run, frozen)) = steering;
             let ((container, process, ports), (health, readiness, files)) = parts;
             let (constraints, requires, depends_on, labels) = lists;
             Spec {
                 run,
+                frozen,
                 stack: Vec::new(),
                 service,
                 instances,

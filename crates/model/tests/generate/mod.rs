@@ -111,6 +111,7 @@ pub(crate) fn spec() -> impl Strategy<Value = Spec> {
             let spec = Spec {
                 service,
                 run: None,
+                frozen: None,
                 instances,
                 container: None,
                 process: Some(Process {
@@ -262,6 +263,8 @@ pub(crate) fn wish() -> impl Strategy<Value = Command> {
         3 => (service(), 0u32..6)
             .prop_map(|(service, instances)| Command::Scale { service, instances }),
         2 => service().prop_map(|service| Command::Restart { service }),
+        2 => (vec(service(), 1..3), any::<bool>())
+            .prop_map(|(services, frozen)| Command::SetFrozen { services, frozen }),
         3 => (vec(service(), 1..3), run())
             .prop_map(|(services, run)| Command::SetRun { services, run }),
         3 => (service(), option::of(1u32..4))
@@ -325,8 +328,8 @@ pub(crate) fn proposal() -> impl Strategy<Value = Proposal> {
         1 => registration().prop_map(Command::Register),
         8 => step().prop_map(Command::Adopt),
     ];
-    let guard = (vec((service(), option::of(1u32..3)), 0..2), vec(service(), 0..2))
-        .prop_map(|(seen, still)| Guard { seen, still });
+    let guard = (vec((service(), option::of(1u32..3)), 0..2), vec(service(), 0..2), any::<bool>())
+        .prop_map(|(seen, still, force)| Guard { seen, still, force });
     let other = prop_oneof![
         Just(Principal::operator()),
         node().prop_map(Principal::Daemon),

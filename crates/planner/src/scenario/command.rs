@@ -51,6 +51,9 @@ pub fn execute(world: &mut World, line: &str) -> Result<Vec<String>, Error> {
         "rm" => world.apply(Command::RemoveServices(services(rest)?)),
         "start" => run_goal(world, rest, Run::Started)?,
         "stop" => run_goal(world, rest, Run::Stopped)?,
+        "force" => return world.forcing(|world| execute(world, &rest.join(" "))),
+        "freeze" => frozen(world, rest, true)?,
+        "thaw" => frozen(world, rest, false)?,
         "pause" => steer(world, first()?, Steer::Pause)?,
         "resume" => steer(world, first()?, Steer::Resume)?,
         "abort" => steer(world, first()?, Steer::Abort)?,
@@ -175,6 +178,10 @@ fn steer(world: &mut World, deployment: &str, how: Steer) -> Result<Outcome, Err
 
 fn run_goal(world: &mut World, words: &[&str], run: Run) -> Result<Outcome, Error> {
     Ok(world.apply(Command::SetRun { services: services(words)?, run }))
+}
+
+fn frozen(world: &mut World, words: &[&str], frozen: bool) -> Result<Outcome, Error> {
+    Ok(world.apply(Command::SetFrozen { services: services(words)?, frozen }))
 }
 
 fn services(words: &[&str]) -> Result<Vec<ServiceId>, Error> {

@@ -69,6 +69,11 @@ pub(super) fn change(change: &Change) -> String {
     if let Some(run) = change.run {
         line.push_str(&format!(", {run}"));
     }
+    match change.frozen {
+        Some(true) => line.push_str(", frozen"),
+        Some(false) => line.push_str(", thawed"),
+        None => {}
+    }
     if let Some(deployment) = change.deployment {
         line.push_str(&format!(", {deployment}"));
     }

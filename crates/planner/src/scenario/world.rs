@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Agent, AgentRegistration, Command, Document, GatewayStatus, Goal, InstanceId, Millis, NodeId,
-    Observed, Outcome, Phase, Proposal, Registration, RevisionNumber, SILENT_AFTER, ServiceId,
-    State, Status, Timestamp,
+    Agent, AgentRegistration, Command, Document, GatewayStatus, Goal, Guard, InstanceId, Millis,
+    NodeId, Observed, Outcome, Phase, Proposal, Registration, RevisionNumber, SILENT_AFTER,
+    ServiceId, State, Status, Timestamp,
 };
 
 use crate::{Plan, plan, routes};
@@ -30,6 +30,8 @@ pub struct World {
     sick: BTreeSet<(ServiceId, RevisionNumber)>,
     /// The contents of the files that `apply -f` may name.
     files: BTreeMap<String, Vec<Document>>,
+    /// Whether commands also act on frozen services.
+    force: bool,
 }
 
 /// The initial time: 2026-01-01T00:00:00Z, chosen arbitrarily.
@@ -54,6 +56,7 @@ impl World {
             silent_gateways: BTreeSet::new(),
             sick: BTreeSet::new(),
             files: BTreeMap::new(),
+            force: false,
         }
     }
 
@@ -74,6 +77,7 @@ impl World {
             silent_gateways: nodes().filter(|node| is_silent(gateway(node))).cloned().collect(),
             sick: BTreeSet::new(),
             files: BTreeMap::new(),
+            force: false,
             state,
             observed,
             now,
@@ -92,7 +96,16 @@ impl World {
 
     /// Applies a command at the current time.
     pub fn apply(&mut self, command: Command) -> Outcome {
-        self.state.apply(Proposal::usual(command), self.now)
+        let guard = Guard { force: self.force, ..Guard::default() };
+        self.state.apply(Proposal { guard, ..Proposal::usual(command) }, self.now)
+    }
+
+    /// Runs `commands` so that they also act on frozen services.
+    pub(super) fn forcing<T>(&mut self, commands: impl FnOnce(&mut World) -> T) -> T {
+        self.force = true;
+        let result = commands(self);
+        self.force = false;
+        result
     }
 
     /// The plan for the current time.

@@ -36,7 +36,8 @@ impl Core {
                 Key::Service(id) => {
                     // A new revision of the same template changes checks in place.
                     let told = |state: &State| {
-                        state.service(id).map(|service| (service.target, service.retries))
+                        let service = state.service(id)?;
+                        Some((service.target, service.retries, state.is_frozen(service)))
                     };
                     if told(&self.durable) != told(&self.state) {
                         let placements = self.state.service(id).map(|s| s.placements.values());

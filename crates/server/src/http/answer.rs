@@ -42,6 +42,7 @@ impl From<Refusal> for Bad {
             Refusal::Unknown { .. } => ErrorCode::NotFound,
             Refusal::Invalid { .. } | Refusal::RequestReused { .. } => ErrorCode::Invalid,
             Refusal::Conflict { .. }
+            | Refusal::Frozen { .. }
             | Refusal::Moving { .. }
             | Refusal::Changed { .. }
             | Refusal::Stale(_) => ErrorCode::Conflict,

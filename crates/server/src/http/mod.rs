@@ -34,6 +34,7 @@ pub(crate) fn router(server: Server) -> Router {
         .route(path::SERVICE, get(read::service).delete(steer::remove_service))
         .route(path::SCALE, post(steer::scale))
         .route(path::RUN, post(steer::set_run))
+        .route(path::FREEZE, post(steer::set_frozen))
         .route(path::REMOVE, post(steer::remove_services))
         .route(path::RESTART, post(steer::restart))
         .route(path::UNDO, post(steer::undo))

@@ -1,11 +1,12 @@
 //! Commands of operators other than applying documents.
 
 use api::{
-    ApplyReply, ErrorCode, RemoveRequest, RolloutRequest, RunRequest, ScaleRequest, UndoRequest,
+    ApplyReply, ErrorCode, FreezeRequest, RemoveRequest, RolloutRequest, RunRequest, ScaleRequest,
+    UndoRequest,
 };
 use axum::Json;
 use axum::extract::State;
-use model::{Availability, Command, DeploymentId, GatewayId, NodeId, ServiceId};
+use model::{Availability, Command, DeploymentId, GatewayId, NodeId, Proposal, ServiceId};
 
 use super::answer::{Bad, Body, Named};
 use super::apply::reply;
@@ -15,7 +16,18 @@ use crate::adapter::Server;
 type Reply = Result<Json<ApplyReply>, Bad>;
 
 async fn carry_out(server: &Server, author: Author, command: Command) -> Reply {
-    Ok(Json(reply(server.handle.propose(author.proposal(command)).await?)))
+    propose(server, author.proposal(command)).await
+}
+
+/// Carries out a command that a frozen service rejects unless it is forced.
+async fn carry_out_on(server: &Server, author: Author, force: bool, command: Command) -> Reply {
+    let mut proposal = author.proposal(command);
+    proposal.guard.force = force;
+    propose(server, proposal).await
+}
+
+async fn propose(server: &Server, proposal: Proposal) -> Reply {
+    Ok(Json(reply(server.handle.propose(proposal).await?)))
 }
 
 pub(super) async fn scale(
@@ -23,8 +35,8 @@ pub(super) async fn scale(
     author: Author,
     Body(body): Body<ScaleRequest>,
 ) -> Reply {
-    let ScaleRequest { service, instances } = body;
-    carry_out(&server, author, Command::Scale { service, instances }).await
+    let ScaleRequest { service, instances, force } = body;
+    carry_out_on(&server, author, force, Command::Scale { service, instances }).await
 }
 
 pub(super) async fn set_run(
@@ -32,11 +44,23 @@ pub(super) async fn set_run(
     author: Author,
     Body(body): Body<RunRequest>,
 ) -> Reply {
-    let RunRequest { services, run } = body;
+    let RunRequest { services, run, force } = body;
     if services.is_empty() {
         return Err(missing("name the services to start or stop"));
     }
-    carry_out(&server, author, Command::SetRun { services, run }).await
+    carry_out_on(&server, author, force, Command::SetRun { services, run }).await
+}
+
+pub(super) async fn set_frozen(
+    State(server): State<Server>,
+    author: Author,
+    Body(body): Body<FreezeRequest>,
+) -> Reply {
+    let FreezeRequest { services, frozen } = body;
+    if services.is_empty() {
+        return Err(missing("name the services to freeze or thaw"));
+    }
+    carry_out(&server, author, Command::SetFrozen { services, frozen }).await
 }
 
 pub(super) async fn restart(
@@ -45,7 +69,7 @@ pub(super) async fn restart(
     Body(body): Body<RolloutRequest>,
 ) -> Reply {
     let service = body.service.ok_or_else(|| missing("name the service to restart"))?;
-    carry_out(&server, author, Command::Restart { service }).await
+    carry_out_on(&server, author, body.force, Command::Restart { service }).await
 }
 
 pub(super) async fn undo(
@@ -53,8 +77,8 @@ pub(super) async fn undo(
     author: Author,
     Body(body): Body<UndoRequest>,
 ) -> Reply {
-    let UndoRequest { service, to } = body;
-    carry_out(&server, author, Command::Undo { service, to }).await
+    let UndoRequest { service, to, force } = body;
+    carry_out_on(&server, author, force, Command::Undo { service, to }).await
 }
 
 pub(super) async fn rollout(
@@ -94,7 +118,7 @@ pub(super) async fn remove_services(
     if body.services.is_empty() {
         return Err(missing("name the services to remove"));
     }
-    carry_out(&server, author, Command::RemoveServices(body.services)).await
+    carry_out_on(&server, author, body.force, Command::RemoveServices(body.services)).await
 }
 
 /// `DELETE` of a service.

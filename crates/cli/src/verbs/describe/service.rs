@@ -41,6 +41,9 @@ pub(super) async fn show(session: &Session, id: &ServiceId) -> Result<Exit, Fail
 fn head(sheet: &mut Sheet<'_>, screen: &Screen, view: &ServiceView, now: Timestamp) {
     let (word, tone) = service_state(view.state);
     let mut state = format!("{word}, {} of {} ready", view.ready, view.instances);
+    if view.frozen {
+        state.push_str(", frozen");
+    }
     if view.outgoing > 0 {
         state.push_str(&format!(", {} old ones leaving", view.outgoing));
     }
