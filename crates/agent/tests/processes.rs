@@ -422,6 +422,18 @@ async fn a_stop_gives_the_whole_family_its_grace_period() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn other_users_reach_no_keeper_whatever_the_umask_is() {
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let mut node = Node::new();
+    node.run_forever("a").await;
+    let dir = &node.settings.keeper_dir;
+    let modes = [dir.clone(), dir.join("runs"), node.settings.logs_dir.join("a-0.1")]
+        .map(|dir| std::fs::metadata(dir).unwrap().mode() & 0o777);
+    assert_eq!(modes, [0o700; 3]);
+    assert_eq!(std::fs::metadata(dir.join("log")).unwrap().mode() & 0o777, 0o600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn inherited_descriptors_do_not_reach_instances() {
     let (inherited, _write_end) = rustix::pipe::pipe().unwrap();
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&inherited));

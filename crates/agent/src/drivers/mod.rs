@@ -4,6 +4,7 @@
 //! [`DriverEvent`]s on the agent's channel, so a slow or absent daemon never blocks the agent. A
 //! driver holds no desired state: it starts, stops and reports; the core decides.
 
+pub(crate) mod directory;
 pub mod docker;
 mod files;
 pub mod process;

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::core::Memory;
+use crate::drivers::directory::make_dir;
 
 /// Linux generates a new random id at each read.
 const RANDOM_ID: &str = "/proc/sys/kernel/random/uuid";
@@ -71,15 +72,26 @@ impl Disk {
             Err(error) => return Err(failed("lock")(error.into())),
         }
         let disk = Disk { dir, removals: TaskTracker::new(), _lock: lock };
-        fs::create_dir_all(disk.instances_dir()).map_err(failed("make directories in"))?;
+        // The users of instances reach their own directories, and cannot list those of others.
+        make_dir(&disk.instances_dir(), 0o711).map_err(failed("make directories in"))?;
         Ok(disk)
+    }
+
+    /// Makes the directory of an instance, which only its user can read. The process driver gives
+    /// it to that user.
+    pub(super) fn make_instance(&self, instance: &InstanceId) -> io::Result<()> {
+        make_dir(&self.instance_dir(instance), 0o700)
+    }
+
+    pub(super) fn instance_dir(&self, instance: &InstanceId) -> PathBuf {
+        self.instances_dir().join(instance.slug())
     }
 
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    pub(super) fn instances_dir(&self) -> PathBuf {
+    fn instances_dir(&self) -> PathBuf {
         self.dir.join("instances")
     }
 
@@ -110,7 +122,7 @@ impl Disk {
 
     /// Removes the directory of an instance.
     pub(super) fn remove_instance(&self, instance: &InstanceId) {
-        self.remove(self.instances_dir().join(instance.slug()));
+        self.remove(self.instance_dir(instance));
     }
 
     /// Removes the output of a resource.
@@ -229,5 +241,17 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600);
         }
         assert_eq!(disk.memory().unwrap(), Memory::default());
+    }
+
+    #[test]
+    fn only_its_user_can_list_an_instance() {
+        rustix::process::umask(rustix::fs::Mode::empty());
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path()).unwrap();
+        let instance = "/shop/web~0.1".parse().unwrap();
+        disk.make_instance(&instance).unwrap();
+        let mode = |dir: PathBuf| fs::metadata(dir).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(disk.instance_dir(&instance)), 0o700);
+        assert_eq!(mode(disk.instances_dir()), 0o711);
     }
 }

@@ -13,7 +13,7 @@ mod preparations;
 mod probe;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -319,7 +319,7 @@ impl Shell {
             return;
         }
         let launch = self.launch_with_files(launch);
-        let made = std::fs::create_dir_all(&launch.dir);
+        let made = self.disk.make_instance(&launch.piece.instance);
         let message = match (driver, made) {
             (Some(driver), Ok(())) if launch.files.is_empty() => return driver.start(launch),
             (Some(driver), Ok(())) => return self.prepare(driver, launch),
@@ -356,13 +356,13 @@ impl Shell {
     }
 
     fn launch_with_files(&self, launch: LaunchSpec) -> Launch {
-        let dir = self.dir(&launch.piece.instance);
+        let dir = self.disk.instance_dir(&launch.piece.instance);
         let files = files(&launch, self.place(&dir));
         Launch { files, ..self.launch(launch) }
     }
 
     fn launch(&self, launch: LaunchSpec) -> Launch {
-        let dir = self.dir(&launch.piece.instance);
+        let dir = self.disk.instance_dir(&launch.piece.instance);
         let env = environment(&launch, self.place(&dir));
         let ports = launch.ports().to_vec();
         let LaunchSpec { piece, spec, .. } = launch;
@@ -371,10 +371,6 @@ impl Shell {
 
     fn place<'a>(&'a self, dir: &'a Path) -> Place<'a> {
         Place { node: &self.options.node, address: &self.options.address, dir }
-    }
-
-    fn dir(&self, instance: &InstanceId) -> PathBuf {
-        self.disk.instances_dir().join(instance.slug())
     }
 
     /// Runs a slow operation in the background; its result is sent to the core.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::wire::{Request, Tell};
 use super::{Settings, keeper, socket_path, spawn};
+use crate::drivers::directory::make_dir;
 use crate::drivers::{DriverEvent, Found};
 
 /// Bounds of the delay between two attempts to start a keeper.
@@ -136,9 +138,9 @@ impl Link {
 
     async fn start_keeper(&self) -> Result<(), Error> {
         let Settings { keeper_dir, keeper_exe, ephemeral, .. } = &self.settings;
-        std::fs::create_dir_all(keeper_dir).map_err(Error::Start)?;
+        make_dir(keeper_dir, 0o700).map_err(Error::Start)?;
         let log = keeper_dir.join("log");
-        let stderr = OpenOptions::new().create(true).append(true).open(&log);
+        let stderr = OpenOptions::new().create(true).append(true).mode(0o600).open(&log);
         let mut command = Command::new(keeper_exe);
         command.arg("keeper").arg("--dir").arg(keeper_dir);
         if *ephemeral {

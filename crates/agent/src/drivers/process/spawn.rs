@@ -10,10 +10,10 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -31,6 +31,7 @@ use super::files::restore_file_limit;
 use super::rotate::STREAMS;
 use super::user::{self, User};
 use super::wire::Start;
+use crate::drivers::directory::make_dir;
 
 /// The file from which a process reads its own identity.
 const OWN_STAT: &CStr = c"/proc/self/stat";
@@ -89,7 +90,7 @@ pub(super) fn spawn(
 /// Opens the output streams of a process. Output may contain secrets, as the environment may, so
 /// only the agent's user may read it.
 fn streams(dir: &Path) -> io::Result<[File; 2]> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    make_dir(dir, 0o700)?;
     let open = |name| OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join(name));
     let [stdout, stderr] = STREAMS.map(open);
     Ok([stdout?, stderr?])

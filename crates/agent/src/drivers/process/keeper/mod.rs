@@ -35,6 +35,7 @@ use self::watch::Process;
 use super::cgroup::Cgroups;
 use super::inherited::take_over_files;
 use super::wire::{Request, Tell};
+use crate::drivers::directory::make_dir;
 
 /// The line that is written to standard output once agents can connect.
 pub(super) const READY: &str = "ready";
@@ -133,7 +134,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     // fewer.
     let _ = take_over_files();
     let failed = |doing, source| Error::Io { doing, path: args.dir.clone(), source };
-    std::fs::create_dir_all(&args.dir).map_err(|source| failed("make", source))?;
+    make_dir(&args.dir, 0o700).map_err(|source| failed("make", source))?;
     let _lock = lock(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -198,7 +199,10 @@ async fn keep(args: &Args) -> Result<(), Error> {
         };
         let event = tokio::select! {
             Some(event) = inbox.recv() => event,
-            Ok((stream, _)) = listener.accept() => Event::Connected(stream),
+            Ok((stream, _)) = listener.accept() => match is_agent(&stream) {
+                true => Event::Connected(stream),
+                false => continue,
+            },
             () = idle => break,
         };
         let agent_is_gone = matches!(event, Event::Gone(_));
@@ -214,6 +218,17 @@ async fn keep(args: &Args) -> Result<(), Error> {
     }
     keeper.cgroups.remove();
     Ok(())
+}
+
+/// Whether the other side is the agent, by its user.
+fn is_agent(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| may_be_agent(peer.uid(), own))
+}
+
+/// A keeper starts any program as any user for its agent, so it serves only its own user and root.
+fn may_be_agent(peer: u32, own: u32) -> bool {
+    peer == own || peer == 0
 }
 
 impl Keeper {
@@ -421,6 +436,18 @@ impl Held {
         if let Some(process) = &self.process {
             self.killed = true;
             process.kill();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_its_own_user_and_root_may_ask_a_keeper() {
+        for (peer, own, expected) in [(0, 0, true), (7, 7, true), (0, 7, true), (7, 0, false)] {
+            assert_eq!(may_be_agent(peer, own), expected, "user {peer} of {own}");
         }
     }
 }

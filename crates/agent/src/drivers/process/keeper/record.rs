@@ -10,6 +10,7 @@ use model::{Exit, InstanceResource, Millis, Piece, Signal, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::super::identity::{self, Identity};
+use crate::drivers::directory::make_dir;
 
 /// The last run of a resource.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,7 +37,7 @@ pub(super) struct Records {
 
 impl Records {
     pub(super) fn open(dir: PathBuf) -> io::Result<Records> {
-        fs::create_dir_all(&dir)?;
+        make_dir(&dir, 0o700)?;
         Ok(Records { dir, boot: identity::boot() })
     }
 
