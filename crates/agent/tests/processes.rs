@@ -610,7 +610,9 @@ async fn commands_run_beside_the_instance() {
 async fn a_command_leaves_no_helper_and_no_pipe_and_ends_with_the_instance() {
     let mut node = Node::new();
     let launch = node.run_forever("a").await;
-    let command = "sleep 1000 & echo $! > helper; setsid sleep 1000 & echo $! > apart; exit 4";
+    // The command ends only once the second process has left its session.
+    let command = "sleep 1000 & echo $! > helper;
+        setsid sh -c 'echo $$ > apart; exec sleep 1000' & until [ -s apart ]; do :; done; exit 4";
     let command = CommandLine::Shell(command.into());
     let outcome = node.driver().command(&launch, &command, LIMIT).await;
     assert!(matches!(outcome, CommandOutcome::Ended { code: 4, .. }), "{outcome:?}");
