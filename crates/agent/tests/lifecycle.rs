@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use api::{Assigned, Assignment, Assignments, Unreadable};
-use model::{Ending, Exit, Given, InstanceId, Phase, Piece, ResourceId, Status, Timestamp};
+use model::{Ending, Exit, Given, InstanceId, Millis, Phase, Piece, ResourceId, Status, Timestamp};
 use muster_agent::core::{Core, Effect, Event, Memory, Outcome};
 use muster_agent::drivers::{DriverEvent, Found, Kind};
 use serde_json::{Value, json};
@@ -225,8 +225,11 @@ fn a_start_that_fails_counts_but_not_when_the_driver_is_away() {
     rig.assign(true, vec![run("a", json!({"restart": {"first": "40ms", "backoff": "70ms"}}))]);
     rig.done();
     rig.not_started("a", 1, false);
-    let message = rig.status("a").message.unwrap();
-    assert_eq!(message, "no image; waits 1s before it is started again");
+    let status = rig.status("a");
+    assert_eq!(status.message.as_deref(), Some("no image"));
+    assert_eq!(status.retry_after, Some(Millis(40)));
+    let sentence = "no image; waits 1s before it is started again";
+    assert_eq!(status.explanation().as_deref(), Some(sentence));
     assert_eq!(rig.wait(), (40, vec!["start run 2 of /a~0.1".to_string()]));
     rig.not_started("a", 2, true);
     assert_eq!((rig.status("a").failures, rig.status("a").run), (1, 2));
@@ -235,7 +238,7 @@ fn a_start_that_fails_counts_but_not_when_the_driver_is_away() {
     rig.now += 60_000;
     rig.event(Event::Tick);
     assert_eq!(rig.done(), [""; 0]);
-    assert_eq!(rig.status("a").message.as_deref(), Some("it is away"));
+    assert_eq!(rig.status("a").explanation().as_deref(), Some("it is away"));
     rig.event(Event::Adopted { driver, found: vec![] });
     assert_eq!(rig.done(), ["start run 2 of /a~0.1"]);
 }

@@ -19,7 +19,8 @@ use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, Ser
 use crate::principal::Principal;
 use crate::run::RunChange;
 use crate::service::StopReason;
-use crate::unit::Timestamp;
+use crate::status::with_retry;
+use crate::unit::{Millis, Timestamp};
 
 /// A fact about one object of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,8 +109,12 @@ pub enum What {
 
     /// The instance was assigned to a node.
     Placed { node: NodeId, revision: RevisionNumber },
-    /// The agent prepares a run, or waits before it.
-    Starting { detail: String },
+    /// The agent prepares a run, or waits before it for the time that `retry_after` gives.
+    Starting {
+        detail: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after: Option<Millis>,
+    },
     /// A run started.
     Running { run: u32 },
     /// A run could not be started.
@@ -240,7 +245,9 @@ impl fmt::Display for What {
             What::DeploymentSucceeded => f.write_str("all its services have arrived"),
             What::DeploymentSuperseded { successor } => write!(f, "by {successor}"),
             What::Placed { node, revision } => write!(f, "placed on {node} at revision {revision}"),
-            What::Starting { detail } => f.write_str(detail),
+            What::Starting { detail, retry_after } => {
+                f.write_str(&with_retry(detail, *retry_after))
+            }
             What::Running { run } => write!(f, "run {run}"),
             What::NotStarted { run, detail } => {
                 write!(f, "run {run}: {}", detail.as_deref().unwrap_or("it could not be started"))
@@ -404,7 +411,8 @@ mod tests {
             What::DeploymentSucceeded,
             What::DeploymentSuperseded { successor: DeploymentId(2) },
             What::Placed { node, revision: 1 },
-            What::Starting { detail: "pulling".into() },
+            What::Starting { detail: "pulling".into(), retry_after: None },
+            What::Starting { detail: "ended".into(), retry_after: Some(Millis(1_500)) },
             What::Running { run: 2 },
             What::NotStarted { run: 2, detail: None },
             What::Exited { run: 2, exit: Box::new(exit) },

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::{InstanceId, NodeId};
 use crate::phase::Phase;
 use crate::spec::PortRef;
+use crate::status::with_retry;
+use crate::unit::Millis;
 
 /// Why an instance receives no traffic. Displays as a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,9 @@ pub enum NotServing {
         failures: u32,
         /// Details from the agent.
         detail: Option<String>,
+        /// See [`Status::retry_after`](crate::Status::retry_after).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after: Option<Millis>,
     },
     /// No health check has counted yet.
     Unjudged {
@@ -61,9 +66,11 @@ impl fmt::Display for NotServing {
             NotServing::NoPort { port } => {
                 return write!(f, "its revision has no port `{port}`");
             }
-            NotServing::NotRunning { phase, detail, .. } => {
+            NotServing::NotRunning { phase, detail, retry_after, .. } => {
                 write!(f, "it is {}", phase.word())?;
-                detail
+                return detail
+                    .as_ref()
+                    .map_or(Ok(()), |detail| write!(f, ": {}", with_retry(detail, *retry_after)));
             }
             NotServing::Unjudged { cause } => {
                 f.write_str("its health is not known yet")?;

@@ -20,8 +20,9 @@ pub fn not_serving(
     }
     let detail = || status.message.clone();
     if status.phase != Phase::Running {
-        let Status { phase, failures, .. } = *status;
-        return Some(NotServing::NotRunning { phase, failures, detail: detail() });
+        let Status { phase, failures, retry_after, .. } = *status;
+        let detail = detail();
+        return Some(NotServing::NotRunning { phase, failures, detail, retry_after });
     }
     if spec.has_health_checks() && status.healthy != Some(true) {
         let cause = status.all_checks().find_map(|check| check.last_failure_cause.clone());

@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::id::ResourceId;
 use crate::phase::Phase;
 use crate::spec::Spec;
-use crate::unit::Timestamp;
+use crate::unit::{Millis, Timestamp};
 
 /// The report of an agent on one instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,10 +36,14 @@ pub struct Status {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<Box<Exit>>,
     /// Why it is in this phase, if the phase alone does not explain it: an image that cannot be
-    /// pulled, a wait before the next start. While it runs: why it is not ready, or a check that
+    /// pulled, the end of the previous run. While it runs: why it is not ready, or a check that
     /// cannot run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// The back-off before the next start, counted from the end of the previous run.
+    /// Earlier agents have it in `message`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<Millis>,
     /// The resources, in the order of the stack. The fields above are merged from them. Empty for a
     /// service without a `stack`, whose only resource the fields above describe.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -73,6 +77,20 @@ pub struct ResourceStatus {
     /// Why it is in this phase or not ready, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// See [`Status::retry_after`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<Millis>,
+}
+
+/// A cause and the back-off that follows it, as a sentence.
+pub(crate) fn with_retry(cause: &str, retry_after: Option<Millis>) -> String {
+    match retry_after {
+        Some(delay @ Millis(1..)) => {
+            let seconds = delay.0.div_ceil(1000);
+            format!("{cause}; waits {seconds}s before it is started again")
+        }
+        _ => cause.into(),
+    }
 }
 
 fn is_zero(count: &u32) -> bool {
@@ -80,6 +98,11 @@ fn is_zero(count: &u32) -> bool {
 }
 
 impl ResourceStatus {
+    /// The message with the back-off.
+    pub fn explanation(&self) -> Option<String> {
+        self.message.as_ref().map(|message| with_retry(message, self.retry_after))
+    }
+
     /// The status of a resource of which only the phase is known.
     pub fn new(name: ResourceId, phase: Phase) -> Self {
         Self {
@@ -92,11 +115,17 @@ impl ResourceStatus {
             checks: Vec::new(),
             last_exit: None,
             message: None,
+            retry_after: None,
         }
     }
 }
 
 impl Status {
+    /// The message with the back-off.
+    pub fn explanation(&self) -> Option<String> {
+        self.message.as_ref().map(|message| with_retry(message, self.retry_after))
+    }
+
     /// The status of an instance of which only the phase is known.
     pub fn new(phase: Phase, since: Timestamp) -> Self {
         Self {
@@ -110,6 +139,7 @@ impl Status {
             checks: Vec::new(),
             last_exit: None,
             message: None,
+            retry_after: None,
             resources: Vec::new(),
         }
     }

@@ -111,7 +111,7 @@ fn waiting<'a>(look: &Look<'a>, service: &Service) -> Option<Waiting<'a>> {
     for status in restarting {
         waiting.count += 1;
         waiting.since = waiting.since.min(status.since);
-        waiting.waits.extend(status.message.clone());
+        waiting.waits.extend(status.explanation());
     }
     (waiting.count > 0).then_some(waiting)
 }
@@ -370,7 +370,8 @@ mod tests {
         rig.report("/a~0.1", Phase::Running, running);
         rig.report("/a~1.1", Phase::Starting, |status| {
             (status.run, status.failures) = (2, 1);
-            status.message = Some("exit code 1; waits 10s before it is started again".into());
+            status.message = Some("exit code 1".into());
+            status.retry_after = Some(model::Millis::secs(10));
         });
         rig.now.0 += 2_500;
         let line = "/a 1 8s false 01:40 exit code 1; waits 10s before it is started again";

@@ -398,6 +398,7 @@ impl Instance {
         status.last_exit = exits.max_by_key(|exit| exit.at).cloned();
         let failed = self.pieces.iter().find(|piece| piece.has_failed_instance());
         let because = failed.or_else(|| merged.because.and_then(|index| self.pieces.get(index)));
+        status.retry_after = because.and_then(|piece| piece.status().retry_after);
         status.message = because.map(|piece| {
             let (name, own) = (piece.name(), piece.status());
             match &own.message {

@@ -163,6 +163,7 @@ impl PieceLife {
             checks: status.checks.clone(),
             last_exit: status.last_exit.as_deref().cloned(),
             message: status.message.clone(),
+            retry_after: status.retry_after,
         }
     }
 
@@ -339,7 +340,7 @@ impl PieceLife {
     /// Records the progress message of a start that takes long.
     pub(super) fn preparing(&mut self, run: u32, message: String) {
         if self.stage == Stage::Starting && run == self.status.run {
-            self.status.message = Some(message);
+            self.explain(Some(message));
         }
     }
 
@@ -353,16 +354,16 @@ impl PieceLife {
                 // The run may have started nevertheless, so the driver must list its runs first.
                 self.unsure = true;
                 self.stage = Stage::Waiting(now.after(AWAY_RETRY));
-                self.status.message = Some(message);
+                self.explain(Some(message));
             }
             Stage::Starting => {
                 let delay = self.failed();
                 match self.is_final_failure() {
                     true => self.over(Phase::Failed, now, Some(message)),
                     false => {
-                        let message = waits(&message, delay);
                         let run = run.saturating_add(1);
                         self.next_run(run, now, now.after(delay), Some(message));
+                        self.status.retry_after = Some(delay).filter(|delay| delay.0 > 0);
                     }
                 }
             }
@@ -428,8 +429,8 @@ impl PieceLife {
         if self.is_task() && self.is_final_failure() {
             return self.over(Phase::Failed, now, Some(message));
         }
-        let message = waits(&message, delay);
         self.next_run(run.saturating_add(1), now, delay_from.after(delay), Some(message));
+        self.status.retry_after = Some(delay).filter(|delay| delay.0 > 0);
     }
 
     /// Applies the outcome of a probe.
@@ -479,13 +480,13 @@ impl PieceLife {
         match self.stage {
             Stage::Unknown => {}
             Stage::Waiting(_) if self.leaving && self.unsure && away.is_some() => {
-                self.status.message = away.map(String::from);
+                self.explain(away.map(String::from));
             }
             Stage::Waiting(_) if self.leaving => self.over(Phase::Stopped, now, None),
             Stage::Waiting(until) => {
                 let order = order.filter(|_| self.in_order);
                 match away.or(held).or(order) {
-                    Some(why) => self.status.message = Some(why.into()),
+                    Some(why) => self.explain(Some(why.into())),
                     None if now < until => return Some(until),
                     None => self.start(assignment, effects),
                 }
@@ -512,7 +513,7 @@ impl PieceLife {
     fn start(&mut self, assignment: Option<&Assignment>, effects: &mut Vec<Effect>) {
         if let Some(launch) = self.launch(assignment) {
             self.stage = Stage::Starting;
-            self.status.message = None;
+            self.explain(None);
             // A start writes all files.
             self.files = StaleFiles::default();
             effects.push(Effect::Start(launch));
@@ -602,7 +603,13 @@ impl PieceLife {
     fn enter(&mut self, phase: Phase, now: Timestamp, message: Option<String>) {
         self.status.phase = phase;
         self.status.since = now;
+        self.explain(message);
+    }
+
+    /// Sets the message. It replaces an earlier one with its back-off.
+    fn explain(&mut self, message: Option<String>) {
         self.status.message = message;
+        self.status.retry_after = None;
     }
 
     fn copy_verdicts(&mut self) {
@@ -612,17 +619,7 @@ impl PieceLife {
         if self.status.phase == Phase::Running {
             let error =
                 self.files.error().map(|error| format!("its files are not updated: {error}"));
-            self.status.message = error.or_else(|| self.checks.remark());
-        }
-    }
-}
-
-fn waits(cause: &str, delay: Millis) -> String {
-    match delay {
-        Millis(0) => cause.into(),
-        Millis(delay) => {
-            let seconds = delay.div_ceil(1000);
-            format!("{cause}; waits {seconds}s before it is started again")
+            self.explain(error.or_else(|| self.checks.remark()));
         }
     }
 }

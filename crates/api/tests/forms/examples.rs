@@ -5,16 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use model::object::Object;
 use model::{
-    About, AgentRegistration, Availability, Backend, Base64, Bytes, Cause, CheckResult,
-    CommandLine, Constraint, Container, Cpu, Deployment, DeploymentId, Ending, Event, Exit,
-    FailedRevision, Failure, FileSpec, Gateway, Given, Goal, Group, HealthCheck, HttpProbe,
-    Laggard, Listener, Lost, Meta, Millis, Move, MoveState, Network, Node, NotServing, OnChange,
-    OnFailure, Origin, Phase, Placement, Port, PortRef, Principal, Probe, Process, Protocol, Pull,
-    ReadinessCheck, Registration, Resource, ResourceStatus, Resources, Restart, Revision, Rollout,
-    Route, RouteTable, Run, RunChange, ScaleDown, ServiceHead, Share, Signal, Slot, Software,
-    Source, Spec, Stage, Stall, Status, Stop, StopReason, StopSignal, TableRoute, Task, TcpProbe,
-    Timestamp, Unhealthy, Value, Volume, What,
+    About, AgentRegistration, Availability, Backend, Base64, Bytes, Cause, Change, CheckResult,
+    CommandLine, Constraint, Container, Cpu, Deployment, DeploymentId, Ending, Event,
+    ExecutedRequest, Exit, FailedRevision, Failure, FileSpec, Gateway, Given, Goal, Group,
+    HealthCheck, HttpProbe, Laggard, Listener, Lost, Meta, Millis, Move, MoveState, Network, Node,
+    NotServing, OnChange, OnFailure, Origin, Phase, Placement, Port, PortRef, Principal, Probe,
+    Problem, Process, Protocol, Pull, ReadinessCheck, Refusal, Registration, Resource,
+    ResourceStatus, Resources, Restart, Revision, Rollout, Route, RouteTable, Run, RunChange,
+    ScaleDown, ServiceHead, Share, Signal, Slot, Software, Source, Spec, Stage, Stall, Status,
+    Stop, StopReason, StopSignal, TableRoute, Task, TcpProbe, Timestamp, Unhealthy, Value, Verdict,
+    Volume, What,
 };
 use muster_api::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
 use serde::Serialize;
@@ -25,17 +27,13 @@ pub(crate) fn all() -> Vec<(&'static str, serde_json::Value)> {
         kind: &'static str,
         examples: impl IntoIterator<Item = T>,
     ) -> impl Iterator<Item = (&'static str, serde_json::Value)> {
-        let json = |example| serde_json::to_value(example).unwrap();
-        examples.into_iter().map(move |example| (kind, json(example)))
+        examples.into_iter().map(move |example| (kind, json(&example)))
     }
-    of("meta", [Meta { deployments: 7, epoch: 3, attempts: 4 }])
-        .chain(of("nodes", [node()]))
-        .chain(of("services", [service()]))
-        .chain(of("revisions", [container(), process(), stack()].map(revision)))
-        .chain(of("instances", goals().map(placement)))
-        .chain(of("deployments", stages().map(deployment)))
-        .chain(of("gateways", [gateway()]))
-        .chain(of("groups", [group()]))
+    fn json(example: &impl Serialize) -> serde_json::Value {
+        serde_json::to_value(example).unwrap()
+    }
+    let stored = stored().into_iter().map(|object| (kind(&object), json(&object)));
+    stored
         .chain(of("event", facts().map(event)))
         .chain(of("registration", [registration()]))
         .chain(of("assignments", [assignments()]))
@@ -44,6 +42,36 @@ pub(crate) fn all() -> Vec<(&'static str, serde_json::Value)> {
         .chain(of("gateway-report", [gateway_report()]))
         .chain(of("route-table", [route_table()]))
         .collect()
+}
+
+fn stored() -> Vec<Object> {
+    let mut all = vec![
+        Object::Meta(Meta { deployments: 7, epoch: 3, attempts: 4 }),
+        Object::Node(node()),
+        Object::Service(service()),
+        Object::Gateway(gateway()),
+        Object::Group(group()),
+    ];
+    all.extend([container(), process(), stack()].map(revision).map(Object::Revision));
+    all.extend(goals().map(placement).map(Object::Instance));
+    all.extend(stages().map(deployment).map(Object::Deployment));
+    all.extend(outcomes().map(request).map(Object::Request));
+    all
+}
+
+/// A new kind of object needs a line here, and an example in [`stored`].
+fn kind(object: &Object) -> &'static str {
+    match object {
+        Object::Meta(_) => "meta",
+        Object::Node(_) => "nodes",
+        Object::Service(_) => "services",
+        Object::Revision(_) => "revisions",
+        Object::Instance(_) => "instances",
+        Object::Request(_) => "requests",
+        Object::Deployment(_) => "deployments",
+        Object::Gateway(_) => "gateways",
+        Object::Group(_) => "groups",
+    }
 }
 
 /// A key of the kind of stored objects.
@@ -118,6 +146,7 @@ fn failure() -> Failure {
             phase: Phase::Starting,
             failures: 3,
             detail: Some("no such image".into()),
+            retry_after: Some(Millis::secs(25)),
         },
     };
     Failure::Irreversible {
@@ -349,6 +378,37 @@ fn deployment(stage: Stage) -> Deployment {
     }
 }
 
+fn outcomes() -> [Result<Vec<Change>, Refusal>; 6] {
+    let (service, by) = (parsed("/shop/web"), vec![DeploymentId(4)]);
+    let change = Change {
+        kind: "service".into(),
+        name: "/shop/web".into(),
+        verdict: Verdict::Updated,
+        revision: Some(3),
+        run: Some(RunChange { from: Run::Started, to: Run::Stopped }),
+        frozen: Some(true),
+        deployment: Some(DeploymentId(4)),
+        note: Some("a note".into()),
+    };
+    [
+        Ok(vec![change]),
+        Err(Refusal::Unknown {
+            kind: "service".into(),
+            name: "/shop/wev".into(),
+            nearest: Some("/shop/web".into()),
+        }),
+        Err(Refusal::Invalid { problems: vec![(1, Problem::new("ports.0", "a message"))] }),
+        Err(Refusal::Moving { service, by }),
+        Err(Refusal::Changed { service: parsed("/shop/web") }),
+        Err(Refusal::Conflict { message: "a conflict".into() }),
+    ]
+}
+
+fn request(outcome: Result<Vec<Change>, Refusal>) -> ExecutedRequest {
+    let by = Principal::operator();
+    ExecutedRequest { number: 5, digest: 6, by, at: Timestamp(18_000), outcome }
+}
+
 fn route() -> Route {
     Route {
         hosts: names(&["shop.example"]),
@@ -388,7 +448,7 @@ fn facts() -> [What; 21] {
         What::DeploymentRolledBack { reason: reason() },
         What::DeploymentSuperseded { successor: DeploymentId(2) },
         What::Placed { node: parsed("n1"), revision: 1 },
-        What::Starting { detail: "pulling".into() },
+        What::Starting { detail: "pulling".into(), retry_after: Some(Millis::secs(26)) },
         What::Running { run: 2 },
         What::NotStarted { run: 2, detail: detail() },
         What::Exited { run: 2, exit: Box::new(exit()) },
@@ -472,6 +532,7 @@ fn report() -> Report {
         checks: vec![check()],
         last_exit: Some(exit()),
         message: Some("a resource".into()),
+        retry_after: Some(Millis::secs(27)),
     };
     let status = Status {
         phase: Phase::Starting,
@@ -484,6 +545,7 @@ fn report() -> Report {
         checks: vec![check()],
         last_exit: Some(Box::new(exit())),
         message: Some("an instance".into()),
+        retry_after: Some(Millis::secs(28)),
         resources: vec![resource],
     };
     Report {

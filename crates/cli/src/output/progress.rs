@@ -30,19 +30,17 @@ enum Look {
 struct Told {
     /// The last step of progress.
     step: String,
-    /// The lines printed since then.
+    /// The lines printed since then, without delays.
     texts: BTreeSet<String>,
 }
 
 impl Told {
     /// Whether the line is new in this step.
-    fn is_new(&mut self, step: String, text: &str) -> bool {
+    fn is_new(&mut self, step: String, text: String) -> bool {
         if self.step != step {
             *self = Told { step, texts: BTreeSet::new() };
         }
-        // Delays grow from one start to the next, so they do not make a line new.
-        let gist = text.split("; waits ").next().unwrap_or(text);
-        self.texts.insert(gist.into())
+        self.texts.insert(text)
     }
 }
 
@@ -76,7 +74,9 @@ impl Progress {
                     let stage = deployment.stage.word();
                     let step = format!("{stage} {state:?} {ready}/{wanted} {outgoing}");
                     let (id, service) = (key.0, key.1.clone());
-                    if told.entry(key).or_default().is_new(step, &text) {
+                    // Delays grow from one start to the next, so they do not make a line new.
+                    let gist = words(&without_delays(progress), one, &deployment.stage);
+                    if told.entry(key).or_default().is_new(step, gist) {
                         // Following continues without a terminal.
                         let _ = writeln!(io::stderr(), "{id} {service}: {text}");
                     }
@@ -137,6 +137,18 @@ fn countdown(progress: &MoveView) -> String {
         Some(left) => format!(", fails in {}", age::span(left)),
         None => String::new(),
     }
+}
+
+fn without_delays(progress: &MoveView) -> MoveView {
+    let mut progress = progress.clone();
+    for wait in &mut progress.waits {
+        if let Wait::Ready { next: Some(next), .. } = &mut wait.wait
+            && let NotServing::NotRunning { retry_after, .. } = &mut next.why
+        {
+            *retry_after = None;
+        }
+    }
+    progress
 }
 
 /// The progress of a move in one line.
@@ -221,29 +233,48 @@ mod tests {
         );
     }
 
+    fn laggard(failures: u32, detail: Option<&str>, retry_after: Option<Millis>) -> Laggard {
+        let detail = detail.map(String::from);
+        let phase = Phase::Starting;
+        let why = NotServing::NotRunning { phase, failures, detail, retry_after };
+        Laggard { instance: "/web~0.1".parse().unwrap(), node: "n1".parse().unwrap(), why }
+    }
+
     #[test]
-    fn a_program_that_ends_again_and_again_is_told_once() {
+    fn a_line_is_printed_once_for_each_step_of_progress() {
         let mut told = Told::default();
-        let mut said = |step: &str, text: &str| told.is_new(step.into(), text);
-        assert!(said("0/1", "0/1 ready, it is waiting: exit code 1; waits 1s before"));
-        assert!(said("0/1", "0/1 ready, it is starting"));
-        assert!(!said("0/1", "0/1 ready, it is waiting: exit code 1; waits 2s before"));
-        assert!(!said("0/1", "0/1 ready, it is starting"));
-        assert!(said("0/1", "0/1 ready, it is waiting: exit code 2; waits 3s before"));
-        assert!(said("1/1", "1/1 ready, done"));
-        assert!(said("0/1", "0/1 ready, it is starting"), "it fell back");
+        let mut is_new = |step: &str, text: &str| told.is_new(step.into(), text.into());
+        assert!(is_new("0/1", "it is starting"));
+        assert!(is_new("0/1", "exit code 1"));
+        assert!(!is_new("0/1", "it is starting"));
+        assert!(is_new("1/1", "done"));
+        assert!(is_new("0/1", "it is starting"), "it fell back");
+    }
+
+    #[test]
+    fn a_longer_delay_alone_makes_no_line_new() {
+        let waiting = |cause: &str, delay| {
+            let next = Some(Box::new(laggard(1, Some(cause), Some(Millis::secs(delay)))));
+            let mut view = progress(1, 0, 0);
+            view.waits[0].wait = Wait::Ready { ready: 0, wanted: 1, next };
+            view
+        };
+        let line = |view: &MoveView| words(view, None, &Stage::Running);
+        let (first, second) = (waiting("exit code 1", 1), waiting("exit code 1", 2));
+        assert_ne!(line(&first), line(&second));
+        assert_eq!(line(&without_delays(&first)), line(&without_delays(&second)));
+        let other = waiting("exit code 2", 2);
+        assert_ne!(line(&without_delays(&second)), line(&without_delays(&other)));
     }
 
     #[test]
     fn a_program_that_has_ended_has_logs_to_look_at() {
-        let laggard = |failures: u32| Laggard {
-            instance: "/web~0.1".parse().unwrap(),
-            node: "n1".parse().unwrap(),
-            why: NotServing::NotRunning { phase: Phase::Starting, failures, detail: None },
-        };
         let starting = "/web~0.1 on n1: it is starting";
-        assert_eq!(with_logs(&laggard(0)), starting);
-        assert_eq!(with_logs(&laggard(1)), format!("{starting}; see: muster logs /web~0.1"));
+        assert_eq!(with_logs(&laggard(0, None, None)), starting);
+        assert_eq!(
+            with_logs(&laggard(1, None, None)),
+            format!("{starting}; see: muster logs /web~0.1")
+        );
     }
 
     #[test]

@@ -225,10 +225,15 @@ fn could_not_start(before: &Status, after: &Status) -> bool {
 fn phase_change(before: Option<&Status>, after: &Status, not_started: bool) -> Option<What> {
     match after.phase {
         Phase::Starting if not_started => None,
-        Phase::Starting if before.and_then(|b| b.message.as_ref()) == after.message.as_ref() => {
+        Phase::Starting
+            if before.is_some_and(|before| before.explanation() == after.explanation()) =>
+        {
             None
         }
-        Phase::Starting => after.message.clone().map(|detail| What::Starting { detail }),
+        Phase::Starting => {
+            let retry_after = after.retry_after;
+            after.message.clone().map(|detail| What::Starting { detail, retry_after })
+        }
         Phase::Failed if before.is_none_or(|before| before.phase != Phase::Failed) => {
             Some(What::Failed { detail: after.message.clone() })
         }

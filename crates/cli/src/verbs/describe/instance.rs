@@ -68,7 +68,7 @@ fn runs(sheet: &mut Sheet<'_>, status: &Status, now: Timestamp) {
     };
     let ready = if status.ready { "ready" } else { "not ready" };
     sheet.line("Run", run).line("Condition", format!("{verdict}, {ready}"));
-    sheet.toned("Because", Tone::Warn, status.message.clone().unwrap_or_default());
+    sheet.toned("Because", Tone::Warn, status.explanation().unwrap_or_default());
     if let Some(exit) = &status.last_exit {
         let text = format!("{}, {} ago", exit, age::since(exit.at, now));
         sheet.toned("Last exit", Tone::Bad, text);
@@ -91,7 +91,7 @@ fn resources(resources: &[ResourceStatus], now: Timestamp) -> String {
         };
         let word = resource.phase.word();
         text.push_str(&format!("{}: {word}{condition}, run {}\n", resource.name, resource.run));
-        if let Some(message) = &resource.message {
+        if let Some(message) = resource.explanation() {
             text.push_str(&format!("   {message}\n"));
         }
         if let Some(exit) = &resource.last_exit {
