@@ -37,12 +37,16 @@ fn spec(document: Value) -> Result<Spec, String> {
 }
 
 fn written(path: &str, words: &[&str]) -> Result<Value, Error> {
-    let mut document = json!({
-        "service": path,
-        "process": { "command": "serve" },
-        "ports": [{}],
-        "resources": { "cpu": 1, "memory": "1GiB" },
-    });
+    let mut document = match words.iter().any(|word| word.starts_with("stack=")) {
+        // Its resources have the rest.
+        true => json!({ "service": path }),
+        false => json!({
+            "service": path,
+            "process": { "command": "serve" },
+            "ports": [{}],
+            "resources": { "cpu": 1, "memory": "1GiB" },
+        }),
+    };
     for word in words {
         match (*word, word.split_once('=')) {
             ("health", _) => document["health"] = json!([{ "probe": { "http": {} } }]),
