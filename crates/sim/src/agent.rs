@@ -1,13 +1,14 @@
 //! The shell around an agent's core: its connection to the server, its memory on disk, and the
 //! drivers of its machine.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent::core::{Core, Effect, Event, Memory};
 use agent::drivers::{DriverEvent, Kind};
-use api::Backoff;
-use model::{AgentRegistration, InstanceResource, NodeId, PORTS, Registration, Timestamp};
+use api::{Assignments, Backoff};
+use model::{AgentRegistration, InstanceId, NodeId, PORTS, Registration, Timestamp};
 
 use crate::bug::InjectedBug;
 use crate::clock::Monotonic;
@@ -44,6 +45,9 @@ pub(crate) struct Running {
     monotonic: Monotonic,
     /// The drivers whose runs it knows.
     adopted: Vec<Kind>,
+    /// The instances whose assignments it has received: of others that it finds running, it does
+    /// not know the stack.
+    pub(crate) assigned: BTreeSet<InstanceId>,
     conn: Option<Conn>,
     connecting: bool,
     backoff: Backoff,
@@ -72,6 +76,7 @@ impl Agent {
             core: Core::new(self.node.clone(), self.memory.clone(), now),
             monotonic,
             adopted: Vec::new(),
+            assigned: self.memory.assignments.iter().map(|known| known.instance.clone()).collect(),
             conn: None,
             connecting: true,
             backoff: Backoff::new(RETRY_MIN, RETRY_MAX, (&self.node, incarnation)),
@@ -128,7 +133,7 @@ impl Agent {
             }
             AgentEvent::Timer(_) => {}
             AgentEvent::Probed { piece, check } => {
-                let outcome = machine.probe(env.now(), &piece.instance, piece.run);
+                let outcome = machine.probe(env.now(), &piece);
                 self.process(env, machine, Event::Probed { piece, check, outcome });
             }
             AgentEvent::FilesUpdated(piece) => {
@@ -151,6 +156,11 @@ impl Agent {
         machine: &mut Machine,
         event: Reported,
     ) {
+        if env.bug == Some(InjectedBug::StackRestart)
+            && let DriverEvent::Exited { piece, .. } = &event.event
+        {
+            machine.stop_others(env, piece);
+        }
         if self.listens_to(&event) {
             self.process(env, machine, Event::Driver(event.event));
         }
@@ -223,8 +233,13 @@ impl Agent {
         let running = self.running_as(incarnation);
         let Some(running) = running.filter(|running| running.conn == Some(conn)) else { return };
         match line {
-            Line::Assignments(assignments) => {
+            Line::Assignments(mut assignments) => {
                 running.backoff.reset();
+                if env.bug == Some(InjectedBug::StackOrder) {
+                    without_order(&mut assignments);
+                }
+                let set = assignments.set.iter().map(|assignment| assignment.instance.clone());
+                running.assigned.extend(set);
                 self.process(env, machine, Event::Assignments(assignments));
             }
             Line::End => {
@@ -338,9 +353,7 @@ impl Agent {
     ) -> Option<Reported> {
         match effect {
             Effect::Start(launch) => return machine.start(env, launch),
-            Effect::Stop { piece, grace, .. } => {
-                return machine.stop(env, &piece.instance, piece.run, grace);
-            }
+            Effect::Stop { piece, grace, .. } => return machine.stop(env, &piece, grace),
             Effect::Probe { launch, check, timeout, .. } => {
                 let slowest = if env.chance(20) { timeout.0.max(2) } else { 20 };
                 let span = env.span(1..slowest);
@@ -351,10 +364,10 @@ impl Agent {
                 let span = env.span(1..100);
                 self.schedule(env, span, AgentEvent::FilesUpdated(launch.piece));
             }
-            Effect::Forget { of: InstanceResource { instance, .. }, .. } => {
-                let run = machine.runs.remove(&instance);
+            Effect::Forget { of, .. } => {
+                let run = machine.runs.remove(&of);
                 if run.as_ref().is_some_and(Run::is_alive) {
-                    let detail = format!("{} removes {instance} while it runs", self.node);
+                    let detail = format!("{} removes {of} while it runs", self.node);
                     env.violated("no run without an agent that knows it", detail);
                 }
             }
@@ -377,5 +390,14 @@ impl Agent {
             }
         }
         None
+    }
+}
+
+/// With the injected bug, all resources of a stack belong to one subset.
+fn without_order(assignments: &mut Assignments) {
+    for assignment in &mut assignments.set {
+        for resource in &mut Arc::make_mut(&mut assignment.spec).stack {
+            resource.subset = Some("all".into());
+        }
     }
 }

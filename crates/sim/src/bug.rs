@@ -28,11 +28,17 @@ pub enum InjectedBug {
     Repetition,
     /// Gateways keep the listeners of an old table under the generation of a new one.
     StaleTable,
+    /// Agents start all resources of a stack at the same time.
+    StackOrder,
+    /// Agents stop all resources of a stack when one of them exits.
+    StackRestart,
+    /// Drivers report the end of a run as soon as they must stop it.
+    EarlyEnd,
 }
 
 impl InjectedBug {
     /// All of them.
-    pub const ALL: [InjectedBug; 11] = [
+    pub const ALL: [InjectedBug; 14] = [
         InjectedBug::NoFlush,
         InjectedBug::Ceiling,
         InjectedBug::Floor,
@@ -44,6 +50,9 @@ impl InjectedBug {
         InjectedBug::GhostHeartbeat,
         InjectedBug::Repetition,
         InjectedBug::StaleTable,
+        InjectedBug::StackOrder,
+        InjectedBug::StackRestart,
+        InjectedBug::EarlyEnd,
     ];
 }
 
@@ -61,6 +70,9 @@ impl fmt::Display for InjectedBug {
             InjectedBug::GhostHeartbeat => "ghost-heartbeat",
             InjectedBug::Repetition => "repetition",
             InjectedBug::StaleTable => "stale-table",
+            InjectedBug::StackOrder => "stack-order",
+            InjectedBug::StackRestart => "stack-restart",
+            InjectedBug::EarlyEnd => "early-end",
         })
     }
 }

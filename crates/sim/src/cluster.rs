@@ -188,8 +188,8 @@ impl Cluster {
         let reachable =
             self.hosts.iter().filter(|(to, _)| !network.is_cut(&from, &Place::Node((*to).clone())));
         let runs = reachable.flat_map(|(_, host)| &host.machine.runs);
-        let accepting = runs.filter(|(_, run)| run.is_up() && !run.hangs);
-        accepting.map(|(instance, _)| instance.clone()).collect()
+        let accepting = runs.filter(|(_, run)| run.accepts());
+        accepting.map(|(of, _)| of.instance.clone()).collect()
     }
 
     pub(crate) fn user_acts(&mut self, env: &mut Environment) {

@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 use model::{Document, ServiceId, Share, Spec};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::bug::InjectedBug;
 use crate::machine::SICKNESS;
@@ -33,16 +33,13 @@ pub(crate) fn service(rng: &mut Rng, service: &ServiceId, bug: Option<InjectedBu
     let mut pick = |choice: &[&'static str]| choice[rng.usize(0..choice.len())];
     let min_healthy = pick(&["0", "1", "50%", "75%", "100%"]);
     let max_surge = pick(&["0", "1", "1", "25%", "100%"]);
-    let sickness = pick(&["", "", "", "", "", "", "never-healthy", "exits"]);
+    let sickness = pick(&["", "", "", "", "", "", "never-healthy", "exits", "task-fails"]);
     let constraint = pick(&["", "", "", "hostname", "rack"]);
     let drain = pick(&["0s", "2s", "20s"]);
     let lost = pick(&["replace", "replace", "later", "never"]);
-    let (checked, gated, contained) = (rng.u8(0..4) > 0, rng.bool(), rng.u8(0..3) == 0);
     let mut document = json!({
         "service": service,
         "instances": rng.u32(0..6),
-        "resources": { "cpu": f64::from(rng.u32(0..4)) / 2.0, "memory": "64MiB" },
-        "ports": [{ "port": if rng.u8(0..5) == 0 { 9000 + rng.u32(0..3) } else { 0 } }],
         "env": { "VERSION": rng.u32(0..1000).to_string(), SICKNESS: sickness },
         "rollout": {
             "min_healthy": min_healthy, "max_surge": max_surge,
@@ -55,20 +52,10 @@ pub(crate) fn service(rng: &mut Rng, service: &ServiceId, bug: Option<InjectedBu
         "labels": { MIN_HEALTHY: min_healthy, MAX_SURGE: max_surge },
     });
     let mut put = |key: &str, value: Value| document[key] = value;
-    match contained {
-        true => put("container", json!({ "image": "shop:1" })),
-        false => put("process", json!({ "command": "serve" })),
-    }
-    if checked {
-        let (interval, failures) = (rng.u32(1..5), rng.u32(1..4));
-        let check = json!([{
-            "probe": { "http": {} }, "interval": format!("{interval}s"), "timeout": "2s",
-            "failures": failures, "grace": "20s",
-        }]);
-        put("health", check);
-    }
-    if gated {
-        put("readiness", json!({ "probe": { "http": {} }, "interval": "1s" }));
+    let main = main_resource(rng);
+    match rng.u8(0..3) {
+        0 => put("stack", stack(rng, main)),
+        _ => main.into_iter().for_each(|(key, value)| put(&key, value)),
     }
     match constraint {
         "" => {}
@@ -85,6 +72,75 @@ pub(crate) fn service(rng: &mut Rng, service: &ServiceId, bug: Option<InjectedBu
         document["labels"][DEPENDS_ON] = "/db".into();
     }
     let mut spec: Spec = serde_json::from_value(document).expect("a service");
+    inject(bug, &mut spec);
+    Document::Service(Box::new(spec))
+}
+
+/// A container or a process that serves.
+fn main_resource(rng: &mut Rng) -> Map<String, Value> {
+    let mut main = program(rng);
+    let mut put = |key: &str, value: Value| drop(main.insert(key.into(), value));
+    put("resources", json!({ "cpu": f64::from(rng.u32(0..4)) / 2.0, "memory": "64MiB" }));
+    put("ports", json!([{ "port": if rng.u8(0..5) == 0 { 9000 + rng.u32(0..3) } else { 0 } }]));
+    if rng.u8(0..4) > 0 {
+        let (interval, failures) = (rng.u32(1..5), rng.u32(1..4));
+        let check = json!([{
+            "probe": { "http": {} }, "interval": format!("{interval}s"), "timeout": "2s",
+            "failures": failures, "grace": "20s",
+        }]);
+        put("health", check);
+    }
+    if rng.bool() {
+        put("readiness", json!({ "probe": { "http": {} }, "interval": "1s" }));
+    }
+    main
+}
+
+fn program(rng: &mut Rng) -> Map<String, Value> {
+    let program = match rng.u8(0..3) {
+        0 => json!({ "container": { "image": "shop:1" } }),
+        _ => json!({ "process": { "command": "serve" } }),
+    };
+    program.as_object().expect("an object").clone()
+}
+
+/// A stack around a main resource: perhaps a task before it, two sidecars that start together after
+/// it, and a resource that the instance does without.
+fn stack(rng: &mut Rng, main: Map<String, Value>) -> Value {
+    let limits = json!({ "cpu": 0.5, "memory": "64MiB" });
+    let named = |name: &str, mut resource: Map<String, Value>| {
+        resource.insert("name".into(), name.into());
+        Value::from(resource)
+    };
+    let mut stack = Vec::new();
+    if rng.bool() {
+        let task = json!({ "task": program(rng), "retries": rng.u32(0..3), "resources": limits });
+        stack.push(named("prepare", task.as_object().expect("an object").clone()));
+    }
+    stack.push(named("serve", main));
+    if rng.bool() {
+        for name in ["cache", "log"] {
+            let mut sidecar = program(rng);
+            sidecar.insert("subset".into(), "beside".into());
+            sidecar.insert("resources".into(), limits.clone());
+            if rng.bool() {
+                let readiness = json!({ "probe": { "command": "ready" }, "interval": "1s" });
+                sidecar.insert("readiness".into(), readiness);
+            }
+            stack.push(named(name, sidecar));
+        }
+    }
+    if rng.bool() {
+        let mut extra = program(rng);
+        extra.insert("optional".into(), true.into());
+        extra.insert("resources".into(), limits);
+        stack.push(named("trace", extra));
+    }
+    Value::from(stack)
+}
+
+/// Changes a document as the injected bug demands.
+fn inject(bug: Option<InjectedBug>, spec: &mut Spec) {
     match bug {
         Some(InjectedBug::Ceiling) => {
             let surge = spec.rollout.max_surge.added_to(spec.instances) - spec.instances;
@@ -97,5 +153,4 @@ pub(crate) fn service(rng: &mut Rng, service: &ServiceId, bug: Option<InjectedBu
         Some(InjectedBug::Dependencies) => spec.depends_on.clear(),
         _ => {}
     }
-    Document::Service(Box::new(spec))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agent::core::CheckId;
 use agent::drivers::Kind;
-use model::{InstanceId, NodeId, Piece, RouteTable};
+use model::{NodeId, Piece, RouteTable};
 
 use crate::fault::FaultEnd;
 use crate::message::{Call, Reply};
@@ -75,8 +75,8 @@ pub(crate) enum AgentEvent {
 /// An event of a node's drivers. It happens whether an agent runs or not.
 #[derive(Debug, Clone)]
 pub(crate) enum MachineEvent {
-    RunStarted { instance: InstanceId, run: u32 },
-    RunEnded { instance: InstanceId, run: u32, code: Option<i32> },
+    RunStarted(Piece),
+    RunEnded { piece: Piece, code: Option<i32> },
 }
 
 /// An event inside a gateway's shell.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{InstanceId, NodeId};
+use model::{NodeId, Piece};
 
 use crate::network::Place;
 use crate::process::Process;
@@ -74,7 +74,7 @@ pub(crate) enum FaultEnd {
     Disk,
     Cut(Place, Place),
     Network,
-    Hang(NodeId, InstanceId, u32),
+    Hang(NodeId, Piece),
     Docker(NodeId),
 }
 

@@ -234,21 +234,21 @@ fn clock(env: &mut Environment, cluster: &mut Cluster) {
 fn instance(env: &mut Environment, cluster: &mut Cluster) {
     let up = cluster.hosts.iter().flat_map(|(node, host)| {
         let runs = host.machine.runs.iter().filter(|(_, run)| run.is_up());
-        runs.map(|(instance, run)| (node.clone(), instance.clone(), run.number))
+        runs.map(|(of, run)| (node.clone(), of.run(run.number)))
     });
     let up: Vec<_> = up.collect();
-    let Some((node, instance, number)) = env.scheduler.rng.choice(up) else { return };
+    let Some((node, piece)) = env.scheduler.rng.choice(up) else { return };
     if env.chance(2) {
-        note(env, format_args!("{node}: {instance} is killed"));
-        let event = cluster.host(&node).machine.end_run(env, &instance, number, None);
+        note(env, format_args!("{node}: {piece} is killed"));
+        let event = cluster.host(&node).machine.end_run(env, &piece, None);
         return cluster.driver_event(env, &node, event);
     }
-    note(env, format_args!("{node}: {instance} hangs"));
-    if let Some(run) = cluster.host(&node).machine.run(&instance, number) {
+    note(env, format_args!("{node}: {piece} hangs"));
+    if let Some(run) = cluster.host(&node).machine.run(&piece) {
         run.hangs = true;
     }
     let span = env.span(500..30_000);
-    env.after(span, SimEvent::FaultEnds(FaultEnd::Hang(node, instance, number)));
+    env.after(span, SimEvent::FaultEnds(FaultEnd::Hang(node, piece)));
 }
 
 fn set_docker(env: &mut Environment, cluster: &mut Cluster, node: &NodeId, unavailable: bool) {
@@ -276,8 +276,8 @@ pub(crate) fn end(env: &mut Environment, cluster: &mut Cluster, end: FaultEnd) {
         FaultEnd::Disk => cluster.server.disk_condition = DiskCondition::Works,
         FaultEnd::Cut(from, to) => env.transport.network.mend(&from, &to),
         FaultEnd::Network => env.transport.network.quality = Quality::default(),
-        FaultEnd::Hang(node, instance, number) => {
-            if let Some(run) = cluster.host(&node).machine.run(&instance, number) {
+        FaultEnd::Hang(node, piece) => {
+            if let Some(run) = cluster.host(&node).machine.run(&piece) {
                 run.hangs = false;
             }
         }

@@ -8,16 +8,18 @@ use std::sync::Arc;
 use agent::core::{LaunchSpec, Outcome};
 use agent::drivers::{DriverEvent, Found, Kind};
 use model::{
-    Bytes, Cpu, Ending, Exit, InstanceId, Millis, NodeId, Piece, ResourceId, Resources, Spec,
-    Timestamp, Value,
+    Bytes, Cpu, Ending, Exit, InstanceId, InstanceResource, Millis, NodeId, Piece, Resources, Spec,
+    Status, Timestamp, Value,
 };
 
+use crate::bug::InjectedBug;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::event::{MachineEvent, SimEvent};
+use crate::observation::Observation;
 use crate::queue::Moment;
 
-/// The variable that makes a service fail on purpose: `never-healthy`, `exits`.
+/// The variable that makes a service fail on purpose: `never-healthy`, `exits`, `task-fails`.
 pub(crate) const SICKNESS: &str = "SICKNESS";
 
 /// The reports of a driver to its agent.
@@ -35,16 +37,22 @@ pub(crate) struct Machine {
     pub(crate) powered: bool,
     /// The Docker daemon does not respond.
     pub(crate) docker_unavailable: bool,
-    pub(crate) runs: BTreeMap<InstanceId, Run>,
+    /// The newest run of each resource.
+    pub(crate) runs: BTreeMap<InstanceResource, Run>,
     /// Every run there has been since the machine got power: no number may be used twice.
-    numbers: BTreeSet<(InstanceId, u32)>,
+    numbers: BTreeSet<Piece>,
 }
 
-/// One run of one instance.
+/// One run of one resource of an instance.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
     pub(crate) number: u32,
+    /// The spec of the service, reduced to the resource.
     pub(crate) spec: Arc<Spec>,
+    /// The spec of the service.
+    instance: Arc<Spec>,
+    /// Whether it ends by itself once it has completed.
+    is_task: bool,
     ports: Vec<u16>,
     started_at: Timestamp,
     stage: Stage,
@@ -52,6 +60,8 @@ pub(crate) struct Run {
     pub(crate) hangs: bool,
     /// The moment from which on its probes pass.
     healthy_from: Moment,
+    /// A probe of it has passed.
+    pub(crate) has_passed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +83,16 @@ impl Run {
         matches!(self.stage, Stage::Up | Stage::Stopping)
     }
 
+    /// Whether it is a task that has completed.
+    pub(crate) fn has_completed(&self) -> bool {
+        self.is_task && matches!(&self.stage, Stage::Ended(exit) if exit.code() == Some(0))
+    }
+
+    /// Whether it accepts requests: it listens on a port and responds.
+    pub(crate) fn accepts(&self) -> bool {
+        self.is_up() && !self.hangs && !self.ports.is_empty()
+    }
+
     /// Whether a probe passes.
     pub(crate) fn is_healthy(&self, now: Moment) -> bool {
         let can_be = self.is_up() && !self.hangs && self.sickness() != "never-healthy";
@@ -83,7 +103,7 @@ impl Run {
         self.spec.env.get(SICKNESS).and_then(Value::as_text).unwrap_or("")
     }
 
-    fn driver(&self) -> Kind {
+    pub(crate) fn driver(&self) -> Kind {
         Kind::of(&self.spec)
     }
 }
@@ -122,14 +142,47 @@ impl Machine {
     /// The runs that a driver finds when it starts.
     pub(crate) fn found(&self, driver: Kind) -> Vec<Found> {
         let of_driver = self.runs.iter().filter(|(_, run)| run.driver() == driver);
-        let found = of_driver.map(|(instance, run)| {
+        let found = of_driver.map(|(resource, run)| {
             let exit = match &run.stage {
                 Stage::Starting | Stage::Up | Stage::Stopping => None,
                 Stage::Ended(exit) => Some(exit.clone()),
             };
-            Found { piece: piece(instance, run.number), started_at: run.started_at, exit }
+            Found { piece: resource.run(run.number), started_at: run.started_at, exit }
         });
         found.collect()
+    }
+
+    /// The runs of an instance.
+    pub(crate) fn runs_of(
+        &self,
+        instance: &InstanceId,
+    ) -> impl Iterator<Item = (&InstanceResource, &Run)> {
+        self.runs.iter().filter(move |(resource, _)| resource.instance == *instance)
+    }
+
+    /// Whether an instance with this status can be ready: every resource that it requires to run
+    /// has the reported run, and its checks can pass.
+    pub(crate) fn may_be_ready(&self, instance: &InstanceId, status: &Status) -> bool {
+        let Some((_, any)) = self.runs_of(instance).next() else { return false };
+        let mut required = any.instance.resources().filter(|one| !one.optional && !one.is_task);
+        required.all(|resource| {
+            let reported = status.resources.iter().find(|one| one.name == resource.name);
+            let number = reported.map_or(status.run, |reported| reported.run);
+            let has_checks = resource.has_checks();
+            let of = InstanceResource { instance: instance.clone(), resource: resource.name };
+            let run = self.runs.get(&of).filter(|run| run.number == number);
+            run.is_some_and(|run| !has_checks || (run.is_up() && run.sickness() != "never-healthy"))
+        })
+    }
+
+    /// Whether every resource that an instance requires to run is healthy.
+    pub(crate) fn is_serving(&self, instance: &InstanceId, now: Moment) -> bool {
+        let Some((_, any)) = self.runs_of(instance).next() else { return false };
+        let mut required = any.instance.resources().filter(|one| !one.optional && !one.is_task);
+        required.all(|resource| {
+            let of = InstanceResource { instance: instance.clone(), resource: resource.name };
+            self.runs.get(&of).is_some_and(|run| run.is_healthy(now))
+        })
     }
 
     /// The Docker daemon stops responding, or responds again. A run that was starting may have
@@ -138,14 +191,14 @@ impl Machine {
         self.docker_unavailable = unavailable;
         let runs = self.runs.iter().filter(|(_, run)| run.driver() == Kind::Docker);
         let starting = runs.filter(|(_, run)| unavailable && run.stage == Stage::Starting);
-        let starting: Vec<_> = starting.map(|(id, run)| (id.clone(), run.number)).collect();
+        let starting: Vec<_> = starting.map(|(of, run)| of.run(run.number)).collect();
         let mut events = Vec::new();
-        for (instance, run) in starting {
+        for piece in starting {
             if env.scheduler.rng.bool() {
-                self.runs.remove(&instance);
-                self.numbers.remove(&(instance.clone(), run));
+                self.runs.remove(&piece.of());
+                self.numbers.remove(&piece);
             }
-            events.push(docker_unavailable(piece(&instance, run)));
+            events.push(docker_unavailable(piece));
         }
         events
     }
@@ -153,40 +206,41 @@ impl Machine {
     /// A driver must start a run.
     pub(crate) fn start(&mut self, env: &mut Environment, launch: LaunchSpec) -> Option<Reported> {
         let ports = launch.ports().to_vec();
-        let LaunchSpec { piece: started, spec, .. } = launch;
-        let Piece { instance, run, .. } = started.clone();
+        let LaunchSpec { piece, spec, instance, .. } = launch;
         let driver = Kind::of(&spec);
         if driver == Kind::Docker && self.docker_unavailable {
-            return Some(docker_unavailable(piece(&instance, run)));
+            return Some(docker_unavailable(piece));
         }
-        let others = self.runs.iter().filter(|(id, run)| **id != instance && run.is_alive());
+        let others = self.runs.iter().filter(|(of, run)| **of != piece.of() && run.is_alive());
         let mut used = others.flat_map(|(_, run)| &run.ports);
         if let Some(port) = used.find(|port| ports.contains(port)) {
             let message = format!("port {port} is taken by another program on this node");
-            let event = DriverEvent::Misplaced { piece: started, message };
-            return Some(Reported { driver, event });
+            return Some(Reported { driver, event: DriverEvent::Misplaced { piece, message } });
         }
         let node = self.node.clone();
-        if self.runs.get(&instance).is_some_and(Run::is_alive) {
-            env.violated("one instance, one run", format!("{instance} starts twice on {node}"));
+        if self.runs.get(&piece.of()).is_some_and(Run::is_alive) {
+            env.violated("one resource, one run", format!("{piece} starts twice on {node}"));
         }
-        if !self.numbers.insert((instance.clone(), run)) {
-            env.violated("no run number is used twice", format!("run {run} of {instance}"));
+        if !self.numbers.insert(piece.clone()) {
+            env.violated("no run number is used twice", piece.to_string());
         }
         let begun = Run {
-            number: run,
+            number: piece.run,
+            is_task: instance.resource(&piece.resource).is_some_and(|resource| resource.is_task),
             spec,
+            instance,
             ports,
             started_at: self.clock.at(env.now()),
             stage: Stage::Starting,
             hangs: false,
             healthy_from: 0,
+            has_passed: false,
         };
-        self.runs.insert(instance.clone(), begun);
-        env.observe(crate::observation::Observation::RunStarted(node.clone()));
+        self.runs.insert(piece.of(), begun);
+        env.observe(Observation::RunStarted(node.clone(), piece.clone()));
         let longest = if env.chance(10) { 4_000 } else { 300 };
         let span = env.span(0..longest);
-        env.after(span, SimEvent::Machine(node, MachineEvent::RunStarted { instance, run }));
+        env.after(span, SimEvent::Machine(node, MachineEvent::RunStarted(piece)));
         None
     }
 
@@ -194,14 +248,13 @@ impl Machine {
     pub(crate) fn stop(
         &mut self,
         env: &mut Environment,
-        instance: &InstanceId,
-        number: u32,
+        piece: &Piece,
         grace: Millis,
     ) -> Option<Reported> {
         let ignores_signal = env.chance(6);
         let docker_unavailable = self.docker_unavailable;
         let node = self.node.clone();
-        let run = self.run(instance, number)?;
+        let run = self.run(piece)?;
         let driver = run.driver();
         if driver == Kind::Docker && docker_unavailable {
             return None;
@@ -211,18 +264,36 @@ impl Machine {
             // Agents may send a stop request more than once.
             Stage::Stopping => return None,
             Stage::Ended(exit) => {
-                let (piece, exit) = (piece(instance, number), exit.clone());
+                let (piece, exit) = (piece.clone(), exit.clone());
                 return Some(Reported { driver, event: DriverEvent::Exited { piece, exit } });
             }
         }
-        let span = match ignores_signal || run.hangs {
+        let is_stuck = ignores_signal || run.hangs;
+        let started_at = run.started_at;
+        env.observe(Observation::RunStopped(node.clone(), piece.clone()));
+        let span = match is_stuck {
             true => grace.0,
             false => env.span(0..=grace.0.min(800)),
         };
-        let ended =
-            MachineEvent::RunEnded { instance: instance.clone(), run: number, code: Some(0) };
+        let ended = MachineEvent::RunEnded { piece: piece.clone(), code: Some(0) };
         env.after(span, SimEvent::Machine(node, ended));
+        if env.bug == Some(InjectedBug::EarlyEnd) {
+            let exit = Exit { at: started_at, how: Ending::Code { code: 0 } };
+            return Some(Reported {
+                driver,
+                event: DriverEvent::Exited { piece: piece.clone(), exit },
+            });
+        }
         None
+    }
+
+    /// With an injected bug, the runs of the other resources of an instance are stopped.
+    pub(crate) fn stop_others(&mut self, env: &mut Environment, piece: &Piece) {
+        let others = self.runs_of(&piece.instance).filter(|(of, _)| of.resource != piece.resource);
+        let others: Vec<_> = others.map(|(of, run)| of.run(run.number)).collect();
+        for other in others {
+            let _ = self.stop(env, &other, Millis(0));
+        }
     }
 
     pub(crate) fn handle(
@@ -231,48 +302,41 @@ impl Machine {
         event: MachineEvent,
     ) -> Option<Reported> {
         match event {
-            MachineEvent::RunStarted { instance, run } => self.run_started(env, instance, run),
-            MachineEvent::RunEnded { instance, run, code } => {
-                self.end_run(env, &instance, run, code)
-            }
+            MachineEvent::RunStarted(piece) => self.run_started(env, piece),
+            MachineEvent::RunEnded { piece, code } => self.end_run(env, &piece, code),
         }
     }
 
-    fn run_started(
-        &mut self,
-        env: &mut Environment,
-        instance: InstanceId,
-        number: u32,
-    ) -> Option<Reported> {
+    fn run_started(&mut self, env: &mut Environment, piece: Piece) -> Option<Reported> {
         let (now, at, node) = (env.now(), self.clock.at(env.now()), self.node.clone());
         let slowest = if env.chance(8) { 8_000 } else { 500 };
         let healthy_from = now + env.span(0..slowest);
         let crashes = !env.healed && env.chance(12);
-        let run = self.run(&instance, number).filter(|run| run.stage == Stage::Starting)?;
+        let run = self.run(&piece).filter(|run| run.stage == Stage::Starting)?;
         run.stage = Stage::Up;
         run.started_at = at;
         run.healthy_from = healthy_from;
-        let (driver, exits) = (run.driver(), run.sickness() == "exits");
-        if exits || crashes {
-            let span = if exits { env.span(10..2_000) } else { env.span(10..60_000) };
-            let code = Some(if exits { 0 } else { 1 });
-            let ended = MachineEvent::RunEnded { instance: instance.clone(), run: number, code };
+        let (driver, is_task) = (run.driver(), run.is_task);
+        let (exits, fails) = (run.sickness() == "exits", run.sickness() == "task-fails");
+        if exits || crashes || is_task {
+            let longest = if exits || is_task { 2_000 } else { 60_000 };
+            let span = env.span(10..longest);
+            let fails = (is_task && fails) || (crashes && !exits);
+            let ended = MachineEvent::RunEnded { piece: piece.clone(), code: Some(fails.into()) };
             env.after(span, SimEvent::Machine(node, ended));
         }
-        let event = DriverEvent::Started { piece: piece(&instance, number), at };
-        Some(Reported { driver, event })
+        Some(Reported { driver, event: DriverEvent::Started { piece, at } })
     }
 
     /// A run ends with an exit code, or is killed.
     pub(crate) fn end_run(
         &mut self,
         env: &mut Environment,
-        instance: &InstanceId,
-        number: u32,
+        piece: &Piece,
         code: Option<i32>,
     ) -> Option<Reported> {
         let (at, node) = (self.clock.at(env.now()), self.node.clone());
-        let run = self.run(instance, number).filter(|run| run.is_alive())?;
+        let run = self.run(piece).filter(|run| run.is_alive())?;
         let how = match code {
             Some(code) => Ending::Code { code },
             None => Ending::Signal { signal: 9 },
@@ -280,28 +344,31 @@ impl Machine {
         let exit = Exit { at, how };
         run.stage = Stage::Ended(exit.clone());
         let driver = run.driver();
-        env.note(format_args!("{node}: run {number} of {instance} ends: {}", exit));
-        let event = DriverEvent::Exited { piece: piece(instance, number), exit };
-        Some(Reported { driver, event })
+        env.note(format_args!("{node}: {piece} ends: {exit}"));
+        Some(Reported { driver, event: DriverEvent::Exited { piece: piece.clone(), exit } })
     }
 
-    /// The outcome of a probe of a run now.
-    pub(crate) fn probe(&self, now: Moment, instance: &InstanceId, number: u32) -> Outcome {
-        match self.runs.get(instance).filter(|run| run.number == number && run.is_up()) {
+    /// Probes a run now.
+    pub(crate) fn probe(&mut self, now: Moment, piece: &Piece) -> Outcome {
+        match self.run(piece).filter(|run| run.is_up()) {
             None => Outcome::Fail("connection refused".into()),
-            Some(run) if run.is_healthy(now) => Outcome::Pass,
+            Some(run) if run.is_healthy(now) => {
+                run.has_passed = true;
+                Outcome::Pass
+            }
             Some(_) => Outcome::Fail("503 Service Unavailable".into()),
         }
     }
 
-    pub(crate) fn run(&mut self, instance: &InstanceId, number: u32) -> Option<&mut Run> {
-        self.runs.get_mut(instance).filter(|run| run.number == number)
+    pub(crate) fn run(&mut self, piece: &Piece) -> Option<&mut Run> {
+        self.runs.get_mut(&piece.of()).filter(|run| run.number == piece.run)
     }
-}
 
-/// A run of the only resource of an instance.
-fn piece(instance: &InstanceId, run: u32) -> Piece {
-    Piece { instance: instance.clone(), resource: ResourceId::main(), run }
+    /// Whether a resource has run since the machine got power, before its newest run.
+    pub(crate) fn has_run_before(&self, piece: &Piece) -> bool {
+        let runs = self.numbers.range(piece.of().run(0)..piece.clone());
+        runs.into_iter().next().is_some()
+    }
 }
 
 fn docker_unavailable(piece: Piece) -> Reported {

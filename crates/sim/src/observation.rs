@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use model::{Change, NodeId, Refusal, RequestKey, RouteTable, State, Timestamp};
+use model::{Change, NodeId, Piece, Refusal, RequestKey, RouteTable, State, Timestamp};
 use server::control::Snapshot;
 
 use crate::queue::Moment;
@@ -46,8 +46,10 @@ pub(crate) enum Observation {
     AgentStarted(NodeId),
     /// The core of an agent handled an event.
     AgentStepped(NodeId),
-    /// A driver started a run.
-    RunStarted(NodeId),
+    /// A driver starts a run.
+    RunStarted(NodeId, Piece),
+    /// A driver stops a run that was alive.
+    RunStopped(NodeId, Piece),
     /// A gateway finished a request.
     RequestServed,
     /// A shell saw an invariant violated by itself.

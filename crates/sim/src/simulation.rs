@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{InstanceId, NodeId, ServiceId};
+use model::{NodeId, Piece, ServiceId};
 
 use crate::bug::InjectedBug;
 use crate::cluster::{Cluster, node_id};
@@ -31,7 +31,7 @@ enum Stage {
     /// The cluster has not converged yet.
     Converging,
     /// It has, with these runs, and the server was restarted since: nothing may change.
-    Restarted(BTreeMap<ServiceId, BTreeSet<(NodeId, InstanceId, u32)>>),
+    Restarted(BTreeMap<ServiceId, BTreeSet<(NodeId, Piece)>>),
 }
 
 /// A cluster and everything around it.

@@ -107,3 +107,20 @@ fn a_lost_node_that_is_treated_as_reachable_is_detected() {
     let invariants = ["nothing is placed on a lost node", "the cluster converges"];
     assert!(invariants.contains(&detected(InjectedBug::GhostHeartbeat)));
 }
+
+#[test]
+fn resources_that_start_at_the_same_time_are_detected() {
+    assert_eq!(detected(InjectedBug::StackOrder), "the resources of a stack start in order");
+}
+
+#[test]
+fn a_stack_that_stops_with_one_of_its_resources_is_detected() {
+    let invariants =
+        ["a resource stops only with its instance", "the resources of a stack stop in reverse"];
+    assert!(invariants.contains(&detected(InjectedBug::StackRestart)));
+}
+
+#[test]
+fn an_instance_that_ends_before_its_runs_is_detected() {
+    assert_eq!(detected(InjectedBug::EarlyEnd), "an instance that has ended has no runs");
+}

@@ -151,7 +151,7 @@ pub(crate) fn capacity(node: &NodeId, machine: &Machine) -> Option<Violation> {
         return None;
     }
     let runs = machine.runs.iter().filter(|(_, run)| run.is_alive());
-    let runs = runs.map(|(id, run)| format!("{id} {}", run.spec.resources.cpu));
+    let runs = runs.map(|(of, run)| format!("{of} {}", run.spec.resources.cpu));
     let runs = runs.collect::<Vec<_>>().join(", ");
     let detail = format!("{node} has {} CPUs, {} are used: {runs}", capacity.cpu, used.cpu);
     Some(Violation::new("no node over capacity", detail))

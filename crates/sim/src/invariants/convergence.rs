@@ -5,14 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Goal, InstanceId, NodeId, Phase, Placement, ReplicaId, Service, ServiceId, Stage, State,
+    Goal, InstanceId, NodeId, Phase, Piece, Placement, ReplicaId, Service, ServiceId, Stage, State,
     Status, Wait,
 };
 use server::control::Snapshot;
 
 use crate::cluster::Cluster;
 use crate::gateway::has_backend;
-use crate::machine::{Run, SICKNESS};
+use crate::machine::SICKNESS;
 use crate::queue::Moment;
 
 /// The longest time from the end of the fault phase to convergence.
@@ -101,7 +101,6 @@ impl View<'_> {
     ) -> Option<String> {
         let instance = InstanceId { service: service.id.clone(), replica };
         let host = &self.cluster.hosts[&placement.node];
-        let run = host.machine.runs.get(&instance);
         let observed = self.snapshot.observed.status(&service.id, replica);
         let agent = host.agent.running.as_ref();
         let known = agent.and_then(|agent| {
@@ -114,10 +113,10 @@ impl View<'_> {
         if placement.goal != Goal::Run {
             return (!has_reason).then(|| format!("{instance} is still leaving: {}", disagree()));
         }
-        if run.is_some_and(|run| !run.sickness().is_empty()) {
+        if host.machine.runs_of(&instance).any(|(_, run)| !run.sickness().is_empty()) {
             return None;
         }
-        if !run.is_some_and(|run| run.is_healthy(self.now)) {
+        if !host.machine.is_serving(&instance, self.now) {
             return Some(format!("{instance} on {} is not healthy", placement.node));
         }
         let (Some(seen), Some(own)) = (observed, known) else {
@@ -144,9 +143,9 @@ impl View<'_> {
     fn runs(&self, differences: &mut Vec<String>) {
         for (node, host) in self.cluster.hosts.iter().filter(|(_, host)| host.outage.is_none()) {
             let alive = host.machine.runs.iter().filter(|(_, run)| run.is_alive());
-            for (instance, _) in alive {
-                if self.state.placement(instance).is_none_or(|p| p.node != *node) {
-                    differences.push(format!("{instance} runs on {node} without a placement"));
+            for (of, _) in alive {
+                if self.state.placement(&of.instance).is_none_or(|p| p.node != *node) {
+                    differences.push(format!("{of} runs on {node} without a placement"));
                 }
             }
         }
@@ -177,8 +176,10 @@ impl View<'_> {
     /// Every healthy instance that a route leads to is in the table.
     fn backends(&self, differences: &mut Vec<String>) {
         for (node, host) in self.cluster.hosts.iter().filter(|(_, host)| host.outage.is_none()) {
-            let runs = host.machine.runs.iter();
-            for (instance, _) in runs.filter(|(_, run): &(_, &Run)| run.is_healthy(self.now)) {
+            let instances: BTreeSet<_> =
+                host.machine.runs.keys().map(|resource| &resource.instance).collect();
+            let is_serving = |id: &&InstanceId| host.machine.is_serving(id, self.now);
+            for instance in instances.into_iter().filter(is_serving) {
                 let Some(service) = self.state.service(&instance.service) else { continue };
                 let is_routed = self.state.gateways().any(|gateway| {
                     gateway.routes.iter().any(|route| route.to.service == instance.service)
@@ -200,9 +201,7 @@ fn is_sick(service: &Service) -> bool {
 
 /// The runs of every service that needs no reason: it is not deploying, waits for nothing, and can
 /// become healthy. They must not change while no event occurs.
-pub(crate) fn settled(
-    cluster: &Cluster,
-) -> BTreeMap<ServiceId, BTreeSet<(NodeId, InstanceId, u32)>> {
+pub(crate) fn settled(cluster: &Cluster) -> BTreeMap<ServiceId, BTreeSet<(NodeId, Piece)>> {
     let Some(server) = &cluster.server.running else { return BTreeMap::new() };
     let snapshot = &server.snapshot;
     let settled = snapshot.state.services().filter(|service| {
@@ -213,8 +212,9 @@ pub(crate) fn settled(
         let recovered = cluster.hosts.iter().filter(|(_, host)| host.outage.is_none());
         let runs = recovered.flat_map(|(node, host)| {
             let runs = host.machine.runs.iter();
-            let alive = runs.filter(|(id, run)| id.service == service.id && run.is_alive());
-            alive.map(|(id, run)| (node.clone(), id.clone(), run.number))
+            let alive =
+                runs.filter(|(of, run)| of.instance.service == service.id && run.is_alive());
+            alive.map(|(of, run)| (node.clone(), of.run(run.number)))
         });
         (service.id.clone(), runs.collect())
     });

@@ -4,6 +4,7 @@
 //! `durability`: acknowledged writes. `budget`: limits of one batch. `traffic`: contents of route
 //! tables, and when an instance may be stopped. `placement`: where and when instances are placed.
 //! `progress`: numbers and phases that only advance. `requests`: outcomes of repeated requests.
+//! `stack`: the order in which the resources of an instance start and stop.
 
 mod budget;
 pub(crate) mod convergence;
@@ -11,11 +12,13 @@ mod durability;
 mod placement;
 mod progress;
 mod requests;
+mod stack;
 mod traffic;
 
 use crate::cluster::Cluster;
 use crate::invariants::progress::Progress;
 use crate::invariants::requests::Outcomes;
+use crate::invariants::stack::Stacks;
 use crate::observation::Observation;
 use crate::queue::Moment;
 use crate::violation::Violation;
@@ -25,6 +28,7 @@ use crate::violation::Violation;
 pub(crate) struct Checkers {
     progress: Progress,
     outcomes: Outcomes,
+    stacks: Stacks,
     healed_at: Option<Moment>,
     /// Number of requests that gateways served.
     pub(crate) requests: u64,
@@ -64,6 +68,7 @@ impl Checkers {
                 let mut violations = durability::promises(promised, &state);
                 violations.extend(stored.and_then(|stored| durability::published(&state, &stored)));
                 violations.extend(self.progress.placed(&state));
+                self.stacks.placed(&state);
                 violations
             }
             Observation::Healed { at } => {
@@ -81,10 +86,17 @@ impl Checkers {
                 Vec::new()
             }
             Observation::AgentStepped(node) => {
-                self.progress.agent_stepped(&node, &cluster.hosts[&node]).into_iter().collect()
+                let host = &cluster.hosts[&node];
+                let violation = self.progress.agent_stepped(&node, host);
+                violation.into_iter().chain(self.stacks.agent_stepped(&node, host)).collect()
             }
-            Observation::RunStarted(node) => {
-                budget::capacity(&node, &cluster.hosts[&node].machine).into_iter().collect()
+            Observation::RunStarted(node, piece) => {
+                let machine = &cluster.hosts[&node].machine;
+                let capacity = budget::capacity(&node, machine);
+                capacity.into_iter().chain(self.stacks.starts(&node, machine, &piece)).collect()
+            }
+            Observation::RunStopped(node, piece) => {
+                self.stacks.stops(cluster, &node, &piece).into_iter().collect()
             }
             Observation::RequestServed => {
                 self.requests += 1;

@@ -102,12 +102,7 @@ impl Progress {
                 violation = Some(Violation::new("phases only advance", detail));
             }
             known.insert(instance.clone());
-            let run = host.machine.runs.get(instance).filter(|run| run.number == status.run);
-            let may_be_ready = run.is_some_and(|run| {
-                let unchecked = run.spec.health.is_empty() && run.spec.readiness.is_none();
-                unchecked || (run.is_up() && run.sickness() != "never-healthy")
-            });
-            if status.ready && may_be_ready {
+            if status.ready && host.machine.may_be_ready(instance, status) {
                 self.ever_ready.insert(instance.clone());
             }
         }
