@@ -62,19 +62,20 @@ impl View<'_> {
             matches!(wait, Wait::NoNode { .. } | Wait::Still { .. })
                 || matches!(wait, Wait::Dependencies { .. } | Wait::Dependents { .. })
         });
-        // A service may wait for an instance on a node that does not return.
+        // A service that does not replace lost instances waits for them until their node returns.
         let waits_for_node = waits.iter().any(|wait| match wait {
-            Wait::Ready { next: Some(laggard), .. } => self.has_outage(&laggard.node),
+            Wait::Ready { next: Some(laggard), .. } => {
+                !service.spec().lost.replace && self.has_outage(&laggard.node)
+            }
             _ => false,
         });
         // A revision that never becomes healthy never converges, not even after a rollback to it.
         let has_reason = waits_for_others || waits_for_node || is_sick(service);
-        let is_still = self.state.deployment_of(service).is_some_and(|d| d.stage.is_still());
-        if service.deployment.is_some() && !has_reason && !is_still {
+        if service.deployment.is_some() && !has_reason {
             differences.push(format!("{id} is still deploying: {waits:?}"));
         }
         let placed = self.counted(service);
-        if placed != service.wanted() && !has_reason && !is_still {
+        if placed != service.wanted() && !has_reason {
             let wanted = service.wanted();
             differences.push(format!("{id} has {placed} of {wanted} placed: {waits:?}"));
         }
