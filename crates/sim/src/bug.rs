@@ -28,6 +28,14 @@ pub enum InjectedBug {
     Repetition,
     /// Gateways keep the listeners of an old table under the generation of a new one.
     StaleTable,
+    /// The server removes services without regard to those that depend on them.
+    RemovalOrder,
+    /// The server stops the oldest surplus instances instead of the youngest, and the reverse.
+    ScaleDown,
+    /// A server that starts takes every stored node for one that reports.
+    Unreported,
+    /// The server publishes the events of a batch before the batch is durable.
+    EarlyEvents,
     /// Agents start all resources of a stack at the same time.
     StackOrder,
     /// Agents stop all resources of a stack when one of them exits.
@@ -38,7 +46,7 @@ pub enum InjectedBug {
 
 impl InjectedBug {
     /// All of them.
-    pub const ALL: [InjectedBug; 14] = [
+    pub const ALL: [InjectedBug; 18] = [
         InjectedBug::NoFlush,
         InjectedBug::Ceiling,
         InjectedBug::Floor,
@@ -50,6 +58,10 @@ impl InjectedBug {
         InjectedBug::GhostHeartbeat,
         InjectedBug::Repetition,
         InjectedBug::StaleTable,
+        InjectedBug::RemovalOrder,
+        InjectedBug::ScaleDown,
+        InjectedBug::Unreported,
+        InjectedBug::EarlyEvents,
         InjectedBug::StackOrder,
         InjectedBug::StackRestart,
         InjectedBug::EarlyEnd,
@@ -70,6 +82,10 @@ impl fmt::Display for InjectedBug {
             InjectedBug::GhostHeartbeat => "ghost-heartbeat",
             InjectedBug::Repetition => "repetition",
             InjectedBug::StaleTable => "stale-table",
+            InjectedBug::RemovalOrder => "removal-order",
+            InjectedBug::ScaleDown => "scale-down",
+            InjectedBug::Unreported => "unreported",
+            InjectedBug::EarlyEvents => "early-events",
             InjectedBug::StackOrder => "stack-order",
             InjectedBug::StackRestart => "stack-restart",
             InjectedBug::EarlyEnd => "early-end",

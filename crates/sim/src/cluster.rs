@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Bytes, Cpu, InstanceId, NodeId, Resources};
+use model::{Bytes, Cpu, InstanceId, NodeId, Resources, State};
 
 use crate::agent::Agent;
 use crate::clock::Clock;
@@ -196,6 +196,7 @@ impl Cluster {
         let state = self.server.running.as_ref().map(|running| &running.snapshot.state);
         let view = View {
             nodes: self.hosts.keys().cloned().collect(),
+            services: state.into_iter().flat_map(State::services).map(|s| s.id.clone()).collect(),
             newest_deployment: state.and_then(|s| s.deployments().last()).map(|d| d.id),
         };
         self.users.act(env, &view);

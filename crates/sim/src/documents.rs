@@ -1,7 +1,7 @@
 //! Random documents of users.
 
 use fastrand::Rng;
-use model::{Document, ServiceId, Share, Spec};
+use model::{Document, ScaleDown, ServiceId, Share, Spec};
 use serde_json::{Map, Value, json};
 
 use crate::bug::InjectedBug;
@@ -14,6 +14,9 @@ pub(crate) const MIN_HEALTHY: &str = "asked-min-healthy";
 pub(crate) const MAX_SURGE: &str = "asked-max-surge";
 /// The label in which a service repeats the service that it depends on, see [`MIN_HEALTHY`].
 pub(crate) const DEPENDS_ON: &str = "asked-depends-on";
+
+/// The label in which a service repeats which instances leave first, see [`MIN_HEALTHY`].
+pub(crate) const SCALE_DOWN: &str = "asked-scale-down";
 
 /// The services that users change, as many of them as the settings say.
 pub(crate) const SERVICES: [&str; 6] =
@@ -37,6 +40,7 @@ pub(crate) fn service(rng: &mut Rng, service: &ServiceId, bug: Option<InjectedBu
     let constraint = pick(&["", "", "", "hostname", "rack"]);
     let drain = pick(&["0s", "2s", "20s"]);
     let lost = pick(&["replace", "replace", "later", "never"]);
+    let scale_down = pick(&["youngest", "oldest"]);
     let mut document = json!({
         "service": service,
         "instances": rng.u32(0..6),
@@ -49,7 +53,8 @@ pub(crate) fn service(rng: &mut Rng, service: &ServiceId, bug: Option<InjectedBu
         },
         "restart": { "max": "10s" },
         "stop": { "grace": format!("{}s", rng.u32(1..10)), "drain": drain },
-        "labels": { MIN_HEALTHY: min_healthy, MAX_SURGE: max_surge },
+        "scale_down": scale_down,
+        "labels": { MIN_HEALTHY: min_healthy, MAX_SURGE: max_surge, SCALE_DOWN: scale_down },
     });
     let mut put = |key: &str, value: Value| document[key] = value;
     let main = main_resource(rng);
@@ -151,6 +156,12 @@ fn inject(bug: Option<InjectedBug>, spec: &mut Spec) {
             spec.rollout.min_healthy = Share::Count(floor.saturating_sub(1));
         }
         Some(InjectedBug::Dependencies) => spec.depends_on.clear(),
+        Some(InjectedBug::ScaleDown) => {
+            spec.scale_down = match spec.scale_down {
+                ScaleDown::Youngest => ScaleDown::Oldest,
+                ScaleDown::Oldest => ScaleDown::Youngest,
+            };
+        }
         _ => {}
     }
 }

@@ -37,8 +37,11 @@ pub(crate) enum Observation {
         key: RequestKey,
         outcome: Result<Vec<Change>, Refusal>,
     },
-    /// The server published the event with this number.
-    EventPublished(u64),
+    /// The server published an event while its batch was durable, or not yet.
+    EventPublished {
+        number: u64,
+        is_durable: bool,
+    },
     /// The fault phase has ended.
     Healed {
         at: Moment,

@@ -1,10 +1,12 @@
 //! The shell around the server's core: a store that may fail, streams, and responses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::{EventView, Report};
-use model::{Changeset, Millis, NodeId, Proposal, RequestKey, RouteTable, Timestamp};
+use model::{
+    Changeset, Command, Document, Millis, NodeId, Proposal, RequestKey, RouteTable, Spec, Timestamp,
+};
 use server::absence::Absence;
 use server::adapter::Adapters;
 use server::assigned;
@@ -64,6 +66,10 @@ pub(crate) struct Running {
     streams: BTreeMap<Conn, Follower>,
     /// The incarnation of each agent, for ghost heartbeats.
     lives: BTreeMap<NodeId, u64>,
+    /// The nodes whose agents have reported to this server.
+    pub(crate) heard: BTreeSet<NodeId>,
+    /// The events that the write in progress makes durable.
+    unstored: BTreeSet<u64>,
 }
 
 /// A request without a response.
@@ -129,7 +135,12 @@ impl Server {
             timer: 0,
             streams: BTreeMap::new(),
             lives: BTreeMap::new(),
+            heard: BTreeSet::new(),
+            unstored: BTreeSet::new(),
         });
+        if env.bug == Some(InjectedBug::Unreported) {
+            self.suppose_reports(env);
+        }
         self.turn_soon(env);
         env.after(STALL_CHECK_MS, SimEvent::Server(incarnation, ServerEvent::CheckForStall));
     }
@@ -190,12 +201,20 @@ impl Server {
         let mut key = None;
         let event = match call {
             Call::Command { id, command } => {
+                if env.bug == Some(InjectedBug::RemovalOrder) {
+                    self.drop_dependencies(env, &command);
+                }
                 key = Some(id.key.clone());
                 let id = (env.bug != Some(InjectedBug::Repetition)).then_some(id);
                 request(ticket, Proposal { id, ..Proposal::operator(*command) })
             }
             Call::Register(registration) => request(ticket, Proposal::registration(registration)),
-            Call::Report(report) => Event::Report { ticket, report },
+            Call::Report(report) => {
+                if let Some(running) = &mut self.running {
+                    running.heard.insert(report.node.clone());
+                }
+                Event::Report { ticket, report }
+            }
             Call::GatewayReport(report) => Event::GatewayReport { ticket, report },
             Call::Assignments(node) => return self.follow_assignments(env, &from, rpc, node),
             Call::Routes => return self.follow_routes(env, &from, rpc),
@@ -286,6 +305,7 @@ impl Server {
         match self.disk_condition {
             DiskCondition::Works => {
                 let Some(txn) = running.storing.take() else { return };
+                running.unstored.clear();
                 match env.bug {
                     Some(InjectedBug::NoFlush) => self.disk.write(txn),
                     Some(InjectedBug::LostDelete) => self.disk.commit(without_deletions(txn)),
@@ -296,6 +316,7 @@ impl Server {
             }
             DiskCondition::Full => {
                 running.storing = None;
+                running.unstored.clear();
                 let message = "no space left on device".into();
                 self.process(env, Event::StoreFailed { message });
                 self.turn_soon(env);
@@ -340,6 +361,33 @@ impl Server {
             self.process(env, Event::Report { ticket, report });
         }
     }
+
+    /// With the injected bug, every stored node counts as one that has reported.
+    fn suppose_reports(&mut self, env: &mut Environment) {
+        let Some(running) = &self.running else { return };
+        let nodes: Vec<_> = running.snapshot.state.nodes().map(|node| node.id.clone()).collect();
+        for node in nodes {
+            let (life, number, generation, whole) = (0, 0, 0, false);
+            let report = Report { node, life, number, generation, whole, instances: Vec::new() };
+            let ticket = env.number();
+            self.process(env, Event::Report { ticket, report });
+        }
+    }
+
+    /// With the injected bug, services that are removed lose their dependencies before.
+    fn drop_dependencies(&mut self, env: &mut Environment, command: &Command) {
+        let (Some(running), Command::RemoveServices(services)) = (&self.running, command) else {
+            return;
+        };
+        let state = &running.snapshot.state;
+        let specs = services.iter().filter_map(|id| Some(Spec::clone(state.service(id)?.spec())));
+        let documents = specs.map(|spec| {
+            Document::Service(Box::new(Spec { depends_on: Default::default(), ..spec }))
+        });
+        let proposal = Box::new(Proposal::operator(Command::Apply(documents.collect())));
+        let ticket = env.number();
+        self.process(env, Event::Request { ticket, proposal });
+    }
 }
 
 fn without_deletions(mut txn: Txn) -> Txn {
@@ -356,6 +404,12 @@ impl Running {
                 let after = self.core.proposed().clone();
                 let at = env.now();
                 env.observe(Observation::Decided { before, after, now, at });
+                let newest = self.core.newest_event();
+                let caused = batch.events.iter().filter(|event| event.number > newest);
+                self.unstored = caused.clone().map(|event| event.number).collect();
+                if env.bug == Some(InjectedBug::EarlyEvents) {
+                    caused.for_each(|event| self.publish_event(env, event));
+                }
                 self.storing = Some(persist::txn(batch).expect("a batch can be written"));
                 let longest = if env.chance(20) { 400 } else { 12 };
                 let span = env.span(1..longest);
@@ -395,16 +449,19 @@ impl Running {
                 env.observe(Observation::Published { state, stored });
                 self.snapshot = snapshot;
             }
-            Effect::Tell(event) => {
-                let model::Event { about, what, .. } = &event.event;
-                env.note(format_args!("{} {about}: {what}", what.kind()));
-                env.observe(Observation::EventPublished(event.number));
-            }
+            Effect::Tell(event) => self.publish_event(env, &event),
             Effect::WakeAt(at) => {
                 let timer = ServerEvent::Timer(self.timer);
                 env.after(at.since(now).0, SimEvent::Server(incarnation, timer));
             }
         }
+    }
+
+    fn publish_event(&self, env: &mut Environment, event: &EventView) {
+        let model::Event { about, what, .. } = &event.event;
+        env.note(format_args!("{} {about}: {what}", what.kind()));
+        let (number, is_durable) = (event.number, !self.unstored.contains(&event.number));
+        env.observe(Observation::EventPublished { number, is_durable });
     }
 
     fn streams_due(&self, env: &mut Environment, is_due: impl Fn(&Follower) -> bool) {

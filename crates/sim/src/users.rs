@@ -31,6 +31,7 @@ pub(crate) struct Users {
 /// The part of the cluster that users can see.
 pub(crate) struct View {
     pub(crate) nodes: Vec<NodeId>,
+    pub(crate) services: Vec<ServiceId>,
     pub(crate) newest_deployment: Option<DeploymentId>,
 }
 
@@ -157,6 +158,7 @@ impl Users {
             17..20 => Command::Scale { service, instances: rng.u32(0..6) },
             20 | 21 => Command::Restart { service },
             22 => Command::Undo { service, to: None },
+            23 if rng.bool() => Command::RemoveServices(view.services.clone()),
             23 => Command::RemoveServices(vec![service]),
             24 => Command::Apply(vec![documents::gateway(rng, &service)]),
             25 | 26 => {

@@ -109,6 +109,30 @@ fn a_lost_node_that_is_treated_as_reachable_is_detected() {
 }
 
 #[test]
+fn a_service_that_is_removed_before_its_dependents_is_detected() {
+    let invariant = detected(InjectedBug::RemovalOrder);
+    assert_eq!(invariant, "a service is removed after those that depend on it");
+}
+
+#[test]
+fn surplus_instances_that_leave_in_the_wrong_order_are_detected() {
+    let invariant = detected(InjectedBug::ScaleDown);
+    assert_eq!(invariant, "surplus instances leave in the order of scale_down");
+}
+
+#[test]
+fn a_placement_on_a_node_that_has_not_reported_is_detected() {
+    let invariant = detected(InjectedBug::Unreported);
+    assert_eq!(invariant, "nothing is placed on a node that has not reported");
+}
+
+#[test]
+fn an_event_that_is_published_too_early_is_detected() {
+    let invariant = detected(InjectedBug::EarlyEvents);
+    assert_eq!(invariant, "events are published once they are durable");
+}
+
+#[test]
 fn resources_that_start_at_the_same_time_are_detected() {
     assert_eq!(detected(InjectedBug::StackOrder), "the resources of a stack start in order");
 }

@@ -40,6 +40,12 @@ pub(crate) fn promises(promised: &Promised, state: &State) -> Vec<Violation> {
     violations
 }
 
+/// Events of a batch are published once it is durable.
+pub(crate) fn event(number: u64, is_durable: bool) -> Option<Violation> {
+    let detail = || format!("event {number} is published while its batch is written");
+    (!is_durable).then(|| Violation::new("events are published once they are durable", detail()))
+}
+
 /// Readers see exactly what is stored.
 pub(crate) fn published(state: &State, stored: &State) -> Option<Violation> {
     let published: BTreeMap<Key, Object> = state.objects().collect();

@@ -4,7 +4,8 @@
 //! `durability`: acknowledged writes. `budget`: limits of one batch. `traffic`: contents of route
 //! tables, and when an instance may be stopped. `placement`: where and when instances are placed.
 //! `progress`: numbers and phases that only advance. `requests`: outcomes of repeated requests.
-//! `stack`: the order in which the resources of an instance start and stop.
+//! `stack`: the order in which the resources of an instance start and stop. `surplus`: which
+//! instances leave a service that has too many.
 
 mod budget;
 pub(crate) mod convergence;
@@ -13,6 +14,7 @@ mod placement;
 mod progress;
 mod requests;
 mod stack;
+mod surplus;
 mod traffic;
 
 use crate::cluster::Cluster;
@@ -46,7 +48,10 @@ impl Checkers {
             }
             Observation::Decided { before, after, now, at } => {
                 let mut violations = budget::decision(&before, &after, now);
+                violations.extend(surplus::leave(&before, &after, now));
                 violations.extend(placement::dependencies(&before.state, &after));
+                violations.extend(placement::removals(&before.state, &after));
+                violations.extend(placement::unreported_nodes(cluster, &before.state, &after));
                 if self.healed_at.is_some_and(|since| at > since + placement::LOST_WITHIN_MS) {
                     violations.extend(placement::lost_nodes(cluster, &before.state, &after));
                 }
@@ -78,8 +83,9 @@ impl Checkers {
             Observation::Answered { key, outcome } => {
                 self.outcomes.answered(key, outcome).into_iter().collect()
             }
-            Observation::EventPublished(number) => {
-                self.progress.event(number).into_iter().collect()
+            Observation::EventPublished { number, is_durable } => {
+                let violation = durability::event(number, is_durable);
+                violation.into_iter().chain(self.progress.event(number)).collect()
             }
             Observation::AgentStarted(node) => {
                 self.progress.agent_started(&node, &cluster.hosts[&node].agent.memory);

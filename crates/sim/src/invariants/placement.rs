@@ -1,6 +1,6 @@
 //! Where and when instances are placed.
 
-use model::{InstanceId, Placement, Service, ServiceId, State};
+use model::{Goal, InstanceId, Placement, Service, ServiceId, State, StopReason};
 
 use crate::cluster::Cluster;
 use crate::documents::DEPENDS_ON;
@@ -40,6 +40,49 @@ pub(crate) fn dependencies(before: &State, after: &State) -> Option<Violation> {
         let (instance, _) = added(Some(was), service).next()?;
         let detail = format!("{instance} is placed while {dependency} is deploying");
         Some(Violation::new("a service waits for the services it depends on", detail))
+    })
+}
+
+/// A service that is removed keeps its instances until the services that are removed and depend on
+/// it are gone.
+pub(crate) fn removals(before: &State, after: &State) -> Option<Violation> {
+    let removing = || after.services().filter(|service| service.removing);
+    removing().find_map(|dependent| {
+        let id: ServiceId = dependent.spec().labels.get(DEPENDS_ON)?.parse().ok()?;
+        let dependency = after.service(&id).filter(|service| service.removing)?;
+        let was = before.service(&id)?;
+        let mut placements = dependency.placements.iter();
+        let (replica, _) = placements.find(|(replica, placement)| {
+            let leaves = matches!(
+                placement.goal,
+                Goal::Drain { why: StopReason::Removed, .. }
+                    | Goal::Stop { why: StopReason::Removed }
+            );
+            leaves && was.placements.get(*replica).is_some_and(|was| was.goal == Goal::Run)
+        })?;
+        let detail = format!(
+            "{} leaves before {}",
+            InstanceId { service: id, replica: *replica },
+            dependent.id
+        );
+        Some(Violation::new("a service is removed after those that depend on it", detail))
+    })
+}
+
+/// Nothing is placed on a node whose agent has not reported to this server.
+pub(crate) fn unreported_nodes(
+    cluster: &Cluster,
+    before: &State,
+    after: &State,
+) -> Option<Violation> {
+    let heard = &cluster.server.running.as_ref()?.heard;
+    after.services().find_map(|service| {
+        let was = before.service(&service.id).map(|was| &**was);
+        let mut added = added(was, service);
+        let (instance, placement) =
+            added.find(|(_, placement)| !heard.contains(&placement.node))?;
+        let detail = format!("{instance} is placed on {}", placement.node);
+        Some(Violation::new("nothing is placed on a node that has not reported", detail))
     })
 }
 
