@@ -383,7 +383,10 @@ fn what_no_app_can_say_stays() {
     env.env.insert("B".into(), "2".into());
     assert_eq!(changed(json!({ "env": { "A": "1", "B": "2" } })), env);
     let line = changed(json!({ "cmd": "run that" })).process.unwrap();
-    assert_eq!((line.workdir.as_deref(), line.command.words().len()), (Some("/srv"), 3));
+    assert_eq!(
+        (line.workdir.as_ref().and_then(model::Value::as_text), line.command.words().len()),
+        (Some("/srv"), 3)
+    );
     assert_eq!(changed(json!({ "healthChecks": [] })), Spec { health: vec![], ..spec.clone() });
     let ported = changed(json!({ "portDefinitions": [{ "name": "other" }] }));
     assert_eq!(ported.ports[0].name.as_deref(), Some("other"));

@@ -1,123 +1,81 @@
-//! The environment of a resource of an instance, in one place:
-//!
-//! | variable | value |
-//! |---|---|
-//! | `MUSTER_SERVICE` | the path of the service |
-//! | `MUSTER_INSTANCE` | the id of the instance |
-//! | `MUSTER_SLOT` | its replica number, from 0 |
-//! | `MUSTER_REVISION` | the revision it was placed at |
-//! | `MUSTER_RESOURCE` | the name of the resource in the stack, `main` without one |
-//! | `MUSTER_RUN` | the number of this start in place, from 1 |
-//! | `MUSTER_NODE` | the name of its node |
-//! | `MUSTER_DIR` | for processes: the directory of the instance, shared by its resources |
-//! | `HOST` | the address of its node |
-//! | `PORT0`, `PORT1`, … | the ports of the instance, in the order of its stack |
-//! | `PORT` | the first port of this resource |
-//! | `PORTS` | the ports of this resource, with commas between |
-//! | `PORT_<NAME>` | the port of the instance of that name, in upper case, `-` as `_` |
-//! | `PATH`, `HOME` | for processes: the usual directories of programs, the same as `MUSTER_DIR` |
+//! The environment of a resource of an instance. The page `instances.md` of the book lists the
+//! variables.
 //!
 //! In a container on the bridge network its own ports are those inside the container. Variables
 //! that the server adds for an instance win over these, and those of the document over all of
 //! them. Nothing of the agent's own environment is passed.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use bytes::Bytes;
-use model::{FileSource, Network, NodeId, Own, Piece, Ref, Spec};
+use model::{Facts, FileSource, Spec, Value};
 
-use crate::core::LaunchSpec;
 use crate::drivers::LaunchFile;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The node and directory in which an instance runs.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
-    /// The node.
-    pub(crate) node: &'a NodeId,
-    /// The address of the node.
-    pub(crate) address: &'a str,
-    /// The instance's directory on the node.
-    pub(crate) dir: &'a Path,
-}
+/// The variables whose value is one fact, in the form of documents.
+const FACTS: [(&str, &str); 8] = [
+    ("MUSTER_SERVICE", "${service}"),
+    ("MUSTER_INSTANCE", "${instance}"),
+    ("MUSTER_SLOT", "${slot}"),
+    ("MUSTER_REVISION", "${revision}"),
+    ("MUSTER_RESOURCE", "${resource}"),
+    ("MUSTER_RUN", "${run}"),
+    ("MUSTER_NODE", "${node.name}"),
+    ("HOST", "${node.address}"),
+];
 
-/// The complete environment of a resource, ordered by name.
-pub(crate) fn environment(launch: &LaunchSpec, place: Place<'_>) -> Vec<(String, String)> {
-    let LaunchSpec { piece: Piece { instance, resource, run }, revision, spec, .. } = launch;
+/// Those of processes. A container has directories of its own.
+const FACTS_OF_PROCESSES: [(&str, &str); 3] =
+    [("PATH", PATH), ("MUSTER_DIR", "${dir}"), ("HOME", "${dir}")];
+
+/// The complete environment of a resource, ordered by name. `spec` is that of the resource, without
+/// references; `added` are the variables that the server adds.
+pub(crate) fn environment(
+    spec: &Spec,
+    facts: &Facts<'_>,
+    added: &BTreeMap<String, String>,
+) -> Vec<(String, String)> {
     let mut env = BTreeMap::new();
     let mut set = |name: String, value: String| env.insert(name, value);
-    set("MUSTER_SERVICE".into(), instance.service.to_string());
-    set("MUSTER_INSTANCE".into(), instance.to_string());
-    set("MUSTER_SLOT".into(), instance.replica.slot.to_string());
-    set("MUSTER_REVISION".into(), revision.to_string());
-    set("MUSTER_RESOURCE".into(), resource.to_string());
-    set("MUSTER_RUN".into(), run.to_string());
-    set("MUSTER_NODE".into(), place.node.to_string());
-    set("HOST".into(), place.address.into());
-    if spec.process.is_some() {
-        set("PATH".into(), PATH.into());
-        set("MUSTER_DIR".into(), place.dir.display().to_string());
-        set("HOME".into(), place.dir.display().to_string());
+    let of_processes = FACTS_OF_PROCESSES.iter().filter(|_| spec.process.is_some());
+    for (name, value) in FACTS.iter().chain(of_processes) {
+        let value = Value::parse(value).expect("the table has known references only");
+        set((*name).into(), facts.resolve(&value));
     }
-    let inner = inner_ports(spec, launch.ports());
-    let mut names = launch.instance.all_ports().map(|port| port.name.as_deref());
-    for (index, port) in seen_ports(launch, &inner).into_iter().enumerate() {
-        set(format!("PORT{index}"), port.to_string());
-        if let Some(name) = names.next().flatten() {
+    for (index, port) in facts.spec.all_ports().enumerate() {
+        let Some(number) = facts.port(index) else { break };
+        set(format!("PORT{index}"), number.to_string());
+        if let Some(name) = &port.name {
             let name = name.to_ascii_uppercase().replace('-', "_");
-            set(format!("PORT_{name}"), port.to_string());
+            set(format!("PORT_{name}"), number.to_string());
         }
     }
-    if let Some(first) = inner.first() {
+    let own = facts.own_ports();
+    if let Some(first) = own.first() {
         set("PORT".into(), first.to_string());
-        let all: Vec<_> = inner.iter().map(u16::to_string).collect();
+        let all: Vec<_> = own.iter().map(u16::to_string).collect();
         set("PORTS".into(), all.join(","));
     }
-    let own: Vec<_> =
-        launch.env.iter().map(|(name, value)| (name.clone(), filled_in(value, &env))).collect();
-    env.extend(own);
-    let known = facts(launch, place);
-    // Only a port can be unknown, and a document that refers to a port it does not declare is
-    // rejected.
-    let user = spec.env.iter();
-    let user = user.map(|(name, value)| (name.clone(), value.resolve(&known).unwrap_or_default()));
-    env.extend(user);
+    let added: Vec<_> =
+        added.iter().map(|(name, value)| (name.clone(), filled_in(value, &env))).collect();
+    env.extend(added);
+    env.extend(spec.env.iter().map(|(name, value)| (name.clone(), value.text().into())));
     env.into_iter().collect()
 }
 
-/// The content of the files of a resource, with all references resolved.
-pub(crate) fn files(launch: &LaunchSpec, place: Place<'_>) -> Vec<LaunchFile> {
-    let known = facts(launch, place);
-    let files = launch.spec.files.iter().filter_map(|file| {
+/// The content of the files of a resource, whose spec has no references.
+pub(crate) fn files(spec: &Spec) -> Vec<LaunchFile> {
+    let files = spec.files.iter().filter_map(|file| {
         let content = match file.source()? {
-            FileSource::Text(text) => text.resolve(&known).unwrap_or_default().into(),
+            FileSource::Text(text) => text.text().into_owned().into(),
             FileSource::Bytes(bytes) => Bytes::from_owner(bytes.clone()),
         };
         let (path, mode, owner) = (file.path.clone(), file.permissions(), file.owner.clone());
         Some(LaunchFile { path, mode, owner, content })
     });
     files.collect()
-}
-
-/// Returns the facts of a launch that references stand for.
-fn facts<'a>(launch: &'a LaunchSpec, place: Place<'a>) -> impl Fn(&Ref) -> Option<String> + 'a {
-    let LaunchSpec { piece: Piece { instance, run, .. }, revision, spec, .. } = launch;
-    let ports = seen_ports(launch, &inner_ports(spec, launch.ports()));
-    move |Ref::Own(own): &Ref| match own {
-        Own::NodeName => Some(place.node.to_string()),
-        Own::NodeAddress => Some(place.address.into()),
-        Own::Service => Some(instance.service.to_string()),
-        Own::Instance => Some(instance.to_string()),
-        Own::Slot => Some(instance.replica.slot.to_string()),
-        Own::Revision => Some(revision.to_string()),
-        Own::Run => Some(run.to_string()),
-        Own::Dir => Some(place.dir.display().to_string()),
-        Own::Port(port) => {
-            launch.instance.port_index(port).and_then(|i| ports.get(i)).map(u16::to_string)
-        }
-    }
 }
 
 /// Replaces `${NAME}` in a value by the agent's variable of that name.
@@ -128,64 +86,66 @@ fn filled_in(value: &str, known: &BTreeMap<String, String>) -> String {
     })
 }
 
-/// The ports of the whole instance as one of its resources sees them: `inner` are its own.
-fn seen_ports(launch: &LaunchSpec, inner: &[u16]) -> Vec<u16> {
-    let mut ports = launch.given.ports.clone();
-    for (port, inner) in ports.iter_mut().skip(launch.first_port).zip(inner) {
-        *port = *inner;
-    }
-    ports
-}
-
-/// The ports as the resource itself sees them.
-fn inner_ports(spec: &Spec, ports: &[u16]) -> Vec<u16> {
-    let on_bridge = spec.container.as_ref().is_some_and(|c| c.network == Network::Bridge);
-    let inner = |(index, port): (usize, &u16)| match spec.ports.get(index) {
-        Some(wanted) if on_bridge && wanted.container != 0 => wanted.container,
-        _ => *port,
-    };
-    ports.iter().enumerate().map(inner).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use model::Given;
+    use model::{Given, ResourceId, Timestamp};
 
     use super::*;
 
-    fn launch(document: serde_json::Value) -> LaunchSpec {
+    /// Calls `read` with the resolved spec of a run and with its facts.
+    fn with_facts<T>(document: serde_json::Value, read: impl FnOnce(&Spec, &Facts<'_>) -> T) -> T {
         let spec: Spec = serde_json::from_value(document).unwrap();
         let spec = Arc::new(spec);
-        LaunchSpec {
-            piece: Piece {
-                instance: "/shop/web~2.1".parse().unwrap(),
-                resource: model::ResourceId::main(),
-                run: 3,
-            },
+        let facts = Facts {
+            node: &"n1".parse().unwrap(),
+            address: "10.0.0.1",
+            instance: &"/shop/web~2.1".parse().unwrap(),
+            resource: &ResourceId::main(),
             revision: 7,
-            spec: spec.clone(),
-            first_port: 0,
-            instance: spec,
-            given: Given { ports: vec![20001, 20002] },
-            env: BTreeMap::from([
-                ("TASK".to_string(), "web.${MUSTER_SLOT}.${MUSTER_RUN}".to_string()),
-                ("SANDBOX".to_string(), "${MUSTER_DIR}/${NOTHING}".to_string()),
-                ("PORT1".to_string(), "31002".to_string()),
-                ("COLOR".to_string(), "blue".to_string()),
-            ]),
-        }
+            revision_created_at: Timestamp(0),
+            run: Some(3),
+            dir: Some("/data/x"),
+            spec: &spec,
+            given: &Given { ports: vec![20001, 20002] },
+        };
+        read(&spec.resolved(&facts), &facts)
+    }
+
+    fn environment_of(document: serde_json::Value) -> BTreeMap<String, String> {
+        let added = BTreeMap::from([
+            ("TASK".to_string(), "web.${MUSTER_SLOT}.${MUSTER_RUN}".to_string()),
+            ("SANDBOX".to_string(), "${MUSTER_DIR}/${NOTHING}".to_string()),
+            ("PORT1".to_string(), "31002".to_string()),
+            ("COLOR".to_string(), "blue".to_string()),
+        ]);
+        let env = with_facts(document, |spec, facts| environment(spec, facts, &added));
+        env.into_iter().collect()
     }
 
     fn check(document: serde_json::Value, expected: &[(&str, Option<&str>)]) {
-        let node = "n1".parse().unwrap();
-        let place = Place { node: &node, address: "10.0.0.1", dir: Path::new("/data/x") };
-        let env = environment(&launch(document), place);
-        let env: BTreeMap<_, _> = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let env = environment_of(document);
         for (name, value) in expected {
-            assert_eq!(env.get(name).copied(), *value, "{name}");
+            assert_eq!(env.get(*name).map(String::as_str), *value, "{name}");
         }
+    }
+
+    /// The page of the book lists the variables that the agent sets, and no others.
+    #[test]
+    fn the_book_lists_every_variable() {
+        let page = include_str!("../../../docs/src/instances.md");
+        let (_, table) = page.split_once("| variable |").unwrap();
+        let (table, _) = table.split_once("\n\n").unwrap();
+        let cells = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+        let listed: std::collections::BTreeSet<_> =
+            cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(String::from).collect();
+        let env = environment_of(serde_json::json!({
+            "service": "/shop/web", "process": {"command": "x"}, "ports": [{"name": "http"}, {}],
+        }));
+        let added = ["TASK", "SANDBOX", "COLOR"];
+        let set = env.into_keys().filter(|name| !added.contains(&name.as_str()));
+        assert_eq!(set.collect::<std::collections::BTreeSet<_>>(), listed);
     }
 
     #[test]
@@ -237,8 +197,6 @@ mod tests {
                 {"path": "b", "base64": "AP8=", "mode": "0600", "executable": true},
             ],
         });
-        let node = "n1".parse().unwrap();
-        let place = Place { node: &node, address: "10.0.0.1", dir: Path::new("/data/x") };
         let of = |path: &str, mode, owner: Option<&str>, content: &'static [u8]| LaunchFile {
             path: path.into(),
             mode,
@@ -246,7 +204,7 @@ mod tests {
             content: content.into(),
         };
         assert_eq!(
-            files(&launch(document), place),
+            with_facts(document, |spec, _| files(spec)),
             [of("a", 0o644, Some("web"), b"n1 20001 ${x}"), of("b", 0o711, None, &[0, 255])]
         );
     }

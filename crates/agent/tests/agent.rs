@@ -81,6 +81,31 @@ async fn an_instance_runs_is_started_again_and_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn commands_and_probes_refer_to_facts_of_the_run() {
+    let (dir, _cleanup) = setup();
+    let server = Server::new().await;
+    let agent = Agent::start(&server, &dir, false);
+    let wanted = assignment(
+        "facts",
+        json!({
+            "process": {
+                "command": {"template": "echo ${instance} ${run} > facts; exec sleep 1000"},
+                "workdir": {"template": "${dir}"},
+            },
+            "readiness": {
+                "probe": {"command": ["grep", "-q", {"template": "${service}~0.1 1"}, "facts"]},
+                "interval": "10ms",
+            },
+        }),
+    );
+    let id = wanted.instance.clone();
+    server.want(vec![wanted]);
+    server.until("it is ready", &id, |s| s.ready).await;
+    let facts = std::fs::read_to_string(agent.path(&id, "facts")).unwrap();
+    assert_eq!(facts, "/facts~0.1 1\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_start_says_why_and_is_tried_again() {
     let (dir, _cleanup) = setup();
     let server = Server::new().await;

@@ -41,6 +41,7 @@ fn assignment(name: &str, mut document: Value, goal: Assigned) -> Assignment {
     Assignment {
         instance: id(name),
         revision: 1,
+        revision_created_at: model::Timestamp(0),
         goal,
         given: Given::default(),
         frozen: false,

@@ -279,6 +279,7 @@ impl World {
             Assignment {
                 instance,
                 revision: 1,
+                revision_created_at: model::Timestamp(0),
                 goal: if stop { Assigned::Stop } else { Assigned::Run },
                 given: Given { ports: vec![20000] },
                 frozen: false,

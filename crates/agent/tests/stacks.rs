@@ -81,6 +81,7 @@ impl Rig {
         let mut assignment = Assignment {
             instance: id(),
             revision: 1,
+            revision_created_at: model::Timestamp(0),
             goal,
             given: Given { ports: vec![20001, 20002] },
             frozen: false,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{Given, InstanceId, NodeId, RevisionNumber, Spec, Status};
+use model::{Given, InstanceId, NodeId, RevisionNumber, Spec, Status, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -106,6 +106,10 @@ pub struct Assignment {
     pub instance: InstanceId,
     /// The revision it was placed at.
     pub revision: RevisionNumber,
+    /// When that revision was applied. Not sent to agents of the first version, which do not know
+    /// the key.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub revision_created_at: Timestamp,
     /// Its goal.
     pub goal: Assigned,
     /// Whether a resource that exits is not restarted.
@@ -128,6 +132,10 @@ pub struct Assignment {
 
 fn is_zero(count: &u32) -> bool {
     *count == 0
+}
+
+fn is_unknown(time: &Timestamp) -> bool {
+    time.0 == 0
 }
 
 /// The goal of an assigned instance.

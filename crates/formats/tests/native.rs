@@ -1,6 +1,6 @@
 //! Native documents: which are accepted, and the positions of their keys.
 
-use model::{Document, Problem, Spec};
+use model::{CommandLine, Document, Problem, Spec};
 use muster_formats::{Located, parse};
 
 fn all(text: &str) -> Vec<Located> {
@@ -125,6 +125,40 @@ fn variables_refer_to_facts_of_the_instance() {
         assert_eq!(found, [(5, key)], "{faults:?}");
         assert!(faults[0].message.contains(expected), "{faults:?}");
     }
+}
+
+#[test]
+fn commands_paths_and_probes_refer_to_facts_too() {
+    let document = |command: &str| {
+        format!(
+            "service: /a\nports: [{{}}]\nprocess:\n  command: {command}\n  workdir: \"${{dir}}/x\"\n"
+        )
+    };
+    let command = |command: &str| spec(&document(command)).process.unwrap().command;
+    let CommandLine::Words(words) = command("[serve, \"${port.0}\", $5]") else { panic!() };
+    assert_eq!(words.iter().map(|word| word.refs().len()).collect::<Vec<_>>(), [0, 1, 0]);
+    assert!(matches!(command("serve ${slot}"), CommandLine::Shell(line) if line.refs().len() == 1));
+    let shell = "echo $HOME $${HOME} $$";
+    assert_eq!(command(shell).words()[2], "echo $HOME ${HOME} $");
+    // Each rejection says how to write the text of a shell.
+    for (command, key, expected) in [
+        ("serve ${HOME}", "process.command", "`$${HOME}` is that text"),
+        ("[serve, \"${HOME:-/root}\"]", "process.command.1", "`$${HOME:-/root}` is that text"),
+        ("serve ${port.1}", "process.command", "there is no port `1`: it has 1"),
+        ("[serve, {}]", "process.command.1", "expected a text"),
+        ("{}", "process.command", "expected a command"),
+    ] {
+        let faults = parse("a.yaml", &document(command)).unwrap_err();
+        assert_eq!((faults[0].line, faults[0].key.as_str()), (4, key), "{faults:?}");
+        assert!(faults[0].message.contains(expected), "{faults:?}");
+    }
+    let source = |source: &str| {
+        format!(
+            "service: /a\ncontainer: {{image: a, volumes: [{{source: {source}, target: /b}}]}}\n"
+        )
+    };
+    assert!(parse("a.yaml", &source("\"${dir}/a\"")).is_ok());
+    assert!(parse("a.yaml", &source("\"${slot}/a\"")).is_err(), "is not absolute");
 }
 
 /// A displayed document can be applied again, whatever characters it contains.

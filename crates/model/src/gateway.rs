@@ -154,6 +154,11 @@ impl Gateway {
         }
         let mut seen = BTreeSet::new();
         for (i, route) in self.routes.iter().enumerate() {
+            if route.path.contains("${") {
+                let message = "a route leads to all instances of a service, so it has no references \
+                               to facts of one";
+                problems.push(Problem::new(format!("routes.{i}.path"), message));
+            }
             if !route.path.starts_with('/') {
                 let message = format!("`{}` must begin with /", route.path);
                 problems.push(Problem::new(format!("routes.{i}.path"), message));
@@ -311,6 +316,7 @@ mod tests {
     fn hosts_are_names_and_paths_begin_with_a_slash() {
         check(json!([]), &["routes"]);
         check(json!([{"path": "api", "to": "/a"}]), &["routes.0.path"]);
+        check(json!([{"path": "/${slot}", "to": "/a"}]), &["routes.0.path"]);
         for host in ["a", "a-1.Example", "*.a.example", "10.0.0.1"] {
             check(json!([{"hosts": [host], "to": "/a"}]), &[]);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::constraint::Rule;
-use crate::software::{FILES, STACK, VALUES};
+use crate::software::{FILES, REFERENCES, STACK};
 use crate::spec::{Protocol, Resources, Spec};
 
 /// The requirements of one more instance: the input of `NodeUsage::rejection`.
@@ -47,7 +47,7 @@ impl Spec {
     pub fn features(&self) -> Vec<&'static str> {
         let used = [
             (STACK, !self.stack.is_empty()),
-            (VALUES, self.has_references()),
+            (REFERENCES, self.has_references()),
             (FILES, self.resources().any(|resource| !resource.files.is_empty())),
         ];
         used.into_iter().filter(|(_, is_used)| *is_used).map(|(feature, _)| feature).collect()
@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(features(stack), [STACK]);
         for (value, expected) in [
             (r#""plain $5""#, &[][..]),
-            (r#"{"template": "${slot}"}"#, &[VALUES]),
+            (r#"{"template": "${slot}"}"#, &[REFERENCES]),
             (r#""${slot}""#, &[]),
         ] {
             let env = format!(r#"{{"A": {value}}}"#);

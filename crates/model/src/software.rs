@@ -14,8 +14,8 @@ use crate::reason::Reason;
 /// Several resources in an instance, in order.
 pub(crate) const STACK: &str = "stack";
 
-/// Variables with references to facts of the instance, which older agents cannot read.
-pub(crate) const VALUES: &str = "values";
+/// References to facts of the instance, which older agents cannot read.
+pub(crate) const REFERENCES: &str = "references";
 
 /// Files that are written before a start.
 pub(crate) const FILES: &str = "files";
@@ -25,7 +25,7 @@ pub(crate) const FILES: &str = "files";
 pub const GOALS: &str = "goals";
 
 /// The features of this version.
-pub(crate) const FEATURES: [&str; 4] = [STACK, VALUES, FILES, GOALS];
+pub(crate) const FEATURES: [&str; 4] = [STACK, REFERENCES, FILES, GOALS];
 
 /// The software of an agent. Agents of the first version do not report it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

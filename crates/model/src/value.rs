@@ -10,16 +10,16 @@
 //! escape therefore has two forms: stored plain, and shown to users in the explicit form (see
 //! [`Spec::shown`](crate::Spec::shown)), so that they can apply what they see.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::de::{self, MapAccess, Visitor};
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::nearest::nearest;
-use crate::spec::PortRef;
+use crate::reference::{Error, Own, Ref};
 
 /// The name under which a value asks a deserializer for its content. A deserializer of documents
 /// passes a string as bytes, which are parsed for references; others pass strings, which are not.
@@ -38,101 +38,6 @@ pub enum Value {
     Ref(Ref),
     /// The concatenation of its parts.
     Join(Vec<Value>),
-}
-
-/// The fact that a reference names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ref {
-    /// A fact of the instance itself, which its agent knows.
-    Own(Own),
-}
-
-/// A fact of an instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Own {
-    /// `node.name`: the name of its node.
-    NodeName,
-    /// `node.address`: the address of its node.
-    NodeAddress,
-    /// `service`: the path of its service.
-    Service,
-    /// `instance`: its id.
-    Instance,
-    /// `slot`: its replica number, from 0.
-    Slot,
-    /// `revision`: the revision it was placed at.
-    Revision,
-    /// `run`: its nth start in place, from 1.
-    Run,
-    /// `dir`: its own directory on the node.
-    Dir,
-    /// `port.NAME` or `port.INDEX`: a port that the resource listens on, as it sees it.
-    Port(PortRef),
-}
-
-/// The references other than ports, and the facts they stand for.
-const NAMED: [(&str, Own); 8] = [
-    ("node.name", Own::NodeName),
-    ("node.address", Own::NodeAddress),
-    ("service", Own::Service),
-    ("instance", Own::Instance),
-    ("slot", Own::Slot),
-    ("revision", Own::Revision),
-    ("run", Own::Run),
-    ("dir", Own::Dir),
-];
-
-/// Why a string is not a value.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// A reference has no end.
-    #[error("`${{` without a `}}` after it; `$${{` is a literal `${{`")]
-    Open,
-    /// There is no such reference.
-    #[error("unknown reference `${{{name}}}`{}; `$${{{name}}}` is that text", suggestion(.nearest))]
-    Unknown {
-        /// The name in the braces.
-        name: String,
-        /// The most similar reference.
-        nearest: Option<String>,
-    },
-}
-
-fn suggestion(nearest: &Option<String>) -> String {
-    match nearest {
-        Some(nearest) => format!(": did you mean `${{{nearest}}}`?"),
-        None => {
-            let known: Vec<_> = NAMED.iter().map(|(name, _)| *name).collect();
-            format!(": there are {} and port.NAME", known.join(", "))
-        }
-    }
-}
-
-impl Own {
-    fn parse(name: &str) -> Result<Self, Error> {
-        if let Some(port) = name.strip_prefix("port.").filter(|port| !port.is_empty()) {
-            let port = match port.parse() {
-                Ok(index) => PortRef::Index(index),
-                Err(_) => PortRef::Name(port.into()),
-            };
-            return Ok(Own::Port(port));
-        }
-        let known = NAMED.into_iter().find(|(known, _)| *known == name);
-        known.map(|(_, own)| own).ok_or_else(|| Error::Unknown {
-            name: name.into(),
-            nearest: nearest(name, NAMED.iter().map(|(known, _)| *known)),
-        })
-    }
-}
-
-impl fmt::Display for Own {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self, NAMED.iter().find(|(_, own)| own == self)) {
-            (Own::Port(port), _) => write!(f, "port.{port}"),
-            (_, Some((name, _))) => f.write_str(name),
-            (_, None) => unreachable!("every fact but ports is named"),
-        }
-    }
 }
 
 impl Value {
@@ -174,6 +79,24 @@ impl Value {
         match self {
             Value::Text(text) => Some(text),
             Value::Ref(_) | Value::Join(_) => None,
+        }
+    }
+
+    /// The string without references, or else the form of documents. The values of a resolved spec
+    /// have no references.
+    pub fn text(&self) -> Cow<'_, str> {
+        match self {
+            Value::Text(text) => Cow::Borrowed(text),
+            Value::Ref(_) | Value::Join(_) => Cow::Owned(self.to_string()),
+        }
+    }
+
+    /// The literal beginning, up to the first reference.
+    pub(crate) fn prefix(&self) -> &str {
+        match self {
+            Value::Text(text) => text,
+            Value::Ref(_) => "",
+            Value::Join(parts) => parts.first().map_or("", Value::prefix),
         }
     }
 
@@ -269,41 +192,69 @@ impl Serialize for Value {
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ValueVisitor;
-        impl<'de> Visitor<'de> for ValueVisitor {
-            type Value = Value;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
-                Ok(text.into())
-            }
-            fn visit_string<E: de::Error>(self, text: String) -> Result<Value, E> {
-                Ok(text.into())
-            }
-            fn visit_bytes<E: de::Error>(self, text: &[u8]) -> Result<Value, E> {
-                let text = std::str::from_utf8(text).map_err(E::custom)?;
-                Value::parse(text).map_err(E::custom)
-            }
-            fn visit_newtype_struct<D: Deserializer<'de>>(
-                self,
-                deserializer: D,
-            ) -> Result<Value, D::Error> {
-                deserializer.deserialize_any(self)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-                // An unknown key is more likely a misplaced mapping than a template.
-                let text = match map.next_key::<String>()? {
-                    Some(key) if key == TEMPLATE => map.next_value::<String>()?,
-                    _ => return Err(de::Error::invalid_type(de::Unexpected::Map, &self)),
-                };
-                if let Some(other) = map.next_key::<String>()? {
-                    return Err(de::Error::unknown_field(&other, &[TEMPLATE]));
-                }
-                Value::parse(&text).map_err(de::Error::custom)
-            }
+        deserialize_or_list(deserializer, "a string", None)
+    }
+}
+
+/// Deserializes a value, or, if `list` is given, a list of values, from which it makes the result.
+pub(crate) fn deserialize_or_list<'de, D: Deserializer<'de>, T: From<Value>>(
+    deserializer: D,
+    expected: &'static str,
+    list: Option<fn(Vec<Value>) -> T>,
+) -> Result<T, D::Error> {
+    deserializer.deserialize_newtype_struct(VALUE, ValueVisitor { expected, list })
+}
+
+struct ValueVisitor<T> {
+    expected: &'static str,
+    list: Option<fn(Vec<Value>) -> T>,
+}
+
+impl<'de, T: From<Value>> Visitor<'de> for ValueVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        Ok(Value::from(text).into())
+    }
+
+    fn visit_string<E: de::Error>(self, text: String) -> Result<T, E> {
+        Ok(Value::from(text).into())
+    }
+
+    fn visit_bytes<E: de::Error>(self, text: &[u8]) -> Result<T, E> {
+        let text = std::str::from_utf8(text).map_err(E::custom)?;
+        Value::parse(text).map(T::from).map_err(E::custom)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
+        // An unknown key is more likely a misplaced mapping than a template.
+        let text = match map.next_key::<String>()? {
+            Some(key) if key == TEMPLATE => map.next_value::<String>()?,
+            _ => return Err(de::Error::invalid_type(de::Unexpected::Map, &self)),
+        };
+        if let Some(other) = map.next_key::<String>()? {
+            return Err(de::Error::unknown_field(&other, &[TEMPLATE]));
         }
-        deserializer.deserialize_newtype_struct(VALUE, ValueVisitor)
+        Value::parse(&text).map(T::from).map_err(de::Error::custom)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<T, A::Error> {
+        let Some(list) = self.list else {
+            return Err(de::Error::invalid_type(de::Unexpected::Seq, &self));
+        };
+        let mut values = Vec::new();
+        while let Some(value) = seq.next_element()? {
+            values.push(value);
+        }
+        Ok(list(values))
     }
 }
 
@@ -312,6 +263,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::spec::PortRef;
 
     fn own(own: Own) -> Value {
         Value::Ref(Ref::Own(own))
@@ -344,28 +296,10 @@ mod tests {
     }
 
     #[test]
-    fn every_fact_is_written_as_it_is_read() {
-        for (name, own) in NAMED {
-            assert_eq!(own.to_string(), name);
-            assert_eq!(Own::parse(name), Ok(own));
-        }
-    }
-
-    #[test]
-    fn unknown_references_are_refused_with_the_nearest_one() {
-        for (text, message) in [
-            (
-                "${node.nam}",
-                "unknown reference `${node.nam}`: did you mean `${node.name}`?; \
-                 `$${node.nam}` is that text",
-            ),
-            ("a ${slot", "`${` without a `}` after it; `$${` is a literal `${`"),
-        ] {
-            assert_eq!(Value::parse(text).unwrap_err().to_string(), message);
-        }
-        let unlike = Value::parse("${PORT0}").unwrap_err().to_string();
-        assert!(unlike.contains("there are node.name, node.address, service"), "{unlike}");
-        assert!(Value::parse("${port.}").is_err());
+    fn a_reference_needs_an_end_and_a_known_name() {
+        let message = |text: &str| Value::parse(text).unwrap_err().to_string();
+        assert_eq!(message("a ${slot"), "`${` without a `}` after it; `$${` is a literal `${`");
+        assert!(message("a ${slott}").contains("did you mean `${slot}`?"));
     }
 
     /// Agents of the first version know no other form of a string.
@@ -395,15 +329,19 @@ mod tests {
     #[test]
     fn references_are_resolved_in_place() {
         let value = Value::parse("${slot}-${run}").unwrap();
-        let known = |Ref::Own(own): &Ref| (*own == Own::Slot).then(|| "2".to_string());
-        assert_eq!(value.resolve(&known), Err(&Ref::Own(Own::Run)));
+        let (slot, run) = (Own::parse("slot").unwrap(), Own::parse("run").unwrap());
+        let known = |Ref::Own(own): &Ref| (*own == slot).then(|| "2".to_string());
+        assert_eq!(value.resolve(&known), Err(&Ref::Own(run)));
         assert_eq!(value.resolve(&|_| Some("7".into())), Ok("7-7".into()));
         assert_eq!(value.refs().len(), 2);
     }
 
     fn texts() -> impl Strategy<Value = String> {
-        prop::collection::vec(prop::sample::select(vec!["$", "{", "}", "a", "${slot}", "$$"]), 0..8)
-            .prop_map(|parts| parts.concat())
+        prop::collection::vec(
+            prop::sample::select(vec!["$", "{", "}", "a", "${slot}", "${slot:08x}", "$$"]),
+            0..8,
+        )
+        .prop_map(|parts| parts.concat())
     }
 
     proptest! {

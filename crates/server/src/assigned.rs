@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::{Assigned, Assignment, Assignments};
-use model::{Goal, InstanceId, NodeId, Rollout, ScaleDown, Service, Spec, State};
+use model::{Goal, InstanceId, NodeId, Rollout, ScaleDown, Service, Spec, State, Timestamp};
 
 use crate::adapter::Adapters;
 
@@ -55,6 +55,7 @@ pub(crate) fn assigned(
         let mut assignment = assignment(state, service, id, adapters)?;
         if is_first {
             assignment.spec = for_first_version(assignment.spec);
+            assignment.revision_created_at = Timestamp(0);
         }
         Some((id.clone(), assignment))
     });
@@ -71,6 +72,10 @@ fn assignment(
     Some(Assignment {
         instance: id.clone(),
         revision: placement.revision,
+        revision_created_at: service
+            .revisions
+            .get(&placement.revision)
+            .map_or(Timestamp(0), |revision| revision.created_at),
         goal: match placement.goal {
             Goal::Run | Goal::Drain { .. } => Assigned::Run,
             Goal::Stop { .. } => Assigned::Stop,
@@ -162,7 +167,7 @@ fn difference(
 
 #[cfg(test)]
 mod tests {
-    use model::{Agent, Command, Document, Observed, Proposal, Registration, Timestamp};
+    use model::{Agent, Command, Document, Observed, Proposal, Registration};
     use serde_json::json;
 
     use super::*;

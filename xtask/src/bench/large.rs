@@ -46,7 +46,7 @@ pub(super) fn instances(top: &Top) -> Result<Vec<Figure>> {
 fn document(i: usize) -> String {
     format!(
         "service: /large/part-{}/web-{i}\ninstances: {INSTANCES}\n\
-         process: {{ command: [serve, --port, \"${{PORT0}}\"] }}\n\
+         process: {{ command: [serve, --port, \"${{port.0}}\"] }}\n\
          resources: {{ cpu: 0.1, memory: 64MiB }}\nports: [{{ name: http }}]\n\
          env: {{ MODE: production, GREETING: hello }}\n\
          health: [{{ probe: {{ http: {{ path: /health }} }} }}]\n",

@@ -1,14 +1,14 @@
 //! The conversion of a native service into an app, for clients of Marathon.
 //!
 //! Settings that an app cannot express are omitted, or replaced by the closest ones that it can.
-//! The app is valid for every service: names that Marathon would reject are changed, and times are
+//! A string with references is shown as documents write it. The app is valid for every service: names that Marathon would reject are changed, and times are
 //! rounded up to whole seconds, since clients cannot parse fractions.
 
 use std::collections::BTreeSet;
 
 use model::{
     CommandLine, Container, Lost, Millis, Network, Port, PortRef, Probe, Protocol, Pull, ScaleDown,
-    Share, Spec, Value,
+    Share, Spec,
 };
 
 use super::app::{App, SINGLE, Unreachable, UnreachableStrategy, UpgradeStrategy};
@@ -67,7 +67,7 @@ fn describe(spec: &Spec) -> App {
         user: user.clone(),
         role: App::default_role(),
         accepted_resource_roles: Some(spec.roles.clone()).filter(|roles| !roles.is_empty()),
-        env: spec.env.iter().map(|(name, value)| (name.clone(), plain(value))).collect(),
+        env: spec.env.iter().map(|(name, value)| (name.clone(), value.text().into())).collect(),
         labels: spec.labels.clone(),
         constraints: spec.constraints.clone(),
         dependencies: spec.depends_on.iter().cloned().collect(),
@@ -102,14 +102,9 @@ fn describe(spec: &Spec) -> App {
     }
 }
 
-/// A value as a string. A value with references has the form that Muster's documents use.
-fn plain(value: &Value) -> String {
-    value.as_text().map_or_else(|| value.to_string(), String::from)
-}
-
 /// The requested disk in MiB, which is stored only as a variable of the tasks; 0 by default.
 fn disk(spec: &Spec) -> f64 {
-    let told = spec.env.get(environment::DISK).and_then(|disk| plain(disk).parse().ok());
+    let told = spec.env.get(environment::DISK).and_then(|disk| disk.text().parse().ok());
     told.filter(|disk| (0.0..1e15).contains(disk)).unwrap_or(0.0)
 }
 
@@ -121,7 +116,7 @@ fn command(spec: &Spec) -> (Option<String>, Option<Vec<String>>) {
     };
     match command {
         // Marathon treats a `cmd` of a single character as absent.
-        Some(CommandLine::Shell(line)) if line.len() > 1 => (Some(line.clone()), None),
+        Some(CommandLine::Shell(line)) if line.text().len() > 1 => (Some(line.text().into()), None),
         Some(command) => (None, Some(command.words())),
         None => (None, None),
     }
@@ -134,18 +129,19 @@ fn container_command(container: &Container) -> (Option<String>, Option<Vec<Strin
     let Some(entrypoint) = &container.entrypoint else {
         return (None, Some(words));
     };
+    let entrypoint: Vec<String> = entrypoint.iter().map(|word| word.text().into()).collect();
     match (entrypoint.as_slice(), words.as_slice()) {
         ([shell], [c, line]) if shell == "/bin/sh" && c == "-c" && line.len() > 1 => {
             (Some(line.clone()), None)
         }
-        _ => (None, Some([entrypoint.clone(), words].concat())),
+        _ => (None, Some([entrypoint, words].concat())),
     }
 }
 
 fn container(of: &Container, port_mappings: Option<Vec<PortMapping>>) -> container::Container {
     let volume = |volume: &model::Volume| Volume {
         container_path: volume.target.clone(),
-        host_path: volume.source.clone(),
+        host_path: volume.source.text().into(),
         mode: if volume.read_only { Access::ReadOnly } else { Access::ReadWrite },
     };
     container::Container {
@@ -223,7 +219,7 @@ fn health(check: &model::HealthCheck, spec: &Spec) -> HealthCheck {
     match &check.probe {
         Probe::Http(http) => HealthCheck {
             protocol: Check::Http,
-            path: Some(http.path.clone()),
+            path: Some(http.path.text().into()),
             port_index: port(&http.port),
             ..shown
         },
@@ -247,8 +243,8 @@ fn line(command: &CommandLine) -> String {
         false => format!("'{}'", word.replace('\'', r"'\''")),
     };
     match command {
-        CommandLine::Shell(line) => line.clone(),
-        CommandLine::Words(words) => words.iter().map(quoted).collect::<Vec<_>>().join(" "),
+        CommandLine::Shell(line) => line.text().into(),
+        words => words.words().iter().map(quoted).collect::<Vec<_>>().join(" "),
     }
 }
 
@@ -267,7 +263,7 @@ fn readiness(
     let timeout = Seconds::at_least(check.timeout);
     let after = Seconds::at_least(Millis(timeout.0.0 + 1));
     Some(ReadinessCheck {
-        path: http.path.clone(),
+        path: http.path.text().into(),
         port_name,
         interval_seconds: Seconds::at_least(check.interval).max(after),
         timeout_seconds: timeout,

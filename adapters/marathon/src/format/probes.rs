@@ -38,11 +38,11 @@ fn probe(app: &App, check: &check::HealthCheck) -> Probe {
     let port = PortRef::Index(index);
     match check.protocol {
         Check::Command => {
-            let line = check.command.as_ref().map(|command| command.value.clone());
-            Probe::Command(CommandLine::Shell(line.unwrap_or_default()))
+            let line = check.command.as_ref().map(|command| command.value.as_str());
+            Probe::Command(CommandLine::Shell(line.unwrap_or_default().into()))
         }
         protocol if protocol.is_http() => {
-            let path = check.path.clone().unwrap_or_else(|| "/".into());
+            let path = check.path.as_deref().unwrap_or("/").into();
             Probe::Http(HttpProbe { path, port, statuses: Default::default() })
         }
         _ => Probe::Tcp(TcpProbe { port }),
@@ -54,7 +54,7 @@ pub(super) fn readiness(app: &App) -> Option<ReadinessCheck> {
     let check = app.readiness_checks.first()?;
     Some(ReadinessCheck {
         probe: Probe::Http(HttpProbe {
-            path: check.path.clone(),
+            path: check.path.as_str().into(),
             port: PortRef::Name(check.port_name.clone()),
             statuses: check.http_status_codes_for_ready.iter().copied().collect(),
         }),

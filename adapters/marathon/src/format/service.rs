@@ -16,7 +16,7 @@ use super::{environment, probes};
 /// Default time that Mesos agents wait between stop request and kill.
 const KILL_GRACE: Millis = Millis::secs(3);
 
-/// Translates an app into a service.
+/// Translates an app into a service. Strings of the app are literal: Marathon has no references.
 pub(super) fn translate(app: &App) -> Spec {
     let (container, process) = workload(app);
     let grace = app.task_kill_grace_period_seconds.map_or(KILL_GRACE, |Seconds(grace)| grace);
@@ -65,26 +65,30 @@ fn workload(app: &App) -> (Option<Container>, Option<Process>) {
     let Some(docker) = app.container.as_ref().and_then(|container| container.docker.as_ref())
     else {
         let command = match (&app.cmd, &app.args) {
-            (None, Some(args)) => CommandLine::Words(args.clone()),
-            (cmd, _) => CommandLine::Shell(cmd.clone().unwrap_or_default()),
+            (None, Some(args)) => words(args),
+            (cmd, _) => CommandLine::Shell(cmd.as_deref().unwrap_or_default().into()),
         };
         return (None, Some(Process { command, workdir: None, user: app.user.clone() }));
     };
     (Some(container(app, docker)), None)
 }
 
+fn words(args: &[String]) -> CommandLine {
+    CommandLine::Words(args.iter().map(|word| word.as_str().into()).collect())
+}
+
 /// As in Mesos, `cmd` replaces the entrypoint of the image, and `args` are appended to it.
 fn container(app: &App, docker: &Docker) -> Container {
     let (entrypoint, command) = match (&app.cmd, &app.args) {
         (Some(cmd), _) => {
-            let words = vec!["-c".to_string(), cmd.clone()];
-            (Some(vec!["/bin/sh".to_string()]), Some(CommandLine::Words(words)))
+            let words = vec!["-c".into(), cmd.as_str().into()];
+            (Some(vec!["/bin/sh".into()]), Some(CommandLine::Words(words)))
         }
-        (None, args) => (None, args.clone().map(CommandLine::Words)),
+        (None, args) => (None, args.as_deref().map(words)),
     };
     let volumes = app.container.iter().flat_map(|container| &container.volumes);
     let volumes = volumes.map(|volume| Volume {
-        source: volume.host_path.clone(),
+        source: volume.host_path.as_str().into(),
         target: volume.container_path.clone(),
         read_only: volume.mode == Access::ReadOnly,
     });

@@ -70,6 +70,7 @@ mod tests {
                 run: 1,
             },
             revision: 1,
+            revision_created_at: model::Timestamp(0),
             spec: spec.clone(),
             first_port: 0,
             instance: spec,

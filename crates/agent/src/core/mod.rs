@@ -148,6 +148,8 @@ pub struct LaunchSpec {
     pub piece: Piece,
     /// The revision at which its instance was placed.
     pub revision: RevisionNumber,
+    /// When that revision was applied.
+    pub revision_created_at: Timestamp,
     /// The spec to run: that of the service, reduced to this resource.
     pub spec: Arc<Spec>,
     /// The index of its first port among those of the instance.

@@ -570,6 +570,7 @@ impl PieceLife {
         Some(LaunchSpec {
             piece: self.piece(),
             revision: assignment.revision,
+            revision_created_at: assignment.revision_created_at,
             spec: desired.spec.clone(),
             first_port: desired.first_port,
             instance: assignment.spec.clone(),

@@ -48,7 +48,7 @@ impl Kind {
 pub struct Launch {
     /// The run to start.
     pub piece: Piece,
-    /// The spec of the resource.
+    /// The spec of the resource, without references.
     pub spec: Arc<Spec>,
     /// Its ports on the node, in the order of the spec's ports.
     pub ports: Vec<u16>,

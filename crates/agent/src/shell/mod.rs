@@ -13,12 +13,13 @@ mod preparations;
 mod probe;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Client, now};
-use model::{AgentRegistration, FileSpec, InstanceId, Registration, Signal, Spec, Timestamp};
+use model::{
+    AgentRegistration, Facts, FileSpec, InstanceId, Registration, Signal, Spec, Timestamp,
+};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -30,7 +31,7 @@ use self::drivers::Drivers;
 use self::preparations::Preparations;
 use crate::core::{Core, Effect, Event, LaunchSpec, Memory};
 use crate::drivers::{Driver, DriverEvent, Kind, Launch};
-use crate::environment::{Place, environment, files};
+use crate::environment::{environment, files};
 use crate::options::Options;
 
 /// How long the agent waits for the drivers to list existing runs before it connects to a server.
@@ -263,6 +264,7 @@ impl Shell {
             Effect::Probe { launch, check, probe, timeout } => {
                 let piece = launch.piece.clone();
                 let driver = self.drivers.get(Kind::of(&launch.spec));
+                let probe = self.with_facts(&launch, |facts| probe.resolved(facts));
                 let (launch, address) = (self.launch(launch), self.options.address.clone());
                 let timeout = Duration::from_millis(timeout.0);
                 self.beside(async move {
@@ -356,21 +358,35 @@ impl Shell {
     }
 
     fn launch_with_files(&self, launch: LaunchSpec) -> Launch {
-        let dir = self.disk.instance_dir(&launch.piece.instance);
-        let files = files(&launch, self.place(&dir));
-        Launch { files, ..self.launch(launch) }
+        let launch = self.launch(launch);
+        Launch { files: files(&launch.spec), ..launch }
     }
 
     fn launch(&self, launch: LaunchSpec) -> Launch {
-        let dir = self.disk.instance_dir(&launch.piece.instance);
-        let env = environment(&launch, self.place(&dir));
-        let ports = launch.ports().to_vec();
-        let LaunchSpec { piece, spec, .. } = launch;
-        Launch { piece, spec, ports, env, dir, files: Vec::new() }
+        let (spec, env) = self.with_facts(&launch, |facts| {
+            let spec = launch.spec.resolved(facts);
+            let env = environment(&spec, facts, &launch.env);
+            (spec, env)
+        });
+        let (ports, dir) =
+            (launch.ports().to_vec(), self.disk.instance_dir(&launch.piece.instance));
+        Launch { piece: launch.piece, spec, ports, env, dir, files: Vec::new() }
     }
 
-    fn place<'a>(&'a self, dir: &'a Path) -> Place<'a> {
-        Place { node: &self.options.node, address: &self.options.address, dir }
+    /// Calls `read` with the facts that the references of a launch stand for.
+    fn with_facts<T>(&self, launch: &LaunchSpec, read: impl FnOnce(&Facts<'_>) -> T) -> T {
+        read(&Facts {
+            node: &self.options.node,
+            address: &self.options.address,
+            instance: &launch.piece.instance,
+            resource: &launch.piece.resource,
+            revision: launch.revision,
+            revision_created_at: launch.revision_created_at,
+            run: Some(launch.piece.run),
+            dir: Some(&self.disk.instance_dir(&launch.piece.instance).display().to_string()),
+            spec: &launch.instance,
+            given: &launch.given,
+        })
     }
 
     /// Runs a slow operation in the background; its result is sent to the core.

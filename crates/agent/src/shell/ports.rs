@@ -55,6 +55,7 @@ mod tests {
                 run: 1,
             },
             revision: 1,
+            revision_created_at: model::Timestamp(0),
             spec: spec(0),
             first_port: 0,
             instance: spec(0),

@@ -96,10 +96,9 @@ fn is_own(error: &io::Error) -> bool {
 }
 
 async fn get(launch: &Launch, address: &str, probe: &HttpProbe) -> Result<(), Outcome> {
-    let path: Uri = probe
-        .path
-        .parse()
-        .map_err(|error| Outcome::Fail(format!("`{}` is not a path: {error}", probe.path)))?;
+    let path = probe.path.text();
+    let path: Uri =
+        path.parse().map_err(|error| Outcome::Fail(format!("`{path}` is not a path: {error}")))?;
     let stream = connect(launch, address, &probe.port).await?;
     let host = match stream.peer_addr() {
         Ok(peer) => endpoint(address, peer.port()),

@@ -222,6 +222,7 @@ pub(crate) fn assignment(name: &str, mut document: serde_json::Value) -> Assignm
     Assignment {
         instance: InstanceId::new(format!("/{name}").parse().unwrap(), 0, 1),
         revision: 1,
+        revision_created_at: model::Timestamp(0),
         goal,
         given: Given::default(),
         frozen: false,

@@ -495,6 +495,7 @@ fn assignments() -> Assignments {
     let assignment = |goal| Assignment {
         instance: parsed("/shop/web~0.1"),
         revision: 2,
+        revision_created_at: Timestamp(1),
         goal,
         frozen: true,
         given: Given { ports: vec![21000] },

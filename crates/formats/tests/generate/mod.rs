@@ -104,25 +104,27 @@ fn share() -> impl Strategy<Value = Share> {
     prop_oneof![(0u32..=1_000_000).prop_map(Share::Millionths), any::<u32>().prop_map(Share::Count)]
 }
 
+/// A literal string as a value.
+fn literal(text: impl Strategy<Value = String>) -> impl Strategy<Value = model::Value> {
+    text.prop_map(model::Value::from)
+}
+
 fn command() -> impl Strategy<Value = CommandLine> {
     prop_oneof![
-        (text(), word()).prop_map(|(before, word)| CommandLine::Shell(before + &word)),
-        (word(), text()).prop_map(|(word, after)| CommandLine::Shell(word + &after)),
-        (word(), vec(text(), 0..4))
+        (text(), word()).prop_map(|(before, word)| CommandLine::Shell((before + &word).into())),
+        (word(), text()).prop_map(|(word, after)| CommandLine::Shell((word + &after).into())),
+        (literal(word()), vec(literal(text()), 0..4))
             .prop_map(|(program, rest)| CommandLine::Words([vec![program], rest].concat())),
     ]
 }
 
 fn container() -> BoxedStrategy<Container> {
-    let volume = (path(), path(), any::<bool>()).prop_map(|(source, target, read_only)| Volume {
-        source,
-        target,
-        read_only,
-    });
+    let volume = (literal(path()), path(), any::<bool>())
+        .prop_map(|(source, target, read_only)| Volume { source, target, read_only });
     (
         word(),
         option::of(command()),
-        option::of(vec(text(), 0..3)),
+        option::of(vec(literal(text()), 0..3)),
         select(&[Pull::Missing, Pull::Always, Pull::Never][..]),
         select(&[Network::Bridge, Network::Host][..]),
         vec(volume, 0..3),
@@ -157,7 +159,7 @@ fn probe(ports: &[Port]) -> impl Strategy<Value = Probe> + use<> {
         .chain(ports.iter().filter_map(|port| port.name.clone()).map(PortRef::Name))
         .collect();
     prop_oneof![
-        (path(), select(refs.clone()), btree_set(100u16..600, 0..3))
+        (literal(path()), select(refs.clone()), btree_set(100u16..600, 0..3))
             .prop_map(|(path, port, statuses)| Probe::Http(HttpProbe { path, port, statuses })),
         select(refs).prop_map(|port| Probe::Tcp(TcpProbe { port })),
         command().prop_map(Probe::Command),
@@ -235,7 +237,7 @@ prop_compose! {
 
 /// A program, with ports that it supports.
 fn workload() -> impl Strategy<Value = (Option<Container>, Option<Process>, Vec<Port>)> {
-    let process = (command(), option::of(text()), option::of(text()))
+    let process = (command(), option::of(literal(text())), option::of(text()))
         .prop_map(|(command, workdir, user)| Process { command, workdir, user });
     prop_oneof![
         container().prop_flat_map(|container| {

@@ -9,6 +9,7 @@ use super::is_default;
 use super::port::PortRef;
 use super::program::CommandLine;
 use crate::unit::Millis;
+use crate::value::Value;
 
 /// The probe of a check. Exactly one is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -24,12 +25,12 @@ pub enum Probe {
 }
 
 /// A GET request to the instance.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct HttpProbe {
     /// The path to get.
     #[serde(default = "root_path")]
-    pub path: String,
+    pub path: Value,
     /// The port to connect to.
     #[serde(default, skip_serializing_if = "is_default")]
     pub port: PortRef,
@@ -38,7 +39,13 @@ pub struct HttpProbe {
     pub statuses: BTreeSet<u16>,
 }
 
-fn root_path() -> String {
+impl Default for HttpProbe {
+    fn default() -> Self {
+        HttpProbe { path: root_path(), port: PortRef::default(), statuses: BTreeSet::new() }
+    }
+}
+
+fn root_path() -> Value {
     "/".into()
 }
 

@@ -3,59 +3,53 @@
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::de::{self, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::is_default;
+use crate::value::{self, Value};
 
 /// A command: a string for `/bin/sh -c`, or a list of words that is run directly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum CommandLine {
     /// Run by `/bin/sh -c`.
-    Shell(String),
+    Shell(Value),
     /// Run as it is; the first word is the program.
-    Words(Vec<String>),
+    Words(Vec<Value>),
+}
+
+impl From<Value> for CommandLine {
+    fn from(line: Value) -> Self {
+        CommandLine::Shell(line)
+    }
 }
 
 /// Implemented by hand, because an untagged enum loses the index of an invalid list item.
 impl<'de> Deserialize<'de> for CommandLine {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct CommandVisitor;
-        impl<'de> Visitor<'de> for CommandVisitor {
-            type Value = CommandLine;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a command: a text for the shell, or a list of words")
-            }
-            fn visit_str<E: de::Error>(self, line: &str) -> Result<CommandLine, E> {
-                Ok(CommandLine::Shell(line.into()))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<CommandLine, A::Error> {
-                let mut words = Vec::new();
-                while let Some(word) = seq.next_element()? {
-                    words.push(word);
-                }
-                Ok(CommandLine::Words(words))
-            }
-        }
-        deserializer.deserialize_any(CommandVisitor)
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const EXPECTED: &str = "a command: a text for the shell, or a list of words";
+        value::deserialize_or_list(deserializer, EXPECTED, Some(CommandLine::Words))
     }
 }
 
 impl CommandLine {
-    /// The words to execute.
+    /// The words to execute. A word with references has the form of documents.
     pub fn words(&self) -> Vec<String> {
+        let words = |words: &[Value]| words.iter().map(|word| word.text().into()).collect();
         match self {
-            CommandLine::Shell(line) => vec!["/bin/sh".into(), "-c".into(), line.clone()],
-            CommandLine::Words(words) => words.clone(),
+            CommandLine::Shell(line) => words(&["/bin/sh".into(), "-c".into(), line.clone()]),
+            CommandLine::Words(all) => words(all),
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        match self {
-            CommandLine::Shell(line) => line.trim().is_empty(),
-            CommandLine::Words(words) => words.first().is_none_or(String::is_empty),
-        }
+        let first = match self {
+            CommandLine::Shell(line) => Some(line),
+            CommandLine::Words(words) => words.first(),
+        };
+        let is_shell = matches!(self, CommandLine::Shell(_));
+        let text = first.map_or(Some(""), Value::as_text);
+        text.is_some_and(|text| if is_shell { text.trim().is_empty() } else { text.is_empty() })
     }
 }
 
@@ -70,7 +64,7 @@ pub struct Container {
     pub command: Option<CommandLine>,
     /// Replaces the image's entrypoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub entrypoint: Option<Vec<String>>,
+    pub entrypoint: Option<Vec<Value>>,
     /// When the image is pulled.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pull: Pull,
@@ -117,7 +111,7 @@ pub enum Network {
 #[schemars(deny_unknown_fields)]
 pub struct Volume {
     /// An absolute path on the node.
-    pub source: String,
+    pub source: Value,
     /// An absolute path in the container.
     pub target: String,
     /// Whether the container may not write to it.
@@ -133,7 +127,7 @@ pub struct Process {
     pub command: CommandLine,
     /// The working directory; by default the instance's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workdir: Option<String>,
+    pub workdir: Option<Value>,
     /// The user to run as; by default the agent's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
@@ -154,8 +148,8 @@ impl fmt::Display for Program<'_> {
         match self {
             Program::Container(container) => f.write_str(&container.image),
             Program::Process(process) => match &process.command {
-                CommandLine::Shell(line) => f.write_str(line),
-                CommandLine::Words(words) => f.write_str(&words.join(" ")),
+                CommandLine::Shell(line) => f.write_str(&line.text()),
+                words => f.write_str(&words.words().join(" ")),
             },
         }
     }

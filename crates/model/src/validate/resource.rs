@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use super::file;
 use crate::problem::Problem;
-use crate::spec::{Port, Probe, Program, Protocol};
+use crate::reference::{Own, Ref};
+use crate::spec::{Port, Probe, Program, Protocol, Volume};
 use crate::stack::ResourceRef;
+use crate::value::Value;
 
 pub(super) fn program_problems(program: Program<'_>, key: &str, problems: &mut Vec<Problem>) {
     let mut refuse = |key: String, message: String| problems.push(Problem { key, message });
@@ -15,8 +17,12 @@ pub(super) fn program_problems(program: Program<'_>, key: &str, problems: &mut V
                 refuse(format!("{key}.image"), "name an image, such as nginx:1.29".into());
             }
             for (i, volume) in container.volumes.iter().enumerate() {
-                for (end, path) in [("source", &volume.source), ("target", &volume.target)] {
-                    if !path.starts_with('/') {
+                let Volume { source, target, .. } = volume;
+                for (end, path, is_absolute) in [
+                    ("source", source.text(), is_absolute(source)),
+                    ("target", target.as_str().into(), target.starts_with('/')),
+                ] {
+                    if !is_absolute {
                         let message = format!("`{path}` must be an absolute path");
                         refuse(format!("{key}.volumes.{i}.{end}"), message);
                     }
@@ -29,6 +35,12 @@ pub(super) fn program_problems(program: Program<'_>, key: &str, problems: &mut V
             }
         }
     }
+}
+
+/// Whether a path is absolute; the directory of the instance is.
+fn is_absolute(path: &Value) -> bool {
+    path.prefix().starts_with('/')
+        || (path.prefix().is_empty() && path.refs().first() == Some(&&Ref::Own(Own::Dir)))
 }
 
 /// The values of the resources so far that must be unique within an instance.
@@ -132,7 +144,7 @@ fn check_problems(resource: &ResourceRef<'_>, prefix: &str, problems: &mut Vec<P
         }
         let (kind, port) = match probe {
             Probe::Http(http) => {
-                if !http.path.starts_with('/') {
+                if !http.path.prefix().starts_with('/') {
                     let message = format!("`{}` must begin with /", http.path);
                     problems.push(Problem::new(format!("{key}.probe.http.path"), message));
                 }

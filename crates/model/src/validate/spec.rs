@@ -7,8 +7,8 @@ use super::resource::{
     Seen, is_variable, known_ports, not_a_variable, program_problems, resource_problems,
 };
 use crate::problem::Problem;
+use crate::reference::{Own, Ref};
 use crate::spec::{CommandLine, INSTANCES_MAX, Process, Program, Resource, Resources, Spec};
-use crate::value::{Own, Ref};
 
 impl Spec {
     /// All violations of this spec by itself, in the order of its keys.
@@ -23,7 +23,7 @@ impl Spec {
             resource_problems(&resource, "", &mut seen, &mut problems);
         } else if self.stack.is_empty() {
             // Check the rest also when the program is missing.
-            let command = CommandLine::Shell(String::new());
+            let command = CommandLine::Shell("".into());
             let process = Process { command, workdir: None, user: None };
             let assumed = Spec { process: Some(process), ..self.clone() };
             let resource = assumed.resources().next();
@@ -56,7 +56,7 @@ impl Spec {
     fn reference_problems(&self, problems: &mut Vec<Problem>) {
         self.visit_values(&mut |at, value| {
             for Ref::Own(own) in value.refs() {
-                if let Own::Port(port) = own
+                if let Own::Port(port) | Own::NodePort(port) = own
                     && self.port_index(port).is_none()
                 {
                     let known = known_ports("service", self.all_ports());

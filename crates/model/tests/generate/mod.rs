@@ -115,7 +115,7 @@ pub(crate) fn spec() -> impl Strategy<Value = Spec> {
                 instances,
                 container: None,
                 process: Some(Process {
-                    command: CommandLine::Shell(format!("serve {version}")),
+                    command: CommandLine::Shell(format!("serve {version}").into()),
                     workdir: None,
                     user: None,
                 }),

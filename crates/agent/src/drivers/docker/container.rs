@@ -116,9 +116,14 @@ fn labels(launch: &Launch, settings: &Settings) -> HashMap<String, String> {
 fn program(container: &Container) -> (Option<Vec<String>>, Option<Vec<String>>) {
     match (&container.entrypoint, &container.command) {
         (None, Some(CommandLine::Shell(line))) => {
-            (Some(vec!["/bin/sh".into(), "-c".into()]), Some(vec![line.clone()]))
+            (Some(vec!["/bin/sh".into(), "-c".into()]), Some(vec![line.text().into()]))
         }
-        (entrypoint, command) => (entrypoint.clone(), command.as_ref().map(CommandLine::words)),
+        (entrypoint, command) => {
+            let entrypoint = entrypoint.as_ref();
+            let entrypoint =
+                entrypoint.map(|all| all.iter().map(|one| one.text().into()).collect());
+            (entrypoint, command.as_ref().map(CommandLine::words))
+        }
     }
 }
 
@@ -180,7 +185,7 @@ fn cpu_shares(cpu: Cpu) -> Option<i64> {
 
 fn bind(volume: &Volume) -> String {
     let mode = if volume.read_only { ":ro" } else { "" };
-    format!("{}:{}{mode}", volume.source, volume.target)
+    format!("{}:{}{mode}", volume.source.text(), volume.target)
 }
 
 #[cfg(test)]

@@ -114,14 +114,14 @@ impl Processes {
 
     fn start_of(&self, launch: &Launch) -> Start {
         let Spec { process, resources, stop, .. } = launch.spec.as_ref();
-        let workdir = process.as_ref().and_then(|process| process.workdir.as_deref());
+        let workdir = process.as_ref().and_then(|process| process.workdir.as_ref());
         Start {
             piece: launch.piece.clone(),
             dir: launch.dir.clone(),
             logs: self.logs_of(&launch.piece.of()),
             words: process.as_ref().map(|process| process.command.words()).unwrap_or_default(),
             env: launch.env.clone(),
-            workdir: workdir.map_or_else(|| launch.dir.clone(), PathBuf::from),
+            workdir: workdir.map_or_else(|| launch.dir.clone(), |dir| dir.text().as_ref().into()),
             user: process.as_ref().and_then(|process| process.user.clone()),
             cpu: resources.cpu,
             memory: resources.memory,

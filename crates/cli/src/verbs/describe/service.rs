@@ -150,7 +150,7 @@ fn spec(sheet: &mut Sheet<'_>, spec: &Spec) {
 
 fn probe(probe: &Probe) -> String {
     match probe {
-        Probe::Http(http) => format!("GET {} at port {}", http.path, http.port),
+        Probe::Http(http) => format!("GET {} at port {}", http.path.text(), http.port),
         Probe::Tcp(tcp) => format!("connects to port {}", tcp.port),
         Probe::Command(command) => format!("`{}`", command.words().join(" ")),
     }
