@@ -24,7 +24,7 @@ pub(crate) fn app(input: &[u8]) {
     let file = parse_with("shown", &shown, &[&Apps]).map(|parsed| {
         parsed.documents.into_iter().map(|located| located.document).collect::<Vec<_>>()
     });
-    let document = Document::Foreign(Box::new(spec), app.source());
+    let document = Document::foreign(spec, app.source());
     assert_eq!(file, Ok(vec![document]), "a file says the same: {shown}");
     let _ = read_app(input, Some("/in/a/group")).map_err(|rejected| refused(&rejected));
 }

@@ -29,7 +29,7 @@ pub(crate) fn run(input: &[u8]) {
             at_a_place(text, line, column);
         }
         match &located.document {
-            Document::Service(spec) => {
+            Document::Service { spec, source: None } => {
                 assert_eq!(spec.problems(), [], "what is accepted is sound");
                 reads_back(&located.document, &Arc::new(Spec::clone(spec)).shown());
                 let app = App::of(spec);
@@ -38,7 +38,7 @@ pub(crate) fn run(input: &[u8]) {
                 let is_named = format::reserved(spec.service.as_str()).is_none();
                 assert!(!is_named || again.as_ref() == Ok(&app), "it is shown as an app: {shown}");
             }
-            Document::Foreign(spec, source) => {
+            Document::Service { spec, source: Some(source) } => {
                 assert_eq!(spec.problems(), [], "what is accepted is sound");
                 let app = App::from_source(&source.text).map(|app| app.to_source());
                 assert_eq!(app.as_ref(), Some(&source.text), "it is kept as it was read");

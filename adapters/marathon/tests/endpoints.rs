@@ -363,6 +363,68 @@ async fn versions_tell_scaling_from_all_other_changes() {
     server.stop().await.unwrap();
 }
 
+/// `PUT`s a group with these apps, each with its command; returns the version.
+async fn put_group(server: &Server, apps: &[(&str, &str)]) -> String {
+    let apps: Vec<_> =
+        apps.iter().map(|(id, cmd)| json!({ "id": id, "cmd": cmd, "instances": 0 })).collect();
+    change_group(server, json!({ "id": "/shop", "apps": apps })).await
+}
+
+async fn change_group(server: &Server, body: Value) -> String {
+    let path = "/v2/groups//shop?force=true";
+    let (status, said) = asked(server, "PUT", path, &body.to_string()).await;
+    assert_eq!(status, 200, "{said}");
+    said["version"].as_str().unwrap().to_string()
+}
+
+/// The commands of the apps in a group as the API shows it.
+fn commands(group: &Value) -> Vec<(&str, &str)> {
+    let apps = group["apps"].as_array().unwrap().iter();
+    apps.map(|app| (app["id"].as_str().unwrap(), app["cmd"].as_str().unwrap())).collect()
+}
+
+#[tokio::test]
+async fn a_rollback_of_a_group_restores_removed_apps() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = start(dir.path()).await;
+    let first = put_group(&server, &[("db", "pg"), ("web", "first")]).await;
+    let second = put_group(&server, &[("web", "second")]).await;
+    let third = put_group(&server, &[("api", "third"), ("web", "second")]).await;
+    assert_eq!(asked(&server, "DELETE", "/v2/apps//shop/api?force=true", "").await.0, 200);
+    server.stop().await.unwrap();
+    server = start(dir.path()).await;
+    let group = get(&server, "/v2/groups//shop").await;
+    assert_eq!(commands(&group), [("/shop/web", "second")]);
+    let versions = get(&server, "/v2/groups//shop/versions").await;
+    for (version, apps) in [
+        (&third, &[("/shop/api", "third"), ("/shop/web", "second")][..]),
+        (&first, &[("/shop/db", "pg"), ("/shop/web", "first")]),
+        (&second, &[("/shop/web", "second")]),
+    ] {
+        assert!(versions.as_array().unwrap().contains(&json!(version)), "{version}: {versions}");
+        let then = get(&server, &format!("/v2/groups//shop/versions/{version}")).await;
+        assert_eq!(commands(&then), apps);
+        change_group(&server, json!({ "version": version })).await;
+        assert_eq!(commands(&get(&server, "/v2/groups//shop").await), apps, "back at {version}");
+    }
+    server.stop().await.unwrap();
+}
+
+/// The group above describes what a subgroup contained.
+#[tokio::test]
+async fn a_rollback_restores_a_removed_subgroup() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let app = json!({ "id": "pg", "cmd": "pg", "instances": 0 });
+    let whole = json!({ "id": "/shop", "groups": [{ "id": "db", "apps": [app] }] });
+    let first = change_group(&server, whole).await;
+    change_group(&server, json!({ "id": "/shop", "groups": [] })).await;
+    assert_eq!(asked(&server, "GET", "/v2/groups//shop/db", "").await.0, 404);
+    change_group(&server, json!({ "version": first })).await;
+    assert_eq!(commands(&get(&server, "/v2/groups//shop/db").await), [("/shop/db/pg", "pg")]);
+    server.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn no_app_lies_in_another() {
     let dir = tempfile::tempdir().unwrap();

@@ -17,7 +17,7 @@ fn one(text: &str) -> Located {
 
 fn spec(text: &str) -> Spec {
     match one(text).document {
-        Document::Foreign(spec, source) if source.adapter == "marathon" => *spec,
+        Document::Service { spec, source: Some(source) } if source.adapter == "marathon" => *spec,
         other => panic!("an app is a service that an app describes, not {other:?}"),
     }
 }

@@ -45,12 +45,7 @@ impl Located {
 
     /// Adds the violations of the document by itself.
     fn check(&self, faults: &mut Faults<'_>) {
-        let problems = match &self.document {
-            Document::Service(spec) | Document::Foreign(spec, _) => spec.problems(),
-            Document::Gateway(gateway) => gateway.problems(),
-            Document::Group(_) | Document::NoService(_) | Document::NoGroup(_) => Vec::new(),
-        };
-        for problem in problems {
+        for problem in self.document.problems() {
             let (at, key) = self.find(&problem.key);
             faults.add(at, key, problem.message);
         }
@@ -126,7 +121,7 @@ fn one(
     let has = |key| tree.get(key).is_some();
     let (dialect, document) = if has("service") {
         let spec = native::service(tree.clone(), is_json, faults);
-        (None, spec.map(Box::new).map(Document::Service))
+        (None, spec.map(Document::service))
     } else if has("gateway") {
         (None, native::gateway(tree.clone(), is_json, faults).map(Document::Gateway))
     } else if let Some(dialect) = dialects.iter().find(|dialect| dialect.reads(&tree)) {

@@ -9,7 +9,7 @@ fn all(text: &str) -> Vec<Located> {
 
 fn spec(text: &str) -> Spec {
     match all(text).remove(0).document {
-        Document::Service(spec) => *spec,
+        Document::Service { spec, source: None } => *spec,
         other => panic!("not a service: {other:?}"),
     }
 }
@@ -52,7 +52,7 @@ routes: [{to: /web:0}]
 ";
     let names = |documents: Vec<Located>| -> Vec<String> {
         let name = |located: &Located| match &located.document {
-            Document::Service(spec) => spec.service.to_string(),
+            Document::Service { spec, .. } => spec.service.to_string(),
             Document::Gateway(gateway) => gateway.gateway.to_string(),
             other => panic!("not in these texts: {other:?}"),
         };

@@ -49,7 +49,7 @@ proptest! {
 
     #[test]
     fn services_read_back_as_they_were_written(spec in spec()) {
-        let document = Document::Service(Box::new(spec.clone()));
+        let document = Document::service(spec.clone());
         let shown = Arc::new(spec).shown();
         let yaml = to_yaml(&shown);
         prop_assert_eq!(documents(&yaml), vec![document.clone()], "{}", yaml);

@@ -228,14 +228,11 @@ impl State {
     }
 
     fn remove_gateway(&mut self, id: GatewayId, at: Timestamp) -> Outcome {
-        if !self.gateways.remove_mut(&id) {
+        let mut applied = Changeset::default();
+        if !self.drop_gateway(id.clone(), at, &mut applied) {
             let nearest = nearest(id.as_str(), self.gateways.keys().map(GatewayId::as_str));
             return Err(Refusal::Unknown { kind: "gateway".into(), name: id.to_string(), nearest });
         }
-        let mut applied =
-            Changeset { changed: [Key::Gateway(id.clone())].into(), ..Changeset::default() };
-        applied.change("gateway", &id, Verdict::Removed);
-        applied.event(at, About::Gateway(id), What::GatewayRemoved);
         Ok(applied)
     }
 

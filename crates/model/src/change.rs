@@ -6,13 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::changeset::{Changeset, Outcome};
-use crate::deploy::Change;
+use crate::deploy::{Change, Described};
 use crate::deployment::Cause;
-use crate::document::Document;
+use crate::document::{Document, Subject};
 use crate::event::{About, What};
 use crate::gateway::Gateway;
-use crate::group::Group;
-use crate::id::{InstanceId, RevisionNumber, ServiceId};
+use crate::id::{GatewayId, InstanceId, RevisionNumber, ServiceId};
 use crate::object::Key;
 use crate::refusal::Refusal;
 use crate::routed::still_routed;
@@ -32,24 +31,23 @@ impl State {
         }
         let mut applied = Changeset::default();
         let mut changes = Vec::new();
+        let bundles = self.put_bundles(&documents, at, &mut applied);
         for document in documents {
             match document {
-                Document::Service(spec) => {
-                    changes.push((spec.service.clone(), Change::Spec(Arc::new(*spec), None)));
-                }
-                Document::Foreign(spec, source) => {
-                    changes
-                        .push((spec.service.clone(), Change::Spec(Arc::new(*spec), Some(source))));
+                Document::Service { spec, source } => {
+                    let id = spec.service.clone();
+                    let (source, bundle) = (source.map(Arc::new), bundles.get(&id).cloned());
+                    let described = Described { source, bundle };
+                    changes.push((id, Change::Spec(Arc::new(*spec), described)));
                 }
                 Document::Gateway(gateway) => self.put_gateway(gateway, at, &mut applied),
-                Document::Group(group) => self.put_group(group, &mut applied),
-                Document::NoService(id) => changes.push((id, Change::Gone)),
-                Document::NoGroup(path) => {
-                    if self.groups.remove_mut(&path) {
-                        applied.change("group", &path, Verdict::Removed);
-                        applied.changed.insert(Key::Group(path));
-                    }
+                // `put_bundles` has applied them, because revisions of services refer to them.
+                Document::Bundle(_) => {}
+                Document::Remove(Subject::Service(id)) => changes.push((id, Change::Gone)),
+                Document::Remove(Subject::Gateway(id)) => {
+                    self.drop_gateway(id, at, &mut applied);
                 }
+                Document::Remove(Subject::Bundle(path)) => self.drop_bundle(&path, &mut applied),
             }
         }
         self.deploy(Cause::Apply, changes, at, &mut applied);
@@ -229,17 +227,19 @@ impl State {
         }
     }
 
-    fn put_group(&mut self, group: Group, applied: &mut Changeset) {
-        let known = self.groups.get(&group.group);
-        let verdict = match known {
-            Some(known) if known.depends_on == group.depends_on => Verdict::Unchanged,
-            Some(_) => Verdict::Updated,
-            None => Verdict::Created,
-        };
-        applied.change("group", &group.group, verdict);
-        if verdict != Verdict::Unchanged {
-            applied.changed.insert(Key::Group(group.group.clone()));
-            self.groups.insert_mut(group.group.clone(), Arc::new(group));
+    /// Removes a gateway document; `false` if it does not exist.
+    pub(crate) fn drop_gateway(
+        &mut self,
+        id: GatewayId,
+        at: Timestamp,
+        applied: &mut Changeset,
+    ) -> bool {
+        let is_known = self.gateways.remove_mut(&id);
+        if is_known {
+            applied.changed.insert(Key::Gateway(id.clone()));
+            applied.change("gateway", &id, Verdict::Removed);
+            applied.event(at, About::Gateway(id), What::GatewayRemoved);
         }
+        is_known
     }
 }

@@ -10,7 +10,7 @@ use crate::event::{About, What};
 use crate::id::{DeploymentId, RevisionNumber, ServiceId};
 use crate::object::Key;
 use crate::run::{Run, RunChange};
-use crate::service::{Revision, Service, ServiceHead, Source};
+use crate::service::{BundleRef, Revision, Service, ServiceHead, Source};
 use crate::spec::Spec;
 use crate::state::State;
 use crate::unit::Timestamp;
@@ -18,11 +18,11 @@ use crate::verdict::Verdict;
 
 /// A change of one service.
 pub(crate) enum Change {
-    /// This spec, with its source if a foreign document described it.
-    Spec(Arc<Spec>, Option<Source>),
-    /// This spec, with the source of the present target.
+    /// This spec, with the documents that described it.
+    Spec(Arc<Spec>, Described),
+    /// This spec, described as the present target.
     Changed(Arc<Spec>),
-    /// This spec, with the template and the source of an earlier revision.
+    /// This spec, with the template and the description of an earlier revision.
     Earlier(Arc<Spec>, Arc<Revision>),
     /// The same spec, with a restart of all instances.
     Again,
@@ -46,6 +46,19 @@ impl Change {
     }
 }
 
+/// The documents beside the spec that described a revision; see the fields of [`Revision`].
+#[derive(Clone, Default)]
+pub(crate) struct Described {
+    pub(crate) source: Option<Arc<Source>>,
+    pub(crate) bundle: Option<BundleRef>,
+}
+
+impl Described {
+    fn of(revision: &Revision) -> Described {
+        Described { source: revision.source.clone(), bundle: revision.bundle.clone() }
+    }
+}
+
 /// The destination of a service after a change.
 enum Target {
     /// The present one.
@@ -62,7 +75,7 @@ struct Next {
     spec: Arc<Spec>,
     /// `None`: a template of its own, so that all instances restart.
     template: Option<RevisionNumber>,
-    source: Option<Arc<Source>>,
+    described: Described,
 }
 
 impl State {
@@ -215,7 +228,7 @@ impl State {
 
     /// Adds a revision to a service, new or known, and makes it the target.
     fn add_revision(&mut self, id: &ServiceId, next: Next, at: Timestamp) -> RevisionNumber {
-        let Next { spec, template, source } = next;
+        let Next { spec, template, described: Described { source, bundle } } = next;
         let mut service = match self.services.get(id) {
             Some(known) => Service::clone(known),
             None => ServiceHead::new(id.clone(), self.meta.attempts).into(),
@@ -229,7 +242,8 @@ impl State {
             .filter(|before| is_scaled(&before.spec, &spec))
             .map(|before| before.configured_at.unwrap_or(before.created_at));
         let template = template.unwrap_or(number);
-        let revision = Revision { number, template, created_at, configured_at, spec, source };
+        let revision =
+            Revision { number, template, created_at, configured_at, spec, source, bundle };
         service.revisions.insert(number, Arc::new(revision));
         service.target = number;
         service.failed = None;
@@ -264,10 +278,11 @@ impl State {
 
 /// The destination of a service after `change`; `None` if that needs a known service.
 fn target(known: Option<&Service>, change: Change) -> Option<Target> {
-    let next = |spec, template, source| Some(Target::Revision(Next { spec, template, source }));
+    let next =
+        |spec, template, described| Some(Target::Revision(Next { spec, template, described }));
     let (service, change) = match (known, change) {
         (Some(service), change) => (service, change),
-        (None, Change::Spec(spec, source)) => return next(spec, None, source.map(Arc::new)),
+        (None, Change::Spec(spec, described)) => return next(spec, None, described),
         (None, _) => return None,
     };
     let present = service.target();
@@ -280,16 +295,16 @@ fn target(known: Option<&Service>, change: Change) -> Option<Target> {
             let note = service.removing.then(|| "it is being removed".into());
             Some(Target::Unchanged { note })
         }
-        Change::Again => next(Arc::clone(&present.spec), None, present.source.clone()),
+        Change::Again => next(Arc::clone(&present.spec), None, Described::of(present)),
         Change::Earlier(spec, earlier) => {
-            next(spec, Some(earlier.template), earlier.source.clone())
+            next(spec, Some(earlier.template), Described::of(&earlier))
         }
         Change::Changed(spec) if !service.removing && present.spec == spec => {
             Some(Target::Unchanged { note: None })
         }
-        Change::Changed(spec) => next(spec, Some(present.template), present.source.clone()),
-        Change::Spec(spec, source) => {
-            if let Some(note) = unchanged(service, &spec, source.as_ref()) {
+        Change::Changed(spec) => next(spec, Some(present.template), Described::of(present)),
+        Change::Spec(spec, described) => {
+            if let Some(note) = unchanged(service, &spec, described.source.as_deref()) {
                 return Some(Target::Unchanged { note });
             }
             // Prefer the template of the target, else that of the newest revision with the same
@@ -297,7 +312,7 @@ fn target(known: Option<&Service>, change: Change) -> Option<Target> {
             let mut known = iter::once(present).chain(service.revisions.values().rev());
             let same = known.find(|revision| !spec.needs_restart(&revision.spec));
             let template = same.map(|revision| revision.template);
-            next(spec, template, source.map(Arc::new))
+            next(spec, template, described)
         }
     }
 }

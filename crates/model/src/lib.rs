@@ -9,6 +9,8 @@
 //! Read `spec` for documents, `service` for their stored form, `state` and `apply` for the rules.
 
 mod apply;
+mod bundle;
+mod bundle_change;
 mod change;
 mod changeset;
 mod constraint;
@@ -22,7 +24,6 @@ mod failure;
 pub mod foreign_name;
 mod gateway;
 pub mod graph;
-mod group;
 pub mod id;
 mod lead;
 mod nearest;
@@ -63,10 +64,11 @@ mod value;
 mod verdict;
 mod violation;
 
+pub use bundle::{Bundle, BundleSpec};
 pub use changeset::{Changeset, Outcome};
 pub use constraint::{Constraint, OPERATORS, Operator, Rule};
 pub use deployment::{Cause, Deployment, Move, MoveState, Stage};
-pub use document::Document;
+pub use document::{Document, Subject};
 pub use event::{About, Event, What};
 pub use exit::{Ending, Exit};
 pub use facts::Facts;
@@ -75,7 +77,6 @@ pub use gateway::{
     Backend, GATEWAY_SILENCE_MAX, Gateway, Listen, Listener, Route, RouteTable, RouteTo,
     TableRoute, endpoint,
 };
-pub use group::Group;
 pub use id::{
     DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, RequestKey, ResourceId, RevisionNumber,
     ServiceId,
@@ -98,8 +99,8 @@ pub use request::{ExecutedRequest, RequestId};
 pub use requirements::Requirements;
 pub use run::{Run, RunChange};
 pub use service::{
-    FailedRevision, Given, Goal, Placement, Revision, Service, ServiceHead, Slot, Source,
-    StopReason,
+    BundleRef, FailedRevision, Given, Goal, Placement, Revision, Service, ServiceHead, Slot,
+    Source, StopReason,
 };
 pub use serving::not_serving;
 pub use software::{GOALS, Software};

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::Bundle;
 use crate::deployment::Deployment;
 use crate::gateway::Gateway;
-use crate::group::Group;
 use crate::id::{
     DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, RequestKey, RevisionNumber, ServiceId,
 };
@@ -146,6 +146,7 @@ macro_rules! stored {
             pub(crate) services: RedBlackTreeMapSync<ServiceId, Arc<Service>>,
             pub(crate) node_index: Arc<Vec<NodeSummary>>,
             pub(crate) requests: Requests,
+            pub(crate) bundles: RedBlackTreeMapSync<(ServiceId, RevisionNumber), Arc<Bundle>>,
             $(pub(crate) $field: RedBlackTreeMapSync<$table_id, Arc<$table_type>>,)*
         }
 
@@ -185,6 +186,8 @@ macro_rules! stored {
                     $($part_kind => Name::parse(name)
                         .map(|($($($part_name,)+)?)| Key::$part $(($($part_name),+))?),)*
                     $($table_kind => Name::parse(name).map(|(id,)| Key::$table(id)),)*
+                    // A group of an earlier version had no revisions.
+                    "groups" => Name::parse(name).map(|(path,)| Key::Bundle(path, 1)),
                     _ => None,
                 };
                 key.ok_or_else(|| Error::Key { key: text.into() })
@@ -262,6 +265,8 @@ stored! {
         "revisions" Revision(id: ServiceId, number: RevisionNumber) => Revision;
         /// The placement of an instance.
         "instances" Instance(id: InstanceId) => Placement;
+        /// A revision of a bundle.
+        "bundles" Bundle(path: ServiceId, number: RevisionNumber) => Bundle;
         /// A request that was executed.
         "requests" Request(key: RequestKey) => ExecutedRequest;
     }
@@ -270,8 +275,6 @@ stored! {
         "deployments" Deployment(DeploymentId) => Deployment, in deployments;
         /// A gateway document.
         "gateways" Gateway(GatewayId) => Gateway, in gateways;
-        /// A group.
-        "groups" Group(ServiceId) => Group, in groups;
     }
 }
 
@@ -383,6 +386,22 @@ impl Stored for Placement {
 
     fn put(self, state: &mut State, (id,): Self::Name) {
         state.allocate(id, self);
+    }
+}
+
+impl Stored for Bundle {
+    type Name = (ServiceId, RevisionNumber);
+
+    fn get(state: &State, name: &Self::Name) -> Option<Self> {
+        state.bundles.get(name).map(|bundle| Self::clone(bundle))
+    }
+
+    fn names(state: &State) -> impl Iterator<Item = Self::Name> {
+        state.bundles.keys().cloned()
+    }
+
+    fn put(self, state: &mut State, name: Self::Name) {
+        state.bundles.insert_mut(name, Arc::new(self));
     }
 }
 

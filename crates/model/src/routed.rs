@@ -67,7 +67,7 @@ fn routed(gateway: &Gateway, route: &Route) -> String {
 mod tests {
     use super::*;
     use crate::changeset::Outcome;
-    use crate::document::Document;
+    use crate::document::{Document, Subject};
     use crate::proposal::{Command, Proposal};
     use crate::service::Source;
 
@@ -85,12 +85,12 @@ mod tests {
     }
 
     fn native(port: &str) -> Document {
-        Document::Service(Box::new(service(port)))
+        Document::service(service(port))
     }
 
     fn foreign(port: &str) -> Document {
         let source = Source { adapter: "old".into(), text: port.into() };
-        Document::Foreign(Box::new(service(port)), source)
+        Document::foreign(service(port), source)
     }
 
     fn apply(state: &mut State, documents: Vec<Document>) -> Outcome {
@@ -148,7 +148,10 @@ mod tests {
 
     #[test]
     fn other_systems_break_routes_and_it_is_told() {
-        assert_eq!(broken(apply(&mut routed(), vec![Document::NoService(web())])), [BROKEN]);
+        assert_eq!(
+            broken(apply(&mut routed(), vec![Document::Remove(Subject::Service(web()))])),
+            [BROKEN]
+        );
         let mut state = routed();
         assert_eq!(broken(apply(&mut state, vec![foreign("www")])), [BROKEN]);
         assert_eq!(broken(apply(&mut state, vec![native("mmm")])), [""; 0], "it was broken before");

@@ -31,6 +31,18 @@ pub struct Revision {
     /// The document that described it, if that was another system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Arc<Source>>,
+    /// The bundle that described it, if any. Its revision may have been dropped since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<BundleRef>,
+}
+
+/// A revision of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleRef {
+    /// The path of the bundle.
+    pub path: ServiceId,
+    /// The revision of the bundle.
+    pub revision: RevisionNumber,
 }
 
 /// A document of another system, kept to show it to its users again.

@@ -4,12 +4,15 @@
 //! [`State::apply`](crate::apply) changes one. `object` declares its fields.
 
 use std::collections::BTreeSet;
+use std::iter;
 use std::sync::Arc;
 
+use crate::bundle::Bundle;
 use crate::deployment::Deployment;
 use crate::gateway::Gateway;
-use crate::group::Group;
-use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, ServiceId};
+use crate::id::{
+    DeploymentId, GatewayId, InstanceId, NodeId, ReplicaId, RevisionNumber, ServiceId,
+};
 use crate::node::Node;
 use crate::object::Meta;
 pub use crate::object::State;
@@ -105,14 +108,27 @@ impl State {
         self.gateways.get(id)
     }
 
-    /// The stored groups, by path.
-    pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
-        self.groups.values()
+    /// The newest revision of each bundle, by path.
+    pub fn bundles(&self) -> impl Iterator<Item = &Arc<Bundle>> {
+        let mut revisions = self.bundles.values().peekable();
+        iter::from_fn(move || {
+            let path = &revisions.peek()?.spec.path;
+            iter::from_fn(|| revisions.next_if(|bundle| bundle.spec.path == *path)).last()
+        })
     }
 
-    /// A stored group.
-    pub fn group(&self, path: &ServiceId) -> Option<&Arc<Group>> {
-        self.groups.get(path)
+    /// The revisions of a bundle, oldest first.
+    pub fn bundle_revisions(
+        &self,
+        path: &ServiceId,
+    ) -> impl DoubleEndedIterator<Item = &Arc<Bundle>> {
+        let all = (path.clone(), RevisionNumber::MIN)..=(path.clone(), RevisionNumber::MAX);
+        self.bundles.range(all).map(|(_, bundle)| bundle)
+    }
+
+    /// The newest revision of a bundle.
+    pub fn bundle(&self, path: &ServiceId) -> Option<&Arc<Bundle>> {
+        self.bundle_revisions(path).next_back()
     }
 
     /// Why `node` cannot take one more instance that needs `need`; `None` if it can.

@@ -6,7 +6,7 @@ mod spec;
 
 use std::collections::BTreeMap;
 
-use crate::document::Document;
+use crate::document::{Document, Subject};
 use crate::gateway::{Listen, Route};
 use crate::graph;
 use crate::id::{GatewayId, ServiceId};
@@ -19,8 +19,8 @@ use crate::state::State;
 /// The cluster as it would be after documents have been applied.
 struct Review<'a> {
     state: &'a State,
-    /// The first document about each object, by kind and name.
-    first: BTreeMap<(&'static str, &'a str), usize>,
+    /// The first document about each object.
+    first: BTreeMap<Subject, usize>,
     specs: BTreeMap<&'a ServiceId, &'a Spec>,
     listens: BTreeMap<&'a GatewayId, Listen>,
     /// A cycle of dependencies, and the first document about a service in it. A cycle without such
@@ -42,6 +42,17 @@ const RULES: [Rule; 8] = [
     taken_listener,
     route_targets,
 ];
+
+impl Document {
+    /// The violations of the document by itself.
+    pub fn problems(&self) -> Vec<Problem> {
+        match self {
+            Document::Service { spec, .. } => spec.problems(),
+            Document::Gateway(gateway) => gateway.problems(),
+            Document::Bundle(_) | Document::Remove(_) => Vec::new(),
+        }
+    }
+}
 
 impl State {
     /// The violations of documents, by themselves and in this state, each with the index of its
@@ -69,16 +80,19 @@ impl<'a> Review<'a> {
         for (index, document) in documents.iter().enumerate() {
             first.entry(document.subject()).or_insert(index);
             match document {
-                Document::Service(spec) | Document::Foreign(spec, _) => {
+                Document::Service { spec, .. } => {
                     specs.insert(&spec.service, spec);
                 }
-                Document::NoService(id) => {
+                Document::Remove(Subject::Service(id)) => {
                     specs.remove(id);
                 }
                 Document::Gateway(gateway) => {
                     listens.insert(&gateway.gateway, gateway.listen);
                 }
-                Document::Group(_) | Document::NoGroup(_) => {}
+                Document::Remove(Subject::Gateway(id)) => {
+                    listens.remove(id);
+                }
+                Document::Bundle(_) | Document::Remove(Subject::Bundle(_)) => {}
             }
         }
         let edges =
@@ -102,17 +116,14 @@ impl<'a> Review<'a> {
 }
 
 fn own_problems(_: &Review<'_>, _: usize, document: &Document, problems: &mut Vec<Problem>) {
-    match document {
-        Document::Service(spec) | Document::Foreign(spec, _) => problems.extend(spec.problems()),
-        Document::Gateway(gateway) => problems.extend(gateway.problems()),
-        Document::Group(_) | Document::NoService(_) | Document::NoGroup(_) => {}
-    }
+    problems.extend(document.problems());
 }
 
 fn duplicates(review: &Review<'_>, index: usize, document: &Document, problems: &mut Vec<Problem>) {
-    let subject @ (kind, name) = document.subject();
+    let subject = document.subject();
     if review.first[&subject] != index {
-        problems.push(Problem::new(kind, format!("`{name}` is described twice")));
+        let message = format!("`{}` is described twice", subject.name());
+        problems.push(Problem::new(subject.kind(), message));
     }
 }
 
@@ -142,11 +153,12 @@ fn dependency_cycle(review: &Review<'_>, index: usize, _: &Document, problems: &
 /// A service must keep the ports that routes of gateways lead to, unless the gateways change too.
 /// Documents of other systems may drop them: those systems do not know the gateways.
 fn broken_routes(review: &Review<'_>, _: usize, document: &Document, problems: &mut Vec<Problem>) {
-    let Document::Service(spec) = document else { return };
+    let Document::Service { spec, source: None } = document else { return };
     let (state, id) = (review.state, &spec.service);
     let mut lost = state.routes_lost(id, state.wanted(id), Some(spec));
-    let is_described = |gateway: &str| review.first.contains_key(&("gateway", gateway));
-    if let Some(lost) = lost.find(|(gateway, _)| !is_described(gateway.gateway.as_str())) {
+    let is_described =
+        |id: &GatewayId| review.first.contains_key(&Subject::Gateway(GatewayId::clone(id)));
+    if let Some(lost) = lost.find(|(gateway, _)| !is_described(&gateway.gateway)) {
         problems.push(Problem::new("ports", still_routed(lost)));
     }
 }
@@ -159,7 +171,7 @@ fn dependents_of_removed(
     document: &Document,
     problems: &mut Vec<Problem>,
 ) {
-    let Document::NoService(id) = document else { return };
+    let Document::Remove(Subject::Service(id)) = document else { return };
     let is_native = |id: &ServiceId| {
         review.state.service(id).is_some_and(|service| service.target().source.is_none())
     };

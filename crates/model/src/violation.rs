@@ -179,7 +179,7 @@ mod tests {
             "resources": {"cpu": 1, "memory": "256MiB"},
             "ports": [{"name": "http"}, {"name": "dns", "protocol": "udp"}]}"#;
         let spec = serde_json::from_str(spec).unwrap();
-        apply(Command::Apply(vec![Document::Service(Box::new(spec))]));
+        apply(Command::Apply(vec![Document::service(spec)]));
         for (slot, port) in [(0, 20_000), (1, 20_001)] {
             // The same number for two protocols is two ports.
             let given = Given { ports: vec![port, port] };
@@ -220,7 +220,7 @@ mod tests {
             "resources": {"cpu": 0.1, "memory": "1MiB"},
             "constraints": [["hostname", "MAX_PER", "1"]]}"#;
         let spec = serde_json::from_str(spec).unwrap();
-        let documents = vec![Document::Service(Box::new(spec))];
+        let documents = vec![Document::service(spec)];
         let spread = || "/spread".parse::<ServiceId>().unwrap();
         let place = Step::Place {
             instance: InstanceId::new(spread(), 0, 1),

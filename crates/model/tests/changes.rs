@@ -5,8 +5,8 @@
 mod support;
 
 use muster_model::{
-    Cause, Command, Deployment, DeploymentId, Document, Goal, Group, Guard, Move, MoveState,
-    Origin, Principal, Proposal, Refusal, Source, Stage, Step, StopReason, Timestamp,
+    BundleSpec, Cause, Command, Deployment, DeploymentId, Document, Goal, Guard, Move, MoveState,
+    Origin, Principal, Proposal, Refusal, Source, Stage, Step, StopReason, Subject, Timestamp,
 };
 use serde_json::json;
 use support::*;
@@ -17,33 +17,33 @@ fn documents_create_update_and_leave_alone() {
     let web = |fields| service("/web", fields);
     let public = |to: &str| gateway("public", "8080", &[to]);
     let ports = || json!({"ports": [{"name": "http"}, {"name": "admin"}]});
-    let group = |depends_on: &[&str], at| {
+    let bundle = |depends_on: &[&str]| {
         let depends_on = depends_on.iter().map(|path| service_id(path)).collect();
-        Document::Group(Group { group: service_id("/shop"), depends_on, changed_at: Timestamp(at) })
+        Document::Bundle(BundleSpec { depends_on, ..BundleSpec::new(&service_id("/shop")) })
     };
-    let applied = cluster.apply([web(ports()), public("/web:http"), group(&[], 1)]);
-    let all = ["gateway public created", "group /shop created", "service /web created"];
+    let applied = cluster.apply([web(ports()), public("/web:http"), bundle(&[])]);
+    let all = ["bundle /shop created", "gateway public created", "service /web created"];
     assert_eq!(verdicts(&applied), all);
     assert_eq!(told(&applied), ["gateway-applied public", "deployment-started d-1"]);
 
-    let applied = cluster.apply([web(ports()), public("/web:http"), group(&[], 2)]);
-    let all = ["gateway public unchanged", "group /shop unchanged", "service /web unchanged"];
+    let applied = cluster.apply([web(ports()), public("/web:http"), bundle(&[])]);
+    let all = ["bundle /shop unchanged", "gateway public unchanged", "service /web unchanged"];
     assert_eq!(verdicts(&applied), all);
     assert_eq!(told(&applied), [""; 0]);
     assert_eq!(applied.changes[2].revision, Some(1), "it says at which revision it is");
 
     let mut more = ports();
     more["instances"] = json!(3);
-    let applied = cluster.apply([web(more), public("/web:admin"), group(&["/web"], 3)]);
-    let all = ["gateway public updated", "group /shop updated", "service /web updated"];
+    let applied = cluster.apply([web(more), public("/web:admin"), bundle(&["/web"])]);
+    let all = ["bundle /shop updated", "gateway public updated", "service /web updated"];
     assert_eq!(verdicts(&applied), all);
-    assert_eq!(cluster.state.groups().next().unwrap().changed_at, Timestamp(3));
+    assert_eq!(cluster.state.bundle(&service_id("/shop")).unwrap().revision, 2);
     assert_eq!(applied.changes[2].revision, Some(2));
     assert_eq!(applied.changes[2].deployment, Some(DeploymentId(2)));
 
-    let applied = cluster.apply([Document::NoGroup(service_id("/shop"))]);
-    assert_eq!(verdicts(&applied), ["group /shop removed"]);
-    let applied = cluster.apply([Document::NoGroup(service_id("/shop"))]);
+    let applied = cluster.apply([Document::Remove(Subject::Bundle(service_id("/shop")))]);
+    assert_eq!(verdicts(&applied), ["bundle /shop removed"]);
+    let applied = cluster.apply([Document::Remove(Subject::Bundle(service_id("/shop")))]);
     assert_eq!(verdicts(&applied), [""; 0]);
 }
 
@@ -143,7 +143,7 @@ fn what_is_being_removed_stays_so_until_it_is_asked_for_again() {
 fn the_same_document_of_another_system_is_nothing_new_and_another_is() {
     let document = |text: &str| {
         let source = Source { adapter: "other".into(), text: text.into() };
-        Document::Foreign(Box::new(spec("/web", json!({}))), source)
+        Document::foreign(spec("/web", json!({})), source)
     };
     let mut cluster = settled();
     cluster.later(1000);

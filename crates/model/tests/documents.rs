@@ -4,7 +4,7 @@
 
 mod support;
 
-use muster_model::{Command, Document, Refusal};
+use muster_model::{Command, Document, Refusal, Subject};
 use serde_json::{Value, json};
 use support::*;
 
@@ -25,7 +25,7 @@ fn wrong(cluster: &Cluster, documents: Vec<Document>) -> Vec<(usize, String)> {
 }
 
 fn no(path: &str) -> Document {
-    Document::NoService(service_id(path))
+    Document::Remove(Subject::Service(service_id(path)))
 }
 
 fn needs(path: &str) -> Value {
@@ -50,8 +50,8 @@ fn nothing_is_described_twice() {
     assert_eq!(found, [(2, "service".to_string())]);
     let twice = || gateway("public", "8080", &["/web"]);
     assert_eq!(wrong(&cluster, vec![twice(), twice()]), [(1, "gateway".to_string())]);
-    let group = || Document::NoGroup(service_id("/a"));
-    assert_eq!(wrong(&cluster, vec![group(), group()]), [(1, "group".to_string())]);
+    let group = || Document::Remove(Subject::Bundle(service_id("/a")));
+    assert_eq!(wrong(&cluster, vec![group(), group()]), [(1, "bundle".to_string())]);
     let alike = vec![service("/a", json!({})), group()];
     assert_eq!(wrong(&cluster, alike), NOTHING_WRONG, "they are of different kinds");
 }

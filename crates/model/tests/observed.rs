@@ -186,7 +186,7 @@ fn cluster(more: &str) -> State {
     let mut state = State::new();
     register(&mut state, "n1", true);
     let spec = spec(more);
-    apply(&mut state, Command::Apply(vec![Document::Service(Box::new(spec))]));
+    apply(&mut state, Command::Apply(vec![Document::service(spec)]));
     let (instance, node) = (instance("/web~0.1"), node_id("n1"));
     let step = Step::Place { instance, revision: 1, node, given: Given::default() };
     apply(&mut state, Command::Adopt(step));

@@ -21,8 +21,12 @@ fn objects(state: &State) -> BTreeMap<Key, Object> {
     keys.extend(state.nodes().map(|node| Key::Node(node.id.clone())));
     keys.extend(state.deployments().map(|deployment| Key::Deployment(deployment.id)));
     keys.extend(state.gateways().map(|gateway| Key::Gateway(gateway.gateway.clone())));
-    keys.extend(state.groups().map(|group| Key::Group(group.group.clone())));
-    keys.extend(state.objects().map(|(key, _)| key).filter(|key| matches!(key, Key::Request(_))));
+    keys.extend(
+        state
+            .objects()
+            .map(|(key, _)| key)
+            .filter(|key| matches!(key, Key::Bundle(..) | Key::Request(_))),
+    );
     for service in state.services() {
         let id = &service.id;
         keys.push(Key::Service(id.clone()));
@@ -108,7 +112,7 @@ proptest! {
     #[test]
     fn applying_the_same_again_changes_nothing(spec in generate::spec()) {
         let mut state = State::new();
-        let apply = || Command::Apply(vec![Document::Service(Box::new(spec.clone()))]);
+        let apply = || Command::Apply(vec![Document::service(spec.clone())]);
         if state.apply(Proposal::usual(apply()), Timestamp(1)).is_ok() {
             let before = objects(&state);
             let applied = state.apply(Proposal::usual(apply()), Timestamp(2)).unwrap();
@@ -126,10 +130,7 @@ fn a_slot_far_out_is_not_placed() {
     let text = r#"{"service": "/a", "process": {"command": "serve"}}"#;
     let spec = serde_json::from_str(text).unwrap();
     state
-        .apply(
-            Proposal::operator(Command::Apply(vec![Document::Service(Box::new(spec))])),
-            Timestamp(1),
-        )
+        .apply(Proposal::operator(Command::Apply(vec![Document::service(spec)])), Timestamp(1))
         .unwrap();
     let instance = model::InstanceId::new(service, u32::MAX, 1);
     let node = "n0".parse().unwrap();

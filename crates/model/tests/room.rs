@@ -208,7 +208,7 @@ fn cluster(spec: Spec) -> State {
             Registration { node: name(node), address: node.into(), agent: Some(agent) };
         apply(&mut state, Command::Register(registration));
     }
-    apply(&mut state, Command::Apply(vec![Document::Service(Box::new(spec))]));
+    apply(&mut state, Command::Apply(vec![Document::service(spec)]));
     state
 }
 

@@ -22,11 +22,11 @@ fn web() -> ServiceId {
 fn cluster() -> State {
     let spec = r#"{"service": "/web", "process": {"command": "serve"}, "ports": [{}]}"#;
     let gateway = r#"{"gateway": "public", "listen": 8080, "routes": [{"to": "/web"}]}"#;
-    let group = r#"{"group": "/shop", "changed_at": "2026-11-21T10:00:00.000Z"}"#;
+    let bundle = r#"{"path": "/shop"}"#;
     let documents = vec![
-        Document::Service(Box::new(serde_json::from_str(spec).unwrap())),
+        Document::service(serde_json::from_str(spec).unwrap()),
         Document::Gateway(serde_json::from_str(gateway).unwrap()),
-        Document::Group(serde_json::from_str(group).unwrap()),
+        Document::Bundle(serde_json::from_str(bundle).unwrap()),
     ];
     let place = Step::Place {
         instance: InstanceId::new(web(), 0, 1),
@@ -64,8 +64,8 @@ fn everything_is_found_by_its_node_id() {
     assert_eq!(state.deployment_of(state.service(&id).unwrap()), Some(deployment));
     assert_eq!(state.gateway(&"public".parse().unwrap()), state.gateways().next());
     assert_eq!(state.gateways().count(), 1);
-    assert_eq!(state.group(&"/shop".parse().unwrap()), state.groups().next());
-    assert_eq!(state.groups().count(), 1);
+    assert_eq!(state.bundle(&"/shop".parse().unwrap()), state.bundles().next());
+    assert_eq!(state.bundles().count(), 1);
     assert_eq!((state.meta().epoch, state.meta().deployments), (1, 1));
 }
 
@@ -91,7 +91,7 @@ fn what_hangs_on_something_that_is_gone_is_dropped_with_it() {
         (instance.clone(), vec![]),
         (Key::Deployment(model::DeploymentId(1)), vec![]),
         (Key::Gateway("public".parse().unwrap()), vec![]),
-        (Key::Group("/shop".parse().unwrap()), vec![]),
+        (Key::Bundle("/shop".parse().unwrap(), 1), vec![]),
     ];
     for (gone, hang) in cases {
         let mut expected: BTreeMap<_, _> = state.objects().collect();

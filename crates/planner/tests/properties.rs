@@ -107,7 +107,7 @@ proptest! {
                     drop(world.join(&node, agent));
                 }
             }
-            let documents = specs.into_iter().map(|spec| Document::Service(Box::new(spec)));
+            let documents = specs.into_iter().map(|spec| Document::service(spec));
             drop(world.apply(Command::Apply(documents.collect())));
             world.plan()
         };
@@ -131,7 +131,6 @@ fn reload(state: &State) -> State {
     keys.extend(state.nodes().map(|node| Key::Node(node.id.clone())));
     keys.extend(state.deployments().map(|deployment| Key::Deployment(deployment.id)));
     keys.extend(state.gateways().map(|gateway| Key::Gateway(gateway.gateway.clone())));
-    keys.extend(state.groups().map(|group| Key::Group(group.group.clone())));
     for service in state.services() {
         let id = &service.id;
         keys.push(Key::Service(id.clone()));
@@ -151,7 +150,7 @@ fn a_slow_agent_is_not_waited_for_in_the_past() {
     let spec = r#"{"service": "/a", "process": {"command": "serve"}}"#;
     let spec = serde_json::from_str(spec).unwrap();
     drop(world.join(&"n1".parse().unwrap(), history::big_agent()));
-    drop(world.apply(Command::Apply(vec![Document::Service(Box::new(spec))])));
+    drop(world.apply(Command::Apply(vec![Document::service(spec)])));
     let steps = world.plan().steps;
     assert!(matches!(steps[..], [Step::Progress { .. }, Step::Place { .. }]));
     drop(world.adopt(&world.plan()));

@@ -185,11 +185,11 @@ mod tests {
         let spec = json!({
             "service": "/web", "instances": 2, "process": { "command": ["serve"] }, "ports": [{}],
         });
-        let spec = Box::new(serde_json::from_value(spec).unwrap());
+        let spec = serde_json::from_value(spec).unwrap();
         let mut state = State::new();
         state.apply(Proposal::registration(registration), Timestamp(1)).unwrap();
         state
-            .apply(Proposal::operator(Command::Apply(vec![Document::Service(spec)])), Timestamp(1))
+            .apply(Proposal::operator(Command::Apply(vec![Document::service(spec)])), Timestamp(1))
             .unwrap();
         let mut observed = Observed { lost_after: model::Millis::secs(30), ..Observed::default() };
         let agent = Agent { seen_at: Timestamp(1), synced: true };

@@ -121,9 +121,11 @@ pub async fn run(
     let opened = tokio::task::spawn_blocking(move || Embedded::open(&directory)).await;
     let store: Arc<dyn Store> = Arc::new(opened.map_err(|error| Error::Lead(error.to_string()))??);
     let fence = Fence::read(store.as_ref()).await?;
-    let persist::Loaded { mut state, mut events } = persist::load(store.as_ref()).await?;
+    let persist::Loaded { mut state, mut events, renamed } = persist::load(store.as_ref()).await?;
     let batch = control::lead(&mut state, &mut events, now());
-    let txn = persist::txn(batch.map_err(|error| Error::Lead(error.to_string()))?);
+    let mut batch = batch.map_err(|error| Error::Lead(error.to_string()))?;
+    renamed.add_to(&mut batch, &state);
+    let txn = persist::txn(batch);
     let txn = txn.map_err(|error| Error::Lead(in_full(&error)))?;
     let fence = fence.advance(store.as_ref(), txn, state.meta().epoch).await?;
     let fence = fence.ok_or(Error::Deposed)?;

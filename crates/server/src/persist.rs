@@ -31,6 +31,24 @@ pub struct Loaded {
     pub state: State,
     /// The newest events, oldest first.
     pub events: Vec<EventView>,
+    /// Objects that an earlier version stored under another key.
+    pub renamed: Renamed,
+}
+
+/// Objects that an earlier version stored under another key, which the first batch of a leader
+/// changes to the present one.
+#[derive(Debug, Default)]
+pub struct Renamed(Vec<(String, Key)>);
+
+impl Renamed {
+    /// Adds the change of the keys to a batch.
+    pub fn add_to(self, batch: &mut Batch, state: &State) {
+        for (obsolete, key) in self.0 {
+            let object = state.object(&key);
+            batch.objects.push((key, object));
+            batch.obsolete.push(obsolete);
+        }
+    }
 }
 
 /// Reads the content of the store page by page.
@@ -53,6 +71,7 @@ pub(crate) async fn load(store: &dyn Store) -> Result<Loaded, Error> {
 #[derive(Debug, Default)]
 pub struct Reading {
     objects: Vec<(Key, Object)>,
+    renamed: Renamed,
     events: Vec<EventView>,
 }
 
@@ -67,13 +86,16 @@ impl Reading {
         }
         let key: Key = name.parse()?;
         let object = Object::read(&key, value)?;
+        if key.to_string() != name {
+            self.renamed.0.push((name.into(), key.clone()));
+        }
         self.objects.push((key, object));
         Ok(())
     }
 
     /// Builds the state from the keys that were added.
     pub fn loaded(self) -> Loaded {
-        Loaded { state: State::load(self.objects), events: self.events }
+        Loaded { state: State::load(self.objects), events: self.events, renamed: self.renamed }
     }
 }
 
@@ -87,6 +109,7 @@ pub fn txn(batch: Batch) -> Result<Txn, serde_json::Error> {
             None => Op::delete(key),
         });
     }
+    ops.extend(batch.obsolete.into_iter().map(|name| Op::delete(format!("{PREFIX}{name}"))));
     let event_key = |number: u64| format!("{PREFIX}{EVENTS}{number:020}");
     ops.extend(batch.forgotten.into_iter().map(|number| Op::delete(event_key(number))));
     for event in batch.events {

@@ -7,9 +7,9 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use api::{Assigned, Assignments, path};
 use model::{Goal, Key, Millis, Object, Share, State, StopReason};
@@ -18,13 +18,15 @@ use store::{Embedded, Store};
 use support::{Server, soon};
 
 /// Keys of the first version and their successors.
-const RENAMED: [(&str, &str); 6] = [
+const RENAMED: [(&str, &str); 8] = [
     ("max_over", "max_surge"),
     ("settle", "min_ready"),
     ("surplus", "scale_down"),
     ("door", "adapter"),
     ("origin", "via"),
     ("latch", "failed"),
+    ("group", "path"),
+    ("changed_at", "created_at"),
 ];
 
 const FULL: &str = "first-version";
@@ -133,6 +135,28 @@ async fn services_budgets_placements_and_deployments_are_the_same() {
     let bridge = state.service(&"/shop/bridge".parse().unwrap()).unwrap();
     assert_eq!((bridge.retries, bridge.attempts_before, bridge.slots[0].failures), (2, 4, 2));
     assert!(bridge.failed.is_some());
+}
+
+/// A key of an earlier version must not remain: the object would reappear after its removal.
+#[tokio::test]
+async fn objects_are_stored_under_their_present_keys() {
+    let names = async |dir: &Path| {
+        let store = Embedded::open(dir).unwrap();
+        let items = store.range("/muster/v1/", None, 10_000).await.unwrap().items;
+        let names = items.into_iter().map(|item| item.key["/muster/v1/".len()..].to_owned());
+        names.collect::<BTreeSet<_>>()
+    };
+    let dir = data_dir(FULL);
+    let before = names(dir.path()).await;
+    let groups: Vec<_> = before.iter().filter(|name| name.starts_with("groups/")).collect();
+    assert!(!groups.is_empty(), "{before:?}");
+    Server::start(dir.path()).await.stop().await.unwrap();
+    let after = names(dir.path()).await;
+    for group in groups {
+        assert!(!after.contains(group), "{group}");
+        let bundle = format!("{}@1", group.replace("groups/", "bundles/"));
+        assert!(after.contains(&bundle), "{bundle}");
+    }
 }
 
 /// An agent of the first version, with its registration, its report and its assignments, goes on

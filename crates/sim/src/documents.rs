@@ -78,7 +78,7 @@ pub(crate) fn service(rng: &mut Rng, service: &ServiceId, bug: Option<InjectedBu
     }
     let mut spec: Spec = serde_json::from_value(document).expect("a service");
     inject(bug, &mut spec);
-    Document::Service(Box::new(spec))
+    Document::service(spec)
 }
 
 /// A container or a process that serves.

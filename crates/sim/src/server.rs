@@ -110,7 +110,7 @@ impl Server {
         let mut monotonic = Monotonic::new(self.clock, env.now());
         let now = monotonic.now(self.clock, env.now());
         let loaded = self.disk.load().expect("a server can read what it stored");
-        let persist::Loaded { mut state, mut events } = loaded;
+        let persist::Loaded { mut state, mut events, .. } = loaded;
         env.observe(Observation::Loaded(state.clone()));
         let batch = control::lead(&mut state, &mut events, now).expect("anyone may lead");
         self.disk.commit(persist::txn(batch).expect("a batch can be written"));
@@ -381,9 +381,8 @@ impl Server {
         };
         let state = &running.snapshot.state;
         let specs = services.iter().filter_map(|id| Some(Spec::clone(state.service(id)?.spec())));
-        let documents = specs.map(|spec| {
-            Document::Service(Box::new(Spec { depends_on: Default::default(), ..spec }))
-        });
+        let documents =
+            specs.map(|spec| Document::service(Spec { depends_on: Default::default(), ..spec }));
         let proposal = Box::new(Proposal::operator(Command::Apply(documents.collect())));
         let ticket = env.number();
         self.process(env, Event::Request { ticket, proposal });

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use model::{ServiceId, Timestamp};
+use model::{ServiceId, Source, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use formats::json;
 use formats::tree::{Node, Step, Value};
 
+use super::ADAPTER;
 use super::app::App;
 use super::read::{resolve, resolve_within};
 use super::refused::drop_nulls;
@@ -29,6 +31,30 @@ pub struct GroupUpdate {
     pub scale_by: Option<f64>,
     /// The version to which to roll back.
     pub version: Option<Timestamp>,
+}
+
+/// The apps of a group and its subgroups, as the source of a bundle.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupSource {
+    /// The path of the group.
+    pub id: ServiceId,
+    /// The complete apps.
+    pub apps: Vec<App>,
+}
+
+impl GroupSource {
+    /// The group as the source of a bundle.
+    pub fn source(&self) -> Source {
+        let text = serde_json::to_string(self).expect("a group consists of nothing but JSON");
+        Source { adapter: ADAPTER.into(), text }
+    }
+
+    /// Reads the source of a bundle. Returns `None` if it is that of another adapter, or not in the
+    /// form of [`GroupSource::source`].
+    pub fn read(source: &Source) -> Option<GroupSource> {
+        let source = Some(source).filter(|source| source.adapter == ADAPTER)?;
+        serde_json::from_str(&source.text).ok()
+    }
 }
 
 /// Reads an update of the group at `path`, or of the group that the body names by `id`. An empty

@@ -47,7 +47,7 @@ use formats::tree::{Node, Position};
 
 pub use app::App;
 pub use check::HealthCheck;
-pub use group::{GroupUpdate, read_group};
+pub use group::{GroupSource, GroupUpdate, read_group};
 pub use key::key_of;
 pub use rejected::{Details, Rejected};
 pub use selector::LabelSelector;
@@ -102,5 +102,5 @@ fn app(tree: &Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Document> 
         faults.add(tree.locate(&problem.key).0, problem.key, problem.message);
     }
     let (app, spec) = read?;
-    Some(Document::Foreign(Box::new(spec), app.source()))
+    Some(Document::foreign(spec, app.source()))
 }

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::format::App;
+use crate::format::{App, GroupSource};
 use api::now;
 use axum::http::StatusCode;
 use model::{
-    Changeset, Command, DeploymentId, Document, Guard, Millis, OnFailure, Proposal, Refusal,
-    Service, ServiceId, State, Timestamp,
+    BundleSpec, Changeset, Command, DeploymentId, Document, Guard, Millis, OnFailure, Proposal,
+    Refusal, Service, ServiceId, State, Subject, Timestamp,
 };
 
 use serde_json::json;
@@ -43,6 +43,8 @@ pub(super) struct Wish {
     pub(super) groups: BTreeMap<ServiceId, BTreeSet<ServiceId>>,
     /// Groups to remove from the store. Their apps are not affected.
     pub(super) no_groups: Vec<ServiceId>,
+    /// The group whose complete content the request describes.
+    pub(super) described: Option<ServiceId>,
 }
 
 impl Wish {
@@ -52,15 +54,18 @@ impl Wish {
 
     /// Converts the desired state into a command.
     fn command(self, snapshot: &Snapshot, known: &Apps) -> Result<Command, Reply> {
-        let Wish { apps, gone, groups, no_groups } = self;
+        let Wish { apps, gone, groups, no_groups, described } = self;
         let making = Making::new(snapshot, &apps, &gone, &groups);
         let mut documents = making.documents(known, apps)?;
-        let changed_at = now();
-        documents.extend(groups.into_iter().map(|(group, depends_on)| {
-            Document::Group(model::Group { group, depends_on, changed_at })
-        }));
-        documents.extend(gone.into_iter().map(Document::NoService));
-        documents.extend(no_groups.into_iter().map(Document::NoGroup));
+        let mut bundles = making.described(known, &documents, (&gone, &no_groups), described);
+        for (path, depends_on) in &groups {
+            let plain = BundleSpec { depends_on: depends_on.clone(), ..BundleSpec::new(path) };
+            bundles.entry(path.clone()).or_insert(plain);
+        }
+        documents.extend(bundles.into_values().map(Document::Bundle));
+        let gone = gone.into_iter().map(Subject::Service);
+        let no_groups = no_groups.into_iter().map(Subject::Bundle);
+        documents.extend(gone.chain(no_groups).map(Document::Remove));
         Ok(Command::Apply(documents))
     }
 }
@@ -213,7 +218,7 @@ impl<'a> Making<'a> {
         let mut all: BTreeSet<_> = services.map(|service| service.id.clone()).collect();
         all.extend(apps.iter().map(|app| app.id().clone()));
         all.retain(|id| !gone.contains(id));
-        let stored = snapshot.state.groups().map(|group| (&group.group, &group.depends_on));
+        let stored = snapshot.state.bundles().map(|b| (&b.spec.path, &b.spec.depends_on));
         Making { snapshot, all, depends_on: stored.chain(groups).collect() }
     }
 
@@ -266,9 +271,48 @@ impl<'a> Making<'a> {
                     Reply::invalid(&path, &error.to_string())
                 })?;
             }
-            Ok(Document::Foreign(Box::new(spec), app.source()))
+            Ok(Document::foreign(spec, app.source()))
         };
         apps.into_iter().map(document).collect()
+    }
+
+    /// The bundles with a new document: that of the group that the request describes, and those that
+    /// gain or lose apps by the request.
+    fn described(
+        &self,
+        known: &Apps,
+        services: &[Document],
+        (gone, no_groups): (&[ServiceId], &[ServiceId]),
+        described: Option<ServiceId>,
+    ) -> BTreeMap<ServiceId, BundleSpec> {
+        let is_new = |id: &&ServiceId| present(&self.snapshot.state, id).is_none();
+        let ids = services.iter().filter_map(Document::spec).map(|spec| &spec.service);
+        let come_or_go: Vec<_> = ids.filter(is_new).chain(gone).collect();
+        let stored = self.snapshot.state.bundles().map(|bundle| &bundle.spec);
+        let differs = |bundle: &&BundleSpec| {
+            let is_kept = bundle.source.is_some() && !no_groups.contains(&bundle.path);
+            is_kept && come_or_go.iter().any(|id| id.is_in(bundle.path.as_str()))
+        };
+        let differing = stored.filter(differs).map(|bundle| bundle.path.clone());
+        let changed: BTreeMap<_, _> = services.iter().filter_map(app_of).collect();
+        let describe = |path: ServiceId| {
+            let members = self.members(&path);
+            let app = |id: &ServiceId| match changed.get(id) {
+                Some(app) => Some(App::clone(app)),
+                None => present(&self.snapshot.state, id).map(|s| App::clone(&known.target(s))),
+            };
+            let apps = members.iter().filter_map(app).collect();
+            let source = Some(GroupSource { id: path.clone(), apps }.source());
+            let depends_on = self.depends_on.get(&path).copied().cloned().unwrap_or_default();
+            (path.clone(), BundleSpec { path, depends_on, members, source })
+        };
+        differing.chain(described).map(describe).collect()
+    }
+
+    /// The apps in a group and its subgroups after the change.
+    fn members(&self, group: &ServiceId) -> BTreeSet<ServiceId> {
+        let inside = |id: &&ServiceId| *id != group && id.is_in(group.as_str());
+        self.all.iter().filter(inside).cloned().collect()
     }
 
     /// Resolves the dependencies of an app and of its groups, each of which is an app or a group. A
@@ -285,4 +329,10 @@ impl<'a> Making<'a> {
         };
         named.flat_map(inside).collect()
     }
+}
+
+/// The app that a document describes.
+fn app_of(document: &Document) -> Option<(ServiceId, App)> {
+    let Document::Service { spec, source: Some(source) } = document else { return None };
+    Some((spec.service.clone(), App::from_source(&source.text)?))
 }

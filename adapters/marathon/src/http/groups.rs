@@ -11,7 +11,7 @@ use super::change::{self, Wish, present};
 use super::reply::{Ask, Reply};
 use super::with_look;
 use crate::view::app::{Apps, Versioned};
-use crate::view::group::{self, ROOT, Shown};
+use crate::view::group::{self, AppAt, Entry, ROOT, Shown};
 use server::control::Snapshot;
 
 fn path(segments: &[&str]) -> String {
@@ -52,8 +52,7 @@ pub(super) fn versions(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
     }
 }
 
-/// `GET /v2/groups[/{id}]/versions/{version}`: the group at that time. Apps that have been removed
-/// since are missing.
+/// `GET /v2/groups[/{id}]/versions/{version}`: the group at that time.
 pub(super) fn version(ask: &Ask, segments: &[&str], at: &str) -> Result<Reply, Reply> {
     let path = path(segments);
     let at = super::timestamp(at)?;
@@ -63,17 +62,13 @@ pub(super) fn version(ask: &Ask, segments: &[&str], at: &str) -> Result<Reply, R
             let message = format!("Group '{path}' does not exist in version {at}");
             return Err(Reply::not_found(message));
         }
-        let was_there = |service: &&std::sync::Arc<model::Service>| {
-            service.revisions.values().any(|revision| revision.created_at <= at)
-        };
-        let services: Vec<_> = group::services(state, &path).filter(was_there).collect();
         let shown = Shown { groups: true, apps: true, pods: true, of_apps: Default::default() };
-        let then = |service: &std::sync::Arc<model::Service>| {
-            let revision = service.revisions.values().rfind(|r| r.created_at <= at);
-            let revision = revision.unwrap_or_else(|| service.target());
-            json!(Versioned::new(&look.apps.of(service, revision), revision))
-        };
-        let mut tree = group::tree(&path, &services, &[], shown, &then);
+        let apps = group::apps_at(state, look.apps, &path, at).into_iter();
+        let apps = apps.map(|(id, AppAt { app, version, version_info })| {
+            let app = json!(Versioned { app: &app, version, version_info });
+            Entry { id, version, app }
+        });
+        let mut tree = group::tree(&path, apps.collect(), Vec::new(), shown);
         tree.version = at;
         Ok(Reply::json(&tree))
     })
@@ -156,6 +151,7 @@ impl<'a> Changes<'a> {
             self.restore(&update.id, at)?;
         } else {
             self.replace(update);
+            self.wish.described = update.id.parse().ok();
         }
         Ok(self.wish)
     }
@@ -174,19 +170,19 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// Restores the apps of the group as of the time `at`, and removes newer ones. Apps that have
-    /// been removed since are not restored.
+    /// Restores the apps of the group as of the time `at`, with those that have been removed since,
+    /// and removes newer ones.
     fn restore(&mut self, path: &str, at: Timestamp) -> Result<(), Reply> {
-        if !group::versions(&self.snapshot.state, path).contains(&at) {
+        let state = &self.snapshot.state;
+        if !group::versions(state, path).contains(&at) {
             let message = format!("Group '{path}' does not exist in version {at}");
             return Err(Reply::not_found(message));
         }
-        for service in group::services(&self.snapshot.state, path) {
-            match service.revisions.values().rfind(|revision| revision.created_at <= at) {
-                Some(then) => self.wish.apps.push(App::clone(&self.apps.of(service, then))),
-                None => self.wish.gone.push(service.id.clone()),
-            }
-        }
+        let then = group::apps_at(state, self.apps, path, at);
+        let newer = group::services(state, path).filter(|service| !then.contains_key(&service.id));
+        self.wish.gone.extend(newer.map(|service| service.id.clone()));
+        self.wish.apps.extend(then.into_values().map(|then| App::clone(&then.app)));
+        self.wish.described = path.parse().ok();
         Ok(())
     }
 
@@ -211,7 +207,7 @@ impl<'a> Changes<'a> {
         }
         if let Some(groups) = &update.groups {
             let stays: BTreeSet<&str> = groups.iter().map(|group| group.id.as_str()).collect();
-            let stored = self.snapshot.state.groups().map(|group| &group.group);
+            let stored = self.snapshot.state.bundles().map(|bundle| &bundle.spec.path);
             let inside = present.iter().filter_map(|service| child(&service.id));
             let inside = inside.filter(|(_, below)| *below).chain(stored.filter_map(child));
             let goes: BTreeSet<String> = inside
@@ -222,7 +218,8 @@ impl<'a> Changes<'a> {
             groups.iter().for_each(|group| self.replace(group));
         }
         if let Ok(id) = update.id.parse::<ServiceId>() {
-            let known = self.snapshot.state.group(&id).map(|group| group.depends_on.clone());
+            let known =
+                self.snapshot.state.bundle(&id).map(|bundle| bundle.spec.depends_on.clone());
             let depends_on = update.dependencies.clone().or(known).unwrap_or_default();
             self.touch(&update.id, update.dependencies.is_some());
             self.wish.groups.insert(id, depends_on);
@@ -247,7 +244,7 @@ impl<'a> Changes<'a> {
     fn remove(&mut self, path: &str) {
         let state = &self.snapshot.state;
         self.wish.gone.extend(group::services(state, path).map(|service| service.id.clone()));
-        let stored = state.groups().filter(|group| group.group.is_in(path));
-        self.wish.no_groups.extend(stored.map(|group| group.group.clone()));
+        let stored = state.bundles().map(|bundle| &bundle.spec.path);
+        self.wish.no_groups.extend(stored.filter(|stored| stored.is_in(path)).cloned());
     }
 }

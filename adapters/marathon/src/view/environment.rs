@@ -69,13 +69,13 @@ mod tests {
 
     fn check(app: &serde_json::Value, adapter: Option<&str>, expected: &[(&str, &str)]) {
         let app = format::read_app(app.to_string().as_bytes(), None).unwrap();
-        let spec = Box::new(app.spec().unwrap());
+        let spec = app.spec().unwrap();
         let document = match adapter {
             Some(adapter) => {
                 let source = Source { adapter: adapter.into(), text: app.to_source() };
-                Document::Foreign(spec, source)
+                Document::foreign(spec, source)
             }
-            None => Document::Service(spec),
+            None => Document::service(spec),
         };
         let mut state = State::new();
         state.apply(Proposal::operator(Command::Apply(vec![document])), Timestamp(1_000)).unwrap();

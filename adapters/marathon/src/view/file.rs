@@ -15,7 +15,7 @@ pub(crate) fn number(documents: &mut [&mut Document], state: &State, known: &App
     let apps: Vec<_> = documents
         .iter_mut()
         .filter_map(|document| match document {
-            Document::Foreign(spec, source) if source.adapter == ADAPTER => {
+            Document::Service { spec, source: Some(source) } if source.adapter == ADAPTER => {
                 Some((spec, App::from_source(&source.text)?, source))
             }
             _ => None,

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{Service, ServiceId, State, Timestamp};
+use model::{Bundle, Service, ServiceId, State, Timestamp};
 use serde::Serialize;
 
-use super::app::{Embed, Info, Look};
+use super::app::{Apps, Embed, Info, Look, VersionInfo, version_info};
+use crate::format::{App, GroupSource};
 
 /// The path of the root group.
 pub(crate) const ROOT: &str = "/";
@@ -55,7 +56,7 @@ pub(crate) fn exists(state: &State, path: &str) -> bool {
     let below = |id: &ServiceId| id.is_in(path) && id.as_str() != path;
     path == ROOT
         || state.services().any(|service| !service.removing && below(&service.id))
-        || state.groups().any(|group| group.group.is_in(path))
+        || state.bundles().any(|bundle| bundle.spec.path.is_in(path))
 }
 
 /// The services in a group and its subgroups.
@@ -71,21 +72,32 @@ pub(crate) fn services<'a>(
 /// A group with its current content.
 pub(crate) fn info(look: &Look<'_>, path: &str, shown: Shown) -> Group<Info> {
     let state = &look.snapshot.state;
-    let services: Vec<_> = services(state, path).collect();
-    let stored: Vec<_> = state.groups().filter(|group| group.group.is_in(path)).collect();
-    tree(path, &services, &stored, shown, &|service| look.info(service, shown.of_apps))
+    let entry = |service: &Arc<Service>| Entry {
+        id: service.id.clone(),
+        version: service.target().created_at,
+        app: look.info(service, shown.of_apps),
+    };
+    let apps = services(state, path).map(entry).collect();
+    let bundles = state.bundles().filter(|bundle| bundle.spec.path.is_in(path)).collect();
+    tree(path, apps, bundles, shown)
 }
 
-/// The services and stored groups below one path.
-type Inside<'a> = (Vec<&'a Arc<Service>>, Vec<&'a Arc<model::Group>>);
+/// An app in a group, in some form.
+pub(crate) struct Entry<App> {
+    pub(crate) id: ServiceId,
+    pub(crate) version: Timestamp,
+    pub(crate) app: App,
+}
 
-/// Builds the tree below `path` from services and stored groups, both in the order of their paths.
+/// The apps and bundles below one path.
+type Inside<'a, App> = (Vec<Entry<App>>, Vec<&'a Arc<Bundle>>);
+
+/// Builds the tree below `path` from apps and bundles, both in the order of their paths.
 pub(crate) fn tree<App>(
     path: &str,
-    services: &[&Arc<Service>],
-    stored: &[&Arc<model::Group>],
+    all: Vec<Entry<App>>,
+    bundles: Vec<&Arc<Bundle>>,
     shown: Shown,
-    app: &impl Fn(&Arc<Service>) -> App,
 ) -> Group<App> {
     let prefix = path.trim_end_matches('/');
     let child = |id: &ServiceId| {
@@ -93,33 +105,32 @@ pub(crate) fn tree<App>(
         let (name, below) = rest.split_once('/').map_or((rest, false), |(name, _)| (name, true));
         Some((format!("{prefix}/{name}"), below))
     };
-    let own = stored.iter().find(|group| group.group.as_str() == path);
-    let mut version = own.map_or(Timestamp(0), |group| group.changed_at);
+    let own = bundles.iter().find(|bundle| bundle.spec.path.as_str() == path).copied();
+    let mut version = own.map_or(Timestamp(0), |bundle| bundle.created_at);
     let mut apps = Vec::new();
-    let mut groups: BTreeMap<String, Inside<'_>> = BTreeMap::new();
-    for service in services {
-        version = version.max(service.target().created_at);
-        match child(&service.id) {
-            Some((_, false)) => apps.push(app(service)),
-            Some((group, true)) => groups.entry(group).or_default().0.push(service),
+    let mut groups: BTreeMap<String, Inside<'_, App>> = BTreeMap::new();
+    for entry in all {
+        version = version.max(entry.version);
+        match child(&entry.id) {
+            Some((_, false)) => apps.push(entry.app),
+            Some((group, true)) => groups.entry(group).or_default().0.push(entry),
             None => {}
         }
     }
-    for group in stored {
-        if let Some((path, _)) = child(&group.group) {
-            version = version.max(group.changed_at);
-            groups.entry(path).or_default().1.push(group);
+    for bundle in bundles {
+        if let Some((path, _)) = child(&bundle.spec.path) {
+            version = version.max(bundle.created_at);
+            groups.entry(path).or_default().1.push(bundle);
         }
     }
-    let subtree = |(path, (services, stored)): (String, Inside<'_>)| {
-        tree(&path, &services, &stored, shown, app)
-    };
+    let subtree =
+        |(path, (apps, bundles)): (String, Inside<'_, App>)| tree(&path, apps, bundles, shown);
     Group {
         id: path.into(),
         apps: shown.apps.then_some(apps),
         groups: shown.groups.then(|| groups.into_iter().map(subtree).collect()),
         pods: shown.pods.then_some([]),
-        dependencies: own.map(|group| group.depends_on.clone()).unwrap_or_default(),
+        dependencies: own.map(|bundle| bundle.spec.depends_on.clone()).unwrap_or_default(),
         version,
     }
 }
@@ -127,8 +138,64 @@ pub(crate) fn tree<App>(
 /// The times of all changes in a group, newest first.
 pub(crate) fn versions(state: &State, path: &str) -> Vec<Timestamp> {
     let revisions = services(state, path).flat_map(|service| service.revisions.values());
-    let stored = state.groups().filter(|group| group.group.is_in(path));
+    let bundles = state.bundles().filter(|bundle| bundle.spec.path.is_in(path));
+    let bundles = bundles.flat_map(|bundle| state.bundle_revisions(&bundle.spec.path));
     let times = revisions.map(|revision| revision.created_at);
-    let times: BTreeSet<_> = times.chain(stored.map(|group| group.changed_at)).collect();
+    let times: BTreeSet<_> = times.chain(bundles.map(|bundle| bundle.created_at)).collect();
     times.into_iter().rev().collect()
+}
+
+/// An app as it was at some time.
+pub(crate) struct AppAt {
+    pub(crate) app: Arc<App>,
+    pub(crate) version: Timestamp,
+    pub(crate) version_info: VersionInfo,
+}
+
+/// The apps of a group at a time. An app that has been removed since is as the last document of a
+/// group that contained it described it.
+pub(crate) fn apps_at(
+    state: &State,
+    known: &Apps,
+    path: &str,
+    at: Timestamp,
+) -> BTreeMap<ServiceId, AppAt> {
+    let mut apps = described_at(state, path, at);
+    for service in services(state, path) {
+        if let Some(revision) = service.revisions.values().rfind(|r| r.created_at <= at) {
+            let app = known.of(service, revision);
+            let (version, version_info) = (revision.created_at, version_info(revision));
+            apps.insert(service.id.clone(), AppAt { app, version, version_info });
+        }
+    }
+    apps
+}
+
+/// The apps of a group at a time, as the bundles at, above and below it describe them.
+fn described_at(state: &State, path: &str, at: Timestamp) -> BTreeMap<ServiceId, AppAt> {
+    let group: Option<ServiceId> = path.parse().ok();
+    let overlaps = |bundle: &&Arc<Bundle>| {
+        let other = &bundle.spec.path;
+        other.is_in(path) || group.as_ref().is_some_and(|group| group.is_in(other.as_str()))
+    };
+    let then = |bundle: &Arc<Bundle>| {
+        let mut revisions = state.bundle_revisions(&bundle.spec.path).rev();
+        revisions.find(|revision| revision.created_at <= at && revision.spec.source.is_some())
+    };
+    let mut bundles: Vec<_> = state.bundles().filter(overlaps).filter_map(then).collect();
+    bundles.sort_by_key(|bundle| bundle.created_at);
+    let mut apps = BTreeMap::new();
+    for bundle in bundles {
+        let source = bundle.spec.source.as_ref().and_then(GroupSource::read);
+        let Some(GroupSource { id, apps: described }) = source else { continue };
+        // A description is complete, so it replaces earlier ones.
+        apps.retain(|app: &ServiceId, _| !app.is_in(id.as_str()));
+        let version = bundle.created_at;
+        for app in described.into_iter().filter(|app| app.id().is_in(path)) {
+            let version_info =
+                VersionInfo { last_scaling_at: version, last_config_change_at: version };
+            apps.insert(app.id().clone(), AppAt { app: Arc::new(app), version, version_info });
+        }
+    }
+    apps
 }

@@ -96,7 +96,7 @@ pub(crate) fn current_step(deployment: &Deployment, steps: &[Step]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use model::{Command, Document, Proposal, Spec};
+    use model::{Command, Document, Proposal, Spec, Subject};
 
     use super::*;
 
@@ -106,7 +106,7 @@ mod tests {
             "depends_on": depends_on,
         }))
         .unwrap();
-        Document::Service(Box::new(spec))
+        Document::service(spec)
     }
 
     fn applied(state: &mut State, documents: Vec<Document>) -> Vec<String> {
@@ -138,7 +138,10 @@ mod tests {
     fn removed_apps_stop_in_the_first_step() {
         let mut state = State::new();
         applied(&mut state, vec![spec("/a", 0, "a", &[]), spec("/b", 0, "a", &[])]);
-        let changed = vec![Document::NoService("/a".parse().unwrap()), spec("/c", 1, "a", &[])];
+        let changed = vec![
+            Document::Remove(Subject::Service("/a".parse().unwrap())),
+            spec("/c", 1, "a", &[]),
+        ];
         let steps = applied(&mut state, changed);
         assert_eq!(steps, ["StopApplication /a", "StartApplication /c", "ScaleApplication /c"]);
     }

@@ -92,7 +92,7 @@ impl Rig {
     /// Creates or updates an app.
     pub(super) fn app(&mut self, app: &Value) {
         let app = format::read_app(app.to_string().as_bytes(), None).unwrap();
-        let document = Document::Foreign(Box::new(app.spec().unwrap()), app.source());
+        let document = Document::foreign(app.spec().unwrap(), app.source());
         self.command(Command::Apply(vec![document]));
     }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use model::object::Object;
 use model::{
-    About, AgentRegistration, Availability, Backend, Base64, Bytes, Cause, Change, CheckResult,
-    CommandLine, Constraint, Container, Cpu, Deployment, DeploymentId, Ending, Event,
-    ExecutedRequest, Exit, FailedRevision, Failure, FileSpec, Gateway, Given, Goal, Group,
+    About, AgentRegistration, Availability, Backend, Base64, Bundle, BundleRef, BundleSpec, Bytes,
+    Cause, Change, CheckResult, CommandLine, Constraint, Container, Cpu, Deployment, DeploymentId,
+    Ending, Event, ExecutedRequest, Exit, FailedRevision, Failure, FileSpec, Gateway, Given, Goal,
     HealthCheck, HttpProbe, Laggard, Listener, Lost, Meta, Millis, Move, MoveState, Network, Node,
     NotServing, OnChange, OnFailure, Origin, Phase, Placement, Port, PortRef, Principal, Probe,
     Problem, Process, Protocol, Pull, ReadinessCheck, Refusal, Registration, Resource,
@@ -50,7 +50,7 @@ fn stored() -> Vec<Object> {
         Object::Node(node()),
         Object::Service(service()),
         Object::Gateway(gateway()),
-        Object::Group(group()),
+        Object::Bundle(bundle()),
     ];
     all.extend([container(), process(), stack()].map(revision).map(Object::Revision));
     all.extend(goals().map(placement).map(Object::Instance));
@@ -70,7 +70,7 @@ fn kind(object: &Object) -> &'static str {
         Object::Request(_) => "requests",
         Object::Deployment(_) => "deployments",
         Object::Gateway(_) => "gateways",
-        Object::Group(_) => "groups",
+        Object::Bundle(_) => "bundles",
     }
 }
 
@@ -81,6 +81,7 @@ pub(crate) fn key(kind: &str) -> String {
         "revisions" => "shop/web@2",
         "instances" => "shop/web~0.1",
         "deployments" => "d-2",
+        "bundles" => "shop@2",
         _ => "web",
     };
     format!("{kind}/{name}")
@@ -166,8 +167,13 @@ fn revision(spec: Spec) -> Revision {
         created_at: Timestamp(4_000),
         configured_at: Some(Timestamp(3_000)),
         spec: Arc::new(spec),
-        source: Some(Arc::new(Source { adapter: "other".into(), text: "a document".into() })),
+        source: Some(Arc::new(source())),
+        bundle: Some(BundleRef { path: parsed("/shop"), revision: 5 }),
     }
+}
+
+fn source() -> Source {
+    Source { adapter: "other".into(), text: "a document".into() }
 }
 
 fn container() -> Spec {
@@ -421,11 +427,16 @@ fn gateway() -> Gateway {
     Gateway { gateway: parsed("public"), listen: parsed("127.0.0.1:8080"), routes: vec![route()] }
 }
 
-fn group() -> Group {
-    Group {
-        group: parsed("/shop"),
-        depends_on: [parsed("/infra")].into(),
-        changed_at: Timestamp(10_000),
+fn bundle() -> Bundle {
+    Bundle {
+        revision: 5,
+        created_at: Timestamp(10_000),
+        spec: BundleSpec {
+            path: parsed("/shop"),
+            depends_on: [parsed("/infra")].into(),
+            members: [parsed("/shop/web")].into(),
+            source: Some(source()),
+        },
     }
 }
 

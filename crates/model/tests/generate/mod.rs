@@ -8,12 +8,12 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::model::{
-    AgentRegistration, Availability, Bytes, Command, CommandLine, Constraint, Cpu, DeploymentId,
-    Document, Failure, Gateway, Given, Group, Guard, HealthCheck, HttpProbe, InstanceId, Lost,
-    Millis, NodeId, OnFailure, Origin, Port, Principal, Probe, Process, Proposal, Protocol,
+    AgentRegistration, Availability, BundleSpec, Bytes, Command, CommandLine, Constraint, Cpu,
+    DeploymentId, Document, Failure, Gateway, Given, Guard, HealthCheck, HttpProbe, InstanceId,
+    Lost, Millis, NodeId, OnFailure, Origin, Port, Principal, Probe, Process, Proposal, Protocol,
     ReadinessCheck, Registration, RequestId, Resource, Resources, Restart, Rollout, Route, Run,
-    ScaleDown, ServiceId, Share, Software, Source, Spec, Steer, Step, Stop, StopReason, Task,
-    Timestamp, Unhealthy,
+    ScaleDown, ServiceId, Share, Software, Source, Spec, Steer, Step, Stop, StopReason, Subject,
+    Task, Timestamp, Unhealthy,
 };
 
 const SERVICES: [&str; 4] = ["/a", "/b", "/c/d", "/c/e"];
@@ -233,23 +233,26 @@ fn availability() -> impl Strategy<Value = Availability> {
 /// The commands of users.
 pub(crate) fn wish() -> impl Strategy<Value = Command> {
     let described = |(spec, source): (Spec, Option<u8>)| match source {
-        None => Document::Service(Box::new(spec)),
+        None => Document::service(spec),
         Some(text) => {
             let source = Source { adapter: "other".into(), text: text.to_string() };
-            Document::Foreign(Box::new(spec), source)
+            Document::foreign(spec, source)
         }
     };
-    let group = || {
-        (service(), btree_set(service(), 0..2)).prop_map(|(group, depends_on)| {
-            Document::Group(Group { group, depends_on, changed_at: Timestamp(0) })
+    let bundle = || {
+        let sets = (btree_set(service(), 0..2), btree_set(service(), 0..2));
+        (service(), sets, option::of(0u8..2)).prop_map(|(path, (depends_on, members), text)| {
+            let source =
+                text.map(|text| Source { adapter: "other".into(), text: text.to_string() });
+            Document::Bundle(BundleSpec { path, depends_on, members, source })
         })
     };
     let document = move || {
         prop_oneof![
             10 => (spec(), option::weighted(0.3, 0u8..2)).prop_map(described),
-            1 => service().prop_map(Document::NoService),
-            1 => group(),
-            1 => service().prop_map(Document::NoGroup),
+            1 => service().prop_map(|id| Document::Remove(Subject::Service(id))),
+            1 => bundle(),
+            1 => service().prop_map(|path| Document::Remove(Subject::Bundle(path))),
         ]
     };
     let services = || vec(document(), 1..3).prop_map(Command::Apply);

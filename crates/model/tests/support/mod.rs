@@ -35,13 +35,13 @@ pub(crate) fn spec(path: &str, fields: Value) -> Spec {
 }
 
 pub(crate) fn service(path: &str, fields: Value) -> Document {
-    Document::Service(Box::new(spec(path, fields)))
+    Document::service(spec(path, fields))
 }
 
 /// A service described by another system's document.
 pub(crate) fn foreign(path: &str, fields: Value) -> Document {
     let source = Source { adapter: "other".into(), text: fields.to_string() };
-    Document::Foreign(Box::new(spec(path, fields)), source)
+    Document::foreign(spec(path, fields), source)
 }
 
 pub(crate) fn gateway(name: &str, listen: &str, to: &[&str]) -> Document {

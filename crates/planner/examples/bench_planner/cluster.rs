@@ -67,7 +67,7 @@ pub(crate) fn service(path: &str, instances: usize, cores: f64, mebibytes: u64) 
         "health": [{ "probe": { "http": {} } }],
     }))
     .expect("a service");
-    Document::Service(Box::new(spec))
+    Document::service(spec)
 }
 
 /// A service with constraints whose instances need few resources.
@@ -84,7 +84,7 @@ pub(crate) fn constrained(
         "constraints": constraints,
     }))
     .expect("a service");
-    Document::Service(Box::new(spec))
+    Document::service(spec)
 }
 
 /// Applies the services of the shape.

@@ -33,7 +33,7 @@ pub fn execute(world: &mut World, line: &str) -> Result<Vec<String>, Error> {
         }
         "apply" => {
             let specs = rest.split(|word| *word == ",").map(document::service);
-            let documents = specs.map(|spec| Ok(Document::Service(Box::new(spec?))));
+            let documents = specs.map(|spec| Ok(Document::service(spec?)));
             let documents = documents.collect::<Result<_, Error>>()?;
             world.apply(Command::Apply(documents))
         }

@@ -241,7 +241,7 @@ impl Run {
                     }
                 }
                 Key::Gateway(_) => self.work_queue.touch_all(),
-                Key::Group(_) | Key::Request(_) | Key::Meta => {}
+                Key::Bundle(..) | Key::Request(_) | Key::Meta => {}
             }
         }
     }
@@ -477,7 +477,7 @@ impl Run {
                 let services: Vec<_> = self.world.state.services().cloned().collect();
                 for service in services.iter().filter(|service| service.deployment.is_none()) {
                     let spec = super::model::Spec::clone(service.spec());
-                    let document = super::model::Document::Service(Box::new(spec));
+                    let document = super::model::Document::service(spec);
                     drop(self.world.apply(Command::Apply(vec![document])));
                 }
                 return;

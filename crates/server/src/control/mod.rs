@@ -81,6 +81,8 @@ pub struct Batch {
     pub events: Vec<EventView>,
     /// The numbers of the oldest events, to be deleted.
     pub forgotten: Vec<u64>,
+    /// Names of objects in earlier versions, to be deleted.
+    pub obsolete: Vec<String>,
 }
 
 /// An answer to a message.
@@ -182,7 +184,7 @@ pub fn lead(
     let told = (first..).zip(applied.events);
     let told: Vec<_> = told.map(|(number, event)| EventView { number, event }).collect();
     events.extend(told.iter().cloned());
-    Ok(Batch { objects, events: told, forgotten: Vec::new() })
+    Ok(Batch { objects, events: told, ..Batch::default() })
 }
 
 impl Core {
@@ -342,7 +344,12 @@ impl Core {
         let Changed { keys, events } = changed;
         let objects = keys.iter().map(|key| (key.clone(), self.state.object(key))).collect();
         let (events, batched, forgotten) = self.record.store(events);
-        effects.push(Effect::Store(Batch { objects, events: batched, forgotten }));
+        effects.push(Effect::Store(Batch {
+            objects,
+            events: batched,
+            forgotten,
+            ..Batch::default()
+        }));
         self.storing = Some(Storing { answers, changed: keys, events });
     }
 
@@ -399,7 +406,7 @@ impl Core {
                     }
                 }
                 Key::Gateway(_) => self.work_queue.touch_all(),
-                Key::Group(_) | Key::Request(_) | Key::Meta => {}
+                Key::Bundle(..) | Key::Request(_) | Key::Meta => {}
             }
         }
     }

@@ -1,6 +1,5 @@
 //! Events about the progress of deployments.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::format::HealthCheck;
@@ -12,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::Feed;
 use crate::view::app::{Apps, Versioned};
 use crate::view::event::Event;
-use crate::view::group::{self, ROOT, Shown};
+use crate::view::group::{self, Entry, ROOT, Shown};
 use crate::view::name;
 use crate::view::plan::{self, Action, Step};
 use server::control::Snapshot;
@@ -161,17 +160,13 @@ impl Feed {
         let version = plan::version(deployment, state);
         let shown = Shown { groups: true, apps: true, pods: true, of_apps: Default::default() };
         let tree = |number: fn(&Move) -> Option<u32>, at: Option<Timestamp>| {
-            let there: BTreeMap<&ServiceId, Arc<Revision>> = services
-                .iter()
-                .filter_map(|(service, m)| Some((&service.id, revision(service, number(m))?)))
-                .collect();
-            let list: Vec<&Arc<Service>> = services
-                .iter()
-                .map(|(service, _)| *service)
-                .filter(|service| there.contains_key(&service.id))
-                .collect();
-            let app = |service: &Arc<Service>| versioned(&self.apps, service, &there[&service.id]);
-            let mut tree = group::tree(ROOT, &list, &[], shown, &app);
+            let entry = |(service, m): &(&Arc<Service>, &Move)| {
+                let app = versioned(&self.apps, service, &*revision(service, number(m))?);
+                let (id, version) = (service.id.clone(), service.target().created_at);
+                Some(Entry { id, version, app })
+            };
+            let apps = services.iter().filter_map(entry).collect();
+            let mut tree = group::tree(ROOT, apps, Vec::new(), shown);
             tree.version = at.unwrap_or(tree.version);
             json!(tree)
         };

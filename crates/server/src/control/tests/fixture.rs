@@ -52,7 +52,7 @@ pub(super) fn spec(name: &str, instances: u32, version: u32) -> Spec {
 }
 
 pub(super) fn apply(spec: Spec) -> Command {
-    Command::Apply(vec![Document::Service(Box::new(spec))])
+    Command::Apply(vec![Document::service(spec)])
 }
 
 pub(super) fn scale(name: &str, instances: u32) -> Command {
@@ -106,7 +106,7 @@ impl Fixture {
             json!({"gateway": "public", "listen": 8080, "routes": [{"to": "/a:http"}]}),
         )
         .unwrap();
-        let service = Document::Service(Box::new(spec("/a", 2, 1)));
+        let service = Document::service(spec("/a", 2, 1));
         fixture.request(Command::Apply(vec![service, Document::Gateway(gateway)]));
         fixture.settle();
         fixture

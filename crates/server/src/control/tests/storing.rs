@@ -87,7 +87,7 @@ fn changed_checks_reach_agents_when_a_rollout_is_rolled_back() {
     let mut fixture = Fixture::settled();
     let mut changed = spec("/a", 3, 1);
     changed.health.clear();
-    fixture.request(model::Command::Apply(vec![Document::Service(Box::new(changed))]));
+    fixture.request(model::Command::Apply(vec![Document::service(changed)]));
     fixture.store(true);
     let before = fixture.assignments.clone();
     let deployment = fixture.newest_deployment().id;
