@@ -17,9 +17,9 @@ use crate::failure::Failure;
 use crate::gateway::{Listen, Route};
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
 use crate::principal::Principal;
+use crate::retry::with_retry;
 use crate::run::RunChange;
 use crate::service::StopReason;
-use crate::status::with_retry;
 use crate::unit::{Millis, Timestamp};
 
 /// A fact about one object of the cluster.

@@ -45,6 +45,7 @@ mod refusal;
 mod registration;
 mod request;
 mod requirements;
+mod retry;
 mod routed;
 mod rule_counts;
 mod run;

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{InstanceId, NodeId};
 use crate::phase::Phase;
+use crate::retry::with_retry;
 use crate::spec::PortRef;
-use crate::status::with_retry;
 use crate::unit::Millis;
 
 /// Why an instance receives no traffic. Displays as a sentence.

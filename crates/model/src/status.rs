@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Exit;
 use crate::id::ResourceId;
 use crate::phase::Phase;
+use crate::retry::with_retry;
 use crate::spec::Spec;
 use crate::unit::{Millis, Timestamp};
 
@@ -80,17 +81,6 @@ pub struct ResourceStatus {
     /// See [`Status::retry_after`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Millis>,
-}
-
-/// A cause and the back-off that follows it, as a sentence.
-pub(crate) fn with_retry(cause: &str, retry_after: Option<Millis>) -> String {
-    match retry_after {
-        Some(delay @ Millis(1..)) => {
-            let seconds = delay.0.div_ceil(1000);
-            format!("{cause}; waits {seconds}s before it is started again")
-        }
-        _ => cause.into(),
-    }
 }
 
 fn is_zero(count: &u32) -> bool {
