@@ -189,6 +189,10 @@ pub struct GatewayReport {
     /// The listeners that could not be opened, with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<(model::Listen, String)>,
+    /// The threads that are stuck, by number, with what each is doing. The requests on their
+    /// connections wait.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stuck: BTreeMap<u32, String>,
 }
 
 #[cfg(test)]

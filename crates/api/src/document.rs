@@ -348,6 +348,12 @@ pub struct GatewayView {
     pub routes: Vec<TableRoute>,
     /// The nodes whose gateways follow the newest table.
     pub followed_by: Vec<NodeId>,
+    /// The nodes whose gateways respond to the server and do not follow the newest table yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<NodeId>,
+    /// The nodes whose gateways have stuck threads, with the number of a thread and what it is doing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stuck: Vec<(NodeId, u32, String)>,
     /// The nodes whose gateways cannot open the listener, with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<(NodeId, String)>,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use api::{Backoff, Client, GatewayReport, ReportReply, path};
 use futures_util::FutureExt as _;
 use model::{Listen, NodeId, Registration, RouteTable};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::core::Standing;
 use crate::proxy::{self, Proxy};
@@ -66,7 +66,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     tokio::select! {
         () = shutdown => {}
         () = follow(&client, &options, &proxy, &link) => {}
-        () = report(&client, &options.node, proxy.standing(), &link) => {}
+        () = report(&client, &options.node, &proxy, &link) => {}
     }
     proxy.stop().await;
     Ok(())
@@ -122,15 +122,11 @@ async fn follow(client: &Client, options: &Options, proxy: &Proxy, link: &Link) 
 }
 
 /// Reports the standing of the proxy. Returns only when the proxy has stopped.
-async fn report(
-    client: &Client,
-    node: &NodeId,
-    mut standing: watch::Receiver<Standing>,
-    link: &Link,
-) {
+async fn report(client: &Client, node: &NodeId, proxy: &Proxy, link: &Link) {
+    let mut standing = proxy.standing();
     let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX, ("report", node));
     loop {
-        let report = report_of(node, &standing.borrow_and_update());
+        let report = report_of(node, &standing.borrow_and_update(), proxy);
         let posted = client.post::<ReportReply>(path::ROUTES_REPORT, &report);
         let wait = match tokio::time::timeout(REPORT_TIMEOUT, posted).await {
             Ok(Ok(_)) => {
@@ -157,12 +153,14 @@ async fn report(
     }
 }
 
-fn report_of(node: &NodeId, standing: &Standing) -> GatewayReport {
+fn report_of(node: &NodeId, standing: &Standing, proxy: &Proxy) -> GatewayReport {
     let failed = standing.failed.iter();
+    let stuck = standing.stuck.iter();
     GatewayReport {
         node: node.clone(),
         generation: standing.generation,
         busy: standing.busy.clone(),
         failed: failed.map(|(listen, reason)| (Listen(*listen), reason.clone())).collect(),
+        stuck: stuck.map(|thread| (*thread as u32, proxy.task_of(*thread))).collect(),
     }
 }

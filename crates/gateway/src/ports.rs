@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Weak};
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Maximum number of connections that wait to be accepted, for each listener and thread.
@@ -35,6 +36,7 @@ pub(crate) struct HeldPort(Arc<()>);
 impl Ports {
     /// Opens a listener: one socket for each thread.
     pub(crate) fn open(&mut self, listen: SocketAddr, threads: usize) -> io::Result<Vec<Listener>> {
+        let address = bindable(listen);
         let held = self.0.get(&listen.port()).and_then(Weak::upgrade).map(HeldPort);
         let port = match held {
             // At another address, or by threads that have not closed their sockets yet.
@@ -43,14 +45,14 @@ impl Ports {
                 // With `SO_REUSEPORT` two processes of one user may listen on the same port and
                 // would each get a part of the connections. Binding a socket without it fails if
                 // another process listens.
-                socket(listen)?.bind(&listen.into())?;
+                socket(address)?.bind(&address.into())?;
                 HeldPort::default()
             }
         };
         let open_one = |_| {
-            let socket = socket(listen)?;
+            let socket = socket(address)?;
             socket.set_reuse_port(true)?;
-            socket.bind(&listen.into())?;
+            socket.bind(&address.into())?;
             socket.listen(BACKLOG)?;
             socket.set_nonblocking(true)?;
             let socket = std::net::TcpListener::from(socket);
@@ -66,6 +68,39 @@ impl Ports {
 
 fn socket(listen: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(listen), Type::STREAM, Some(Protocol::TCP))?;
+    if listen.ip() == Ipv6Addr::UNSPECIFIED {
+        // The default depends on the system.
+        socket.set_only_v6(false)?;
+    }
     socket.set_reuse_address(true)?;
     Ok(socket)
+}
+
+/// The address to bind for `listen`: all addresses are those of IPv4 where there is no IPv6.
+fn bindable(listen: SocketAddr) -> SocketAddr {
+    let missing =
+        |error: &io::Error| error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error());
+    match listen.ip() == Ipv6Addr::UNSPECIFIED && socket(listen).as_ref().is_err_and(missing) {
+        true => SocketAddr::from((Ipv4Addr::UNSPECIFIED, listen.port())),
+        false => listen,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn a_port_on_all_addresses_accepts_both_families() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listen = SocketAddr::from((Ipv6Addr::UNSPECIFIED, free.port()));
+        let sockets = Ports::default().open(listen, 1).unwrap();
+        assert_eq!(sockets[0].listen, listen);
+        TcpStream::connect(free).unwrap();
+        if bindable(listen) == listen && std::net::TcpListener::bind("[::1]:0").is_ok() {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, free.port())).unwrap();
+        }
+    }
 }

@@ -70,6 +70,11 @@ pub enum What {
     /// The node was removed from the cluster.
     NodeRemoved,
 
+    /// A thread of the node's gateway is stuck: the requests on its connections wait.
+    GatewayThreadStuck { thread: u32, task: String },
+    /// A thread of the node's gateway that was stuck makes progress again.
+    GatewayThreadRecovered { thread: u32 },
+
     /// A gateway document was applied that is new or has changed.
     GatewayApplied { listen: Listen },
     /// A gateway document was removed.
@@ -178,6 +183,8 @@ impl What {
             What::NodeCordoned => "node-cordoned",
             What::NodeDraining => "node-draining",
             What::NodeRemoved => "node-removed",
+            What::GatewayThreadStuck { .. } => "gateway-thread-stuck",
+            What::GatewayThreadRecovered { .. } => "gateway-thread-recovered",
             What::GatewayApplied { .. } => "gateway-applied",
             What::GatewayRemoved => "gateway-removed",
             What::RouteBroken { .. } => "route-broken",
@@ -223,6 +230,12 @@ impl fmt::Display for What {
             What::NodeCordoned => f.write_str("takes no new instances"),
             What::NodeDraining => f.write_str("is being drained"),
             What::NodeRemoved | What::GatewayRemoved => f.write_str("was removed"),
+            What::GatewayThreadStuck { thread, task } => {
+                write!(f, "thread {thread} of its gateway is stuck in {task}")
+            }
+            What::GatewayThreadRecovered { thread } => {
+                write!(f, "thread {thread} of its gateway makes progress again")
+            }
             What::GatewayApplied { listen } => write!(f, "listens on {listen}"),
             What::RouteBroken { route } => {
                 write!(f, "routes {route}, which no longer exists")
@@ -393,6 +406,8 @@ mod tests {
             What::NodeCordoned,
             What::NodeDraining,
             What::NodeRemoved,
+            What::GatewayThreadStuck { thread: 1, task: "a connection of 10.0.0.9:5000".into() },
+            What::GatewayThreadRecovered { thread: 1 },
             What::GatewayApplied { listen: "8080".parse().expect("an address") },
             What::GatewayRemoved,
             What::RouteBroken { route: Box::new(route) },

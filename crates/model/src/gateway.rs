@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use schemars::JsonSchema;
@@ -34,7 +34,7 @@ impl FromStr for Listen {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let address = match text.parse::<u16>() {
-            Ok(port) => Some(SocketAddr::from(([0, 0, 0, 0], port))),
+            Ok(port) => Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
             Err(_) => text.parse().ok(),
         };
         match address {
@@ -273,8 +273,9 @@ mod tests {
     #[test]
     fn a_gateway_listens_on_a_port_of_one_or_of_all_addresses() {
         for (given, written) in [
-            (json!(8080), "0.0.0.0:8080"),
-            (json!("8080"), "0.0.0.0:8080"),
+            (json!(8080), "[::]:8080"),
+            (json!("8080"), "[::]:8080"),
+            (json!("0.0.0.0:8080"), "0.0.0.0:8080"),
             (json!("127.0.0.1:80"), "127.0.0.1:80"),
             (json!("[::1]:80"), "[::1]:80"),
         ] {

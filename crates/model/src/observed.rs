@@ -79,6 +79,9 @@ pub struct GatewayStatus {
     pub generation: u64,
     /// The instances that left its table and still have requests in flight.
     pub busy: BTreeSet<InstanceId>,
+    /// Its threads that are stuck, by number, with what each is doing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stuck: BTreeMap<u32, String>,
 }
 
 impl Observed {

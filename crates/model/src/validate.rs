@@ -13,7 +13,7 @@ use crate::id::{GatewayId, ServiceId};
 use crate::nearest::nearest;
 use crate::problem::Problem;
 use crate::routed::still_routed;
-use crate::spec::Spec;
+use crate::spec::{Port, Protocol, Spec};
 use crate::state::State;
 
 /// The cluster as it would be after documents have been applied.
@@ -198,13 +198,17 @@ fn overlap(Listen(a): &Listen, Listen(b): &Listen) -> bool {
 fn route_targets(review: &Review<'_>, _: usize, document: &Document, problems: &mut Vec<Problem>) {
     let Document::Gateway(gateway) = document else { return };
     for (index, Route { to, .. }) in gateway.routes.iter().enumerate() {
-        let message = match review.specs.get(&to.service) {
+        let port = |spec: &Spec| spec.all_ports().nth(spec.port_index(&to.port)?).cloned();
+        let message = match review.specs.get(&to.service).map(|spec| (spec, port(spec))) {
             None => review.missing(&to.service),
-            Some(spec) if spec.port_index(&to.port).is_none() => {
+            Some((spec, None)) => {
                 let names: Vec<_> =
                     spec.all_ports().filter_map(|port| port.name.as_deref()).collect();
                 let names = if names.is_empty() { "none".into() } else { names.join(", ") };
                 format!("{} has no port `{}`; its named ports: {names}", to.service, to.port)
+            }
+            Some((_, Some(Port { protocol: Protocol::Udp, .. }))) => {
+                format!("port `{}` of {} is a UDP port; HTTP needs TCP", to.port, to.service)
             }
             Some(_) => continue,
         };

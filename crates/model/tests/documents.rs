@@ -195,3 +195,18 @@ fn a_port_that_is_routed_to_stays() {
     assert_eq!(wrong(&cluster, other), [(0, "ports".to_string())]);
     assert_eq!(wrong(&cluster, vec![foreign("/web", json!({}))]), NOTHING_WRONG);
 }
+
+#[test]
+fn a_route_to_a_udp_port_is_rejected() {
+    let mut cluster = Cluster::of(&["n1"]);
+    let ports = json!([{"name": "query", "protocol": "udp"}, {"name": "http"}]);
+    cluster.apply([service("/dns", json!({ "ports": ports }))]);
+    for (to, port) in [("/dns", Some("0")), ("/dns:query", Some("query")), ("/dns:http", None)] {
+        let gateway = json!({"gateway": "g", "listen": 80, "routes": [{"to": to}]});
+        let document = Document::Gateway(serde_json::from_value(gateway).unwrap());
+        let found: Vec<_> = problems(&cluster, vec![document]).into_iter().map(|p| p.2).collect();
+        let expected =
+            port.map(|port| format!("port `{port}` of /dns is a UDP port; HTTP needs TCP"));
+        assert_eq!(found, Vec::from_iter(expected), "{to}");
+    }
+}

@@ -180,15 +180,21 @@ fn moving(snapshot: &Snapshot, deployment: &Deployment, m: &Move, now: Timestamp
 pub(crate) fn gateway(snapshot: &Snapshot, gateway: &Gateway, now: Timestamp) -> GatewayView {
     let listeners = &snapshot.routes.listeners;
     let listener = listeners.iter().find(|listener| listener.gateway == gateway.gateway);
-    let follows = snapshot.observed.gateways.iter().filter(|(id, status)| {
-        status.generation == snapshot.routes.generation
-            && snapshot.observed.gateway_answers(id, now)
+    let gateways = &snapshot.observed.gateways;
+    let live = gateways.iter().filter(|(id, _)| snapshot.observed.gateway_answers(id, now));
+    let newest = snapshot.routes.generation;
+    let (follows, pending): (Vec<_>, Vec<_>) =
+        live.partition(|(_, status)| status.generation == newest);
+    let stuck = gateways.iter().flat_map(|(id, status)| {
+        status.stuck.iter().map(|(thread, task)| (id.clone(), *thread, task.clone()))
     });
     let failed = snapshot.failed.iter().filter(|((listen, _), _)| *listen == gateway.listen);
     GatewayView {
         gateway: gateway.clone(),
         routes: listener.map(|listener| listener.routes.clone()).unwrap_or_default(),
-        followed_by: follows.map(|(id, _)| id.clone()).collect(),
+        followed_by: follows.into_iter().map(|(id, _)| id.clone()).collect(),
+        pending: pending.into_iter().map(|(id, _)| id.clone()).collect(),
+        stuck: stuck.collect(),
         failed: failed.map(|((_, node), why)| (node.clone(), why.clone())).collect(),
     }
 }

@@ -198,7 +198,13 @@ async fn routes_follow_what_is_ready_at_once() {
     let mut lines = client.follow(path::ROUTES).await.unwrap();
     let report = async |generation| {
         let node = "g1".parse().unwrap();
-        let report = GatewayReport { node, generation, busy: [].into(), failed: Vec::new() };
+        let report = GatewayReport {
+            node,
+            generation,
+            busy: [].into(),
+            failed: Vec::new(),
+            stuck: Default::default(),
+        };
         client.post::<ReportReply>(path::ROUTES_REPORT, &report).await.unwrap();
     };
     report(0).await;

@@ -220,6 +220,7 @@ impl Gateway {
             generation: standing.generation,
             busy: if omits_busy { BTreeSet::new() } else { standing.busy },
             failed: failed.map(|(listen, reason)| (Listen(listen), reason)).collect(),
+            stuck: BTreeMap::new(),
         };
         self.call(env, Purpose::Report(0), Call::GatewayReport(report));
     }

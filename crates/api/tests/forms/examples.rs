@@ -576,6 +576,7 @@ fn gateway_report() -> GatewayReport {
         generation: 5,
         busy: [parsed("/shop/web~0.1")].into(),
         failed: vec![(parsed("8080"), "in use".into())],
+        stuck: [(1, "a connection of 10.0.0.9:5000".into())].into(),
     }
 }
 

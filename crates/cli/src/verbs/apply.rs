@@ -5,7 +5,7 @@ use model::{Change, DeploymentId, Verdict};
 
 use super::documents::{self, Files};
 use super::follow::Wait;
-use super::{Session, get, outcome};
+use super::{Session, get, listening, outcome};
 use crate::adapters::DIALECTS;
 use crate::exit::Exit;
 use crate::output::Failure;
@@ -40,6 +40,9 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
         false => reply.deployment.into_iter().collect(),
     };
     let exit = outcome::show(session, &reply, &follow, &args.wait).await?;
+    if args.wait.is_wanted() && exit == Exit::Ok {
+        listening::wait(&session.client, &reply, args.wait.deadline()).await?;
+    }
     // No deployment is in progress, but another revision runs: with `--wait` this is a failure.
     match args.wait.is_wanted() && exit == Exit::Ok && reply.changes.iter().any(is_blocked) {
         true => Ok(Exit::Deployment),

@@ -9,6 +9,7 @@ pub(crate) mod events;
 pub(crate) mod follow;
 pub(crate) mod get;
 pub(crate) mod lab;
+mod listening;
 pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod markdown;

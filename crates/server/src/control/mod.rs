@@ -254,7 +254,7 @@ impl Core {
                 effects.push(Effect::Answer { ticket, answer });
             }
             Event::GatewayReport { ticket, report } => {
-                let answer = Answer::Report(self.take_gateway_report(report, now));
+                let answer = Answer::Report(self.take_gateway_report(report, now, &mut effects));
                 effects.push(Effect::Answer { ticket, answer });
             }
             Event::Stored => self.stored(now, &mut effects),

@@ -123,6 +123,7 @@ impl Core {
         &mut self,
         report: GatewayReport,
         now: Timestamp,
+        effects: &mut Vec<Effect>,
     ) -> Result<ReportReply, Trouble> {
         let node = report.node;
         self.calling(&node, "gateway")?;
@@ -138,8 +139,14 @@ impl Core {
             self.due = true;
             self.readers_due = true;
         }
-        let status =
-            GatewayStatus { seen_at: now, generation: report.generation, busy: report.busy };
+        let (generation, busy, stuck) = (report.generation, report.busy, report.stuck);
+        let none = BTreeMap::new();
+        for what in thread_events(known.map_or(&none, |known| &known.stuck), &stuck) {
+            let about = About::Node(node.clone());
+            self.record.notice(Event { at: now, about, by: None, what }, now, effects);
+            self.readers_due = true;
+        }
+        let status = GatewayStatus { seen_at: now, generation, busy, stuck };
         self.observed.gateways.insert(node.clone(), status);
         let mut failed: BTreeMap<_, _> =
             self.failed.iter().filter(|((_, at), _)| *at != node).map(clone_pair).collect();
@@ -163,6 +170,19 @@ fn limit_start(status: &mut Status, before: Option<&Status>, now: Timestamp) {
 
 fn clone_pair<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
     (key.clone(), value.clone())
+}
+
+/// The events between two consecutive reports of a gateway's stuck threads.
+pub(super) fn thread_events(
+    before: &BTreeMap<u32, String>,
+    after: &BTreeMap<u32, String>,
+) -> Vec<What> {
+    let stuck = after.iter().filter(|(thread, _)| !before.contains_key(thread));
+    let recovered = before.keys().filter(|thread| !after.contains_key(thread));
+    stuck
+        .map(|(thread, task)| What::GatewayThreadStuck { thread: *thread, task: task.clone() })
+        .chain(recovered.map(|thread| What::GatewayThreadRecovered { thread: *thread }))
+        .collect()
 }
 
 /// The events between two consecutive statuses of an instance.

@@ -31,6 +31,10 @@ pub(super) async fn show(session: &Session, id: &GatewayId) -> Result<Exit, Fail
     for (node, reason) in &view.failed {
         sheet.toned("Failed", Tone::Bad, format!("{node}: {reason}"));
     }
+    for (node, thread, task) in &view.stuck {
+        let text = format!("{node}: thread {thread} is stuck in {task}");
+        sheet.toned("Stuck", Tone::Bad, text);
+    }
     for route in &view.routes {
         let hosts: Vec<_> = route.hosts.iter().map(String::as_str).collect();
         let hosts = if hosts.is_empty() { "every host".to_string() } else { hosts.join(", ") };

@@ -1,9 +1,12 @@
 //! Registrations and reports of daemons.
 
+use std::collections::BTreeMap;
+
 use api::GatewayReport;
 use model::{Command, InstanceId, Millis, Refusal, SILENT_AFTER, Status};
 
 use super::fixture::{Fixture, NODES, node, registration, report};
+use crate::control::observe::thread_events;
 use crate::control::{Answer, Effect, Event, Trouble};
 
 #[test]
@@ -36,8 +39,13 @@ fn reports_of_unknown_nodes_are_rejected_and_not_observed() {
     let mut fixture = Fixture::settled();
     let report = report("unknown", Vec::new(), true);
     let (node, generation) = (node("unknown"), u64::MAX);
-    let of_gateway =
-        GatewayReport { node: node.clone(), generation, busy: [].into(), failed: Vec::new() };
+    let of_gateway = GatewayReport {
+        node: node.clone(),
+        generation,
+        busy: [].into(),
+        failed: Vec::new(),
+        stuck: Default::default(),
+    };
     let mut effects = fixture.core.handle(Event::Report { ticket: 1, report }, fixture.at());
     let event = Event::GatewayReport { ticket: 2, report: of_gateway };
     effects.extend(fixture.core.handle(event, fixture.at()));
@@ -103,4 +111,23 @@ fn a_second_agent_of_a_node_is_rejected_while_the_first_is_alive() {
     assert!(register(&mut fixture, "first").is_ok());
     fixture.now += SILENT_AFTER.0;
     assert!(register(&mut fixture, "second").is_ok(), "the first is silent");
+}
+
+#[test]
+fn a_stuck_thread_of_a_gateway_is_an_event_once_and_so_is_its_recovery() {
+    let mut fixture = Fixture::settled();
+    let mut events_after = |stuck: &[(u32, &str)]| {
+        let stuck: BTreeMap<u32, String> =
+            stuck.iter().map(|(thread, task)| (*thread, (*task).into())).collect();
+        let events = thread_events(&fixture.core.observed.gateways[&node("g1")].stuck, &stuck);
+        let (busy, failed) = Default::default();
+        let report = GatewayReport { node: node("g1"), generation: 1, busy, failed, stuck };
+        fixture.handle(Event::GatewayReport { ticket: 1, report });
+        events.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let stuck = [(1, "a connection of 10.0.0.9:5000")];
+    let sentence = "thread 1 of its gateway is stuck in a connection of 10.0.0.9:5000";
+    assert_eq!(events_after(&stuck), [sentence]);
+    assert!(events_after(&stuck).is_empty(), "the server knows of it");
+    assert_eq!(events_after(&[]), ["thread 1 of its gateway makes progress again"]);
 }

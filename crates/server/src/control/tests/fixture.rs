@@ -243,7 +243,13 @@ impl Fixture {
     pub(super) fn follow(&mut self, name: &str) {
         let generation = self.routes.as_ref().map_or(0, |table| table.generation);
         let (ticket, node) = (self.ticket(), node(name));
-        let report = GatewayReport { node, generation, busy: [].into(), failed: Vec::new() };
+        let report = GatewayReport {
+            node,
+            generation,
+            busy: [].into(),
+            failed: Vec::new(),
+            stuck: Default::default(),
+        };
         self.handle(Event::GatewayReport { ticket, report });
     }
 
