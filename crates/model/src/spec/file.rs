@@ -211,9 +211,6 @@ mod tests {
         }
         let program = file(json!({"path": "a", "mode": "0640", "executable": true}));
         assert_eq!(program.permissions(), 0o751);
-        assert_eq!(
-            serde_json::to_value(&file(json!({"path": "a"}))).unwrap(),
-            json!({"path": "a"})
-        );
+        assert_eq!(serde_json::to_value(file(json!({"path": "a"}))).unwrap(), json!({"path": "a"}));
     }
 }

@@ -211,7 +211,7 @@ mod tests {
         let files = vec![of(INLINE_BYTES_MAX); 4];
         assert_eq!(check_total(files.iter()), Ok(()));
         assert!(check_total(files.iter().chain([&of(1)])).is_err());
-        assert_eq!(violations(&vec![of(0); 0], Owner::Process, &mut BTreeSet::new()), []);
+        assert_eq!(violations(&[], Owner::Process, &mut BTreeSet::new()), []);
     }
 
     #[test]

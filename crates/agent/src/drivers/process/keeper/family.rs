@@ -25,10 +25,14 @@ impl Family {
         let mut signalled = BTreeSet::new();
         for _ in 0..SIGNAL_PASSES_MAX {
             let members = self.members();
-            let new = members.into_iter().filter(|pid| signalled.insert(pid.as_raw_nonzero()));
-            // An error means that the member has ended.
-            if new.map(|pid| kill_process(pid, signal)).count() == 0 {
+            let is_new = |pid: &Pid| signalled.insert(pid.as_raw_nonzero());
+            let new: Vec<_> = members.into_iter().filter(is_new).collect();
+            if new.is_empty() {
                 return;
+            }
+            for pid in new {
+                // An error means that the member has ended.
+                let _ = kill_process(pid, signal);
             }
         }
     }
