@@ -321,6 +321,40 @@ fn an_instance_does_without_an_optional_resource() {
 }
 
 #[test]
+fn the_end_of_a_monitored_resource_fails_the_instance() {
+    for optional in [false, true] {
+        let mut monitored = stack();
+        monitored[1]["monitor"] = json!(true);
+        monitored[1]["optional"] = json!(optional);
+        let mut rig = Rig::with(&monitored);
+        rig.run_all();
+        rig.done();
+        rig.exited("db", 1, 1);
+        assert_eq!(rig.done(), ["start db"], "it is not monitored");
+        rig.started("db", 2);
+        rig.exited("web", 1, 1);
+        assert_eq!(rig.done(), ["stop log"], "optional: {optional}");
+        rig.exited("log", 1, 0);
+        assert_eq!(rig.done(), ["stop db"]);
+        rig.exited("db", 2, 0);
+        assert_eq!(rig.phases(), "failed stopped failed stopped");
+        assert_eq!(rig.status().message.as_deref(), Some("web: exit code 1"));
+    }
+}
+
+#[test]
+fn a_monitored_resource_that_is_optional_may_fail_to_start() {
+    let optional = json!([
+        {"name": "web", "process": {"command": "x"}, "optional": true, "monitor": true},
+        {"name": "log", "process": {"command": "x"}},
+    ]);
+    let mut rig = Rig::with(&optional);
+    rig.not_started("web", 1, "no image");
+    rig.pass(5_000);
+    assert_eq!(rig.done(), ["start web", "start web", "start log"]);
+}
+
+#[test]
 fn a_new_agent_goes_on_with_what_runs() {
     let mut rig = Rig::with(&stack());
     rig.run_all();

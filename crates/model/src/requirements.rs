@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::constraint::Rule;
-use crate::software::{FILES, REFERENCES, STACK};
+use crate::software::{FILES, MONITOR, REFERENCES, STACK};
 use crate::spec::{Protocol, Resources, Spec};
 
 /// The requirements of one more instance: the input of `NodeUsage::rejection`.
@@ -48,6 +48,7 @@ impl Spec {
         let used = [
             (STACK, !self.stack.is_empty()),
             (REFERENCES, self.has_references()),
+            (MONITOR, self.resources().any(|resource| resource.monitor)),
             (FILES, self.resources().any(|resource| !resource.files.is_empty())),
         ];
         used.into_iter().filter(|(_, is_used)| *is_used).map(|(feature, _)| feature).collect()

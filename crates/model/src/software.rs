@@ -20,12 +20,15 @@ pub(crate) const REFERENCES: &str = "references";
 /// Files that are written before a start.
 pub(crate) const FILES: &str = "files";
 
+/// Resources whose end fails their instance.
+pub(crate) const MONITOR: &str = "monitor";
+
 /// Goals of an assignment other than to run and to stop. No document needs it: the planner asks for
 /// it when a service is frozen.
 pub const GOALS: &str = "goals";
 
 /// The features of this version.
-pub(crate) const FEATURES: [&str; 4] = [STACK, REFERENCES, FILES, GOALS];
+pub(crate) const FEATURES: [&str; 5] = [STACK, REFERENCES, FILES, MONITOR, GOALS];
 
 /// The software of an agent. Agents of the first version do not report it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

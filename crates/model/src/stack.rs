@@ -31,6 +31,8 @@ pub struct ResourceRef<'a> {
     pub retries: u32,
     /// Whether the instance does without it.
     pub optional: bool,
+    /// Whether the instance fails once it ends by itself.
+    pub monitor: bool,
     /// The subset whose consecutive members start and stop at the same time.
     pub subset: Option<&'a str>,
     /// The resources of the node that it needs.
@@ -99,6 +101,7 @@ impl Spec {
                 is_task: false,
                 retries: 0,
                 optional: false,
+                monitor: false,
                 subset: None,
                 resources: &self.resources,
                 ports: &self.ports,
@@ -124,6 +127,7 @@ impl Spec {
                 is_task,
                 retries: resource.retries,
                 optional: resource.optional,
+                monitor: resource.monitor,
                 subset: resource.subset.as_deref(),
                 resources: &resource.resources,
                 ports: &resource.ports,
@@ -334,6 +338,8 @@ mod tests {
         assert!(!restarts(|web| web.stop = None));
         assert!(!restarts(|web| web.restart = Some(Restart::default())));
         assert!(!restarts(|web| web.optional = true));
+        assert!(!restarts(|web| web.monitor = true));
+        assert!(!restarts(|web| web.tags = ["noaction".to_string()].into()));
         assert!(restarts(|web| web.disabled = true));
         assert!(restarts(|web| web.env.clear()));
         assert!(restarts(|web| web.subset = Some("front".into())));

@@ -424,6 +424,7 @@ fn stack(assignment: &Assignment) -> Vec<(ResourceId, Desired)> {
             is_task: resource.is_task,
             retries: resource.retries,
             optional: resource.optional,
+            monitor: resource.monitor,
             subset: resource.subset.map(String::from),
             in_stack,
         };
@@ -456,7 +457,7 @@ fn state(piece: &PieceLife) -> PieceState {
         healthy: status.healthy,
         has_health_checks,
         ready: status.ready,
-        optional: piece.is_optional(),
+        optional: piece.is_optional() && !piece.has_failed_instance(),
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) struct Desired {
     pub(super) retries: u32,
     /// Whether the instance can run without it.
     pub(super) optional: bool,
+    /// Whether the instance fails once a run of it has ended by itself.
+    pub(super) monitor: bool,
     /// Consecutive resources of the same subset start and stop together.
     pub(super) subset: Option<String>,
     /// Whether its instance has a stack. A start that fails is then final, and the instance rolls
@@ -202,7 +204,12 @@ impl PieceLife {
 
     /// Whether it has failed for good and the instance requires it.
     pub(super) fn has_failed_instance(&self) -> bool {
-        self.stage == Stage::Over && self.status.phase == Phase::Failed && !self.is_optional()
+        let has_failed = self.stage == Stage::Over && self.status.phase == Phase::Failed;
+        has_failed && (self.is_monitored() || !self.is_optional())
+    }
+
+    fn is_monitored(&self) -> bool {
+        self.desired.as_ref().is_some_and(|desired| desired.monitor)
     }
 
     fn is_task(&self) -> bool {
@@ -376,7 +383,8 @@ impl PieceLife {
     fn is_final_failure(&self) -> bool {
         self.desired.as_ref().is_some_and(|desired| match desired.is_task {
             true => self.status.failures > desired.retries,
-            false => desired.in_stack && !desired.optional && self.in_order,
+            false if self.in_order => desired.in_stack && !desired.optional,
+            false => desired.monitor,
         })
     }
 
@@ -426,7 +434,7 @@ impl PieceLife {
             self.status.failures = 0;
         }
         let delay = self.failed();
-        if self.is_task() && self.is_final_failure() {
+        if (self.is_task() || self.is_monitored()) && self.is_final_failure() {
             return self.over(Phase::Failed, now, Some(message));
         }
         self.next_run(run.saturating_add(1), now, delay_from.after(delay), Some(message));

@@ -228,6 +228,8 @@ fn stack() -> Spec {
         task: None,
         retries: 0,
         optional: true,
+        monitor: true,
+        tags: BTreeSet::from(["noaction".to_string()]),
         disabled: true,
         subset: Some("front".into()),
         resources: Resources { cpu: Cpu(600), memory: Bytes::mib(64) },

@@ -1,6 +1,6 @@
 //! The resources of a stack, as documents describe them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,13 @@ pub struct Resource {
     /// Whether the instance does without this resource if it does not start or run.
     #[serde(default, skip_serializing_if = "is_default")]
     pub optional: bool,
+    /// Whether the instance fails, and is replaced, as soon as this resource ends by itself: it is
+    /// not restarted in place. A task fails for good after its retries in any case.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub monitor: bool,
+    /// Names by which people and tools group resources.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tags: BTreeSet<String>,
     /// Whether the resource is left out as if it were not in the stack.
     #[serde(default, skip_serializing_if = "is_default")]
     pub disabled: bool,
@@ -103,6 +110,8 @@ impl Resource {
             restart: None,
             stop: None,
             optional: false,
+            monitor: false,
+            tags: BTreeSet::new(),
             retries: 0,
             ..self.clone()
         }

@@ -119,6 +119,11 @@ impl Spec {
                 let message = "only a task has `retries`; others start again as `restart` says";
                 problems.push(Problem::new(format!("{key}.retries"), message));
             }
+            let is_tag = |tag: &&String| !tag.is_empty() && !tag.contains(char::is_whitespace);
+            if let Some(tag) = resource.tags.iter().find(|tag| !is_tag(tag)) {
+                let message = format!("`{tag}`: a tag is a word without spaces");
+                problems.push(Problem::new(format!("{key}.tags"), message));
+            }
             if resource.task.is_some() && !resource.health.is_empty() {
                 let message = "a task completes: it has no health checks";
                 problems.push(Problem::new(format!("{key}.health"), message));
@@ -239,12 +244,17 @@ mod tests {
         let run = json!({"command": "x"});
         let health = json!([{"probe": {"command": "x"}}]);
         let stack = json!([
-            {"name": "a", "process": run, "retries": 1},
+            {"name": "a", "process": run, "retries": 1, "tags": ["a b"]},
             {"name": "b", "task": {"process": run}, "retries": 1, "health": health,
              "readiness": health[0], "restart": {"factor": 0.5}},
         ]);
-        let expected =
-            ["stack.0.retries", "stack.1.health", "stack.1.readiness", "stack.1.restart.factor"];
+        let expected = [
+            "stack.0.retries",
+            "stack.0.tags",
+            "stack.1.health",
+            "stack.1.readiness",
+            "stack.1.restart.factor",
+        ];
         check_stack(stack, json!({}), &expected);
     }
 

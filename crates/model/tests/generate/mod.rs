@@ -155,6 +155,8 @@ fn stacked(mut spec: Spec) -> Spec {
         task: None,
         retries: 0,
         optional: false,
+        monitor: false,
+        tags: Default::default(),
         disabled: false,
         subset: None,
         resources: Resources { cpu: Cpu(100), memory: Bytes::mib(64) },

@@ -96,9 +96,19 @@ fn spec(sheet: &mut Sheet<'_>, spec: &Spec) {
     let join = |parts: Vec<String>| parts.join(", ");
     let total = spec.total_resources();
     let resources = format!("{} cores, {} memory", total.cpu, total.memory);
-    let stack = spec.stack.iter().map(|resource| match resource.disabled {
-        true => format!("{} (disabled)", resource.name),
-        false => resource.name.to_string(),
+    let stack = spec.stack.iter().map(|resource| {
+        let marks = [
+            (resource.disabled, "disabled"),
+            (resource.optional, "optional"),
+            (resource.monitor, "monitor"),
+        ];
+        let marks = marks.iter().filter(|(is_set, _)| *is_set).map(|(_, mark)| *mark);
+        let tags = resource.tags.iter().map(String::as_str);
+        let marks: Vec<_> = marks.chain(tags).collect();
+        match marks.is_empty() {
+            true => resource.name.to_string(),
+            false => format!("{} ({})", resource.name, marks.join(", ")),
+        }
     });
     let ports = spec.all_ports().enumerate().map(|(index, port)| {
         let name = port.name.clone().unwrap_or_else(|| index.to_string());
