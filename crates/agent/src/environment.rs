@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use model::{Facts, FileSource, Spec, Value};
 
-use crate::drivers::LaunchFile;
+use crate::drivers::files::{Download, PlannedFile, Source};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -65,15 +65,20 @@ pub(crate) fn environment(
     env.into_iter().collect()
 }
 
-/// The content of the files of a resource, whose spec has no references.
-pub(crate) fn files(spec: &Spec) -> Vec<LaunchFile> {
+/// The files of a resource, whose spec has no references.
+pub(crate) fn files(spec: &Spec) -> Vec<PlannedFile> {
     let files = spec.files.iter().filter_map(|file| {
-        let content = match file.source()? {
-            FileSource::Text(text) => text.text().into_owned().into(),
-            FileSource::Bytes(bytes) => Bytes::from_owner(bytes.clone()),
+        let source = match file.source()? {
+            FileSource::Text(text) => Source::Bytes(text.text().into_owned().into()),
+            FileSource::Bytes(bytes) => Source::Bytes(Bytes::from_owner(bytes.clone())),
+            FileSource::Url { url, sha256 } => {
+                let (url, sha256) = (url.to_string(), sha256.copied());
+                let download = Download { url, sha256, cache: file.cache };
+                Source::Url { download, extract: file.extract }
+            }
         };
         let (path, mode, owner) = (file.path.clone(), file.permissions(), file.owner.clone());
-        Some(LaunchFile { path, mode, owner, content })
+        Some(PlannedFile { path, mode, owner, source })
     });
     files.collect()
 }
@@ -197,11 +202,11 @@ mod tests {
                 {"path": "b", "base64": "AP8=", "mode": "0600", "executable": true},
             ],
         });
-        let of = |path: &str, mode, owner: Option<&str>, content: &'static [u8]| LaunchFile {
+        let of = |path: &str, mode, owner: Option<&str>, content: &'static [u8]| PlannedFile {
             path: path.into(),
             mode,
             owner: owner.map(String::from),
-            content: content.into(),
+            source: Source::Bytes(content.into()),
         };
         assert_eq!(
             with_facts(document, |spec, _| files(spec)),

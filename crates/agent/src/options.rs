@@ -30,6 +30,9 @@ pub struct Options {
     pub ports: (u16, u16),
     /// How to reach the Docker daemon; `None` means that the node runs no containers.
     pub docker: Option<DockerOptions>,
+    /// Whether the files of instances may be fetched from addresses that only this node can reach:
+    /// loopback, link-local and metadata addresses.
+    pub fetch_local: bool,
     /// Stop and remove everything when the agent ends, however it ends.
     pub ephemeral: bool,
     /// The program to run as `<keeper_exe> keeper --dir DIR [--ephemeral]`: muster itself.

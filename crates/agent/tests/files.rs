@@ -8,8 +8,13 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::routing::get;
+use futures_util::StreamExt as _;
 use model::Phase;
 use serde_json::json;
+use tokio::net::TcpListener;
 
 use support::eventually;
 use support::server::{Agent, Server, assignment, setup};
@@ -138,4 +143,107 @@ async fn a_file_with_a_signal_changes_without_a_restart() {
     let reloaded = has_seen("up\ntwo\n");
     eventually("it reads the new file", || reloaded(&seen).then_some(())).await;
     assert_eq!(server.status(&id).unwrap().run, 1);
+}
+
+/// A server with an archive of the program `bin/run`, a file that never ends and a missing one.
+async fn artifacts() -> (std::net::SocketAddr, Vec<u8>) {
+    let mut archive = tar::Builder::new(Vec::new());
+    let program = b"#!/bin/sh\necho fetched > seen; exec sleep 1000\n";
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o755);
+    header.set_size(program.len() as u64);
+    archive.append_data(&mut header, "bin/run", &program[..]).unwrap();
+    let archive = archive.into_inner().unwrap();
+    let content = archive.clone();
+    let endless = || async {
+        let start = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from("start"))]);
+        Body::from_stream(start.chain(futures_util::stream::pending()))
+    };
+    let router =
+        Router::new().route("/app.tar", get(|| async { content })).route("/endless", get(endless));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async { axum::serve(listener, router).await });
+    (address, archive)
+}
+
+fn checksum(content: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, content);
+    model::Sha256(digest.as_ref().try_into().unwrap()).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_is_fetched_and_unpacked_before_the_process_starts() {
+    let (dir, _cleanup) = setup();
+    let server = Server::new().await;
+    let agent = Agent::start(&server, &dir, false);
+    let (address, archive) = artifacts().await;
+    let wanted = assignment(
+        "a",
+        json!({
+            "process": {"command": ["app/bin/run"]},
+            "files": [{"path": "app", "url": format!("http://{address}/app.tar"), "extract": true,
+                       "sha256": checksum(&archive)}],
+        }),
+    );
+    let id = wanted.instance.clone();
+    server.want(vec![wanted]);
+    let seen = agent.path(&id, "seen");
+    let is_seen = || fs::read_to_string(&seen).is_ok_and(|seen| seen == "fetched\n");
+    eventually("the fetched program runs", || is_seen().then_some(())).await;
+    let kept = fs::read_dir(dir.path().join("agent/fetched")).unwrap().flatten();
+    let kept: Vec<_> = kept.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    assert_eq!(kept, [checksum(&archive)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_fetched_is_explained_and_tried_again_with_delays() {
+    let (dir, _cleanup) = setup();
+    let server = Server::new().await;
+    let _agent = Agent::start(&server, &dir, false);
+    let (address, archive) = artifacts().await;
+    let wanted = assignment(
+        "a",
+        json!({
+            "process": {"command": "true"},
+            "files": [{"path": "a", "url": format!("http://{address}/missing"),
+                       "sha256": checksum(&archive)}],
+        }),
+    );
+    let id = wanted.instance.clone();
+    server.want(vec![wanted]);
+    let is_explained = |status: &model::Status| {
+        let message = status.message.as_deref().unwrap_or_default();
+        status.failures >= 2 && message.contains("/missing returns 404 Not Found; check `url`")
+    };
+    let status = server.until("the second attempt has failed", &id, is_explained).await;
+    assert_eq!(status.phase, Phase::Starting);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_in_progress_is_shown_and_ends_with_its_instance_and_its_agent() {
+    let (dir, _cleanup) = setup();
+    let server = Server::new().await;
+    let mut agent = Agent::start(&server, &dir, false);
+    let (address, archive) = artifacts().await;
+    let with = |path: &str| {
+        let url = format!("http://{address}{path}");
+        let file = json!({"path": "a", "url": url, "sha256": checksum(&archive)});
+        assignment("a", json!({"process": {"command": "exec sleep 1000"}, "files": [file]}))
+    };
+    let mut wanted = with("/endless");
+    let id = wanted.instance.clone();
+    server.want(vec![wanted.clone()]);
+    let is_fetching = |status: &model::Status| {
+        status.message.as_deref().is_some_and(|message| message.starts_with("fetching http://"))
+    };
+    let status = server.until("it is being fetched", &id, is_fetching).await;
+    assert_eq!((status.phase, status.run), (Phase::Starting, 1));
+    // The next agent begins the fetch, and the start, anew.
+    agent.end().await;
+    let _agent = Agent::start(&server, &dir, false);
+    server.until("it is fetched again", &id, |status| is_fetching(status) && status.run > 1).await;
+    wanted.goal = api::Assigned::Stop;
+    server.want(vec![wanted]);
+    server.until("its stop ends the fetch", &id, |status| status.phase == Phase::Stopped).await;
 }

@@ -108,7 +108,7 @@ pub use software::{GOALS, Software};
 pub use spec::{
     Base64, CommandLine, Container, FileSource, FileSpec, HealthCheck, HttpProbe, Lost, Mode,
     Network, OnChange, OnFailure, Port, PortRef, Probe, Process, Program, Protocol, Pull,
-    ReadinessCheck, Resource, Resources, Restart, Rollout, ScaleDown, Signal, Spec, Stop,
+    ReadinessCheck, Resource, Resources, Restart, Rollout, ScaleDown, Sha256, Signal, Spec, Stop,
     StopSignal, Task, TcpProbe, Unhealthy, Volume,
 };
 pub use stack::{Merged, PieceState, ResourceRef, merge};

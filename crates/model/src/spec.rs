@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::capacity::Resources;
 pub use self::check::{HealthCheck, HttpProbe, Probe, ReadinessCheck, TcpProbe};
-pub use self::file::{Base64, FileSource, FileSpec, Mode, OnChange};
+pub use self::file::{Base64, FileSource, FileSpec, Mode, OnChange, Sha256};
 pub use self::lifecycle::{Restart, Signal, Stop, StopSignal};
 pub use self::port::{Port, PortRef, Protocol};
 pub use self::program::{CommandLine, Container, Network, Process, Program, Pull, Volume};

@@ -32,8 +32,9 @@ struct Review<'a> {
 type Rule = fn(&Review<'_>, usize, &Document, &mut Vec<Problem>);
 
 /// The rules, in the order in which a user reads about their violations.
-const RULES: [Rule; 8] = [
+const RULES: [Rule; 9] = [
     own_problems,
+    missing_checksums,
     duplicates,
     missing_dependencies,
     dependency_cycle,
@@ -117,6 +118,19 @@ impl<'a> Review<'a> {
 
 fn own_problems(_: &Review<'_>, _: usize, document: &Document, problems: &mut Vec<Problem>) {
     problems.extend(document.problems());
+}
+
+/// A document of another system is accepted: those systems have no checksums.
+fn missing_checksums(_: &Review<'_>, _: usize, document: &Document, problems: &mut Vec<Problem>) {
+    let Document::Service { spec, source: None } = document else { return };
+    let stack = spec.stack.iter().enumerate();
+    let stack = stack.map(|(i, resource)| (format!("stack.{i}."), &resource.files));
+    for (prefix, files) in [(String::new(), &spec.files)].into_iter().chain(stack) {
+        let missing = file::missing_checksums(files);
+        problems.extend(
+            missing.map(|(key, message)| Problem::new(format!("{prefix}files.{key}"), message)),
+        );
+    }
 }
 
 fn duplicates(review: &Review<'_>, index: usize, document: &Document, problems: &mut Vec<Problem>) {

@@ -6,7 +6,7 @@
 
 pub(crate) mod directory;
 pub mod docker;
-mod files;
+pub(crate) mod files;
 pub mod process;
 
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-pub use files::LaunchFile;
+pub use files::{Content, LaunchFile};
 use futures_util::{Stream, StreamExt as _};
 use model::{CommandLine, Exit, InstanceResource, Piece, Signal, Spec, Timestamp};
 

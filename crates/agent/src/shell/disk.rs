@@ -101,6 +101,11 @@ impl Disk {
         self.dir.join("logs")
     }
 
+    /// The directory of the files that are fetched for instances.
+    pub(super) fn fetched_dir(&self) -> PathBuf {
+        self.dir.join("fetched")
+    }
+
     pub(super) fn keeper_dir(&self) -> PathBuf {
         self.dir.join("keeper")
     }

@@ -30,8 +30,9 @@ pub use self::disk::Error as DiskError;
 use self::drivers::Drivers;
 use self::preparations::Preparations;
 use crate::core::{Core, Effect, Event, LaunchSpec, Memory};
+use crate::drivers::files::{self, Fetcher, PlannedFile};
 use crate::drivers::{Driver, DriverEvent, Kind, Launch};
-use crate::environment::{environment, files};
+use crate::environment::{self, environment};
 use crate::options::Options;
 
 /// How long the agent waits for the drivers to list existing runs before it connects to a server.
@@ -107,8 +108,19 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let core = Core::new(options.node.clone(), memory, now());
     let removals = disk.removals();
     let preparations = Preparations::default();
-    let shell =
-        Shell { options, disk, client, drivers, preparations, inputs, memories, reconnect, work };
+    let fetcher = Arc::new(Fetcher::new(disk.fetched_dir(), options.fetch_local));
+    let shell = Shell {
+        options,
+        disk,
+        client,
+        drivers,
+        preparations,
+        fetcher,
+        inputs,
+        memories,
+        reconnect,
+        work,
+    };
     let main = Loop { core, shell, wake_at: None, failed_reports: 0, is_swept: false };
     let outcome = tokio::select! {
         biased;
@@ -166,6 +178,7 @@ struct Shell {
     client: Client,
     drivers: Drivers,
     preparations: Preparations,
+    fetcher: Arc<Fetcher>,
     inputs: mpsc::UnboundedSender<Input>,
     memories: watch::Sender<Memory>,
     reconnect: Arc<tokio::sync::Notify>,
@@ -285,14 +298,18 @@ impl Shell {
                 let piece = launch.piece.clone();
                 let driver = self.drivers.get(Kind::of(&launch.spec));
                 let signals = signals(&launch.spec, &paths);
-                let mut launch = self.launch_with_files(launch);
-                launch.files.retain(|file| paths.contains(&file.path));
+                let launch = self.launch(launch);
+                let mut files = environment::files(&launch.spec);
+                files.retain(|file| paths.contains(&file.path));
+                let fetcher = self.fetcher.clone();
                 self.beside(async move {
-                    let outcome = match driver {
-                        Some(driver) => driver.update_files(&launch, signals).await,
-                        None => Err("its driver is missing on this node".into()),
+                    let outcome = async {
+                        let driver = driver.ok_or("its driver is missing on this node")?;
+                        let files = files::fetch(&fetcher, files, |_| {}).await;
+                        let files = files.map_err(|error| api::in_full(&error))?;
+                        driver.update_files(&Launch { files, ..launch }, signals).await
                     };
-                    Event::FilesUpdated { piece, outcome }
+                    Event::FilesUpdated { piece, outcome: outcome.await }
                 });
             }
             Effect::Forget { of, driver } => {
@@ -320,11 +337,12 @@ impl Shell {
             let _ = self.inputs.send(Input::Event(event));
             return;
         }
-        let launch = self.launch_with_files(launch);
+        let launch = self.launch(launch);
+        let files = environment::files(&launch.spec);
         let made = self.disk.make_instance(&launch.piece.instance);
         let message = match (driver, made) {
-            (Some(driver), Ok(())) if launch.files.is_empty() => return driver.start(launch),
-            (Some(driver), Ok(())) => return self.prepare(driver, launch),
+            (Some(driver), Ok(())) if files.is_empty() => return driver.start(launch),
+            (Some(driver), Ok(())) => return self.prepare(driver, launch, files),
             (None, _) => "its driver is missing on this node".to_string(),
             (_, Err(error)) => format!("its directory cannot be made: {error}"),
         };
@@ -333,13 +351,26 @@ impl Shell {
         let _ = self.inputs.send(Input::Event(Event::Driver(event)));
     }
 
-    /// Starts a run once its files are written.
-    fn prepare(&self, driver: Arc<dyn Driver>, launch: Launch) {
+    /// Starts a run once its files are fetched and written.
+    fn prepare(&self, driver: Arc<dyn Driver>, mut launch: Launch, files: Vec<PlannedFile>) {
         let (preparations, inputs) = (self.preparations.clone(), self.inputs.clone());
-        let piece = launch.piece.clone();
-        preparations.begin(piece.clone());
+        let (piece, fetcher) = (launch.piece.clone(), self.fetcher.clone());
+        let cancelled = preparations.begin(piece.clone());
         tokio::spawn(self.work.clone().run_until_cancelled_owned(async move {
-            let written = driver.write_files(&launch).await;
+            let progress = |message| {
+                let event = DriverEvent::Preparing { piece: piece.clone(), message };
+                let _ = inputs.send(Input::Event(Event::Driver(event)));
+            };
+            let fetching = files::fetch(&fetcher, files, progress);
+            let written = match cancelled.run_until_cancelled(fetching).await {
+                Some(Ok(files)) => {
+                    launch.files = files;
+                    // Not cancelled: what is written must be finished before the instance ends.
+                    driver.write_files(&launch).await
+                }
+                Some(Err(error)) => Err(api::in_full(&error)),
+                None => Ok(()),
+            };
             let is_written = written.is_ok();
             let has_started = preparations.end(&piece, || {
                 if is_written {
@@ -355,11 +386,6 @@ impl Shell {
             // Only fails while the agent is shutting down.
             let _ = inputs.send(Input::Event(Event::Driver(event)));
         }));
-    }
-
-    fn launch_with_files(&self, launch: LaunchSpec) -> Launch {
-        let launch = self.launch(launch);
-        Launch { files: files(&launch.spec), ..launch }
     }
 
     fn launch(&self, launch: LaunchSpec) -> Launch {

@@ -16,9 +16,11 @@ impl Preparations {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that a preparation begins.
-    pub(super) fn begin(&self, piece: Piece) {
-        self.all().insert(piece, CancellationToken::new());
+    /// Records that a preparation begins; the token is cancelled with it.
+    pub(super) fn begin(&self, piece: Piece) -> CancellationToken {
+        let token = CancellationToken::new();
+        self.all().insert(piece, token.clone());
+        token
     }
 
     /// Cancels the preparation of `piece`; returns whether there is one. The task that prepares it

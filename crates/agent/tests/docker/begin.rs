@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use agent::drivers::{Driver as _, DriverEvent, LaunchFile};
+use agent::drivers::{Content, Driver as _, DriverEvent, LaunchFile};
 use model::Signal;
 use serde_json::json;
 
@@ -207,7 +207,7 @@ async fn files_are_in_the_container_when_it_starts() {
         path: path.into(),
         mode,
         owner: owner.map(String::from),
-        content: content.into(),
+        content: Content::Bytes(content.into()),
     };
     let mut launch = rig.launch(0, 1, "wait", json!({"container": {"user": "7:8"}}));
     launch.files =
@@ -246,7 +246,8 @@ async fn a_file_in_the_place_of_a_directory_of_the_image_is_refused() {
     let mut rig = Rig::new(engine).await;
     let mut launch = rig.launch(0, 1, "sleep 1000", json!({}));
     let (mode, owner) = (0o644, None);
-    launch.files = vec![LaunchFile { path: "/proc".into(), mode, owner, content: "x".into() }];
+    launch.files =
+        vec![LaunchFile { path: "/proc".into(), mode, owner, content: Content::Bytes("x".into()) }];
     let instance = rig.instance(0);
     rig.driver.start(launch);
     let event = rig.told_of(&instance, 1).await;

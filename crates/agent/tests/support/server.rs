@@ -157,6 +157,7 @@ pub(crate) fn options(port: u16, dir: &Path, ephemeral: bool) -> Options {
         capabilities: Default::default(),
         ports: model::PORTS,
         docker: None,
+        fetch_local: true,
         ephemeral,
         keeper_exe: super::keeper_exe(dir),
     }

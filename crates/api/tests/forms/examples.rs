@@ -14,9 +14,9 @@ use model::{
     NotServing, OnChange, OnFailure, Origin, Phase, Placement, Port, PortRef, Principal, Probe,
     Problem, Process, Protocol, Pull, ReadinessCheck, Refusal, Registration, Resource,
     ResourceStatus, Resources, Restart, Revision, Rollout, Route, RouteTable, Run, RunChange,
-    ScaleDown, ServiceHead, Share, Signal, Slot, Software, Source, Spec, Stage, Stall, Status,
-    Stop, StopReason, StopSignal, TableRoute, Task, TcpProbe, Timestamp, Unhealthy, Value, Verdict,
-    Volume, What,
+    ScaleDown, ServiceHead, Sha256, Share, Signal, Slot, Software, Source, Spec, Stage, Stall,
+    Status, Stop, StopReason, StopSignal, TableRoute, Task, TcpProbe, Timestamp, Unhealthy, Value,
+    Verdict, Volume, What,
 };
 use muster_api::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
 use serde::Serialize;
@@ -279,6 +279,10 @@ fn files() -> Vec<FileSpec> {
         path: "/etc/web.conf".into(),
         text: Some(Value::parse("${node.name}").unwrap()),
         base64: None,
+        url: None,
+        sha256: None,
+        extract: false,
+        cache: true,
         mode: parsed("0600"),
         executable: true,
         owner: Some("7:8".into()),
@@ -289,7 +293,15 @@ fn files() -> Vec<FileSpec> {
         base64: Some(Base64(vec![0, 255].into())),
         ..FileSpec::default()
     };
-    vec![text, binary]
+    let archive = FileSpec {
+        path: "/srv".into(),
+        url: Some("https://example.com/a.tar.gz".into()),
+        sha256: Some(Sha256([7; 32])),
+        extract: true,
+        cache: false,
+        ..FileSpec::default()
+    };
+    vec![text, binary, archive]
 }
 
 fn env() -> BTreeMap<String, Value> {

@@ -42,6 +42,10 @@ pub(crate) struct Supply {
     /// The ports to give to instances
     #[arg(long, value_name = "FIRST-LAST", value_parser = ports)]
     pub(crate) ports: Option<(u16, u16)>,
+    /// Allow services to fetch files from addresses that only this node can reach, such as loopback
+    /// and cloud metadata
+    #[arg(long)]
+    pub(crate) fetch_local: bool,
     /// Run no containers
     #[arg(long)]
     pub(crate) no_docker: bool,
@@ -109,6 +113,7 @@ impl Supply {
             ports: self.ports.unwrap_or(PORTS),
             docker: (!self.no_docker)
                 .then(|| DockerOptions { host: self.docker_host, config_dir: docker_config_dir() }),
+            fetch_local: self.fetch_local,
             ephemeral,
             keeper_exe,
         })

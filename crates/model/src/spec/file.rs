@@ -14,9 +14,9 @@ use super::is_default;
 use super::lifecycle::Signal;
 use crate::value::Value;
 
-/// A file that is written before each start of a resource. Exactly one of `text` and `base64` is
-/// given.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A file that is written before each start of a resource. Exactly one of `text`, `base64` and `url`
+/// is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "File")]
 pub struct FileSpec {
     /// Where it is written: relative to the directory of the instance for a process, an absolute
@@ -28,6 +28,18 @@ pub struct FileSpec {
     /// The content in base64, for binary files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base64: Option<Base64>,
+    /// Where the agent fetches the content, by http or https.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The checksum of the content at `url`: 64 hexadecimal digits, as `sha256sum` prints them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
+    /// Whether the content at `url` is an archive. It is unpacked, and `path` is the directory.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub extract: bool,
+    /// Whether the node keeps the content at `url` for further instances.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub cache: bool,
     /// The permissions, as octal digits in quotes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mode: Mode,
@@ -41,6 +53,32 @@ pub struct FileSpec {
     /// What happens when only the content of the file changes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_change: OnChange,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+impl Default for FileSpec {
+    fn default() -> Self {
+        Self {
+            path: String::new(),
+            text: None,
+            base64: None,
+            url: None,
+            sha256: None,
+            extract: false,
+            cache: true,
+            mode: Mode::default(),
+            executable: false,
+            owner: None,
+            on_change: OnChange::default(),
+        }
+    }
 }
 
 /// What happens when only the content of a file changes. A change of anything else about a file
@@ -65,14 +103,22 @@ pub enum FileSource<'a> {
     Text(&'a Value),
     /// From the document, byte for byte.
     Bytes(&'a Arc<[u8]>),
+    /// From a URL.
+    Url {
+        /// The URL.
+        url: &'a str,
+        /// The checksum that the content must have. Native documents give one.
+        sha256: Option<&'a Sha256>,
+    },
 }
 
 impl FileSpec {
     /// The source of the content; `None` unless exactly one is given.
     pub fn source(&self) -> Option<FileSource<'_>> {
-        match (&self.text, &self.base64) {
-            (Some(text), None) => Some(FileSource::Text(text)),
-            (None, Some(Base64(bytes))) => Some(FileSource::Bytes(bytes)),
+        match (&self.text, &self.base64, &self.url) {
+            (Some(text), None, None) => Some(FileSource::Text(text)),
+            (None, Some(Base64(bytes)), None) => Some(FileSource::Bytes(bytes)),
+            (None, None, Some(url)) => Some(FileSource::Url { url, sha256: self.sha256.as_ref() }),
             _ => None,
         }
     }
@@ -88,9 +134,11 @@ impl FileSpec {
     /// This file without what takes effect in place.
     pub(super) fn template(&self) -> FileSpec {
         match self.on_change {
-            OnChange::Restart => self.clone(),
+            OnChange::Restart => FileSpec { cache: true, ..self.clone() },
             OnChange::Nothing | OnChange::Signal(_) => {
-                FileSpec { text: None, base64: None, on_change: OnChange::Nothing, ..self.clone() }
+                let (text, base64, url, sha256) = Default::default();
+                let on_change = OnChange::Nothing;
+                FileSpec { text, base64, url, sha256, cache: true, on_change, ..self.clone() }
             }
         }
     }
@@ -133,6 +181,51 @@ impl<'de> Deserialize<'de> for Base64 {
             de::Error::custom(format!("this is not base64 with padding: {error}"))
         })?;
         Ok(Base64(bytes.into()))
+    }
+}
+
+/// A checksum, written as 64 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+#[schemars(with = "String")]
+pub struct Sha256(pub [u8; 32]);
+
+/// Why a string is not a checksum.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a checksum: 64 hexadecimal digits, as `sha256sum` prints them")]
+pub struct Sha256Error(String);
+
+impl FromStr for Sha256 {
+    type Err = Sha256Error;
+
+    fn from_str(text: &str) -> Result<Self, Sha256Error> {
+        let refused = || Sha256Error(text.into());
+        if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(refused());
+        }
+        let mut bytes = [0; 32];
+        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(digits).map_err(|_| refused())?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| refused())?;
+        }
+        Ok(Sha256(bytes))
+    }
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Serialize for Sha256 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sha256 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -198,6 +291,17 @@ mod tests {
         let binary = file(json!({"path": "a", "base64": "AA\nH/\n"}));
         assert_eq!(binary.source(), Some(FileSource::Bytes(&vec![0, 1, 255].into())));
         assert!(serde_json::from_value::<FileSpec>(json!({"path": "a", "base64": "AAH"})).is_err());
+    }
+
+    #[test]
+    fn a_checksum_has_64_digits() {
+        let text = "00ff".repeat(16);
+        let checksum: Sha256 = text.parse().unwrap();
+        assert_eq!((checksum.0[1], checksum.to_string()), (0xff, text.clone()));
+        assert_eq!(text.to_uppercase().parse(), Ok(checksum));
+        for text in ["", "00", &"é".repeat(32), &"0g".repeat(32), &"+f".repeat(32)] {
+            assert!(text.parse::<Sha256>().is_err(), "{text}");
+        }
     }
 
     #[test]

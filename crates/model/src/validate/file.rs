@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::spec::FileSpec;
+use crate::spec::{FileSpec, Mode};
 
 /// The maximum size of the content of one file that a document contains. Documents are state: every
 /// server keeps each of their revisions in memory.
@@ -15,6 +15,8 @@ const FILES_MAX: usize = 100;
 /// The directory of the instance is a part of the path too.
 const PATH_BYTES_MAX: usize = 2_048;
 const NAME_BYTES_MAX: usize = 240;
+/// The maximum length of a URL in bytes.
+const URL_BYTES_MAX: usize = 2_048;
 
 /// The program whose files are validated.
 #[derive(Debug, Clone, Copy)]
@@ -50,8 +52,11 @@ pub(super) fn violations(
     for (i, file) in files.iter().enumerate() {
         let mut refuse = |key: &str, message: String| all.push((format!("{i}.{key}"), message));
         let path = file.path.as_str();
-        if let Err(message) = check_path(path, owner) {
+        let is_root = file.extract && path == "." && matches!(owner, Owner::Process);
+        if let Some(Err(message)) = (!is_root).then(|| check_path(path, owner)) {
             refuse("path", message);
+        } else if file.extract {
+            // Other files may replace some of the archive.
         } else if let Some(other) = overlapping(path, seen) {
             refuse(
                 "path",
@@ -64,12 +69,27 @@ pub(super) fn violations(
             seen.insert(path.into());
         }
         if file.source().is_none() {
-            refuse("path", "give exactly one of `text` and `base64`: the content".into());
+            let message = "give exactly one of `text`, `base64` and `url`: the content";
+            refuse("path", message.into());
         }
         let size = file.inline_bytes();
         if size > INLINE_BYTES_MAX {
             let key = if file.text.is_some() { "text" } else { "base64" };
             refuse(key, format!("{size} bytes; a file in a document has at most 64 KiB"));
+        }
+        if let Some(Err(message)) = file.url.as_deref().map(check_url) {
+            refuse("url", message);
+        }
+        for (key, is_given) in
+            [("sha256", file.sha256.is_some()), ("extract", file.extract), ("cache", !file.cache)]
+        {
+            if is_given && file.url.is_none() {
+                refuse(key, format!("only a file with `url` has `{key}`"));
+            }
+        }
+        if file.extract && (file.executable || file.mode != Mode::default()) {
+            let key = if file.executable { "executable" } else { "mode" };
+            refuse(key, "what an archive contains has the permissions of the archive".into());
         }
         if let Some(Err(message)) = file.owner.as_deref().map(|name| check_owner(name, owner)) {
             refuse("owner", message);
@@ -117,6 +137,32 @@ fn check_path(path: &str, owner: Owner<'_>) -> Result<(), String> {
         return Err(format!("`{path}` is in the volume `{volume}`, which the node owns"));
     }
     Ok(())
+}
+
+fn check_url(url: &str) -> Result<(), String> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let host = rest.map_or("", |rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
+    if host.is_empty() || url.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(format!("`{url}` must be a URL that begins with https:// or http://"));
+    }
+    if host.contains('@') {
+        return Err("a URL in a document has no user and no password: everybody can read it".into());
+    }
+    match url.len() <= URL_BYTES_MAX {
+        true => Ok(()),
+        false => Err(format!("a URL has at most {URL_BYTES_MAX} bytes")),
+    }
+}
+
+/// The violations of the rule that content from elsewhere has a checksum. It holds for native
+/// documents; other systems have none.
+pub(super) fn missing_checksums(files: &[FileSpec]) -> impl Iterator<Item = Violation> {
+    let is_missing = |file: &FileSpec| file.url.is_some() && file.sha256.is_none();
+    let files = files.iter().enumerate().filter(move |(_, file)| is_missing(file));
+    files.map(|(i, _)| {
+        let message = "give the checksum of the content at `url`; `sha256sum` prints it";
+        (format!("{i}.sha256"), message.into())
+    })
 }
 
 fn check_owner(name: &str, owner: Owner<'_>) -> Result<(), String> {
@@ -212,6 +258,38 @@ mod tests {
         assert_eq!(check_total(files.iter()), Ok(()));
         assert!(check_total(files.iter().chain([&of(1)])).is_err());
         assert_eq!(violations(&[], Owner::Process, &mut BTreeSet::new()), []);
+    }
+
+    #[test]
+    fn a_url_is_http_and_has_no_password() {
+        let of = |url: &str| keys(&[json!({"text": null, "url": url})], Owner::Process);
+        for url in ["http://a", "https://a.example:8443/b?c#d", "https://[::1]/x", "http://a/b@c"] {
+            assert_eq!(of(url), [""; 0], "{url}");
+        }
+        let long = format!("https://a/{}", "b".repeat(URL_BYTES_MAX));
+        for url in
+            ["", "a", "ftp://a/b", "https://", "https:///b", "http://u:p@a/", "http://a b", &long]
+        {
+            assert_eq!(of(url), ["0.url"], "{url}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_fetched_has_a_checksum_and_is_unpacked() {
+        let sha256 = "00".repeat(32);
+        let check = |file: serde_json::Value| keys(&[file], Owner::Process);
+        let url = "https://a/b";
+        let fetched = json!({"text": null, "url": url, "sha256": sha256, "cache": false});
+        assert_eq!(check(fetched.clone()), [""; 0]);
+        let inline = json!({"sha256": sha256, "extract": true, "cache": false});
+        assert_eq!(check(inline), ["0.sha256", "0.extract", "0.cache"]);
+        let archive = json!({"text": null, "url": url, "extract": true, "path": "."});
+        assert_eq!(check(archive), [""; 0]);
+        let archive = json!({"text": null, "url": url, "extract": true, "mode": "0600"});
+        assert_eq!(check(archive.clone()), ["0.mode"]);
+        let files = [file(archive), file(fetched)];
+        let missing: Vec<_> = missing_checksums(&files).map(|(key, _)| key).collect();
+        assert_eq!(missing, ["0.sha256"]);
     }
 
     #[test]

@@ -132,9 +132,10 @@ mod tests {
 
     #[test]
     fn a_failed_copy_says_what_to_do() {
-        let words = files(&refused(400, "cannot overwrite directory \"/etc\" with non-directory"));
+        let files = |status, message| super::files(&refused(status, message));
+        let words = files(400, "cannot overwrite directory \"/etc\" with non-directory");
         assert!(words.contains("the image has a directory"), "{words}");
-        assert!(files(&refused(500, "something new")).contains("something new"));
+        assert!(files(500, "something new").contains("something new"));
     }
 
     #[test]

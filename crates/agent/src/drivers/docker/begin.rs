@@ -30,7 +30,7 @@ enum Failure {
     /// The image could not be pulled.
     Image(Error),
     /// The files could not be copied into the container.
-    Files(Error),
+    Files(files::Error),
 }
 
 impl From<Error> for Failure {
@@ -72,7 +72,7 @@ pub(super) async fn begin(
         Failure::GivenUp => ("stopped before it had begun".to_string(), false),
         Failure::Daemon(error) => (advice::start(error, &container), error.is_away()),
         Failure::Image(error) => (advice::pull(error, &container.image), error.is_away()),
-        Failure::Files(error) => (advice::files(error), error.is_away()),
+        Failure::Files(error) => (error.message(), error.is_away()),
     };
     core.runs().not_started(&key, message, driver_away);
 }
@@ -196,10 +196,7 @@ async fn run(
 ) -> Result<String, Failure> {
     let copied = match launch.files.is_empty() {
         true => Ok(()),
-        false => {
-            let user = launch.spec.container.as_ref().and_then(|c| c.user.as_deref());
-            files::copy(client, &id, &launch.files, user).await
-        }
+        false => files::copy(client, &id, launch).await,
     };
     let failure = if given_up.is_cancelled() {
         Failure::GivenUp

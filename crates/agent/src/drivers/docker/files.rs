@@ -5,37 +5,88 @@
 //! container; and a node's paths mean nothing to a daemon that runs elsewhere, such as one whose
 //! agent is in a container itself. The daemon resolves links of the image within the container.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
 
 use bollard::query_parameters::{KillContainerOptionsBuilder, UploadToContainerOptionsBuilder};
 use model::Signal;
+use rustix::fs::{Mode, OFlags, open};
+use tokio_util::io::ReaderStream;
 
 use super::container::signal_name;
-use super::daemon::{Client, Error, WORK_LIMIT};
-use super::{Core, advice};
+use super::daemon::{Client, WORK_LIMIT};
+use super::{Core, advice, daemon};
 use crate::drivers::Launch;
-use crate::drivers::files::LaunchFile;
+use crate::drivers::files::{Content, Error as FileError, LaunchFile, Sink, write};
 
-/// Copies files into a container, running or not.
-pub(super) async fn copy(
-    client: &Client,
-    container: &str,
-    files: &[LaunchFile],
-    user: Option<&str>,
-) -> Result<(), Error> {
-    // Writing to memory does not fail, and neither does a path that a document may contain.
-    let archive = archive(files, user)
-        .map_err(|error| Error::Refused { status: 400, message: error.to_string() })?;
+/// Why files cannot be copied into a container.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The daemon rejects them, or is unreachable.
+    #[error(transparent)]
+    Daemon(#[from] daemon::Error),
+    /// They cannot be packed into an archive.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl Error {
+    /// The cause, and the remedy.
+    pub(super) fn message(&self) -> String {
+        match self {
+            Error::Daemon(error) => advice::files(error),
+            Error::File(error) => api::in_full(error),
+        }
+    }
+
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self, Error::Daemon(error) if error.is_away())
+    }
+}
+
+/// Copies the files of a launch into a container, running or not.
+pub(super) async fn copy(client: &Client, container: &str, launch: &Launch) -> Result<(), Error> {
     // Without this, a file would replace a directory of the image with all that is in it.
     let options = UploadToContainerOptionsBuilder::default()
         .path("/")
         .no_overwrite_dir_non_dir("true")
         .build();
-    let body = bollard::body_full(archive.into());
-    client
-        .call(WORK_LIMIT, client.docker().upload_to_container(container, Some(options), body))
-        .await
+    let from = launch.clone();
+    let packed = tokio::task::spawn_blocking(move || pack(&from)).await;
+    let packed = packed.unwrap_or_else(|error| Err(FileError::io("/", io::Error::other(error))));
+    let body = match packed? {
+        Packed::Bytes(bytes) => bollard::body_full(bytes.into()),
+        Packed::File(file) => {
+            let stream = ReaderStream::new(tokio::fs::File::from_std(file));
+            bollard::body_try_stream(stream)
+        }
+    };
+    let copied = client.docker().upload_to_container(container, Some(options), body);
+    Ok(client.call(WORK_LIMIT, copied).await?)
+}
+
+/// An archive for the daemon.
+enum Packed {
+    Bytes(Vec<u8>),
+    /// For files that may be large.
+    File(File),
+}
+
+fn pack(launch: &Launch) -> Result<Packed, FileError> {
+    let user = launch.spec.container.as_ref().and_then(|container| container.user.as_deref());
+    let is_small = |file: &LaunchFile| matches!(file.content, Content::Bytes(_));
+    if launch.files.iter().all(is_small) {
+        return archive(&launch.files, user, Vec::new()).map(Packed::Bytes);
+    }
+    let failed = |source| FileError::io("/", source);
+    // A file without a name, which disappears when it is closed.
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let file = open(&launch.dir, flags, Mode::RUSR | Mode::WUSR);
+    let file = File::from(file.map_err(io::Error::from).map_err(failed)?);
+    let mut file = archive(&launch.files, user, file)?;
+    file.rewind().map_err(failed)?;
+    Ok(Packed::File(file))
 }
 
 /// Copies the files of a launch into its running container, and sends it `signals`.
@@ -46,9 +97,8 @@ pub(super) async fn update(
 ) -> Result<(), String> {
     let container = core.runs().running(&launch.piece).ok_or("its container does not run")?;
     let client = core.daemon.client().await.map_err(|error| error.to_string())?;
-    let user = launch.spec.container.as_ref().and_then(|container| container.user.as_deref());
-    let copied = copy(&client, &container, &launch.files, user).await;
-    copied.map_err(|error| advice::files(&error))?;
+    let copied = copy(&client, &container, &launch).await;
+    copied.map_err(|error| error.message())?;
     for signal in signals {
         let options = KillContainerOptionsBuilder::default().signal(signal_name(signal)).build();
         let sent = client.docker().kill_container(&container, Some(options));
@@ -58,21 +108,71 @@ pub(super) async fn update(
     Ok(())
 }
 
-/// An archive of `files`. Those without an owner belong to `user`, if that is a number, and to root
-/// otherwise.
-fn archive(files: &[LaunchFile], user: Option<&str>) -> io::Result<Vec<u8>> {
-    let mut archive = tar::Builder::new(Vec::new());
+/// Writes an archive of `files`. Those without an owner belong to `user`, if that is a number, and
+/// to root otherwise.
+fn archive<W: Write>(files: &[LaunchFile], user: Option<&str>, archive: W) -> Result<W, FileError> {
+    let mut builder = tar::Builder::new(archive);
     for file in files {
         let (uid, gid) = file.owner.as_deref().or(user).and_then(ids).unwrap_or((0, 0));
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Regular);
-        header.set_mode(file.mode);
-        header.set_uid(uid.into());
-        header.set_gid(gid.into());
-        header.set_size(file.content.len() as u64);
-        archive.append_data(&mut header, file.path.trim_start_matches('/'), &*file.content)?;
+        write(file, &mut Archive { builder: &mut builder, uid, gid })?;
     }
-    archive.into_inner()
+    builder.into_inner().map_err(|source| FileError::io("/", source))
+}
+
+/// An archive whose next entries have one owner.
+struct Archive<'a, W: Write> {
+    builder: &'a mut tar::Builder<W>,
+    uid: u32,
+    gid: u32,
+}
+
+impl<W: Write> Archive<'_, W> {
+    fn header(&self, kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(self.uid.into());
+        header.set_gid(self.gid.into());
+        header.set_size(size);
+        header
+    }
+}
+
+/// The path of an entry: the daemon unpacks it in the root directory of the container.
+fn entry(path: &str) -> &str {
+    path.trim_start_matches('/')
+}
+
+impl<W: Write> Sink for Archive<'_, W> {
+    fn file(
+        &mut self,
+        path: &str,
+        mode: u32,
+        size: u64,
+        content: &mut dyn Read,
+    ) -> Result<(), FileError> {
+        let mut header = self.header(tar::EntryType::Regular, mode, size);
+        let appended = self.builder.append_data(&mut header, entry(path), content.take(size));
+        appended.map_err(|source| FileError::io(path, source))
+    }
+
+    fn directory(&mut self, path: &str, mode: u32) -> Result<(), FileError> {
+        let mut header = self.header(tar::EntryType::Directory, mode, 0);
+        let appended = self.builder.append_data(&mut header, entry(path), io::empty());
+        appended.map_err(|source| FileError::io(path, source))
+    }
+
+    fn link(&mut self, path: &str, target: &str) -> Result<(), FileError> {
+        let mut header = self.header(tar::EntryType::Symlink, 0o777, 0);
+        let appended = self.builder.append_link(&mut header, entry(path), target);
+        appended.map_err(|source| FileError::io(path, source))
+    }
+
+    fn hard_link(&mut self, path: &str, target: &str) -> Result<(), FileError> {
+        let mut header = self.header(tar::EntryType::Link, 0o644, 0);
+        let appended = self.builder.append_link(&mut header, entry(path), entry(target));
+        appended.map_err(|source| FileError::io(path, source))
+    }
 }
 
 /// The numbers in `user` or `user:group`; the group is by default the number of the user.
@@ -96,12 +196,12 @@ mod tests {
             path: path.into(),
             mode,
             owner: owner.map(String::from),
-            content: path.to_string().into(),
+            content: Content::Bytes(path.to_string().into()),
         };
         let files =
             [file("/a", 0o755, None), file(&long, 0o600, Some("7")), file("/c", 0, Some("8:9"))];
         let check = |user, expected: [(u64, u64); 3]| {
-            let bytes = archive(&files, user).unwrap();
+            let bytes = archive(&files, user, Vec::new()).unwrap();
             let mut archive = tar::Archive::new(&bytes[..]);
             let mut entries = archive.entries().unwrap().map(Result::unwrap);
             for (file, (uid, gid)) in files.iter().zip(expected) {

@@ -8,58 +8,19 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, fchmod, fchown, fsync};
-use rustix::fs::{mkdirat, open, openat2, renameat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, chownat, fchmod, fchown, fsync};
+use rustix::fs::{mkdirat, open, openat2, renameat, symlinkat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
+use super::error::Error;
+use super::sink::{Sink, exactly};
+
 /// The permissions of directories that are made for files.
 const DIR_MODE: u32 = 0o755;
-
-/// Why a file cannot be written.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// The path leads through a link, which the agent does not follow.
-    #[error("{path} is, or leads through, a link, which is not followed; remove the link")]
-    Link {
-        /// The path as in the document.
-        path: String,
-    },
-    /// There is a directory in the place of the file.
-    #[error("{path} is a directory; remove it, or give the file another path")]
-    Directory {
-        /// The path as in the document.
-        path: String,
-    },
-    /// Only root may give a file to another user.
-    #[error("{path} cannot be given to user {uid}: the agent does not run as root")]
-    Owner {
-        /// The path as in the document.
-        path: String,
-        /// The user.
-        uid: u32,
-    },
-    /// An operation failed.
-    #[error("cannot write {path}")]
-    Io {
-        /// The path as in the document.
-        path: String,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// The attributes of a file to write.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Attributes {
-    /// Its permission bits.
-    pub(crate) mode: u32,
-    /// Its owner; `None` leaves it to the agent's user.
-    pub(crate) owner: Option<(Uid, Gid)>,
-}
 
 /// A directory below which files are written.
 #[derive(Debug)]
@@ -74,36 +35,127 @@ impl Tree {
         Ok(Tree { root: open(dir, flags, Mode::empty())? })
     }
 
-    /// Replaces the file at `path`, which is relative and has no `.` or `..`. Directories that do
-    /// not exist are made, with the same owner.
-    pub(crate) fn write(
+    /// A sink for files of that owner; `None` leaves them to the agent's user.
+    pub(crate) fn owned_by(&self, owner: Option<(Uid, Gid)>) -> OwnedTree<'_> {
+        OwnedTree { tree: self, owner }
+    }
+}
+
+/// A directory below which files of one owner are written. Directories that do not exist are made,
+/// with the same owner.
+#[derive(Debug)]
+pub(crate) struct OwnedTree<'a> {
+    tree: &'a Tree,
+    owner: Option<(Uid, Gid)>,
+}
+
+impl OwnedTree<'_> {
+    /// Opens the directory of `path`; returns it and the last name of the path.
+    fn parent<'p>(&self, path: &'p str) -> Result<(OwnedFd, &'p str), Error> {
+        let (dirs, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let mut dir = self.tree.root.try_clone().map_err(|source| Error::io(path, source))?;
+        for name in dirs.split('/').filter(|name| !name.is_empty()) {
+            let inner = enter(&dir, name, DIR_MODE, self.owner);
+            dir = inner.map_err(|error| self.explain(path, error))?;
+        }
+        Ok((dir, name))
+    }
+
+    /// Makes `new` by `make`, and renames it to `name`.
+    fn replace(
         &self,
         path: &str,
-        attributes: Attributes,
-        content: &mut dyn Read,
+        make: impl FnOnce(&OwnedFd, &str) -> io::Result<()>,
     ) -> Result<(), Error> {
-        let failed = |error: Errno| explain(path, attributes, error);
-        let (dirs, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let mut dir = self.root.try_clone().map_err(|source| io_error(path, source))?;
-        for name in dirs.split('/').filter(|name| !name.is_empty()) {
-            dir = enter(&dir, name, attributes.owner).map_err(failed)?;
-        }
+        let (dir, name) = self.parent(path)?;
         let new = format!(".{name}.muster-new");
-        let written = replace(&dir, &new, name, attributes, content);
-        written.map_err(|error| {
+        // The remains of an attempt that was interrupted.
+        let cleared = match unlinkat(&dir, &new, AtFlags::empty()) {
+            Err(Errno::NOENT) => Ok(()),
+            cleared => cleared.map_err(io::Error::from),
+        };
+        let made = cleared.and_then(|()| make(&dir, &new));
+        let made = made.and_then(|()| Ok(renameat(&dir, &new, &dir, name)?));
+        made.map_err(|error| {
             // The cause is reported; the remains are removed by the next attempt at the latest.
             let _ = unlinkat(&dir, &new, AtFlags::empty());
             match Errno::from_io_error(&error) {
-                Some(errno) => failed(errno),
-                None => io_error(path, error),
+                Some(errno) => self.explain(path, errno),
+                None => Error::io(path, error),
             }
         })
+    }
+
+    fn explain(&self, path: &str, error: Errno) -> Error {
+        let path = path.to_string();
+        match (error, self.owner) {
+            // A link in the place of a directory is not a directory either.
+            (Errno::LOOP | Errno::NOTDIR, _) => Error::Link { path },
+            (Errno::ISDIR, _) => Error::Directory { path },
+            (Errno::PERM, Some((uid, _))) => Error::Owner { path, uid: uid.as_raw() },
+            (error, _) => Error::io(&path, error.into()),
+        }
+    }
+}
+
+impl Sink for OwnedTree<'_> {
+    fn file(
+        &mut self,
+        path: &str,
+        mode: u32,
+        size: u64,
+        content: &mut dyn Read,
+    ) -> Result<(), Error> {
+        self.replace(path, |dir, new| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let file = openat2(dir, new, flags, Mode::RUSR | Mode::WUSR, no_links())?;
+            let mut file = File::from(file);
+            exactly(content, size, &mut file)?;
+            // A change of the owner would clear bits of the mode.
+            if let Some((uid, gid)) = self.owner {
+                fchown(&file, Some(uid), Some(gid))?;
+            }
+            fchmod(&file, Mode::from_raw_mode(mode))?;
+            Ok(fsync(&file)?)
+        })
+    }
+
+    fn directory(&mut self, path: &str, mode: u32) -> Result<(), Error> {
+        let (dir, name) = self.parent(path)?;
+        let made = enter(&dir, name, mode, self.owner);
+        made.map(drop).map_err(|error| self.explain(path, error))
+    }
+
+    fn link(&mut self, path: &str, target: &str) -> Result<(), Error> {
+        self.replace(path, |dir, new| {
+            symlinkat(target, dir, new)?;
+            if let Some((uid, gid)) = self.owner {
+                chownat(dir, new, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Copies the file: the service may have made the target a link to a file of another user, and
+    /// a second name for that file would be given away with its owner.
+    fn hard_link(&mut self, path: &str, target: &str) -> Result<(), Error> {
+        let (dir, name) = self.parent(target)?;
+        let opened =
+            openat2(&dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), no_links());
+        let mut file = File::from(opened.map_err(|error| self.explain(target, error))?);
+        let found = file.metadata().map_err(|source| Error::io(target, source))?;
+        self.file(path, found.mode() & 0o777, found.len(), &mut file)
     }
 }
 
 /// Opens the directory `name` in `dir`, and makes it if there is none.
-fn enter(dir: &OwnedFd, name: &str, owner: Option<(Uid, Gid)>) -> Result<OwnedFd, Errno> {
-    let is_new = match mkdirat(dir, name, Mode::from_raw_mode(DIR_MODE)) {
+fn enter(
+    dir: &OwnedFd,
+    name: &str,
+    mode: u32,
+    owner: Option<(Uid, Gid)>,
+) -> Result<OwnedFd, Errno> {
+    let is_new = match mkdirat(dir, name, Mode::from_raw_mode(mode)) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,
         Err(error) => return Err(error),
@@ -111,66 +163,29 @@ fn enter(dir: &OwnedFd, name: &str, owner: Option<(Uid, Gid)>) -> Result<OwnedFd
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let inner = openat2(dir, name, flags, Mode::empty(), no_links())?;
     if is_new {
-        fchmod(&inner, Mode::from_raw_mode(DIR_MODE))?;
         if let Some((uid, gid)) = owner {
             fchown(&inner, Some(uid), Some(gid))?;
         }
+        fchmod(&inner, Mode::from_raw_mode(mode))?;
     }
     Ok(inner)
-}
-
-fn replace(
-    dir: &OwnedFd,
-    new: &str,
-    name: &str,
-    attributes: Attributes,
-    content: &mut dyn Read,
-) -> io::Result<()> {
-    // The remains of an attempt that was interrupted.
-    match unlinkat(dir, new, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let mut file = File::from(openat2(dir, new, flags, Mode::RUSR | Mode::WUSR, no_links())?);
-    io::copy(content, &mut file)?;
-    // A change of the owner would clear bits of the mode.
-    if let Some((uid, gid)) = attributes.owner {
-        fchown(&file, Some(uid), Some(gid))?;
-    }
-    fchmod(&file, Mode::from_raw_mode(attributes.mode))?;
-    fsync(&file)?;
-    renameat(dir, new, dir, name)?;
-    Ok(())
 }
 
 fn no_links() -> ResolveFlags {
     ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
 }
 
-fn explain(path: &str, attributes: Attributes, error: Errno) -> Error {
-    let path = path.to_string();
-    match (error, attributes.owner) {
-        // A link in the place of a directory is not a directory either.
-        (Errno::LOOP | Errno::NOTDIR, _) => Error::Link { path },
-        (Errno::ISDIR, _) => Error::Directory { path },
-        (Errno::PERM, Some((uid, _))) => Error::Owner { path, uid: uid.as_raw() },
-        (error, _) => io_error(&path, error.into()),
-    }
-}
-
-fn io_error(path: &str, source: io::Error) -> Error {
-    Error::Io { path: path.into(), source }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 
-    const PLAIN: Attributes = Attributes { mode: 0o640, owner: None };
+    fn write(tree: &Tree, path: &str, content: &str) -> Result<(), Error> {
+        let size = content.len() as u64;
+        tree.owned_by(None).file(path, 0o640, size, &mut content.as_bytes())
+    }
 
     fn tree() -> (tempfile::TempDir, Tree) {
         let dir = tempfile::tempdir().unwrap();
@@ -182,7 +197,7 @@ mod tests {
     fn a_file_is_written_with_its_directories_and_its_mode() {
         let (dir, tree) = tree();
         for content in ["one", "another"] {
-            tree.write("etc/app/a.conf", PLAIN, &mut content.as_bytes()).unwrap();
+            write(&tree, "etc/app/a.conf", content).unwrap();
             let path = dir.path().join("etc/app/a.conf");
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640);
@@ -194,10 +209,10 @@ mod tests {
     #[test]
     fn a_reader_keeps_the_file_that_it_has_opened() {
         let (dir, tree) = tree();
-        tree.write("a", PLAIN, &mut &b"one"[..]).unwrap();
+        write(&tree, "a", "one").unwrap();
         let before = fs::metadata(dir.path().join("a")).unwrap().ino();
         let mut open = File::open(dir.path().join("a")).unwrap();
-        tree.write("a", PLAIN, &mut &b"two"[..]).unwrap();
+        write(&tree, "a", "two").unwrap();
         assert_ne!(fs::metadata(dir.path().join("a")).unwrap().ino(), before);
         assert_eq!(io::read_to_string(&mut open).unwrap(), "one");
     }
@@ -209,12 +224,12 @@ mod tests {
         fs::write(&victim, "untouched").unwrap();
         let (dir, tree) = tree();
         symlink(outside.path(), dir.path().join("etc")).unwrap();
-        let refused = tree.write("etc/victim", PLAIN, &mut &b"x"[..]).unwrap_err();
+        let refused = write(&tree, "etc/victim", "x").unwrap_err();
         assert!(matches!(refused, Error::Link { .. }), "{refused}");
         // A link in the place of the file, or of the new file, is replaced.
         symlink(&victim, dir.path().join("a")).unwrap();
         symlink(&victim, dir.path().join(".a.muster-new")).unwrap();
-        tree.write("a", PLAIN, &mut &b"x"[..]).unwrap();
+        write(&tree, "a", "x").unwrap();
         assert!(fs::symlink_metadata(dir.path().join("a")).unwrap().is_file());
         assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
         symlink(outside.path(), dir.path().join("link")).unwrap();
@@ -225,7 +240,7 @@ mod tests {
     fn a_directory_in_its_place_is_named() {
         let (dir, tree) = tree();
         fs::create_dir(dir.path().join("a")).unwrap();
-        let refused = tree.write("a", PLAIN, &mut &b"x"[..]).unwrap_err();
+        let refused = write(&tree, "a", "x").unwrap_err();
         assert!(matches!(refused, Error::Directory { .. }), "{refused}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
     }
@@ -239,8 +254,8 @@ mod tests {
             }
         }
         let (dir, tree) = tree();
-        tree.write("a", PLAIN, &mut &b"one"[..]).unwrap();
-        assert!(tree.write("a", PLAIN, &mut Broken).is_err());
+        write(&tree, "a", "one").unwrap();
+        assert!(tree.owned_by(None).file("a", 0o640, 1, &mut Broken).is_err());
         assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "one");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
     }
