@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use formats::{Fault, parse_with, to_yaml};
+use formats::{Diagnostic, parse_with, to_yaml};
 use marathon::format::{self, App, read_app};
 use model::{Document, Spec};
 use serde::Serialize;
@@ -20,7 +20,7 @@ pub(crate) fn run(input: &[u8]) {
     }
     let parsed = match parse_with("input", text, &[&format::Apps]) {
         Ok(parsed) => parsed,
-        Err(faults) => return refused(text, &faults),
+        Err(diagnostics) => return refused(text, &diagnostics),
     };
     assert!(!parsed.documents.is_empty(), "nothing is accepted that says nothing");
     for located in parsed.documents {
@@ -62,12 +62,12 @@ fn reads_back(document: &Document, content: &impl Serialize) {
     }
 }
 
-fn refused(text: &str, faults: &[Fault]) {
-    assert!(!faults.is_empty(), "what is refused is refused for a reason");
-    for fault in faults {
-        assert!(!fault.message.is_empty(), "{fault:?}");
-        assert_eq!(fault.source, "input");
-        at_a_place(text, fault.line, fault.column);
+fn refused(text: &str, diagnostics: &[Diagnostic]) {
+    assert!(!diagnostics.is_empty(), "what is refused is refused for a reason");
+    for diagnostic in diagnostics {
+        assert!(!diagnostic.message.is_empty(), "{diagnostic:?}");
+        assert_eq!(diagnostic.source, "input");
+        at_a_place(text, diagnostic.line, diagnostic.column);
     }
 }
 

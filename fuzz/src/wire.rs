@@ -37,7 +37,7 @@ const KINDS: &[(&str, Read)] = &[
     ("event", same::<api::EventView>),
     ("error", same::<api::ErrorBody>),
     ("keeper-request", same::<keeper::Request>),
-    ("keeper-tell", same::<keeper::Tell>),
+    ("keeper-tell", same::<keeper::KeeperEvent>),
 ];
 
 pub(crate) fn run(input: &[u8]) {

@@ -42,7 +42,7 @@ macro_rules! replayed {
         })*
 
         #[test]
-        fn every_target_is_replayed_and_has_a_folder() {
+        fn every_target_is_replayed_and_has_a_corpus() {
             let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
             assert_eq!(names, [$($name),*]);
             let mut names: Vec<_> = names.into_iter().map(|name| folder().join(name)).collect();

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, wait_for};
-use crate::http::{self, Answer};
+use crate::http::{self, Response};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -27,30 +27,30 @@ impl Adapter {
     }
 
     /// A request as clients send it: with a body of JSON, unless it is empty.
-    pub fn ask(&self, method: &str, path: &str, body: &str) -> Result<Answer> {
+    pub fn request(&self, method: &str, path: &str, body: &str) -> Result<Response> {
         let headers = [("content-type", "application/json"), ("accept", "application/json")];
-        http::ask(self.cluster.port(), method, path, &headers, body.as_bytes())
+        http::request(self.cluster.port(), method, path, &headers, body.as_bytes())
     }
 
     /// The response to a request that must succeed.
     pub fn json(&self, path: &str) -> Result<Value> {
-        let answer = self.ask("GET", path, "")?;
-        ensure!(answer.status == 200, "{path}: {answer:?}");
-        answer.json()
+        let response = self.request("GET", path, "")?;
+        ensure!(response.status == 200, "{path}: {response:?}");
+        response.json()
     }
 
     /// A change that must be accepted; waits until its deployment is over.
     pub fn done(&self, method: &str, path: &str, body: Value) -> Result<Value> {
-        let answer = self.ask(method, path, &body.to_string())?;
-        ensure!(matches!(answer.status, 200 | 201), "{method} {path}: {answer:?}");
-        let deployment = answer.header("marathon-deployment-id");
+        let response = self.request(method, path, &body.to_string())?;
+        ensure!(matches!(response.status, 200 | 201), "{method} {path}: {response:?}");
+        let deployment = response.header("marathon-deployment-id");
         let deployment = deployment.context("a change has a deployment")?.to_string();
         wait_for("the end of the deployment", LIMIT, || {
             let listed = self.json("/v2/deployments")?;
             let is_over = |item: &Value| item["id"] != deployment.as_str();
             Ok(list(&listed).iter().all(is_over).then_some(()))
         })?;
-        answer.json()
+        response.json()
     }
 
     /// Creates an app that only sleeps, waits until it runs, and returns the response.
@@ -77,7 +77,7 @@ impl Adapter {
     pub fn stuck(&self, id: &str) -> Result<String> {
         self.sleeper(id, 1)?;
         let path = format!("/v2/apps{id}");
-        let reply = self.ask("PUT", &path, r#"{"cpus": 9999}"#)?.json()?;
+        let reply = self.request("PUT", &path, r#"{"cpus": 9999}"#)?.json()?;
         Ok(reply["deploymentId"].as_str().context("a change has a deployment")?.to_string())
     }
 }

@@ -91,7 +91,7 @@ impl<'a> Dcos<'a> {
         command
     }
 
-    /// Runs a command to its end, whatever comes of it.
+    /// Runs a command to its end and returns its result, successful or not.
     pub fn run(&self, args: &[&str]) -> Result<Run> {
         Run::of(&mut self.command(args))
     }
@@ -131,7 +131,7 @@ impl<'a> Dcos<'a> {
         Ok(Table { heads, rows })
     }
 
-    /// Starts a command that goes on until it is dropped.
+    /// Starts a command that runs until it is dropped.
     pub fn follow(&self, args: &[&str]) -> Result<Following> {
         // Python buffers its output into a pipe.
         let mut command = self.command(args);
@@ -160,7 +160,7 @@ pub struct Table {
     pub rows: Vec<BTreeMap<String, String>>,
 }
 
-/// A command that goes on; it is killed when this is dropped.
+/// A running command; it is killed when this is dropped.
 pub struct Following {
     child: Child,
     text: Arc<Mutex<String>>,

@@ -187,8 +187,8 @@ impl Cluster {
         self.daemons.push((daemon, command.spawn()?));
         if daemon == Daemon::Server {
             let port = self.server_port;
-            let answers = || Ok(crate::get(port, "/v1/health").ok().map(drop));
-            wait_for("the server to answer", Duration::from_secs(20), answers)?;
+            let responses = || Ok(crate::get(port, "/v1/health").ok().map(drop));
+            wait_for("the server to answer", Duration::from_secs(20), responses)?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// A response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     /// The status code.
     pub status: u16,
     /// The headers as they came, their names in lower case.
@@ -23,7 +23,7 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     /// The value of a header, by its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -47,22 +47,22 @@ impl Answer {
 }
 
 /// One request on a connection of its own. The path is sent as it is.
-pub fn ask(
+pub fn request(
     port: u16,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
     body: &[u8],
-) -> Result<Answer> {
+) -> Result<Response> {
     let mut stream = connect(port)?;
     let head = head(port, method, path, headers, Some(body.len()));
     let sent = stream.get_mut().write_all(head.as_bytes()).and_then(|()| {
         // A server that has refused by the head alone may close before the body is through.
         stream.get_mut().write_all(body)
     });
-    match answer(&mut stream, method) {
+    match response(&mut stream, method) {
         Err(error) if sent.is_err() => Err(error).context("send"),
-        answer => answer,
+        response => response,
     }
 }
 
@@ -90,26 +90,26 @@ pub(crate) fn head(
 }
 
 /// Reads an answer to its end; the connection can be used again after it.
-pub(crate) fn answer(stream: &mut impl BufRead, method: &str) -> Result<Answer> {
-    let (status, headers) = answer_head(stream)?;
-    let mut answer = Answer { status, headers, body: Vec::new() };
+pub(crate) fn response(stream: &mut impl BufRead, method: &str) -> Result<Response> {
+    let (status, headers) = response_head(stream)?;
+    let mut response = Response { status, headers, body: Vec::new() };
     if method == "HEAD" || matches!(status, 204 | 304) {
-        return Ok(answer);
+        return Ok(response);
     }
-    if is_chunked(&answer.headers) {
+    if is_chunked(&response.headers) {
         while let Some(chunk) = chunk(stream)? {
-            answer.body.extend(chunk);
+            response.body.extend(chunk);
         }
-    } else if let Some(length) = answer.header("content-length") {
-        answer.body = vec![0; length.parse().context("the length of a body")?];
-        stream.read_exact(&mut answer.body).context("read the body")?;
+    } else if let Some(length) = response.header("content-length") {
+        response.body = vec![0; length.parse().context("the length of a body")?];
+        stream.read_exact(&mut response.body).context("read the body")?;
     } else {
-        stream.read_to_end(&mut answer.body).context("read the body")?;
+        stream.read_to_end(&mut response.body).context("read the body")?;
     }
-    Ok(answer)
+    Ok(response)
 }
 
-fn answer_head(stream: &mut impl BufRead) -> Result<(u16, Vec<(String, String)>)> {
+fn response_head(stream: &mut impl BufRead) -> Result<(u16, Vec<(String, String)>)> {
     let mut line = String::new();
     stream.read_line(&mut line).context("read the status")?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -147,7 +147,7 @@ fn chunk(stream: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
 /// A stream of events that is read as it comes, until it is dropped or the server ends it.
 pub struct Events {
     /// Its status and headers.
-    pub head: Answer,
+    pub head: Response,
     stream: TcpStream,
     text: Arc<Mutex<String>>,
 }
@@ -158,8 +158,8 @@ impl Events {
         let mut reader = connect(port)?;
         let accept = [("accept", "text/event-stream")];
         reader.get_mut().write_all(head(port, "GET", path, &accept, None).as_bytes())?;
-        let (status, headers) = answer_head(&mut reader)?;
-        let head = Answer { status, headers, body: Vec::new() };
+        let (status, headers) = response_head(&mut reader)?;
+        let head = Response { status, headers, body: Vec::new() };
         let stream = reader.get_ref().try_clone()?;
         let text = Arc::new(Mutex::new(String::new()));
         if is_chunked(&head.headers) {

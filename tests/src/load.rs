@@ -52,11 +52,11 @@ impl Load {
                     if i.is_multiple_of(2) {
                         connection = None;
                     }
-                    let answer = ask(&mut connection, port, &path);
+                    let response = send(&mut connection, port, &path);
                     count.fetch_add(1, Ordering::Relaxed);
                     let Ok(mut seen) = seen.lock() else { return };
                     seen.requests += 1;
-                    match answer {
+                    match response {
                         Ok(body) => {
                             let version = serde_json::from_str::<serde_json::Value>(&body)
                                 .ok()
@@ -103,22 +103,22 @@ impl Load {
 
 /// One request on a new connection; its body, if the answer is a 200.
 pub fn get(port: u16, path: &str) -> Result<String> {
-    ask(&mut None, port, path)
+    send(&mut None, port, path)
 }
 
-fn ask(connection: &mut Option<BufReader<TcpStream>>, port: u16, path: &str) -> Result<String> {
+fn send(connection: &mut Option<BufReader<TcpStream>>, port: u16, path: &str) -> Result<String> {
     let stream = match connection {
         Some(stream) => stream,
         None => connection.insert(http::connect(port)?),
     };
     let request = http::head(port, "GET", path, &[], None);
     stream.get_mut().write_all(request.as_bytes()).context("send")?;
-    let answer = http::answer(stream, "GET")?;
-    if answer.closes() {
+    let response = http::response(stream, "GET")?;
+    if response.closes() {
         *connection = None;
     }
-    if answer.status != 200 {
-        bail!("{}: {}", answer.status, answer.text());
+    if response.status != 200 {
+        bail!("{}: {}", response.status, response.text());
     }
-    Ok(answer.text())
+    Ok(response.text())
 }

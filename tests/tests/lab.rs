@@ -14,17 +14,17 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// The largest number of instances that were live, and the smallest that were in traffic, from
 /// the events of an upgrade of four instances.
-struct Course {
+struct Extremes {
     most_live: i64,
     least_serving: i64,
     /// Starts and departures of the first batch.
     first: (usize, usize),
 }
 
-fn course(events: &[Value]) -> Course {
+fn extremes(events: &[Value]) -> Extremes {
     let kind = |event: &Value| event["kind"].as_str().unwrap_or_default().to_string();
     let (mut live, mut serving) = (4i64, 4i64);
-    let mut course = Course { most_live: live, least_serving: serving, first: (0, 0) };
+    let mut extremes = Extremes { most_live: live, least_serving: serving, first: (0, 0) };
     let mut left = BTreeSet::new();
     let first_at = events.iter().find(|event| kind(event) == "placed").map(|event| &event["at"]);
     for event in events {
@@ -37,17 +37,17 @@ fn course(events: &[Value]) -> Course {
             _ => {}
         }
         if Some(&event["at"]) == first_at {
-            course.first.0 += usize::from(kind(event) == "placed");
-            course.first.1 += usize::from(kind(event) == "draining");
+            extremes.first.0 += usize::from(kind(event) == "placed");
+            extremes.first.1 += usize::from(kind(event) == "draining");
         }
-        course.most_live = course.most_live.max(live);
-        course.least_serving = course.least_serving.min(serving);
+        extremes.most_live = extremes.most_live.max(live);
+        extremes.least_serving = extremes.least_serving.min(serving);
     }
-    course
+    extremes
 }
 
 /// Applies version 0.9 of an app, upgrades it to 1.0 under load, and returns the events.
-fn upgraded(name: &str) -> Result<Course> {
+fn upgraded(name: &str) -> Result<Extremes> {
     let (old, new) = (lab(name, "0.9")?, lab(name, "1.0")?);
     let id = old["id"].as_str().unwrap();
     let cluster = Cluster::start(1)?;
@@ -57,8 +57,8 @@ fn upgraded(name: &str) -> Result<Course> {
     let gateway = format!("gateway: lab\nlisten: 127.0.0.1:{port}\nroutes: [{{ to: {id} }}]\n");
     let gateway = cluster.write("gateway.yaml", &gateway)?;
     cluster.ok(&["apply", "-f", &gateway])?;
-    let answers = || Ok(muster_tests::get(port, "/endpoint0").ok());
-    wait_for("the gateway to answer", LIMIT, answers)?;
+    let responses = || Ok(muster_tests::get(port, "/endpoint0").ok());
+    wait_for("the gateway to answer", LIMIT, responses)?;
     let load = Load::start(port, "/endpoint0", 4);
     wait_for("load", LIMIT, || Ok((load.requests() > 200).then_some(())))?;
 
@@ -77,7 +77,7 @@ fn upgraded(name: &str) -> Result<Course> {
     let events: Vec<Value> =
         events.as_array().unwrap().iter().filter(later).filter(ours).cloned().collect();
     cluster.ok(&["rm", id, "gateway/lab", "--wait"])?;
-    Ok(course(&events))
+    Ok(extremes(&events))
 }
 
 fn last_event(cluster: &Cluster) -> Result<u64> {
@@ -86,34 +86,34 @@ fn last_event(cluster: &Cluster) -> Result<u64> {
 }
 
 #[test]
-fn without_checks_all_new_instances_start_before_an_old_one_leaves() -> Result<()> {
-    let course = upgraded("base")?;
-    assert_eq!(course.first, (4, 0));
-    assert!(course.most_live <= 8 && course.least_serving >= 4);
+fn without_checks_all_new_instances_start_before_an_old_one_stops() -> Result<()> {
+    let extremes = upgraded("base")?;
+    assert_eq!(extremes.first, (4, 0));
+    assert!(extremes.most_live <= 8 && extremes.least_serving >= 4);
     Ok(())
 }
 
 #[test]
-fn with_health_checks_old_instances_leave_as_new_ones_become_healthy() -> Result<()> {
-    let course = upgraded("base-health")?;
-    assert_eq!(course.first, (4, 0));
-    assert!(course.most_live <= 8 && course.least_serving >= 4);
+fn with_health_checks_old_instances_stop_as_new_ones_become_healthy() -> Result<()> {
+    let extremes = upgraded("base-health")?;
+    assert_eq!(extremes.first, (4, 0));
+    assert!(extremes.most_live <= 8 && extremes.least_serving >= 4);
     Ok(())
 }
 
 #[test]
-fn with_a_readiness_check_old_instances_leave_as_new_ones_become_ready() -> Result<()> {
-    let course = upgraded("base-ready")?;
-    assert_eq!(course.first, (4, 0));
-    assert!(course.most_live <= 8 && course.least_serving >= 4);
+fn with_a_readiness_check_old_instances_stop_as_new_ones_become_ready() -> Result<()> {
+    let extremes = upgraded("base-ready")?;
+    assert_eq!(extremes.first, (4, 0));
+    assert!(extremes.most_live <= 8 && extremes.least_serving >= 4);
     Ok(())
 }
 
 #[test]
-fn with_minimal_overcapacity_three_leave_and_one_starts_at_once() -> Result<()> {
-    let course = upgraded("base-min-over")?;
-    assert_eq!(course.first, (1, 3), "one starts and three leave in the first batch");
-    assert!(course.most_live <= 5, "{} live", course.most_live);
-    assert!(course.least_serving >= 1, "{} in traffic", course.least_serving);
+fn with_minimal_overcapacity_three_stop_and_one_starts_at_once() -> Result<()> {
+    let extremes = upgraded("base-min-over")?;
+    assert_eq!(extremes.first, (1, 3), "one starts and three leave in the first batch");
+    assert!(extremes.most_live <= 5, "{} live", extremes.most_live);
+    assert!(extremes.least_serving >= 1, "{} in traffic", extremes.least_serving);
     Ok(())
 }

@@ -6,7 +6,7 @@ use muster_tests::{Cluster, documents, free_port, get, wait_for};
 use serde_json::Value;
 
 #[test]
-fn losing_a_node_is_tried_out_and_does_not_happen() -> Result<()> {
+fn a_simulated_node_loss_does_not_affect_the_cluster() -> Result<()> {
     let cluster = Cluster::start(2)?;
     let port = free_port()?;
     // Two for each node at most: one of three has nowhere to go once a node is lost.
@@ -25,8 +25,8 @@ fn losing_a_node_is_tried_out_and_does_not_happen() -> Result<()> {
     let commands = cluster.json(&["lab", "--from-cluster", "-e", script])?;
     let printed = |command: &str| -> Vec<String> {
         let all = commands.as_array().unwrap().iter();
-        let of = all.filter(|told| told["command"] == command);
-        let lines = of.flat_map(|told| told["printed"].as_array().unwrap());
+        let of = all.filter(|output| output["command"] == command);
+        let lines = of.flat_map(|output| output["printed"].as_array().unwrap());
         lines.map(|line| line.as_str().unwrap().to_string()).collect()
     };
     println!("{commands:#}");
@@ -61,7 +61,7 @@ fn losing_a_node_is_tried_out_and_does_not_happen() -> Result<()> {
 }
 
 #[test]
-fn scripts_are_kept_as_tests() -> Result<()> {
+fn scripts_are_checked_and_updated() -> Result<()> {
     let cluster = Cluster::start(0)?;
     let script = "> node n1 cpu=1\n> apply /web instances=2\n> settle\n";
     let file = cluster.write("small.txt", script)?;

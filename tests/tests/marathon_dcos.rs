@@ -179,7 +179,7 @@ fn groups(version: &str) -> Result<()> {
     Ok(())
 }
 
-fn what_waits(version: &str) -> Result<()> {
+fn the_queue(version: &str) -> Result<()> {
     let cluster = Cluster::start(1)?;
     let dcos = Dcos::new(&cluster, version)?;
     let marathon = |args: &[&str]| dcos.ok(&[&["marathon"], args].concat());
@@ -255,10 +255,11 @@ fn what_waits(version: &str) -> Result<()> {
 fn the_machines(version: &str, task_heads: &[&str], node_heads: &[&str]) -> Result<()> {
     let cluster = Cluster::start(2)?;
     let dcos = Dcos::new(&cluster, version)?;
-    let said = dcos.ok(&["--version"])?;
+    let output = dcos.ok(&["--version"])?;
     assert!(
-        said.contains(&format!("dcoscli.version={version}")) && !said.contains("dcos.version=N/A"),
-        "{said}"
+        output.contains(&format!("dcoscli.version={version}"))
+            && !output.contains("dcos.version=N/A"),
+        "{output}"
     );
     let about = dcos.json(&["marathon", "about"])?;
     assert_eq!((&about["name"], &about["elected"]), (&json!("marathon"), &json!(true)));
@@ -352,13 +353,13 @@ fn groups_with_dcos_0_6() -> Result<()> {
 }
 
 #[test]
-fn what_waits_with_dcos_0_4() -> Result<()> {
-    what_waits("0.4.17")
+fn the_queue_with_dcos_0_4() -> Result<()> {
+    the_queue("0.4.17")
 }
 
 #[test]
-fn what_waits_with_dcos_0_6() -> Result<()> {
-    what_waits("0.6.1")
+fn the_queue_with_dcos_0_6() -> Result<()> {
+    the_queue("0.6.1")
 }
 
 #[test]

@@ -55,10 +55,10 @@ fn tasks(dcos: &Dcos, app: &str) -> Result<Vec<Value>> {
 fn versions(tasks: &[Value]) -> Result<BTreeSet<String>> {
     let version = |task: &Value| {
         let port = task["ports"][0].as_u64().unwrap() as u16;
-        let answer: Value = serde_json::from_str(&get(port, "/endpoint0")?)?;
-        assert_eq!(answer["host"], format!("127.0.0.1:{port}"));
-        assert_eq!(answer["result"], "all is well");
-        Ok(answer["version"].as_str().unwrap().to_string())
+        let response: Value = serde_json::from_str(&get(port, "/endpoint0")?)?;
+        assert_eq!(response["host"], format!("127.0.0.1:{port}"));
+        assert_eq!(response["result"], "all is well");
+        Ok(response["version"].as_str().unwrap().to_string())
     };
     tasks.iter().map(version).collect()
 }
@@ -214,7 +214,7 @@ fn with_readiness_checks_the_app_shows_them_and_its_tasks_do_not() -> Result<()>
 
 /// The lab's `curl -H "Accept: text/event-stream" leader.mesos:8080/v2/events` during an upgrade.
 #[test]
-fn with_minimal_overcapacity_events_tell_what_the_recorded_session_tells() -> Result<()> {
+fn with_minimal_overcapacity_events_agree_with_the_recorded_session() -> Result<()> {
     let cluster = Cluster::start(1)?;
     let dcos = Dcos::new(&cluster, "0.5.7")?;
     add(&cluster, &dcos, "base-min-over")?;

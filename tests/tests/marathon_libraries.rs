@@ -12,7 +12,7 @@ fn program() -> Result<String> {
 }
 
 #[test]
-fn marathon_python_leads_an_app_through_its_life() -> Result<()> {
+fn marathon_python_runs_the_life_cycle_of_an_app() -> Result<()> {
     let cluster = Cluster::start(1)?;
     let printed = python(&cluster, "apps.py", &[&program()?])?;
     assert_eq!(printed["info"]["name"], "marathon");
@@ -30,7 +30,7 @@ fn marathon_python_makes_changes_and_removes_groups() -> Result<()> {
 }
 
 #[test]
-fn marathon_python_sees_why_a_deployment_waits_and_takes_it_back() -> Result<()> {
+fn marathon_python_sees_why_a_deployment_waits_and_cancels_it() -> Result<()> {
     let cluster = Cluster::start(1)?;
     let printed = python(&cluster, "deployments.py", &[])?;
     let reasons = printed["reasons"].as_array().unwrap();
@@ -63,7 +63,7 @@ fn marathon_python_understands_every_event_of_an_app() -> Result<()> {
 }
 
 #[test]
-fn marathon_node_leads_an_app_and_a_group_through_their_life() -> Result<()> {
+fn marathon_node_runs_the_life_cycle_of_an_app_and_a_group() -> Result<()> {
     let cluster = Cluster::start(1)?;
     let printed = node(&cluster, "walk.js", &[&program()?])?;
     let events = json!(["deployment_success", "event_stream_attached", "status_update_event"]);

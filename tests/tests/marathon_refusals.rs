@@ -11,7 +11,7 @@ use serde_json::json;
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
-fn errors_have_the_status_and_the_words_of_marathon() -> Result<()> {
+fn errors_have_the_status_and_the_message_of_marathon() -> Result<()> {
     let adapter = Adapter::open()?;
     let app = adapter.sleeper("/there", 1)?;
     let version = app["version"].as_str().unwrap();
@@ -84,16 +84,16 @@ fn errors_have_the_status_and_the_words_of_marathon() -> Result<()> {
     ];
     let mut wrong = Vec::new();
     for (method, path, body, status, message) in cases {
-        let answer = adapter.ask(method, path, body)?;
-        let has_message = answer.json().is_ok_and(|json| json["message"].is_string());
-        if answer.status != *status || !has_message || !answer.text().contains(message) {
-            wrong.push(format!("{method} {path} {body}: {} {}", answer.status, answer.text()));
+        let response = adapter.request(method, path, body)?;
+        let has_message = response.json().is_ok_and(|json| json["message"].is_string());
+        if response.status != *status || !has_message || !response.text().contains(message) {
+            wrong.push(format!("{method} {path} {body}: {} {}", response.status, response.text()));
         }
     }
     assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
     // An invalid value is named by its path.
     let bad = r#"{"id": "/a", "cmd": "sleep 1", "upgradeStrategy": {"minimumHealthCapacity": 2}}"#;
-    let details = adapter.ask("POST", "/v2/apps", bad)?.json()?["details"].clone();
+    let details = adapter.request("POST", "/v2/apps", bad)?.json()?["details"].clone();
     assert_eq!(details[0]["path"], "/upgradeStrategy/minimumHealthCapacity");
     assert!(details[0]["errors"][0].is_string(), "{details}");
     let around = json!({ "id": "/round", "apps": [
@@ -101,14 +101,14 @@ fn errors_have_the_status_and_the_words_of_marathon() -> Result<()> {
         { "id": "b", "cmd": "sleep 1", "dependencies": ["a"] },
     ]});
     let details =
-        adapter.ask("POST", "/v2/groups", &around.to_string())?.json()?["details"].clone();
+        adapter.request("POST", "/v2/groups", &around.to_string())?.json()?["details"].clone();
     assert_eq!(details[0]["path"], "/dependencies", "{details}");
     assert_eq!(adapter.json("/v2/apps")?["apps"].as_array().unwrap().len(), 1);
     Ok(())
 }
 
 #[test]
-fn an_app_is_locked_until_its_deployment_ends_or_is_overtaken() -> Result<()> {
+fn an_app_is_locked_until_its_deployment_ends_or_is_superseded() -> Result<()> {
     let adapter = Adapter::open()?;
     let events = http::Events::follow(adapter.cluster.port(), "/v2/events")?;
     let stuck = adapter.stuck("/group/a")?;
@@ -122,9 +122,9 @@ fn an_app_is_locked_until_its_deployment_ends_or_is_overtaken() -> Result<()> {
         ("DELETE", "/v2/groups/group", ""),
         ("PUT", "/v2/apps", r#"[{"id": "/group/a", "mem": 48}]"#),
     ] {
-        let answer = adapter.ask(method, path, body)?;
-        assert_eq!(answer.status, 409, "{method} {path}: {}", answer.text());
-        let body = answer.json()?;
+        let response = adapter.request(method, path, body)?;
+        assert_eq!(response.status, 409, "{method} {path}: {}", response.text());
+        let body = response.json()?;
         let message = "App is locked by one or more deployments. Override with the option \
                        '?force=true'. View details at '/v2/deployments/<DEPLOYMENT_ID>'.";
         assert_eq!(body["message"], message);
@@ -143,7 +143,7 @@ fn an_app_is_locked_until_its_deployment_ends_or_is_overtaken() -> Result<()> {
 }
 
 #[test]
-fn what_is_hostile_bounces_off() -> Result<()> {
+fn hostile_requests_are_rejected_with_bounded_memory() -> Result<()> {
     let adapter = Adapter::open()?;
     let rss = |adapter: &Adapter| -> Result<u64> {
         let pid = adapter.cluster.pid(Daemon::Server)?.as_raw_nonzero();
@@ -176,12 +176,12 @@ fn what_is_hostile_bounces_off() -> Result<()> {
     let mut wrong = Vec::new();
     for path in paths {
         for method in ["GET", "DELETE", "PUT"] {
-            let answer = adapter.ask(method, path, r#"{"instances": 1}"#)?;
-            if !(400..500).contains(&answer.status) || answer.header("set-cookie").is_some() {
+            let response = adapter.request(method, path, r#"{"instances": 1}"#)?;
+            if !(400..500).contains(&response.status) || response.header("set-cookie").is_some() {
                 wrong.push(format!(
                     "{method} {path:.80}: {} {:.200}",
-                    answer.status,
-                    answer.text()
+                    response.status,
+                    response.text()
                 ));
             }
         }
@@ -189,9 +189,9 @@ fn what_is_hostile_bounces_off() -> Result<()> {
     let ids = ["/", "", "/a b", "/a\n", "/a\u{0}", "/a//b c", "/é", "/-a", "/a_", &long];
     for id in ids {
         let app = json!({ "id": id, "cmd": "sleep 1000", "cpus": 9999 });
-        let answer = adapter.ask("POST", "/v2/apps", &app.to_string())?;
-        if answer.status != 422 {
-            wrong.push(format!("POST {id:.80?}: {} {:.200}", answer.status, answer.text()));
+        let response = adapter.request("POST", "/v2/apps", &app.to_string())?;
+        if response.status != 422 {
+            wrong.push(format!("POST {id:.80?}: {} {:.200}", response.status, response.text()));
         }
     }
     let before = rss(&adapter)?;
@@ -205,9 +205,9 @@ fn what_is_hostile_bounces_off() -> Result<()> {
         ("PUT", "/v2/groups", &huge),
         ("POST", "/v2/tasks/delete", &deep),
     ] {
-        match adapter.ask(method, path, body) {
-            Ok(answer) if (400..500).contains(&answer.status) => {}
-            Ok(answer) => wrong.push(format!("{method} {path}: {}", answer.status)),
+        match adapter.request(method, path, body) {
+            Ok(response) if (400..500).contains(&response.status) => {}
+            Ok(response) => wrong.push(format!("{method} {path}: {}", response.status)),
             Err(error) => wrong.push(format!("{method} {path}: {error:#}")),
         }
     }

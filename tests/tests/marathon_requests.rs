@@ -34,7 +34,7 @@ fn empty_segments_and_prefixes_of_paths_make_no_difference() -> Result<()> {
     }
     assert_eq!(adapter.json("/v2/groups//py")?["id"], "/py");
     assert_eq!(adapter.json("/v2/apps//py/*")?["*"][0]["id"], "/py/a");
-    let killed = adapter.ask("DELETE", &format!("/v2/apps//py/a/tasks/{task}"), "")?.json()?;
+    let killed = adapter.request("DELETE", &format!("/v2/apps//py/a/tasks/{task}"), "")?.json()?;
     assert_eq!(killed["task"]["id"], task.as_str());
     Ok(())
 }
@@ -48,20 +48,20 @@ fn booleans_are_those_of_python_and_java() -> Result<()> {
     assert_eq!(adapter.json("/v2/apps/a")?["app"]["instances"], 0);
     let stuck = adapter.stuck("/b")?;
     for force in ["force=False", "force=false", "force=1", "force=", "force", ""] {
-        let answer = adapter.ask("PUT", &format!("/v2/apps/b?{force}"), r#"{"mem": 48}"#)?;
-        assert_eq!(answer.status, 409, "{force}");
+        let response = adapter.request("PUT", &format!("/v2/apps/b?{force}"), r#"{"mem": 48}"#)?;
+        assert_eq!(response.status, 409, "{force}");
     }
     // Apps are deleted by force by default, deployments are not.
-    assert_eq!(adapter.ask("DELETE", "/v2/apps/b?force=False", "")?.status, 409);
-    let gone = adapter.ask("DELETE", &format!("/v2/deployments/{stuck}?force=True"), "")?;
+    assert_eq!(adapter.request("DELETE", "/v2/apps/b?force=False", "")?.status, 409);
+    let gone = adapter.request("DELETE", &format!("/v2/deployments/{stuck}?force=True"), "")?;
     assert_eq!((gone.status, gone.text().as_str()), (202, ""));
-    adapter.ask("PUT", "/v2/apps/b?force=TRUE", r#"{"cpus": 9998}"#)?;
-    assert_eq!(adapter.ask("DELETE", "/v2/apps/b", "")?.status, 200);
+    adapter.request("PUT", "/v2/apps/b?force=TRUE", r#"{"cpus": 9998}"#)?;
+    assert_eq!(adapter.request("DELETE", "/v2/apps/b", "")?.status, 200);
     Ok(())
 }
 
 #[test]
-fn nulls_are_as_good_as_nothing_and_apps_may_be_put_back_as_they_were_got() -> Result<()> {
+fn nulls_are_ignored_and_a_fetched_app_can_be_put_back() -> Result<()> {
     let adapter = Adapter::open()?;
     adapter.sleeper("/a", 1)?;
     let scaled = json!({ "id": "/a", "instances": 2, "ports": null, "dependencies": null });
@@ -93,20 +93,20 @@ fn nulls_are_as_good_as_nothing_and_apps_may_be_put_back_as_they_were_got() -> R
 }
 
 #[test]
-fn bodies_where_none_is_asked_for_are_passed_over() -> Result<()> {
+fn unexpected_bodies_are_ignored() -> Result<()> {
     let adapter = Adapter::open()?;
     adapter.sleeper("/a", 1)?;
-    assert_eq!(adapter.ask("GET", "/v2/groups", r#""""#)?.json()?["id"], "/");
+    assert_eq!(adapter.request("GET", "/v2/groups", r#""""#)?.json()?["id"], "/");
     for body in ["{}", "", r#""""#] {
-        let answer = adapter.ask("POST", "/v2/apps/a/restart?force=true", body)?;
-        assert_eq!(answer.status, 200, "{body:?}: {}", answer.text());
+        let response = adapter.request("POST", "/v2/apps/a/restart?force=true", body)?;
+        assert_eq!(response.status, 200, "{body:?}: {}", response.text());
     }
-    assert_eq!(adapter.ask("DELETE", "/v2/apps/a", "{}")?.status, 200);
+    assert_eq!(adapter.request("DELETE", "/v2/apps/a", "{}")?.status, 200);
     Ok(())
 }
 
 #[test]
-fn changes_are_merged_replaced_or_only_planned_as_asked() -> Result<()> {
+fn changes_are_merged_replaced_or_only_planned_on_request() -> Result<()> {
     let adapter = Adapter::open()?;
     let app = json!({
         "id": "/a", "cmd": "sleep 1000", "cpus": 0.1, "mem": 32,
@@ -131,23 +131,23 @@ fn changes_are_merged_replaced_or_only_planned_as_asked() -> Result<()> {
     assert_eq!(task_ids(&adapter.running("/a", 1)?), before);
     // Put where nothing is, it is created.
     let new = json!({ "cmd": "sleep 1000", "cpus": 0.1, "mem": 32 });
-    let answer = adapter.ask("PUT", "/v2/apps/new", &new.to_string())?;
-    assert_eq!(answer.status, 201, "{}", answer.text());
-    assert!(answer.json()?["deploymentId"].is_string());
+    let response = adapter.request("PUT", "/v2/apps/new", &new.to_string())?;
+    assert_eq!(response.status, 201, "{}", response.text());
+    assert!(response.json()?["deploymentId"].is_string());
 
     // A dry run of a group says the steps and changes nothing.
     let group = json!({ "id": "/g", "apps": [{ "id": "web", "cmd": "sleep 1000", "cpus": 0.1, "mem": 32 }] });
-    let plan = adapter.ask("PUT", "/v2/groups/g?dryRun=true", &group.to_string())?.json()?;
+    let plan = adapter.request("PUT", "/v2/groups/g?dryRun=true", &group.to_string())?.json()?;
     let actions: Vec<_> =
         plan["steps"].as_array().unwrap().iter().map(|step| &step["actions"][0]).collect();
     let action = |action: &str| json!({ "action": action, "app": "/g/web" });
     assert_eq!(actions, [&action("StartApplication"), &action("ScaleApplication")]);
-    assert_eq!(adapter.ask("GET", "/v2/groups/g", "")?.status, 404);
+    assert_eq!(adapter.request("GET", "/v2/groups/g", "")?.status, 404);
     Ok(())
 }
 
 #[test]
-fn a_native_service_keeps_what_no_app_can_say_when_its_app_is_changed() -> Result<()> {
+fn a_native_service_keeps_keys_that_apps_lack_when_its_app_changes() -> Result<()> {
     let adapter = Adapter::open()?;
     let text = "service: /native\nprocess: { command: sleep 1000, workdir: /tmp }\n\
                 resources: { cpu: 0.1, memory: 32MiB }\n";

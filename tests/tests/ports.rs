@@ -25,7 +25,7 @@ fn ports(cluster: &Cluster, service: &str) -> Result<BTreeSet<u16>> {
 }
 
 #[test]
-fn ports_of_other_programs_are_passed_over() -> Result<()> {
+fn ports_of_other_programs_are_skipped() -> Result<()> {
     let cluster = Cluster::start(1)?;
     let apply = |name: &str, instances| {
         let file = cluster.write("service.yaml", &document(name, instances)?)?;

@@ -16,8 +16,8 @@ fn under_load(agents: usize, instances: u32, more: &str) -> Result<(Cluster, Loa
     let port = free_port()?;
     let file = cluster.write("web.yaml", &documents("0.9", instances, port, more)?)?;
     cluster.ok(&["apply", "-f", &file, "--wait", "--timeout", "30s"])?;
-    let answers = || Ok(muster_tests::get(port, "/endpoint0").ok());
-    wait_for("the gateway to answer", LIMIT, answers)?;
+    let responses = || Ok(muster_tests::get(port, "/endpoint0").ok());
+    wait_for("the gateway to answer", LIMIT, responses)?;
     let load = Load::start(port, "/endpoint0", 8);
     wait_for("load", LIMIT, || Ok((load.requests() > 200).then_some(())))?;
     Ok((cluster, load, port))
@@ -28,7 +28,7 @@ fn upgrade(cluster: &Cluster, version: &str, instances: u32, port: u16, more: &s
     cluster.ok(&["apply", "-f", &file, "--wait", "--timeout", "60s"]).map(drop)
 }
 
-/// Lets the load go on for a while after everything has settled, then ends it.
+/// Continues the load for a while after everything has settled, then ends it.
 fn finish(load: Load) -> Result<Seen> {
     let so_far = load.requests();
     wait_for("more load", LIMIT, || Ok((load.requests() > so_far + 500).then_some(())))?;
@@ -62,13 +62,13 @@ fn an_upgrade_loses_no_request() -> Result<()> {
     let seen = finish(load)?;
     nothing_failed(&seen);
     assert!(seen.versions["0.9"] > 0 && seen.versions["1.0"] > 0, "{:?}", seen.versions);
-    let answer = muster_tests::get(port, "/endpoint0")?;
-    assert!(answer.contains("\"version\": \"1.0\""), "{answer}");
+    let response = muster_tests::get(port, "/endpoint0")?;
+    assert!(response.contains("\"version\": \"1.0\""), "{response}");
     Ok(())
 }
 
 #[test]
-fn minimal_overcapacity_never_has_more_than_five_live() -> Result<()> {
+fn minimal_overcapacity_keeps_at_most_five_live_instances() -> Result<()> {
     let budget = "rollout: { min_healthy: 25%, max_surge: 25% }";
     let (cluster, load, port) = under_load(1, 4, budget)?;
     let file = cluster.write("web.yaml", &documents("1.0", 4, port, budget)?)?;
@@ -98,7 +98,7 @@ fn scaling_restarting_and_undoing_lose_no_request() -> Result<()> {
 }
 
 #[test]
-fn a_killed_instance_is_started_again_and_nobody_notices() -> Result<()> {
+fn a_killed_instance_is_restarted_without_a_failed_request() -> Result<()> {
     let (cluster, load, _) = under_load(1, 3, "")?;
     let before = runs(&cluster)?;
     let processes = cluster.processes("simpleservice");
@@ -178,8 +178,8 @@ fn daemons_may_be_killed_at_any_time_of_an_upgrade() -> Result<()> {
         let runs = runs(&cluster)?;
         assert_eq!(runs.len(), 4, "{runs:?}");
         assert!(runs.values().all(|run| *run == 1), "an instance was restarted: {runs:?}");
-        let answer = muster_tests::get(port, "/endpoint0")?;
-        assert!(answer.contains(&format!("\"version\": \"{version}\"")), "{answer}");
+        let response = muster_tests::get(port, "/endpoint0")?;
+        assert!(response.contains(&format!("\"version\": \"{version}\"")), "{response}");
     }
     nothing_failed(&finish(load)?);
     Ok(())

@@ -5,7 +5,7 @@ use anyhow::Result;
 use muster_tests::Cluster;
 
 #[test]
-fn wrong_documents_say_where_and_change_nothing() -> Result<()> {
+fn invalid_documents_are_rejected_with_positions() -> Result<()> {
     let cluster = Cluster::start(1)?;
     let good = "service: /shop/db\nprocess: { command: [sleep, \"1000\"] }\n\
                 ports: [{ name: sql }]\n";
@@ -81,7 +81,7 @@ fn wrong_documents_say_where_and_change_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_file_that_is_not_there_and_a_server_that_does_not_answer_are_told_apart() -> Result<()> {
+fn a_missing_file_and_an_unreachable_server_are_distinguished() -> Result<()> {
     let cluster = Cluster::start(1)?;
     assert_eq!(cluster.muster(&["apply", "-f", "nowhere.yaml"])?.code, 2);
     let file = cluster.write("a.yaml", "service: /a\nprocess: { command: run }\n")?;
@@ -92,7 +92,7 @@ fn a_file_that_is_not_there_and_a_server_that_does_not_answer_are_told_apart() -
 }
 
 #[test]
-fn whoever_names_a_group_is_told_what_is_in_it() -> Result<()> {
+fn naming_a_group_lists_its_services() -> Result<()> {
     let cluster = Cluster::start(1)?;
     let file = cluster.write("a.yaml", "service: /shop/web\nprocess: { command: run }\n")?;
     cluster.ok(&["apply", "-f", &file])?;

@@ -1,4 +1,4 @@
-//! A Docker engine that answers: installed, started, waited for.
+//! Installs and starts a Docker engine, and waits until it responds.
 //!
 //! Debian's `docker.io` needs nothing special to run below a plain process supervisor: cgroup v1 or v2, overlay2 and the
 //! bridge network come from the kernel, the rules for published ports from the `iptables` it depends on. What does go
@@ -28,8 +28,8 @@ pub(crate) const PACKAGES: &[Package] = &[
     Package { program: "iptables", package: "iptables" },
 ];
 
-const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
-const ANSWER_POLL: Duration = Duration::from_millis(100);
+const RESPONSE_WAIT_MAX: Duration = Duration::from_secs(60);
+const RESPONSE_POLL: Duration = Duration::from_millis(100);
 const LOG: &str = "target/dockerd.log";
 
 /// The files in which daemons note their process ids, with the name of the daemon.
@@ -38,24 +38,24 @@ const PID_FILES: &[(&str, &str)] = &[
     ("/var/run/docker/containerd/containerd.pid", "containerd"),
 ];
 
-/// Makes sure that a Docker engine answers; starts one that outlives us when none does.
+/// Makes sure that a Docker engine responds; otherwise starts one that outlives this process.
 pub(crate) fn ensure(top: &Top) -> Result<()> {
-    if let Ok(version) = answer(top) {
-        println!("the Docker engine answers: {version}");
+    if let Ok(version) = engine_version(top) {
+        println!("the Docker engine responds: {version}");
         return Ok(());
     }
     apt::ensure(top, PACKAGES)?;
     // Installing may have started it, where an init system takes care of such things.
-    if answer(top).is_err() {
+    if engine_version(top).is_err() {
         start(top)?;
     }
     let version = wait(top)?;
-    println!("the Docker engine answers: {version}");
+    println!("the Docker engine responds: {version}");
     Ok(())
 }
 
-/// The version of the engine that answers.
-fn answer(top: &Top) -> Result<String> {
+/// The version of the engine, if one responds.
+fn engine_version(top: &Top) -> Result<String> {
     if !is_installed("docker") {
         bail!("there is no docker client");
     }
@@ -76,7 +76,7 @@ fn start(top: &Top) -> Result<()> {
     }
     if !apt::is_root() {
         bail!(
-            "no Docker engine answers and only root can start one; run `sudo dockerd` and this again"
+            "no Docker engine responds and only root can start one; run `sudo dockerd` and this again"
         );
     }
     for (file, daemon) in PID_FILES {
@@ -91,9 +91,9 @@ fn start(top: &Top) -> Result<()> {
 }
 
 fn wait(top: &Top) -> Result<String> {
-    let deadline = Instant::now() + ANSWER_WAIT_MAX;
+    let deadline = Instant::now() + RESPONSE_WAIT_MAX;
     loop {
-        let error = match answer(top) {
+        let error = match engine_version(top) {
             Ok(version) => return Ok(version),
             Err(error) => error,
         };
@@ -102,11 +102,11 @@ fn wait(top: &Top) -> Result<String> {
             let lines: Vec<&str> = log.lines().collect();
             let last = lines[lines.len().saturating_sub(8)..].join("\n  ");
             bail!(
-                "no Docker engine answered within {} s ({error:#}); {LOG} ends with:\n  {last}",
-                ANSWER_WAIT_MAX.as_secs()
+                "no Docker engine responded within {} s ({error:#}); {LOG} ends with:\n  {last}",
+                RESPONSE_WAIT_MAX.as_secs()
             );
         }
-        std::thread::sleep(ANSWER_POLL);
+        std::thread::sleep(RESPONSE_POLL);
     }
 }
 

@@ -100,7 +100,7 @@ pub(crate) fn run(top: &Top, args: &Args) -> Result<()> {
         println!("\n{}", table(&rows));
     }
     if args.keep {
-        names.iter().try_for_each(|name| keep(top, &program, name))?;
+        names.iter().try_for_each(|name| keep_inputs(top, &program, name))?;
     }
     let findings: Vec<String> = rows
         .iter()
@@ -214,7 +214,7 @@ fn dictionary(inputs: &[PathBuf]) -> Result<String> {
 }
 
 /// Takes those inputs into the repository that together reach most.
-fn keep(top: &Top, program: &Path, name: &str) -> Result<()> {
+fn keep_inputs(top: &Top, program: &Path, name: &str) -> Result<()> {
     let folder = folder(top, name);
     let (corpus, seeds) = (folder.join("corpus"), top.join(CORPUS).join(name));
     let (merged, control) = (folder.join("merged"), folder.join("merge"));
@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_libfuzzer_says_is_read() {
+    fn output_of_libfuzzer_is_parsed() {
         let log =
             "INFO: x\nstat::number_of_executed_units: 1234\nstat::new_units_added:          7\n";
         let expected = Row { executions: 1234, found_new: 7, ..Row::default() };
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn the_inputs_that_reach_most_are_kept() {
+    fn the_inputs_with_the_most_coverage_are_kept() {
         let control = "3\n1\na\nb\nc\nSTARTED 0 2\nFT 0 1 2\nCOV 0 1\nCOV 1 2 3\nCOV 2 4 5 6\n";
         let reached = read_merge(control);
         assert_eq!(reached[2], ("c".into(), BTreeSet::from([4, 5, 6])));

@@ -42,7 +42,7 @@ pub(crate) fn ensure(top: &Top) -> Result<()> {
     run(top.command("docker").args(["build", "--tag", TAG, "--label", &label]).arg(&context))
 }
 
-/// Builds the program so that it needs nothing beside it; where it is.
+/// Builds the program without dependencies on shared libraries; returns its path.
 pub(crate) fn program(top: &Top) -> Result<PathBuf> {
     let build = [
         "build",

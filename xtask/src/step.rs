@@ -88,7 +88,7 @@ mod tests {
     ];
 
     #[test]
-    fn one_step_brings_what_it_needs_in_order() {
+    fn a_step_runs_after_its_prerequisites() {
         let names = |name| {
             with_needs(STEPS, name).map(|steps| steps.iter().map(|s| s.name).collect::<Vec<_>>())
         };
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_how_to_repeat_it() {
+    fn a_failure_prints_the_command_that_repeats_it() {
         let error = run(&Top::find(), "test", STEPS, None).unwrap_err();
         let text = format!("{error:#}");
         assert_eq!(

@@ -23,16 +23,21 @@ const ADVISORIES_WAIT_S_MAX: &str = "60";
 
 /// The steps, in order.
 pub(crate) const STEPS: &[Step] = &[
-    Step { name: "packages", what: "what the tests need is installed", needs: &[], run: packages },
+    Step {
+        name: "packages",
+        what: "the requirements of the tests are installed",
+        needs: &[],
+        run: packages,
+    },
     Step { name: "format", what: "rustfmt would change nothing", needs: &[], run: format },
-    Step { name: "tidy", what: "the rules of the house hold", needs: &[], run: tidy::run },
+    Step { name: "tidy", what: "the rules of the project hold", needs: &[], run: tidy::run },
     Step {
         name: "deny",
         what: "dependencies: licences, bans, sources, advisories",
         needs: &[],
         run: deny,
     },
-    Step { name: "lint", what: "clippy has nothing to say", needs: &[], run: lint },
+    Step { name: "lint", what: "clippy reports nothing", needs: &[], run: lint },
     Step { name: "build", what: "all programs build", needs: &[], run: build },
     Step {
         name: "docs",
@@ -42,7 +47,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "engine",
-        what: "a Docker engine answers and has the image",
+        what: "a Docker engine responds and has the image",
         needs: &["packages"],
         run: engine,
     },

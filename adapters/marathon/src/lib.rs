@@ -26,27 +26,27 @@ use tokio::sync::mpsc;
 
 use crate::view::app::Apps;
 use crate::view::event::{Event, Rendered};
-use crate::view::feed::Feed;
-use crate::view::teller::{self, Happening};
+use crate::view::publisher::{self, Input};
+use crate::view::translator::EventTranslator;
 
 /// The Marathon adapter, with its cache of apps and its event log.
 pub struct Marathon {
     apps: Apps,
     /// The newest events, in the format that clients receive.
     log: Arc<EventLog<Rendered>>,
-    happened: mpsc::UnboundedSender<Happening>,
+    inputs: mpsc::UnboundedSender<Input>,
     /// Taken by `start`, so that there is exactly one consumer.
-    happening: Mutex<Option<mpsc::UnboundedReceiver<Happening>>>,
+    input: Mutex<Option<mpsc::UnboundedReceiver<Input>>>,
 }
 
 impl Default for Marathon {
     fn default() -> Marathon {
-        let (happened, happening) = mpsc::unbounded_channel();
+        let (inputs, input) = mpsc::unbounded_channel();
         Marathon {
             apps: Apps::default(),
-            log: Arc::new(teller::log()),
-            happened,
-            happening: Mutex::new(Some(happening)),
+            log: Arc::new(publisher::log()),
+            inputs,
+            input: Mutex::new(Some(input)),
         }
     }
 }
@@ -55,7 +55,7 @@ impl Marathon {
     /// Publishes events that a request has caused and that have no native event.
     fn post(&self, events: Vec<Event>) {
         // The receiver is dropped only when the server stops.
-        let _ = self.happened.send(Happening::Posted(events));
+        let _ = self.inputs.send(Input::Posted(events));
     }
 }
 
@@ -76,22 +76,22 @@ impl Adapter for Marathon {
         http::PREFIXES.map(|prefix| Mount::Prefix(prefix.into())).into()
     }
 
-    fn answer(self: Arc<Self>, server: Server, request: Request) -> BoxFuture<'static, Response> {
-        Box::pin(http::answer(self, server, request))
+    fn respond(self: Arc<Self>, server: Server, request: Request) -> BoxFuture<'static, Response> {
+        Box::pin(http::respond(self, server, request))
     }
 
     fn start(&self, snapshot: &Snapshot) -> BoxFuture<'static, ()> {
-        let happening = self.happening.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let happening = happening.expect("an adapter is started once");
-        teller::number_from(&self.log, snapshot.state.meta());
-        let feed = Feed::new(snapshot, self.apps.clone());
-        Box::pin(teller::tell(happening, feed, Arc::clone(&self.log)))
+        let input = self.input.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let input = input.expect("an adapter is started once");
+        publisher::number_from(&self.log, snapshot.state.meta());
+        let translator = EventTranslator::new(snapshot, self.apps.clone());
+        Box::pin(publisher::run(input, translator, Arc::clone(&self.log)))
     }
 
     fn on_commit(&self, events: &[Arc<EventView>], snapshot: &Arc<Snapshot>) {
-        let happening = Happening::Native(events.to_vec(), Arc::clone(snapshot));
+        let input = Input::Native(events.to_vec(), Arc::clone(snapshot));
         // The receiver is dropped only when the server stops.
-        let _ = self.happened.send(happening);
+        let _ = self.inputs.send(input);
     }
 
     fn prepare(&self, documents: &mut [&mut Document], state: &State) {

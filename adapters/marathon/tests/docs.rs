@@ -60,7 +60,7 @@ fn blocks(page: &Path) -> Vec<Block> {
 }
 
 #[test]
-fn every_document_in_the_documentation_is_what_it_says() {
+fn documents_in_the_documentation_parse_as_described() {
     let mut wrong = Vec::new();
     let mut sound = 0;
     for block in pages().iter().flat_map(|page| blocks(page)) {
@@ -68,9 +68,10 @@ fn every_document_in_the_documentation_is_what_it_says() {
         let parsed = formats::parse_with(page, text, &[&muster_adapter_marathon::format::Apps]);
         match (info.as_str(), parsed) {
             ("yaml" | "json", Ok(_)) => sound += 1,
-            ("yaml" | "json", Err(faults)) => {
-                let faults: String = faults.iter().map(|fault| format!("\n    {fault}")).collect();
-                wrong.push(format!("{page}: the block at line {line} is refused:{faults}"));
+            ("yaml" | "json", Err(diagnostics)) => {
+                let diagnostics: String =
+                    diagnostics.iter().map(|diagnostic| format!("\n    {diagnostic}")).collect();
+                wrong.push(format!("{page}: the block at line {line} is refused:{diagnostics}"));
             }
             ("yaml,wrong" | "json,wrong", Ok(_)) => {
                 wrong.push(format!("{page}: the block at line {line} should be refused"));

@@ -25,13 +25,13 @@ async fn start(data_dir: &Path) -> Server {
 }
 
 /// Sends a request with a body. Returns the response as JSON, or null if it has no body.
-async fn asked(server: &Server, method: &str, path: &str, body: &str) -> (u16, Value) {
+async fn send(server: &Server, method: &str, path: &str, body: &str) -> (u16, Value) {
     let (status, _, body) = server.send_as(method, path, body).await;
     (status, serde_json::from_str(&body).unwrap_or_default())
 }
 
 async fn get(server: &Server, path: &str) -> Value {
-    let (status, body) = asked(server, "GET", path, "").await;
+    let (status, body) = send(server, "GET", path, "").await;
     assert_eq!(status, 200, "{path}: {body}");
     body
 }
@@ -41,12 +41,12 @@ fn keys(value: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn what_waits_is_shown_and_need_not_wait() {
+async fn the_queue_shows_waiting_apps_and_resets_their_delay() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     server.register("n1").await.unwrap();
     let app = r#"{"id": "/shop/web", "cmd": "run", "cpus": 9999, "instances": 2}"#;
-    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    assert_eq!(send(&server, "POST", "/v2/apps", app).await.0, 201);
     let queue = get(&server, "/v2/queue").await["queue"].clone();
     assert_eq!(keys(&queue[0]), ["app", "count", "delay", "processedOffersSummary", "since"]);
     assert_eq!((&queue[0]["app"]["id"], &queue[0]["count"]), (&json!("/shop/web"), &json!(2)));
@@ -54,8 +54,8 @@ async fn what_waits_is_shown_and_need_not_wait() {
     let queue = get(&server, path).await["queue"].clone();
     assert_eq!(queue[0]["lastUnusedOffers"][0]["reason"][0], "InsufficientCpus");
     assert_eq!(queue[0]["waits"][0], "no node of 1 can take it; n1: cpu: 9999 needed, 100 free");
-    assert_eq!(asked(&server, "DELETE", "/v2/queue//shop/web/delay", "").await.0, 204);
-    let (status, refused) = asked(&server, "DELETE", "/v2/queue/none/delay", "").await;
+    assert_eq!(send(&server, "DELETE", "/v2/queue//shop/web/delay", "").await.0, 204);
+    let (status, refused) = send(&server, "DELETE", "/v2/queue/none/delay", "").await;
     let message = "Application /none not found in tasks queue.";
     assert_eq!((status, &refused["message"]), (404, &json!(message)));
     server.stop().await.unwrap();
@@ -80,8 +80,7 @@ async fn tasks(server: &Server, states: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_unhealthy_task_is_killed_before_the_next_one_is_launched_unless_a_label_asks_otherwise()
-{
+async fn an_unhealthy_task_is_killed_before_its_replacement_starts_unless_labelled() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     server.register("n1").await.unwrap();
@@ -90,7 +89,7 @@ async fn an_unhealthy_task_is_killed_before_the_next_one_is_launched_unless_a_la
         server.report("n1", true, vec![(id, status)]).await.unwrap();
     };
     let app = r#"{"id": "/web", "cmd": "run", "cpus": 0.1, "healthChecks": [{}]}"#;
-    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    assert_eq!(send(&server, "POST", "/v2/apps", app).await.0, 201);
     let (well, ill) = (ready(), ready());
     report(Status { healthy: Some(true), ..well }).await;
     report(Status { healthy: Some(false), ..ill.clone() }).await;
@@ -99,7 +98,7 @@ async fn an_unhealthy_task_is_killed_before_the_next_one_is_launched_unless_a_la
     assert_ne!(tasks(&server, &["TASK_STAGING"]).await, killed);
 
     let label = r#"{"labels": {"MUSTER_REPLACE_FIRST": "true"}}"#;
-    assert_eq!(asked(&server, "PUT", "/v2/apps//web?force=true", label).await.0, 200);
+    assert_eq!(send(&server, "PUT", "/v2/apps//web?force=true", label).await.0, 200);
     let id: InstanceId = "/web~0.2".parse().unwrap();
     let ill = Status { healthy: Some(false), ..ready() };
     server.report("n1", true, vec![(id, ill)]).await.unwrap();
@@ -108,7 +107,7 @@ async fn an_unhealthy_task_is_killed_before_the_next_one_is_launched_unless_a_la
 }
 
 #[tokio::test]
-async fn the_server_says_who_it_is_and_what_there_is_not() {
+async fn info_endpoints_identify_the_server_and_reject_unsupported_ones() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     let address = server.address.to_string();
@@ -123,48 +122,48 @@ async fn the_server_says_who_it_is_and_what_there_is_not() {
     let metrics = get(&server, "/service/marathon/metrics").await;
     assert_eq!(metrics["gauges"]["marathon.apps.active.gauge"]["value"], 0);
 
-    assert_eq!(asked(&server, "HEAD", "/v2/pods", "").await.0, 200);
+    assert_eq!(send(&server, "HEAD", "/v2/pods", "").await.0, 200);
     assert_eq!(get(&server, "/v2/pods").await, json!([]));
     assert_eq!(get(&server, "/v2/pods/::status").await, json!([]));
-    let (status, said) = asked(&server, "POST", "/v2/pods", r#"{"id": "/pod"}"#).await;
-    assert!(status == 422 && said["message"].as_str().unwrap().contains("pods"), "{said}");
+    let (status, reply) = send(&server, "POST", "/v2/pods", r#"{"id": "/pod"}"#).await;
+    assert!(status == 422 && reply["message"].as_str().unwrap().contains("pods"), "{reply}");
     for path in ["/v2/eventSubscriptions", "/v2/pods/pod", "/help", "/logging", "/config"] {
-        let (status, said) = asked(&server, "GET", path, "").await;
-        assert!(status == 404 && said["message"].is_string(), "{path}: {said}");
+        let (status, reply) = send(&server, "GET", path, "").await;
+        assert!(status == 404 && reply["message"].is_string(), "{path}: {reply}");
     }
     server.stop().await.unwrap();
 }
 
 /// The dependencies of the service `/web`, from the native API.
 async fn depends_on(server: &Server) -> Value {
-    let (_, _, body) = server.ask("GET", "/v1/services/web").await;
+    let (_, _, body) = server.request("GET", "/v1/services/web").await;
     let service: Value = serde_json::from_str(&body).unwrap();
     service["spec"]["depends_on"].clone()
 }
 
 #[tokio::test]
-async fn what_an_app_depends_on_need_not_be_there() {
+async fn an_app_may_depend_on_an_app_that_does_not_exist() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     let web = r#"{"id": "/web", "cmd": "run", "instances": 0, "dependencies": ["/db", "/none"]}"#;
-    assert_eq!(asked(&server, "POST", "/v2/apps", web).await.0, 201);
+    assert_eq!(send(&server, "POST", "/v2/apps", web).await.0, 201);
     let shown = async || get(&server, "/v2/apps//web").await["app"]["dependencies"].take();
     assert_eq!(shown().await, json!(["/db", "/none"]));
     assert_eq!(depends_on(&server).await, Value::Null);
 
     let db = r#"{"id": "/db", "cmd": "run", "instances": 0}"#;
-    assert_eq!(asked(&server, "POST", "/v2/apps", db).await.0, 201);
+    assert_eq!(send(&server, "POST", "/v2/apps", db).await.0, 201);
     let change = r#"{"labels": {"changed": "yes"}}"#;
-    assert_eq!(asked(&server, "PUT", "/v2/apps//web?force=true", change).await.0, 200);
+    assert_eq!(send(&server, "PUT", "/v2/apps//web?force=true", change).await.0, 200);
     assert_eq!(depends_on(&server).await, json!(["/db"]));
 
     // A removed app does not change the apps that depended on it: they are not moved or stopped
     // first.
     let version = async || get(&server, "/v2/apps//web").await["app"]["version"].take();
     let before = version().await;
-    let (status, said) = asked(&server, "DELETE", "/v2/apps//db?force=false", "").await;
-    assert_eq!(status, 200, "{said}");
-    let plan = said["deploymentId"].as_str().unwrap().to_string();
+    let (status, reply) = send(&server, "DELETE", "/v2/apps//db?force=false", "").await;
+    assert_eq!(status, 200, "{reply}");
+    let plan = reply["deploymentId"].as_str().unwrap().to_string();
     let gone = async {
         while !get(&server, "/v2/deployments").await.as_array().unwrap().is_empty() {
             let shown = get(&server, "/v2/deployments").await;
@@ -179,13 +178,13 @@ async fn what_an_app_depends_on_need_not_be_there() {
     let body = refused(server.apply(native).await);
     assert!(format!("{body:?}").contains("/none"), "{body:?}");
     server.apply(&native.replace("/none", "/web")).await.unwrap();
-    let (status, said) = asked(&server, "DELETE", "/v2/apps//web", "").await;
-    assert!(status == 422 && said.to_string().contains("/native"), "{status} {said}");
+    let (status, reply) = send(&server, "DELETE", "/v2/apps//web", "").await;
+    assert!(status == 422 && reply.to_string().contains("/native"), "{status} {reply}");
     server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn an_app_of_a_file_is_shown_as_it_was_given() {
+async fn an_app_applied_from_a_file_is_shown_with_its_document() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     let text = r#"{"id": "/web", "cmd": "run", "instances": 0, "executor": "//cmd",
@@ -211,27 +210,27 @@ async fn an_app_of_a_file_is_shown_as_it_was_given() {
 
 /// The epochs of the server, from its events.
 async fn epochs(server: &Server) -> Vec<u32> {
-    let (_, _, told) = server.ask("GET", "/v1/events").await;
-    let led = told.split("became leader, epoch ").skip(1);
+    let (_, _, events) = server.request("GET", "/v1/events").await;
+    let led = events.split("became leader, epoch ").skip(1);
     led.map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect()
 }
 
 #[tokio::test]
-async fn the_lead_is_taken_anew_and_nobody_has_to_notice() {
+async fn abdication_starts_a_new_epoch_and_changes_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     server.register("n1").await.unwrap();
     let app = r#"{"id": "/web", "cmd": "run", "cpus": 0.1}"#;
-    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    assert_eq!(send(&server, "POST", "/v2/apps", app).await.0, 201);
     let before = server.shown().await;
     for name in ["backup", "restore"] {
         let path = format!("/v2/leader?{name}=file:///tmp/state");
-        let (status, said) = asked(&server, "DELETE", &path, "").await;
-        assert!(status == 422 && said["message"].as_str().unwrap().contains(name), "{said}");
+        let (status, reply) = send(&server, "DELETE", &path, "").await;
+        assert!(status == 422 && reply["message"].as_str().unwrap().contains(name), "{reply}");
     }
     let leader = get(&server, "/v2/leader").await;
-    let (status, said) = asked(&server, "DELETE", "/v2/leader", "").await;
-    assert_eq!((status, said), (200, json!({ "message": "Leadership abdicated" })));
+    let (status, reply) = send(&server, "DELETE", "/v2/leader", "").await;
+    assert_eq!((status, reply), (200, json!({ "message": "Leadership abdicated" })));
     assert_eq!(get(&server, "/v2/leader").await, leader);
     assert_eq!(server.shown().await, before);
     assert_eq!(epochs(&server).await, [1, 2]);
@@ -242,7 +241,7 @@ async fn the_lead_is_taken_anew_and_nobody_has_to_notice() {
 }
 
 #[tokio::test]
-async fn a_ping_is_answered_as_it_is_asked() {
+async fn a_ping_is_answered_in_the_accepted_media_type() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     for (accept, status, pong) in [
@@ -261,12 +260,12 @@ async fn a_ping_is_answered_as_it_is_asked() {
 }
 
 #[tokio::test]
-async fn the_tools_beside_marathon_find_nodes_and_tasks() {
+async fn mesos_endpoints_show_nodes_and_tasks() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     server.register("n1").await.unwrap();
     let app = r#"{"id": "/shop/web", "cmd": "run", "cpus": 0.1}"#;
-    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    assert_eq!(send(&server, "POST", "/v2/apps", app).await.0, 201);
     for path in ["/mesos/master/state.json", "/mesos/master/state", "/mesos/state-summary"] {
         let state = get(&server, path).await;
         assert_eq!(state["slaves"][0]["id"], "n1", "{path}");
@@ -280,11 +279,11 @@ async fn the_tools_beside_marathon_find_nodes_and_tasks() {
         let file = executor["directory"].as_str().unwrap();
         // The agent is unreachable at its address, so the response is not that for a missing file.
         let path = format!("/slave/n1/files/read.json?path={file}/stdout&offset=-1&length=0");
-        assert_eq!(asked(&server, "GET", &path, "").await.0, 502);
+        assert_eq!(send(&server, "GET", &path, "").await.0, 502);
         let path = format!("/slave/n1/files/read.json?path={file}/other&offset=0&length=9");
-        assert_eq!(asked(&server, "GET", &path, "").await.0, 404);
+        assert_eq!(send(&server, "GET", &path, "").await.0, 404);
     }
-    assert_eq!(asked(&server, "GET", "/slave/n2/state.json", "").await.0, 404);
+    assert_eq!(send(&server, "GET", "/slave/n2/state.json", "").await.0, 404);
     let hosts = get(&server, "/mesos_dns/v1/hosts/master.mesos").await;
     assert_eq!(hosts, json!([{ "host": "master.mesos.", "ip": "127.0.0.1" }]));
     assert!(get(&server, "/capabilities").await["capabilities"].is_array());
@@ -300,53 +299,53 @@ async fn aim(server: &Server, id: &str) -> (Value, Value) {
 }
 
 #[tokio::test]
-async fn rolling_back_goes_to_what_was_asked_for_before() {
+async fn deleting_a_deployment_returns_to_the_previous_document() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     // There is no node, so that deployments do not complete.
     let app = r#"{"id": "/web", "cmd": "first", "instances": 1}"#;
-    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    assert_eq!(send(&server, "POST", "/v2/apps", app).await.0, 201);
     let put = async |change: &str| {
-        let (status, said) = asked(&server, "PUT", "/v2/apps//web?force=true", change).await;
-        assert_eq!(status, 200, "{said}");
-        said["deploymentId"].as_str().unwrap().to_string()
+        let (status, reply) = send(&server, "PUT", "/v2/apps//web?force=true", change).await;
+        assert_eq!(status, 200, "{reply}");
+        reply["deploymentId"].as_str().unwrap().to_string()
     };
     put(r#"{"cmd": "second"}"#).await;
     let third = put(r#"{"instances": 3}"#).await;
     let shown = get(&server, "/v2/deployments").await;
     assert_eq!(shown[0]["steps"][0]["actions"][0]["action"], "ScaleApplication", "{shown}");
-    let (status, said) = asked(&server, "DELETE", &format!("/v2/deployments/{third}"), "").await;
-    assert_eq!(status, 200, "{said}");
+    let (status, reply) = send(&server, "DELETE", &format!("/v2/deployments/{third}"), "").await;
+    assert_eq!(status, 200, "{reply}");
     assert_eq!(aim(&server, "/web").await, (json!(1), json!("second")));
 
     // A cancelled deployment keeps the new target, and does not succeed.
     let last = put(r#"{"instances": 2}"#).await;
     let path = format!("/v2/deployments/{last}?force=true");
-    assert_eq!(asked(&server, "DELETE", &path, "").await.0, 202);
+    assert_eq!(send(&server, "DELETE", &path, "").await.0, 202);
     assert_eq!(aim(&server, "/web").await, (json!(2), json!("second")));
     assert_eq!(get(&server, "/v2/deployments").await, json!([]));
 
     // The new app is removed.
     let new = r#"{"id": "/new", "cmd": "run"}"#;
-    let (_, made) = asked(&server, "POST", "/v2/apps", new).await;
+    let (_, made) = send(&server, "POST", "/v2/apps", new).await;
     let made = made["deployments"][0]["id"].as_str().unwrap();
-    assert_eq!(asked(&server, "DELETE", &format!("/v2/deployments/{made}"), "").await.0, 200);
-    assert_eq!(asked(&server, "GET", "/v2/apps//new", "").await.0, 404);
+    assert_eq!(send(&server, "DELETE", &format!("/v2/deployments/{made}"), "").await.0, 200);
+    assert_eq!(send(&server, "GET", "/v2/apps//new", "").await.0, 404);
     server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn versions_tell_scaling_from_all_other_changes() {
+async fn version_info_distinguishes_scaling_from_other_changes() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     let app = r#"{"id": "/web", "cmd": "first", "instances": 0}"#;
-    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    assert_eq!(send(&server, "POST", "/v2/apps", app).await.0, 201);
     let change = async |change: &str| {
-        let (status, said) = asked(&server, "PUT", "/v2/apps//web?force=true", change).await;
-        assert_eq!(status, 200, "{said}");
+        let (status, reply) = send(&server, "PUT", "/v2/apps//web?force=true", change).await;
+        assert_eq!(status, 200, "{reply}");
         let info = get(&server, "/v2/apps//web").await["app"].take();
         let at = info["version"].clone();
-        assert_eq!((&said["version"], &info["versionInfo"]["lastScalingAt"]), (&at, &at));
+        assert_eq!((&reply["version"], &info["versionInfo"]["lastScalingAt"]), (&at, &at));
         let configured = info["versionInfo"]["lastConfigChangeAt"].clone();
         let plans = get(&server, "/v2/deployments").await;
         (configured == at, plans.pointer("/0/steps/0/actions/0/action").cloned())
@@ -372,9 +371,9 @@ async fn put_group(server: &Server, apps: &[(&str, &str)]) -> String {
 
 async fn change_group(server: &Server, body: Value) -> String {
     let path = "/v2/groups//shop?force=true";
-    let (status, said) = asked(server, "PUT", path, &body.to_string()).await;
-    assert_eq!(status, 200, "{said}");
-    said["version"].as_str().unwrap().to_string()
+    let (status, reply) = send(server, "PUT", path, &body.to_string()).await;
+    assert_eq!(status, 200, "{reply}");
+    reply["version"].as_str().unwrap().to_string()
 }
 
 /// The commands of the apps in a group as the API shows it.
@@ -390,7 +389,7 @@ async fn a_rollback_of_a_group_restores_removed_apps() {
     let first = put_group(&server, &[("db", "pg"), ("web", "first")]).await;
     let second = put_group(&server, &[("web", "second")]).await;
     let third = put_group(&server, &[("api", "third"), ("web", "second")]).await;
-    assert_eq!(asked(&server, "DELETE", "/v2/apps//shop/api?force=true", "").await.0, 200);
+    assert_eq!(send(&server, "DELETE", "/v2/apps//shop/api?force=true", "").await.0, 200);
     server.stop().await.unwrap();
     server = start(dir.path()).await;
     let group = get(&server, "/v2/groups//shop").await;
@@ -419,19 +418,18 @@ async fn a_rollback_restores_a_removed_subgroup() {
     let whole = json!({ "id": "/shop", "groups": [{ "id": "db", "apps": [app] }] });
     let first = change_group(&server, whole).await;
     change_group(&server, json!({ "id": "/shop", "groups": [] })).await;
-    assert_eq!(asked(&server, "GET", "/v2/groups//shop/db", "").await.0, 404);
+    assert_eq!(send(&server, "GET", "/v2/groups//shop/db", "").await.0, 404);
     change_group(&server, json!({ "version": first })).await;
     assert_eq!(commands(&get(&server, "/v2/groups//shop/db").await), [("/shop/db/pg", "pg")]);
     server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn no_app_lies_in_another() {
+async fn no_app_has_a_path_within_another_app() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     let app = |id: &str| json!({ "id": id, "cmd": "run", "instances": 0 });
-    let post =
-        async |path: &str, body: Value| asked(&server, "POST", path, &body.to_string()).await;
+    let post = async |path: &str, body: Value| send(&server, "POST", path, &body.to_string()).await;
     assert_eq!(post("/v2/apps", app("/shop/web")).await.0, 201);
     let what = "Groups and Applications may not have the same identifier:";
     for (path, body, which) in [
@@ -444,52 +442,52 @@ async fn no_app_lies_in_another() {
             "/a/x",
         ),
     ] {
-        let (status, said) = post(path, body).await;
-        let error = &said["details"][0]["errors"][0];
-        assert_eq!((status, error), (422, &json!(format!("{what} {which}"))), "{said}");
+        let (status, reply) = post(path, body).await;
+        let error = &reply["details"][0]["errors"][0];
+        assert_eq!((status, error), (422, &json!(format!("{what} {which}"))), "{reply}");
     }
     for id in ["/../../etc", "/shop/../../x", "../x"] {
-        let (status, said) = post("/v2/apps", app(id)).await;
-        assert_eq!((status, &said["details"][0]["path"]), (422, &json!("/id")), "{id}: {said}");
+        let (status, reply) = post("/v2/apps", app(id)).await;
+        assert_eq!((status, &reply["details"][0]["path"]), (422, &json!("/id")), "{id}: {reply}");
     }
     server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn tasks_that_are_gone_are_passed_over() {
+async fn terminated_tasks_are_ignored_when_killing() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     server.register("n1").await.unwrap();
     let app = r#"{"id": "/web", "cmd": "run", "instances": 1}"#;
-    assert_eq!(asked(&server, "POST", "/v2/apps", app).await.0, 201);
+    assert_eq!(send(&server, "POST", "/v2/apps", app).await.0, 201);
     let task = tasks(&server, &["TASK_STAGING"]).await.remove(0);
     let dead = task.replace("instance-00000000", "instance-00000009");
     let kill = async |query: &str, ids: &[&str]| {
         let body = json!({ "ids": ids }).to_string();
-        asked(&server, "POST", &format!("/v2/tasks/delete?{query}"), &body).await
+        send(&server, "POST", &format!("/v2/tasks/delete?{query}"), &body).await
     };
-    let (status, said) = kill("scale=true&force=true", &[&dead]).await;
-    assert!(status == 200 && said["deploymentId"].is_string(), "{said}");
+    let (status, reply) = kill("scale=true&force=true", &[&dead]).await;
+    assert!(status == 200 && reply["deploymentId"].is_string(), "{reply}");
     assert_eq!(kill("scale=true", &[]).await.0, 200);
     assert_eq!(kill("scale=true&wipe=true", &[&dead]).await.0, 400);
     let unknown = dead.replace("web.", "none.");
-    let (status, said) = kill("scale=true", &[&unknown]).await;
-    assert_eq!((status, &said["message"]), (404, &json!("App '/none' does not exist")));
+    let (status, reply) = kill("scale=true", &[&unknown]).await;
+    assert_eq!((status, &reply["message"]), (404, &json!("App '/none' does not exist")));
     server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn whatever_is_asked_is_answered_in_the_same_way() {
+async fn head_requests_and_invalid_paths_get_the_responses_of_marathon() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     for path in ["/v2/apps", "/v2/info", "/service/marathon/v2/groups", "/ping"] {
-        let (status, _, body) = server.ask("HEAD", path).await;
+        let (status, _, body) = server.request("HEAD", path).await;
         assert_eq!((status, body.as_str()), (200, ""), "{path}");
     }
-    let (status, said) = asked(&server, "GET", "/v2/apps/%ff", "").await;
-    assert_eq!((status, &said["message"]), (400, &json!("the path is not UTF-8")));
-    let (status, said) = asked(&server, "GET", "/v2/apps/none/*", "").await;
-    assert_eq!((status, &said["message"]), (404, &json!("Group '/none' does not exist")));
+    let (status, reply) = send(&server, "GET", "/v2/apps/%ff", "").await;
+    assert_eq!((status, &reply["message"]), (400, &json!("the path is not UTF-8")));
+    let (status, reply) = send(&server, "GET", "/v2/apps/none/*", "").await;
+    assert_eq!((status, &reply["message"]), (404, &json!("Group '/none' does not exist")));
     server.stop().await.unwrap();
 }
 
@@ -517,7 +515,7 @@ async fn apps_in_files_are_applied_like_native_documents() {
 }
 
 #[tokio::test]
-async fn pages_of_other_sites_change_no_apps() {
+async fn cross_site_requests_cannot_change_apps() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     for (method, path) in [("POST", "/v2/apps"), ("PUT", "/service/marathon/v2/apps//zdd/base")] {
@@ -540,10 +538,10 @@ async fn start_at(data_dir: &Path, mounts: fn() -> Vec<Mount>) -> Server {
 }
 
 #[tokio::test]
-async fn metrics_belong_to_nobody_at_the_root() {
+async fn metrics_at_the_root_need_the_media_type_of_the_adapter() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
-    let (status, _, body) = server.ask("GET", "/metrics").await;
+    let (status, _, body) = server.request("GET", "/metrics").await;
     let error: api::ErrorBody = serde_json::from_str(&body).unwrap();
     let hint = "the adapter `marathon` has it with `Accept: application/json`, or below \
                 /service/marathon, or below /marathon";
@@ -561,11 +559,11 @@ async fn metrics_belong_to_nobody_at_the_root() {
 }
 
 #[tokio::test]
-async fn a_listener_of_its_own_has_all_paths_of_the_adapter() {
+async fn a_dedicated_listener_serves_all_paths_of_the_adapter() {
     let dir = tempfile::tempdir().unwrap();
     let mounts = || vec![Mount::Listener(([127, 0, 0, 1], 0).into())];
     let mut server = start_at(dir.path(), mounts).await;
-    assert_eq!(server.ask("GET", "/v2/apps").await.0, 404, "nothing is mounted at the root");
+    assert_eq!(server.request("GET", "/v2/apps").await.0, 404, "nothing is mounted at the root");
     let (name, address) = server.adapters[0];
     assert_eq!(name, "marathon");
     server.address = address;
@@ -574,18 +572,18 @@ async fn a_listener_of_its_own_has_all_paths_of_the_adapter() {
     }
     assert!(get(&server, "/metrics").await["gauges"].is_object());
     assert_eq!(get(&server, "/v2/leader").await, json!({ "leader": address.to_string() }));
-    let (status, body) = asked(&server, "GET", "/v1/services", "").await;
+    let (status, body) = send(&server, "GET", "/v1/services", "").await;
     assert_eq!((status, &body["message"]), (404, &json!("URI not found")));
     server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_prefix_can_be_chosen() {
+async fn the_prefix_is_configurable() {
     let dir = tempfile::tempdir().unwrap();
     let server = start_at(dir.path(), || vec!["/old/one".parse().unwrap()]).await;
     assert_eq!(get(&server, "/old/one/v2/apps?embed=apps.tasks").await["apps"], json!([]));
     for path in ["/v2/apps", "/marathon/v2/apps", "/old/one/v3"] {
-        assert_eq!(server.ask("GET", path).await.0, 404, "{path}");
+        assert_eq!(server.request("GET", path).await.0, 404, "{path}");
     }
     server.stop().await.unwrap();
 }

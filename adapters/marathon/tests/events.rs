@@ -28,7 +28,7 @@ async fn start(data_dir: &Path) -> Server {
 }
 
 /// A connection to the event stream.
-async fn asked(mut stream: TcpStream, query: &str, last_seen: Option<u64>) -> TcpStream {
+async fn open_stream(mut stream: TcpStream, query: &str, last_seen: Option<u64>) -> TcpStream {
     let seen = last_seen.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
     let request = format!(
         "GET /v2/events{query} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\
@@ -42,15 +42,15 @@ async fn asked(mut stream: TcpStream, query: &str, last_seen: Option<u64>) -> Tc
 struct Followed(Lines<BufReader<TcpStream>>);
 
 /// An event: number, kind and data.
-type Told = (u64, String, serde_json::Value);
+type ReceivedEvent = (u64, String, serde_json::Value);
 
 impl Followed {
     async fn new(server: &Server, query: &str, last_seen: Option<u64>) -> Followed {
         let stream = TcpStream::connect(server.address).await.unwrap();
-        Followed(BufReader::new(asked(stream, query, last_seen).await).lines())
+        Followed(BufReader::new(open_stream(stream, query, last_seen).await).lines())
     }
 
-    async fn next(&mut self) -> Told {
+    async fn next(&mut self) -> ReceivedEvent {
         let next = async {
             let (mut kind, mut id) = (String::new(), 0);
             loop {
@@ -68,12 +68,12 @@ impl Followed {
     }
 
     /// Reads events up to the first one of a kind.
-    async fn until(&mut self, kind: &str) -> Vec<Told> {
-        let mut told = Vec::new();
+    async fn until(&mut self, kind: &str) -> Vec<ReceivedEvent> {
+        let mut received = Vec::new();
         loop {
-            told.push(self.next().await);
-            if told.last().is_some_and(|(_, last, _)| last == kind) {
-                return told;
+            received.push(self.next().await);
+            if received.last().is_some_and(|(_, last, _)| last == kind) {
+                return received;
             }
         }
     }
@@ -85,7 +85,7 @@ async fn post(server: &Server, id: &str) {
 }
 
 #[tokio::test]
-async fn who_was_cut_off_is_told_what_was_missed() {
+async fn a_reconnecting_subscriber_gets_the_missed_events() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     let mut whole = Followed::new(&server, "", None).await;
@@ -101,7 +101,7 @@ async fn who_was_cut_off_is_told_what_was_missed() {
     let cut_off_after = first[1].0;
     post(&server, "/two").await;
     let second = whole.until("deployment_success").await;
-    let missed: Vec<&Told> = first[2..].iter().chain(&second).collect();
+    let missed: Vec<&ReceivedEvent> = first[2..].iter().chain(&second).collect();
     let mut again = Followed::new(&server, "", Some(cut_off_after)).await;
     assert_eq!(again.next().await.1, "event_stream_attached");
     for expected in missed {
@@ -111,7 +111,7 @@ async fn who_was_cut_off_is_told_what_was_missed() {
 }
 
 #[tokio::test]
-async fn only_what_was_asked_for_is_told() {
+async fn only_requested_event_types_are_sent() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     let query = "?event_type=api_post_event&event_type=deployment_success&plan-format=light";
@@ -139,7 +139,7 @@ const SMALL: usize = 2100;
 /// A client without progress is disconnected once the log drops events that it has not received.
 /// When it reconnects, it receives the remaining events, and a note that some are missing.
 #[tokio::test]
-async fn who_stops_reading_is_cut_off_and_nobody_else_notices() {
+async fn a_subscriber_that_stops_reading_is_disconnected_alone() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     post(&server, "/small").await;
@@ -150,28 +150,28 @@ async fn who_stops_reading_is_cut_off_and_nobody_else_notices() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 << 10).unwrap();
     let stalled = socket.connect(server.address).await.unwrap();
-    let mut stalled = asked(stalled, "", None).await;
+    let mut stalled = open_stream(stalled, "", None).await;
     stalled.readable().await.unwrap();
 
     let mut other = Followed::new(&server, "", None).await;
     assert_eq!(other.next().await.1, "event_stream_attached");
     let reading = tokio::spawn(async move {
-        let (mut told, mut done) = (Vec::new(), 0);
+        let (mut received, mut done) = (Vec::new(), 0);
         while done < LARGE.0 + SMALL {
             let line = other.0.next_line().await.unwrap().expect("the stream goes on");
-            told.extend(line.strip_prefix("id: ").map(|id| id.parse::<u64>().unwrap()));
+            received.extend(line.strip_prefix("id: ").map(|id| id.parse::<u64>().unwrap()));
             done += usize::from(line == "event: deployment_success");
         }
-        told
+        received
     });
     for (path, times) in [("/v2/apps/large", LARGE.0), ("/v2/apps/small", SMALL)] {
         for _ in 0..times {
             assert_eq!(server.send_as("PUT", path, r#"{"instances": 0}"#).await.0, 200);
         }
     }
-    let told = support::soon(reading).await.unwrap();
-    assert!(told.windows(2).all(|pair| pair[1] == pair[0] + 1), "each one, and once");
-    let newest = told[told.len() - 1];
+    let received = support::soon(reading).await.unwrap();
+    assert!(received.windows(2).all(|pair| pair[1] == pair[0] + 1), "each one, and once");
+    let newest = received[received.len() - 1];
 
     let mut rest = Vec::new();
     support::soon(stalled.read_to_end(&mut rest)).await.unwrap();

@@ -1,16 +1,16 @@
 //! Marathon apps in files: the resulting services, and the messages for invalid apps.
 
-use formats::{Fault, Located, Parsed, parse_with, to_yaml};
+use formats::{Diagnostic, Located, Parsed, parse_with, to_yaml};
 use model::{Document, Problem, Spec};
 use muster_adapter_marathon::format::Apps;
 
 /// Reads a file with apps.
-fn parse(text: &str) -> Result<Parsed, Vec<Fault>> {
+fn parse(text: &str) -> Result<Parsed, Vec<Diagnostic>> {
     parse_with("app.json", text, &[&Apps])
 }
 
 fn one(text: &str) -> Located {
-    let mut parsed = parse(text).unwrap_or_else(|faults| panic!("{faults:?}\n{text}"));
+    let mut parsed = parse(text).unwrap_or_else(|diagnostics| panic!("{diagnostics:?}\n{text}"));
     assert_eq!(parsed.documents.len(), 1);
     parsed.documents.remove(0)
 }
@@ -22,32 +22,32 @@ fn spec(text: &str) -> Spec {
     }
 }
 
-fn check(name: &str, said: String) {
+fn check(name: &str, output: String) {
     insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
-        insta::assert_snapshot!(format!("marathon__{name}"), said);
+        insta::assert_snapshot!(format!("marathon__{name}"), output);
     });
 }
 
 /// The apps with the resulting services.
 fn check_services(name: &str, apps: &[&str]) {
-    let mut said = String::new();
+    let mut output = String::new();
     for app in apps {
-        said += &format!("{app}\n>>>\n{}\n", to_yaml(&spec(app)));
+        output += &format!("{app}\n>>>\n{}\n", to_yaml(&spec(app)));
     }
-    check(name, said);
+    check(name, output);
 }
 
 /// The apps with the resulting messages.
-fn check_faults(name: &str, apps: &[&str]) {
-    let mut said = String::new();
+fn check_diagnostics(name: &str, apps: &[&str]) {
+    let mut output = String::new();
     for app in apps {
-        said += &format!("{app}\n>>>\n");
-        for fault in parse(app).expect_err(app) {
-            said += &format!("{fault}\n");
+        output += &format!("{app}\n>>>\n");
+        for diagnostic in parse(app).expect_err(app) {
+            output += &format!("{diagnostic}\n");
         }
-        said += "\n";
+        output += "\n";
     }
-    check(name, said);
+    check(name, output);
 }
 
 /// An app with an image on the host network, and the keys in `rest`.
@@ -90,9 +90,9 @@ fn apps_become_services() {
 }
 
 #[test]
-fn every_key_has_its_place() {
+fn every_key_of_an_app_is_translated() {
     check_services(
-        "every_key_has_its_place",
+        "every_key_of_an_app_is_translated",
         &[
             r#"{
   "id": "shop/api", "args": ["--listen", "8080"], "user": "www",
@@ -128,7 +128,7 @@ fn every_key_has_its_place() {
 }
 
 #[test]
-fn what_asks_for_nothing_is_no_obstacle() {
+fn empty_unsupported_keys_are_accepted() {
     let plain = spec(r#"{"id": "/a", "cmd": "sleep 100"}"#);
     let full = spec(
         r#"{
@@ -148,9 +148,9 @@ fn what_asks_for_nothing_is_no_obstacle() {
 }
 
 #[test]
-fn wrong_apps() {
-    check_faults(
-        "wrong_apps",
+fn invalid_apps() {
+    check_diagnostics(
+        "invalid_apps",
         &[
             r#"{"id": "/a", "cmd": "sleep 1", "args": ["sleep", "1"]}"#,
             r#"{"id": "/a"}"#,
@@ -172,9 +172,9 @@ fn wrong_apps() {
 }
 
 #[test]
-fn wrong_ports_and_checks() {
-    check_faults(
-        "wrong_ports_and_checks",
+fn invalid_ports_and_checks() {
+    check_diagnostics(
+        "invalid_ports_and_checks",
         &[
             &app(r#""ports": [], "healthChecks": [{"path": "/"}, {"portIndex": 3}, {"port": 80}]"#),
             &app(
@@ -199,9 +199,9 @@ fn wrong_ports_and_checks() {
 }
 
 #[test]
-fn what_cannot_be_done_yet() {
-    check_faults(
-        "what_cannot_be_done_yet",
+fn unsupported_keys() {
+    check_diagnostics(
+        "unsupported_keys",
         &[
             r#"{
   "id": "/a", "cmd": "xx",
@@ -236,14 +236,14 @@ fn what_cannot_be_done_yet() {
 }
 
 #[test]
-fn problems_found_later_point_into_the_app() {
+fn problems_found_by_the_model_point_into_the_app() {
     let text = app(&format!(
         r#"{HEALTH},
   "portDefinitions": [{{"port": 0}}],
   "dependencies": ["/db"], "constraints": [["hostname", "UNIQUE"]]"#
     ));
     let located = one(&text);
-    let mut said = format!("{text}\n>>>\n");
+    let mut output = format!("{text}\n>>>\n");
     for key in [
         "service",
         "instances",
@@ -263,19 +263,20 @@ fn problems_found_later_point_into_the_app() {
         "constraints.0",
         "no.such.key",
     ] {
-        let fault = located.fault(&Problem::new(key, ""));
-        assert_eq!(located.locate(key), (fault.line, fault.column));
-        said += &format!("{key} -> {}:{} {}\n", fault.line, fault.column, fault.key);
+        let diagnostic = located.diagnostic(&Problem::new(key, ""));
+        assert_eq!(located.locate(key), (diagnostic.line, diagnostic.column));
+        output +=
+            &format!("{key} -> {}:{} {}\n", diagnostic.line, diagnostic.column, diagnostic.key);
     }
-    check("problems_found_later_point_into_the_app", said);
+    check("problems_found_by_the_model_point_into_the_app", output);
 }
 
 #[test]
-fn what_is_run_twice_is_told_beside_what_is_refused() {
+fn conflicting_programs_are_reported_with_rejected_keys() {
     let app = r#"{"id": "/a", "cmd": "xx", "args": ["x"], "uris": ["http://x/y"], "gpus": 1}"#;
-    let faults = parse(app).expect_err(app);
-    let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
-    assert!(keys.contains(&"args") && keys.len() > 1, "{faults:?}");
+    let diagnostics = parse(app).expect_err(app);
+    let keys: Vec<_> = diagnostics.iter().map(|diagnostic| diagnostic.key.as_str()).collect();
+    assert!(keys.contains(&"args") && keys.len() > 1, "{diagnostics:?}");
     let short = parse(r#"{"id": "/a", "cmd": "x"}"#).expect_err("it is too short");
     assert_eq!(short[0].message, "must have 2 characters or more");
 }
@@ -283,7 +284,7 @@ fn what_is_run_twice_is_told_beside_what_is_refused() {
 /// The maximum depth of a source through the recursive decoders, with a quarter of the default
 /// stack.
 #[test]
-fn the_deepest_app_needs_little_stack() {
+fn a_deeply_nested_app_needs_little_stack() {
     let parse_deepest = || {
         let deepest = format!("{}{}", "[".repeat(62), "]".repeat(62));
         parse(&format!("id: a\ncmd: x\nsecrets: {deepest}\nlabels: {deepest}\n")).unwrap_err();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use written::{app, bridged, merge, shown, with};
 
 #[test]
-fn defaults_are_written_out_and_nothing_else() {
+fn an_app_is_shown_with_exactly_its_defaults_added() {
     let expected = json!({
         "id": "/shop/web", "cmd": "sleep 9", "args": null, "container": null, "healthChecks": [],
         "instances": 1, "cpus": 1, "mem": 128, "disk": 0, "gpus": 0, "executor": "", "labels": {},
@@ -25,7 +25,7 @@ fn defaults_are_written_out_and_nothing_else() {
 
 /// Keys without effect, which some clients send.
 #[test]
-fn what_asks_for_nothing_changes_nothing() {
+fn empty_unsupported_keys_have_no_effect() {
     let plain = app(&with(json!({})));
     for keys in [
         json!({ "args": null, "container": null, "ports": null, "dependencies": null, "env": null }),
@@ -48,7 +48,7 @@ fn what_asks_for_nothing_changes_nothing() {
 
 /// An app in a request, and the expected form of a part of it in responses.
 #[test]
-fn every_key_has_its_form() {
+fn every_key_is_normalised() {
     let definition = |port: u16| json!({ "port": port, "protocol": "tcp", "labels": {} });
     let mapping = |container: u16, service: u16| {
         json!({
@@ -205,7 +205,7 @@ fn every_key_has_its_form() {
 }
 
 #[test]
-fn a_port_of_a_check_may_be_a_number_that_is_fixed() {
+fn a_check_may_name_a_fixed_port_by_number() {
     let index = |body: Value| {
         let spec = app(&body).spec().unwrap();
         serde_json::to_value(&spec.health[0].probe).unwrap().pointer("/http/port").cloned()

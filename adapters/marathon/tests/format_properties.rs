@@ -216,7 +216,7 @@ fn count(value: &Value) -> usize {
 }
 
 /// Asserts that an error has a form that clients understand.
-fn is_well_refused(rejected: &Rejected) -> bool {
+fn is_well_formed(rejected: &Rejected) -> bool {
     let body = rejected.body();
     [400, 422].contains(&rejected.status) && body["message"].as_str().is_some_and(|m| !m.is_empty())
 }
@@ -225,7 +225,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_shown_is_the_same_app(body in any_app()) {
+    fn a_shown_app_reads_back_as_the_same_app(body in any_app()) {
         let app = read(&body).unwrap_or_else(|rejected| panic!("{rejected:?}\n{body}"));
         prop_assert_eq!(&read(&shown(&app)).unwrap(), &app, "{}", body);
         prop_assert_eq!(App::from_source(&app.to_source()), Some(app.clone()));
@@ -249,7 +249,7 @@ proptest! {
     }
 
     #[test]
-    fn an_app_is_described_by_itself(body in any_app()) {
+    fn an_app_is_described_by_its_own_document(body in any_app()) {
         let app = read(&body).unwrap();
         let spec = app.spec().unwrap();
         let described = App::of(&spec);
@@ -266,25 +266,25 @@ proptest! {
     /// A valid app with any part replaced is either rejected, or accepted with a stable normal
     /// form.
     #[test]
-    fn any_value_in_any_place_is_taken_or_refused(mut body in any_app(), at in any::<Index>(), value in any_json()) {
+    fn any_value_at_any_key_is_accepted_or_rejected(mut body in any_app(), at in any::<Index>(), value in any_json()) {
         let mut left = at.index(count(&body));
         *nth(&mut body, &mut left).unwrap() = value;
         match read(&body) {
             Ok(app) => prop_assert_eq!(read(&shown(&app)).unwrap(), app),
-            Err(rejected) => prop_assert!(is_well_refused(&rejected), "{:?}", rejected),
+            Err(rejected) => prop_assert!(is_well_formed(&rejected), "{:?}", rejected),
         }
         let group = json!({ "apps": [body], "groups": body.get("container"), "version": body.get("id") });
         if let Err(rejected) = read_group(group.to_string().as_bytes(), "/g") {
-            prop_assert!(is_well_refused(&rejected), "{:?}", rejected);
+            prop_assert!(is_well_formed(&rejected), "{:?}", rejected);
         }
     }
 
     #[test]
-    fn bytes_are_refused(bytes in vec(any::<u8>(), 0..64), text in "[\\[\\]{}\",:a0-9.e-]{0,40}", cut in any::<Index>()) {
+    fn arbitrary_bytes_are_rejected(bytes in vec(any::<u8>(), 0..64), text in "[\\[\\]{}\",:a0-9.e-]{0,40}", cut in any::<Index>()) {
         let good = json!({ "id": "/a", "cmd": "xx" }).to_string();
         let cut = &good.as_bytes()[..cut.index(good.len())];
         for body in [bytes.as_slice(), text.as_bytes(), cut] {
-            prop_assert!(read_app(body, None).is_err_and(|rejected| is_well_refused(&rejected)));
+            prop_assert!(read_app(body, None).is_err_and(|rejected| is_well_formed(&rejected)));
             let _ = update_apps(body);
             let _ = read_group(body, "/");
             let _ = update_app(None, &"/a".parse().unwrap(), body, true);
@@ -294,7 +294,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_huge_or_deep_is_refused_without_harm() {
+fn huge_or_deep_documents_are_rejected_cheaply() {
     let deep = |open: &str, count: usize| open.repeat(count);
     let wide = format!("[{}0]", "0,".repeat(2_000_000));
     let long =
@@ -305,9 +305,9 @@ fn what_is_huge_or_deep_is_refused_without_harm() {
         deep(r#"{"a":"#, 1 << 20),
         wide,
     ] {
-        assert!(read_app(body.as_bytes(), None).is_err_and(|rejected| is_well_refused(&rejected)));
-        assert!(update_apps(body.as_bytes()).is_err_and(|rejected| is_well_refused(&rejected)));
-        assert!(read_group(body.as_bytes(), "/").is_err_and(|rejected| is_well_refused(&rejected)));
+        assert!(read_app(body.as_bytes(), None).is_err_and(|rejected| is_well_formed(&rejected)));
+        assert!(update_apps(body.as_bytes()).is_err_and(|rejected| is_well_formed(&rejected)));
+        assert!(read_group(body.as_bytes(), "/").is_err_and(|rejected| is_well_formed(&rejected)));
     }
     assert!(read_app(long.as_bytes(), None).is_ok(), "a long text is only long");
     let mut nested = json!({ "id": "g" });

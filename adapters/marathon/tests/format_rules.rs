@@ -13,7 +13,7 @@ fn rejected(body: &str) -> Rejected {
 }
 
 #[test]
-fn what_is_not_json_is_told_by_its_reader() {
+fn invalid_json_is_reported_by_the_parser() {
     for body in ["", "{\"id\":", "{'id': 1}", "{} {}", "nope", "[", "\u{0}"] {
         let rejected = rejected(body);
         assert_eq!(
@@ -26,7 +26,7 @@ fn what_is_not_json_is_told_by_its_reader() {
 
 /// Values of wrong types, with the messages of play-json.
 #[test]
-fn wrong_types_have_their_codes() {
+fn invalid_types_have_error_codes() {
     for (body, path, code) in [
         (json!([]), "/", "error.expected.jsobject"),
         (json!("app"), "/", "error.expected.jsobject"),
@@ -91,7 +91,7 @@ fn wrong_types_have_their_codes() {
     }
     let several = rejected(r#"{"id": "/a", "cmd": 1, "cpus": "x", "mem": -1}"#).body();
     let paths: Vec<_> = several["details"].as_array().unwrap().iter().map(|d| &d["path"]).collect();
-    assert_eq!(paths, ["/cmd", "/cpus"], "all are told at once, and nothing that follows");
+    assert_eq!(paths, ["/cmd", "/cpus"], "all are reported at once, without consequences");
 }
 
 const NO_COMMAND: &str =
@@ -363,7 +363,7 @@ fn rules() -> Vec<(Value, &'static str, &'static str)> {
 }
 
 #[test]
-fn every_rule_is_told_at_its_place() {
+fn every_violated_rule_is_reported_at_its_key() {
     for (body, path, message) in rules() {
         let rejected = rejected(&body.to_string());
         assert_eq!(
@@ -380,7 +380,7 @@ fn every_rule_is_told_at_its_place() {
 
 /// Features of Marathon that Muster does not support are rejected by name.
 #[test]
-fn what_cannot_be_done_is_named() {
+fn unsupported_features_are_rejected_by_name() {
     for (body, path) in [
         (with(json!({ "gpus": 1 })), "/gpus"),
         (with(json!({ "fetch": [{ "uri": "http://x/y" }] })), "/fetch"),
@@ -455,11 +455,11 @@ fn what_cannot_be_done_is_named() {
             "/readinessChecks(0)/protocol",
         ),
     ] {
-        let said = rejected(&body.to_string()).body();
-        assert_eq!(said["message"], "Object is not valid", "{body}: {said}");
-        let details = said["details"].as_array().unwrap();
+        let response = rejected(&body.to_string()).body();
+        assert_eq!(response["message"], "Object is not valid", "{body}: {response}");
+        let details = response["details"].as_array().unwrap();
         let paths: Vec<&Value> = details.iter().map(|detail| &detail["path"]).collect();
-        assert_eq!(paths, [path], "{body}: {said}");
-        assert!(details[0]["errors"][0].as_str().unwrap().contains("not supported"), "{said}");
+        assert_eq!(paths, [path], "{body}: {response}");
+        assert!(details[0]["errors"][0].as_str().unwrap().contains("not supported"), "{response}");
     }
 }

@@ -31,7 +31,7 @@ fn id(text: &str) -> ServiceId {
 
 /// A partial update changes the keys that it contains, and keeps the others.
 #[test]
-fn updates_change_what_they_speak_of() {
+fn updates_change_only_the_keys_they_contain() {
     let line = || {
         app(json!({
             "id": "/web", "cmd": "one", "env": { "A": "1" }, "instances": 3,
@@ -115,7 +115,7 @@ fn updates_change_what_they_speak_of() {
 }
 
 #[test]
-fn a_version_stands_alone() {
+fn an_update_to_a_version_allows_no_other_key() {
     let web = app(json!({ "id": "/web", "cmd": "one" }));
     let update = |body: Value| update_app(Some(&web), web.id(), body.to_string().as_bytes(), true);
     let version = "2026-11-21T10:00:00.000Z";
@@ -137,7 +137,7 @@ fn a_version_stands_alone() {
 }
 
 #[test]
-fn several_apps_are_taken_apart() {
+fn an_array_of_apps_is_split_into_updates() {
     let body = br#" [{"id": "/a", "instances": 2}, {"id": "b//c", "cmd": null}] "#;
     let updates = update_apps(body).unwrap();
     let updates: Vec<(&str, &str)> = (updates.iter())
@@ -156,9 +156,9 @@ fn several_apps_are_taken_apart() {
         ("", 400, None),
     ] {
         let rejected = update_apps(body.as_bytes()).expect_err(body);
-        let said = rejected.body();
+        let document = rejected.body();
         assert_eq!(
-            (rejected.status, said["details"][0]["path"].as_str()),
+            (rejected.status, document["details"][0]["path"].as_str()),
             (status, path),
             "{body}"
         );
@@ -166,7 +166,7 @@ fn several_apps_are_taken_apart() {
 }
 
 #[test]
-fn service_ports_are_given_once() {
+fn each_service_port_is_assigned_once() {
     let ports = |list: Value| app(json!({ "id": "/a", "cmd": "xx", "portDefinitions": list }));
     let zero = || json!([{ "port": 0, "name": "a" }, { "port": 0, "name": "b" }]);
     let mut first = ports(zero());
@@ -193,7 +193,7 @@ fn service_ports_are_given_once() {
 }
 
 #[test]
-fn groups_are_read_with_all_that_is_in_them() {
+fn groups_are_read_with_their_apps_and_subgroups() {
     let body = json!({
         "id": "shop", "dependencies": ["../db"], "version": "2026-11-21T10:00:00.000Z",
         "pods": [], "enforceRole": false,
@@ -214,7 +214,7 @@ fn groups_are_read_with_all_that_is_in_them() {
 /// The resolution of relative dependencies, as in Marathon: `AppDefinition.withCanonizedIds`
 /// resolves from the app's own id, `UpdateGroupStructureOp` from the group that contains the app.
 #[test]
-fn dependencies_are_seen_from_the_app_or_from_the_group_it_stands_in() {
+fn relative_dependencies_resolve_from_the_app_or_its_group() {
     for (dependency, of_app, of_group) in [
         ("/db", "/db", "/db"),
         ("db", "/shop/eu/web/db", "/shop/eu/db"),
@@ -256,7 +256,7 @@ fn nothing_of(path: &str) -> GroupUpdate {
 }
 
 #[test]
-fn groups_of_which_little_is_said() {
+fn groups_with_few_keys_are_read() {
     for body in ["", " \n", "{}", "\"\"", r#"{"apps": null}"#, r#"{"pods": []}"#] {
         assert_eq!(read_group(body.as_bytes(), "/shop").unwrap(), nothing_of("/shop"), "{body}");
     }
@@ -271,7 +271,7 @@ fn groups_of_which_little_is_said() {
 }
 
 #[test]
-fn what_is_wrong_with_groups_is_told_at_its_place() {
+fn problems_of_groups_are_reported_at_their_keys() {
     const ALONE: &str = "not allowed in conjunction with other properties.";
     for (body, path, what) in [
         ("[]", "/", "error.expected.jsobject"),
@@ -318,7 +318,7 @@ fn what_is_wrong_with_groups_is_told_at_its_place() {
 }
 
 #[test]
-fn services_are_described_as_near_as_can_be() {
+fn services_are_described_by_the_closest_app() {
     let spec = json!({
         "service": "/shop/web", "instances": 3,
         "container": { "image": "web", "network": "bridge", "command": ["serve", "-v"] },
@@ -334,7 +334,7 @@ fn services_are_described_as_near_as_can_be() {
     });
     let spec: Spec = serde_json::from_value(spec).unwrap();
     let app = App::of(&spec);
-    let said = shown(&app);
+    let document = shown(&app);
     for (place, expected) in [
         ("/args", json!(["serve", "-v"])),
         ("/env", json!({ "A": "1" })),
@@ -352,19 +352,19 @@ fn services_are_described_as_near_as_can_be() {
         ("/killSelection", json!("OLDEST_FIRST")),
         ("/unreachableStrategy/inactiveAfterSeconds", json!(60)),
     ] {
-        assert_eq!(said.pointer(place), Some(&expected), "{place} of {said}");
+        assert_eq!(document.pointer(place), Some(&expected), "{place} of {document}");
     }
     let back = app.spec().unwrap_or_else(|rejected| panic!("{rejected:?}"));
     assert_eq!((&back.container, &back.service), (&spec.container, &spec.service));
     assert_eq!((back.lost, back.scale_down, back.roles), (spec.lost, spec.scale_down, spec.roles));
     let (least, most) = (back.rollout.min_healthy.ceil_of(3), back.rollout.max_surge.added_to(3));
     assert_eq!((least, most), (2, 5), "counts come back as they were");
-    assert_eq!(self::app(said), app, "it is valid");
+    assert_eq!(self::app(document), app, "it is valid");
 }
 
 /// A change of an app preserves settings of its service that an app cannot express.
 #[test]
-fn what_no_app_can_say_stays() {
+fn an_update_keeps_spec_keys_that_apps_lack() {
     let spec = json!({
         "service": "/shop/web", "instances": 3,
         "process": { "command": ["run", "it"], "workdir": "/srv", "user": "www" },
@@ -374,8 +374,9 @@ fn what_no_app_can_say_stays() {
     });
     let spec: Spec = serde_json::from_value(spec).unwrap();
     let before = App::of(&spec);
-    let changed =
-        |update: Value| updated(&before, &update, true).unwrap().spec_over(&before, &spec).unwrap();
+    let changed = |update: Value| {
+        updated(&before, &update, true).unwrap().spec_merged_into(&before, &spec).unwrap()
+    };
     assert_eq!(changed(json!({})), spec);
     assert_eq!(changed(json!({ "instances": 5 })), Spec { instances: 5, ..spec.clone() });
     assert!(!changed(json!({ "instances": 5 })).needs_restart(&spec), "scaled, not started anew");
@@ -396,7 +397,7 @@ fn what_no_app_can_say_stays() {
 }
 
 #[test]
-fn verbs_of_the_api_cannot_end_a_path() {
+fn reserved_words_cannot_end_a_path() {
     for word in ["restart", "tasks", "versions"] {
         let message = format!("`{word}` is reserved and cannot end a service path");
         assert_eq!(format::reserved(&format!("/shop/{word}")), Some(message.clone()));

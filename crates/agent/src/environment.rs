@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_sees_its_ports_and_who_it_is() {
+    fn a_process_gets_its_ports_and_identity() {
         check(
             serde_json::json!({
                 "service": "/shop/web", "process": {"command": "serve"},

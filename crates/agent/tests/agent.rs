@@ -46,7 +46,7 @@ fn pids(path: &Path) -> Vec<i32> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_runs_is_started_again_and_stops() {
+async fn an_instance_runs_restarts_and_stops() {
     let (dir, _cleanup) = setup();
     let server = Server::new().await;
     let agent = Agent::start(&server, &dir, false);
@@ -56,10 +56,10 @@ async fn an_instance_runs_is_started_again_and_stops() {
     let status = server.until("a runs", &id, |s| s.phase == Phase::Running).await;
     assert_eq!((status.run, status.ready, status.healthy), (1, true, None));
     {
-        let heard = server.heard.lock().unwrap();
-        let registered = heard.registrations[0].agent.as_ref().unwrap();
+        let received = server.received.lock().unwrap();
+        let registered = received.registrations[0].agent.as_ref().unwrap();
         assert!(registered.capabilities.contains("process") && registered.capacity.cpu.0 >= 1000);
-        assert!(heard.reports[0].whole);
+        assert!(received.reports[0].whole);
     }
     let path = agent.path(&id, "pids");
     let first = eventually("it has written", || pids(&path).first().copied()).await;
@@ -106,7 +106,7 @@ async fn commands_and_probes_refer_to_facts_of_the_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_start_says_why_and_is_tried_again() {
+async fn a_failed_start_is_reported_and_retried() {
     let (dir, _cleanup) = setup();
     let server = Server::new().await;
     let _agent = Agent::start(&server, &dir, false);
@@ -150,13 +150,13 @@ async fn instances_outlive_the_agent_and_a_restart_without_a_server() {
     // No server is connected, but b must be restarted and a must keep running.
     eventually("b runs again", || (pids(&b_pids).len() == 2).then_some(())).await;
     assert_eq!(pids(&a_pids).len(), 1);
-    server.heard.lock().unwrap().reports.clear();
+    server.received.lock().unwrap().reports.clear();
     server.open().await;
     eventually("it reports again", || {
-        (!server.heard.lock().unwrap().reports.is_empty()).then_some(())
+        (!server.received.lock().unwrap().reports.is_empty()).then_some(())
     })
     .await;
-    let first = server.heard.lock().unwrap().reports[0].clone();
+    let first = server.received.lock().unwrap().reports[0].clone();
     assert!(first.whole);
     let status = &first.instances.iter().find(|(other, _)| *other == id).unwrap().1;
     assert_eq!((status.phase, status.run, status.healthy), (Phase::Running, 1, Some(true)));
@@ -166,7 +166,7 @@ async fn instances_outlive_the_agent_and_a_restart_without_a_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killing_the_agent_disturbs_no_instance() {
+async fn killing_the_agent_leaves_instances_running() {
     let (dir, _cleanup) = setup();
     let server = Server::new().await;
     let wanted = [sleeper("a"), sleeper("b")];
@@ -184,7 +184,7 @@ async fn killing_the_agent_disturbs_no_instance() {
             .unwrap()
     };
     for _ in 0..5 {
-        server.heard.lock().unwrap().statuses.clear();
+        server.received.lock().unwrap().statuses.clear();
         let mut agent = begin();
         for wanted in &wanted {
             let running = |status: &Status| status.phase == Phase::Running;
@@ -201,7 +201,7 @@ async fn killing_the_agent_disturbs_no_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_agent_could_not_remove_the_next_one_removes() {
+async fn a_failed_removal_is_retried_by_the_next_agent() {
     let (dir, _cleanup) = setup();
     let server = Server::new().await;
     let mut agent = Agent::start(&server, &dir, false);
@@ -225,7 +225,7 @@ async fn what_an_agent_could_not_remove_the_next_one_removes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ephemeral_agent_leaves_nothing() {
+async fn an_ephemeral_agent_leaves_no_process_or_file() {
     let (dir, _cleanup) = setup();
     let server = Server::new().await;
     let mut agent = Agent::start(&server, &dir, true);
@@ -241,12 +241,12 @@ async fn an_ephemeral_agent_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_agents_never_share_a_directory() {
+async fn two_agents_cannot_share_a_directory() {
     let (dir, _cleanup) = setup();
     let server = Server::new().await;
     let _first = Agent::start(&server, &dir, false);
     eventually("the first one is there", || {
-        (!server.heard.lock().unwrap().registrations.is_empty()).then_some(())
+        (!server.received.lock().unwrap().registrations.is_empty()).then_some(())
     })
     .await;
     let mut second = Agent::start(&server, &dir, false);
@@ -255,7 +255,7 @@ async fn two_agents_never_share_a_directory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http_probes_decide_and_logs_are_served() {
+async fn http_probes_determine_health_and_logs_are_served() {
     let (dir, _cleanup) = setup();
     let server = Server::new().await;
     let _agent = Agent::start(&server, &dir, false);
@@ -289,7 +289,7 @@ async fn http_probes_decide_and_logs_are_served() {
     assert_eq!(status.checks[0].last_failure_cause.as_deref(), Some("answered 503"));
     assert_eq!((status.phase, status.run), (Phase::Running, 1));
 
-    let log_port = server.heard.lock().unwrap().registrations[0].agent.as_ref().unwrap().port;
+    let log_port = server.received.lock().unwrap().registrations[0].agent.as_ref().unwrap().port;
     let client = api::Client::new(&format!("http://127.0.0.1:{log_port}")).unwrap();
     let path = |instance: &str| {
         let pairs = [("instance", instance.to_string()), ("stream", "stdout".to_string())];
@@ -304,11 +304,11 @@ async fn http_probes_decide_and_logs_are_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sign_of_life_comes_in_time() {
+async fn heartbeats_are_sent_on_time() {
     let (dir, _cleanup) = setup();
     let server = Server::new().await;
     let _agent = Agent::start(&server, &dir, false);
-    let reports = || server.heard.lock().unwrap().reports.len();
+    let reports = || server.received.lock().unwrap().reports.len();
     eventually("the first report", || (reports() == 1).then_some(())).await;
     let begun = Instant::now();
     eventually("the second report", || (reports() == 2).then_some(())).await;

@@ -29,7 +29,7 @@ fn found(memory: &Memory) -> Vec<Found> {
 }
 
 #[test]
-fn instances_of_the_first_version_go_on() {
+fn instances_of_the_first_version_keep_running() {
     let memory: Memory = serde_json::from_str(&fixture("first-version/agent.json")).unwrap();
     let assignments: Assignments =
         serde_json::from_str(&fixture("first-version/assignments.json")).unwrap();

@@ -33,7 +33,7 @@ fn keeper_process() {
 struct Node {
     dir: TempDir,
     driver: Option<Processes>,
-    told: mpsc::UnboundedReceiver<DriverEvent>,
+    events: mpsc::UnboundedReceiver<DriverEvent>,
     settings: Settings,
 }
 
@@ -52,9 +52,9 @@ impl Node {
             log_bytes_max: Settings::LOG_BYTES_MAX,
         };
         change(&mut settings);
-        let (tells, told) = mpsc::unbounded_channel();
-        let driver = Some(Processes::new(settings.clone(), tells));
-        Node { dir, driver, told, settings }
+        let (sender, events) = mpsc::unbounded_channel();
+        let driver = Some(Processes::new(settings.clone(), sender));
+        Node { dir, driver, events, settings }
     }
 
     fn driver(&self) -> &Processes {
@@ -68,9 +68,9 @@ impl Node {
     /// Simulates that the agent is killed and started again.
     fn restart(&mut self) {
         self.driver = None;
-        let (tells, told) = mpsc::unbounded_channel();
-        self.driver = Some(Processes::new(self.settings.clone(), tells));
-        self.told = told;
+        let (sender, events) = mpsc::unbounded_channel();
+        self.driver = Some(Processes::new(self.settings.clone(), sender));
+        self.events = events;
     }
 
     fn keeper(&self) -> i32 {
@@ -113,20 +113,20 @@ impl Node {
     }
 
     async fn next(&mut self) -> DriverEvent {
-        tokio::time::timeout(LIMIT, self.told.recv()).await.expect("something is told").unwrap()
+        tokio::time::timeout(LIMIT, self.events.recv()).await.expect("an event in time").unwrap()
     }
 
     async fn started(&mut self) -> u32 {
         match self.next().await {
             DriverEvent::Started { piece, .. } => piece.run,
-            told => panic!("expected a start, was told {told:?}"),
+            event => panic!("expected a start, got {event:?}"),
         }
     }
 
     async fn exited(&mut self) -> Exit {
         match self.next().await {
             DriverEvent::Exited { exit, .. } => exit,
-            told => panic!("expected an exit, was told {told:?}"),
+            event => panic!("expected an exit, got {event:?}"),
         }
     }
 
@@ -166,7 +166,7 @@ fn is_alive(pid: i32) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_starts_writes_and_ends_and_the_next_one_follows() {
+async fn runs_follow_each_other_and_write_output() {
     let mut node = Node::new();
     assert_eq!(node.adopt().await, []);
     node.start("a", 1, "echo $GREETING $HOME$USER; echo oops >&2; exit 3");
@@ -184,7 +184,7 @@ async fn a_run_starts_writes_and_ends_and_the_next_one_follows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_started_says_why() {
+async fn a_failed_start_reports_its_cause() {
     let mut node = Node::new();
     node.adopt().await;
     let cases = [
@@ -197,10 +197,10 @@ async fn what_cannot_be_started_says_why() {
         let run = u32::try_from(index).unwrap() + 1;
         node.driver().start(node.launch_with("a", run, document));
         match node.next().await {
-            DriverEvent::NotStarted { message, driver_away: false, .. } => {
+            DriverEvent::NotStarted { message, driver_unavailable: false, .. } => {
                 assert!(message.contains(expected), "{message}");
             }
-            told => panic!("was told {told:?}"),
+            event => panic!("got {event:?}"),
         }
     }
 }
@@ -217,7 +217,7 @@ fn hang(node: &Node, name: &str) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn starts_that_hang_hold_up_no_other() {
+async fn a_hanging_start_does_not_delay_others() {
     let mut node = Node::new();
     node.adopt().await;
     let names = ["a", "b", "c", "d"];
@@ -229,12 +229,12 @@ async fn starts_that_hang_hold_up_no_other() {
     let mut ended = None;
     for _ in 0..names.len() + 2 {
         match node.next().await {
-            DriverEvent::NotStarted { message, driver_away: false, .. } => {
+            DriverEvent::NotStarted { message, driver_unavailable: false, .. } => {
                 assert!(message.contains("has not returned within"), "{message}");
             }
             DriverEvent::Started { piece, .. } => assert_eq!(piece.instance, id("f")),
             DriverEvent::Exited { exit, .. } => ended = exit.code(),
-            told => panic!("was told {told:?}"),
+            event => panic!("got {event:?}"),
         }
     }
     assert_eq!(ended, Some(6));
@@ -242,7 +242,7 @@ async fn starts_that_hang_hold_up_no_other() {
     node.start("a", 2, "touch ran");
     match node.next().await {
         DriverEvent::NotStarted { message, .. } => assert!(message.contains("cancelled")),
-        told => panic!("was told {told:?}"),
+        event => panic!("got {event:?}"),
     }
     let runs = node.settings.keeper_dir.join("runs/a-0.1.id");
     assert!(!runs.exists());
@@ -253,7 +253,7 @@ async fn starts_that_hang_hold_up_no_other() {
         match node.next().await {
             DriverEvent::Started { .. } => break,
             DriverEvent::NotStarted { .. } => tokio::time::sleep(Duration::from_millis(20)).await,
-            told => panic!("was told {told:?}"),
+            event => panic!("got {event:?}"),
         }
     }
     assert_eq!(node.exited().await.code(), Some(7));
@@ -261,7 +261,7 @@ async fn starts_that_hang_hold_up_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_hangs_keeps_no_agent_from_coming_back() {
+async fn a_hanging_start_does_not_block_a_new_agent() {
     let mut node = Node::new();
     node.adopt().await;
     let pipe = hang(&node, "a");
@@ -284,7 +284,7 @@ async fn a_start_that_hangs_keeps_no_agent_from_coming_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_exit_code_is_known_after_the_agent_was_away() {
+async fn an_exit_code_survives_an_agent_restart() {
     let mut node = Node::new();
     node.adopt().await;
     node.start("a", 1, "while [ ! -e go ]; do sleep 0.01; done; exit 7");
@@ -309,7 +309,7 @@ async fn an_exit_code_is_known_after_the_agent_was_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killing_the_keeper_disturbs_nothing() {
+async fn killing_the_keeper_leaves_processes_running() {
     let mut node = Node::new();
     node.adopt().await;
     node.start("a", 1, "echo $$ > pid; exec sleep 1000");
@@ -340,7 +340,7 @@ async fn killing_the_keeper_disturbs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ends_while_agent_and_keeper_are_dead_is_found_ended() {
+async fn an_exit_without_agent_and_keeper_is_detected_later() {
     let mut node = Node::new();
     node.adopt().await;
     node.start("a", 1, "echo $$ > pid; exec sleep 1000");
@@ -365,7 +365,7 @@ async fn what_ends_while_agent_and_keeper_are_dead_is_found_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_kills_what_ignores_it_with_all_its_children() {
+async fn a_stop_kills_processes_that_ignore_the_signal_with_their_children() {
     let mut node = Node::new();
     node.adopt().await;
     node.start(
@@ -394,7 +394,7 @@ async fn a_stop_kills_what_ignores_it_with_all_its_children() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn children_do_not_outlive_a_run_that_ends_by_itself() {
+async fn children_do_not_outlive_a_run_that_exits() {
     let mut node = Node::new();
     node.adopt().await;
     node.start("a", 1, "sleep 1000 & echo $! > child; exit 0");
@@ -459,7 +459,7 @@ fn has_cgroups() -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_over_the_limit_is_told_as_such() {
+async fn exceeding_the_memory_limit_is_reported_as_such() {
     if !has_cgroups() {
         return;
     }
@@ -477,7 +477,7 @@ async fn memory_over_the_limit_is_told_as_such() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn logs_are_cut_and_followed_over_the_cut() {
+async fn logs_are_rotated_and_followed_across_a_rotation() {
     let mut node = Node::with(|settings| settings.log_bytes_max = 2000);
     node.adopt().await;
     let document = json!({"process": {"command":
@@ -500,7 +500,7 @@ async fn logs_are_cut_and_followed_over_the_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_is_kept_small_and_its_places_only_grow() {
+async fn a_flood_of_output_stays_bounded_and_its_offsets_only_grow() {
     const MAX: u64 = 1 << 20;
     let mut node = Node::with(|settings| settings.log_bytes_max = MAX);
     node.adopt().await;
@@ -534,7 +534,7 @@ async fn a_flood_is_kept_small_and_its_places_only_grow() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_cannot_put_links_in_place_of_its_streams() {
+async fn a_symlink_in_place_of_a_stream_is_not_followed() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -566,7 +566,7 @@ async fn a_user_cannot_put_links_in_place_of_its_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn daemons_may_open_more_files_than_what_they_start() {
+async fn daemons_have_a_higher_file_limit_than_their_children() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let before = Rlimit { current: Some(900), ..getrlimit(Resource::Nofile) };
     setrlimit(Resource::Nofile, before).unwrap();
@@ -591,7 +591,7 @@ async fn daemons_may_open_more_files_than_what_they_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_run_beside_the_instance() {
+async fn commands_run_in_the_environment_of_the_instance() {
     let mut node = Node::new();
     let launch = node.run_forever("a").await;
     let run = |line: &str, timeout| {
@@ -607,7 +607,7 @@ async fn commands_run_beside_the_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_leaves_no_helper_and_no_pipe_and_ends_with_the_instance() {
+async fn a_command_leaves_no_child_process_and_ends_with_the_instance() {
     let mut node = Node::new();
     let launch = node.run_forever("a").await;
     // The command ends only once the second process has left its session.
@@ -636,7 +636,7 @@ async fn a_command_leaves_no_helper_and_no_pipe_and_ends_with_the_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ephemeral_keeper_leaves_nothing() {
+async fn an_ephemeral_keeper_leaves_no_process() {
     let mut node = Node::with(|settings| settings.ephemeral = true);
     node.adopt().await;
     node.start("a", 1, "echo $$ > pid; exec sleep 1000");
@@ -651,7 +651,7 @@ async fn an_ephemeral_keeper_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_with_a_long_path_will_do() {
+async fn the_keeper_works_in_a_directory_with_a_long_path() {
     let long = "d".repeat(120);
     let mut node = Node::with(|settings| {
         settings.keeper_dir = settings.keeper_dir.parent().unwrap().join(long).join("keeper");

@@ -27,7 +27,7 @@ enum Step {
     /// An incremental document: goals by number of the instance, and removed numbers.
     Delta(Vec<(u8, bool)>, Vec<u8>),
     /// The nth pending request is completed, successfully or not.
-    Answer(usize, bool),
+    Complete(usize, bool),
     /// The nth running run ends by itself.
     Exit(usize),
     /// Time passes, in milliseconds.
@@ -47,7 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => goals().prop_map(Step::Whole),
         2 => (goals(), prop::collection::vec(0u8..6, 0..3)).prop_map(|(s, r)| Step::Delta(s, r)),
-        8 => (0usize..8, prop::bool::weighted(0.7)).prop_map(|(n, well)| Step::Answer(n, well)),
+        8 => (0usize..8, prop::bool::weighted(0.7)).prop_map(|(n, well)| Step::Complete(n, well)),
         2 => (0usize..8).prop_map(Step::Exit),
         4 => (1u64..4000).prop_map(Step::Pass),
         1 => Just(Step::Restart),
@@ -58,7 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// A request of the core that is still pending.
 #[derive(Debug, Clone)]
-enum Debt {
+enum PendingRequest {
     Start(Piece),
     Stop(Piece),
     Probe(Piece, muster_agent::core::CheckId),
@@ -69,7 +69,7 @@ struct World {
     core: Core,
     now: u64,
     memory: Memory,
-    debts: Vec<Debt>,
+    pending: Vec<PendingRequest>,
     /// The runs of processes that exist and that the driver would list.
     running: BTreeMap<InstanceResource, u32>,
     /// Ended runs that the driver still lists.
@@ -85,8 +85,8 @@ struct World {
     /// The highest run number seen, and the phase at that time.
     seen: BTreeMap<InstanceId, (u32, Phase)>,
     /// The statuses of all reports sent since the last complete one, inclusive.
-    told: BTreeMap<InstanceId, Status>,
-    whole_was_told: bool,
+    reported: BTreeMap<InstanceId, Status>,
+    full_report_sent: bool,
 }
 
 const STACK: [&str; 4] = ["init", "db", "web", "log"];
@@ -152,7 +152,7 @@ impl World {
             core,
             now,
             memory,
-            debts: Vec::new(),
+            pending: Vec::new(),
             running: BTreeMap::new(),
             ended: BTreeMap::new(),
             wake_at: None,
@@ -161,8 +161,8 @@ impl World {
             stopped: BTreeSet::new(),
             failed: BTreeSet::new(),
             seen: BTreeMap::new(),
-            told: BTreeMap::new(),
-            whole_was_told: false,
+            reported: BTreeMap::new(),
+            full_report_sent: false,
         };
         world.adopt();
         world.handle(Event::Connected);
@@ -183,7 +183,7 @@ impl World {
     fn adopt(&mut self) {
         self.handle(Event::Adopted { driver: Kind::Process, found: self.found() });
         let message = "this node runs no containers".into();
-        self.handle(Event::Away { driver: Kind::Docker, message });
+        self.handle(Event::Unavailable { driver: Kind::Docker, message });
     }
 
     fn handle(&mut self, event: Event) {
@@ -194,18 +194,17 @@ impl World {
                     let piece = launch.piece;
                     assert!(!self.stopped.contains(&piece.instance), "started after a stop");
                     assert!(!self.running.contains_key(&piece.of()), "{piece} runs already");
-                    let twice =
-                        |debt: &Debt| matches!(debt, Debt::Start(s) if s.of() == piece.of());
-                    assert!(!self.debts.iter().any(twice), "a start is under way");
+                    let twice = |request: &PendingRequest| matches!(request, PendingRequest::Start(s) if s.of() == piece.of());
+                    assert!(!self.pending.iter().any(twice), "a start is under way");
                     self.check_start_order(&piece);
-                    self.debts.push(Debt::Start(piece));
+                    self.pending.push(PendingRequest::Start(piece));
                 }
                 Effect::Stop { piece, .. } => {
                     self.check_stop_order(&piece);
-                    self.debts.push(Debt::Stop(piece));
+                    self.pending.push(PendingRequest::Stop(piece));
                 }
                 Effect::Probe { launch, check, .. } => {
-                    self.debts.push(Debt::Probe(launch.piece, check));
+                    self.pending.push(PendingRequest::Probe(launch.piece, check));
                 }
                 Effect::Forget { of, .. } => {
                     assert!(!self.running.contains_key(&of), "forgotten while it runs");
@@ -223,10 +222,10 @@ impl World {
                 Effect::Persist(memory) => self.memory = memory,
                 Effect::Report(report) => {
                     if report.whole {
-                        self.told.clear();
+                        self.reported.clear();
                     }
-                    self.told.extend(report.instances);
-                    self.debts.push(Debt::Report(report.number));
+                    self.reported.extend(report.instances);
+                    self.pending.push(PendingRequest::Report(report.number));
                 }
                 Effect::WakeAt(at) => self.wake_at = Some(at),
             }
@@ -260,9 +259,9 @@ impl World {
     fn check_stop_order(&self, piece: &Piece) {
         let is_after =
             |of: &InstanceResource| of.instance == piece.instance && place(of) > place(&piece.of());
-        let starts = |debt: &Debt| matches!(debt, Debt::Start(start) if is_after(&start.of()));
+        let starts = |request: &PendingRequest| matches!(request, PendingRequest::Start(start) if is_after(&start.of()));
         assert!(!self.running.keys().any(is_after), "{piece} stops before what follows it");
-        assert!(!self.debts.iter().any(starts), "{piece} stops before what follows it");
+        assert!(!self.pending.iter().any(starts), "{piece} stops before what follows it");
         let may_stop = self.stopped.contains(&piece.instance)
             || self.failed.contains(&piece.instance)
             || !self.wanted.contains_key(&piece.instance);
@@ -297,7 +296,7 @@ impl World {
         let mut removed: Vec<_> = removed.iter().map(|number| id(*number)).collect();
         removed.retain(|id| !set.iter().any(|assignment| assignment.instance == *id));
         if whole {
-            self.whole_was_told = true;
+            self.full_report_sent = true;
             let left: Vec<_> = self.wanted.keys().cloned().collect();
             self.wanted.clear();
             self.stopped.extend(
@@ -326,8 +325,8 @@ impl World {
         }));
     }
 
-    fn told(&mut self, told: DriverEvent) {
-        self.handle(Event::Driver(told));
+    fn driver_event(&mut self, event: DriverEvent) {
+        self.handle(Event::Driver(event));
     }
 
     fn end(&mut self, of: &InstanceResource, code: i32) {
@@ -337,39 +336,43 @@ impl World {
                 self.failed.insert(of.instance.clone());
             }
             self.ended.insert(of.clone(), (run, exit.clone()));
-            self.told(DriverEvent::Exited { piece: of.run(run), exit });
+            self.driver_event(DriverEvent::Exited { piece: of.run(run), exit });
         }
     }
 
-    fn answer(&mut self, index: usize, well: bool) {
-        if self.debts.is_empty() {
+    fn complete(&mut self, index: usize, well: bool) {
+        if self.pending.is_empty() {
             return;
         }
-        match self.debts.remove(index % self.debts.len()) {
-            Debt::Start(piece) if well => {
+        match self.pending.remove(index % self.pending.len()) {
+            PendingRequest::Start(piece) if well => {
                 self.running.insert(piece.of(), piece.run);
                 self.ended.remove(&piece.of());
                 let at = Timestamp(self.now);
-                self.told(DriverEvent::Started { piece, at });
+                self.driver_event(DriverEvent::Started { piece, at });
             }
-            Debt::Start(piece) => {
+            PendingRequest::Start(piece) => {
                 self.failed.insert(piece.instance.clone());
-                let (message, driver_away) = ("no".into(), false);
-                self.told(DriverEvent::NotStarted { piece, message, driver_away });
+                let (message, driver_unavailable) = ("no".into(), false);
+                self.driver_event(DriverEvent::NotStarted { piece, message, driver_unavailable });
             }
-            Debt::Stop(piece) => {
-                let starting = |debt: &Debt| matches!(debt, Debt::Start(s) if *s == piece);
-                if let Some(at) = self.debts.iter().position(starting) {
-                    self.debts.remove(at);
-                    let (message, driver_away) = ("cancelled".into(), false);
-                    self.told(DriverEvent::NotStarted { piece, message, driver_away });
+            PendingRequest::Stop(piece) => {
+                let starting = |request: &PendingRequest| matches!(request, PendingRequest::Start(s) if *s == piece);
+                if let Some(at) = self.pending.iter().position(starting) {
+                    self.pending.remove(at);
+                    let (message, driver_unavailable) = ("cancelled".into(), false);
+                    self.driver_event(DriverEvent::NotStarted {
+                        piece,
+                        message,
+                        driver_unavailable,
+                    });
                 } else if self.running.get(&piece.of()) != Some(&piece.run) {
                     // A stop of an earlier run: there is nothing to stop.
                 } else if well {
                     self.end(&piece.of(), 1);
                 } // otherwise the stop is lost, and the core repeats it
             }
-            Debt::Probe(piece, check) => {
+            PendingRequest::Probe(piece, check) => {
                 let outcome = match (well, index % 2) {
                     (true, _) => Outcome::Pass,
                     (false, 0) => Outcome::Fail("no".into()),
@@ -377,10 +380,10 @@ impl World {
                 };
                 self.handle(Event::Probed { piece, check, outcome });
             }
-            Debt::Report(number) if well => {
+            PendingRequest::Report(number) if well => {
                 self.handle(Event::ReportSent { number, resync: false });
             }
-            Debt::Report(number) => self.handle(Event::ReportFailed { number }),
+            PendingRequest::Report(number) => self.handle(Event::ReportFailed { number }),
         }
     }
 
@@ -397,11 +400,11 @@ impl World {
     fn step(&mut self, step: Step) {
         match step {
             Step::Whole(goals) => self.document(true, &goals, &[]),
-            Step::Delta(goals, removed) if self.whole_was_told => {
+            Step::Delta(goals, removed) if self.full_report_sent => {
                 self.document(false, &goals, &removed);
             }
             Step::Delta(..) => {}
-            Step::Answer(index, well) => self.answer(index, well),
+            Step::Complete(index, well) => self.complete(index, well),
             Step::Exit(index) => {
                 let nth = index.checked_rem(self.running.len());
                 let of = nth.and_then(|nth| self.running.keys().nth(nth).cloned());
@@ -414,7 +417,7 @@ impl World {
             Step::Restart => self.restart(),
             Step::Flap => {
                 let driver = Kind::Process;
-                self.handle(Event::Away { driver, message: "away".into() });
+                self.handle(Event::Unavailable { driver, message: "away".into() });
                 self.pass(100);
                 self.adopt();
             }
@@ -424,13 +427,13 @@ impl World {
 
     fn restart(&mut self) {
         // Pending starts and stops take effect without any event reaching the agent.
-        for debt in std::mem::take(&mut self.debts) {
-            match debt {
-                Debt::Start(piece) => {
+        for request in std::mem::take(&mut self.pending) {
+            match request {
+                PendingRequest::Start(piece) => {
                     self.ended.remove(&piece.of());
                     self.running.insert(piece.of(), piece.run);
                 }
-                Debt::Stop(piece) => {
+                PendingRequest::Stop(piece) => {
                     if let Some(run) = self.running.remove(&piece.of()) {
                         if is_task(&piece.of()) {
                             self.failed.insert(piece.instance.clone());
@@ -438,7 +441,7 @@ impl World {
                         self.ended.insert(piece.of(), (run, exit(self.now, 1)));
                     }
                 }
-                Debt::Probe(..) | Debt::Report(_) => {}
+                PendingRequest::Probe(..) | PendingRequest::Report(_) => {}
             }
         }
         let node = "n1".parse().unwrap();
@@ -461,8 +464,8 @@ impl World {
             .collect();
         self.document(true, &goals, &[]);
         for _ in 0..150 {
-            while !self.debts.is_empty() {
-                self.answer(0, true);
+            while !self.pending.is_empty() {
+                self.complete(0, true);
             }
             let tasks: Vec<_> = self.running.keys().filter(|of| is_task(of)).cloned().collect();
             for task in tasks {
@@ -470,15 +473,15 @@ impl World {
             }
             self.pass(1000);
         }
-        while !self.debts.is_empty() {
-            self.answer(0, true);
+        while !self.pending.is_empty() {
+            self.complete(0, true);
         }
     }
 }
 
 proptest! {
     #[test]
-    fn whatever_happens_the_rules_hold_and_in_the_end_all_is_handled(
+    fn invariants_hold_for_every_history_and_it_settles(
         steps in prop::collection::vec(step(), 0..80),
     ) {
         let mut world = World::new();
@@ -518,12 +521,12 @@ proptest! {
             }
         }
         prop_assert_eq!(statuses.len(), world.wanted.len(), "nothing else is left");
-        let told: BTreeMap<_, _> = world.told.iter().filter(|(id, _)| statuses.contains_key(*id))
+        let reported: BTreeMap<_, _> = world.reported.iter().filter(|(id, _)| statuses.contains_key(*id))
             .map(|(id, status)| (id.clone(), (status.phase, status.run, status.healthy)))
             .collect();
         let is: BTreeMap<_, _> = statuses.iter()
             .map(|(id, status)| (id.clone(), (status.phase, status.run, status.healthy)))
             .collect();
-        prop_assert_eq!(told, is, "the server knows all of it");
+        prop_assert_eq!(reported, is, "the server knows all of it");
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 const START: u64 = 1_000_000;
 
-struct Rig {
+struct Harness {
     core: Core,
     now: u64,
     effects: Vec<Effect>,
@@ -38,18 +38,18 @@ fn stack() -> Value {
     ])
 }
 
-impl Rig {
-    fn new(memory: Memory) -> Rig {
+impl Harness {
+    fn new(memory: Memory) -> Harness {
         let core = Core::new("n1".parse().unwrap(), memory.clone(), Timestamp(START));
-        Rig { core, now: START, effects: Vec::new(), memory, generation: 7 }
+        Harness { core, now: START, effects: Vec::new(), memory, generation: 7 }
     }
 
     /// A rig in which both drivers are available and the instance is assigned.
-    fn with(stack: &Value) -> Rig {
-        let mut rig = Rig::new(Memory::default());
-        rig.adopt(&[]);
-        rig.assign(stack, Assigned::Run);
-        rig
+    fn with(stack: &Value) -> Harness {
+        let mut harness = Harness::new(Memory::default());
+        harness.adopt(&[]);
+        harness.assign(stack, Assigned::Run);
+        harness
     }
 
     fn adopt(&mut self, found: &[(&str, u32)]) {
@@ -112,8 +112,8 @@ impl Rig {
     }
 
     fn not_started(&mut self, resource: &str, run: u32, message: &str) {
-        let (piece, message, driver_away) = (piece(resource, run), message.into(), false);
-        self.event(Event::Driver(DriverEvent::NotStarted { piece, message, driver_away }));
+        let (piece, message, driver_unavailable) = (piece(resource, run), message.into(), false);
+        self.event(Event::Driver(DriverEvent::NotStarted { piece, message, driver_unavailable }));
     }
 
     fn exited(&mut self, resource: &str, run: u32, code: i32) {
@@ -162,96 +162,102 @@ impl Rig {
 
 #[test]
 fn resources_start_in_order_and_stop_in_reverse() {
-    let mut rig = Rig::with(&stack());
-    assert_eq!(rig.done(), ["start db"]);
-    assert_eq!(rig.phases(), "starting starting starting starting");
-    let waits = rig.status().resources[1].message.clone();
+    let mut harness = Harness::with(&stack());
+    assert_eq!(harness.done(), ["start db"]);
+    assert_eq!(harness.phases(), "starting starting starting starting");
+    let waits = harness.status().resources[1].message.clone();
     assert_eq!(waits.as_deref(), Some("waits until db is up"));
-    rig.started("db", 1);
-    assert_eq!(rig.done(), ["start web"]);
-    rig.started("web", 1);
-    assert_eq!(rig.done(), ["start log"]);
-    rig.started("log", 1);
+    harness.started("db", 1);
+    assert_eq!(harness.done(), ["start web"]);
+    harness.started("web", 1);
+    assert_eq!(harness.done(), ["start log"]);
+    harness.started("log", 1);
     assert_eq!(
-        (rig.phases().as_str(), rig.status().ready),
+        (harness.phases().as_str(), harness.status().ready),
         ("running running running running", true)
     );
 
-    rig.assign(&stack(), Assigned::Stop);
-    assert_eq!(rig.done(), ["stop log"]);
-    rig.exited("log", 1, 0);
-    assert_eq!(rig.done(), ["stop web"]);
-    assert_eq!(rig.phases(), "stopping running stopping stopped");
-    rig.exited("web", 1, 0);
-    assert_eq!(rig.done(), ["stop db"]);
-    rig.exited("db", 1, 0);
-    assert_eq!(rig.phases(), "stopped stopped stopped stopped");
-    rig.event(Event::End);
-    assert_eq!(rig.done(), ["forget db", "forget web", "forget log", "remove /shop/web~0.1"]);
-    assert!(rig.core.is_empty());
+    harness.assign(&stack(), Assigned::Stop);
+    assert_eq!(harness.done(), ["stop log"]);
+    harness.exited("log", 1, 0);
+    assert_eq!(harness.done(), ["stop web"]);
+    assert_eq!(harness.phases(), "stopping running stopping stopped");
+    harness.exited("web", 1, 0);
+    assert_eq!(harness.done(), ["stop db"]);
+    harness.exited("db", 1, 0);
+    assert_eq!(harness.phases(), "stopped stopped stopped stopped");
+    harness.event(Event::End);
+    assert_eq!(harness.done(), ["forget db", "forget web", "forget log", "remove /shop/web~0.1"]);
+    assert!(harness.core.is_empty());
 }
 
 #[test]
 fn a_resource_that_cannot_start_rolls_the_others_back_in_reverse_order() {
-    let mut rig = Rig::with(&stack());
-    rig.started("db", 1);
-    rig.started("web", 1);
-    rig.done();
-    rig.not_started("log", 1, "there is no program `ship`");
-    assert_eq!(rig.done(), ["stop web"]);
-    assert_eq!(rig.phases(), "stopping running stopping failed");
-    rig.exited("web", 1, 143);
-    assert_eq!(rig.done(), ["stop db"]);
-    rig.exited("db", 1, 143);
-    assert_eq!(rig.phases(), "failed stopped stopped failed");
-    assert_eq!(rig.status().message.as_deref(), Some("log: there is no program `ship`"));
-    rig.pass(600_000);
-    assert_eq!(rig.done(), [""; 0], "another instance replaces it");
+    let mut harness = Harness::with(&stack());
+    harness.started("db", 1);
+    harness.started("web", 1);
+    harness.done();
+    harness.not_started("log", 1, "there is no program `ship`");
+    assert_eq!(harness.done(), ["stop web"]);
+    assert_eq!(harness.phases(), "stopping running stopping failed");
+    harness.exited("web", 1, 143);
+    assert_eq!(harness.done(), ["stop db"]);
+    harness.exited("db", 1, 143);
+    assert_eq!(harness.phases(), "failed stopped stopped failed");
+    assert_eq!(harness.status().message.as_deref(), Some("log: there is no program `ship`"));
+    harness.pass(600_000);
+    assert_eq!(harness.done(), [""; 0], "another instance replaces it");
 
     // A new agent restores the failure from its memory.
-    let mut rig = Rig::new(rig.memory);
-    rig.adopt(&[]);
-    rig.pass(10_000);
-    assert_eq!((rig.done(), rig.phases().as_str()), (vec![], "failed stopped stopped failed"));
+    let mut harness = Harness::new(harness.memory);
+    harness.adopt(&[]);
+    harness.pass(10_000);
+    assert_eq!(
+        (harness.done(), harness.phases().as_str()),
+        (vec![], "failed stopped stopped failed")
+    );
 }
 
 #[test]
 fn a_resource_that_exits_is_restarted_alone() {
-    let mut rig = Rig::with(&stack());
-    rig.run_all();
-    let run = rig.status().run;
-    rig.exited("db", 1, 1);
-    assert_eq!(rig.done(), ["start db"]);
-    assert_eq!(rig.phases(), "starting starting running running");
-    assert_eq!(rig.status().run, run + 1);
+    let mut harness = Harness::with(&stack());
+    harness.run_all();
+    let run = harness.status().run;
+    harness.exited("db", 1, 1);
+    assert_eq!(harness.done(), ["start db"]);
+    assert_eq!(harness.phases(), "starting starting running running");
+    assert_eq!(harness.status().run, run + 1);
     // A restart that fails is retried: nothing is rolled back once the instance has been up.
-    rig.not_started("db", 2, "no image");
-    assert_eq!(rig.done(), [""; 0]);
-    rig.pass(5_000);
-    assert_eq!(rig.done(), ["start db"]);
-    rig.started("db", 3);
-    assert_eq!((rig.done(), rig.phases().as_str()), (vec![], "running running running running"));
+    harness.not_started("db", 2, "no image");
+    assert_eq!(harness.done(), [""; 0]);
+    harness.pass(5_000);
+    assert_eq!(harness.done(), ["start db"]);
+    harness.started("db", 3);
+    assert_eq!(
+        (harness.done(), harness.phases().as_str()),
+        (vec![], "running running running running")
+    );
 }
 
 #[test]
 fn a_resource_of_a_frozen_service_is_restarted_once_it_is_thawed() {
-    let mut rig = Rig::with(&stack());
-    rig.run_all();
-    rig.assign_changed(&stack(), Assigned::Run, |assignment| assignment.frozen = true);
-    rig.done();
-    rig.exited("web", 1, 1);
-    rig.pass(60_000);
-    assert_eq!(rig.done(), [""; 0]);
-    let message = rig.status().message.clone().unwrap();
+    let mut harness = Harness::with(&stack());
+    harness.run_all();
+    harness.assign_changed(&stack(), Assigned::Run, |assignment| assignment.frozen = true);
+    harness.done();
+    harness.exited("web", 1, 1);
+    harness.pass(60_000);
+    assert_eq!(harness.done(), [""; 0]);
+    let message = harness.status().message.clone().unwrap();
     assert_eq!(message, "web: it has ended and its service is frozen");
     // A restarted agent does not restart it either.
-    rig = Rig::new(rig.memory.clone());
-    rig.adopt(&[("db", 1), ("log", 1)]);
-    rig.assign_changed(&stack(), Assigned::Run, |assignment| assignment.frozen = true);
-    rig.pass(60_000);
-    assert_eq!(rig.done(), [""; 0]);
-    rig.assign(&stack(), Assigned::Run);
-    assert_eq!(rig.done(), ["start web"]);
+    harness = Harness::new(harness.memory.clone());
+    harness.adopt(&[("db", 1), ("log", 1)]);
+    harness.assign_changed(&stack(), Assigned::Run, |assignment| assignment.frozen = true);
+    harness.pass(60_000);
+    assert_eq!(harness.done(), [""; 0]);
+    harness.assign(&stack(), Assigned::Run);
+    assert_eq!(harness.done(), ["start web"]);
 }
 
 #[test]
@@ -262,30 +268,30 @@ fn a_task_runs_until_it_completes_and_fails_after_its_retries() {
             {"name": "log", "process": {"command": "ship"}},
         ])
     };
-    let mut rig = Rig::with(&stack(1));
-    rig.started("migrate", 1);
-    rig.exited("migrate", 1, 1);
-    assert_eq!(rig.done(), ["start migrate", "start migrate"]);
-    rig.started("migrate", 2);
-    assert_eq!(rig.done(), [""; 0], "what follows a task waits for its end");
-    rig.exited("migrate", 2, 0);
-    assert_eq!(rig.done(), ["start log"]);
-    rig.started("log", 1);
-    assert_eq!(rig.phases(), "running completed running");
-    rig.exited("log", 1, 1);
-    assert_eq!(rig.done(), ["start log"], "a completed task is not repeated");
+    let mut harness = Harness::with(&stack(1));
+    harness.started("migrate", 1);
+    harness.exited("migrate", 1, 1);
+    assert_eq!(harness.done(), ["start migrate", "start migrate"]);
+    harness.started("migrate", 2);
+    assert_eq!(harness.done(), [""; 0], "what follows a task waits for its end");
+    harness.exited("migrate", 2, 0);
+    assert_eq!(harness.done(), ["start log"]);
+    harness.started("log", 1);
+    assert_eq!(harness.phases(), "running completed running");
+    harness.exited("log", 1, 1);
+    assert_eq!(harness.done(), ["start log"], "a completed task is not repeated");
 
     // A new agent does not repeat it either.
-    let mut rig = Rig::new(rig.memory);
-    rig.adopt(&[("log", 2)]);
-    assert_eq!((rig.done(), rig.phases().as_str()), (vec![], "running completed running"));
+    let mut harness = Harness::new(harness.memory);
+    harness.adopt(&[("log", 2)]);
+    assert_eq!((harness.done(), harness.phases().as_str()), (vec![], "running completed running"));
 
-    let mut rig = Rig::with(&stack(0));
-    rig.started("migrate", 1);
-    rig.exited("migrate", 1, 3);
-    assert_eq!(rig.done(), ["start migrate"]);
-    assert_eq!(rig.phases(), "failed failed stopped");
-    assert_eq!(rig.status().message.as_deref(), Some("migrate: exit code 3"));
+    let mut harness = Harness::with(&stack(0));
+    harness.started("migrate", 1);
+    harness.exited("migrate", 1, 3);
+    assert_eq!(harness.done(), ["start migrate"]);
+    assert_eq!(harness.phases(), "failed failed stopped");
+    assert_eq!(harness.status().message.as_deref(), Some("migrate: exit code 3"));
 }
 
 #[test]
@@ -295,29 +301,29 @@ fn members_of_a_subset_start_and_stop_together() {
         {"name": "web", "process": {"command": "x"}, "subset": "front"},
         {"name": "log", "process": {"command": "x"}, "subset": "front"},
     ]);
-    let mut rig = Rig::with(&subset);
-    rig.started("db", 1);
-    assert_eq!(rig.done(), ["start db", "start web", "start log"]);
-    rig.run_all();
-    rig.assign(&subset, Assigned::Stop);
-    assert_eq!(rig.done(), ["stop web", "stop log"]);
-    rig.exited("web", 1, 0);
-    assert_eq!(rig.done(), [""; 0]);
-    rig.exited("log", 1, 0);
-    assert_eq!(rig.done(), ["stop db"]);
+    let mut harness = Harness::with(&subset);
+    harness.started("db", 1);
+    assert_eq!(harness.done(), ["start db", "start web", "start log"]);
+    harness.run_all();
+    harness.assign(&subset, Assigned::Stop);
+    assert_eq!(harness.done(), ["stop web", "stop log"]);
+    harness.exited("web", 1, 0);
+    assert_eq!(harness.done(), [""; 0]);
+    harness.exited("log", 1, 0);
+    assert_eq!(harness.done(), ["stop db"]);
 }
 
 #[test]
-fn an_instance_does_without_an_optional_resource() {
+fn an_instance_runs_without_a_failed_optional_resource() {
     let optional = json!([
         {"name": "web", "process": {"command": "x"}, "optional": true},
         {"name": "log", "process": {"command": "x"}},
     ]);
-    let mut rig = Rig::with(&optional);
-    rig.not_started("web", 1, "no program");
-    assert!(rig.done().contains(&"start log".to_string()));
-    rig.started("log", 1);
-    assert_eq!((rig.status().phase, rig.status().ready), (Phase::Running, true));
+    let mut harness = Harness::with(&optional);
+    harness.not_started("web", 1, "no program");
+    assert!(harness.done().contains(&"start log".to_string()));
+    harness.started("log", 1);
+    assert_eq!((harness.status().phase, harness.status().ready), (Phase::Running, true));
 }
 
 #[test]
@@ -326,19 +332,19 @@ fn the_end_of_a_monitored_resource_fails_the_instance() {
         let mut monitored = stack();
         monitored[1]["monitor"] = json!(true);
         monitored[1]["optional"] = json!(optional);
-        let mut rig = Rig::with(&monitored);
-        rig.run_all();
-        rig.done();
-        rig.exited("db", 1, 1);
-        assert_eq!(rig.done(), ["start db"], "it is not monitored");
-        rig.started("db", 2);
-        rig.exited("web", 1, 1);
-        assert_eq!(rig.done(), ["stop log"], "optional: {optional}");
-        rig.exited("log", 1, 0);
-        assert_eq!(rig.done(), ["stop db"]);
-        rig.exited("db", 2, 0);
-        assert_eq!(rig.phases(), "failed stopped failed stopped");
-        assert_eq!(rig.status().message.as_deref(), Some("web: exit code 1"));
+        let mut harness = Harness::with(&monitored);
+        harness.run_all();
+        harness.done();
+        harness.exited("db", 1, 1);
+        assert_eq!(harness.done(), ["start db"], "it is not monitored");
+        harness.started("db", 2);
+        harness.exited("web", 1, 1);
+        assert_eq!(harness.done(), ["stop log"], "optional: {optional}");
+        harness.exited("log", 1, 0);
+        assert_eq!(harness.done(), ["stop db"]);
+        harness.exited("db", 2, 0);
+        assert_eq!(harness.phases(), "failed stopped failed stopped");
+        assert_eq!(harness.status().message.as_deref(), Some("web: exit code 1"));
     }
 }
 
@@ -348,34 +354,37 @@ fn a_monitored_resource_that_is_optional_may_fail_to_start() {
         {"name": "web", "process": {"command": "x"}, "optional": true, "monitor": true},
         {"name": "log", "process": {"command": "x"}},
     ]);
-    let mut rig = Rig::with(&optional);
-    rig.not_started("web", 1, "no image");
-    rig.pass(5_000);
-    assert_eq!(rig.done(), ["start web", "start web", "start log"]);
+    let mut harness = Harness::with(&optional);
+    harness.not_started("web", 1, "no image");
+    harness.pass(5_000);
+    assert_eq!(harness.done(), ["start web", "start web", "start log"]);
 }
 
 #[test]
-fn a_new_agent_goes_on_with_what_runs() {
-    let mut rig = Rig::with(&stack());
-    rig.run_all();
-    let mut rig = Rig::new(rig.memory);
-    rig.adopt(&[("db", 1), ("web", 1), ("log", 1)]);
-    assert_eq!((rig.done(), rig.phases().as_str()), (vec![], "running running running running"));
+fn a_new_agent_adopts_the_running_resources() {
+    let mut harness = Harness::with(&stack());
+    harness.run_all();
+    let mut harness = Harness::new(harness.memory);
+    harness.adopt(&[("db", 1), ("web", 1), ("log", 1)]);
+    assert_eq!(
+        (harness.done(), harness.phases().as_str()),
+        (vec![], "running running running running")
+    );
 
     // After a power loss everything starts in order again.
-    let mut rig = Rig::new(rig.memory);
-    rig.adopt(&[]);
-    assert_eq!(rig.done(), ["start db"]);
-    rig.started("db", 2);
-    assert_eq!(rig.done(), ["start web"]);
+    let mut harness = Harness::new(harness.memory);
+    harness.adopt(&[]);
+    assert_eq!(harness.done(), ["start db"]);
+    harness.started("db", 2);
+    assert_eq!(harness.done(), ["start web"]);
 }
 
 #[test]
-fn ports_are_those_of_the_resource() {
-    let mut rig = Rig::with(&stack());
-    rig.started("db", 1);
-    rig.started("web", 1);
-    let ports = rig.effects.iter().filter_map(|effect| match effect {
+fn a_resource_gets_its_own_ports() {
+    let mut harness = Harness::with(&stack());
+    harness.started("db", 1);
+    harness.started("web", 1);
+    let ports = harness.effects.iter().filter_map(|effect| match effect {
         Effect::Start(launch) => Some((launch.piece.resource.to_string(), launch.ports().to_vec())),
         _ => None,
     });

@@ -138,7 +138,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Error> {
-        let body = serde_json::to_vec(body).map_err(|source| self.answer(source))?;
+        let body = serde_json::to_vec(body).map_err(|source| self.invalid_response(source))?;
         self.document(self.send(Method::POST, path, body.into(), None).await?).await
     }
 
@@ -149,7 +149,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Error> {
-        let body = serde_json::to_vec(body).map_err(|source| self.answer(source))?;
+        let body = serde_json::to_vec(body).map_err(|source| self.invalid_response(source))?;
         self.send_change(Method::POST, path, body.into()).await
     }
 
@@ -244,7 +244,7 @@ impl Client {
         let body = self.collect(response.into_body()).await?;
         serde_json::from_slice(&body).map_err(|source| match source.is_syntax() {
             true => Error::NotMuster { url: self.base.clone(), status },
-            false => self.answer(source),
+            false => self.invalid_response(source),
         })
     }
 
@@ -270,18 +270,18 @@ impl Client {
     async fn within<T>(
         &self,
         limit: Option<Duration>,
-        answer: impl Future<Output = T>,
+        response: impl Future<Output = T>,
     ) -> Result<T, Error> {
-        let Some(waited) = limit else { return Ok(answer.await) };
+        let Some(waited) = limit else { return Ok(response.await) };
         let late = |_| Error::Timeout { url: self.base.clone(), waited };
-        tokio::time::timeout(waited, answer).await.map_err(late)
+        tokio::time::timeout(waited, response).await.map_err(late)
     }
 
     fn lost(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         Error::Unreachable { url: self.base.clone(), source: source.into() }
     }
 
-    fn answer(&self, source: serde_json::Error) -> Error {
+    fn invalid_response(&self, source: serde_json::Error) -> Error {
         Error::InvalidResponse { url: self.base.clone(), source }
     }
 }
@@ -326,9 +326,9 @@ impl Lines {
     pub async fn next_document<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
         match self.next().await? {
             None => Ok(None),
-            Some(line) => {
-                serde_json::from_slice(&line).map(Some).map_err(|source| self.client.answer(source))
-            }
+            Some(line) => serde_json::from_slice(&line)
+                .map(Some)
+                .map_err(|source| self.client.invalid_response(source)),
         }
     }
 }
@@ -342,19 +342,19 @@ mod tests {
 
     const STREAM: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 
-    /// A client, and the socket of a server that responds to its first request with `answer` and
+    /// A client, and the socket of a server that responds to its first request with `response` and
     /// then stays silent.
-    async fn asked<T>(answer: &str, ask: impl AsyncFn(Client) -> T) -> (T, TcpStream) {
+    async fn with_server<T>(response: &str, call: impl AsyncFn(Client) -> T) -> (T, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let serve = async {
             let (mut socket, _) = listener.accept().await.unwrap();
             let mut head = [0; 4096];
             let _ = socket.read(&mut head).await.unwrap();
-            socket.write_all(answer.as_bytes()).await.unwrap();
+            socket.write_all(response.as_bytes()).await.unwrap();
             socket
         };
-        tokio::join!(ask(Client::new(&url).unwrap()), serve)
+        tokio::join!(call(Client::new(&url).unwrap()), serve)
     }
 
     fn chunk(text: &str) -> String {
@@ -363,9 +363,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_without_heartbeats_times_out() {
-        let answer = format!("{STREAM}{}", chunk("\n{}\n\n"));
+        let response = format!("{STREAM}{}", chunk("\n{}\n\n"));
         let open = async |client: Client| client.follow("/").await.unwrap();
-        let (mut lines, _socket) = asked(&answer, open).await;
+        let (mut lines, _socket) = with_server(&response, open).await;
         assert_eq!(lines.next().await.unwrap().unwrap(), "{}");
         tokio::time::pause();
         let ended = tokio::time::timeout(HEARTBEAT_TIMEOUT + HEARTBEAT, lines.next()).await;
@@ -375,9 +375,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_response_that_stalls_times_out() {
-        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{";
-        let ask = async |client: Client| (client.raw("/").await.unwrap(), client);
-        let ((response, client), _socket) = asked(answer, ask).await;
+        let response = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{";
+        let call = async |client: Client| (client.raw("/").await.unwrap(), client);
+        let ((response, client), _socket) = with_server(response, call).await;
         tokio::time::pause();
         let whole = client.document::<serde_json::Value>(response);
         let ended = tokio::time::timeout(RESPONSE_TIMEOUT * 2, whole).await;
@@ -438,20 +438,20 @@ mod tests {
     #[tokio::test]
     async fn a_response_of_another_program_is_recognised() {
         let page = "<html>";
-        for answer in ["404 Not Found", "405 Method Not Allowed", "200 OK"] {
+        for response in ["404 Not Found", "405 Method Not Allowed", "200 OK"] {
             let length = page.len();
-            let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: {length}\r\n\r\n{page}");
-            let ask = async |client: Client| client.get::<serde_json::Value>("/").await;
-            let (answered, _socket) = asked(&answer, ask).await;
+            let response = format!("HTTP/1.1 {response}\r\ncontent-length: {length}\r\n\r\n{page}");
+            let call = async |client: Client| client.get::<serde_json::Value>("/").await;
+            let (answered, _socket) = with_server(&response, call).await;
             assert!(matches!(answered, Err(Error::NotMuster { .. })), "{answered:?}");
         }
     }
 
     #[tokio::test]
-    async fn text_keeps_its_empty_lines_and_its_last_one() {
-        let answer = format!("{STREAM}{}0\r\n\r\n", chunk("a\n\nb\nc"));
+    async fn text_keeps_empty_lines_and_an_unterminated_last_line() {
+        let response = format!("{STREAM}{}0\r\n\r\n", chunk("a\n\nb\nc"));
         let open = async |client: Client| client.lines("/").await.unwrap();
-        let (mut lines, _socket) = asked(&answer, open).await;
+        let (mut lines, _socket) = with_server(&response, open).await;
         let mut text = Vec::new();
         while let Some(line) = lines.next().await.unwrap() {
             text.push(line);

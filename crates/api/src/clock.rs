@@ -47,14 +47,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_never_goes_back_and_follows_forward() {
+    fn the_clock_never_goes_back_and_follows_forward_jumps() {
         let begin = Instant::now();
         let mut clock = Clock { base: 10_000, at: begin };
-        let mut told =
+        let mut read =
             |wall: u64, passed: u64| clock.now(wall, begin + Duration::from_millis(passed)).0;
-        assert_eq!(told(10_500, 500), 10_500);
-        assert_eq!(told(2_000, 600), 10_600, "the clock was set back");
-        assert_eq!(told(50_000, 700), 50_000, "and forward");
-        assert_eq!(told(11_000, 800), 50_100);
+        assert_eq!(read(10_500, 500), 10_500);
+        assert_eq!(read(2_000, 600), 10_600, "the clock was set back");
+        assert_eq!(read(50_000, 700), 50_000, "and forward");
+        assert_eq!(read(11_000, 800), 50_100);
     }
 }

@@ -71,7 +71,7 @@ impl ErrorBody {
 }
 
 /// The message of an error and of all its causes, in one line.
-pub fn in_full(error: &dyn std::error::Error) -> String {
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(|error| error.to_string()).collect::<Vec<_>>().join(": ")
 }
@@ -98,10 +98,10 @@ pub struct Detail {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn an_error_is_told_with_its_causes() {
+    fn an_error_is_displayed_with_its_causes() {
         let source = std::io::Error::other("connection refused").into();
         let error = crate::Error::Unreachable { url: "http://10.0.0.1:4040".into(), source };
-        let told = super::in_full(&error);
-        assert_eq!(told, "no response from http://10.0.0.1:4040: connection refused");
+        let text = super::error_chain(&error);
+        assert_eq!(text, "no response from http://10.0.0.1:4040: connection refused");
     }
 }

@@ -30,6 +30,6 @@ pub use document::{
     MoveView, NodeState, NodeView, RemoveRequest, RevisionView, RolloutRequest, RunRequest,
     ScaleRequest, ServiceState, ServiceView, Source, UndoRequest, WaitView, Wave,
 };
-pub use error::{Detail, ErrorBody, ErrorCode, in_full};
+pub use error::{Detail, ErrorBody, ErrorCode, error_chain};
 pub use serve::serve;
 pub use state::{ClusterState, ObservedState};

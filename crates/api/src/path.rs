@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_filled_in_and_queries_appended() {
+    fn path_parameters_and_queries_are_filled_in() {
         assert_eq!(with(SERVICE, "/shop/web"), "/v1/services/shop/web");
         assert_eq!(with(NODE_REPORT, "n1"), "/v1/nodes/n1/report");
         assert_eq!(with(NODES, "n1"), NODES);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_names_stay_within_their_segment_and_before_the_query() {
+    fn special_characters_in_names_are_percent_encoded() {
         for (name, segment) in [
             ("simpleservice:0.9", "simpleservice%3A0.9"),
             ("My shop", "My%20shop"),

@@ -37,10 +37,11 @@ pub async fn serve(mut listener: TcpListener, router: Router, stop: impl Future<
             () = &mut stop => break,
         };
         socket::tune(&stream);
-        let asked = Arc::new(Notify::new());
-        let (router, is_asked) = (TowerToHyperService::new(router.clone()), Arc::clone(&asked));
+        let first_request = Arc::new(Notify::new());
+        let (router, on_request) =
+            (TowerToHyperService::new(router.clone()), Arc::clone(&first_request));
         let answer = service_fn(move |mut request: Request<Incoming>| {
-            is_asked.notify_one();
+            on_request.notify_one();
             request.extensions_mut().insert(ConnectInfo::<SocketAddr>(client));
             router.call(request)
         });
@@ -52,7 +53,7 @@ pub async fn serve(mut listener: TcpListener, router: Router, stop: impl Future<
             tokio::select! {
                 // Errors of a client's connection are not errors of the daemon.
                 _ = &mut connection => return,
-                () = asked.notified() => {}
+                () = first_request.notified() => {}
                 () = tokio::time::sleep(HEAD_MAX) => return,
             }
             let _ = connection.await;

@@ -59,17 +59,17 @@ impl ClusterState {
 
     /// Converts it to the types of the model.
     pub fn parts(self) -> (State, Observed, Timestamp) {
-        let told = self.observed;
+        let document = self.observed;
         let mut observed = Observed {
-            since: told.since,
-            unbroken_since: told.unbroken_since,
-            agents: told.agents,
-            gateways: told.gateways,
+            since: document.since,
+            unbroken_since: document.unbroken_since,
+            agents: document.agents,
+            gateways: document.gateways,
             instances: BTreeMap::new(),
-            lost_after: told.lost_after,
-            published: told.published,
+            lost_after: document.lost_after,
+            published: document.published,
         };
-        for (instance, status) in told.statuses {
+        for (instance, status) in document.statuses {
             observed.set_status(&instance, status);
         }
         (State::load(self.objects), observed, self.now)
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn written_values_read_back() {
         let text = r#"{
             "now": "2026-01-01T00:00:10Z",
             "objects": {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_that_do_not_read_are_named() {
+    fn unreadable_objects_are_named_in_the_error() {
         let text = r#"{ "now": "2026-01-01T00:00:10Z", "objects": { "wheels/w1": {} } }"#;
         let error = serde_json::from_str::<ClusterState>(text).unwrap_err();
         assert!(error.to_string().contains("wheels/w1"), "{error}");

@@ -145,7 +145,7 @@ mod tests {
 
     /// Clap shows an option that is set by the environment as required in the usage line.
     #[test]
-    fn no_global_option_is_left_to_the_environment() {
+    fn no_global_option_is_read_from_the_environment() {
         assert!(Cli::command().get_arguments().all(|option| option.get_env().is_none()));
     }
 

@@ -41,12 +41,12 @@ impl Exit {
         match self {
             Exit::Ok => "done",
             Exit::Failure => "failed, or refused by the cluster",
-            Exit::Usage => "the command line cannot be meant",
-            Exit::Documents => "the documents are wrong; nothing was changed",
-            Exit::Unreachable => "no server answers",
+            Exit::Usage => "usage error",
+            Exit::Documents => "the documents are invalid; nothing was changed",
+            Exit::Unreachable => "the server is unreachable",
             Exit::NotFound => "there is no such thing",
             Exit::Deployment => "the deployment failed, was rolled back or was superseded",
-            Exit::TimedOut => "not done within the time given; it goes on",
+            Exit::TimedOut => "not completed within the timeout; it continues",
         }
     }
 }

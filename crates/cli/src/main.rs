@@ -34,9 +34,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are results, not errors: clap prints them to standard output.
-            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            let is_requested =
+                matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             let _ = error.print();
-            return if asked { Exit::Ok } else { Exit::Usage }.into();
+            return if is_requested { Exit::Ok } else { Exit::Usage }.into();
         }
     };
     let color = cli.global.color;

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use model::Document;
 
-use crate::fault::Faults;
+use crate::diagnostic::Diagnostics;
 use crate::tree::{Node, Position};
 
 /// The documents of a foreign system. Implementations are pure and hold no state.
@@ -15,8 +15,13 @@ pub trait Dialect: Debug + Sync {
     /// Whether a document that is not a native one belongs to the system.
     fn reads(&self, tree: &Node) -> bool;
 
-    /// Translates a document. Returns `None` only after it has added a fault.
-    fn read(&self, tree: &Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Document>;
+    /// Translates a document. Returns `None` only after it has added a diagnostic.
+    fn read(
+        &self,
+        tree: &Node,
+        is_json: bool,
+        diagnostics: &mut Diagnostics<'_>,
+    ) -> Option<Document>;
 
     /// The position of the model's `key`, and the name of that key in the document. An empty name
     /// stands for the whole document.

@@ -3,8 +3,8 @@
 
 use model::{Document, Problem};
 
+use crate::diagnostic::{Diagnostic, Diagnostics, hint, nearest};
 use crate::dialect::Dialect;
-use crate::fault::{Fault, Faults, hint, nearest};
 use crate::native;
 use crate::read::{self, Source};
 use crate::tree::{Node, Position, Value};
@@ -35,19 +35,19 @@ impl Located {
         (at.line, at.column)
     }
 
-    /// Converts a problem of the document into a fault of its source, with the position and with
-    /// the key as the source names it.
-    pub fn fault(&self, problem: &Problem) -> Fault {
+    /// Converts a problem of the document into a diagnostic of its source, with the position and
+    /// with the key as the source names it.
+    pub fn diagnostic(&self, problem: &Problem) -> Diagnostic {
         let (at, key) = self.find(&problem.key);
         let (source, message) = (self.source.clone(), problem.message.clone());
-        Fault { source, line: at.line, column: at.column, key, message }
+        Diagnostic { source, line: at.line, column: at.column, key, message }
     }
 
     /// Adds the violations of the document by itself.
-    fn check(&self, faults: &mut Faults<'_>) {
+    fn check(&self, diagnostics: &mut Diagnostics<'_>) {
         for problem in self.document.problems() {
             let (at, key) = self.find(&problem.key);
-            faults.add(at, key, problem.message);
+            diagnostics.add(at, key, problem.message);
         }
     }
 
@@ -64,25 +64,25 @@ impl Located {
 /// # Errors
 ///
 /// As [`parse_with`].
-pub fn parse(name: &str, text: &str) -> Result<Parsed, Vec<Fault>> {
+pub fn parse(name: &str, text: &str) -> Result<Parsed, Vec<Diagnostic>> {
     parse_with(name, text, &[])
 }
 
 /// Parses all documents of a source: native ones, and those of the foreign systems of `dialects`.
-/// `name` is the name of the source in faults.
+/// `name` is the name of the source in diagnostics.
 ///
 /// # Errors
 ///
-/// All faults of the source, in the order of its lines; never an empty list.
+/// All diagnostics of the source, in the order of its lines; never an empty list.
 pub fn parse_with(
     name: &str,
     text: &str,
     dialects: &[&'static dyn Dialect],
-) -> Result<Parsed, Vec<Fault>> {
-    let mut faults = Faults::new(name);
-    let Source { is_json, documents } = read::read(text, &mut faults);
+) -> Result<Parsed, Vec<Diagnostic>> {
+    let mut diagnostics = Diagnostics::new(name);
+    let Source { is_json, documents } = read::read(text, &mut diagnostics);
     // If a part could not be parsed, keys that seem to be missing may be in that part.
-    let is_sound = faults.len() == 0;
+    let is_valid = diagnostics.len() == 0;
     let mut parsed = Vec::new();
     for tree in documents {
         // A list at the top level is equivalent to a stream.
@@ -91,23 +91,23 @@ pub fn parse_with(
             _ => vec![tree],
         };
         for tree in items {
-            let Some(located) = one(name, tree, is_json, dialects, &mut faults) else {
-                debug_assert!(faults.len() > 0, "no document is dropped in silence");
+            let Some(located) = one(name, tree, is_json, dialects, &mut diagnostics) else {
+                debug_assert!(diagnostics.len() > 0, "no document is dropped in silence");
                 continue;
             };
-            if is_sound {
-                located.check(&mut faults);
+            if is_valid {
+                located.check(&mut diagnostics);
             }
             parsed.push(located);
         }
     }
-    if parsed.is_empty() && faults.len() == 0 {
+    if parsed.is_empty() && diagnostics.len() == 0 {
         let message = "there is no document here: a service begins with `service: /path`";
-        faults.add(Position::START, "", message);
+        diagnostics.add(Position::START, "", message);
     }
-    match faults.into_list() {
-        faults if faults.is_empty() => Ok(Parsed { documents: parsed }),
-        faults => Err(faults),
+    match diagnostics.into_list() {
+        diagnostics if diagnostics.is_empty() => Ok(Parsed { documents: parsed }),
+        diagnostics => Err(diagnostics),
     }
 }
 
@@ -116,31 +116,31 @@ fn one(
     tree: Node,
     is_json: bool,
     dialects: &[&'static dyn Dialect],
-    faults: &mut Faults<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Located> {
     let has = |key| tree.get(key).is_some();
     let (dialect, document) = if has("service") {
-        let spec = native::service(tree.clone(), is_json, faults);
+        let spec = native::service(tree.clone(), is_json, diagnostics);
         (None, spec.map(Document::service))
     } else if has("gateway") {
-        (None, native::gateway(tree.clone(), is_json, faults).map(Document::Gateway))
+        (None, native::gateway(tree.clone(), is_json, diagnostics).map(Document::Gateway))
     } else if let Some(dialect) = dialects.iter().find(|dialect| dialect.reads(&tree)) {
-        (Some(*dialect), dialect.read(&tree, is_json, faults))
+        (Some(*dialect), dialect.read(&tree, is_json, diagnostics))
     } else {
-        unknown(&tree, dialects, faults);
+        unknown(&tree, dialects, diagnostics);
         return None;
     };
     Some(Located { document: document?, source: source.into(), tree, dialect })
 }
 
 /// Reports a document of an unknown kind, with the kind that was probably intended.
-fn unknown(tree: &Node, dialects: &[&'static dyn Dialect], faults: &mut Faults<'_>) {
+fn unknown(tree: &Node, dialects: &[&'static dyn Dialect], diagnostics: &mut Diagnostics<'_>) {
     let native = ["a service has the key `service`", "a gateway `gateway`"];
     let foreign = dialects.iter().map(|dialect| dialect.kinds());
     let kinds = native.into_iter().chain(foreign).collect::<Vec<_>>().join(", ");
     let Value::Map(entries) = &tree.value else {
         if !matches!(tree.value, Value::Refused) {
-            faults.add(tree.at, "", format!("expected keys and values: {kinds}"));
+            diagnostics.add(tree.at, "", format!("expected a mapping: {kinds}"));
         }
         return;
     };
@@ -150,8 +150,8 @@ fn unknown(tree: &Node, dialects: &[&'static dyn Dialect], faults: &mut Faults<'
     match near {
         Some((entry, near)) => {
             let message = format!("unknown key `{}`{}", entry.key, hint(Some(near)));
-            faults.add(entry.key_at, entry.key.clone(), message);
+            diagnostics.add(entry.key_at, entry.key.clone(), message);
         }
-        None => faults.add(tree.at, "", format!("this is no document Muster knows: {kinds}")),
+        None => diagnostics.add(tree.at, "", format!("this is no document Muster knows: {kinds}")),
     }
 }

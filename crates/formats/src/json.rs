@@ -8,16 +8,16 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use crate::tree::{Entry, Node, Position, Value};
 
 /// The reason why a string is not JSON.
-pub(crate) struct Verdict {
+pub(crate) struct SyntaxError {
     pub(crate) at: Position,
     pub(crate) message: String,
     /// Whether the error is after the end of the document.
-    pub(crate) is_behind: bool,
+    pub(crate) is_after_end: bool,
 }
 
 /// Checks that a string is JSON; `None` if it is. The memory used is at most one byte per level of
 /// nesting.
-pub(crate) fn verdict(text: &str) -> Option<Verdict> {
+pub(crate) fn syntax_error(text: &str) -> Option<SyntaxError> {
     let error = serde_json::from_str::<IgnoredAny>(text).err()?;
     // Line and column include the character at fault, and the column counts bytes.
     let line_begin = match error.line().checked_sub(2) {
@@ -30,15 +30,15 @@ pub(crate) fn verdict(text: &str) -> Option<Verdict> {
     let at = Position { line: error.line().max(1), column };
     let words = error.to_string();
     let words = words.split(" at line ").next().unwrap_or(&words);
-    let is_behind = words == "trailing characters";
+    let is_after_end = words == "trailing characters";
     let after_comma = rest.starts_with([']', '}']) && before.trim_end().ends_with(',');
     let message = match words {
         _ if after_comma => "JSON allows no comma before a closing bracket".into(),
-        "key must be a string" => "a key must be a text in double quotes".into(),
+        "key must be a string" => "a key must be a string in double quotes".into(),
         "trailing characters" => {
             "nothing may follow the end of a JSON document: put several into a list".into()
         }
-        "expected value" => "expected a value: a text in double quotes, a number, true, false, \
+        "expected value" => "expected a value: a string in double quotes, a number, true, false, \
                              null, `{` or `[`"
             .into(),
         words if words.starts_with("EOF") => {
@@ -46,7 +46,7 @@ pub(crate) fn verdict(text: &str) -> Option<Verdict> {
         }
         words => format!("not valid JSON: {words}"),
     };
-    Some(Verdict { at, message, is_behind })
+    Some(SyntaxError { at, message, is_after_end })
 }
 
 /// Converts JSON to YAML: escapes the few characters that JSON allows literally in strings and YAML

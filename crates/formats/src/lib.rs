@@ -1,10 +1,10 @@
 //! Translates documents of users into the model.
 //!
 //! [`parse_with`] takes a source (a YAML stream, a JSON document, a list of documents) and returns
-//! documents of the model, or all faults of the source: each [`Fault`] has a line, a column, the
-//! path of keys, the cause and the fix. Accepted documents are valid by themselves. Faults that
-//! depend on the cluster (a dependency that does not exist) are found later by `State::apply`, and
-//! [`Located::fault`] gives them a position too.
+//! documents of the model, or all diagnostics of the source: each [`Diagnostic`] has a line, a
+//! column, the path of keys, the cause and the fix. Accepted documents are valid by themselves.
+//! Diagnostics that depend on the cluster (a dependency that does not exist) are found later by
+//! `State::apply`, and [`Located::diagnostic`] gives them a position too.
 //!
 //! Pure: no IO and no clock. Work is bounded by the length of the source, also for hostile input.
 //! Content that is not understood is never ignored.
@@ -14,15 +14,15 @@
 //! [`decode`] converts trees into values.
 
 pub mod decode;
+pub mod diagnostic;
 mod dialect;
 mod document;
-pub mod fault;
 pub mod json;
 mod native;
 mod read;
 pub mod tree;
 
+pub use diagnostic::Diagnostic;
 pub use dialect::Dialect;
 pub use document::{Located, Parsed, parse, parse_with};
-pub use fault::Fault;
 pub use native::{schema, to_yaml};

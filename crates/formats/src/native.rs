@@ -5,15 +5,23 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::decode::decode;
-use crate::fault::Faults;
+use crate::diagnostic::Diagnostics;
 use crate::tree::Node;
 
-pub(crate) fn service(mut tree: Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Spec> {
-    decode(&mut tree, is_json, faults)
+pub(crate) fn service(
+    mut tree: Node,
+    is_json: bool,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<Spec> {
+    decode(&mut tree, is_json, diagnostics)
 }
 
-pub(crate) fn gateway(mut tree: Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Gateway> {
-    decode(&mut tree, is_json, faults)
+pub(crate) fn gateway(
+    mut tree: Node,
+    is_json: bool,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<Gateway> {
+    decode(&mut tree, is_json, diagnostics)
 }
 
 /// A Muster document: a service, or a gateway.
@@ -35,7 +43,7 @@ pub fn schema() -> serde_json::Value {
 /// it is shown ([`model::Spec::shown`]).
 pub fn to_yaml(document: &impl Serialize) -> String {
     serde_saphyr::to_string(document)
-        .expect("documents consist of nothing but texts, numbers, lists and mappings")
+        .expect("documents consist of strings, numbers, lists and mappings only")
 }
 
 #[cfg(test)]
@@ -69,7 +77,7 @@ mod tests {
         let mut names = Vec::new();
         properties(&schema, &mut |name, property| {
             names.push(name.to_string());
-            let is_variant = ["http", "tcp", "command", "container", "process"].contains(&name);
+            let is_variant = ["http", "tcp", "command", "container", "process", "signal"].contains(&name);
             assert!(is_variant || property.get("description").is_some(), "{name}: {property}");
         });
         for name in ["service", "gateway", "listen", "probe", "min_healthy", "depends_on"] {
@@ -101,12 +109,14 @@ mod tests {
             ("surplus: newest", "surplus", "scale_down"),
         ] {
             let document = format!("service: /web\nprocess: {{command: x}}\n{key}\n");
-            let faults = crate::parse("web.yaml", &document).unwrap_err();
+            let diagnostics = crate::parse("web.yaml", &document).unwrap_err();
             let name = old.rsplit('.').next().unwrap();
             assert!(RENAMED.contains(&(name, new)), "{name}");
             let expected = (3, old.to_string(), format!("`{name}` is now called `{new}`"));
-            let found: Vec<_> =
-                faults.into_iter().map(|fault| (fault.line, fault.key, fault.message)).collect();
+            let found: Vec<_> = diagnostics
+                .into_iter()
+                .map(|diagnostic| (diagnostic.line, diagnostic.key, diagnostic.message))
+                .collect();
             assert_eq!(found, [expected]);
         }
         assert_eq!(RENAMED.len(), 3, "each is shown above");

@@ -13,8 +13,8 @@ use serde_saphyr::granit_parser::{
     ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag, options,
 };
 
-use crate::fault::Faults;
-use crate::json::{self, Verdict};
+use crate::diagnostic::Diagnostics;
+use crate::json::{self, SyntaxError};
 use crate::tree::{Entry, Node, Position, Step, Value, dotted};
 
 /// The maximum length of a source, in bytes.
@@ -32,9 +32,9 @@ pub(crate) struct Source {
     pub(crate) documents: Vec<Node>,
 }
 
-/// Parses all documents of a source. Faults are added to `faults`; the result is complete only if
-/// there are none.
-pub(crate) fn read(text: &str, faults: &mut Faults<'_>) -> Source {
+/// Parses all documents of a source. Diagnostics are added to `diagnostics`; the result is complete
+/// only if there are none.
+pub(crate) fn read(text: &str, diagnostics: &mut Diagnostics<'_>) -> Source {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let is_json = text.trim_start().starts_with(['{', '[']);
     if text.len() > SIZE_MAX {
@@ -42,7 +42,7 @@ pub(crate) fn read(text: &str, faults: &mut Faults<'_>) -> Source {
             "the source has {} bytes; at most {SIZE_MAX} are read: split it into several files",
             text.len()
         );
-        faults.add(Position::START, "", message);
+        diagnostics.add(Position::START, "", message);
         return Source { is_json, documents: Vec::new() };
     }
     let options = options! {
@@ -51,23 +51,23 @@ pub(crate) fn read(text: &str, faults: &mut Faults<'_>) -> Source {
         emit_comments: false,
         emit_unresolved_aliases: true,
     };
-    // A JSON parser explains invalid JSON better. Keep the faults of this parser apart until it is
-    // known whether the source is JSON.
-    let mut found = faults.another();
+    // A JSON parser explains invalid JSON better. Keep the diagnostics of this parser apart until
+    // it is known whether the source is JSON.
+    let mut found = diagnostics.empty_copy();
     let mut builder = Builder::new(&mut found);
     let yaml = if is_json { json::as_yaml(text) } else { Cow::Borrowed(text) };
     let mut parser = Parser::new_from_str_with_options(&yaml, options);
     builder.follow(&mut parser, is_json);
     let Builder { documents, too_much, .. } = builder;
-    let verdict = if is_json && !too_much { json::verdict(text) } else { None };
-    match verdict {
-        Some(Verdict { at, message, is_behind }) => {
-            let document = documents.last().filter(|_| !is_behind);
+    let syntax_error = if is_json && !too_much { json::syntax_error(text) } else { None };
+    match syntax_error {
+        Some(SyntaxError { at, message, is_after_end }) => {
+            let document = documents.last().filter(|_| !is_after_end);
             let key = document.map(|document| document.key_at(at)).unwrap_or_default();
-            faults.add(at, key, message);
+            diagnostics.add(at, key, message);
             return Source { is_json, documents: Vec::new() };
         }
-        None => faults.append(found),
+        None => diagnostics.append(found),
     }
     Source { is_json, documents }
 }
@@ -97,7 +97,7 @@ enum Parts {
 /// Builds trees from events. It has an explicit stack instead of recursion, because the input
 /// decides the depth.
 struct Builder<'f, 's> {
-    faults: &'f mut Faults<'s>,
+    diagnostics: &'f mut Diagnostics<'s>,
     documents: Vec<Node>,
     stack: Vec<Open>,
     anchors: BTreeMap<usize, Node>,
@@ -107,9 +107,9 @@ struct Builder<'f, 's> {
 }
 
 impl<'f, 's> Builder<'f, 's> {
-    fn new(faults: &'f mut Faults<'s>) -> Self {
+    fn new(diagnostics: &'f mut Diagnostics<'s>) -> Self {
         Self {
-            faults,
+            diagnostics,
             documents: Vec::new(),
             stack: Vec::new(),
             anchors: BTreeMap::new(),
@@ -119,7 +119,7 @@ impl<'f, 's> Builder<'f, 's> {
     }
 
     fn follow<'a>(&mut self, parser: &mut Parser<'a, StrInput<'a>>, is_json: bool) {
-        while !self.too_much && !self.faults.is_full() {
+        while !self.too_much && !self.diagnostics.is_full() {
             match parser.next_event() {
                 None => return,
                 Some(Ok((event, span))) => self.event(event, position(span.start)),
@@ -127,8 +127,8 @@ impl<'f, 's> Builder<'f, 's> {
                     self.syntax(&error);
                     self.stack.clear();
                     self.anchors.clear();
-                    let goes_on = parser.proceed_next_document();
-                    if is_json || self.too_much || !matches!(goes_on, Ok(true)) {
+                    let continues_here = parser.proceed_next_document();
+                    if is_json || self.too_much || !matches!(continues_here, Ok(true)) {
                         return;
                     }
                 }
@@ -169,7 +169,7 @@ impl<'f, 's> Builder<'f, 's> {
             }
             Event::Alias(anchor) => self.repeat(anchor, at),
             Event::UnresolvedAlias(name) => {
-                self.fault(at, format!("nothing above is anchored as `&{name}`"));
+                self.add_diagnostic(at, format!("nothing above is anchored as `&{name}`"));
                 self.place(Node { at, value: Value::Refused }, 0);
             }
             Event::DocumentEnd => self.anchors.clear(),
@@ -223,7 +223,7 @@ impl<'f, 's> Builder<'f, 's> {
                 )),
                 None => Ok(name),
             },
-            _ => Err("a key must be a text".to_string()),
+            _ => Err("a key must be a string".to_string()),
         };
         match name {
             Ok(name) => {
@@ -232,14 +232,14 @@ impl<'f, 's> Builder<'f, 's> {
             }
             Err(problem) => {
                 *key = Some((None, at));
-                self.fault(at, problem);
+                self.add_diagnostic(at, problem);
             }
         }
     }
 
     fn repeat(&mut self, anchor: usize, at: Position) {
         let Some(node) = self.anchors.get(&anchor) else {
-            self.fault(at, "an alias cannot stand inside what it repeats");
+            self.add_diagnostic(at, "an alias cannot be inside the node that it repeats");
             return self.place(Node { at, value: Value::Refused }, 0);
         };
         let node = node.clone();
@@ -256,7 +256,10 @@ impl<'f, 's> Builder<'f, 's> {
         self.repeated = self.repeated.saturating_add(weight(node));
         if self.repeated > REPEATED_MAX {
             self.too_much = true;
-            self.fault(at, "what the aliases repeat is too large: write out what is needed");
+            self.add_diagnostic(
+                at,
+                "the expansion of the aliases is too large: write the values out",
+            );
         }
         !self.too_much
     }
@@ -265,7 +268,7 @@ impl<'f, 's> Builder<'f, 's> {
         if let Some(tag) = tag {
             let message =
                 format!("tags such as `{}` are not used here: leave it out", tag.original());
-            self.fault(at, message);
+            self.add_diagnostic(at, message);
         }
     }
 
@@ -275,15 +278,18 @@ impl<'f, 's> Builder<'f, 's> {
             return self.too_deep(at);
         }
         let message = explain(error.kind());
-        self.fault(at, message);
+        self.add_diagnostic(at, message);
     }
 
     fn too_deep(&mut self, at: Position) {
         self.too_much = true;
-        self.fault(at, format!("more than {DEPTH_MAX} lists and mappings inside each other"));
+        self.add_diagnostic(
+            at,
+            format!("more than {DEPTH_MAX} lists and mappings inside each other"),
+        );
     }
 
-    fn fault(&mut self, at: Position, message: impl Into<String>) {
+    fn add_diagnostic(&mut self, at: Position, message: impl Into<String>) {
         // A key that is deeply nested is recognizable by its first steps.
         const STEPS_MAX: usize = 16;
         let steps = self.stack.iter().take(STEPS_MAX).filter_map(|open| match &open.parts {
@@ -292,7 +298,7 @@ impl<'f, 's> Builder<'f, 's> {
             Parts::Map { .. } => None,
         });
         let key = dotted(&steps.collect::<Vec<_>>());
-        self.faults.add(at, key, message);
+        self.diagnostics.add(at, key, message);
     }
 }
 
@@ -333,14 +339,14 @@ fn explain(kind: &ErrorKind) -> String {
             "this line does not line up with those above it: indent it as they are"
         }
         ErrorKind::MappingValueNotAllowed => {
-            "a `:` is not expected here: indent the line as those above it, or put the text in quotes"
+            "a `:` is not expected here: indent the line as those above it, or put the string in quotes"
         }
         ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
             "a `:` and a value are missing after this key, or it is not indented as those above it"
         }
         ErrorKind::UnclosedQuotedScalar => "this quote is never closed",
         ErrorKind::InvalidQuotedScalarIndent => {
-            "the quoted text above goes on here without indentation: is its closing quote missing?"
+            "the quoted string above continues here without indentation: is its closing quote missing?"
         }
         ErrorKind::InvalidColonPlacement => {
             "a `:` is not expected here: is a closing bracket missing above?"
@@ -358,7 +364,7 @@ fn explain(kind: &ErrorKind) -> String {
         }
         ErrorKind::UnexpectedCharacter { character } if character.is_control() => {
             let character = character.escape_default();
-            return format!("the character `{character}` may only stand as an escape in quotes");
+            return format!("the character `{character}` must be written as an escape in quotes");
         }
         ErrorKind::UnexpectedCharacter { character } => {
             return format!("a value cannot begin with `{character}`: put it in quotes");

@@ -1,23 +1,23 @@
 //! The messages for invalid documents: one golden file for each kind of mistake, with the documents
-//! and their faults, each with position and key.
+//! and their diagnostics, each with position and key.
 
 use std::fmt::Write;
 
 use muster_formats::parse;
 
-/// Compares the faults of each document with `tests/snapshots/messages__<name>.snap`.
+/// Compares the diagnostics of each document with `tests/snapshots/messages__<name>.snap`.
 fn check(name: &str, documents: &[&str]) {
-    let mut said = String::new();
+    let mut output = String::new();
     for document in documents {
-        let faults = parse("shop.yaml", document).expect_err(document);
-        said += &format!("{}\n>>>\n", document.replace('\t', "→"));
-        for fault in faults {
-            said += &format!("{fault}\n");
+        let diagnostics = parse("shop.yaml", document).expect_err(document);
+        output += &format!("{}\n>>>\n", document.replace('\t', "→"));
+        for diagnostic in diagnostics {
+            output += &format!("{diagnostic}\n");
         }
-        said += "\n";
+        output += "\n";
     }
     insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
-        insta::assert_snapshot!(format!("messages__{name}"), said);
+        insta::assert_snapshot!(format!("messages__{name}"), output);
     });
 }
 
@@ -38,9 +38,9 @@ fn unknown_keys() {
 }
 
 #[test]
-fn wrong_types() {
+fn invalid_types() {
     check(
-        "wrong_types",
+        "invalid_types",
         &[
             "service: /a\ninstances: many\nprocess: {command: 5}\n",
             "service: /a\nprocess: {command: [run, [x]]}\nresources: {memory: 32, cpu: [1]}\n",
@@ -58,9 +58,9 @@ fn wrong_types() {
 }
 
 #[test]
-fn wrong_values() {
+fn invalid_values() {
     check(
-        "wrong_values",
+        "invalid_values",
         &[
             "service: /\nprocess: {command: x}\n",
             "service: /Shop/web_1\nprocess: {command: x}\n",
@@ -78,9 +78,9 @@ fn wrong_values() {
 }
 
 #[test]
-fn yaml_that_is_none() {
+fn invalid_yaml() {
     check(
-        "yaml_that_is_none",
+        "invalid_yaml",
         &[
             "service: /a\nprocess:\n\tcommand: x\n",
             "service: /a\nprocess:\n  command: x\n instances: 3\n",
@@ -101,9 +101,9 @@ fn yaml_that_is_none() {
 }
 
 #[test]
-fn json_that_is_none() {
+fn invalid_json() {
     check(
-        "json_that_is_none",
+        "invalid_json",
         &[
             "{\n  \"service\": \"/a\",\n  \"process\": {\"command\": \"x\",}\n}",
             "{\"service\": \"/a\", \"constraints\": [[\"hostname\", \"UNIQUE\"],]}",
@@ -137,10 +137,10 @@ fn several_documents() {
 
 #[test]
 fn hostile_sources() {
-    fn only_fault(text: &str) -> String {
-        let faults = parse("bomb", text).unwrap_err();
-        assert_eq!(faults.len(), 1, "{faults:?}");
-        faults[0].to_string()
+    fn only_diagnostic(text: &str) -> String {
+        let diagnostics = parse("bomb", text).unwrap_err();
+        assert_eq!(diagnostics.len(), 1, "{diagnostics:?}");
+        diagnostics[0].to_string()
     }
     let nested = |open: &str, levels: usize| open.repeat(levels);
     let blocks: String = (0..1000).map(|level| " ".repeat(level) + "a:\n").collect();
@@ -156,42 +156,42 @@ fn hostile_sources() {
         "x".repeat(3 << 20),
         "]".repeat(60)
     );
-    let said = [
+    let output = [
         // A position at the first level above the limit shows that the rest was not read.
-        only_fault(&nested("[", 1 << 20)),
-        only_fault(&nested("{\"a\":", 500_000)),
-        only_fault(&nested("- ", 1 << 20)),
-        only_fault(&format!("service: /a\nenv: {}", nested("[", 1 << 20))),
-        only_fault(&blocks),
-        only_fault(&nested("[", 10 << 20)),
-        only_fault(&laughs),
-        only_fault(&long),
-        only_fault(&wrapped),
+        only_diagnostic(&nested("[", 1 << 20)),
+        only_diagnostic(&nested("{\"a\":", 500_000)),
+        only_diagnostic(&nested("- ", 1 << 20)),
+        only_diagnostic(&format!("service: /a\nenv: {}", nested("[", 1 << 20))),
+        only_diagnostic(&blocks),
+        only_diagnostic(&nested("[", 10 << 20)),
+        only_diagnostic(&laughs),
+        only_diagnostic(&long),
+        only_diagnostic(&wrapped),
     ]
     .join("\n");
-    insta::assert_snapshot!(said);
+    insta::assert_snapshot!(output);
 }
 
 #[test]
-fn every_fault_is_said_once_up_to_a_limit() {
+fn every_diagnostic_is_reported_once_up_to_a_limit() {
     let many: String = (0..1000).map(|i| format!("service: /a\nwrong{i}: 1\n---\n")).collect();
     assert_eq!(parse("many", &many).unwrap_err().len(), 100);
     let many: String = (0..1000).map(|i| format!("wrong{i}: 1\n")).collect();
     assert_eq!(parse("many", &format!("service: /a\n{many}")).unwrap_err().len(), 100);
 }
 
-/// Each fault takes one pass to find. For a document with a hundred thousand faults, only those
-/// that bounded work finds are reported.
+/// Each diagnostic takes one pass to find. For a document with a hundred thousand diagnostics, only
+/// those that bounded work finds are reported.
 #[test]
-fn a_huge_document_tells_its_first_faults() {
+fn a_huge_document_reports_its_first_diagnostics() {
     let keys: String = (0..200_000).map(|i| format!("k{i}: {{}}\n")).collect();
-    let faults = parse("huge", &format!("service: /a\n{keys}")).unwrap_err();
-    assert!((1..=10).contains(&faults.len()), "{}", faults.len());
+    let diagnostics = parse("huge", &format!("service: /a\n{keys}")).unwrap_err();
+    assert!((1..=10).contains(&diagnostics.len()), "{}", diagnostics.len());
 }
 
 /// The maximum depth of a source, through all recursive decoders, on a quarter of a thread's stack.
 #[test]
-fn the_deepest_source_needs_little_stack() {
+fn a_deeply_nested_source_needs_little_stack() {
     let parse_all = || {
         let deepest = format!("{}{}", "[".repeat(62), "]".repeat(62));
         for document in [

@@ -4,7 +4,9 @@ use model::{CommandLine, Document, Problem, Spec};
 use muster_formats::{Located, parse};
 
 fn all(text: &str) -> Vec<Located> {
-    parse("shop.yaml", text).unwrap_or_else(|faults| panic!("{faults:#?}\n{text}")).documents
+    parse("shop.yaml", text)
+        .unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}\n{text}"))
+        .documents
 }
 
 fn spec(text: &str) -> Spec {
@@ -15,7 +17,7 @@ fn spec(text: &str) -> Spec {
 }
 
 #[test]
-fn a_plain_scalar_is_the_text_that_was_written_where_a_text_is_wanted() {
+fn a_plain_scalar_keeps_its_spelling_where_a_string_is_expected() {
     let spec = spec(
         "service: /a\n\
          process: {command: [sleep, 10, true, 1.50]}\n\
@@ -34,7 +36,7 @@ fn a_plain_scalar_is_the_text_that_was_written_where_a_text_is_wanted() {
 }
 
 #[test]
-fn one_source_may_hold_streams_and_lists_of_documents() {
+fn a_source_may_contain_streams_and_lists_of_documents() {
     let text = "\
 # The shop.
 service: /web
@@ -65,7 +67,7 @@ routes: [{to: /web:0}]
 }
 
 #[test]
-fn problems_found_later_point_at_the_key_or_at_what_is_around_it() {
+fn problems_found_by_the_model_point_at_their_key_or_its_parent() {
     let text = "\
 service: /web
 process:
@@ -84,10 +86,10 @@ depends_on:
 ";
     let located = all(text).remove(0);
     let check = |key: &str, at: (usize, usize)| {
-        let fault = located.fault(&Problem::new(key, "is wrong"));
+        let diagnostic = located.diagnostic(&Problem::new(key, "is wrong"));
         assert_eq!(located.locate(key), at, "{key}");
-        assert_eq!((fault.line, fault.column), at, "{key}");
-        assert_eq!(fault.to_string(), format!("shop.yaml:{}:{}: {key}: is wrong", at.0, at.1));
+        assert_eq!((diagnostic.line, diagnostic.column), at, "{key}");
+        assert_eq!(diagnostic.to_string(), format!("shop.yaml:{}:{}: {key}: is wrong", at.0, at.1));
     };
     check("service", (1, 10));
     check("process", (2, 1));
@@ -120,10 +122,13 @@ fn variables_refer_to_facts_of_the_instance() {
         ("URL: ${slot", "env.URL", "`${` without a `}` after it"),
         ("URL: ${port.admin}", "env.URL", "there is no port `admin`: it has http"),
     ] {
-        let faults = parse("a.yaml", &document(env)).unwrap_err();
-        let found: Vec<_> = faults.iter().map(|fault| (fault.line, fault.key.as_str())).collect();
-        assert_eq!(found, [(5, key)], "{faults:?}");
-        assert!(faults[0].message.contains(expected), "{faults:?}");
+        let diagnostics = parse("a.yaml", &document(env)).unwrap_err();
+        let found: Vec<_> = diagnostics
+            .iter()
+            .map(|diagnostic| (diagnostic.line, diagnostic.key.as_str()))
+            .collect();
+        assert_eq!(found, [(5, key)], "{diagnostics:?}");
+        assert!(diagnostics[0].message.contains(expected), "{diagnostics:?}");
     }
 }
 
@@ -145,12 +150,12 @@ fn commands_paths_and_probes_refer_to_facts_too() {
         ("serve ${HOME}", "process.command", "`$${HOME}` is that text"),
         ("[serve, \"${HOME:-/root}\"]", "process.command.1", "`$${HOME:-/root}` is that text"),
         ("serve ${port.1}", "process.command", "there is no port `1`: it has 1"),
-        ("[serve, {}]", "process.command.1", "expected a text"),
+        ("[serve, {}]", "process.command.1", "expected a string"),
         ("{}", "process.command", "expected a command"),
     ] {
-        let faults = parse("a.yaml", &document(command)).unwrap_err();
-        assert_eq!((faults[0].line, faults[0].key.as_str()), (4, key), "{faults:?}");
-        assert!(faults[0].message.contains(expected), "{faults:?}");
+        let diagnostics = parse("a.yaml", &document(command)).unwrap_err();
+        assert_eq!((diagnostics[0].line, diagnostics[0].key.as_str()), (4, key), "{diagnostics:?}");
+        assert!(diagnostics[0].message.contains(expected), "{diagnostics:?}");
     }
     let source = |source: &str| {
         format!(

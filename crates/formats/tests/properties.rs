@@ -32,7 +32,8 @@ fn gateway() -> impl Strategy<Value = Gateway> {
 }
 
 fn documents(text: &str) -> Vec<Document> {
-    let parsed = parse("text", text).unwrap_or_else(|faults| panic!("{faults:#?}\n{text}"));
+    let parsed =
+        parse("text", text).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}\n{text}"));
     parsed.documents.into_iter().map(|located| located.document).collect()
 }
 
@@ -48,7 +49,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn services_read_back_as_they_were_written(spec in spec()) {
+    fn written_services_read_back(spec in spec()) {
         let document = Document::service(spec.clone());
         let shown = Arc::new(spec).shown();
         let yaml = to_yaml(&shown);
@@ -60,7 +61,7 @@ proptest! {
     }
 
     #[test]
-    fn gateways_read_back_as_they_were_written(gateway in gateway()) {
+    fn written_gateways_read_back(gateway in gateway()) {
         let document = Document::Gateway(gateway.clone());
         let yaml = to_yaml(&gateway);
         prop_assert_eq!(documents(&yaml), vec![document.clone()], "{}", yaml);
@@ -68,16 +69,16 @@ proptest! {
     }
 
     #[test]
-    fn no_text_does_more_than_be_refused(bytes: Vec<u8>, texts in vec(text(), 0..20)) {
-        for text in [String::from_utf8_lossy(&bytes).into_owned(), texts.concat(), texts.join("\n")] {
-            let said = parse("text", &text).map(|parsed| parsed.documents.len());
-            prop_assert!(said.is_err_and(|faults| !faults.is_empty()), "{:?}", text);
+    fn arbitrary_text_is_rejected_without_a_panic(bytes: Vec<u8>, strings in vec(text(), 0..20)) {
+        for text in [String::from_utf8_lossy(&bytes).into_owned(), strings.concat(), strings.join("\n")] {
+            let output = parse("text", &text).map(|parsed| parsed.documents.len());
+            prop_assert!(output.is_err_and(|diagnostics| !diagnostics.is_empty()), "{:?}", text);
         }
     }
 
     /// Valid documents with a part removed, duplicated or replaced.
     #[test]
-    fn damaged_documents_are_read_or_refused_at_a_line_they_have(
+    fn damaged_documents_are_read_or_rejected_at_an_existing_line(
         spec in spec(), as_json: bool, at in any::<prop::sample::Index>(),
         len in 0usize..40, with in text(),
     ) {
@@ -91,12 +92,12 @@ proptest! {
             Ok(parsed) => for located in parsed.documents {
                 prop_assert!(located.locate("health.0.probe.http.port").0 >= 1);
             }
-            Err(faults) => {
-                prop_assert!(!faults.is_empty());
+            Err(diagnostics) => {
+                prop_assert!(!diagnostics.is_empty());
                 let breaks = damaged.matches(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
-                for fault in faults {
-                    prop_assert!((1..=breaks + 1).contains(&fault.line), "{:?}\n{}", fault, damaged);
-                    prop_assert!(fault.column >= 1, "{:?}", fault);
+                for diagnostic in diagnostics {
+                    prop_assert!((1..=breaks + 1).contains(&diagnostic.line), "{:?}\n{}", diagnostic, damaged);
+                    prop_assert!(diagnostic.column >= 1, "{:?}", diagnostic);
                 }
             }
         }

@@ -40,8 +40,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let gateway = "bench".parse()?;
     let listener = Listener { gateway, listen: Listen(listen), routes: vec![route] };
     proxy.switch(RouteTable { generation: 1, listeners: vec![listener] });
-    let standing = proxy.standing().wait_for(|standing| standing.generation == 1).await?.clone();
-    if let Some(reason) = standing.failed.get(&listen) {
+    let gateway_state = proxy
+        .gateway_state()
+        .wait_for(|gateway_state| gateway_state.generation == 1)
+        .await?
+        .clone();
+    if let Some(reason) = gateway_state.failed.get(&listen) {
         return Err(format!("cannot listen: {reason}").into());
     }
     println!("ready");

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ejected_backend_is_selected_only_if_there_is_no_other() {
+    fn an_ejected_backend_is_selected_only_as_the_last_resort() {
         let mut balancer = Balancer::new(7);
         for count in [3, 50] {
             let others = |i| if i == 2 { in_flight(9) } else { ejected(0) };
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn many_share_evenly_and_the_only_eligible_one_is_found() {
+    fn load_is_spread_evenly_and_a_single_eligible_backend_found() {
         let mut balancer = Balancer::new(7);
         let mut loads = [0u32; 50];
         for _ in 0..5000 {

@@ -57,12 +57,12 @@ pub enum Effect {
     /// The thread makes progress again: open its sockets of these listeners.
     Restore(usize, Vec<SocketAddr>),
     /// The standing of the gateway has changed.
-    Stand(Standing),
+    StateChanged(GatewayState),
 }
 
 /// The state of a gateway that it reports to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Standing {
+pub struct GatewayState {
     /// The generation that all new requests on all threads follow.
     pub generation: u64,
     /// The instances outside of that table with requests in flight.
@@ -91,7 +91,7 @@ pub struct Core {
     /// Whether the threads must switch once `opening` is empty.
     is_switch_due: bool,
     /// The last standing that was returned as an effect.
-    stands: Standing,
+    reported_state: GatewayState,
 }
 
 impl Core {
@@ -105,7 +105,7 @@ impl Core {
             opening: BTreeSet::new(),
             failed: BTreeMap::new(),
             is_switch_due: false,
-            stands: Standing::default(),
+            reported_state: GatewayState::default(),
         }
     }
 
@@ -141,10 +141,10 @@ impl Core {
         if self.opening.is_empty() && std::mem::take(&mut self.is_switch_due) {
             self.switch(&mut effects);
         }
-        let stands = self.standing();
-        if stands != self.stands {
-            self.stands = stands.clone();
-            effects.push(Effect::Stand(stands));
+        let reported_state = self.gateway_state();
+        if reported_state != self.reported_state {
+            self.reported_state = reported_state.clone();
+            effects.push(Effect::StateChanged(reported_state));
         }
         effects
     }
@@ -232,8 +232,8 @@ impl Core {
             .collect()
     }
 
-    fn standing(&self) -> Standing {
-        Standing {
+    fn gateway_state(&self) -> GatewayState {
+        GatewayState {
             generation: self.threads.iter().map(|(generation, _)| *generation).min().unwrap_or(0),
             busy: self.threads.iter().flat_map(|(_, busy)| busy).cloned().collect(),
             failed: self.failed.clone(),
@@ -265,9 +265,9 @@ mod tests {
         Event::Followed { thread, generation, busy }
     }
 
-    fn stands(effects: Vec<Effect>) -> Option<(u64, Vec<String>)> {
+    fn reported_state(effects: Vec<Effect>) -> Option<(u64, Vec<String>)> {
         effects.into_iter().find_map(|effect| match effect {
-            Effect::Stand(s) => {
+            Effect::StateChanged(s) => {
                 Some((s.generation, s.busy.iter().map(|id| id.to_string()).collect()))
             }
             _ => None,
@@ -279,15 +279,15 @@ mod tests {
         let mut core = Core::new(2);
         core.handle(Event::Table(table(4, &[])));
         assert_eq!(
-            stands(core.handle(followed(0, 4, &["/a~0.1"]))),
+            reported_state(core.handle(followed(0, 4, &["/a~0.1"]))),
             Some((0, vec!["/a~0.1".into()]))
         );
         assert_eq!(
-            stands(core.handle(followed(1, 4, &["/a~0.1", "/b~0.1"]))),
+            reported_state(core.handle(followed(1, 4, &["/a~0.1", "/b~0.1"]))),
             Some((4, vec!["/a~0.1".into(), "/b~0.1".into()]))
         );
-        assert_eq!(stands(core.handle(followed(0, 4, &[]))), None, "thread 1 still has it");
-        assert_eq!(stands(core.handle(followed(1, 4, &[]))), Some((4, vec![])));
+        assert_eq!(reported_state(core.handle(followed(0, 4, &[]))), None, "thread 1 still has it");
+        assert_eq!(reported_state(core.handle(followed(1, 4, &[]))), Some((4, vec![])));
     }
 
     #[test]
@@ -305,10 +305,13 @@ mod tests {
         assert_eq!(effects[..2], [Effect::Open(address(80)), Effect::Open(address(81))]);
         core.handle(Event::Opened(address(80)));
         let effects = core.handle(Event::NotOpened(address(81), "address in use".into()));
-        assert!(matches!(&effects[..], [Effect::Switch(_), Effect::Stand(_)]), "{effects:?}");
+        assert!(
+            matches!(&effects[..], [Effect::Switch(_), Effect::StateChanged(_)]),
+            "{effects:?}"
+        );
         assert_eq!(core.handle(Event::Retry), [Effect::Open(address(81))]);
         let effects = core.handle(Event::Opened(address(81)));
-        assert!(matches!(&effects[..], [Effect::Stand(s)] if s.failed.is_empty()));
+        assert!(matches!(&effects[..], [Effect::StateChanged(s)] if s.failed.is_empty()));
         assert!(core.handle(Event::Retry).is_empty());
         let effects = core.handle(Event::Table(table(2, &[81, 80])));
         assert!(matches!(&effects[..], [Effect::Switch(_)]), "{effects:?}");
@@ -358,11 +361,11 @@ mod tests {
         }
         let effects = core.handle(Event::Checked(vec![9, 0]));
         assert!(
-            matches!(&effects[..], [Effect::Isolate(1), Effect::Stand(s)] if s.stuck == [1].into())
+            matches!(&effects[..], [Effect::Isolate(1), Effect::StateChanged(s)] if s.stuck == [1].into())
         );
         assert!(core.handle(Event::Checked(vec![10, 0])).is_empty());
         let effects = core.handle(Event::Checked(vec![11, 1]));
         assert_eq!(effects[0], Effect::Restore(1, vec![address(80)]));
-        assert!(matches!(&effects[1..], [Effect::Stand(s)] if s.stuck.is_empty()));
+        assert!(matches!(&effects[1..], [Effect::StateChanged(s)] if s.stuck.is_empty()));
     }
 }

@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use model::{Listen, NodeId, Registration, RouteTable};
 use tokio::sync::Notify;
 
-use crate::core::Standing;
+use crate::core::GatewayState;
 use crate::proxy::{self, Proxy};
 use crate::settings::Settings;
 
@@ -123,10 +123,10 @@ async fn follow(client: &Client, options: &Options, proxy: &Proxy, link: &Link) 
 
 /// Reports the standing of the proxy. Returns only when the proxy has stopped.
 async fn report(client: &Client, node: &NodeId, proxy: &Proxy, link: &Link) {
-    let mut standing = proxy.standing();
+    let mut gateway_state = proxy.gateway_state();
     let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX, ("report", node));
     loop {
-        let report = report_of(node, &standing.borrow_and_update(), proxy);
+        let report = report_of(node, &gateway_state.borrow_and_update(), proxy);
         let posted = client.post::<ReportReply>(path::ROUTES_REPORT, &report);
         let wait = match tokio::time::timeout(REPORT_TIMEOUT, posted).await {
             Ok(Ok(_)) => {
@@ -144,7 +144,7 @@ async fn report(client: &Client, node: &NodeId, proxy: &Proxy, link: &Link) {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = link.connected.notified() => {}
-            changed = standing.changed() => {
+            changed = gateway_state.changed() => {
                 if changed.is_err() {
                     return;
                 }
@@ -153,13 +153,13 @@ async fn report(client: &Client, node: &NodeId, proxy: &Proxy, link: &Link) {
     }
 }
 
-fn report_of(node: &NodeId, standing: &Standing, proxy: &Proxy) -> GatewayReport {
-    let failed = standing.failed.iter();
-    let stuck = standing.stuck.iter();
+fn report_of(node: &NodeId, gateway_state: &GatewayState, proxy: &Proxy) -> GatewayReport {
+    let failed = gateway_state.failed.iter();
+    let stuck = gateway_state.stuck.iter();
     GatewayReport {
         node: node.clone(),
-        generation: standing.generation,
-        busy: standing.busy.clone(),
+        generation: gateway_state.generation,
+        busy: gateway_state.busy.clone(),
         failed: failed.map(|(listen, reason)| (Listen(*listen), reason.clone())).collect(),
         stuck: stuck.map(|thread| (*thread as u32, proxy.task_of(*thread))).collect(),
     }

@@ -34,7 +34,7 @@ mod timer;
 mod tunnel;
 mod worker;
 
-pub use crate::core::{Core, Effect, Event, Standing};
+pub use crate::core::{Core, Effect, Event, GatewayState};
 pub use crate::follow::{Error, Options, run};
 pub use crate::proxy::{Error as StartError, Proxy};
 pub use crate::settings::Settings;

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use crate::core::{Core, Effect, Event, Standing};
+use crate::core::{Core, Effect, Event, GatewayState};
 use crate::ports::{Listener, Ports};
 use crate::progress::{Progress, Task};
 use crate::settings::Settings;
@@ -42,7 +42,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Proxy {
     events: UnboundedSender<Event>,
-    standing: watch::Receiver<Standing>,
+    gateway_state: watch::Receiver<GatewayState>,
     threads: Vec<Thread>,
     workers: Workers,
     stop_grace: Duration,
@@ -119,29 +119,29 @@ impl Proxy {
         workers: Workers,
         stop_grace: Duration,
     ) -> Proxy {
-        let (stands, standing) = watch::channel(Standing::default());
+        let (state_sender, gateway_state) = watch::channel(GatewayState::default());
         let control = Control {
             core: Core::new(threads.len()),
             ports: Ports::default(),
             sockets: vec![BTreeMap::new(); threads.len()],
             threads: threads.clone(),
             switches: 0,
-            stands,
+            state_sender,
         };
         let control = tokio::spawn(control.run(received));
-        Proxy { events, standing, threads, workers, stop_grace, control }
+        Proxy { events, gateway_state, threads, workers, stop_grace, control }
     }
 
-    /// Switches to a table, unless the current one is as new. [`Proxy::standing`] shows when all
-    /// threads have switched.
+    /// Switches to a table, unless the current one is as new. [`Proxy::gateway_state`] shows when
+    /// all threads have switched.
     pub fn switch(&self, table: RouteTable) {
         // Fails only while the proxy stops.
         drop(self.events.send(Event::Table(table)));
     }
 
     /// The current state of the proxy and its changes.
-    pub fn standing(&self) -> watch::Receiver<Standing> {
-        self.standing.clone()
+    pub fn gateway_state(&self) -> watch::Receiver<GatewayState> {
+        self.gateway_state.clone()
     }
 
     /// What a thread is doing, as a phrase. Of interest for a thread that is stuck.
@@ -218,7 +218,7 @@ struct Control {
     sockets: Vec<BTreeMap<SocketAddr, Weak<std::net::TcpListener>>>,
     /// The number of switches.
     switches: u64,
-    stands: watch::Sender<Standing>,
+    state_sender: watch::Sender<GatewayState>,
 }
 
 impl Control {
@@ -268,13 +268,13 @@ impl Control {
                 }
                 Effect::Isolate(thread) => self.isolate(thread),
                 Effect::Restore(thread, listeners) => self.restore(thread, listeners),
-                Effect::Stand(standing) => {
-                    if standing.failed != self.stands.borrow().failed {
-                        for (listen, reason) in &standing.failed {
+                Effect::StateChanged(gateway_state) => {
+                    if gateway_state.failed != self.state_sender.borrow().failed {
+                        for (listen, reason) in &gateway_state.failed {
                             tracing::warn!(%listen, %reason, "cannot open the listener");
                         }
                     }
-                    self.stands.send_replace(standing);
+                    self.state_sender.send_replace(gateway_state);
                 }
             }
         }

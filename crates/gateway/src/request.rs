@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn only_protocols_other_than_http_are_switched_to() {
+    fn only_upgrades_to_protocols_other_than_http_are_forwarded() {
         let wants = |protocol: &str, connection: &str, version| {
             let request = get().header("upgrade", protocol).header("connection", connection);
             wants_upgrade(&parts(request.version(version)))

@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_lose_port_dot_and_case() {
+    fn host_names_are_normalised() {
         let check = |host: &str, expected: &str| assert_eq!(bare_host(host), expected, "{host}");
         check("Shop.Example.com:8080", "shop.example.com");
         check("shop.example.com.", "shop.example.com");

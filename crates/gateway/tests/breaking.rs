@@ -33,7 +33,7 @@ const BROKEN: [&[&str]; 4] = [
 ];
 
 #[tokio::test]
-async fn what_came_before_the_break_arrives_in_order() {
+async fn bytes_before_a_broken_connection_arrive_in_order() {
     for pieces in BROKEN {
         let service = breaking(pieces).await;
         let gateway = Gateway::before(&[service.address]).await;
@@ -47,7 +47,7 @@ async fn what_came_before_the_break_arrives_in_order() {
 }
 
 #[tokio::test]
-async fn a_break_right_after_the_head_still_gives_the_status() {
+async fn a_break_right_after_the_head_keeps_the_status() {
     for text in [
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n",
@@ -63,7 +63,7 @@ async fn a_break_right_after_the_head_still_gives_the_status() {
 }
 
 #[tokio::test]
-async fn what_came_before_the_break_arrives_over_http_2() {
+async fn bytes_before_a_broken_connection_arrive_over_http_2() {
     for pieces in BROKEN {
         let service = breaking(pieces).await;
         let gateway = Gateway::before(&[service.address]).await;

@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use support::*;
 
 #[tokio::test]
-async fn without_descriptors_the_gateway_reports_its_own_error_and_recovers() {
+async fn a_gateway_without_descriptors_reports_its_own_error_and_recovers() {
     let mirror = Service::mirror("m").await;
     let backends = route("/app", &[(0, mirror.address), (1, mirror.address)]);
     let gateway = Gateway::start(settings(), vec![backends]).await;

@@ -125,7 +125,7 @@ async fn responses_of_the_gateway_itself_keep_the_connection_or_announce_its_clo
 
 /// hyper rejects it before it is complete.
 #[tokio::test]
-async fn a_client_can_read_why_its_head_was_rejected() {
+async fn the_rejection_of_a_head_reaches_the_client() {
     let service = hasty().await;
     let gateway = Gateway::before(&[service.address]).await;
     for _ in 0..20 {

@@ -39,19 +39,19 @@ impl Server {
         let (tables, table) = watch::channel(table);
         let (register, registered) = mpsc::unbounded_channel();
         let (report, reports) = mpsc::unbounded_channel();
-        let told = Arc::new((table, register, report));
+        let shared = Arc::new((table, register, report));
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let told = told.clone();
+                let shared = shared.clone();
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let told = told.clone();
+                    let shared = shared.clone();
                     async move {
                         let path = request.uri().path().to_string();
                         let body = request.into_body().collect().await.unwrap().to_bytes();
-                        let (tables, register, report) = &*told;
-                        let answer: BoxBody<Bytes, Infallible> = match path.as_str() {
+                        let (tables, register, report) = &*shared;
+                        let response: BoxBody<Bytes, Infallible> = match path.as_str() {
                             path::REGISTER => {
                                 let _ = register.send(serde_json::from_slice(&body).unwrap());
                                 Full::from(r#"{"resync":false}"#).boxed()
@@ -73,7 +73,7 @@ impl Server {
                             }
                             _ => panic!("{path} is not known"),
                         };
-                        Ok::<_, Infallible>(Response::new(answer))
+                        Ok::<_, Infallible>(Response::new(response))
                     }
                 });
                 connections.spawn(async move {

@@ -39,8 +39,8 @@ async fn routes_by_host_then_path() {
     let gateway = Gateway::start(settings(), routes).await;
     let check = async |host: &str, path: &str, expected: &str| {
         let text = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-        let answer = exchange(gateway.address, &text).await;
-        assert!(answer.contains(&format!("\r\n\r\n{expected} GET {path}\n")), "{host}: {answer}");
+        let reply = exchange(gateway.address, &text).await;
+        assert!(reply.contains(&format!("\r\n\r\n{expected} GET {path}\n")), "{host}: {reply}");
     };
     check("SHOP.example:8080", "/api/x?y=1", "exact").await;
     check("other.example", "/api", "wild").await;
@@ -54,14 +54,14 @@ async fn sets_the_forwarding_fields() {
     let mirror = Service::mirror("m").await;
     let gateway = Gateway::before(&[mirror.address]).await;
     let more = "x-forwarded-for: 9.9.9.9\r\nx-forwarded-proto: https\r\nkeep-alive: 3\r\n";
-    let answer = get(gateway.address, "/a", more).await;
+    let reply = get(gateway.address, "/a", more).await;
     let port = gateway.address.port();
     let expected = format!(
         "m GET /a\nhost: shop.example\nx-forwarded-for: 9.9.9.9, 127.0.0.1\n\
          x-forwarded-proto: http\nx-forwarded-host: shop.example\nx-forwarded-port: {port}\n"
     );
-    assert!(answer.ends_with(&format!("\r\n\r\n{expected}")), "{answer}");
-    assert!(!answer.to_lowercase().contains("via:"), "{answer}");
+    assert!(reply.ends_with(&format!("\r\n\r\n{expected}")), "{reply}");
+    assert!(!reply.to_lowercase().contains("via:"), "{reply}");
 }
 
 #[tokio::test]
@@ -70,10 +70,10 @@ async fn fields_with_underscores_are_forwarded_unless_they_imitate_those_of_the_
     let gateway = Gateway::before(&[mirror.address]).await;
     let more = "x_request_id: 7\r\nx_forwarded_for: 9.9.9.9\r\nx-forwarded_proto: https\r\n\
                 content_length: 3\r\n";
-    let answer = get(gateway.address, "/", more).await;
-    assert!(answer.contains("\nx_request_id: 7\n"), "{answer}");
+    let reply = get(gateway.address, "/", more).await;
+    assert!(reply.contains("\nx_request_id: 7\n"), "{reply}");
     for imitation in ["9.9.9.9", "https", "content_length"] {
-        assert!(!answer.contains(imitation), "{imitation}: {answer}");
+        assert!(!reply.contains(imitation), "{imitation}: {reply}");
     }
 }
 
@@ -94,16 +94,16 @@ async fn connections_are_kept_on_both_sides() {
 async fn http_1_0_clients_and_head_requests() {
     let mirror = Service::mirror("m").await;
     let gateway = Gateway::before(&[mirror.address]).await;
-    let answer = exchange(gateway.address, "GET /old HTTP/1.0\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.0 200") && answer.contains("m GET /old"), "{answer}");
+    let reply = exchange(gateway.address, "GET /old HTTP/1.0\r\n\r\n").await;
+    assert!(reply.starts_with("HTTP/1.0 200") && reply.contains("m GET /old"), "{reply}");
     // HTTP/1.1 requires a host.
     let address = gateway.address;
-    assert!(answer.contains(&format!("\nhost: {address}\n")), "{answer}");
-    assert!(answer.contains(&format!("\nx-forwarded-host: {address}\n")), "{answer}");
+    assert!(reply.contains(&format!("\nhost: {address}\n")), "{reply}");
+    assert!(reply.contains(&format!("\nx-forwarded-host: {address}\n")), "{reply}");
     let text = "HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-    let answer = exchange(gateway.address, text).await;
-    assert!(answer.contains("content-length: ") && answer.ends_with("\r\n\r\n"), "{answer}");
-    assert!(!answer.contains("content-length: 0"), "{answer}");
+    let reply = exchange(gateway.address, text).await;
+    assert!(reply.contains("content-length: ") && reply.ends_with("\r\n\r\n"), "{reply}");
+    assert!(!reply.contains("content-length: 0"), "{reply}");
 }
 
 #[tokio::test]
@@ -272,13 +272,13 @@ async fn tunnels_web_sockets_and_counts_them_until_they_close() {
         let mut back = [0; 5];
         stream.read_exact(&mut back).await.unwrap();
         assert_eq!(&back, b"early");
-        let standing = gateway.switch(vec![all(&[])]).await;
-        assert_eq!(standing.busy, [instance(0)].into());
+        let gateway_state = gateway.switch(vec![all(&[])]).await;
+        assert_eq!(gateway_state.busy, [instance(0)].into());
         stream.write_all(b"again").await.unwrap();
         stream.read_exact(&mut back).await.unwrap();
         assert_eq!(&back, b"again");
         drop(stream);
-        gateway.standing(|standing| standing.busy.is_empty()).await;
+        gateway.gateway_state(|gateway_state| gateway_state.busy.is_empty()).await;
     })
     .await;
 }
@@ -288,9 +288,9 @@ async fn an_upgrade_to_http_2_is_not_forwarded() {
     let mirror = Service::mirror("m").await;
     let gateway = Gateway::before(&[mirror.address]).await;
     let more = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AA\r\n";
-    let answer = get(gateway.address, "/", more).await;
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(!answer.contains("upgrade:") && !answer.contains("http2-settings"), "{answer}");
+    let reply = get(gateway.address, "/", more).await;
+    assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+    assert!(!reply.contains("upgrade:") && !reply.contains("http2-settings"), "{reply}");
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
@@ -323,9 +323,9 @@ async fn slow_and_idle_clients_are_disconnected() {
         let mut stream = TcpStream::connect(gateway.address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         let begun = Instant::now();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        assert!(!answer.is_empty());
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).await.unwrap();
+        assert!(!reply.is_empty());
         begun.elapsed().as_secs_f64()
     };
     let (slow, idle) = within(async { tokio::join!(slow, idle) }).await;

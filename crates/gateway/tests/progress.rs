@@ -37,10 +37,10 @@ async fn heads_larger_than_the_output_buffer_are_forwarded() {
     let gateway = one_thread(vec![all(&[mirror.address])]).await;
     for size in [15_000, 16 * 1024, 17_000, 33_000, 60_000] {
         let cookie = format!("cookie: {}\r\n", "a".repeat(size));
-        let answer = get(gateway.address, "/", &cookie).await;
-        assert!(answer.starts_with("HTTP/1.1 200"), "{size}: {answer:.40}");
-        let answer = get(gateway.address, "/", "").await;
-        assert!(answer.starts_with("HTTP/1.1 200"), "after {size}: {answer:.40}");
+        let response = get(gateway.address, "/", &cookie).await;
+        assert!(response.starts_with("HTTP/1.1 200"), "{size}: {response:.40}");
+        let response = get(gateway.address, "/", "").await;
+        assert!(response.starts_with("HTTP/1.1 200"), "after {size}: {response:.40}");
     }
 }
 
@@ -67,8 +67,8 @@ async fn small_chunks_to_a_backend_that_does_not_read_wait() {
         stream.write_all(head.as_bytes()).await.unwrap();
         let sent = fill(&mut stream, &b"1\r\nx\r\n".repeat(1000)).await;
         assert!(sent < 64 << 20, "the gateway buffers {sent} bytes");
-        let answer = get(gateway.address, "/", "").await;
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer:.40}");
+        let response = get(gateway.address, "/", "").await;
+        assert!(response.starts_with("HTTP/1.1 200"), "{response:.40}");
     })
     .await;
 }
@@ -95,8 +95,8 @@ async fn small_frames_of_http_2_to_a_backend_that_does_not_read_wait() {
             tokio::task::yield_now().await;
         }
         for _ in 0..20 {
-            let answer = get(gateway.address, "/", "").await;
-            assert!(answer.starts_with("HTTP/1.1 200"), "{answer:.40}");
+            let response = get(gateway.address, "/", "").await;
+            assert!(response.starts_with("HTTP/1.1 200"), "{response:.40}");
         }
         assert!(!upload.is_finished());
     })

@@ -61,7 +61,7 @@ fn routes() -> impl Strategy<Value = Vec<TableRoute>> {
 
 proptest! {
     #[test]
-    fn the_compiled_table_follows_the_rule(
+    fn the_compiled_table_selects_the_most_specific_route(
         routes in routes(),
         host in one_of(&["x.com", "A.x.com", "b.a.x.com:80", "c.b.a.x.com", "z.com", "com", ""]),
         path in segments(),

@@ -20,8 +20,8 @@ fn one_thread() -> Settings {
     Settings { threads: 1, ..settings() }
 }
 
-fn status(answer: &str) -> &str {
-    answer.get(9..12).unwrap_or(answer)
+fn status(response: &str) -> &str {
+    response.get(9..12).unwrap_or(response)
 }
 
 #[tokio::test]
@@ -54,14 +54,14 @@ async fn a_backend_that_cannot_be_reached_is_ejected() {
 }
 
 #[tokio::test]
-async fn when_no_backend_can_be_reached_the_response_says_why() {
+async fn when_no_backend_is_reachable_the_response_has_the_reason() {
     let gateway = Gateway::before(&[free_address(), free_address()]).await;
     for _ in 0..3 {
-        let answer = get(gateway.address, "/", "").await;
-        assert_eq!(status(&answer), "503", "{answer}");
-        assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
-        assert!(answer.contains(r#"{"code":"unavailable","message":"no instance of /shop/web can be reached: /shop/web~"#), "{answer}");
-        assert!(answer.contains("refused"), "{answer}");
+        let response = get(gateway.address, "/", "").await;
+        assert_eq!(status(&response), "503", "{response}");
+        assert!(response.contains("retry-after: 1\r\n"), "{response}");
+        assert!(response.contains(r#"{"code":"unavailable","message":"no instance of /shop/web can be reached: /shop/web~"#), "{response}");
+        assert!(response.contains("refused"), "{response}");
     }
 }
 
@@ -76,9 +76,9 @@ async fn the_retry_timeout_limits_the_attempts_with_many_silent_backends() {
     };
     let gateway = Gateway::local(settings, vec![all(&[silent.address; 20])]).await;
     let begun = Instant::now();
-    let answer = get(gateway.address, "/", "").await;
-    assert_eq!(status(&answer), "503", "{answer}");
-    assert!(answer.contains("no connection within 200ms"), "{answer}");
+    let response = get(gateway.address, "/", "").await;
+    assert_eq!(status(&response), "503", "{response}");
+    assert!(response.contains("no connection within 200ms"), "{response}");
     // Attempts begin after 0, 200 and 400 ms, and none after 500 ms.
     let waited = begun.elapsed().as_millis();
     assert!((600..700).contains(&waited), "{waited}");
@@ -109,13 +109,13 @@ async fn routes_without_backends_and_no_routes_are_explained() {
     let mut empty = route("/empty", &[]);
     empty.empty_because = Some("2 of 2 instances are starting".into());
     let gateway = Gateway::start(settings(), vec![empty]).await;
-    let answer = get(gateway.address, "/empty", "").await;
-    assert_eq!(status(&answer), "503");
+    let response = get(gateway.address, "/empty", "").await;
+    assert_eq!(status(&response), "503");
     let message = "/shop/web has no instance that serves: 2 of 2 instances are starting";
-    assert!(answer.contains(message) && answer.contains("retry-after: 1"), "{answer}");
-    let answer = get(gateway.address, "/other", "").await;
-    assert_eq!(status(&answer), "404");
-    assert!(answer.contains(r#"{"code":"not-found","message":"no route for"#), "{answer}");
+    assert!(response.contains(message) && response.contains("retry-after: 1"), "{response}");
+    let response = get(gateway.address, "/other", "").await;
+    assert_eq!(status(&response), "404");
+    assert!(response.contains(r#"{"code":"not-found","message":"no route for"#), "{response}");
 }
 
 /// The backend closes each connection after its first request.
@@ -162,8 +162,8 @@ async fn a_request_that_crashes_backends_is_repeated_only_once() {
         tokio::join!(Service::scripted(1, ""), Service::scripted(1, ""), Service::scripted(1, ""));
     let backends = [a.address, b.address, c.address];
     let gateway = Gateway::start(one_thread(), vec![all(&backends)]).await;
-    let answer = get(gateway.address, "/", "").await;
-    assert_eq!(status(&answer), "502", "{answer}");
+    let response = get(gateway.address, "/", "").await;
+    assert_eq!(status(&response), "502", "{response}");
     assert_eq!(a.requests() + b.requests() + c.requests(), 2);
 }
 
@@ -220,9 +220,9 @@ async fn a_request_that_is_reset_is_a_bad_gateway() {
     })
     .await;
     let gateway = Gateway::start(one_thread(), vec![all(&[service.address])]).await;
-    let answer = get(gateway.address, "/", "").await;
-    assert_eq!(status(&answer), "502", "{answer}");
-    assert!(answer.contains("it closed the connection without a response"), "{answer}");
+    let response = get(gateway.address, "/", "").await;
+    assert_eq!(status(&response), "502", "{response}");
+    assert!(response.contains("it closed the connection without a response"), "{response}");
 }
 
 #[tokio::test]
@@ -235,10 +235,10 @@ async fn a_malformed_body_is_a_bad_request() {
     for body in ["zz\r\n", "3\r\nabcd\r\n0\r\n\r\n", "5\r\nhelloX\n0\r\n\r\n", "-1\r\n"] {
         let text =
             format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{body}");
-        let answer = exchange(gateway.address, &text).await;
-        assert_eq!(status(&answer), "400", "{body}: {answer}");
-        assert!(answer.contains("connection: close\r\n"), "{answer}");
-        assert!(answer.contains("the body of the request is malformed"), "{answer}");
+        let response = exchange(gateway.address, &text).await;
+        assert_eq!(status(&response), "400", "{body}: {response}");
+        assert!(response.contains("connection: close\r\n"), "{response}");
+        assert!(response.contains("the body of the request is malformed"), "{response}");
     }
 }
 
@@ -253,9 +253,9 @@ async fn invalid_responses_are_not_forwarded() {
     ] {
         let service = Service::scripted(1, text).await;
         let gateway = Gateway::before(&[service.address]).await;
-        let answer = get(gateway.address, "/", "").await;
-        assert_eq!(status(&answer), "502", "{text}: {answer}");
-        assert!(answer.contains(reason), "{text}: {answer}");
+        let response = get(gateway.address, "/", "").await;
+        assert_eq!(status(&response), "502", "{text}: {response}");
+        assert!(response.contains(reason), "{text}: {response}");
     }
 }
 
@@ -265,12 +265,15 @@ async fn interim_responses_are_forwarded_in_order() {
                 HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let service = Service::scripted(1, text).await;
     let gateway = Gateway::before(&[service.address]).await;
-    let answer = get(gateway.address, "/", "").await;
+    let response = get(gateway.address, "/", "").await;
     let expected = "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n\
                     HTTP/1.1 200 OK\r\n";
-    assert!(answer.starts_with(expected) && answer.ends_with("ok"), "{answer}");
-    let answer = exchange(gateway.address, "GET / HTTP/1.0\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && !answer.contains("link"), "{answer}");
+    assert!(response.starts_with(expected) && response.ends_with("ok"), "{response}");
+    let response = exchange(gateway.address, "GET / HTTP/1.0\r\n\r\n").await;
+    assert!(
+        response.starts_with("HTTP/1.0 200 OK\r\n") && !response.contains("link"),
+        "{response}"
+    );
 }
 
 /// The headers of the request are gone by then, and the backend has seen it.
@@ -278,8 +281,8 @@ async fn interim_responses_are_forwarded_in_order() {
 async fn a_request_with_an_interim_response_is_not_repeated() {
     let service = Service::scripted(1, "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n").await;
     let gateway = Gateway::start(one_thread(), vec![all(&[service.address])]).await;
-    let answer = get(gateway.address, "/", "").await;
-    assert!(answer.contains("HTTP/1.1 502 Bad Gateway"), "{answer}");
+    let response = get(gateway.address, "/", "").await;
+    assert!(response.contains("HTTP/1.1 502 Bad Gateway"), "{response}");
     assert_eq!(service.requests(), 1);
     let endless = Service::raw(|mut stream, _| async move {
         read_head(&mut stream).await;
@@ -287,8 +290,8 @@ async fn a_request_with_an_interim_response_is_not_repeated() {
     })
     .await;
     let gateway = Gateway::start(one_thread(), vec![all(&[endless.address])]).await;
-    let answer = get(gateway.address, "/", "").await;
-    assert!(answer.contains("too many interim responses"), "{answer}");
+    let response = get(gateway.address, "/", "").await;
+    assert!(response.contains("too many interim responses"), "{response}");
 }
 
 #[tokio::test]
@@ -297,8 +300,8 @@ async fn a_response_before_the_body_has_arrived_is_forwarded() {
     let service = Service::scripted(1, early).await;
     let gateway = Gateway::before(&[service.address]).await;
     let text = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nbegin";
-    let answer = exchange(gateway.address, text).await;
-    assert_eq!(status(&answer), "413", "{answer}");
+    let response = exchange(gateway.address, text).await;
+    assert_eq!(status(&response), "413", "{response}");
 }
 
 #[tokio::test]
@@ -323,26 +326,26 @@ async fn backends_and_clients_time_out() {
     .await;
     let settings = Settings { response_timeout: Duration::from_secs(5), ..settings() };
     let gateway = Gateway::local(settings, vec![all(&[service.address])]).await;
-    let answer = get(gateway.address, "/", "").await;
-    assert_eq!(status(&answer), "504", "{answer}");
+    let response = get(gateway.address, "/", "").await;
+    assert_eq!(status(&response), "504", "{response}");
     let text = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nbegin";
-    let answer = exchange(gateway.address, text).await;
-    assert_eq!(status(&answer), "408", "{answer}");
+    let response = exchange(gateway.address, text).await;
+    assert_eq!(status(&response), "408", "{response}");
 }
 
 #[tokio::test]
 async fn a_client_that_disconnects_ends_its_request_at_the_backend() {
-    let (under_way, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Notify::new()));
-    let (count, told) = (under_way.clone(), seen.clone());
+    let (in_flight, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Notify::new()));
+    let (count, seen_by_service) = (in_flight.clone(), seen.clone());
     let service = Service::raw(move |mut stream, _| {
-        let (count, told) = (count.clone(), told.clone());
+        let (count, seen_by_service) = (count.clone(), seen_by_service.clone());
         async move {
             read_head(&mut stream).await;
             count.fetch_add(1, Ordering::SeqCst);
-            told.notify_one();
+            seen_by_service.notify_one();
             let _ = stream.read(&mut [0]).await;
             count.fetch_sub(1, Ordering::SeqCst);
-            told.notify_one();
+            seen_by_service.notify_one();
         }
     })
     .await;
@@ -351,13 +354,13 @@ async fn a_client_that_disconnects_ends_its_request_at_the_backend() {
         let mut stream = TcpStream::connect(gateway.address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         seen.notified().await;
-        assert_eq!(under_way.load(Ordering::SeqCst), 1);
-        let standing = gateway.switch(vec![all(&[])]).await;
-        assert_eq!(standing.busy, [instance(0)].into());
+        assert_eq!(in_flight.load(Ordering::SeqCst), 1);
+        let gateway_state = gateway.switch(vec![all(&[])]).await;
+        assert_eq!(gateway_state.busy, [instance(0)].into());
         drop(stream);
         seen.notified().await;
-        assert_eq!(under_way.load(Ordering::SeqCst), 0);
-        gateway.standing(|standing| standing.busy.is_empty()).await;
+        assert_eq!(in_flight.load(Ordering::SeqCst), 0);
+        gateway.gateway_state(|gateway_state| gateway_state.busy.is_empty()).await;
     })
     .await;
 }

@@ -40,8 +40,8 @@ async fn recorder() -> (Service, Arc<Mutex<Vec<u8>>>) {
 async fn attempt(text: &str) -> (u16, String) {
     let (service, seen) = recorder().await;
     let gateway = Gateway::before(&[service.address]).await;
-    let answer = exchange(gateway.address, text).await;
-    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    let response = exchange(gateway.address, text).await;
+    let status = response.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
     let seen = String::from_utf8_lossy(&seen.lock().unwrap()).into_owned();
     (status, seen)
 }

@@ -62,13 +62,13 @@ async fn no_request_fails_when_backends_are_killed_after_the_report() {
             {
                 sent += 1;
                 // Neither a POST nor a GET may fail; some use new connections.
-                let answer = match (sent + number) % 3 {
+                let response = match (sent + number) % 3 {
                     0 => client.post("/", "precious").await,
                     _ => client.get("/").await,
                 };
-                if !matches!(answer, Ok((200, _))) {
+                if !matches!(response, Ok((200, _))) {
                     failed.fetch_add(1, Ordering::SeqCst);
-                    eprintln!("{answer:?}");
+                    eprintln!("{response:?}");
                     client = Client::connect(address).await;
                 } else if sent % 100 == 0 {
                     client = Client::connect(address).await;
@@ -95,7 +95,7 @@ async fn no_request_fails_when_backends_are_killed_after_the_report() {
         slot += 1;
         gateway.switch(addresses(&backends)).await;
         swaps += 1;
-        gateway.standing(|standing| !standing.busy.contains(&instance(old))).await;
+        gateway.gateway_state(|gateway_state| !gateway_state.busy.contains(&instance(old))).await;
         // Killing it breaks its connections. Its port gets a listener that accepts nothing.
         let address = leaving.stop().await;
         killed.extend(TcpListener::bind(address).await);
@@ -125,25 +125,25 @@ async fn a_removed_instance_is_busy_until_its_last_request_ends() {
     let other = Service::mirror("other").await;
     let gateway = Gateway::before(&[service.address]).await;
     let mut client = Client::connect(gateway.address).await;
-    let asked = tokio::spawn(async move { client.get("/").await });
+    let pending_request = tokio::spawn(async move { client.get("/").await });
     within(async {
         while service.requests() == 0 {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    let standing = gateway.switch(vec![route("/", &[(1, other.address)])]).await;
-    assert_eq!(standing.busy, [instance(0)].into());
+    let gateway_state = gateway.switch(vec![route("/", &[(1, other.address)])]).await;
+    assert_eq!(gateway_state.busy, [instance(0)].into());
     // Back in the table it is not busy; removed again, it is.
     let both = route("/", &[(1, other.address), (0, service.address)]);
     assert!(gateway.switch(vec![both]).await.busy.is_empty());
-    let standing = gateway.switch(vec![route("/", &[(1, other.address)])]).await;
-    assert_eq!(standing.busy, [instance(0)].into());
-    let answer = get(gateway.address, "/", "").await;
-    assert!(answer.contains("other GET /"), "{answer}");
+    let gateway_state = gateway.switch(vec![route("/", &[(1, other.address)])]).await;
+    assert_eq!(gateway_state.busy, [instance(0)].into());
+    let response = get(gateway.address, "/", "").await;
+    assert!(response.contains("other GET /"), "{response}");
     release.notify_one();
-    gateway.standing(|standing| standing.busy.is_empty()).await;
-    assert_eq!(within(asked).await.unwrap().unwrap(), (200, Bytes::from("late")));
+    gateway.gateway_state(|gateway_state| gateway_state.busy.is_empty()).await;
+    assert_eq!(within(pending_request).await.unwrap().unwrap(), (200, Bytes::from("late")));
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
@@ -159,12 +159,12 @@ async fn a_listener_that_cannot_be_opened_is_reported_and_opened_later() {
         routes: vec![all(&[mirror.address])],
     });
     proxy.switch(both);
-    let mut standing = proxy.standing();
-    let now = within(standing.wait_for(|s| s.generation == 1)).await.unwrap().clone();
+    let mut gateway_state = proxy.gateway_state();
+    let now = within(gateway_state.wait_for(|s| s.generation == 1)).await.unwrap().clone();
     assert!(now.failed[&taken_address].contains("in use"), "{now:?}");
     assert!(get(good, "/", "").await.contains("m GET /"));
     drop(taken);
-    within(standing.wait_for(|s| s.failed.is_empty())).await.unwrap();
+    within(gateway_state.wait_for(|s| s.failed.is_empty())).await.unwrap();
     assert!(get(taken_address, "/", "").await.contains("m GET /"));
 }
 
@@ -174,12 +174,12 @@ async fn two_gateways_do_not_share_a_port() {
     let one = Gateway::local(settings(), vec![all(&[mirror.address])]).await;
     let two = Proxy::start_local(settings());
     two.switch(table(1, one.address, vec![all(&[mirror.address])]));
-    let mut standing = two.standing();
-    let now = within(standing.wait_for(|s| s.generation == 1)).await.unwrap().clone();
+    let mut gateway_state = two.gateway_state();
+    let now = within(gateway_state.wait_for(|s| s.generation == 1)).await.unwrap().clone();
     assert!(now.failed.contains_key(&one.address), "{now:?}");
     // Once the first one has stopped, the second one opens the port.
     one.proxy.stop().await;
-    within(standing.wait_for(|s| s.failed.is_empty())).await.unwrap();
+    within(gateway_state.wait_for(|s| s.failed.is_empty())).await.unwrap();
     assert!(get(one.address, "/", "").await.contains("m GET /"));
 }
 
@@ -190,18 +190,19 @@ async fn a_listener_changes_its_address_and_keeps_its_port() {
     let local = free_address();
     let everywhere = std::net::SocketAddr::from(([0, 0, 0, 0], local.port()));
     let proxy = Proxy::start(settings()).unwrap();
-    let mut standing = proxy.standing();
+    let mut gateway_state = proxy.gateway_state();
     let some = |generation, listen| table(generation, listen, vec![all(&[mirror.address])]);
     for (generation, listen) in [(1, everywhere), (2, local)] {
         proxy.switch(some(generation, listen));
-        let now = within(standing.wait_for(|s| s.generation == generation)).await.unwrap().clone();
+        let now =
+            within(gateway_state.wait_for(|s| s.generation == generation)).await.unwrap().clone();
         assert!(now.failed.is_empty(), "{now:?}");
         assert!(get(local, "/", "").await.contains("m GET /"));
     }
     // Removed and added again before every thread has closed it.
     proxy.switch(model::RouteTable { generation: 3, listeners: Vec::new() });
     proxy.switch(some(4, local));
-    let now = within(standing.wait_for(|s| s.generation == 4)).await.unwrap().clone();
+    let now = within(gateway_state.wait_for(|s| s.generation == 4)).await.unwrap().clone();
     assert!(now.failed.is_empty(), "{now:?}");
 }
 
@@ -226,12 +227,12 @@ async fn a_removed_listener_finishes_its_requests() {
             tokio::task::yield_now().await;
         }
         gateway.proxy.switch(model::RouteTable { generation: 9, listeners: Vec::new() });
-        gateway.standing(|standing| standing.generation == 9).await;
+        gateway.gateway_state(|gateway_state| gateway_state.generation == 9).await;
         assert_eq!(idle.read(&mut [0]).await.unwrap(), 0, "the idle connection closes");
         release.notify_one();
-        let mut answer = String::new();
-        busy.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("late"), "{answer}");
+        let mut response = String::new();
+        busy.read_to_string(&mut response).await.unwrap();
+        assert!(response.starts_with("HTTP/1.1 200") && response.ends_with("late"), "{response}");
         while TcpStream::connect(gateway.address).await.is_ok() {
             tokio::task::yield_now().await;
         }
@@ -278,6 +279,6 @@ async fn older_tables_are_ignored() {
     let gateway = Gateway::before(&[one.address]).await;
     gateway.proxy.switch(table(5, gateway.address, vec![all(&[two.address])]));
     gateway.proxy.switch(table(4, gateway.address, vec![all(&[one.address])]));
-    gateway.standing(|standing| standing.generation == 5).await;
+    gateway.gateway_state(|gateway_state| gateway_state.generation == 5).await;
     assert!(get(gateway.address, "/", "").await.contains("two GET /"));
 }

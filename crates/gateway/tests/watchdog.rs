@@ -26,14 +26,15 @@ async fn a_stuck_thread_is_reported_while_others_serve_and_the_gateway_stops() {
     let address = spinning.local_addr().unwrap();
     let begun = Instant::now();
     spinning.write_all(b"GET /spin HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-    let standing = gateway.standing(|standing| !standing.stuck.is_empty()).await;
+    let gateway_state =
+        gateway.gateway_state(|gateway_state| !gateway_state.stuck.is_empty()).await;
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    let thread = *standing.stuck.first().unwrap();
+    let thread = *gateway_state.stuck.first().unwrap();
     assert_eq!(gateway.proxy.task_of(thread), format!("a connection of {address}"));
     // Without the stuck thread's sockets, the kernel gives all connections to the other one.
     for _ in 0..50 {
-        let answer = get(gateway.address, "/", "").await;
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let response = get(gateway.address, "/", "").await;
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
     }
     let begun = Instant::now();
     gateway.proxy.stop().await;

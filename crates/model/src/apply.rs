@@ -25,7 +25,7 @@ use crate::state::State;
 use crate::step::Step;
 use crate::unit::Timestamp;
 use crate::usage::NodeUsage;
-use crate::verdict::Verdict;
+use crate::verdict::ChangeKind;
 
 impl State {
     /// Applies a proposal. `at` is the timestamp that its proposer assigned. A request that was
@@ -40,7 +40,7 @@ impl State {
         if !guard.force {
             self.check_frozen(&command)?;
         }
-        let mut applied = self.carry_out(command, at)?;
+        let mut applied = self.execute(command, at)?;
         // A step of the planner is an action of the cluster itself, so its events have no author.
         if by != Principal::Planner {
             self.record_author(&by, via.as_ref(), guard.force, &mut applied);
@@ -72,7 +72,7 @@ impl State {
         }
     }
 
-    fn carry_out(&mut self, command: Command, at: Timestamp) -> Outcome {
+    fn execute(&mut self, command: Command, at: Timestamp) -> Outcome {
         match command {
             Command::Adopt(step) => self.adopt(step, at),
             Command::Register(registration) => {
@@ -88,7 +88,7 @@ impl State {
             }
             Command::RemoveNode(node) => self.remove_node(node, at),
             Command::RemoveGateway(gateway) => self.remove_gateway(gateway, at),
-            Command::BecomeLeader => Ok(self.lead(at)),
+            Command::BecomeLeader => Ok(self.become_leader(at)),
             Command::Steer { deployment, how } => self.steer(deployment, how, at),
             Command::Apply(documents) => self.apply_documents(documents, at),
             Command::Scale { service, instances } => self.scale(service, instances, at),
@@ -178,9 +178,9 @@ impl State {
         if known.as_ref() == Some(&next) {
             return applied;
         }
-        let change = applied.change("node", &id, Verdict::Updated);
+        let change = applied.change("node", &id, ChangeKind::Updated);
         if known.is_none() {
-            change.verdict = Verdict::Created;
+            change.verdict = ChangeKind::Created;
             applied.event(at, About::Node(id.clone()), What::NodeJoined);
         }
         applied.changed.insert(Key::Node(id.clone()));
@@ -194,14 +194,14 @@ impl State {
         let Some(node) = self.nodes.get_mut(&id) else { return Err(self.unknown_node(&id)) };
         let mut applied = Changeset::default();
         if node.node.availability == to {
-            applied.change("node", &id, Verdict::Unchanged);
+            applied.change("node", &id, ChangeKind::Unchanged);
             return Ok(applied);
         }
         Arc::make_mut(node).node.availability = to;
         self.refresh(&id);
         self.recount_on(&id);
         applied.changed.insert(Key::Node(id.clone()));
-        applied.change("node", &id, Verdict::Updated);
+        applied.change("node", &id, ChangeKind::Updated);
         let what = match to {
             Availability::Active => What::NodeActive,
             Availability::Cordoned => What::NodeCordoned,
@@ -222,7 +222,7 @@ impl State {
         self.refresh(&id);
         let mut applied =
             Changeset { changed: [Key::Node(id.clone())].into(), ..Changeset::default() };
-        applied.change("node", &id, Verdict::Removed);
+        applied.change("node", &id, ChangeKind::Removed);
         applied.event(at, About::Node(id), What::NodeRemoved);
         Ok(applied)
     }
@@ -324,7 +324,7 @@ impl State {
             (Goal::Run, _) | (Goal::Drain { .. }, Goal::Stop { .. })
         );
         if !is_forward {
-            return Err(Refusal::Stale("the instance is leaving already"));
+            return Err(Refusal::Stale("the instance is terminating already"));
         }
         let was_wanted = placement.is_wanted();
         let (revision, placed_at) = (placement.revision, placement.placed_at);
@@ -393,8 +393,8 @@ impl State {
             return Err(Refusal::Stale("the service has further to go"));
         }
         let deployment = self.deployment_moving(&id)?;
-        if deployment.stage.is_still() {
-            return Err(Refusal::Stale("the deployment stands still"));
+        if deployment.stage.is_suspended() {
+            return Err(Refusal::Stale("the deployment is suspended"));
         }
         let deployment = Arc::make_mut(deployment);
         let number = deployment.id;

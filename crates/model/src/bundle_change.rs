@@ -11,7 +11,7 @@ use crate::object::Key;
 use crate::service::BundleRef;
 use crate::state::State;
 use crate::unit::Timestamp;
-use crate::verdict::Verdict;
+use crate::verdict::ChangeKind;
 
 /// Maximum number of revisions of a bundle.
 const KEPT: usize = 10;
@@ -51,10 +51,10 @@ impl State {
         let path = &spec.path;
         let newest = self.bundle(path).map(Arc::clone);
         if let Some(known) = newest.as_ref().filter(|known| known.spec == *spec) {
-            applied.change("bundle", path, Verdict::Unchanged).revision = Some(known.revision);
+            applied.change("bundle", path, ChangeKind::Unchanged).revision = Some(known.revision);
             return known.revision;
         }
-        let verdict = if newest.is_some() { Verdict::Updated } else { Verdict::Created };
+        let verdict = if newest.is_some() { ChangeKind::Updated } else { ChangeKind::Created };
         let revision = newest.as_ref().map_or(0, |newest| newest.revision) + 1;
         let created_at = newest.map_or(at, |newest| at.max(Timestamp(newest.created_at.0 + 1)));
         let bundle = Bundle { revision, created_at, spec: spec.clone() };
@@ -82,7 +82,7 @@ impl State {
     pub(crate) fn drop_bundle(&mut self, path: &ServiceId, applied: &mut Changeset) {
         let revisions: Vec<_> = self.bundle_revisions(path).map(|b| b.revision).collect();
         if !revisions.is_empty() {
-            applied.change("bundle", path, Verdict::Removed);
+            applied.change("bundle", path, ChangeKind::Removed);
         }
         revisions.into_iter().for_each(|number| self.drop_bundle_revision(path, number, applied));
     }

@@ -21,7 +21,7 @@ use crate::spec::{INSTANCES_MAX, Spec};
 use crate::state::State;
 use crate::unit::Timestamp;
 use crate::validate::still_needed;
-use crate::verdict::Verdict;
+use crate::verdict::ChangeKind;
 
 impl State {
     pub(crate) fn apply_documents(&mut self, documents: Vec<Document>, at: Timestamp) -> Outcome {
@@ -90,7 +90,7 @@ impl State {
         ids.iter().try_for_each(|id| self.known_service(id).map(drop))?;
         let mut applied = Changeset::default();
         for id in ids {
-            applied.change("service", &id, Verdict::Unchanged);
+            applied.change("service", &id, ChangeKind::Unchanged);
             self.freeze(&id, frozen, at, &mut applied);
         }
         Ok(applied)
@@ -195,7 +195,7 @@ impl State {
         service.retries = service.retries.wrapping_add(1);
         let mut applied =
             Changeset { changed: [Key::Service(id.clone())].into(), ..Changeset::default() };
-        applied.change("service", &id, Verdict::Updated);
+        applied.change("service", &id, ChangeKind::Updated);
         applied.event(at, About::Service(id), What::DelayReset);
         Ok(applied)
     }
@@ -214,12 +214,12 @@ impl State {
     fn put_gateway(&mut self, gateway: Gateway, at: Timestamp, applied: &mut Changeset) {
         let id = gateway.gateway.clone();
         let verdict = match self.gateways.get(&id) {
-            Some(known) if **known == gateway => Verdict::Unchanged,
-            Some(_) => Verdict::Updated,
-            None => Verdict::Created,
+            Some(known) if **known == gateway => ChangeKind::Unchanged,
+            Some(_) => ChangeKind::Updated,
+            None => ChangeKind::Created,
         };
         applied.change("gateway", &id, verdict);
-        if verdict != Verdict::Unchanged {
+        if verdict != ChangeKind::Unchanged {
             let what = What::GatewayApplied { listen: gateway.listen };
             applied.event(at, About::Gateway(id.clone()), what);
             applied.changed.insert(Key::Gateway(id.clone()));
@@ -237,7 +237,7 @@ impl State {
         let is_known = self.gateways.remove_mut(&id);
         if is_known {
             applied.changed.insert(Key::Gateway(id.clone()));
-            applied.change("gateway", &id, Verdict::Removed);
+            applied.change("gateway", &id, ChangeKind::Removed);
             applied.event(at, About::Gateway(id), What::GatewayRemoved);
         }
         is_known

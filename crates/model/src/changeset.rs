@@ -7,7 +7,7 @@ use crate::event::{About, Event, What};
 use crate::object::Key;
 use crate::refusal::Refusal;
 use crate::unit::Timestamp;
-use crate::verdict::{Change, Verdict};
+use crate::verdict::{Change, ChangeKind};
 
 /// The result of a proposal.
 pub type Outcome = Result<Changeset, Refusal>;
@@ -32,7 +32,7 @@ impl Changeset {
         &mut self,
         kind: &str,
         name: impl ToString,
-        verdict: Verdict,
+        verdict: ChangeKind,
     ) -> &mut Change {
         self.changes.push(Change {
             kind: kind.into(),

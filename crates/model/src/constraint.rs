@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_held_against_numbers_as_numbers_and_else_as_text() {
+    fn values_are_compared_as_numbers_if_both_are_numbers() {
         let is = |wanted: &str, own: &str| allows(&format!("rack IS {wanted}"), &[], own);
         for (wanted, own) in [("2", "2.0"), ("0.0004", "0"), ("-1", "-1.0001"), ("nan", "nan")] {
             assert!(is(wanted, own) && is(own, wanted), "{wanted} is {own}");
@@ -379,7 +379,7 @@ mod tests {
 
     /// The planner skips nodes that do not.
     #[test]
-    fn an_operator_counts_if_what_is_placed_changes_what_is_allowed() {
+    fn an_operator_counts_if_placements_change_its_verdict() {
         for (name, operator) in OPERATORS {
             let text = match operator {
                 Operator::Unique | Operator::Cluster | Operator::GroupBy => format!("rack {name}"),
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn constraints_are_written_as_they_were_given() {
+    fn constraints_are_written_in_the_form_that_was_read() {
         for text in [
             "rack UNIQUE",
             "rack CLUSTER",
@@ -413,14 +413,14 @@ mod tests {
     }
 
     #[test]
-    fn the_hostname_is_the_nodes_name() {
+    fn the_attribute_hostname_is_the_name_of_the_node() {
         let mut rule = constraint("hostname UNIQUE").unwrap().compile();
         rule.count(&node("n1", &[]));
         assert!(!rule.allows(&node("n1", &[])) && rule.allows(&node("n2", &[])));
     }
 
     #[test]
-    fn wrong_constraints_are_refused() {
+    fn invalid_constraints_are_rejected() {
         for text in [
             "rack",
             "rack UNIQ",

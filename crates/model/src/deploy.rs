@@ -14,7 +14,7 @@ use crate::service::{BundleRef, Revision, Service, ServiceHead, Source};
 use crate::spec::Spec;
 use crate::state::State;
 use crate::unit::Timestamp;
-use crate::verdict::Verdict;
+use crate::verdict::ChangeKind;
 
 /// A change of one service.
 pub(crate) enum Change {
@@ -98,7 +98,7 @@ impl State {
             }
             if let Some(moving) = self.turn_run(&id, run, moving, deployment, at, applied) {
                 let before = before.as_ref().map(|service| service.spec().as_ref());
-                self.tell_routes_lost(&id, before, at, applied);
+                self.emit_lost_routes(&id, before, at, applied);
                 moves.push(moving);
             }
         }
@@ -143,18 +143,19 @@ impl State {
         let aimed = present.map(|service| service.target);
         let (verdict, to) = match target(known.as_deref(), change)? {
             Target::Unchanged { note } => {
-                let change = applied.change("service", id, Verdict::Unchanged);
+                let change = applied.change("service", id, ChangeKind::Unchanged);
                 (change.revision, change.note) = (aimed, note);
                 return None;
             }
             Target::Removal => {
                 self.service_mut(id).ok()?.removing = true;
-                (Verdict::Removed, None)
+                (ChangeKind::Removed, None)
             }
             Target::Revision(next) => {
                 let number = self.add_revision(id, next, at);
                 applied.changed.insert(Key::Revision(id.clone(), number));
-                let verdict = if known.is_some() { Verdict::Updated } else { Verdict::Created };
+                let verdict =
+                    if known.is_some() { ChangeKind::Updated } else { ChangeKind::Created };
                 (verdict, Some(number))
             }
         };
@@ -188,8 +189,8 @@ impl State {
         let entry = applied.changes.last_mut().expect("`turn` has added the service");
         entry.run = Some(change);
         entry.deployment = Some(deployment);
-        if entry.verdict == Verdict::Unchanged {
-            entry.verdict = Verdict::Updated;
+        if entry.verdict == ChangeKind::Unchanged {
+            entry.verdict = ChangeKind::Updated;
         }
         let same_revision = || Move::new(id.clone(), target, target, target);
         Some(Move { run: Some(change), ..moving.unwrap_or_else(same_revision) })
@@ -211,8 +212,8 @@ impl State {
         applied.event(at, About::Service(id.clone()), what);
         let entry = applied.changes.last_mut().expect("the service has an entry");
         entry.frozen = Some(frozen);
-        if entry.verdict == Verdict::Unchanged {
-            entry.verdict = Verdict::Updated;
+        if entry.verdict == ChangeKind::Unchanged {
+            entry.verdict = ChangeKind::Updated;
         }
         if frozen {
             return;

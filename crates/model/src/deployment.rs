@@ -148,7 +148,7 @@ impl Stage {
     }
 
     /// Whether the deployment is paused or held, so that its services stay as they are.
-    pub fn is_still(&self) -> bool {
+    pub fn is_suspended(&self) -> bool {
         matches!(self, Stage::Paused | Stage::Held { .. })
     }
 

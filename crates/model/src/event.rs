@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_read_as_they_were_written() {
+    fn written_events_read_back() {
         for what in all() {
             let about = About::Service("/web".parse().expect("a path"));
             let event = Event { at: Timestamp(5), about, by: Some(Principal::operator()), what };
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn each_object_is_named_and_read_back() {
+    fn each_subject_of_an_event_is_displayed_and_reads_back() {
         for (about, name) in [
             (About::Server, "server"),
             (About::Node("n1".parse().expect("a name")), "n1"),
@@ -479,7 +479,7 @@ mod tests {
     /// Servers stored up to 10,000 events of the form before `about`, and clients may be older than
     /// it.
     #[test]
-    fn events_without_fields_keep_their_kind_and_their_sentence() {
+    fn events_without_fields_keep_their_kind_and_message() {
         let read = |kind: &str, subject: &str, message: &str| -> Event {
             let event = json!({
                 "at": "2026-11-21T10:00:00.000Z", "kind": kind, "subject": subject,

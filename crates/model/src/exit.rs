@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_ending_has_a_sentence_and_reads_back() {
+    fn each_exit_has_a_message_and_reads_back() {
         let limit = || String::from("16MiB");
         let memory = |code, signal, afterwards| Ending::OutOfMemory {
             code,
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn other_versions_report_a_sentence() {
+    fn exits_of_other_versions_are_messages() {
         let at = "1970-01-01T00:00:00.007Z";
         let old = format!(r#"{{"at": "{at}", "code": 0, "message": "exit code 0"}}"#);
         let exit: Exit = serde_json::from_str(&old).expect("it is read");

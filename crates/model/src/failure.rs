@@ -76,7 +76,7 @@ mod tests {
     use crate::not_serving::NotServing;
 
     #[test]
-    fn each_failure_has_a_sentence_and_reads_back() {
+    fn each_failure_has_a_message_and_reads_back() {
         let stalled = |cause: Stall| Failure::Stalled {
             service: "/web".parse().expect("a path"),
             revision: 2,

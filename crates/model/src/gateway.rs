@@ -183,7 +183,7 @@ impl Gateway {
             }
             for host in hosts {
                 let message = format!(
-                    "another route answers `{host}{}` already: give them other hosts or paths, or \
+                    "another route already matches `{host}{}`: give them other hosts or paths, or \
                      remove one",
                     route.path
                 );
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_leads_to_a_port_by_name_or_index_and_by_default_to_the_first() {
+    fn a_route_targets_a_port_by_name_or_index_and_by_default_the_first() {
         for (given, port, written) in [
             ("/shop/web:http", PortRef::Name("http".into()), "/shop/web:http"),
             ("shop/web:1", PortRef::Index(1), "/shop/web:1"),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_is_written_without_what_it_does_not_narrow() {
+    fn a_route_is_written_without_default_conditions() {
         let routes = json!([{"to": "/a"}, {"hosts": ["a.example"], "path": "/api", "to": "/b:1"}]);
         let gateway = gateway(routes.clone());
         assert_eq!(gateway.routes[0].path, "/");
@@ -328,7 +328,7 @@ mod tests {
 
     /// The result for two equal routes would depend on their order, which does not matter.
     #[test]
-    fn no_two_routes_are_for_the_same_host_and_path() {
+    fn no_two_routes_have_the_same_host_and_path() {
         let both = |first: Value, second: Value, expected: &[&str]| {
             let route = |mut route: Value| {
                 route["to"] = json!("/a");
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_with_colons_stand_in_brackets() {
+    fn ipv6_addresses_are_written_in_brackets() {
         assert_eq!(endpoint("10.0.0.1", 80), "10.0.0.1:80");
         assert_eq!(endpoint("fd00::1", 80), "[fd00::1]:80");
     }

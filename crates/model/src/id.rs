@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_texts_in_documents() {
+    fn names_are_strings_in_documents() {
         fn check<T>(text: &str)
         where
             T: Serialize + serde::de::DeserializeOwned + fmt::Display,
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_accepted_is_not_too_long_once_it_has_its_first_slash() {
+    fn the_length_limit_of_a_path_includes_its_leading_slash() {
         let longest = "a".repeat(LEN_MAX - 1);
         let path: ServiceId = longest.parse().unwrap();
         assert_eq!(path.as_str().parse(), Ok(path.clone()));
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_hold_whole_segments_only() {
+    fn a_group_contains_paths_by_whole_segments() {
         let id: ServiceId = "/shop/web".parse().unwrap();
         assert!(id.is_in("/") && id.is_in("/shop") && id.is_in("/shop/web/"));
         assert!(!id.is_in("/sho") && !id.is_in("/shop/web/x"));

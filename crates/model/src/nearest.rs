@@ -12,7 +12,7 @@ mod tests {
     use super::nearest;
 
     #[test]
-    fn a_name_is_like_another_if_more_than_three_letters_of_five_are_the_same() {
+    fn names_are_similar_if_more_than_three_fifths_of_their_letters_agree() {
         for (name, known, expected) in [
             ("/web", vec!["/api", "/wed", "/worker"], Some("/wed")),
             ("abcde", vec!["abcdx"], Some("abcdx")),

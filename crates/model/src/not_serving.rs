@@ -61,7 +61,7 @@ impl fmt::Display for NotServing {
         let cause = match self {
             NotServing::Unreported => return f.write_str("its agent has not reported it yet"),
             NotServing::Unreachable => return f.write_str("its agent is silent"),
-            NotServing::Leaving => return f.write_str("it is leaving"),
+            NotServing::Leaving => return f.write_str("it is terminating"),
             NotServing::JustStarted => return f.write_str("it has just started"),
             NotServing::NoPort { port } => {
                 return write!(f, "its revision has no port `{port}`");

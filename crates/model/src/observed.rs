@@ -116,7 +116,7 @@ impl Observed {
     }
 
     /// Extends all heartbeat deadlines by `span`, during which this observer was stalled.
-    pub fn forgive(&mut self, span: Millis, now: Timestamp) {
+    pub fn extend_deadlines(&mut self, span: Millis, now: Timestamp) {
         self.unbroken_since = now;
         let later = |at: &mut Timestamp| *at = at.after(span).min(now);
         later(&mut self.since);
@@ -142,7 +142,7 @@ impl Observed {
 
     /// Whether to wait for reports of a gateway: its last heartbeat, or the start of observation if
     /// there was none, is within the timeout.
-    pub fn gateway_answers(&self, node: &NodeId, now: Timestamp) -> bool {
+    pub fn gateway_responds(&self, node: &NodeId, now: Timestamp) -> bool {
         let seen_at = self.gateways.get(node).map_or(self.since, |gateway| gateway.seen_at);
         now.since(seen_at) < GATEWAY_SILENCE_MAX
     }
@@ -177,8 +177,8 @@ impl Observed {
         member: &NodeSummary,
         agent: Option<&Agent>,
     ) -> Option<Timestamp> {
-        let told = agent.is_some_and(|agent| agent.synced);
-        let of_agent = member.agent && !told && state.is_used(&member.id);
+        let synced = agent.is_some_and(|agent| agent.synced);
+        let of_agent = member.agent && !synced && state.is_used(&member.id);
         let of_gateway = member.gateway && !self.gateways.contains_key(&member.id);
         let agent = of_agent.then(|| self.lost_at(agent));
         agent.max(of_gateway.then(|| self.since.after(self.lost_after)))

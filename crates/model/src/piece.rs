@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_resource_beside_others_is_named() {
+    fn only_a_resource_of_a_larger_stack_is_named() {
         assert_eq!(piece("/web~0.1", "main").to_string(), "run 3 of /web~0.1");
         assert_eq!(piece("/web~0.1", "cache").to_string(), "run 3 of cache of /web~0.1");
     }

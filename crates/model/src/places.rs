@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_shown_as_a_document_that_reads_back_as_it() {
+    fn a_shown_service_reads_back_as_the_same_service() {
         let stored = spec(everywhere(&json!("${slot}")));
         let shown = serde_json::to_value(stored.shown()).unwrap();
         assert_eq!(shown, everywhere(&json!({"template": "$${slot}"})));

@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn each_principal_may_do_its_own() {
+    fn each_principal_is_permitted_its_own_commands() {
         let service: ServiceId = "/web".parse().expect("a path");
         let scale = || Command::Scale { service: service.clone(), instances: 2 };
         let adopt = || Command::Adopt(Step::Arrive { service: service.clone() });
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_permitted_changes_nothing() {
+    fn a_forbidden_command_changes_nothing() {
         let mut state = State::new();
         let by = Principal::Daemon("n1".parse().expect("a name"));
         let refusal = state.apply(Proposal::new(by, registration("n2")), Timestamp(1));

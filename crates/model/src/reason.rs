@@ -222,8 +222,8 @@ impl fmt::Display for Wait {
                     nodes.iter().map(|(node, reason)| format!("{node}: {reason}")).collect();
                 f.write_str(&parts.join("; "))
             }
-            Wait::Leaving { count: 1 } => f.write_str("1 instance is leaving"),
-            Wait::Leaving { count } => write!(f, "{count} instances are leaving"),
+            Wait::Leaving { count: 1 } => f.write_str("1 instance is terminating"),
+            Wait::Leaving { count } => write!(f, "{count} instances are terminating"),
         }
     }
 }
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_that_no_node_takes_names_some_and_counts_the_rest() {
+    fn an_unplaceable_service_names_some_nodes_and_counts_the_rest() {
         let check = |count: usize, expected: &str| {
             let name = |i: usize| format!("n{i}").parse().unwrap();
             let nodes = (0..count).map(|i| (name(i), Reason::Cordoned)).collect();
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_says_what_is_lacking() {
+    fn a_reason_states_the_missing_resource() {
         let check = |reason: Reason, expected: &str| assert_eq!(reason.to_string(), expected);
         check(Reason::Cpu { free: Cpu(250), needed: Cpu(1000) }, "cpu: 1 needed, 0.25 free");
         let (free, needed) = (Bytes::mib(32), Bytes::mib(1024));
@@ -259,7 +259,7 @@ mod tests {
 
     /// The first reason that applies is reported, and nodes are compared by it.
     #[test]
-    fn what_lasts_longest_comes_first() {
+    fn reasons_are_ordered_from_lasting_to_temporary() {
         let (free, needed) = (Cpu(0), Cpu(1));
         let cpu = Reason::Cpu { free, needed };
         let order = [Reason::NoAgent, Reason::Cordoned, cpu, Reason::Ports, Reason::Unreported];

@@ -33,7 +33,7 @@ pub enum Refusal {
         nearest: Option<String>,
     },
     /// Documents or a registration are invalid.
-    #[error("{}", in_words(.problems))]
+    #[error("{}", summary(.problems))]
     Invalid {
         /// The violations, each with the index of its document.
         problems: Vec<(usize, Problem)>,
@@ -53,7 +53,7 @@ pub enum Refusal {
         service: ServiceId,
     },
     /// The target of a service has changed since the author read it.
-    #[error("{service} has changed meanwhile: look at it again")]
+    #[error("{service} has changed concurrently: reload it and retry")]
     Changed {
         /// The service.
         service: ServiceId,
@@ -88,7 +88,7 @@ impl Refusal {
     }
 }
 
-fn in_words(problems: &[(usize, Problem)]) -> String {
+fn summary(problems: &[(usize, Problem)]) -> String {
     let mut lines =
         problems.iter().map(|(_, problem)| format!("{}: {}", problem.key, problem.message));
     lines.next().map_or_else(String::new, |first| match lines.count() {
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_say_what_one_can_do_about_them() {
+    fn rejections_state_the_remedy() {
         let unknown = |nearest: Option<&str>| {
             let nearest = nearest.map(String::from);
             Refusal::Unknown { kind: "service".into(), name: "/wev".into(), nearest }

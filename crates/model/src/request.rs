@@ -103,7 +103,7 @@ mod tests {
         let change = Change {
             kind: "service".into(),
             name: "/web".into(),
-            verdict: crate::verdict::Verdict::Updated,
+            verdict: crate::verdict::ChangeKind::Updated,
             revision: None,
             run: None,
             frozen: None,

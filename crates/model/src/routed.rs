@@ -36,7 +36,7 @@ impl State {
     }
 
     /// Adds an event for each gateway with a route that the change from `before` broke.
-    pub(crate) fn tell_routes_lost(
+    pub(crate) fn emit_lost_routes(
         &self,
         id: &ServiceId,
         before: Option<&Spec>,
@@ -121,7 +121,7 @@ mod tests {
     const BROKEN: &str = "public: routes /api to /shop/web:http, which no longer exists";
 
     #[test]
-    fn a_port_that_a_route_leads_to_is_not_lost_in_silence() {
+    fn removing_a_routed_port_is_rejected_or_reported() {
         let mut state = routed();
         let refusal = apply(&mut state, vec![native("www")]).expect_err("it is routed to");
         assert!(refusal.to_string().contains(REFUSED), "{refusal}");
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_a_route_leads_to_is_not_removed_in_silence() {
+    fn removing_a_routed_service_is_rejected_or_reported() {
         let mut state = routed();
         let remove = || Command::RemoveServices(vec![web()]);
         let refusal =
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn other_systems_break_routes_and_it_is_told() {
+    fn adapters_may_break_routes_and_an_event_reports_it() {
         assert_eq!(
             broken(apply(&mut routed(), vec![Document::Remove(Subject::Service(web()))])),
             [BROKEN]
@@ -158,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn going_back_tells_of_the_routes_it_breaks() {
+    fn a_rollback_reports_the_routes_that_it_breaks() {
         let mut state = routed();
         let step = crate::Step::Arrive { service: web() };
         state.apply(Proposal::step(step), Timestamp(2)).expect("it arrives");
         let both = vec![native("www"), gateway(r#"{"path": "/api", "to": "/shop/web:www"}"#)];
         apply(&mut state, both).expect("it is applied");
         let abort = Command::Steer { deployment: crate::DeploymentId(2), how: crate::Steer::Abort };
-        let told = broken(state.apply(Proposal::usual(abort), Timestamp(3)));
-        assert_eq!(told, [BROKEN.replace("web:http", "web:www")]);
+        let emitted = broken(state.apply(Proposal::usual(abort), Timestamp(3)));
+        assert_eq!(emitted, [BROKEN.replace("web:http", "web:www")]);
     }
 }

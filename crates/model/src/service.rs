@@ -357,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_waits_longer_after_each_failure_in_a_row() {
+    fn the_backoff_of_a_slot_grows_with_consecutive_failures() {
         let restart = Restart::default();
         let mut slot = Slot::default();
         assert_eq!(slot.placeable_at(&restart), Timestamp(0));
@@ -379,7 +379,7 @@ mod tests {
 
     /// Events give no more than this about why an instance left.
     #[test]
-    fn each_reason_to_leave_is_told_in_words_of_its_own() {
+    fn each_stop_reason_has_a_distinct_message() {
         use StopReason::*;
         let all = [Replaced, Surplus, Unhealthy, Draining, Lost, Removed, Stopped, Requested];
         let mut words: Vec<_> = all.iter().map(StopReason::to_string).collect();
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_zero_is_not_stored() {
+    fn zero_fields_are_not_stored() {
         let slot = Slot { attempts: 3, ..Slot::default() };
         let text = |slot: &Slot| serde_json::to_string(slot).expect("it is written");
         assert_eq!(text(&slot), r#"{"attempts":3}"#);

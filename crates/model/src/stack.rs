@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_without_a_stack_is_short_for_a_stack_of_one() {
+    fn a_document_without_a_stack_is_a_stack_of_one() {
         let short = spec(json!({
             "container": {"image": "web"}, "ports": [{"name": "http"}], "env": {"A": "b"},
             "health": [{"probe": {"http": {}}}], "stop": {"grace": "1s"},
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_needs_the_sum_of_what_its_enabled_resources_need() {
+    fn an_instance_requires_the_sum_over_its_enabled_resources() {
         let spec = stacked();
         let expected = Resources { cpu: Cpu(1_600), memory: Bytes::mib(1024 + 256 + 128) };
         assert_eq!(spec.total_resources(), expected);
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_resource_does_not_say_is_as_the_service_says() {
+    fn a_resource_inherits_unset_keys_from_its_service() {
         let spec = stacked();
         let web = spec.reduced_to(&spec.resource(&named("web")).unwrap());
         let env: Vec<_> = web.env.iter().map(|(name, value)| format!("{name}={value}")).collect();

@@ -48,7 +48,7 @@ impl State {
     }
 
     /// Adds to the reason of a rejection the instance that conflicts.
-    pub fn in_full(&self, id: &NodeId, reason: Reason) -> Reason {
+    pub fn with_conflict(&self, id: &NodeId, reason: Reason) -> Reason {
         let Reason::Port { port, holder: None } = reason else { return reason };
         let holds = |instance: &&InstanceId| {
             self.placement(instance).is_some_and(|placement| placement.given.ports.contains(&port))

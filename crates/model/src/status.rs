@@ -161,7 +161,7 @@ impl Status {
     }
 
     /// This status without the times that change with every successful probe.
-    pub fn essence(&self) -> Status {
+    pub fn without_timestamps(&self) -> Status {
         let without = |checks: &[CheckResult]| {
             checks.iter().map(|check| CheckResult { last_success: None, ..check.clone() }).collect()
         };

@@ -15,7 +15,7 @@ use crate::service::FailedRevision;
 use crate::spec::OnFailure;
 use crate::state::State;
 use crate::unit::Timestamp;
-use crate::verdict::Verdict;
+use crate::verdict::ChangeKind;
 
 impl State {
     pub(crate) fn steer(&mut self, id: DeploymentId, how: Steer, at: Timestamp) -> Outcome {
@@ -33,13 +33,13 @@ impl State {
             (Steer::Pause, Stage::Running) => Stage::Paused,
             (Steer::Pause, Stage::Paused) | (Steer::Resume, Stage::Running) => {
                 let mut applied = Changeset::default();
-                applied.change("deployment", id, Verdict::Unchanged);
+                applied.change("deployment", id, ChangeKind::Unchanged);
                 return Ok(applied);
             }
             (Steer::Resume, Stage::Paused | Stage::Held { .. }) => Stage::Running,
             (Steer::Abort, Stage::Running | Stage::Paused | Stage::Held { .. }) => {
-                let mut applied = self.go_back(id, Arc::new(Failure::Aborted), at)?;
-                applied.change("deployment", id, Verdict::Updated);
+                let mut applied = self.roll_back(id, Arc::new(Failure::Aborted), at)?;
+                applied.change("deployment", id, ChangeKind::Updated);
                 return Ok(applied);
             }
             (_, stage) => {
@@ -54,7 +54,7 @@ impl State {
             _ => What::DeploymentResumed,
         };
         applied.event(at, About::Deployment(id), what);
-        applied.change("deployment", id, Verdict::Updated);
+        applied.change("deployment", id, ChangeKind::Updated);
         let deployment = self.deployments.get_mut(&id).map(Arc::make_mut);
         let deployment = deployment.ok_or(Refusal::Stale("the deployment is gone"))?;
         deployment.stage = stage;
@@ -85,11 +85,11 @@ impl State {
         let running = deployment.filter(|deployment| deployment.stage == Stage::Running);
         let moving = running.and_then(|deployment| deployment.moving(failed));
         let Some(from) = moving.map(|m| m.from) else {
-            return Err(Refusal::Stale("the deployment has gone on"));
+            return Err(Refusal::Stale("the deployment has advanced"));
         };
         let service = self.services.get(failed).ok_or(Refusal::Stale("the service is gone"))?;
         match (service.spec().rollout.on_failure, from) {
-            (OnFailure::Rollback, Some(_)) => self.go_back(id, reason, at),
+            (OnFailure::Rollback, Some(_)) => self.roll_back(id, reason, at),
             (OnFailure::Rollback, None) => {
                 self.hold(id, Arc::new(Failure::Irreversible { failure: reason }), at)
             }
@@ -112,10 +112,10 @@ impl State {
     }
 
     /// Moves every service of the deployment that has an earlier revision back to it.
-    fn go_back(&mut self, id: DeploymentId, reason: Arc<Failure>, at: Timestamp) -> Outcome {
+    fn roll_back(&mut self, id: DeploymentId, reason: Arc<Failure>, at: Timestamp) -> Outcome {
         let deployment = self.deployments.get(&id).ok_or(Refusal::Stale("it is gone"))?;
         let mut moves = deployment.moves.clone();
-        let back: Vec<_> = moves.iter().map(|m| self.way_back(m)).collect();
+        let back: Vec<_> = moves.iter().map(|m| self.rollback_target(m)).collect();
         if back.iter().all(Option::is_none) {
             return self.hold(id, Arc::new(Failure::Irreversible { failure: reason }), at);
         }
@@ -139,7 +139,7 @@ impl State {
                     service.slots.iter_mut().for_each(|slot| slot.failures = 0);
                     self.recount(&m.service);
                     let before = before.map(|service| service.spec().as_ref());
-                    self.tell_routes_lost(&m.service, before, at, &mut applied);
+                    self.emit_lost_routes(&m.service, before, at, &mut applied);
                 }
                 // A new service has no earlier revision and stays.
                 None if m.state == MoveState::Moving => {
@@ -160,7 +160,7 @@ impl State {
 
     /// The revision to which a rollback moves a service. `None` if the service has none, or belongs
     /// to another deployment by now.
-    fn way_back(&self, m: &Move) -> Option<RevisionNumber> {
+    fn rollback_target(&self, m: &Move) -> Option<RevisionNumber> {
         let service = self.services.get(&m.service)?;
         let is_ours = match m.state {
             MoveState::Moving => true,

@@ -51,7 +51,7 @@ impl<'de> Deserialize<'de> for Scalar {
         impl Visitor<'_> for ScalarVisitor {
             type Value = Scalar;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number or a text")
+                f.write_str("a number or a string")
             }
             fn visit_u64<E: de::Error>(self, value: u64) -> Result<Scalar, E> {
                 Ok(Scalar::Number(value as f64))

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_write_references_in_braces() {
+    fn references_are_written_in_braces_in_documents() {
         let port = |name: &str| own(Own::Port(PortRef::Name(name.into())));
         for (text, expected) in [
             ("", Value::from("")),
@@ -304,7 +304,7 @@ mod tests {
 
     /// Agents of the first version know no other form of a string.
     #[test]
-    fn a_literal_string_is_stored_as_it_is() {
+    fn a_literal_string_is_stored_unchanged() {
         let text = r#""${node.name} $$""#;
         let literal: Value = serde_json::from_str(text).unwrap();
         assert_eq!(literal, "${node.name} $$".into());
@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(value.refs().len(), 2);
     }
 
-    fn texts() -> impl Strategy<Value = String> {
+    fn strings() -> impl Strategy<Value = String> {
         prop::collection::vec(
             prop::sample::select(vec!["$", "{", "}", "a", "${slot}", "${slot:08x}", "$$"]),
             0..8,
@@ -346,7 +346,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(text in texts()) {
+        fn written_values_read_back(text in strings()) {
             let literal = Value::from(text.as_str());
             prop_assert_eq!(&Value::parse(&literal.to_string()).unwrap(), &literal);
             for form in [Some(literal.clone()), literal.shown()].into_iter().flatten() {

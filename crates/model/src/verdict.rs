@@ -13,7 +13,7 @@ pub struct Change {
     /// The name of the object.
     pub name: String,
     /// How the object changed.
-    pub verdict: Verdict,
+    pub verdict: ChangeKind,
     /// The target revision, for services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<RevisionNumber>,
@@ -34,7 +34,7 @@ pub struct Change {
 /// How an object changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum ChangeKind {
     /// The object is new.
     Created,
     /// The object has changed.

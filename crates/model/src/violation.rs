@@ -140,7 +140,7 @@ mod tests {
     use crate::step::Step;
     use crate::unit::{Bytes, Cpu, Timestamp};
 
-    const SEATS: [ReplicaId; 2] =
+    const REPLICAS: [ReplicaId; 2] =
         [ReplicaId { slot: 0, attempt: 1 }, ReplicaId { slot: 1, attempt: 1 }];
 
     fn name(text: &str) -> NodeId {
@@ -152,11 +152,11 @@ mod tests {
     }
 
     fn instance(slot: u32) -> InstanceId {
-        InstanceId { service: web(), replica: SEATS[slot as usize] }
+        InstanceId { service: web(), replica: REPLICAS[slot as usize] }
     }
 
     /// `d-1` moves `/web`, which has two instances on `n1` and fills it; `n2` is empty.
-    fn lawful() -> State {
+    fn valid_state() -> State {
         let mut state = State::new();
         let mut apply =
             |command| drop(state.apply(Proposal::usual(command), Timestamp(1)).unwrap());
@@ -190,8 +190,8 @@ mod tests {
     }
 
     /// The violations after `change`, applied to a valid state.
-    fn told(change: impl FnOnce(&mut State)) -> Vec<Violation> {
-        let mut state = lawful();
+    fn violations_after(change: impl FnOnce(&mut State)) -> Vec<Violation> {
+        let mut state = valid_state();
         assert_eq!(state.violations(), []);
         change(&mut state);
         state.violations()
@@ -206,7 +206,7 @@ mod tests {
     }
 
     fn placement(state: &mut State, slot: usize) -> &mut Placement {
-        service(state).placements.get_mut(&SEATS[slot]).unwrap()
+        service(state).placements.get_mut(&REPLICAS[slot]).unwrap()
     }
 
     fn deployment(state: &mut State) -> &mut Deployment {
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn constraints_count_the_instances_of_their_service() {
-        let mut state = lawful();
+        let mut state = valid_state();
         let spec = r#"{"service": "/spread", "instances": 2, "process": {"command": "serve"},
             "resources": {"cpu": 0.1, "memory": "1MiB"},
             "constraints": [["hostname", "MAX_PER", "1"]]}"#;
@@ -239,9 +239,9 @@ mod tests {
     }
 
     #[test]
-    fn no_node_holds_more_than_it_has() {
+    fn no_node_is_overcommitted() {
         let with = |cpu: u32, memory: u64| {
-            told(|state| {
+            violations_after(|state| {
                 let memory = Bytes(Bytes::mib(512).0 - memory);
                 node(state, "n1").node.capacity = Some(Resources { cpu: Cpu(2_000 - cpu), memory });
             })
@@ -250,15 +250,15 @@ mod tests {
         assert_eq!(with(0, 0), [], "it is full");
         assert_eq!(with(1, 0), over);
         assert_eq!(with(0, 1), over);
-        let never_called = told(|state| {
+        let never_reported = violations_after(|state| {
             node(state, "n1").node.capacity = None;
             state.refresh(&name("n1"));
         });
-        assert_eq!(never_called, over);
+        assert_eq!(never_reported, over);
     }
 
     #[test]
-    fn what_is_counted_as_used_of_a_node_is_what_its_instances_use() {
+    fn the_usage_of_a_node_is_the_sum_over_its_instances() {
         let changes: [fn(&mut NodeUsage); 6] = [
             |node| node.used.cpu.0 -= 1,
             |node| node.used.memory.0 += 1,
@@ -268,24 +268,24 @@ mod tests {
             |node| assert!(node.instances.insert("/db~0.1".parse().unwrap())),
         ];
         for (i, change) in changes.into_iter().enumerate() {
-            let found = told(|state| change(node(state, "n1")));
+            let found = violations_after(|state| change(node(state, "n1")));
             assert_eq!(found, [Violation::Miscounted(name("n1"))], "change {i}");
         }
     }
 
     #[test]
-    fn an_instance_counts_on_the_node_it_is_placed_on_and_on_no_other() {
-        let on_both = told(|state| {
+    fn an_instance_counts_only_on_its_own_node() {
+        let on_both = violations_after(|state| {
             let (placement, spec) = (placement(state, 0).clone(), service(state).spec().clone());
             node(state, "n2").allocate(instance(0), &placement, &spec);
         });
         assert_eq!(on_both, [Violation::Miscounted(name("n2"))]);
-        let on_none = told(|state| {
+        let on_none = violations_after(|state| {
             let (placement, spec) = (placement(state, 0).clone(), service(state).spec().clone());
             node(state, "n1").release(&instance(0), &placement, &spec);
         });
         assert_eq!(on_none, [Violation::NoNode(instance(0))]);
-        let on_a_node_that_is_gone = told(|state| {
+        let on_a_node_that_is_gone = violations_after(|state| {
             state.nodes.remove_mut(&name("n1"));
             state.refresh(&name("n1"));
         });
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn no_two_instances_of_a_node_hold_the_same_port() {
-        let found = told(|state| {
+        let found = violations_after(|state| {
             placement(state, 1).given.ports = vec![20_001, 20_000];
             node(state, "n1").ports.remove(&(20_001, Protocol::Udp));
         });
@@ -302,31 +302,36 @@ mod tests {
     }
 
     #[test]
-    fn the_roster_is_what_the_nodes_are() {
-        let cordoned = told(|s| node(s, "n2").node.availability = crate::Availability::Cordoned);
+    fn the_node_index_agrees_with_the_nodes() {
+        let cordoned =
+            violations_after(|s| node(s, "n2").node.availability = crate::Availability::Cordoned);
         assert_eq!(cordoned, [], "it says who is drained");
-        let drained = told(|s| node(s, "n2").node.availability = crate::Availability::Draining);
+        let drained =
+            violations_after(|s| node(s, "n2").node.availability = crate::Availability::Draining);
         assert_eq!(drained, [Violation::NodeIndex]);
-        assert_eq!(told(|s| assert!(s.nodes.remove_mut(&name("n2")))), [Violation::NodeIndex]);
+        assert_eq!(
+            violations_after(|s| assert!(s.nodes.remove_mut(&name("n2")))),
+            [Violation::NodeIndex]
+        );
     }
 
     #[test]
-    fn every_revision_that_is_referred_to_is_there() {
+    fn every_referenced_revision_exists() {
         let missing = || Violation::NoRevision(web(), 2);
-        assert_eq!(told(|s| service(s).settled = Some(1)), []);
-        assert_eq!(told(|s| service(s).settled = Some(2)), [missing()]);
-        assert_eq!(told(|s| service(s).target = 2), [missing()]);
-        let placed = told(|s| placement(s, 0).revision = 2);
+        assert_eq!(violations_after(|s| service(s).settled = Some(1)), []);
+        assert_eq!(violations_after(|s| service(s).settled = Some(2)), [missing()]);
+        assert_eq!(violations_after(|s| service(s).target = 2), [missing()]);
+        let placed = violations_after(|s| placement(s, 0).revision = 2);
         assert_eq!(placed, [Violation::Miscounted(name("n1")), missing()]);
     }
 
     #[test]
-    fn no_instance_is_ahead_of_its_slot() {
+    fn no_instance_has_a_later_attempt_than_its_slot() {
         let ahead = |slot| Violation::AttemptAhead(instance(slot));
-        assert_eq!(told(|s| service(s).slots[1].attempts = 2), []);
-        assert_eq!(told(|s| service(s).slots[1].attempts = 0), [ahead(1)]);
-        assert_eq!(told(|s| service(s).slots.clear()), [ahead(0), ahead(1)]);
-        let of_an_earlier_service = told(|s| {
+        assert_eq!(violations_after(|s| service(s).slots[1].attempts = 2), []);
+        assert_eq!(violations_after(|s| service(s).slots[1].attempts = 0), [ahead(1)]);
+        assert_eq!(violations_after(|s| service(s).slots.clear()), [ahead(0), ahead(1)]);
+        let of_an_earlier_service = violations_after(|s| {
             service(s).slots.clear();
             service(s).attempts_before = 1;
         });
@@ -334,25 +339,28 @@ mod tests {
     }
 
     #[test]
-    fn the_deployment_of_a_service_moves_it() {
+    fn a_service_is_moved_by_its_deployment() {
         let not_moved = [Violation::NotMoved(web())];
         let at = Timestamp(2);
-        assert_eq!(told(|s| deployment(s).stage = Stage::Paused), []);
-        assert_eq!(told(|s| deployment(s).stage = Stage::Succeeded { at }), not_moved);
-        assert_eq!(told(|s| deployment(s).moves[0].state = MoveState::Done), not_moved);
-        assert_eq!(told(|s| deployment(s).moves.clear()), not_moved);
-        assert_eq!(told(|s| assert!(s.deployments.remove_mut(&DeploymentId(1)))), not_moved);
+        assert_eq!(violations_after(|s| deployment(s).stage = Stage::Paused), []);
+        assert_eq!(violations_after(|s| deployment(s).stage = Stage::Succeeded { at }), not_moved);
+        assert_eq!(violations_after(|s| deployment(s).moves[0].state = MoveState::Done), not_moved);
+        assert_eq!(violations_after(|s| deployment(s).moves.clear()), not_moved);
+        assert_eq!(
+            violations_after(|s| assert!(s.deployments.remove_mut(&DeploymentId(1)))),
+            not_moved
+        );
     }
 
     #[test]
-    fn a_service_that_goes_away_is_moved() {
+    fn a_service_being_removed_is_moved_by_a_deployment() {
         let settle = |state: &mut State| {
             deployment(state).moves[0].state = MoveState::Done;
             service(state).deployment = None;
         };
-        assert_eq!(told(|state| service(state).removing = true), []);
-        assert_eq!(told(settle), [], "nothing moves it, and it stays");
-        let stuck = told(|state| {
+        assert_eq!(violations_after(|state| service(state).removing = true), []);
+        assert_eq!(violations_after(settle), [], "nothing moves it, and it stays");
+        let stuck = violations_after(|state| {
             settle(state);
             service(state).removing = true;
         });
@@ -360,22 +368,22 @@ mod tests {
     }
 
     #[test]
-    fn what_a_deployment_moves_is_moved_by_it() {
+    fn every_move_of_a_deployment_refers_back_to_it() {
         let nothing = [Violation::MovesNothing(DeploymentId(1), web())];
-        assert_eq!(told(|s| service(s).deployment = None), nothing);
+        assert_eq!(violations_after(|s| service(s).deployment = None), nothing);
         let gone = |state: &mut State| {
             (0..2).for_each(|slot| drop(state.release(&instance(slot)).unwrap()));
             assert!(state.services.remove_mut(&web()));
         };
-        assert_eq!(told(gone), nothing);
+        assert_eq!(violations_after(gone), nothing);
         for over in [MoveState::Done, MoveState::Superseded] {
-            let found = told(|state| {
+            let found = violations_after(|state| {
                 gone(state);
                 deployment(state).moves[0].state = over;
             });
             assert_eq!(found, [], "a service that was moved may be gone: {over:?}");
         }
-        let by_another = told(|state| {
+        let by_another = violations_after(|state| {
             let other = Deployment { id: DeploymentId(2), ..deployment(state).clone() };
             state.deployments.insert_mut(DeploymentId(2), Arc::new(other));
             service(state).deployment = Some(DeploymentId(2));

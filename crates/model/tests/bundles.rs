@@ -9,7 +9,7 @@ use muster_model as model;
 use model::object::{Key, Object};
 use model::{BundleRef, BundleSpec, Document, Source, State, Subject, Timestamp};
 use serde_json::json;
-use support::{Cluster, service, service_id, verdicts, version};
+use support::{Cluster, change_summaries, service, service_id, version};
 
 fn bundle(path: &str, members: &[&str], text: impl Into<String>) -> Document {
     Document::Bundle(BundleSpec {
@@ -39,7 +39,7 @@ fn a_document_that_differs_is_the_next_revision() {
         ("a", "updated", &[1, 2, 3]),
     ] {
         let applied = cluster.apply([shop(text)]);
-        assert_eq!(verdicts(&applied), [format!("bundle /shop {verdict}")]);
+        assert_eq!(change_summaries(&applied), [format!("bundle /shop {verdict}")]);
         assert_eq!(applied.changes[0].revision, expected.last().copied());
         assert_eq!(revisions(&cluster, "/shop"), expected);
     }
@@ -76,7 +76,7 @@ fn a_revision_of_a_service_knows_the_bundle_that_described_it() {
     let (web, db) = (|n| service("/shop/web", version(n)), || service("/shop/db/pg", json!({})));
     let all = ["/shop/web", "/shop/db/pg"];
     let applied = cluster.apply([web(1), db(), bundle("/shop", &all, "a")]);
-    assert_eq!(verdicts(&applied)[0], "bundle /shop created");
+    assert_eq!(change_summaries(&applied)[0], "bundle /shop created");
     for service in all {
         assert_eq!(described_by(&cluster, service), Some(("/shop".into(), 1)));
     }

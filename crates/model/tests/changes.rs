@@ -12,7 +12,7 @@ use serde_json::json;
 use support::*;
 
 #[test]
-fn documents_create_update_and_leave_alone() {
+fn documents_create_and_update_services_or_leave_them_unchanged() {
     let mut cluster = Cluster::of(&[]);
     let web = |fields| service("/web", fields);
     let public = |to: &str| gateway("public", "8080", &[to]);
@@ -23,35 +23,35 @@ fn documents_create_update_and_leave_alone() {
     };
     let applied = cluster.apply([web(ports()), public("/web:http"), bundle(&[])]);
     let all = ["bundle /shop created", "gateway public created", "service /web created"];
-    assert_eq!(verdicts(&applied), all);
-    assert_eq!(told(&applied), ["gateway-applied public", "deployment-started d-1"]);
+    assert_eq!(change_summaries(&applied), all);
+    assert_eq!(emitted(&applied), ["gateway-applied public", "deployment-started d-1"]);
 
     let applied = cluster.apply([web(ports()), public("/web:http"), bundle(&[])]);
     let all = ["bundle /shop unchanged", "gateway public unchanged", "service /web unchanged"];
-    assert_eq!(verdicts(&applied), all);
-    assert_eq!(told(&applied), [""; 0]);
+    assert_eq!(change_summaries(&applied), all);
+    assert_eq!(emitted(&applied), [""; 0]);
     assert_eq!(applied.changes[2].revision, Some(1), "it says at which revision it is");
 
     let mut more = ports();
     more["instances"] = json!(3);
     let applied = cluster.apply([web(more), public("/web:admin"), bundle(&["/web"])]);
     let all = ["bundle /shop updated", "gateway public updated", "service /web updated"];
-    assert_eq!(verdicts(&applied), all);
+    assert_eq!(change_summaries(&applied), all);
     assert_eq!(cluster.state.bundle(&service_id("/shop")).unwrap().revision, 2);
     assert_eq!(applied.changes[2].revision, Some(2));
     assert_eq!(applied.changes[2].deployment, Some(DeploymentId(2)));
 
     let applied = cluster.apply([Document::Remove(Subject::Bundle(service_id("/shop")))]);
-    assert_eq!(verdicts(&applied), ["bundle /shop removed"]);
+    assert_eq!(change_summaries(&applied), ["bundle /shop removed"]);
     let applied = cluster.apply([Document::Remove(Subject::Bundle(service_id("/shop")))]);
-    assert_eq!(verdicts(&applied), [""; 0]);
+    assert_eq!(change_summaries(&applied), [""; 0]);
 }
 
 #[test]
-fn one_deployment_moves_all_that_one_command_changes() {
+fn one_deployment_moves_all_services_of_one_command() {
     let mut cluster = settled();
     let applied = cluster.apply([service("/web", version(2)), service("/api", json!({}))]);
-    assert_eq!(told(&applied), ["deployment-started d-2"]);
+    assert_eq!(emitted(&applied), ["deployment-started d-2"]);
     let moving = |path: &str, from, aimed, to| Move {
         service: service_id(path),
         from,
@@ -73,7 +73,7 @@ fn one_deployment_moves_all_that_one_command_changes() {
 }
 
 #[test]
-fn ten_services_of_a_deployment_are_named_and_the_rest_counted() {
+fn a_deployment_names_ten_services_and_counts_the_rest() {
     for (count, expected) in [
         (2, "apply of /s0, /s1"),
         (10, "apply of /s0, /s1, /s2, /s3, /s4, /s5, /s6, /s7, /s8, /s9"),
@@ -86,22 +86,22 @@ fn ten_services_of_a_deployment_are_named_and_the_rest_counted() {
 }
 
 #[test]
-fn a_newer_deployment_takes_over_what_it_moves() {
+fn a_newer_deployment_supersedes_earlier_moves() {
     let mut cluster = Cluster::of(&["n1"]);
     cluster.apply([service("/a", json!({})), service("/b", json!({}))]);
     let applied = cluster.apply([service("/a", version(2))]);
-    assert_eq!(told(&applied), ["deployment-started d-2"]);
+    assert_eq!(emitted(&applied), ["deployment-started d-2"]);
     let states: Vec<_> = cluster.deployment(1).moves.iter().map(|m| m.state).collect();
     assert_eq!(states, [MoveState::Superseded, MoveState::Moving]);
     assert_eq!(cluster.deployment(1).stage, Stage::Running, "it moves the other one still");
     let applied = cluster.apply([service("/b", version(2))]);
-    assert_eq!(told(&applied), ["deployment-superseded d-1", "deployment-started d-3"]);
+    assert_eq!(emitted(&applied), ["deployment-superseded d-1", "deployment-started d-3"]);
     let stage = Stage::Superseded { by: DeploymentId(3), at: cluster.now };
     assert_eq!(cluster.deployment(1).stage, stage);
 }
 
 #[test]
-fn what_others_depend_on_is_not_removed_without_them() {
+fn a_service_is_removed_only_together_with_its_dependents() {
     let all = || [service("/db", json!({})), service("/web", json!({"depends_on": ["/db"]}))];
     let mut cluster = Cluster::of(&["n1"]);
     cluster.apply(all());
@@ -109,23 +109,23 @@ fn what_others_depend_on_is_not_removed_without_them() {
     assert!(message.contains("/web depends on /db"), "{message}");
     let mut both = cluster.clone();
     let applied = both.remove(&["/db", "/web"]).unwrap();
-    assert_eq!(verdicts(&applied), ["service /db removed", "service /web removed"]);
+    assert_eq!(change_summaries(&applied), ["service /db removed", "service /web removed"]);
     assert_eq!(both.deployment(2).cause, Cause::Remove);
     cluster.remove(&["/web"]).unwrap();
     cluster.remove(&["/db"]).unwrap();
 }
 
 #[test]
-fn what_is_being_removed_stays_so_until_it_is_asked_for_again() {
+fn a_removal_continues_until_the_service_is_applied_again() {
     let mut cluster = settled();
     let applied = cluster.remove(&["/web"]).unwrap();
     assert_eq!(applied.changes[0].deployment, Some(DeploymentId(2)));
     assert_eq!(cluster.deployment(2).moves[0].to, None);
     let applied = cluster.remove(&["/web"]).unwrap();
-    assert_eq!(verdicts(&applied), ["service /web unchanged"]);
+    assert_eq!(change_summaries(&applied), ["service /web unchanged"]);
     assert!(applied.changes[0].note.is_some(), "it says that it is being removed already");
-    type Again = fn(&mut Cluster);
-    let again: [Again; 3] = [
+    type Reapply = fn(&mut Cluster);
+    let again: [Reapply; 3] = [
         |cluster| drop(cluster.scale("/web", 1)),
         |cluster| drop(cluster.apply([service("/web", json!({}))])),
         |cluster| drop(cluster.run(restart("/web")).unwrap()),
@@ -140,7 +140,7 @@ fn what_is_being_removed_stays_so_until_it_is_asked_for_again() {
 }
 
 #[test]
-fn the_same_document_of_another_system_is_nothing_new_and_another_is() {
+fn a_foreign_document_makes_a_revision_only_if_it_differs() {
     let document = |text: &str| {
         let source = Source { adapter: "other".into(), text: text.into() };
         Document::foreign(spec("/web", json!({})), source)
@@ -148,18 +148,18 @@ fn the_same_document_of_another_system_is_nothing_new_and_another_is() {
     let mut cluster = settled();
     cluster.later(1000);
     let applied = cluster.apply([document("one")]);
-    assert_eq!(verdicts(&applied), ["service /web updated"], "it was Muster's own");
+    assert_eq!(change_summaries(&applied), ["service /web updated"], "it was Muster's own");
     assert_eq!(cluster.service("/web").target().configured_at, None);
     let applied = cluster.apply([document("one")]);
-    assert_eq!(verdicts(&applied), ["service /web unchanged"]);
+    assert_eq!(change_summaries(&applied), ["service /web unchanged"]);
     let applied = cluster.apply([document("two")]);
-    assert_eq!(verdicts(&applied), ["service /web updated"]);
+    assert_eq!(change_summaries(&applied), ["service /web updated"]);
     let applied = cluster.apply([service("/web", json!({}))]);
-    assert_eq!(verdicts(&applied), ["service /web unchanged"]);
+    assert_eq!(change_summaries(&applied), ["service /web unchanged"]);
 }
 
 #[test]
-fn a_document_that_failed_is_not_tried_again_by_itself() {
+fn a_failed_document_is_not_retried_automatically() {
     for (on_failure, again) in
         [("rollback", "muster rollout undo /web --to 2"), ("hold", "muster rollout resume /web")]
     {
@@ -169,29 +169,29 @@ fn a_document_that_failed_is_not_tried_again_by_itself() {
         cluster.apply([service("/web", broken.clone())]);
         cluster.adopt(fail(2, "/web")).unwrap();
         let applied = cluster.apply([service("/web", broken.clone())]);
-        assert_eq!(verdicts(&applied), ["service /web unchanged"]);
+        assert_eq!(change_summaries(&applied), ["service /web unchanged"]);
         let note = applied.changes[0].note.clone().unwrap();
         assert!(note.contains(again) && note.contains("it is broken"), "{note}");
         let applied = cluster.apply([service("/web", version(3))]);
-        assert_eq!(verdicts(&applied), ["service /web updated"]);
+        assert_eq!(change_summaries(&applied), ["service /web updated"]);
         assert_eq!(cluster.service("/web").failed, None);
         let applied = cluster.apply([service("/web", broken)]);
-        assert_eq!(verdicts(&applied), ["service /web updated"], "it was let go");
+        assert_eq!(change_summaries(&applied), ["service /web updated"], "it was let go");
     }
 }
 
 #[test]
-fn a_service_gone_back_is_as_its_earlier_document_says() {
+fn a_service_rolled_back_matches_its_earlier_document() {
     let mut cluster = settled();
     cluster.apply([service("/web", version(2))]);
     cluster.adopt(fail(2, "/web")).unwrap();
     let applied = cluster.apply([service("/web", json!({}))]);
-    assert_eq!(verdicts(&applied), ["service /web unchanged"]);
+    assert_eq!(change_summaries(&applied), ["service /web unchanged"]);
     assert_eq!(applied.changes[0].note, None);
 }
 
 #[test]
-fn instances_that_are_killed_drain_at_once() {
+fn killed_instances_drain_at_once() {
     let mut cluster = Cluster::of(&["n1"]);
     let stop = json!({"drain": "5s"});
     cluster.apply([service("/web", json!({"instances": 3, "stop": stop}))]);
@@ -202,7 +202,7 @@ fn instances_that_are_killed_drain_at_once() {
     };
     let both = ["/web~0.1", "/web~2.1"];
     let applied = cluster.run(kill(&both, false)).unwrap();
-    assert_eq!(told(&applied), both.map(|instance| format!("draining {instance}")));
+    assert_eq!(emitted(&applied), both.map(|instance| format!("draining {instance}")));
     for instance in both {
         let until = Timestamp(cluster.now.0 + 5000);
         let goal = Goal::Drain { until, why: StopReason::Requested };
@@ -212,11 +212,15 @@ fn instances_that_are_killed_drain_at_once() {
 
     let gone = ["/web~0.1", "/web~1.9", "/no~0.1"];
     let applied = cluster.run(kill(&gone, true)).unwrap();
-    assert_eq!((told(&applied), verdicts(&applied)), (vec![], vec![]), "they are passed over");
+    assert_eq!(
+        (emitted(&applied), change_summaries(&applied)),
+        (vec![], vec![]),
+        "they are passed over"
+    );
 }
 
 #[test]
-fn instances_that_are_killed_may_be_wanted_no_more() {
+fn a_kill_may_lower_the_number_of_instances() {
     let mut cluster = Cluster::of(&["n1"]);
     cluster.apply([service("/a", json!({"instances": 4})), service("/b", json!({}))]);
     cluster.settle("/a");
@@ -227,16 +231,20 @@ fn instances_that_are_killed_may_be_wanted_no_more() {
     let mut removing = cluster.clone();
     removing.remove(&["/a", "/b"]).unwrap();
     let applied = removing.run(kill.clone()).unwrap();
-    assert_eq!((applied.events.len(), verdicts(&applied)), (4, vec![]), "they go in any case");
+    assert_eq!(
+        (applied.events.len(), change_summaries(&applied)),
+        (4, vec![]),
+        "they go in any case"
+    );
 
     let applied = cluster.run(kill).unwrap();
-    assert_eq!(verdicts(&applied), ["service /a updated", "service /b updated"]);
+    assert_eq!(change_summaries(&applied), ["service /a updated", "service /b updated"]);
     assert_eq!((cluster.service("/a").wanted(), cluster.service("/b").wanted()), (1, 0));
     assert_eq!(cluster.deployment(2).cause, Cause::Scale);
 }
 
 #[test]
-fn what_failed_is_tried_at_once_when_a_user_asks() {
+fn a_command_of_a_user_resets_the_backoff() {
     let mut cluster = settled();
     let failed = Step::Stop { instance: instance_id("/web~0.1"), why: StopReason::Unhealthy };
     cluster.adopt(failed).unwrap();
@@ -246,14 +254,14 @@ fn what_failed_is_tried_at_once_when_a_user_asks() {
     assert_eq!(changed.service("/web").slot(0).failures, 0, "a change is a new chance");
     let reset = Command::ResetDelay { service: service_id("/web") };
     let applied = cluster.run(reset).unwrap();
-    assert_eq!(verdicts(&applied), ["service /web updated"]);
-    assert_eq!(told(&applied), ["delay-reset /web"]);
+    assert_eq!(change_summaries(&applied), ["service /web updated"]);
+    assert_eq!(emitted(&applied), ["delay-reset /web"]);
     let service = cluster.service("/web");
     assert_eq!((service.slot(0).failures, service.retries), (0, 1));
 }
 
 #[test]
-fn what_is_not_there_is_refused_with_the_most_similar_name() {
+fn unknown_names_are_rejected_with_a_suggestion() {
     let mut cluster = settled();
     let missing = service_id("/wev");
     for command in [
@@ -270,7 +278,7 @@ fn what_is_not_there_is_refused_with_the_most_similar_name() {
 }
 
 #[test]
-fn a_command_is_carried_out_if_services_are_as_they_were_seen() {
+fn a_guarded_command_requires_the_revisions_that_were_seen() {
     let mut cluster = settled();
     let scale = |path: &str, seen| Proposal {
         guard: Guard { seen: vec![(service_id(path), seen)], ..Guard::default() },
@@ -293,7 +301,7 @@ fn a_command_is_carried_out_if_services_are_as_they_were_seen() {
 }
 
 #[test]
-fn a_command_is_carried_out_if_nothing_moves_what_should_stand_still() {
+fn a_guarded_command_requires_that_services_are_not_moving() {
     let mut cluster = settled();
     cluster.apply([service("/api", json!({}))]);
     cluster.apply([service("/db", json!({}))]);
@@ -313,7 +321,7 @@ fn a_command_is_carried_out_if_nothing_moves_what_should_stand_still() {
 }
 
 #[test]
-fn a_deployment_remembers_who_asked_for_it() {
+fn a_deployment_stores_its_author() {
     let mut cluster = settled();
     let origin = Origin { client: "10.0.0.9".into(), uri: "/v2/apps".into() };
     let by = Principal::User("ada".into());

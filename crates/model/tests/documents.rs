@@ -20,7 +20,7 @@ fn problems(cluster: &Cluster, documents: Vec<Document>) -> Vec<(usize, String, 
 }
 
 /// The same without the messages.
-fn wrong(cluster: &Cluster, documents: Vec<Document>) -> Vec<(usize, String)> {
+fn invalid_keys(cluster: &Cluster, documents: Vec<Document>) -> Vec<(usize, String)> {
     problems(cluster, documents).into_iter().map(|(i, key, _)| (i, key)).collect()
 }
 
@@ -42,74 +42,75 @@ fn with_web() -> Cluster {
 const NOTHING_WRONG: Vec<(usize, String)> = Vec::new();
 
 #[test]
-fn nothing_is_described_twice() {
+fn a_key_described_twice_is_rejected() {
     let cluster = with_web();
-    let found = wrong(&cluster, vec![service("/a", json!({})), service("/a", json!({}))]);
+    let found = invalid_keys(&cluster, vec![service("/a", json!({})), service("/a", json!({}))]);
     assert_eq!(found, [(1, "service".to_string())]);
-    let found = wrong(&cluster, vec![service("/a", json!({})), foreign("/b", json!({})), no("/a")]);
+    let found =
+        invalid_keys(&cluster, vec![service("/a", json!({})), foreign("/b", json!({})), no("/a")]);
     assert_eq!(found, [(2, "service".to_string())]);
     let twice = || gateway("public", "8080", &["/web"]);
-    assert_eq!(wrong(&cluster, vec![twice(), twice()]), [(1, "gateway".to_string())]);
+    assert_eq!(invalid_keys(&cluster, vec![twice(), twice()]), [(1, "gateway".to_string())]);
     let group = || Document::Remove(Subject::Bundle(service_id("/a")));
-    assert_eq!(wrong(&cluster, vec![group(), group()]), [(1, "bundle".to_string())]);
+    assert_eq!(invalid_keys(&cluster, vec![group(), group()]), [(1, "bundle".to_string())]);
     let alike = vec![service("/a", json!({})), group()];
-    assert_eq!(wrong(&cluster, alike), NOTHING_WRONG, "they are of different kinds");
+    assert_eq!(invalid_keys(&cluster, alike), NOTHING_WRONG, "they are of different kinds");
 }
 
 #[test]
-fn a_document_is_wrong_by_itself_wherever_it_stands() {
+fn an_invalid_document_is_reported_at_its_index() {
     let both = vec![service("/a", json!({})), service("/b", json!({"process": {"command": ""}}))];
-    let found = wrong(&with_web(), both);
+    let found = invalid_keys(&with_web(), both);
     assert!(!found.is_empty() && found.iter().all(|(i, _)| *i == 1), "{found:?}");
 }
 
 #[test]
-fn what_a_service_depends_on_is_there_or_comes_with_it() {
+fn dependencies_exist_or_are_applied_together() {
     let cluster = with_web();
-    assert_eq!(wrong(&cluster, vec![service("/a", needs("/web"))]), NOTHING_WRONG);
+    assert_eq!(invalid_keys(&cluster, vec![service("/a", needs("/web"))]), NOTHING_WRONG);
     let both = vec![service("/a", needs("/b")), service("/b", json!({}))];
-    assert_eq!(wrong(&cluster, both), NOTHING_WRONG);
+    assert_eq!(invalid_keys(&cluster, both), NOTHING_WRONG);
     for documents in [vec![service("/a", needs("/wed"))], vec![foreign("/a", needs("/wed"))]] {
         let found = problems(&cluster, documents);
         let [(0, key, message)] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!(key, "depends_on");
         assert!(message.contains("did you mean `/web`?"), "{message}");
     }
-    let found = wrong(&cluster, vec![service("/a", needs("/web")), no("/web")]);
+    let found = invalid_keys(&cluster, vec![service("/a", needs("/web")), no("/web")]);
     assert!(found.contains(&(0, "depends_on".into())), "it goes in the same command: {found:?}");
     let mut removing = cluster;
     removing.remove(&["/web"]).unwrap();
-    let found = wrong(&removing, vec![service("/a", needs("/web"))]);
+    let found = invalid_keys(&removing, vec![service("/a", needs("/web"))]);
     assert_eq!(found, [(0, "depends_on".to_string())], "it is going");
 }
 
 #[test]
-fn what_a_service_needs_stays_unless_another_system_lets_it_go() {
+fn a_dependency_is_removed_only_by_an_adapter() {
     let mut cluster = with_web();
     cluster.apply([service("/own", needs("/web"))]);
     let found = problems(&cluster, vec![no("/web")]);
     let [(0, key, message)] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!(key, "service");
     assert!(message.contains("/own depends on /web"), "{message}");
-    assert_eq!(wrong(&cluster, vec![no("/web"), no("/own")]), NOTHING_WRONG);
+    assert_eq!(invalid_keys(&cluster, vec![no("/web"), no("/own")]), NOTHING_WRONG);
     let let_go = vec![no("/web"), service("/own", json!({}))];
-    assert_eq!(wrong(&cluster, let_go), NOTHING_WRONG);
+    assert_eq!(invalid_keys(&cluster, let_go), NOTHING_WRONG);
 
     let mut other = with_web();
     other.apply([foreign("/other", needs("/web"))]);
     let went = problems(&other, vec![no("/web")]);
     assert_eq!(went, [], "it no longer waits for that");
     let taken_over = vec![no("/web"), service("/other", needs("/web"))];
-    assert_eq!(wrong(&other, taken_over), [(1, "depends_on".to_string())]);
+    assert_eq!(invalid_keys(&other, taken_over), [(1, "depends_on".to_string())]);
     // The last description decides which system owns a service.
     other.apply([service("/other", json!({"labels": {"a": "b"}, "depends_on": ["/web"]}))]);
-    assert_eq!(wrong(&other, vec![no("/web")]), [(0, "service".to_string())]);
+    assert_eq!(invalid_keys(&other, vec![no("/web")]), [(0, "service".to_string())]);
     other.apply([foreign("/other", needs("/web"))]);
-    assert_eq!(wrong(&other, vec![no("/web")]), NOTHING_WRONG);
+    assert_eq!(invalid_keys(&other, vec![no("/web")]), NOTHING_WRONG);
 }
 
 #[test]
-fn services_do_not_depend_on_each_other_in_a_circle() {
+fn dependency_cycles_are_rejected() {
     let mut cluster = with_web();
     let found = problems(
         &cluster,
@@ -119,12 +120,12 @@ fn services_do_not_depend_on_each_other_in_a_circle() {
     assert_eq!(key, "depends_on");
     assert!(message.contains("/a -> /b -> /a"), "{message}");
     cluster.apply([service("/a", needs("/web"))]);
-    let found = wrong(&cluster, vec![foreign("/web", needs("/a"))]);
+    let found = invalid_keys(&cluster, vec![foreign("/web", needs("/a"))]);
     assert_eq!(found, [(0, "depends_on".to_string())]);
 }
 
 #[test]
-fn a_circle_that_a_rollback_has_left_behind_hinders_nobody_else() {
+fn a_dependency_cycle_left_by_a_rollback_affects_no_other_service() {
     let mut cluster = Cluster::of(&["n1"]);
     let check = json!({"probe": {"command": "true"}});
     cluster.apply([service("/b", json!({})), service("/a", needs("/b"))]);
@@ -133,13 +134,13 @@ fn a_circle_that_a_rollback_has_left_behind_hinders_nobody_else() {
     cluster.apply([service("/a", json!({"health": [check]}))]);
     cluster.apply([service("/b", needs("/a"))]);
     cluster.adopt(fail(2, "/a")).unwrap();
-    assert_eq!(wrong(&cluster, vec![service("/x", json!({}))]), NOTHING_WRONG);
+    assert_eq!(invalid_keys(&cluster, vec![service("/x", json!({}))]), NOTHING_WRONG);
     let part = vec![service("/x", json!({})), service("/a", needs("/b"))];
-    assert_eq!(wrong(&cluster, part), [(1, "depends_on".to_string())]);
+    assert_eq!(invalid_keys(&cluster, part), [(1, "depends_on".to_string())]);
 }
 
 #[test]
-fn gateways_do_not_listen_in_the_same_place() {
+fn two_gateways_cannot_have_the_same_listener() {
     let mut cluster = with_web();
     let at = |name: &str, listen: &str| gateway(name, listen, &["/web"]);
     cluster.apply([at("all", "8080"), at("one", "10.0.0.1:9090")]);
@@ -153,22 +154,22 @@ fn gateways_do_not_listen_in_the_same_place() {
         ("10.0.0.1:9091", false),
     ] {
         let expected = if clashes { vec![(0, "listen".to_string())] } else { NOTHING_WRONG };
-        assert_eq!(wrong(&cluster, vec![at("new", listen)]), expected, "{listen}");
+        assert_eq!(invalid_keys(&cluster, vec![at("new", listen)]), expected, "{listen}");
     }
     let moved = vec![at("all", "8081"), at("new", "8080")];
-    assert_eq!(wrong(&cluster, moved), NOTHING_WRONG, "the place becomes free");
+    assert_eq!(invalid_keys(&cluster, moved), NOTHING_WRONG, "the place becomes free");
     let again = vec![at("all", "8080")];
-    assert_eq!(wrong(&cluster, again), NOTHING_WRONG, "it is the same one");
+    assert_eq!(invalid_keys(&cluster, again), NOTHING_WRONG, "it is the same one");
 }
 
 #[test]
-fn routes_lead_to_ports_that_are_there() {
+fn routes_target_existing_ports() {
     let cluster = with_web();
     let to = |to: &[&str]| vec![gateway("public", "8080", to)];
     for good in ["/web", "/web:0", "/web:1", "/web:http"] {
-        assert_eq!(wrong(&cluster, to(&[good])), NOTHING_WRONG, "{good}");
+        assert_eq!(invalid_keys(&cluster, to(&[good])), NOTHING_WRONG, "{good}");
     }
-    for (bad, said) in [
+    for (bad, phrase) in [
         ("/web:2", "its named ports: http"),
         ("/web:https", "its named ports: http"),
         ("/wed:http", "did you mean `/web`?"),
@@ -176,24 +177,24 @@ fn routes_lead_to_ports_that_are_there() {
         let found = problems(&cluster, to(&["/web", bad]));
         let [(0, key, message)] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!(key, "routes.1.to");
-        assert!(message.contains(said), "{message}");
+        assert!(message.contains(phrase), "{message}");
     }
     let mut both = to(&["/new:api"]);
     both.push(service("/new", json!({"ports": [{"name": "api"}]})));
-    assert_eq!(wrong(&cluster, both), NOTHING_WRONG, "they come together");
+    assert_eq!(invalid_keys(&cluster, both), NOTHING_WRONG, "they come together");
 }
 
 #[test]
-fn a_port_that_is_routed_to_stays() {
+fn a_routed_port_cannot_be_removed() {
     let mut cluster = with_web();
     cluster.apply([gateway("public", "8080", &["/web:http"])]);
     let without = || service("/web", json!({"ports": [{}]}));
-    assert_eq!(wrong(&cluster, vec![without()]), [(0, "ports".to_string())]);
+    assert_eq!(invalid_keys(&cluster, vec![without()]), [(0, "ports".to_string())]);
     let both = vec![without(), gateway("public", "8080", &["/web:0"])];
-    assert_eq!(wrong(&cluster, both), NOTHING_WRONG, "the route goes with it");
+    assert_eq!(invalid_keys(&cluster, both), NOTHING_WRONG, "the route goes with it");
     let other = vec![without(), gateway("other", "9090", &["/web:0"])];
-    assert_eq!(wrong(&cluster, other), [(0, "ports".to_string())]);
-    assert_eq!(wrong(&cluster, vec![foreign("/web", json!({}))]), NOTHING_WRONG);
+    assert_eq!(invalid_keys(&cluster, other), [(0, "ports".to_string())]);
+    assert_eq!(invalid_keys(&cluster, vec![foreign("/web", json!({}))]), NOTHING_WRONG);
 }
 
 #[test]

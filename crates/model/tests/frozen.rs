@@ -4,7 +4,7 @@
 
 mod support;
 
-use muster_model::{Command, Guard, Outcome, Proposal, Refusal, Run, Verdict, What};
+use muster_model::{ChangeKind, Command, Guard, Outcome, Proposal, Refusal, Run, What};
 use serde_json::json;
 use support::*;
 
@@ -34,11 +34,14 @@ fn freezing_needs_neither_a_deployment_nor_a_revision() {
     let change = &applied.changes[0];
     assert_eq!(
         (change.verdict, change.frozen, change.deployment),
-        (Verdict::Updated, Some(true), None)
+        (ChangeKind::Updated, Some(true), None)
     );
     assert_eq!(applied.events[0].what, What::Frozen);
     assert!(is_frozen(&cluster));
-    assert_eq!(verdicts(&cluster.run(set_frozen(true)).unwrap()), ["service /web unchanged"]);
+    assert_eq!(
+        change_summaries(&cluster.run(set_frozen(true)).unwrap()),
+        ["service /web unchanged"]
+    );
     assert_eq!(cluster.run(set_frozen(false)).unwrap().events[0].what, What::Thawed);
     let web = cluster.service("/web");
     assert_eq!((web.frozen, web.deployment, web.revisions.len()), (false, None, 1));
@@ -89,10 +92,13 @@ fn documents_change_the_target_of_a_frozen_service() {
 fn a_document_freezes_and_thaws_and_omits_to_keep() {
     let mut cluster = settled();
     let applied = cluster.apply([service("/web", json!({"frozen": true}))]);
-    assert_eq!(verdicts(&applied), ["service /web updated"]);
+    assert_eq!(change_summaries(&applied), ["service /web updated"]);
     let web = cluster.service("/web");
     assert_eq!((web.frozen, web.spec().frozen, web.target), (true, None, 1));
-    assert_eq!(verdicts(&cluster.apply([service("/web", json!({}))])), ["service /web unchanged"]);
+    assert_eq!(
+        change_summaries(&cluster.apply([service("/web", json!({}))])),
+        ["service /web unchanged"]
+    );
     cluster.apply([service("/web", json!({"frozen": false}))]);
     assert!(!is_frozen(&cluster));
 }

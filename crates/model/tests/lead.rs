@@ -50,7 +50,7 @@ fn stamps(cluster: &Cluster) -> [Timestamp; 4] {
 }
 
 #[test]
-fn nothing_waits_for_a_clock_that_was_ahead() {
+fn timestamps_ahead_of_the_clock_are_reset_by_a_new_leader() {
     let instance = Key::Instance(instance_id("/web~0.1"));
     let deployment = Key::Deployment(muster_model::DeploymentId(1));
     let web = Key::Service(service_id("/web"));
@@ -80,17 +80,17 @@ fn nothing_waits_for_a_clock_that_was_ahead() {
 }
 
 #[test]
-fn each_lead_is_an_epoch() {
+fn each_leadership_starts_an_epoch() {
     let mut cluster = Cluster::of(&[]);
     for epoch in 1..4 {
         let applied = cluster.run(Command::BecomeLeader).unwrap();
-        assert_eq!(told(&applied), ["server-started server"]);
+        assert_eq!(emitted(&applied), ["server-started server"]);
         assert_eq!(cluster.state.meta().epoch, epoch);
     }
 }
 
 #[test]
-fn what_has_not_begun_to_move_has_not_begun_for_a_new_leader_either() {
+fn a_new_leader_does_not_start_the_clock_of_an_unstarted_move() {
     let mut cluster = stamped(&Stamps { progressed: 1000, ..RIGHT });
     cluster.apply([service("/web", json!({"env": {"A": "b"}})), service("/api", json!({}))]);
     cluster.now = NOW.after(Millis(1000));

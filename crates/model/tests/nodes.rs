@@ -16,25 +16,28 @@ fn set(node: &str, availability: Availability) -> Command {
 }
 
 #[test]
-fn a_node_joins_once_and_is_told_of_again_only_if_it_has_changed() {
+fn a_node_joins_once_and_emits_further_events_only_on_change() {
     let mut cluster = Cluster::of(&[]);
     let applied = cluster.run(register("n1", Some(agent()))).unwrap();
     assert_eq!(
-        (told(&applied), verdicts(&applied)),
+        (emitted(&applied), change_summaries(&applied)),
         (vec!["node-joined n1".to_string()], vec!["node n1 created".to_string()],)
     );
     let applied = cluster.run(register("n1", Some(agent()))).unwrap();
-    assert_eq!((told(&applied), verdicts(&applied)), (vec![], vec![]));
+    assert_eq!((emitted(&applied), change_summaries(&applied)), (vec![], vec![]));
     let labels = [("rack".to_string(), "a".to_string())].into();
     let changed = AgentRegistration { labels, ports: (21_000, 21_000), ..agent() };
     let applied = cluster.run(register("n1", Some(changed.clone()))).unwrap();
-    assert_eq!((told(&applied), verdicts(&applied)), (vec![], vec!["node n1 updated".into()]));
+    assert_eq!(
+        (emitted(&applied), change_summaries(&applied)),
+        (vec![], vec!["node n1 updated".into()])
+    );
     let node = &cluster.node("n1").node;
     assert_eq!((&node.labels, node.ports), (&changed.labels, changed.ports));
 }
 
 #[test]
-fn a_gateway_says_nothing_of_what_its_node_can_give() {
+fn a_gateway_registration_keeps_the_capacity_of_its_node() {
     let mut cluster = Cluster::of(&[]);
     cluster.run(register("n1", None)).unwrap();
     let node = &cluster.node("n1").node;
@@ -46,7 +49,7 @@ fn a_gateway_says_nothing_of_what_its_node_can_give() {
 }
 
 #[test]
-fn a_node_that_has_shrunk_keeps_what_it_has_promised() {
+fn a_node_that_shrinks_keeps_the_capacity_in_use() {
     let mut cluster = Cluster::of(&["n1"]);
     let large = json!({"instances": 2, "resources": {"cpu": "2", "memory": "2GiB"}});
     cluster.apply([service("/large", large)]);
@@ -62,9 +65,9 @@ fn a_node_that_has_shrunk_keeps_what_it_has_promised() {
 
 /// The fields of a registration are used in routes and in sums.
 #[test]
-fn a_node_that_says_nonsense_is_refused() {
+fn an_invalid_registration_is_rejected() {
     let mut cluster = Cluster::of(&[]);
-    for (address, ports, wrong) in [
+    for (address, ports, invalid) in [
         ("n1", (1, 65_535), None),
         ("n-1.rack_2.example", (20_000, 20_000), None),
         ("[::1]", PORTS, Some("address")),
@@ -77,17 +80,17 @@ fn a_node_that_says_nonsense_is_refused() {
     ] {
         let agent = Some(AgentRegistration { ports, ..agent() });
         let registration = Registration { node: node_id("n1"), address: address.into(), agent };
-        let wrong: Vec<String> = wrong.into_iter().map(String::from).collect();
+        let invalid: Vec<String> = invalid.into_iter().map(String::from).collect();
         let problems = registration.problems();
         let keys: Vec<String> = problems.into_iter().map(|problem| problem.key).collect();
-        assert_eq!(keys, wrong, "`{address}` {ports:?}");
+        assert_eq!(keys, invalid, "`{address}` {ports:?}");
         let outcome = cluster.run(Command::Register(registration));
-        assert_eq!(outcome.is_err(), !wrong.is_empty(), "`{address}` {ports:?}");
+        assert_eq!(outcome.is_err(), !invalid.is_empty(), "`{address}` {ports:?}");
     }
 }
 
 #[test]
-fn users_say_what_may_happen_on_a_node() {
+fn users_set_the_availability_of_a_node() {
     let mut cluster = Cluster::of(&["n1"]);
     for (availability, kind) in [
         (Availability::Cordoned, "node-cordoned"),
@@ -95,42 +98,42 @@ fn users_say_what_may_happen_on_a_node() {
         (Availability::Active, "node-active"),
     ] {
         let applied = cluster.run(set("n1", availability)).unwrap();
-        assert_eq!(told(&applied), [format!("{kind} n1")]);
-        assert_eq!(verdicts(&applied), ["node n1 updated"]);
+        assert_eq!(emitted(&applied), [format!("{kind} n1")]);
+        assert_eq!(change_summaries(&applied), ["node n1 updated"]);
         assert_eq!(cluster.node("n1").node.availability, availability);
         let applied = cluster.run(set("n1", availability)).unwrap();
         assert_eq!(
-            (told(&applied), verdicts(&applied)),
+            (emitted(&applied), change_summaries(&applied)),
             (vec![], vec!["node n1 unchanged".into()])
         );
     }
 }
 
 #[test]
-fn a_node_is_forgotten_once_nothing_runs_on_it() {
+fn a_node_is_removed_only_without_instances() {
     let mut cluster = Cluster::of(&["n1", "n2"]);
     cluster.apply([service("/web", json!({}))]);
     cluster.place("/web~0.1", "n1");
     let refusal = cluster.run(Command::RemoveNode(node_id("n1"))).unwrap_err();
     assert!(matches!(refusal, Refusal::Conflict { .. }), "{refusal}");
     let applied = cluster.run(Command::RemoveNode(node_id("n2"))).unwrap();
-    assert_eq!(told(&applied), ["node-removed n2"]);
-    assert_eq!(verdicts(&applied), ["node n2 removed"]);
+    assert_eq!(emitted(&applied), ["node-removed n2"]);
+    assert_eq!(change_summaries(&applied), ["node n2 removed"]);
     assert_eq!(cluster.state.nodes().count(), 1);
 }
 
 #[test]
-fn a_gateway_document_is_forgotten() {
+fn a_gateway_document_is_removed() {
     let mut cluster = Cluster::of(&[]);
     cluster.apply([service("/web", json!({"ports": [{}]})), gateway("public", "8080", &["/web"])]);
     let applied = cluster.run(Command::RemoveGateway("public".parse().unwrap())).unwrap();
-    assert_eq!(told(&applied), ["gateway-removed public"]);
-    assert_eq!(verdicts(&applied), ["gateway public removed"]);
+    assert_eq!(emitted(&applied), ["gateway-removed public"]);
+    assert_eq!(change_summaries(&applied), ["gateway public removed"]);
     assert_eq!(cluster.state.gateways().count(), 0);
 }
 
 #[test]
-fn what_is_not_there_is_refused_with_the_most_similar_name() {
+fn unknown_names_are_rejected_with_a_suggestion() {
     let mut cluster = Cluster::of(&["rack-1"]);
     cluster.apply([service("/web", json!({"ports": [{}]})), gateway("public", "8080", &["/web"])]);
     for (command, kind, name, nearest) in [
@@ -145,7 +148,7 @@ fn what_is_not_there_is_refused_with_the_most_similar_name() {
 }
 
 #[test]
-fn the_nodes_in_short_say_what_runs_on_them() {
+fn the_node_index_has_the_daemons_and_draining_of_each_node() {
     let mut cluster = Cluster::of(&["n2", "n1"]);
     cluster.run(register("n3", None)).unwrap();
     cluster.run(set("n2", Availability::Draining)).unwrap();
@@ -165,7 +168,7 @@ fn the_nodes_in_short_say_what_runs_on_them() {
 
 /// All plans read the node index: a change to other fields must not copy it.
 #[test]
-fn the_nodes_in_short_are_shared_while_they_stay_the_same() {
+fn the_node_index_is_shared_while_it_is_unchanged() {
     let mut cluster = Cluster::of(&["n1", "n2"]);
     let reader = cluster.state.clone();
     cluster.run(set("n1", Availability::Cordoned)).unwrap();

@@ -47,7 +47,7 @@ fn gateway(seen_at: u64) -> GatewayStatus {
 }
 
 #[test]
-fn a_phase_has_one_word() {
+fn the_word_of_a_phase_is_its_serialised_name() {
     for phase in PHASES {
         assert_eq!(serde_json::to_value(phase).unwrap(), phase.word());
     }
@@ -56,7 +56,7 @@ fn a_phase_has_one_word() {
 }
 
 #[test]
-fn what_is_reported_is_known_until_it_is_dropped() {
+fn a_reported_status_is_kept_until_it_is_removed() {
     let mut observed = observed();
     let (first, second, other) = (instance("/web~0.1"), instance("/web~1.1"), instance("/db~0.1"));
     let known = |observed: &Observed| -> Vec<_> {
@@ -78,7 +78,7 @@ fn what_is_reported_is_known_until_it_is_dropped() {
 }
 
 #[test]
-fn an_agent_is_lost_once_it_was_silent_for_too_long() {
+fn an_agent_is_lost_after_its_heartbeat_timeout() {
     let (node, mut observed) = (node_id("n1"), observed());
     let lost_from = |observed: &Observed, at: Timestamp| {
         assert!(!observed.is_lost(&node, Timestamp(at.0 - 1)));
@@ -90,11 +90,11 @@ fn an_agent_is_lost_once_it_was_silent_for_too_long() {
 }
 
 #[test]
-fn a_gateway_answers_until_it_was_silent_for_too_long() {
+fn a_gateway_is_reachable_until_its_heartbeat_timeout() {
     let (node, mut observed) = (node_id("n1"), observed());
     let silent_from = |observed: &Observed, at: Timestamp| {
-        assert!(observed.gateway_answers(&node, Timestamp(at.0 - 1)));
-        assert!(!observed.gateway_answers(&node, at));
+        assert!(observed.gateway_responds(&node, Timestamp(at.0 - 1)));
+        assert!(!observed.gateway_responds(&node, at));
     };
     silent_from(&observed, SINCE.after(GATEWAY_SILENCE_MAX));
     observed.gateways.insert(node.clone(), gateway(170_000));
@@ -102,13 +102,13 @@ fn a_gateway_answers_until_it_was_silent_for_too_long() {
 }
 
 #[test]
-fn nobody_was_silent_while_nobody_listened() {
+fn a_pause_of_the_server_extends_all_heartbeat_deadlines() {
     let mut observed = observed();
     observed.agents.insert(node_id("n1"), agent(150_000, true));
     observed.agents.insert(node_id("n2"), agent(195_000, true));
     observed.gateways.insert(node_id("n1"), gateway(160_000));
     let now = Timestamp(200_000);
-    observed.forgive(Millis::secs(20), now);
+    observed.extend_deadlines(Millis::secs(20), now);
     assert_eq!(observed.since, Timestamp(120_000));
     assert_eq!(observed.agents[&node_id("n1")], agent(170_000, true));
     assert_eq!(observed.agents[&node_id("n2")], agent(200_000, true), "nobody has spoken later");
@@ -118,7 +118,7 @@ fn nobody_was_silent_while_nobody_listened() {
 }
 
 #[test]
-fn an_instance_is_in_no_table_from_the_one_that_it_is_known_to_have_left() {
+fn an_instance_is_in_no_table_from_its_last_known_generation_on() {
     let present = instance("/web~0.1");
     let (left, unheard) = (instance("/web~0.2"), instance("/web~0.3"));
     let mut published = Published {
@@ -136,7 +136,7 @@ fn an_instance_is_in_no_table_from_the_one_that_it_is_known_to_have_left() {
 }
 
 #[test]
-fn only_words_about_tables_of_this_time_count() {
+fn only_reports_on_tables_of_this_epoch_count() {
     let instance = instance("/web~0.1");
     let mut observed = observed();
     observed.published = Published {
@@ -153,13 +153,13 @@ fn only_words_about_tables_of_this_time_count() {
 }
 
 #[test]
-fn an_instance_is_drained_once_all_gateways_are_through_with_it() {
+fn an_instance_is_drained_once_all_gateways_have_released_it() {
     let leaving = instance("/web~0.1");
     let mut observed = observed();
-    let (nodes, nobody) = ([node_id("n1"), node_id("n2")], []);
-    assert!(!observed.is_drained(&leaving, &nobody), "no table has been published");
+    let (nodes, no_nodes) = ([node_id("n1"), node_id("n2")], []);
+    assert!(!observed.is_drained(&leaving, &no_nodes), "no table has been published");
     observed.published = Published { first: 5, last: 5, ..Published::default() };
-    assert!(observed.is_drained(&leaving, &nobody));
+    assert!(observed.is_drained(&leaving, &no_nodes));
     let through = GatewayStatus { generation: 5, ..GatewayStatus::default() };
     observed.gateways.insert(node_id("n1"), through.clone());
     assert!(!observed.is_drained(&leaving, &nodes), "one has not spoken");
@@ -194,7 +194,7 @@ fn cluster(more: &str) -> State {
 }
 
 #[test]
-fn nothing_is_done_until_everyone_who_matters_has_spoken_or_is_overdue() {
+fn the_server_settles_once_all_relevant_daemons_reported_or_timed_out() {
     let mut state = cluster(r#""instances": 1"#);
     let settled_from = |state: &State, observed: &Observed, at: Timestamp| {
         assert!(!observed.is_settled(state, Timestamp(at.0 - 1)));
@@ -215,7 +215,7 @@ fn nothing_is_done_until_everyone_who_matters_has_spoken_or_is_overdue() {
 }
 
 #[test]
-fn a_node_is_waited_for_until_both_its_daemons_have_spoken() {
+fn a_node_is_awaited_until_both_its_daemons_have_reported() {
     let mut state = cluster(r#""instances": 1"#);
     register(&mut state, "n1", false);
     let member = &state.node_index()[0];
@@ -225,15 +225,15 @@ fn a_node_is_waited_for_until_both_its_daemons_have_spoken() {
     let (of_gateway, of_agent) = (SINCE.after(LOST_AFTER), Timestamp(110_000).after(LOST_AFTER));
     assert_eq!(until(&observed, None), Some(of_gateway));
     assert_eq!(until(&observed, Some(&silent)), Some(of_agent));
-    let told = agent(110_000, true);
-    assert_eq!(until(&observed, Some(&told)), Some(of_gateway));
+    let synced_agent = agent(110_000, true);
+    assert_eq!(until(&observed, Some(&synced_agent)), Some(of_gateway));
     observed.gateways.insert(node_id("n1"), gateway(110_000));
     assert_eq!(until(&observed, Some(&silent)), Some(of_agent));
-    assert_eq!(until(&observed, Some(&told)), None);
+    assert_eq!(until(&observed, Some(&synced_agent)), None);
 }
 
 #[test]
-fn a_probe_that_passes_again_is_no_news() {
+fn a_repeated_pass_of_a_probe_is_no_change() {
     let check = |failures, last_success| CheckResult {
         consecutive_failures: failures,
         first_success: Some(Timestamp(1)),
@@ -242,12 +242,12 @@ fn a_probe_that_passes_again_is_no_news() {
         last_failure_cause: Some("timeout".into()),
     };
     let with = |checks: Vec<CheckResult>| Status { checks, ..Status::new(Phase::Running, SINCE) };
-    let before = with(vec![check(0, 3), check(0, 3)]).essence();
-    assert_eq!(with(vec![check(0, 3), check(0, 4)]).essence(), before);
-    assert_ne!(with(vec![check(0, 3), check(1, 3)]).essence(), before);
-    assert_ne!(with(vec![check(0, 3)]).essence(), before);
+    let before = with(vec![check(0, 3), check(0, 3)]).without_timestamps();
+    assert_eq!(with(vec![check(0, 3), check(0, 4)]).without_timestamps(), before);
+    assert_ne!(with(vec![check(0, 3), check(1, 3)]).without_timestamps(), before);
+    assert_ne!(with(vec![check(0, 3)]).without_timestamps(), before);
     let stopping = Status { phase: Phase::Stopping, ..with(vec![check(0, 3), check(0, 3)]) };
-    assert_ne!(stopping.essence(), before);
+    assert_ne!(stopping.without_timestamps(), before);
 }
 
 /// A service `/web` that runs a process; `more` adds fields to the spec.
@@ -266,21 +266,21 @@ fn an_instance_is_healthy_or_unhealthy_only_while_it_runs() {
         for phase in PHASES {
             for verdict in [None, Some(true), Some(false)] {
                 let status = Status { healthy: verdict, ..Status::new(phase, SINCE) };
-                let judged = match (phase, has_health) {
+                let expected = match (phase, has_health) {
                     (Phase::Running, true) => (verdict == Some(true), verdict == Some(false)),
                     // There is no check; earlier results do not count.
                     (Phase::Running, false) => (true, false),
                     _ => (false, false),
                 };
-                let said = (status.is_healthy(&spec), status.is_unhealthy(&spec));
-                assert_eq!(said, judged, "{status:?} {has_health}");
+                let shown = (status.is_healthy(&spec), status.is_unhealthy(&spec));
+                assert_eq!(shown, expected, "{status:?} {has_health}");
             }
         }
     }
 }
 
 #[test]
-fn without_checks_an_instance_counts_as_ready_once_it_has_settled() {
+fn an_instance_without_checks_is_ready_after_min_ready() {
     let running = Status {
         started_at: Some(SINCE),
         healthy: Some(true),
@@ -302,11 +302,11 @@ fn without_checks_an_instance_counts_as_ready_once_it_has_settled() {
 }
 
 #[test]
-fn no_traffic_has_a_reason() {
+fn an_instance_without_traffic_has_a_reason() {
     let mut state = cluster(HEALTH);
     let id: ServiceId = "/web".parse().unwrap();
     let replica = instance("/web~0.1").replica;
-    let said = |state: &State, status: Option<&Status>| {
+    let shown = |state: &State, status: Option<&Status>| {
         not_serving(state.service(&id).unwrap(), replica, status).map(|why| why.to_string())
     };
     let serving = Status { healthy: Some(true), ready: true, ..Status::new(Phase::Running, SINCE) };
@@ -314,7 +314,7 @@ fn no_traffic_has_a_reason() {
         last_failure_cause: Some(cause.into()),
         ..CheckResult::default()
     };
-    assert_eq!(said(&state, Some(&serving)), None);
+    assert_eq!(shown(&state, Some(&serving)), None);
     let message = Some("exit code 1".to_string());
     let starting = Status { message, ..Status::new(Phase::Starting, SINCE) };
     let unknown = Status { healthy: None, ..serving.clone() };
@@ -330,11 +330,11 @@ fn no_traffic_has_a_reason() {
         (Some(&not_ready), "it is not ready yet: port 8080 is closed"),
     ];
     for (status, reason) in cases {
-        assert_eq!(said(&state, status).as_deref(), Some(reason));
+        assert_eq!(shown(&state, status).as_deref(), Some(reason));
     }
     let unchecked = cluster(NO_CHECKS);
-    assert_eq!(said(&unchecked, Some(&unhealthy)), None, "no check speaks of it any more");
+    assert_eq!(shown(&unchecked, Some(&unhealthy)), None, "no check speaks of it any more");
     let stop = Step::Stop { instance: instance("/web~0.1"), why: StopReason::Requested };
     apply(&mut state, Command::Adopt(stop));
-    assert_eq!(said(&state, Some(&serving)).as_deref(), Some("it is leaving"));
+    assert_eq!(shown(&state, Some(&serving)).as_deref(), Some("it is terminating"));
 }

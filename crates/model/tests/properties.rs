@@ -52,7 +52,7 @@ fn placements(state: &State) -> BTreeMap<model::InstanceId, Placement> {
 
 proptest! {
     #[test]
-    fn every_command_keeps_the_laws(history in vec((generate::proposal(), 0u64..30_000), 1..60)) {
+    fn every_command_preserves_the_invariants(history in vec((generate::proposal(), 0u64..30_000), 1..60)) {
         let mut state = State::new();
         let mut now = Timestamp(1_000_000);
         // A store that receives only the reported changes.
@@ -61,9 +61,9 @@ proptest! {
             now.0 += later;
             let before = objects(&state);
             let goals = placements(&state);
-            let said = format!("{proposal:?}");
+            let shown = format!("{proposal:?}");
             match state.apply(proposal, now) {
-                Err(_) => prop_assert_eq!(&before, &objects(&state), "{} was refused", said),
+                Err(_) => prop_assert_eq!(&before, &objects(&state), "{} was refused", shown),
                 Ok(applied) => {
                     for key in applied.changed {
                         match state.object(&key) {
@@ -73,9 +73,9 @@ proptest! {
                     }
                 }
             }
-            prop_assert_eq!(state.violations(), vec![], "after {}", said);
+            prop_assert_eq!(state.violations(), vec![], "after {}", shown);
             let all = objects(&state);
-            prop_assert_eq!(&stored, &all, "not all changes are told of {}", said);
+            prop_assert_eq!(&stored, &all, "not all changes are reported for {}", shown);
             for (instance, placement) in placements(&state) {
                 let earlier = goals.get(&instance).map(|earlier| &earlier.goal);
                 let forward = match (earlier, &placement.goal) {
@@ -83,7 +83,7 @@ proptest! {
                     (Some(Goal::Stop { .. }), goal) => matches!(goal, Goal::Stop { .. }),
                     _ => true,
                 };
-                prop_assert!(forward, "{}: {:?} after {}", instance, placement.goal, said);
+                prop_assert!(forward, "{}: {:?} after {}", instance, placement.goal, shown);
             }
         }
         prop_assert_eq!(&state.objects().collect::<BTreeMap<_, _>>(), &stored);
@@ -96,7 +96,7 @@ proptest! {
     }
 
     #[test]
-    fn objects_read_back_from_their_text(history in vec(generate::proposal(), 1..40)) {
+    fn written_objects_read_back(history in vec(generate::proposal(), 1..40)) {
         let mut state = State::new();
         for proposal in history {
             drop(state.apply(proposal, Timestamp(5)));
@@ -110,7 +110,7 @@ proptest! {
     }
 
     #[test]
-    fn applying_the_same_again_changes_nothing(spec in generate::spec()) {
+    fn applying_the_same_documents_again_changes_nothing(spec in generate::spec()) {
         let mut state = State::new();
         let apply = || Command::Apply(vec![Document::service(spec.clone())]);
         if state.apply(Proposal::usual(apply()), Timestamp(1)).is_ok() {
@@ -124,7 +124,7 @@ proptest! {
 
 /// The wanted number of instances limits the number of slots, regardless of the step.
 #[test]
-fn a_slot_far_out_is_not_placed() {
+fn a_slot_beyond_the_number_of_instances_is_not_placed() {
     let mut state = State::new();
     let service: model::ServiceId = "/a".parse().unwrap();
     let text = r#"{"service": "/a", "process": {"command": "serve"}}"#;

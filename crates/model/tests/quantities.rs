@@ -24,7 +24,7 @@ where
 }
 
 #[test]
-fn cores_are_read_to_the_thousandth() {
+fn cores_are_read_with_a_precision_of_one_thousandth() {
     reads::<Cpu>("0.25", Some("0.25"));
     reads::<Cpu>("2", Some("2"));
     reads::<Cpu>(" 2 ", Some("2"));
@@ -32,13 +32,13 @@ fn cores_are_read_to_the_thousandth() {
     reads::<Cpu>("0", Some("0"));
     reads::<Cpu>("0.001", Some("0.001"));
     reads::<Cpu>("4294967.295", Some("4294967.295"));
-    for wrong in ["", ".", "250m", "-1", "2 cores", "4294968", "1.2.3"] {
-        reads::<Cpu>(wrong, None);
+    for invalid in ["", ".", "250m", "-1", "2 cores", "4294968", "1.2.3"] {
+        reads::<Cpu>(invalid, None);
     }
 }
 
 #[test]
-fn too_few_cores_to_count_are_not_taken_for_none() {
+fn a_positive_amount_of_cores_is_not_rounded_to_zero() {
     reads::<Cpu>("0.0001", None);
     assert!(serde_json::from_str::<Cpu>("0.0001").is_err());
     assert!(serde_json::from_str::<Cpu>("-0.0001").is_err());
@@ -61,8 +61,8 @@ fn sizes_have_a_unit_and_are_written_in_the_largest_that_is_exact() {
     reads::<Bytes>("0.5 KiB", Some("512B"));
     reads::<Bytes>("0KiB", Some("0B"));
     reads::<Bytes>("8192TiB", Some("8192TiB"));
-    for wrong in ["", "32", "MiB", "-1MiB", "32Mi", "8193TiB"] {
-        reads::<Bytes>(wrong, None);
+    for invalid in ["", "32", "MiB", "-1MiB", "32Mi", "8193TiB"] {
+        reads::<Bytes>(invalid, None);
     }
 }
 
@@ -77,29 +77,29 @@ fn durations_are_written_in_all_the_units_they_need() {
     reads::<Millis>("1.5s", Some("1s500ms"));
     reads::<Millis>(" 24h ", Some("1d"));
     reads::<Millis>("0", Some("0s"));
-    for wrong in ["", "30", "s", "5 parsecs", "1h30", "-5s"] {
-        reads::<Millis>(wrong, None);
+    for invalid in ["", "30", "s", "5 parsecs", "1h30", "-5s"] {
+        reads::<Millis>(invalid, None);
     }
 }
 
 /// Above the maximum, numbers with a fraction cannot distinguish all milliseconds.
 #[test]
-fn a_duration_that_is_too_long_is_refused_in_one_part_and_in_several() {
+fn a_duration_above_the_maximum_is_rejected_in_one_or_several_parts() {
     reads::<Millis>("9007199254740992ms", Some("104249991d8h59m992ms"));
-    for wrong in ["9007199254740993s", "9007199254740992ms1ms", "104249991d104249991d"] {
-        reads::<Millis>(wrong, None);
+    for invalid in ["9007199254740993s", "9007199254740992ms1ms", "104249991d104249991d"] {
+        reads::<Millis>(invalid, None);
     }
 }
 
 #[test]
-fn a_share_is_a_part_of_the_whole_or_a_count() {
+fn a_share_is_a_percentage_or_a_count() {
     reads::<Share>("25%", Some("25%"));
     reads::<Share>("33.3%", Some("33.3%"));
     reads::<Share>("100%", Some("100%"));
     reads::<Share>("3", Some("3"));
     reads::<Share>("4294967295", Some("4294967295"));
-    for wrong in ["", "%", "101%", "1.5", "4294967296", "-1", "half"] {
-        reads::<Share>(wrong, None);
+    for invalid in ["", "%", "101%", "1.5", "4294967296", "-1", "half"] {
+        reads::<Share>(invalid, None);
     }
 }
 
@@ -109,8 +109,8 @@ fn times_are_written_in_milliseconds_from_1970_to_9999() {
     reads::<Timestamp>("2026-11-21T12:00:00+02:00", Some("2026-11-21T10:00:00.000Z"));
     reads::<Timestamp>("1970-01-01T00:00:00Z", Some("1970-01-01T00:00:00.000Z"));
     reads::<Timestamp>("9999-12-30T22:00:00Z", Some("9999-12-30T22:00:00.000Z"));
-    for wrong in ["", "tomorrow", "1969-12-31T23:59:59Z", "9999-12-30T22:00:00.5Z"] {
-        reads::<Timestamp>(wrong, None);
+    for invalid in ["", "tomorrow", "1969-12-31T23:59:59Z", "9999-12-30T22:00:00.5Z"] {
+        reads::<Timestamp>(invalid, None);
     }
 }
 
@@ -121,7 +121,7 @@ fn stored<T: Serialize + DeserializeOwned>(document: &str) -> Result<String, Str
 }
 
 #[test]
-fn documents_hold_numbers_where_the_unit_is_plain_and_texts_elsewhere() {
+fn quantities_are_numbers_with_an_implied_unit_and_strings_otherwise() {
     for whole in ["0", "2", "0.25", "1.5"] {
         assert_eq!(stored::<Cpu>(whole), Ok(whole.into()));
         assert_eq!(stored::<Cpu>(&format!("\"{whole}\"")), Ok(whole.into()));
@@ -139,11 +139,11 @@ fn documents_hold_numbers_where_the_unit_is_plain_and_texts_elsewhere() {
     assert!(stored::<Share>("0.5").is_err() && stored::<Share>("-1").is_err());
     assert!(stored::<Timestamp>("1795255200").is_err());
     let refused = stored::<Cpu>("[2]").unwrap_err();
-    assert!(refused.contains("a number or a text"), "{refused}");
+    assert!(refused.contains("a number or a string"), "{refused}");
 }
 
 #[test]
-fn a_time_however_far_ahead_reads_back() {
+fn the_largest_timestamp_reads_back() {
     assert_eq!(Timestamp(1).after(Millis(2)), Timestamp(3));
     for span in [u64::MAX, 1 << 53, Timestamp::MAX.0] {
         let far = Timestamp(1).after(Millis(span));
@@ -153,7 +153,7 @@ fn a_time_however_far_ahead_reads_back() {
 }
 
 #[test]
-fn what_lies_ahead_was_no_time_ago() {
+fn the_time_since_a_future_timestamp_is_zero() {
     assert_eq!(Timestamp(5).since(Timestamp(2)), Millis(3));
     assert_eq!(Timestamp(2).since(Timestamp(5)), Millis(0));
 }
@@ -170,7 +170,7 @@ fn shares_round_up() {
 proptest! {
     /// The minimum is rounded up, the maximum is rounded down.
     #[test]
-    fn a_share_is_rounded_to_the_careful_side(whole in 0u32..100_000, percent in 0u32..=100) {
+    fn a_share_is_rounded_to_the_conservative_side(whole in 0u32..100_000, percent in 0u32..=100) {
         let share: Share = format!("{percent}%").parse().unwrap();
         let (stay, over) = (share.ceil_of(whole), share.added_to(whole) - whole);
         let hundredths = whole * percent;
@@ -179,7 +179,7 @@ proptest! {
     }
 
     #[test]
-    fn quantities_read_back_what_they_write(number in 0u64..1 << 53, count in any::<u32>()) {
+    fn written_quantities_read_back(number in 0u64..1 << 53, count in any::<u32>()) {
         prop_assert_eq!(Bytes(number).to_string().parse(), Ok(Bytes(number)));
         prop_assert_eq!(Millis(number).to_string().parse(), Ok(Millis(number)));
         prop_assert_eq!(Cpu(count).to_string().parse(), Ok(Cpu(count)));

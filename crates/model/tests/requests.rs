@@ -54,13 +54,13 @@ fn a_repeated_request_has_its_first_outcome_and_no_effect() {
         assert!(again.changed.is_empty() && again.events.is_empty(), "{again:?}");
         assert_eq!(cluster.service("/web").spec().instances, 5);
         let again = propose(&mut cluster, request("c", Command::Apply(documents.clone())));
-        assert_eq!(again.unwrap().changes[0].verdict, model::Verdict::Created);
+        assert_eq!(again.unwrap().changes[0].verdict, model::ChangeKind::Created);
     }
 }
 
 /// Its repetition must not revert what others have changed since.
 #[test]
-fn a_request_without_effect_is_remembered_as_well() {
+fn a_request_without_effect_is_stored_as_well() {
     let mut cluster = settled();
     propose(&mut cluster, request("a", scale(1))).unwrap();
     cluster.scale("/web", 4);
@@ -125,7 +125,7 @@ fn another_request_with_the_same_id_is_rejected() {
 }
 
 #[test]
-fn an_outcome_is_forgotten_after_a_day() {
+fn an_outcome_is_dropped_after_a_day() {
     let mut cluster = settled();
     propose(&mut cluster, request("a", scale(3))).unwrap();
     cluster.scale("/web", 1);

@@ -19,7 +19,7 @@ fn template(cluster: &Cluster) -> u32 {
 }
 
 #[test]
-fn the_times_of_revisions_tell_them_apart() {
+fn revisions_have_distinct_times() {
     let mut cluster = settled();
     for n in 2..5 {
         cluster.apply([service("/web", version(n))]);
@@ -70,7 +70,7 @@ fn a_revision_that_only_scales_keeps_the_time_of_its_configuration() {
 }
 
 #[test]
-fn only_what_has_to_be_started_anew_has_a_new_template() {
+fn only_a_change_that_needs_a_restart_has_a_new_template() {
     let mut cluster = settled();
     cluster.scale("/web", 2);
     assert_eq!(template(&cluster), 1);
@@ -86,7 +86,7 @@ fn only_what_has_to_be_started_anew_has_a_new_template() {
 }
 
 #[test]
-fn scaling_after_a_failed_restart_starts_nothing_anew() {
+fn scaling_after_a_failed_restart_restarts_no_instance() {
     let mut cluster = settled();
     cluster.run(restart("/web")).unwrap();
     cluster.adopt(fail(2, "/web")).unwrap();
@@ -96,25 +96,25 @@ fn scaling_after_a_failed_restart_starts_nothing_anew() {
 }
 
 #[test]
-fn scaling_changes_the_number_of_instances_alone() {
+fn scaling_changes_only_the_number_of_instances() {
     let mut cluster = settled();
     cluster.apply([foreign("/web", version(2))]);
     let before = revision(&cluster, 2);
     let applied = cluster.scale("/web", 100_000);
-    assert_eq!(verdicts(&applied), ["service /web updated"]);
+    assert_eq!(change_summaries(&applied), ["service /web updated"]);
     assert_eq!(cluster.deployment(3).cause, Cause::Scale);
     let after = revision(&cluster, 3);
     assert_eq!(after.source, before.source);
     assert_eq!(*after.spec, spec("/web", json!({"instances": 100_000, "env": {"VERSION": "2"}})));
     let applied = cluster.scale("/web", 100_000);
-    assert_eq!(verdicts(&applied), ["service /web unchanged"]);
+    assert_eq!(change_summaries(&applied), ["service /web unchanged"]);
     assert_eq!(applied.changes[0].revision, Some(3));
     let scale = Command::Scale { service: service_id("/web"), instances: 100_001 };
     conflict(cluster.run(scale));
 }
 
 #[test]
-fn going_back_keeps_the_number_of_instances() {
+fn undo_keeps_the_number_of_instances() {
     let mut cluster = settled();
     cluster.apply([foreign("/web", version(2))]);
     cluster.settle("/web");
@@ -131,7 +131,7 @@ fn going_back_keeps_the_number_of_instances() {
 }
 
 #[test]
-fn going_back_leads_to_what_last_arrived_or_else_to_what_ran_before() {
+fn undo_returns_to_the_last_completed_or_else_the_previous_revision() {
     let mut cluster = settled();
     let message = conflict(cluster.run(undo("/web", None)));
     assert!(message.contains("no earlier revision"), "{message}");
@@ -161,7 +161,7 @@ fn going_back_leads_to_what_last_arrived_or_else_to_what_ran_before() {
 
 /// Fields that take effect in place also apply to instances of earlier revisions.
 #[test]
-fn an_instance_drains_for_as_long_as_the_spec_says_that_it_runs_by() {
+fn an_instance_drains_by_the_spec_of_its_running_revision() {
     let drained = |cluster: &Cluster| {
         let mut cluster = cluster.clone();
         let instances = vec![instance_id("/web~0.1")];

@@ -35,7 +35,7 @@ fn wide() -> NodeUsage {
 }
 
 #[test]
-fn of_all_reasons_the_most_lasting_is_told() {
+fn the_most_lasting_reason_is_reported() {
     let text = r#""requires": ["gpu"], "roles": ["public"], "constraints": [["rack", "IS", "a"]],
         "resources": {"cpu": 2, "memory": "2GiB"}, "ports": [{"port": 8080}, {"port": 8081}, {}]"#;
     let spec = spec(text);
@@ -47,9 +47,9 @@ fn of_all_reasons_the_most_lasting_is_told() {
     node.node.ports = (20_000, 20_000);
     node.ports = [(8_080, TCP), (20_000, UDP)].into();
     node.used = resources(500, 512);
-    type Mend = fn(&mut NodeUsage);
+    type Fix = fn(&mut NodeUsage);
     let (none, gib) = (Cpu(0), |count: u64| Bytes::mib(count * 1_024));
-    let reasons: [(Reason, Mend); 11] = [
+    let reasons: [(Reason, Fix); 11] = [
         (Reason::NoAgent, |node| node.node.capacity = Some(resources(400, 256))),
         (Reason::Draining, |node| node.node.availability = Availability::Cordoned),
         (Reason::Cordoned, |node| node.node.availability = Availability::Active),
@@ -114,7 +114,7 @@ fn an_exact_fit_fits() {
 }
 
 #[test]
-fn a_port_is_assigned_that_nobody_holds_for_either_protocol() {
+fn an_assigned_port_is_free_for_both_protocols() {
     let full = Some(Reason::Ports);
     let taken = |port| Some(Reason::Port { port, holder: None });
     type Ports = &'static [(u16, Protocol)];
@@ -223,7 +223,7 @@ fn place(slot: u32, node: &str, ports: &[u16]) -> Command {
 }
 
 #[test]
-fn an_instance_is_placed_with_the_ports_that_its_spec_asks_for() {
+fn an_instance_is_placed_with_the_ports_of_its_spec() {
     let ports = r#""ports": [{}, {"port": 8080}, {"protocol": "udp"}, {}]"#;
     let state = cluster(spec(ports));
     let cases: [(&[u16], bool); 9] = [
@@ -244,7 +244,7 @@ fn an_instance_is_placed_with_the_ports_that_its_spec_asks_for() {
 }
 
 #[test]
-fn a_port_that_is_held_is_not_given_again() {
+fn a_held_port_is_not_assigned_again() {
     let mut state = cluster(spec(r#""instances": 2, "ports": [{}]"#));
     apply(&mut state, place(0, "n1", &[20_000]));
     assert!(state.clone().apply(Proposal::usual(place(1, "n1", &[20_000])), Timestamp(1)).is_err());
@@ -253,22 +253,22 @@ fn a_port_that_is_held_is_not_given_again() {
 }
 
 #[test]
-fn a_refusal_for_a_port_names_the_instance_that_holds_it() {
+fn the_rejection_of_a_port_names_its_holder() {
     let mut state = cluster(spec(r#""instances": 2, "ports": [{"port": 8080}]"#));
     apply(&mut state, place(0, "n1", &[8_080]));
     let need = state.requirements(state.service(&web()).unwrap());
     let refusal = state.rejection(&name("n1"), &need).unwrap();
     let holder = Some(InstanceId::new(web(), 0, 1));
     let named = Reason::Port { port: 8_080, holder };
-    assert_eq!(state.in_full(&name("n1"), refusal), named);
-    assert_eq!(state.in_full(&name("n2"), named.clone()), named);
-    assert_eq!(state.in_full(&name("n1"), Reason::Ports), Reason::Ports);
+    assert_eq!(state.with_conflict(&name("n1"), refusal), named);
+    assert_eq!(state.with_conflict(&name("n2"), named.clone()), named);
+    assert_eq!(state.with_conflict(&name("n1"), Reason::Ports), Reason::Ports);
     assert_eq!(state.rejection(&name("n2"), &need), None);
     assert_eq!(state.rejection(&name("n3"), &need), Some(Reason::NoAgent), "nobody knows it");
 }
 
 #[test]
-fn constraints_count_the_instances_that_stay_and_are_up_to_date() {
+fn constraints_count_only_remaining_instances_of_the_current_template() {
     let mut state = cluster(spec(r#""instances": 2, "constraints": [["rack", "UNIQUE"]]"#));
     apply(&mut state, place(0, "n1", &[]));
     let instance = InstanceId::new(web(), 0, 1);

@@ -4,7 +4,7 @@
 
 mod support;
 
-use muster_model::{Cause, Command, MoveState, Run, RunChange, Stage, Steer, Verdict, What};
+use muster_model::{Cause, ChangeKind, Command, MoveState, Run, RunChange, Stage, Steer, What};
 use serde_json::json;
 use support::*;
 
@@ -29,7 +29,7 @@ fn a_stop_is_a_deployment_and_no_revision() {
     let [change] = &applied.changes[..] else { panic!("{:?}", applied.changes) };
     assert_eq!(
         (change.verdict, change.run, change.revision),
-        (Verdict::Updated, Some(STOP), Some(1))
+        (ChangeKind::Updated, Some(STOP), Some(1))
     );
     assert_eq!(change.deployment.map(|id| id.0), Some(2));
     assert!(applied.events.iter().any(|event| event.what == What::RunChanged { change: STOP }));
@@ -41,17 +41,20 @@ fn a_stop_is_a_deployment_and_no_revision() {
     assert_eq!((m.from, m.to, m.run, m.state), (Some(1), Some(1), Some(STOP), MoveState::Moving));
 
     let again = cluster.run(set_run(&["/web"], Run::Stopped)).unwrap();
-    assert_eq!((verdicts(&again), again.changed.len()), (vec!["service /web unchanged".into()], 0));
+    assert_eq!(
+        (change_summaries(&again), again.changed.len()),
+        (vec!["service /web unchanged".into()], 0)
+    );
 }
 
 #[test]
-fn number_slots_and_revision_stay_while_a_service_is_stopped() {
+fn a_stopped_service_keeps_its_number_slots_and_revision() {
     let mut cluster = stopped();
     assert!(matches!(cluster.deployment(2).stage, Stage::Succeeded { .. }));
     let web = cluster.service("/web");
     assert_eq!((web.target, web.settled, web.spec().instances), (1, Some(1), 1));
     assert_eq!((web.slots.len(), web.placements.len()), (1, 0));
-    cluster.overtaken(cluster.placement_of("/web~0.2", "n1"));
+    cluster.stale(cluster.placement_of("/web~0.2", "n1"));
 
     let applied = cluster.run(set_run(&["/web"], Run::Started)).unwrap();
     assert_eq!(applied.changes[0].run, Some(RunChange { from: Run::Stopped, to: Run::Started }));
@@ -60,10 +63,10 @@ fn number_slots_and_revision_stay_while_a_service_is_stopped() {
 }
 
 #[test]
-fn a_document_without_the_key_leaves_the_goal_as_it_is() {
+fn a_document_without_the_key_keeps_the_goal() {
     let mut cluster = stopped();
     let unchanged = cluster.apply([service("/web", json!({}))]);
-    assert_eq!(verdicts(&unchanged), ["service /web unchanged"]);
+    assert_eq!(change_summaries(&unchanged), ["service /web unchanged"]);
     cluster.apply([service("/web", version(2))]);
     let web = cluster.service("/web");
     assert_eq!((web.target, web.run), (2, Run::Stopped));
@@ -81,7 +84,7 @@ fn a_document_with_the_key_changes_goal_and_revision_in_one_deployment() {
     let m = &cluster.deployment(3).moves[0];
     assert_eq!((m.from, m.to), (Some(1), Some(2)));
     let again = cluster.apply([service("/web", fields)]);
-    assert_eq!(verdicts(&again), ["service /web unchanged"]);
+    assert_eq!(change_summaries(&again), ["service /web unchanged"]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn written(spec: &Spec) -> Value {
 
 /// `muster get services -o yaml` shows the applied document, without defaults.
 #[test]
-fn what_was_left_out_is_not_written() {
+fn omitted_keys_are_not_written() {
     let document = json!({"service": "/a", "process": {"command": "serve"}});
     let spec = read(document.clone());
     let mut expected = document;
@@ -49,7 +49,7 @@ fn what_was_left_out_is_not_written() {
 }
 
 #[test]
-fn what_was_left_out_has_a_default() {
+fn omitted_keys_have_defaults() {
     let spec = read(json!({
         "service": "/a",
         "process": {"command": "serve"},
@@ -78,18 +78,18 @@ fn what_was_left_out_has_a_default() {
 }
 
 #[test]
-fn a_command_is_a_text_for_the_shell_or_a_list_of_words() {
+fn a_command_is_a_string_for_the_shell_or_a_list_of_words() {
     let words = |document: &str| serde_json::from_str::<CommandLine>(document).map(|c| c.words());
     assert_eq!(words(r#""echo $A""#).unwrap(), ["/bin/sh", "-c", "echo $A"]);
     assert_eq!(words(r#"["echo", "$A"]"#).unwrap(), ["echo", "$A"]);
     assert_eq!(words("[]").unwrap(), [""; 0]);
     let refused = words("5").unwrap_err().to_string();
-    assert!(refused.contains("a text for the shell, or a list of words"), "{refused}");
+    assert!(refused.contains("a string for the shell, or a list of words"), "{refused}");
     assert!(words(r#"["echo", 5]"#).is_err());
 }
 
 #[test]
-fn a_port_is_meant_by_its_index_or_its_name() {
+fn a_port_is_referenced_by_index_or_name() {
     let mut spec = read(json!({"service": "/a", "ports": [{"name": "http"}, {}, {"name": "rpc"}]}));
     let index = |spec: &Spec, port: Value| {
         let port: PortRef = serde_json::from_value(port).unwrap();
@@ -114,7 +114,7 @@ fn a_port_is_meant_by_its_index_or_its_name() {
 
 /// A running instance keeps the fields that it was started with; other fields take effect in place.
 #[test]
-fn what_an_instance_was_started_with_means_a_restart() {
+fn a_change_of_a_start_parameter_needs_a_restart() {
     let check = |field: &str, value: Value, restarts: bool| {
         let document = json!({"service": "/a", "process": {"command": "serve"}});
         let before = read(document.clone());
@@ -190,7 +190,7 @@ fn a_change_of_content_alone_restarts_only_if_the_file_says_so() {
 }
 
 #[test]
-fn each_failure_in_a_row_makes_the_wait_longer_up_to_the_longest() {
+fn the_delay_grows_with_consecutive_failures_up_to_the_maximum() {
     let restart = Restart {
         first: Millis(100),
         backoff: Millis::secs(1),
@@ -203,7 +203,7 @@ fn each_failure_in_a_row_makes_the_wait_longer_up_to_the_longest() {
 }
 
 #[test]
-fn no_wait_stays_none_however_many_failures() {
+fn a_backoff_of_zero_stays_zero() {
     let restart = Restart { backoff: Millis(0), ..Restart::default() };
     for failures in [1, 2, 10_000, u32::MAX] {
         assert_eq!(restart.delay(failures), Millis(0), "{failures}");
@@ -212,7 +212,7 @@ fn no_wait_stays_none_however_many_failures() {
 
 proptest! {
     #[test]
-    fn a_wait_never_shrinks(failures in 2u32..20_000, backoff in 0u64..10_000, factor in 1.0..9.0) {
+    fn the_delay_never_shrinks(failures in 2u32..20_000, backoff in 0u64..10_000, factor in 1.0..9.0) {
         let restart = Restart { backoff: Millis(backoff), factor, ..Restart::default() };
         let (before, after) = (restart.delay(failures), restart.delay(failures + 1));
         prop_assert!(before <= after && after <= restart.max);

@@ -5,8 +5,8 @@
 mod support;
 
 use muster_model::{
-    Command, DeploymentId, Document, FailedRevision, MoveState, Refusal, Stage, Steer, Step,
-    StopReason, Verdict,
+    ChangeKind, Command, DeploymentId, Document, FailedRevision, MoveState, Refusal, Stage, Steer,
+    Step, StopReason,
 };
 use serde_json::json;
 use support::*;
@@ -19,7 +19,7 @@ fn versions(n: u32) -> [Document; 3] {
 
 /// Three services at their first revision, and a second deployment: `/a` has arrived again, `/b`
 /// has begun to move, `/c` has not.
-fn under_way() -> Cluster {
+fn in_progress() -> Cluster {
     let mut cluster = Cluster::of(&["n1"]);
     cluster.apply(versions(1));
     settle_all(&mut cluster);
@@ -52,9 +52,9 @@ fn blocked(cluster: &Cluster) -> [Option<u32>; 3] {
 }
 
 #[test]
-fn stages_are_steered_forward_only() {
+fn a_deployment_cannot_leave_a_final_stage() {
     let stage = |path: &str| {
-        let mut cluster = under_way();
+        let mut cluster = in_progress();
         match path {
             "running" => {}
             "paused" => drop(cluster.steer(2, Steer::Pause).unwrap()),
@@ -96,7 +96,7 @@ fn stages_are_steered_forward_only() {
                 continue;
             }
             assert_eq!(cluster.deployment(id).stage.word(), to, "{how:?} while {from}");
-            let verdict = if from == to { Verdict::Unchanged } else { Verdict::Updated };
+            let verdict = if from == to { ChangeKind::Unchanged } else { ChangeKind::Updated };
             let changes = outcome.unwrap().changes;
             let changes: Vec<_> = changes.iter().map(|c| (c.name.as_str(), c.verdict)).collect();
             assert_eq!(changes, [(DeploymentId(id).to_string().as_str(), verdict)]);
@@ -105,37 +105,37 @@ fn stages_are_steered_forward_only() {
 }
 
 #[test]
-fn a_deployment_that_is_not_there_is_refused_with_the_most_similar_one() {
+fn an_unknown_deployment_is_rejected_with_a_suggestion() {
     let (name, nearest) = ("d-3".to_string(), Some("d-2".to_string()));
-    let refusal = under_way().steer(3, Steer::Pause).unwrap_err();
+    let refusal = in_progress().steer(3, Steer::Pause).unwrap_err();
     assert_eq!(refusal, Refusal::Unknown { kind: "deployment".into(), name, nearest });
 }
 
 #[test]
-fn time_spent_standing_still_does_not_count_towards_the_deadline() {
-    let mut cluster = under_way();
+fn paused_time_does_not_count_towards_the_deadline() {
+    let mut cluster = in_progress();
     let progressed = |cluster: &Cluster| {
         let moves = cluster.deployment(2).moves.iter();
         moves.map(|m| m.progressed_at).collect::<Vec<_>>()
     };
     let before = progressed(&cluster);
     let paused = cluster.steer(2, Steer::Pause).unwrap();
-    assert_eq!(told(&paused), ["deployment-paused d-2"]);
+    assert_eq!(emitted(&paused), ["deployment-paused d-2"]);
     cluster.later(60_000);
     let resumed = cluster.steer(2, Steer::Resume).unwrap();
-    assert_eq!(told(&resumed), ["deployment-resumed d-2"]);
+    assert_eq!(emitted(&resumed), ["deployment-resumed d-2"]);
     let expected = [before[0], Some(cluster.now), None];
     assert_eq!(progressed(&cluster), expected, "what has not begun has no time to lose");
 }
 
 #[test]
-fn a_deployment_that_fails_goes_back_with_all_its_services() {
-    let mut cluster = under_way();
+fn a_failed_deployment_rolls_back_all_its_services() {
+    let mut cluster = in_progress();
     let unhealthy = Step::Stop { instance: instance_id("/a~0.2"), why: StopReason::Unhealthy };
     cluster.adopt(unhealthy).unwrap();
     assert_eq!(cluster.service("/a").slot(0).failures, 1);
     let applied = cluster.adopt(fail(2, "/b")).unwrap();
-    assert_eq!(told(&applied), ["deployment-rolling-back d-2"]);
+    assert_eq!(emitted(&applied), ["deployment-rolling-back d-2"]);
     let reason = broken();
     let deployment = cluster.deployment(2);
     assert_eq!(deployment.stage, Stage::RollingBack { reason: reason.clone() });
@@ -156,44 +156,44 @@ fn a_deployment_that_fails_goes_back_with_all_its_services() {
 }
 
 #[test]
-fn a_deployment_is_held_where_a_service_says_so() {
-    let mut cluster = under_way();
+fn a_failed_deployment_is_held_if_a_service_requires_it() {
+    let mut cluster = in_progress();
     let held = json!({"rollout": {"on_failure": "hold"}, "env": {"VERSION": "3"}});
     cluster.apply([service("/a", held), service("/b", json!({})), service("/c", json!({}))]);
     cluster.adopt(progress("/b", 0)).unwrap();
     cluster.settle("/b");
     let applied = cluster.adopt(fail(3, "/a")).unwrap();
-    assert_eq!(told(&applied), ["deployment-held d-3"]);
+    assert_eq!(emitted(&applied), ["deployment-held d-3"]);
     assert_eq!(cluster.deployment(3).stage, Stage::Held { reason: broken() });
     assert_eq!(blocked(&cluster), [Some(3), None, Some(3)], "what has arrived works");
     assert_eq!(targets(&cluster), [3, 3, 3]);
-    let again = cluster.overtaken(fail(3, "/a"));
-    assert_eq!(again, "the deployment has gone on");
+    let again = cluster.stale(fail(3, "/a"));
+    assert_eq!(again, "the deployment has advanced");
     cluster.steer(3, Steer::Resume).unwrap();
     assert_eq!(blocked(&cluster), [None; 3], "they are tried again");
 }
 
 #[test]
-fn a_failure_that_was_overtaken_is_refused() {
-    let gone_on = "the deployment has gone on";
-    let cluster = under_way();
-    assert_eq!(cluster.clone().overtaken(fail(9, "/b")), gone_on, "there is no such deployment");
-    assert_eq!(cluster.clone().overtaken(fail(2, "/no")), gone_on, "it moves no such service");
-    assert_eq!(cluster.clone().overtaken(fail(2, "/a")), gone_on, "it has arrived");
+fn a_stale_failure_is_rejected() {
+    let has_advanced = "the deployment has advanced";
+    let cluster = in_progress();
+    assert_eq!(cluster.clone().stale(fail(9, "/b")), has_advanced, "there is no such deployment");
+    assert_eq!(cluster.clone().stale(fail(2, "/no")), has_advanced, "it moves no such service");
+    assert_eq!(cluster.clone().stale(fail(2, "/a")), has_advanced, "it has arrived");
     let mut paused = cluster.clone();
     paused.steer(2, Steer::Pause).unwrap();
-    assert_eq!(paused.overtaken(fail(2, "/b")), gone_on);
+    assert_eq!(paused.stale(fail(2, "/b")), has_advanced);
     let mut taken = cluster;
     taken.apply(versions(3)[1..2].to_vec());
-    assert_eq!(taken.overtaken(fail(2, "/b")), gone_on, "another one moves it");
+    assert_eq!(taken.stale(fail(2, "/b")), has_advanced, "another one moves it");
 }
 
 #[test]
-fn a_new_service_has_nothing_to_go_back_to() {
+fn a_new_service_cannot_roll_back() {
     let mut cluster = Cluster::of(&["n1"]);
     cluster.apply(versions(1));
     let applied = cluster.adopt(fail(1, "/a")).unwrap();
-    assert_eq!(told(&applied), ["deployment-held d-1"], "nothing has run before");
+    assert_eq!(emitted(&applied), ["deployment-held d-1"], "nothing has run before");
     assert_eq!(blocked(&cluster), [Some(1); 3]);
     let mut cluster = Cluster::of(&["n1"]);
     cluster.apply(versions(1));
@@ -218,7 +218,7 @@ fn a_new_service_has_nothing_to_go_back_to() {
 
 /// A deployment rolls back the services that no other deployment has moved since.
 #[test]
-fn what_is_anothers_by_now_does_not_go_back() {
+fn a_service_moved_by_another_deployment_does_not_roll_back() {
     type Since = fn(&mut Cluster);
     let cases: [(&str, Since, [u32; 3]); 5] = [
         ("nothing happened", |_| {}, [1, 1, 1]),
@@ -235,14 +235,14 @@ fn what_is_anothers_by_now_does_not_go_back() {
         ("another is moved", |cluster| drop(cluster.apply(versions(3)[1..2].to_vec())), [1, 3, 1]),
     ];
     for (why, since, expected) in cases {
-        let mut cluster = under_way();
+        let mut cluster = in_progress();
         since(&mut cluster);
         let removing = cluster.service("/a").removing;
         cluster.steer(2, Steer::Abort).unwrap();
         assert_eq!(targets(&cluster), expected, "{why}");
         assert_eq!(cluster.service("/a").removing, removing, "{why}");
     }
-    let mut cluster = under_way();
+    let mut cluster = in_progress();
     cluster.remove(&["/a"]).unwrap();
     cluster.settle("/a");
     cluster.steer(2, Steer::Abort).unwrap();
@@ -251,8 +251,8 @@ fn what_is_anothers_by_now_does_not_go_back() {
 }
 
 #[test]
-fn what_was_to_be_removed_stays_if_that_is_aborted() {
-    let mut cluster = under_way();
+fn an_aborted_removal_keeps_the_services() {
+    let mut cluster = in_progress();
     cluster.remove(&["/a", "/c"]).unwrap();
     cluster.steer(3, Steer::Abort).unwrap();
     assert_eq!(targets(&cluster), [2, 2, 1], "it goes back to what last arrived");
@@ -268,8 +268,8 @@ fn what_was_to_be_removed_stays_if_that_is_aborted() {
 }
 
 #[test]
-fn a_paused_deployment_may_be_taken_over() {
-    let mut cluster = under_way();
+fn a_paused_deployment_can_be_superseded() {
+    let mut cluster = in_progress();
     cluster.steer(2, Steer::Pause).unwrap();
     cluster.run(Command::Restart { service: service_id("/b") }).unwrap();
     assert_eq!(cluster.deployment(2).stage, Stage::Paused);

@@ -35,7 +35,7 @@ fn arrive(service: &str) -> Step {
 }
 
 #[test]
-fn a_placement_is_refused_once_it_is_overtaken() {
+fn a_stale_placement_is_rejected() {
     let availability =
         |availability| Command::SetAvailability { node: node_id("n1"), availability };
     type Meanwhile = Box<dyn Fn(&mut Cluster)>;
@@ -111,23 +111,23 @@ fn a_placement_is_refused_once_it_is_overtaken() {
     for (why, meanwhile) in overtakers {
         let mut cluster = unplaced();
         meanwhile(&mut cluster);
-        assert_eq!(cluster.overtaken(step.clone()), why);
+        assert_eq!(cluster.stale(step.clone()), why);
     }
     assert!(unplaced().adopt(step).is_ok(), "nothing has overtaken it");
 }
 
 #[test]
-fn a_slot_is_placed_in_its_next_attempt_only() {
+fn a_slot_is_placed_only_at_its_next_attempt() {
     let mut cluster = unplaced();
     let attempt = |cluster: &Cluster, n: u32| cluster.placement_of(&format!("/web~0.{n}"), "n1");
     for expected in 1..4 {
         for other in (0..6).filter(|n| *n != expected) {
             let step = attempt(&cluster, other);
-            assert_eq!(cluster.overtaken(step), "the slot has been placed meanwhile");
+            assert_eq!(cluster.stale(step), "the slot has been placed meanwhile");
         }
         let applied = cluster.adopt(attempt(&cluster, expected)).unwrap();
         let instance = format!("/web~0.{expected}");
-        assert_eq!(told(&applied), [format!("placed {instance}")]);
+        assert_eq!(emitted(&applied), [format!("placed {instance}")]);
         assert!(cluster.is_placed(&instance));
         assert_eq!(cluster.service("/web").slot(0).attempts, expected);
         cluster.adopt(forget(&instance, StopReason::Requested)).unwrap();
@@ -145,7 +145,7 @@ fn slots_are_placed_in_any_order() {
 }
 
 #[test]
-fn instances_only_ever_go_on_to_leave() {
+fn a_terminating_instance_only_advances() {
     let until = Timestamp(2_000_000);
     let cases = [
         (vec![drain("/web~0.1", until, StopReason::Surplus)], "draining"),
@@ -162,13 +162,13 @@ fn instances_only_ever_go_on_to_leave() {
         let mut cluster = unplaced();
         cluster.place("/web~0.1", "n1");
         let last = steps.into_iter().map(|step| cluster.adopt(step).unwrap()).last().unwrap();
-        assert_eq!(told(&last), [format!("{kind} /web~0.1")]);
-        let back = cluster.overtaken(drain("/web~0.1", until, StopReason::Requested));
-        assert_eq!(back, "the instance is leaving already");
+        assert_eq!(emitted(&last), [format!("{kind} /web~0.1")]);
+        let back = cluster.stale(drain("/web~0.1", until, StopReason::Requested));
+        assert_eq!(back, "the instance is terminating already");
     }
     let mut cluster = unplaced();
-    assert_eq!(cluster.overtaken(stop("/web~0.1", StopReason::Lost)), "the instance is gone");
-    assert_eq!(cluster.overtaken(stop("/no~0.1", StopReason::Lost)), "the service is gone");
+    assert_eq!(cluster.stale(stop("/web~0.1", StopReason::Lost)), "the instance is gone");
+    assert_eq!(cluster.stale(stop("/no~0.1", StopReason::Lost)), "the service is gone");
 }
 
 /// Only wanted instances of the target count, because the next placement would repeat their
@@ -210,20 +210,20 @@ fn unhealthy_instances_of_the_target_count_as_failures_of_their_slot() {
 }
 
 #[test]
-fn what_is_forgotten_is_lost_or_has_stopped() {
+fn a_removed_instance_is_lost_or_stopped() {
     for (why, kind) in [(StopReason::Lost, "lost"), (StopReason::Replaced, "stopped")] {
         let mut cluster = unplaced();
         cluster.place("/web~0.1", "n1");
         assert_eq!(cluster.node("n1").ports.len(), 1);
         let applied = cluster.adopt(forget("/web~0.1", why)).unwrap();
-        assert_eq!(told(&applied), [format!("{kind} /web~0.1")]);
+        assert_eq!(emitted(&applied), [format!("{kind} /web~0.1")]);
         assert!(cluster.node("n1").ports.is_empty());
-        assert_eq!(cluster.overtaken(forget("/web~0.1", why)), "the instance is gone");
+        assert_eq!(cluster.stale(forget("/web~0.1", why)), "the instance is gone");
     }
 }
 
 #[test]
-fn progress_begins_with_a_move_and_is_more_ready_instances_than_ever() {
+fn progress_is_the_start_of_a_move_or_a_new_maximum_of_ready_instances() {
     let mut cluster = unplaced();
     let moved = |cluster: &Cluster| {
         let moved = &cluster.deployment(1).moves[0];
@@ -241,60 +241,60 @@ fn progress_begins_with_a_move_and_is_more_ready_instances_than_ever() {
                 assert_eq!(moved(&cluster), (ready, Some(cluster.now)));
             }
             false => {
-                assert_eq!(cluster.overtaken(progress("/web", ready)), "the progress is known");
+                assert_eq!(cluster.stale(progress("/web", ready)), "the progress is known");
                 assert_eq!(moved(&cluster), before);
             }
         }
     }
     cluster.settle("/web");
-    assert_eq!(cluster.overtaken(progress("/web", 3)), "the service does not move");
+    assert_eq!(cluster.stale(progress("/web", 3)), "the service does not move");
 }
 
 #[test]
-fn a_service_arrives_once_all_its_instances_are_as_they_should_be() {
+fn a_service_arrives_once_all_its_instances_match_the_target() {
     let further = "the service has further to go";
     let mut cluster = unplaced();
     cluster.place("/web~0.1", "n1");
-    assert_eq!(cluster.overtaken(arrive("/web")), further, "one is missing");
+    assert_eq!(cluster.stale(arrive("/web")), further, "one is missing");
     cluster.place("/web~1.1", "n1");
     let placed = cluster.clone();
     assert!(cluster.adopt(arrive("/web")).is_ok());
-    assert_eq!(cluster.overtaken(arrive("/web")), "the service does not move");
+    assert_eq!(cluster.stale(arrive("/web")), "the service does not move");
 
     let mut cluster = placed.clone();
     cluster.adopt(drain("/web~1.1", Timestamp(2_000_000), StopReason::Unhealthy)).unwrap();
-    assert_eq!(cluster.overtaken(arrive("/web")), further, "one leaves");
+    assert_eq!(cluster.stale(arrive("/web")), further, "one leaves");
 
     let mut cluster = placed.clone();
     cluster.run(Command::Restart { service: service_id("/web") }).unwrap();
-    assert_eq!(cluster.overtaken(arrive("/web")), further, "none was started anew");
+    assert_eq!(cluster.stale(arrive("/web")), further, "none was started anew");
 
     let mut cluster = placed.clone();
     cluster.scale("/web", 1);
-    assert_eq!(cluster.overtaken(arrive("/web")), further, "there is one too many");
+    assert_eq!(cluster.stale(arrive("/web")), further, "there is one too many");
     cluster.adopt(forget("/web~1.1", StopReason::Surplus)).unwrap();
     assert!(cluster.adopt(arrive("/web")).is_ok());
 
     let mut cluster = placed;
     cluster.steer(1, Steer::Pause).unwrap();
-    assert_eq!(cluster.overtaken(arrive("/web")), "the deployment stands still");
-    assert_eq!(cluster.overtaken(arrive("/no")), "the service is gone");
+    assert_eq!(cluster.stale(arrive("/web")), "the deployment is suspended");
+    assert_eq!(cluster.stale(arrive("/no")), "the service is gone");
 }
 
 #[test]
-fn a_deployment_is_over_when_its_last_service_has_arrived() {
+fn a_deployment_completes_with_its_last_service() {
     let mut cluster = Cluster::of(&["n1"]);
     cluster.apply([service("/a", json!({})), service("/b", json!({}))]);
-    assert_eq!(told(&cluster.settle("/a")), ["arrived /a"]);
+    assert_eq!(emitted(&cluster.settle("/a")), ["arrived /a"]);
     assert_eq!(cluster.deployment(1).stage, Stage::Running);
     assert_eq!(cluster.service("/a").settled, Some(1));
     cluster.later(1000);
-    assert_eq!(told(&cluster.settle("/b")), ["arrived /b", "deployment-succeeded d-1"]);
+    assert_eq!(emitted(&cluster.settle("/b")), ["arrived /b", "deployment-succeeded d-1"]);
     assert_eq!(cluster.deployment(1).stage, Stage::Succeeded { at: cluster.now });
 }
 
 #[test]
-fn a_deployment_that_went_back_says_why() {
+fn a_rolled_back_deployment_has_its_reason() {
     let mut cluster = Cluster::of(&["n1"]);
     cluster.apply([service("/a", json!({}))]);
     cluster.settle("/a");
@@ -303,7 +303,7 @@ fn a_deployment_that_went_back_says_why() {
     let fail = Step::Fail { deployment, service: service_id("/a"), reason: reason.clone() };
     cluster.adopt(fail).unwrap();
     let applied = cluster.settle("/a");
-    assert_eq!(told(&applied), ["arrived /a", "deployment-rolled-back d-2"]);
+    assert_eq!(emitted(&applied), ["arrived /a", "deployment-rolled-back d-2"]);
     let expected = What::DeploymentRolledBack { reason: reason.clone() };
     assert_eq!(applied.events[1].what, expected);
     let stage = Stage::RolledBack { reason, at: cluster.now };
@@ -311,19 +311,19 @@ fn a_deployment_that_went_back_says_why() {
 }
 
 #[test]
-fn a_service_that_is_removed_goes_with_its_last_instance() {
+fn a_removed_service_disappears_with_its_last_instance() {
     let mut cluster = Cluster::of(&["n1"]);
     cluster.apply([service("/a", json!({}))]);
     cluster.settle("/a");
     cluster.scale("/a", 2);
     cluster.remove(&["/a"]).unwrap();
-    assert_eq!(cluster.overtaken(arrive("/a")), "the service has further to go");
-    assert_eq!(told(&cluster.settle("/a")), ["removed /a", "deployment-succeeded d-3"]);
+    assert_eq!(cluster.stale(arrive("/a")), "the service has further to go");
+    assert_eq!(emitted(&cluster.settle("/a")), ["removed /a", "deployment-succeeded d-3"]);
     assert!(cluster.state.service(&service_id("/a")).is_none());
 }
 
 #[test]
-fn ids_of_instances_are_not_given_again_to_a_service_of_the_same_path() {
+fn ids_of_instances_are_not_reused_by_a_new_service_of_the_same_path() {
     let mut cluster = Cluster::of(&["n1"]);
     let all = || ["/a", "/b", "/c"].map(|path| service(path, json!({})));
     cluster.apply(all());
@@ -347,7 +347,7 @@ fn ids_of_instances_are_not_given_again_to_a_service_of_the_same_path() {
 }
 
 #[test]
-fn the_last_ten_revisions_are_kept_and_those_that_something_refers_to() {
+fn the_last_ten_and_all_referenced_revisions_are_kept() {
     let mut cluster = Cluster::of(&["n1"]);
     let version = |n: u32| service("/a", json!({"env": {"N": n.to_string()}}));
     let numbers = |cluster: &Cluster| -> Vec<u32> {
@@ -380,7 +380,7 @@ fn the_last_ten_revisions_are_kept_and_those_that_something_refers_to() {
 }
 
 #[test]
-fn the_last_two_hundred_deployments_are_kept_and_those_that_go_on() {
+fn the_last_two_hundred_and_all_active_deployments_are_kept() {
     let mut cluster = Cluster::of(&[]);
     cluster.apply([service("/still", json!({"instances": 0}))]);
     cluster.steer(1, Steer::Pause).unwrap();
@@ -395,7 +395,7 @@ fn the_last_two_hundred_deployments_are_kept_and_those_that_go_on() {
 }
 
 #[test]
-fn the_planner_is_not_told_of_services_as_users_are() {
+fn steps_for_unknown_services_are_stale() {
     let mut cluster = Cluster::of(&[]);
     let step = progress("/web", 1);
     assert!(matches!(cluster.adopt(step), Err(Refusal::Stale(_))));
@@ -413,7 +413,7 @@ fn the_planner_is_not_told_of_services_as_users_are() {
 }
 
 #[test]
-fn an_instance_drains_until_it_was_said() {
+fn a_drain_step_stores_its_deadline() {
     let mut cluster = unplaced();
     cluster.place("/web~0.1", "n1");
     let goal = Goal::Drain { until: Timestamp(1_500_000), why: StopReason::Surplus };

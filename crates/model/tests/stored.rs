@@ -48,7 +48,7 @@ fn cluster() -> State {
 }
 
 #[test]
-fn everything_is_found_by_its_node_id() {
+fn objects_are_found_by_their_ids() {
     let state = cluster();
     let (id, first) = (web(), InstanceId::new(web(), 0, 1));
     assert_eq!(state.service(&id), state.services().next());
@@ -80,7 +80,7 @@ fn a_node_is_used_while_instances_are_placed_on_it() {
 
 /// A state that is too large for one transaction of a store may be deleted in parts.
 #[test]
-fn what_hangs_on_something_that_is_gone_is_dropped_with_it() {
+fn objects_with_dangling_references_are_dropped_on_load() {
     let state = cluster();
     let instance = Key::Instance(InstanceId::new(web(), 0, 1));
     let revision = Key::Revision(web(), 1);
@@ -104,12 +104,12 @@ fn what_hangs_on_something_that_is_gone_is_dropped_with_it() {
 
 /// There are many instances and few names.
 #[test]
-fn a_state_that_was_read_keeps_each_name_once() {
-    let texts: Vec<_> = cluster()
+fn a_loaded_state_shares_equal_names() {
+    let strings: Vec<_> = cluster()
         .objects()
         .map(|(key, object)| (key.to_string(), serde_json::to_vec(&object).unwrap()))
         .collect();
-    let read = texts.iter().map(|(key, value)| {
+    let read = strings.iter().map(|(key, value)| {
         let key: Key = key.parse().unwrap();
         let object = Object::read(&key, value).unwrap();
         (key, object)
@@ -124,14 +124,14 @@ fn a_state_that_was_read_keeps_each_name_once() {
 }
 
 #[test]
-fn what_no_version_writes_does_not_read() {
+fn malformed_keys_and_objects_are_rejected() {
     for key in ["", "nodes", "nodes/", "nodes/a/b", "services/", "instances/web", "revisions/web"] {
         assert!(matches!(key.parse::<Key>(), Err(object::Error::Key { .. })), "{key}");
     }
     for (key, _) in cluster().objects() {
         let read = Object::read(&key, b"7");
         assert!(
-            matches!(read, Err(object::Error::Value { key: said, .. }) if said == key.to_string())
+            matches!(read, Err(object::Error::Value { key: reported, .. }) if reported == key.to_string())
         );
     }
 }

@@ -24,7 +24,7 @@ const ROUNDS_MAX: usize = 10_000;
 pub fn dry_run(mut state: State, mut observed: Observed, mut now: Timestamp) -> DryRun {
     let mut dry_run = DryRun::default();
     for _ in 0..ROUNDS_MAX {
-        suppose_all_have_spoken(&state, &mut observed, now);
+        assume_all_reported(&state, &mut observed, now);
         let plan = plan(&state, &observed, now);
         dry_run.waits = plan.waits;
         let mut wave = Vec::new();
@@ -33,8 +33,8 @@ pub fn dry_run(mut state: State, mut observed: Observed, mut now: Timestamp) -> 
                 wave.push(step);
             }
         }
-        let went_on = suppose_it_works(&state, &mut observed, now);
-        if wave.is_empty() && !went_on {
+        let has_progressed = assume_success(&state, &mut observed, now);
+        if wave.is_empty() && !has_progressed {
             match later(&dry_run.waits) {
                 Some(at) => now = at,
                 None => break,
@@ -60,14 +60,14 @@ fn later(waits: &[(ServiceId, Wait)]) -> Option<Timestamp> {
 
 /// Agents and gateways that are not overdue count as up to date: the dry run shows the plan for the
 /// cluster once they have reported.
-fn suppose_all_have_spoken(state: &State, observed: &mut Observed, now: Timestamp) {
+fn assume_all_reported(state: &State, observed: &mut Observed, now: Timestamp) {
     for node in state.nodes() {
         if node.capacity.is_some() && !observed.is_lost(&node.id, now) {
             let agent = Agent { seen_at: now, synced: true };
             observed.agents.insert(node.id.clone(), agent);
         }
         if node.gateway {
-            let answers = observed.gateway_answers(&node.id, now);
+            let answers = observed.gateway_responds(&node.id, now);
             let gateway = observed.gateways.entry(node.id.clone()).or_default();
             if answers {
                 gateway.seen_at = now;
@@ -77,7 +77,7 @@ fn suppose_all_have_spoken(state: &State, observed: &mut Observed, now: Timestam
 }
 
 /// Moves every instance to its goal; returns whether that changed anything.
-fn suppose_it_works(state: &State, observed: &mut Observed, now: Timestamp) -> bool {
+fn assume_success(state: &State, observed: &mut Observed, now: Timestamp) -> bool {
     let mut changed = false;
     for service in state.services() {
         for (replica, placement) in &service.placements {

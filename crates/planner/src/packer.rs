@@ -261,7 +261,7 @@ impl FreeCapacity {
     fn refuse(&mut self, state: &State, shape: Option<Shape>, need: &Requirements) -> Refusals {
         let reason = |(i, node): (usize, &Arc<NodeUsage>)| {
             let id = &node.node.id;
-            Some((id.clone(), state.in_full(id, self.rejection(i, need)?)))
+            Some((id.clone(), state.with_conflict(id, self.rejection(i, need)?)))
         };
         let refusals: Refusals = self.nodes.iter().enumerate().filter_map(reason).collect();
         if let Some(shape) = shape {

@@ -29,12 +29,12 @@ pub fn budget(rollout: &Rollout, wanted: u32, healthy: u32) -> Budget {
 
 impl Budget {
     /// How many of `healthy` instances may terminate.
-    pub fn may_leave(&self, healthy: u32) -> u32 {
+    pub fn may_stop(&self, healthy: u32) -> u32 {
         healthy.saturating_sub(self.healthy_min)
     }
 
     /// How many of `missing` instances may be placed while `live` have not terminated.
-    pub fn may_come(&self, missing: u32, live: u32) -> u32 {
+    pub fn may_start(&self, missing: u32, live: u32) -> u32 {
         missing.min(self.live_max.saturating_sub(live))
     }
 }
@@ -47,7 +47,7 @@ mod tests {
     /// (instances, minimumHealthCapacity, maximumOverCapacity, healthy) at the start of an
     /// upgrade where as many run as are healthy: (min, max, kill, start).
     #[test]
-    fn worked_values_hold() {
+    fn the_budget_agrees_with_worked_values() {
         let check =
             |n: u32, min: &str, over: &str, healthy: u32, expected: (u32, u32, u32, u32)| {
                 let rollout = Rollout {
@@ -56,8 +56,8 @@ mod tests {
                     ..Rollout::default()
                 };
                 let budget = budget(&rollout, n, healthy);
-                let start = budget.may_come(n, healthy);
-                let got = (budget.healthy_min, budget.live_max, budget.may_leave(healthy), start);
+                let start = budget.may_start(n, healthy);
+                let got = (budget.healthy_min, budget.live_max, budget.may_stop(healthy), start);
                 assert_eq!(got, expected, "({n}, {min}, {over})");
             };
         check(4, "25%", "25%", 4, (1, 5, 3, 1));

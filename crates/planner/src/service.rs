@@ -113,7 +113,7 @@ impl<'a> Planning<'a, '_> {
         if classified.terminating > 0 {
             self.plan.wait(&self.service.id, Wait::Leaving { count: classified.terminating });
         }
-        if let Some((deployment, _)) = self.deployment.filter(|(d, _)| d.stage.is_still()) {
+        if let Some((deployment, _)) = self.deployment.filter(|(d, _)| d.stage.is_suspended()) {
             let why = match &deployment.stage {
                 Stage::Held { reason } => format!("{} is held: {reason}", deployment.id),
                 _ => format!("{} is paused", deployment.id),
@@ -427,7 +427,7 @@ impl<'a> Planning<'a, '_> {
         if missing == 0 {
             return Placed::default();
         }
-        let come = budget.may_come(missing, classified.live()) as usize;
+        let come = budget.may_start(missing, classified.live()) as usize;
         let taken: BTreeSet<u32> =
             classified.stay.iter().map(|instance| instance.replica.slot).collect();
         let open = (0u32..).filter(|slot| !taken.contains(slot)).take(missing as usize);
@@ -494,7 +494,7 @@ impl<'a> Planning<'a, '_> {
         let ready_slots: BTreeSet<u32> =
             classified.stay.iter().filter(|i| i.ready).map(|i| i.replica.slot).collect();
         let all_ready = classified.ready() >= wanted;
-        let mut may_leave = budget.may_leave(healthy);
+        let mut may_stop = budget.may_stop(healthy);
         let mut healthy_stay = false;
         // Where the ceiling or the nodes leave no capacity for missing instances, unhealthy ones
         // terminate to free it.
@@ -504,8 +504,8 @@ impl<'a> Planning<'a, '_> {
             missing.saturating_sub(free).max(unplaced.saturating_sub(classified.terminating));
         for (why, instance) in &classified.outgoing {
             let goes = if instance.healthy {
-                let goes = may_leave > 0;
-                may_leave -= u32::from(goes);
+                let goes = may_stop > 0;
+                may_stop -= u32::from(goes);
                 goes
             } else if all_ready
                 || *why == StopReason::Surplus

@@ -73,7 +73,7 @@ impl<'a> View<'a> {
             if member.draining {
                 view.draining.insert(id.clone());
             }
-            if member.gateway && observed.gateway_answers(id, now) {
+            if member.gateway && observed.gateway_responds(id, now) {
                 let seen_at = observed.gateways.get(id).map_or(observed.since, |g| g.seen_at);
                 earlier(&mut view.gateway_silent_at, seen_at.after(GATEWAY_SILENCE_MAX));
                 view.gateways.push(id.clone());

@@ -20,9 +20,9 @@ use proptest::prelude::*;
 /// A history that begins with nodes and services.
 fn histories() -> impl Strategy<Value = Vec<Event>> {
     let beginning = vec(history::join(), 1..4);
-    let wishes = vec(generate::wish().prop_map(Event::Wish), 1..4);
-    (beginning, wishes, vec(event(), 0..60)).prop_map(|(mut all, wishes, rest)| {
-        all.extend(wishes);
+    let user_commands = vec(generate::user_command().prop_map(Event::UserCommand), 1..4);
+    (beginning, user_commands, vec(event(), 0..60)).prop_map(|(mut all, user_commands, rest)| {
+        all.extend(user_commands);
         all.extend(rest);
         all
     })
@@ -31,51 +31,51 @@ fn histories() -> impl Strategy<Value = Vec<Event>> {
 proptest! {
     /// `oracle` has the properties that are checked after each event.
     #[test]
-    fn plans_keep_their_promises(history in histories()) {
+    fn plans_preserve_the_invariants(history in histories()) {
         let mut run = Run::new();
         for event in history {
-            run.happen(event)?;
+            run.apply_event(event)?;
         }
     }
 
     #[test]
-    fn once_faults_stop_everything_ends(history in histories()) {
+    fn every_history_settles_once_faults_stop(history in histories()) {
         let mut run = Run::new();
         for event in history {
-            run.happen_unchecked(event);
+            run.apply_event_unchecked(event);
         }
         run.heal();
-        oracle::came_to_rest(&run.world)?;
+        oracle::has_settled(&run.world)?;
     }
 
     #[test]
-    fn what_rests_does_not_move(history in histories(), idle in vec(history::idle(), 1..20)) {
+    fn a_settled_service_makes_no_moves(history in histories(), idle in vec(history::idle(), 1..20)) {
         let mut run = Run::new();
         for event in history {
-            run.happen_unchecked(event);
+            run.apply_event_unchecked(event);
         }
         run.heal();
         for event in idle {
-            let said = format!("{event:?}");
+            let shown = format!("{event:?}");
             let before = run.world.state.meta();
             run.idle(event);
             prop_assert_eq!(before, run.world.state.meta());
-            prop_assert_eq!(run.world.plan().steps, vec![], "after {}", said);
+            prop_assert_eq!(run.world.plan().steps, vec![], "after {}", shown);
         }
     }
 
     #[test]
-    fn what_is_foreseen_can_be_done(history in histories()) {
+    fn the_steps_of_a_dry_run_can_be_applied(history in histories()) {
         let mut run = Run::new();
         for event in history {
-            run.happen_unchecked(event);
+            run.apply_event_unchecked(event);
         }
         let World { mut state, observed, now, .. } = run.world;
         let dry_run = dry_run(state.clone(), observed, now);
         for step in dry_run.waves.into_iter().flatten() {
-            let said = format!("{step:?}");
+            let shown = format!("{step:?}");
             let outcome = state.apply(Proposal::step(step), now);
-            prop_assert!(outcome.is_ok(), "{}: {:?}", said, outcome);
+            prop_assert!(outcome.is_ok(), "{}: {:?}", shown, outcome);
         }
         for service in state.services() {
             let waits = dry_run.waits.iter().any(|(id, _)| *id == service.id);
@@ -115,10 +115,10 @@ proptest! {
     }
 
     #[test]
-    fn a_loaded_state_gets_the_same_plan(history in histories()) {
+    fn a_reloaded_state_has_the_same_plan(history in histories()) {
         let mut run = Run::new();
         for event in history {
-            run.happen_unchecked(event);
+            run.apply_event_unchecked(event);
         }
         let World { state, observed, now, .. } = &run.world;
         let loaded = reload(state);
@@ -145,7 +145,7 @@ fn reload(state: &State) -> State {
 
 /// A wake-up in the past would make the server plan in an endless loop.
 #[test]
-fn a_slow_agent_is_not_waited_for_in_the_past() {
+fn a_slow_agent_never_causes_a_wake_time_in_the_past() {
     let mut world = World::new();
     let spec = r#"{"service": "/a", "process": {"command": "serve"}}"#;
     let spec = serde_json::from_str(spec).unwrap();
@@ -154,7 +154,7 @@ fn a_slow_agent_is_not_waited_for_in_the_past() {
     let steps = world.plan().steps;
     assert!(matches!(steps[..], [Step::Progress { .. }, Step::Place { .. }]));
     drop(world.adopt(&world.plan()));
-    world.forget_all();
+    world.drop_observations();
     // Long after the server started, the agent registers but has not sent a complete report yet.
     world.now = Timestamp(world.now.0 + 29_000);
     let agent = model::Agent { seen_at: world.now, synced: false };

@@ -6,7 +6,7 @@ use std::path::Path;
 use muster_planner::scenario::{World, replay};
 
 #[test]
-fn scripts_lead_to_the_plans_they_show() {
+fn scripts_produce_the_recorded_plans() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let mut changed = Vec::new();
     let mut paths: Vec<_> =

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::{Client, ErrorBody, ErrorCode, LOG_OFFSET, LOG_SIZE, LogPartQuery, in_full};
+use api::{Client, ErrorBody, ErrorCode, LOG_OFFSET, LOG_SIZE, LogPartQuery, error_chain};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -45,13 +45,13 @@ impl Agents {
             let value =
                 response.headers().get(name).and_then(|value| value.to_str().ok()?.parse().ok());
             value.ok_or_else(|| {
-                let message = format!("the agent of {} does not say `{name}`", query.instance);
+                let message = format!("the agent of {} did not return `{name}`", query.instance);
                 bad_gateway(message)
             })
         };
         let (offset, size) = (number(LOG_OFFSET)?, number(LOG_SIZE)?);
         let bytes = response.into_body().collect().await;
-        let bytes = bytes.map_err(|error| bad_gateway(in_full(&error)))?.to_bytes();
+        let bytes = bytes.map_err(|error| bad_gateway(error_chain(&error)))?.to_bytes();
         Ok(LogPart { bytes, offset, size })
     }
 
@@ -69,7 +69,7 @@ impl Agents {
         };
         let node = state.node(&placement.node).filter(|node| node.node.agent_port != 0);
         let Some(node) = node else {
-            let message = format!("the agent of {} has not said where it listens", placement.node);
+            let message = format!("the agent of {} has not reported its address", placement.node);
             return Err(bad_gateway(message));
         };
         let url = format!("http://{}", endpoint(&node.node.address, node.node.agent_port));
@@ -78,7 +78,7 @@ impl Agents {
             Ok(response) => Ok(response),
             Err(api::Error::Refused(body)) => Err(body),
             Err(error) => {
-                let message = format!("the agent of {}: {}", placement.node, in_full(&error));
+                let message = format!("the agent of {}: {}", placement.node, error_chain(&error));
                 Err(bad_gateway(message))
             }
         }

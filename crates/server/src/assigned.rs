@@ -12,13 +12,13 @@ use crate::adapter::Adapters;
 #[derive(Debug)]
 pub struct Stream {
     node: NodeId,
-    told: Option<Told>,
+    last_sent: Option<LastSent>,
 }
 
 impl Stream {
     /// Creates a stream to the agent on `node`, to which nothing has been sent.
     pub fn new(node: NodeId) -> Self {
-        Self { node, told: None }
+        Self { node, last_sent: None }
     }
 
     /// Returns the next document to send, if any: first a complete one, then incremental ones with
@@ -30,8 +30,8 @@ impl Stream {
         adapters: &Adapters,
     ) -> Option<Assignments> {
         let now = assigned(state, &self.node, adapters);
-        let line = difference(self.told.as_ref(), &now, generation)?;
-        self.told = Some(Told::of(&now));
+        let line = difference(self.last_sent.as_ref(), &now, generation)?;
+        self.last_sent = Some(LastSent::of(&now));
         Some(line)
     }
 
@@ -102,7 +102,7 @@ fn for_first_version(spec: Arc<Spec>) -> Arc<Spec> {
 /// The assignments last sent to an agent. Only the fields that can change while an instance is
 /// placed are kept, since there is an entry for every instance of every connected agent.
 #[derive(Debug)]
-struct Told(Vec<(InstanceId, Changing)>);
+struct LastSent(Vec<(InstanceId, Changing)>);
 
 #[derive(Debug)]
 struct Changing {
@@ -112,19 +112,19 @@ struct Changing {
     spec: Arc<Spec>,
 }
 
-impl Told {
+impl LastSent {
     /// Records assignments that were sent completely.
-    fn of(now: &BTreeMap<InstanceId, Assignment>) -> Told {
+    fn of(now: &BTreeMap<InstanceId, Assignment>) -> LastSent {
         let changing = |assignment: &Assignment| Changing {
             goal: assignment.goal,
             frozen: assignment.frozen,
             retries: assignment.retries,
             spec: Arc::clone(&assignment.spec),
         };
-        Told(now.iter().map(|(id, assignment)| (id.clone(), changing(assignment))).collect())
+        LastSent(now.iter().map(|(id, assignment)| (id.clone(), changing(assignment))).collect())
     }
 
-    fn is_still(&self, assignment: &Assignment) -> bool {
+    fn is_unchanged(&self, assignment: &Assignment) -> bool {
         let Assignment { instance, goal, frozen, retries, spec, .. } = assignment;
         let found = self.0.binary_search_by(|(id, _)| id.cmp(instance)).ok();
         found.is_some_and(|at| {
@@ -135,14 +135,14 @@ impl Told {
     }
 }
 
-/// Returns the document that updates an agent from `told` to `now`, or `None` if nothing has
+/// Returns the document that updates an agent from `last_sent` to `now`, or `None` if nothing has
 /// changed.
 fn difference(
-    told: Option<&Told>,
+    last_sent: Option<&LastSent>,
     now: &BTreeMap<InstanceId, Assignment>,
     generation: u64,
 ) -> Option<Assignments> {
-    let Some(told) = told else {
+    let Some(last_sent) = last_sent else {
         let set = now.values().cloned().collect();
         return Some(Assignments {
             generation,
@@ -152,8 +152,8 @@ fn difference(
             unreadable: Vec::new(),
         });
     };
-    let set: Vec<_> = now.values().filter(|now| !told.is_still(now)).cloned().collect();
-    let gone = told.0.iter().filter(|(id, _)| !now.contains_key(id));
+    let set: Vec<_> = now.values().filter(|now| !last_sent.is_unchanged(now)).cloned().collect();
+    let gone = last_sent.0.iter().filter(|(id, _)| !now.contains_key(id));
     let removed: Vec<_> = gone.map(|(id, _)| id.clone()).collect();
     let changed = !set.is_empty() || !removed.is_empty();
     changed.then_some(Assignments {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_has_changed_is_told_again() {
+    fn only_changed_assignments_are_sent_again() {
         let adapters = Adapters::default();
         let mut state = placed();
         let mut stream = Stream::new("n1".parse().unwrap());

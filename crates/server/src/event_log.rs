@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_too_far_behind_learns_so() {
+    fn a_reader_too_far_behind_is_notified() {
         let log = EventLog::new(Vec::new(), 0, 3);
         for number in [2, 4, 6, 8, 10] {
             log.push(Number(number));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_share_what_is_kept() {
+    fn readers_share_the_kept_events() {
         let log = EventLog::new(vec![Number(1)], 1, 3);
         log.push(Number(2));
         let readers = [log.after(0, 9), log.after(0, 9)];
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_before_a_start_is_dropped() {
+    fn events_before_a_start_are_counted_as_dropped() {
         assert_eq!(EventLog::<Number>::new(Vec::new(), 7, 3).dropped(), 7);
         assert_eq!(EventLog::new(vec![Number(5), Number(9)], 9, 3).dropped(), 4);
         assert_eq!(EventLog::new(vec![Number(1)], 1, 3).dropped(), 0);

@@ -6,7 +6,6 @@
 //! and `persist` maps the state to keys of the store. The path of a request: `http` -> [`shell::Handle`] -> `control` (apply, plan) ->
 //! store (one fsync) -> response, assignments, routes.
 
-pub mod absence;
 pub mod adapter;
 mod agents;
 pub mod assigned;
@@ -16,6 +15,7 @@ mod fence;
 mod http;
 pub mod persist;
 mod shell;
+pub mod stall;
 mod view;
 
 use std::future::Future;
@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use api::{in_full, now};
+use api::{error_chain, now};
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use model::Millis;
@@ -96,7 +96,7 @@ pub enum Error {
         adapter: &'static str,
     },
     /// The server could not open its store, or prepare the write that makes it leader.
-    #[error("cannot take the lead: {0}")]
+    #[error("cannot become leader: {0}")]
     Lead(String),
 }
 
@@ -122,11 +122,11 @@ pub async fn run(
     let store: Arc<dyn Store> = Arc::new(opened.map_err(|error| Error::Lead(error.to_string()))??);
     let fence = Fence::read(store.as_ref()).await?;
     let persist::Loaded { mut state, mut events, renamed } = persist::load(store.as_ref()).await?;
-    let batch = control::lead(&mut state, &mut events, now());
+    let batch = control::become_leader(&mut state, &mut events, now());
     let mut batch = batch.map_err(|error| Error::Lead(error.to_string()))?;
     renamed.add_to(&mut batch, &state);
     let txn = persist::txn(batch);
-    let txn = txn.map_err(|error| Error::Lead(in_full(&error)))?;
+    let txn = txn.map_err(|error| Error::Lead(error_chain(&error)))?;
     let fence = fence.advance(store.as_ref(), txn, state.meta().epoch).await?;
     let fence = fence.ok_or(Error::Deposed)?;
 
@@ -148,7 +148,7 @@ pub async fn run(
     for (address, adapter) in adapters.listeners() {
         let (listener, address) = listen(address).await?;
         let name = adapter.name();
-        tracing::info!(%address, adapter = name, "the adapter answers");
+        tracing::info!(%address, adapter = name, "the adapter listens");
         addresses.adapters.push((name, address));
         let router = http::adapter_router(adapter, Server { address, ..server.clone() });
         serving.push(api::serve(listener, router, Box::pin(handle.stopped())));
@@ -156,7 +156,7 @@ pub async fn run(
     let serve = join_all(serving);
     // Abort the loop if this future is dropped: no task may outlive the server.
     let looping = AbortOnDropHandle::new(tokio::spawn(shell.run()));
-    tracing::info!(address = %local, "the server answers");
+    tracing::info!(address = %local, "the server listens");
     // The receiver may have been dropped.
     let _ = bound.send(addresses);
     let stop = || handle.stopping.send_replace(true);

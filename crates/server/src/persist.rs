@@ -111,7 +111,7 @@ pub fn txn(batch: Batch) -> Result<Txn, serde_json::Error> {
     }
     ops.extend(batch.obsolete.into_iter().map(|name| Op::delete(format!("{PREFIX}{name}"))));
     let event_key = |number: u64| format!("{PREFIX}{EVENTS}{number:020}");
-    ops.extend(batch.forgotten.into_iter().map(|number| Op::delete(event_key(number))));
+    ops.extend(batch.deleted_events.into_iter().map(|number| Op::delete(event_key(number))));
     for event in batch.events {
         ops.push(Op::put(event_key(event.number), serde_json::to_vec(&event)?));
     }

@@ -5,18 +5,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::{in_full, now};
+use api::{error_chain, now};
 use arc_swap::ArcSwap;
 use model::{NodeId, Proposal, RouteTable, Timestamp};
 use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Error;
-use crate::absence::Absence;
-use crate::control::{Answer, Batch, Core, EVENTS_KEPT, Effect, Event, Snapshot, Ticket, Trouble};
+use crate::control::{
+    Batch, Core, EVENTS_KEPT, Effect, Event, RequestError, Response, Snapshot, Ticket,
+};
 use crate::event_log::EventLog;
 use crate::fence::Fence;
 use crate::persist;
+use crate::stall::StallDetector;
 
 /// Maximum number of messages in the inbox. Beyond it, requests are rejected as `Failure::Busy`.
 const INBOX: usize = 8192;
@@ -33,7 +35,7 @@ pub(crate) const STOP_GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub enum Failure {
     /// The command was not carried out.
-    Trouble(Trouble),
+    RequestError(RequestError),
     /// The server has too many requests waiting.
     Busy,
     /// The server stops; whether the command was carried out is unknown.
@@ -47,7 +49,7 @@ pub(crate) trait CommitObserver: Send {
 }
 
 /// A message to the loop.
-enum Ask {
+enum Message {
     Proposal(Box<Proposal>),
     Report(api::Report),
     GatewayReport(api::GatewayReport),
@@ -55,7 +57,7 @@ enum Ask {
 
 /// The sending side of the loop's inbox, and the data that the loop publishes.
 pub(crate) struct Handle {
-    inbox: mpsc::Sender<(Ask, oneshot::Sender<Answer>)>,
+    inbox: mpsc::Sender<(Message, oneshot::Sender<Response>)>,
     snapshot: ArcSwap<Snapshot>,
     pub(crate) routes: watch::Sender<Arc<RouteTable>>,
     assignments: Mutex<BTreeMap<NodeId, watch::Sender<u64>>>,
@@ -71,18 +73,18 @@ impl Handle {
         self.snapshot.load_full()
     }
 
-    async fn ask(&self, ask: Ask) -> Result<Answer, Failure> {
-        let (answer, mut answered) = oneshot::channel();
-        self.inbox.try_send((ask, answer)).map_err(|error| match error {
+    async fn send(&self, message: Message) -> Result<Response, Failure> {
+        let (response, mut responded) = oneshot::channel();
+        self.inbox.try_send((message, response)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Failure::Busy,
             mpsc::error::TrySendError::Closed(_) => Failure::Stopping,
         })?;
         tokio::select! {
             biased;
-            answer = &mut answered => answer.map_err(|_| Failure::Stopping),
+            response = &mut responded => response.map_err(|_| Failure::Stopping),
             // The loop may have ended without receiving a message sent at that moment.
-            () = self.inbox.closed() => match tokio::time::timeout(STOP_GRACE, answered).await {
-                Ok(Ok(answer)) => Ok(answer),
+            () = self.inbox.closed() => match tokio::time::timeout(STOP_GRACE, responded).await {
+                Ok(Ok(response)) => Ok(response),
                 _ => Err(Failure::Stopping),
             },
         }
@@ -90,22 +92,22 @@ impl Handle {
 
     /// Applies a proposal. On success, its changes are durable.
     pub(crate) async fn propose(&self, proposal: Proposal) -> Result<model::Changeset, Failure> {
-        match self.ask(Ask::Proposal(Box::new(proposal))).await? {
-            Answer::Outcome(outcome) => outcome.map_err(Failure::Trouble),
-            Answer::Report(_) => unreachable!("a command is answered with its outcome"),
+        match self.send(Message::Proposal(Box::new(proposal))).await? {
+            Response::Outcome(outcome) => outcome.map_err(Failure::RequestError),
+            Response::Report(_) => unreachable!("a command is answered with its outcome"),
         }
     }
 
-    async fn tell(&self, ask: Ask) -> Result<api::ReportReply, Failure> {
-        match self.ask(ask).await? {
-            Answer::Report(reply) => reply.map_err(Failure::Trouble),
-            Answer::Outcome(_) => unreachable!("a report is answered with a reply"),
+    async fn send_report(&self, message: Message) -> Result<api::ReportReply, Failure> {
+        match self.send(message).await? {
+            Response::Report(reply) => reply.map_err(Failure::RequestError),
+            Response::Outcome(_) => unreachable!("a report is answered with a reply"),
         }
     }
 
     /// Passes an agent's report to the core.
     pub(crate) async fn report(&self, report: api::Report) -> Result<api::ReportReply, Failure> {
-        self.tell(Ask::Report(report)).await
+        self.send_report(Message::Report(report)).await
     }
 
     /// Passes a gateway's report to the core.
@@ -113,7 +115,7 @@ impl Handle {
         &self,
         report: api::GatewayReport,
     ) -> Result<api::ReportReply, Failure> {
-        self.tell(Ask::GatewayReport(report)).await
+        self.send_report(Message::GatewayReport(report)).await
     }
 
     /// Completes when the server stops.
@@ -139,13 +141,13 @@ pub(crate) struct Shell {
     handle: Arc<Handle>,
     store: Arc<dyn Store>,
     fence: Fence,
-    inbox: mpsc::Receiver<(Ask, oneshot::Sender<Answer>)>,
-    waiting: BTreeMap<Ticket, oneshot::Sender<Answer>>,
+    inbox: mpsc::Receiver<(Message, oneshot::Sender<Response>)>,
+    waiting: BTreeMap<Ticket, oneshot::Sender<Response>>,
     next_ticket: Ticket,
     wake_at: Option<Timestamp>,
     /// The write in progress.
     storing: Option<store::Pending<'static, store::TxnResult>>,
-    absence: Absence,
+    stall: StallDetector,
     /// Events that were published in this turn. The observer receives them at its end.
     published: Vec<Arc<api::EventView>>,
     observer: Box<dyn CommitObserver>,
@@ -179,7 +181,7 @@ impl Shell {
             next_ticket: 0,
             wake_at: None,
             storing: None,
-            absence: Absence::new(REFRESH, now()),
+            stall: StallDetector::new(REFRESH, now()),
             published: Vec::new(),
             observer,
         };
@@ -206,16 +208,16 @@ impl Shell {
                     let event = stored_event(stored)?;
                     self.perform(event);
                 }
-                Some((ask, answer)) = self.inbox.recv() => {
-                    self.take_in(ask, answer);
+                Some((message, response)) = self.inbox.recv() => {
+                    self.receive(message, response);
                     for _ in 0..TURN_MAX {
-                        let Ok((ask, answer)) = self.inbox.try_recv() else { break };
-                        self.take_in(ask, answer);
+                        let Ok((message, response)) = self.inbox.try_recv() else { break };
+                        self.receive(message, response);
                     }
                 }
                 () = tokio::time::sleep(sleep) => {}
                 _ = refresh.tick() => {
-                    self.look_up();
+                    self.check_for_stall();
                     self.handle.snapshot.store(Arc::new(self.core.snapshot()));
                     turn = false;
                 }
@@ -228,8 +230,8 @@ impl Shell {
     /// Answers all messages in the inbox, which includes waiting for their writes.
     async fn finish(mut self) -> Result<(), Error> {
         self.inbox.close();
-        while let Ok((ask, answer)) = self.inbox.try_recv() {
-            self.take_in(ask, answer);
+        while let Ok((message, response)) = self.inbox.try_recv() {
+            self.receive(message, response);
         }
         loop {
             self.perform(Event::Turn);
@@ -250,21 +252,21 @@ impl Shell {
         })
     }
 
-    fn take_in(&mut self, ask: Ask, answer: oneshot::Sender<Answer>) {
+    fn receive(&mut self, message: Message, response: oneshot::Sender<Response>) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.waiting.insert(ticket, answer);
-        let event = match ask {
-            Ask::Proposal(proposal) => Event::Request { ticket, proposal },
-            Ask::Report(report) => Event::Report { ticket, report },
-            Ask::GatewayReport(report) => Event::GatewayReport { ticket, report },
+        self.waiting.insert(ticket, response);
+        let event = match message {
+            Message::Proposal(proposal) => Event::Request { ticket, proposal },
+            Message::Report(report) => Event::Report { ticket, report },
+            Message::GatewayReport(report) => Event::GatewayReport { ticket, report },
         };
         self.perform(event);
     }
 
     fn perform(&mut self, event: Event) {
         let is_turn = matches!(event, Event::Turn);
-        self.carry_out(event, is_turn);
+        self.perform_effects(event, is_turn);
         if is_turn && !self.published.is_empty() {
             // The published snapshot includes these events by now.
             let published = std::mem::take(&mut self.published);
@@ -274,28 +276,28 @@ impl Shell {
 
     /// Reports to the core any span in which the server did not run, before the core counts that
     /// span as silence of daemons.
-    fn look_up(&mut self) {
+    fn check_for_stall(&mut self) {
         let now = now();
-        if let Some(span) = self.absence.until(now) {
-            tracing::warn!(ms = span.0, "the server stood still, or its clock was set forward");
-            let effects = self.core.handle(Event::Absent { span }, now);
+        if let Some(span) = self.stall.stalled_for(now) {
+            tracing::warn!(ms = span.0, "the server was stalled, or its clock was set forward");
+            let effects = self.core.handle(Event::Stalled { span }, now);
             debug_assert!(effects.is_empty(), "it only changes what silence means");
         }
     }
 
-    fn carry_out(&mut self, event: Event, is_turn: bool) {
+    fn perform_effects(&mut self, event: Event, is_turn: bool) {
         if is_turn {
             self.wake_at = None;
         }
-        self.look_up();
+        self.check_for_stall();
         for effect in self.core.handle(event, now()) {
             match effect {
                 Effect::Store(batch) => {
                     self.storing = Some(self.commit(batch));
                 }
-                Effect::Answer { ticket, answer } => {
+                Effect::Response { ticket, response } => {
                     // The receiver is dropped if the client has stopped waiting.
-                    let _ = self.waiting.remove(&ticket).map(|waiting| waiting.send(answer));
+                    let _ = self.waiting.remove(&ticket).map(|waiting| waiting.send(response));
                 }
                 Effect::Routes(table) => {
                     self.handle.routes.send_replace(table);
@@ -310,7 +312,7 @@ impl Shell {
                     }
                 }
                 Effect::Publish(snapshot) => self.handle.snapshot.store(Arc::new(snapshot)),
-                Effect::Tell(event) => {
+                Effect::PublishEvent(event) => {
                     let model::Event { about, what, .. } = &event.event;
                     tracing::debug!(kind = what.kind(), subject = %about, "{what}");
                     let event = Arc::new(event);
@@ -346,7 +348,7 @@ fn stored_event(stored: Result<store::TxnResult, store::Error>) -> Result<Event,
         // find out.
         Err(error @ (store::Error::Poisoned { .. } | store::Error::Closed)) => Err(error.into()),
         Err(error) => {
-            let message = in_full(&error);
+            let message = error_chain(&error);
             tracing::error!(
                 error = message,
                 "the store refused a batch; nothing of it has happened"

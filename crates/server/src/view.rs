@@ -181,7 +181,7 @@ pub(crate) fn gateway(snapshot: &Snapshot, gateway: &Gateway, now: Timestamp) ->
     let listeners = &snapshot.routes.listeners;
     let listener = listeners.iter().find(|listener| listener.gateway == gateway.gateway);
     let gateways = &snapshot.observed.gateways;
-    let live = gateways.iter().filter(|(id, _)| snapshot.observed.gateway_answers(id, now));
+    let live = gateways.iter().filter(|(id, _)| snapshot.observed.gateway_responds(id, now));
     let newest = snapshot.routes.generation;
     let (follows, pending): (Vec<_>, Vec<_>) =
         live.partition(|(_, status)| status.generation == newest);

@@ -6,7 +6,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use formats::Dialect;
-use formats::fault::Faults;
+use formats::diagnostic::Diagnostics;
 use formats::tree::{Node, Position};
 use futures_util::future::BoxFuture;
 use model::Document;
@@ -32,7 +32,7 @@ impl Dialect for NoDocuments {
         false
     }
 
-    fn read(&self, _: &Node, _: bool, _: &mut Faults<'_>) -> Option<Document> {
+    fn read(&self, _: &Node, _: bool, _: &mut Diagnostics<'_>) -> Option<Document> {
         None
     }
 
@@ -54,7 +54,7 @@ impl Adapter for Ending {
         &[]
     }
 
-    fn answer(self: Arc<Self>, _: Server, _: Request) -> BoxFuture<'static, Response> {
+    fn respond(self: Arc<Self>, _: Server, _: Request) -> BoxFuture<'static, Response> {
         Box::pin(async { StatusCode::NOT_FOUND.into_response() })
     }
 

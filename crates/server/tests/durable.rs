@@ -13,7 +13,7 @@ use serde_json::json;
 use support::{Server, ready, refused, service, soon};
 
 #[tokio::test]
-async fn everything_is_there_after_a_restart_and_a_kill() {
+async fn the_state_survives_a_restart_and_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Server::start(dir.path()).await;
     server.register("n1").await.unwrap();
@@ -25,10 +25,10 @@ async fn everything_is_there_after_a_restart_and_a_kill() {
         server.report("n1", true, statuses()).await.unwrap();
         let stream = path::with(path::NODE_ASSIGNMENTS, "n1");
         let mut lines = server.client.follow(&stream).await.unwrap();
-        let told: Assignments = soon(lines.next_document()).await.unwrap().unwrap();
-        let told = told.set.into_iter().map(|assignment| assignment.instance);
-        let told: Vec<_> = told.filter(|id| id.service.as_str() == "/web").collect();
-        assert_eq!(told, ids, "instances stay what and where they are");
+        let assigned: Assignments = soon(lines.next_document()).await.unwrap().unwrap();
+        let assigned = assigned.set.into_iter().map(|assignment| assignment.instance);
+        let assigned: Vec<_> = assigned.filter(|id| id.service.as_str() == "/web").collect();
+        assert_eq!(assigned, ids, "instances stay what and where they are");
         let body = json!({"service": "/other", "instances": round});
         if round == 0 {
             server.apply(&service("/other", 0)).await.unwrap();
@@ -43,13 +43,13 @@ async fn everything_is_there_after_a_restart_and_a_kill() {
         let other: api::ServiceView = server.client.get("/v1/services/other").await.unwrap();
         assert_eq!(other.instances, round, "what was acknowledged is kept");
         let again = server.apply(gateway).await.unwrap();
-        assert_eq!(again.changes[0].verdict, model::Verdict::Unchanged);
+        assert_eq!(again.changes[0].verdict, model::ChangeKind::Unchanged);
     }
     server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_second_server_is_told_that_there_is_one() {
+async fn a_second_server_fails_to_start() {
     let dir = tempfile::tempdir().unwrap();
     let first = Server::start(dir.path()).await;
     let Err(error) = Server::try_start(dir.path()).await else { panic!("there are two") };
@@ -61,22 +61,22 @@ async fn a_second_server_is_told_that_there_is_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_has_asked_is_answered_when_the_server_stops() {
+async fn requests_in_flight_are_answered_when_the_server_stops() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
     server.apply(&service("/web", 0)).await.unwrap();
     // Each asks for a different number: asking for the current one would make no revision.
-    let asking = (1..=64).map(|i| {
+    let requests = (1..=64).map(|i| {
         let client = server.client.clone();
         let body = json!({"service": "/web", "instances": i});
         tokio::spawn(async move { client.post::<ApplyReply>(path::SCALE, &body).await })
     });
-    let asking: Vec<_> = asking.collect();
+    let requests: Vec<_> = requests.collect();
     tokio::task::yield_now().await;
     server.stop().await.unwrap();
     let mut carried_out = 0;
-    for asked in asking {
-        match soon(asked).await.unwrap() {
+    for request in requests {
+        match soon(request).await.unwrap() {
             Ok(_) => carried_out += 1,
             // The request came too late; its effect is unknown.
             Err(api::Error::Refused(body)) => assert_eq!(body.code, ErrorCode::Unavailable),
@@ -109,7 +109,7 @@ impl Drop for Disk {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_changes_and_forgets_nothing() {
+async fn a_full_disk_rejects_changes_and_loses_none() {
     let dir = tempfile::tempdir().unwrap();
     let Some(_disk) = Disk::mount(dir.path()) else {
         eprintln!("skipped: only root can mount a small disk");
@@ -125,7 +125,7 @@ async fn a_full_disk_refuses_changes_and_forgets_nothing() {
     let before = server.shown().await;
     // Allocated pages may still have space.
     let mut applied = Vec::new();
-    let trouble = loop {
+    let failure = loop {
         let text = format!("{}labels: {{ a: \"{}\" }}\n", service("/big", 0), "x".repeat(50_000));
         let text = text.replace("/big", &format!("/big{}", applied.len()));
         match server.apply(&text).await {
@@ -134,9 +134,9 @@ async fn a_full_disk_refuses_changes_and_forgets_nothing() {
         }
         assert!(applied.len() < 200, "the disk is never full");
     };
-    assert_eq!(trouble.code, ErrorCode::Unavailable);
-    assert!(trouble.message.contains("nothing was changed"), "{}", trouble.message);
-    assert!(trouble.hint.is_some_and(|hint| hint.contains("disk")));
+    assert_eq!(failure.code, ErrorCode::Unavailable);
+    assert!(failure.message.contains("nothing was changed"), "{}", failure.message);
+    assert!(failure.hint.is_some_and(|hint| hint.contains("disk")));
     if applied.is_empty() {
         assert_eq!(before, server.shown().await);
     }

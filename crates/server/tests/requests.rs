@@ -4,7 +4,7 @@
 mod support;
 
 use api::{ApplyReply, ClusterState, ErrorCode, Health, ServiceState, ServiceView, path};
-use model::Verdict;
+use model::ChangeKind;
 use serde_json::{Value, json};
 use support::{Server, refused, service, soon};
 
@@ -18,19 +18,19 @@ async fn documents_are_applied_and_planned() {
 
     let before = server.shown().await;
     let planned = server.apply_as("-", &service("/shop/web", 3), true).await.unwrap();
-    assert_eq!(planned.changes[0].verdict, Verdict::Created);
+    assert_eq!(planned.changes[0].verdict, ChangeKind::Created);
     assert!(!planned.waves.is_empty());
     assert_eq!(before, server.shown().await, "a plan changes nothing");
 
     let applied = server.apply(&service("/shop/web", 3)).await.unwrap();
-    assert_eq!(applied.changes[0].verdict, Verdict::Created);
+    assert_eq!(applied.changes[0].verdict, ChangeKind::Created);
     // A client that has the response sees the change.
     let web: ServiceView = server.client.get("/v1/services/shop/web").await.unwrap();
     assert_eq!((web.state, web.instances), (ServiceState::Deploying, 3));
     assert_eq!(web.deployment, applied.deployment);
     assert_eq!(web.revisions.len(), 1);
     let again = server.apply(&service("/shop/web", 3)).await.unwrap();
-    assert_eq!(again.changes[0].verdict, Verdict::Unchanged);
+    assert_eq!(again.changes[0].verdict, ChangeKind::Unchanged);
     assert_eq!(again.deployment, None);
 
     let base = service("/zdd/base", 4) + "rollout: { min_healthy: 25% }\n";
@@ -61,12 +61,12 @@ async fn services_are_steered() {
     let post = async |path: &str, body: Value| client.post::<ApplyReply>(path, &body).await;
 
     let scaled = post(path::SCALE, json!({"service": "/web", "instances": 3})).await.unwrap();
-    assert_eq!(scaled.changes[0].verdict, Verdict::Updated);
+    assert_eq!(scaled.changes[0].verdict, ChangeKind::Updated);
     let deployment = scaled.deployment.unwrap();
     let paused = json!({"service": "/web", "how": "pause"});
     post(path::ROLLOUT, paused.clone()).await.unwrap();
     let unchanged = post(path::ROLLOUT, paused).await.unwrap();
-    assert_eq!(unchanged.changes[0].verdict, Verdict::Unchanged);
+    assert_eq!(unchanged.changes[0].verdict, ChangeKind::Unchanged);
     post(path::ROLLOUT, json!({"deployment": deployment, "how": "resume"})).await.unwrap();
     post(path::RESTART, json!({"service": "/web"})).await.unwrap();
     let undone = post(path::UNDO, json!({"service": "/web", "to": 1})).await.unwrap();
@@ -78,7 +78,7 @@ async fn services_are_steered() {
     assert_eq!(many.code, ErrorCode::Conflict);
 
     let cordoned = post("/v1/nodes/n1/availability", json!("cordoned")).await.unwrap();
-    assert_eq!(cordoned.changes[0].verdict, Verdict::Updated);
+    assert_eq!(cordoned.changes[0].verdict, ChangeKind::Updated);
     let used = refused(client.delete::<ApplyReply>("/v1/nodes/n1").await);
     assert!(used.message.contains("drain it first"), "{}", used.message);
     let bad = refused(post("/v1/nodes/n1/availability", json!("asleep")).await);
@@ -90,12 +90,12 @@ async fn services_are_steered() {
     let gone = refused(client.delete::<ApplyReply>("/v1/gateways/public").await);
     assert_eq!(gone.code, ErrorCode::NotFound);
     let removed = client.delete::<ApplyReply>("/v1/services/web").await.unwrap();
-    assert_eq!(removed.changes[0].verdict, Verdict::Removed);
+    assert_eq!(removed.changes[0].verdict, ChangeKind::Removed);
     server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn services_that_need_each_other_are_removed_together() {
+async fn mutually_dependent_services_are_removed_together() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
     let web = format!("{}depends_on: [/shop/db]\n", service("/shop/web", 1));
@@ -109,13 +109,13 @@ async fn services_that_need_each_other_are_removed_together() {
     assert_eq!(refused(remove(json!([])).await).code, ErrorCode::BadRequest);
     let removed = remove(json!(["/shop/db", "/shop/web"])).await.unwrap();
     let verdicts: Vec<_> = removed.changes.iter().map(|change| change.verdict).collect();
-    assert_eq!(verdicts, [Verdict::Removed, Verdict::Removed]);
+    assert_eq!(verdicts, [ChangeKind::Removed, ChangeKind::Removed]);
     assert!(removed.changes.iter().all(|change| change.deployment == removed.deployment));
     server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn whatever_is_wrong_is_said_in_json() {
+async fn every_error_has_a_json_body() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
     server.register("n1").await.unwrap();
@@ -171,20 +171,20 @@ async fn whatever_is_wrong_is_said_in_json() {
         let (found, error) = soon(server.send(method, path, body)).await;
         assert_eq!(found, *status, "{method} {path}: {}", error.message);
         assert_eq!(error.code.status(), *status, "{method} {path}");
-        let said = serde_json::to_string(&error).unwrap();
-        assert!(said.contains(words), "{method} {path}: {said}");
+        let serialized = serde_json::to_string(&error).unwrap();
+        assert!(serialized.contains(words), "{method} {path}: {serialized}");
     }
-    let (status, head, body) = server.ask("HEAD", "/v1/services").await;
+    let (status, head, body) = server.request("HEAD", "/v1/services").await;
     assert_eq!((status, body.as_str()), (200, ""));
     assert!(head.contains("application/json"));
-    let (_, head, _) = server.ask("PUT", "/v1/services/shop/web").await;
+    let (_, head, _) = server.request("PUT", "/v1/services/shop/web").await;
     assert!(head.contains("allow: get,head,delete"), "{head}");
     assert_eq!(before, server.shown().await);
     server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn pages_of_other_sites_change_nothing() {
+async fn cross_site_requests_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
     let document = service("/shop/web", 1);
@@ -196,8 +196,8 @@ async fn pages_of_other_sites_change_nothing() {
             "{method} {path} HTTP/1.1\r\nhost: localhost:4040\r\n{from}\r\ncontent-type: text/plain\r\n\
              connection: close\r\ncontent-length: {len}\r\n\r\n{body}"
         );
-        let (status, _, answer) = server.raw(request.as_bytes()).await;
-        (status, answer)
+        let (status, _, response) = server.raw(request.as_bytes()).await;
+        (status, response)
     };
     for from in ["origin: http://evil.example", "sec-fetch-site: cross-site", "origin: null"] {
         for (method, path, body) in [
@@ -205,8 +205,8 @@ async fn pages_of_other_sites_change_nothing() {
             ("DELETE", "/v1/services/shop/web", ""),
             ("POST", "/nowhere", ""),
         ] {
-            let (status, answer) = ask(from, method, path, body).await;
-            let error: api::ErrorBody = serde_json::from_str(&answer).unwrap();
+            let (status, response) = ask(from, method, path, body).await;
+            let error: api::ErrorBody = serde_json::from_str(&response).unwrap();
             assert_eq!((status, error.code), (403, ErrorCode::Forbidden), "{from} {method} {path}");
             assert!(error.hint.unwrap().contains("curl"));
         }
@@ -215,14 +215,14 @@ async fn pages_of_other_sites_change_nothing() {
     }
     assert_eq!(before, server.shown().await);
     for from in ["origin: http://localhost:4040", "sec-fetch-site: same-origin", "x: y"] {
-        let (status, answer) = ask(from, "POST", "/v1/apply", &apply).await;
-        assert_eq!(status, 200, "{from}: {answer}");
+        let (status, response) = ask(from, "POST", "/v1/apply", &apply).await;
+        assert_eq!(status, 200, "{from}: {response}");
     }
     server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn wrong_documents_are_pointed_at() {
+async fn errors_of_documents_have_positions() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
     let text = "service: /a\nprocess: { command: [run] }\ninstnces: 3\n";
@@ -247,7 +247,7 @@ async fn wrong_documents_are_pointed_at() {
 }
 
 #[tokio::test]
-async fn a_body_too_large_is_refused_with_an_answer() {
+async fn an_oversized_body_is_rejected_with_a_response() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
     let text = "#".repeat(17 << 20);
@@ -259,14 +259,14 @@ async fn a_body_too_large_is_refused_with_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn much_is_carried_out_at_once() {
+async fn thousands_of_changes_fit_into_one_request() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
     server.register("n1").await.unwrap();
     let documents: Vec<_> = (0..2_000).map(|i| service(&format!("/s{i}"), 0)).collect();
     let applied = soon(server.apply(&documents.join("---\n"))).await.unwrap();
     assert_eq!(applied.changes.len(), 2_000);
-    assert!(applied.changes.iter().all(|change| change.verdict == Verdict::Created));
+    assert!(applied.changes.iter().all(|change| change.verdict == ChangeKind::Created));
 
     let scaled = (0..1_000).map(|i| {
         let client = server.client.clone();

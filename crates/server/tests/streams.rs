@@ -45,7 +45,7 @@ fn kinds(events: &[EventView]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn events_are_told_once_and_resumed_by_number() {
+async fn events_are_sent_once_and_resumed_by_number() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
     server.register("n1").await.unwrap();
@@ -91,23 +91,23 @@ async fn events_are_told_once_and_resumed_by_number() {
 }
 
 #[tokio::test]
-async fn assignments_come_whole_then_as_differences() {
+async fn assignments_are_complete_first_and_then_incremental() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
     server.register("n1").await.unwrap();
     server.apply(&service("/web", 1)).await.unwrap();
     let stream = path::with(path::NODE_ASSIGNMENTS, "n1");
     let mut lines = server.client.follow(&stream).await.unwrap();
-    let mut told: Vec<InstanceId> = Vec::new();
+    let mut received: Vec<InstanceId> = Vec::new();
     let mut generation = 0;
     let mut is_first = true;
-    while told.is_empty() {
+    while received.is_empty() {
         let next: Assignments = soon(lines.next_document()).await.unwrap().unwrap();
         assert_eq!(next.whole, is_first);
         assert!(is_first || next.generation > generation);
         (is_first, generation) = (false, next.generation);
         assert!(next.set.iter().all(|assignment| assignment.goal == Assigned::Run));
-        told.extend(next.set.into_iter().map(|assignment| assignment.instance));
+        received.extend(next.set.into_iter().map(|assignment| assignment.instance));
     }
 
     // A new connection starts with a complete document.
@@ -120,7 +120,7 @@ async fn assignments_come_whole_then_as_differences() {
     server.apply(&checked).await.unwrap();
     let changed: Assignments = soon(lines.next_document()).await.unwrap().unwrap();
     assert!(!changed.whole && changed.removed.is_empty());
-    assert_eq!(changed.set[0].instance, told[0]);
+    assert_eq!(changed.set[0].instance, received[0]);
     assert_eq!(changed.set[0].spec.health.len(), 1);
 
     // Heartbeats while there is nothing to send.
@@ -139,7 +139,7 @@ async fn assignments_come_whole_then_as_differences() {
 }
 
 #[tokio::test]
-async fn nodes_register_once_and_go_when_they_are_removed() {
+async fn nodes_register_once_and_can_be_removed() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
     let early = refused(server.report("n1", true, Vec::new()).await);
@@ -188,7 +188,7 @@ async fn a_node_with_an_ipv6_address_is_reached() {
 }
 
 #[tokio::test]
-async fn routes_follow_what_is_ready_at_once() {
+async fn routes_follow_readiness_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
     let client = &server.client;
@@ -245,8 +245,8 @@ async fn routes_follow_what_is_ready_at_once() {
     assert_eq!(instances[0]["goal"]["is"], "drain");
     report(without.generation).await;
     loop {
-        let told: Assignments = soon(assigned.next_document()).await.unwrap().unwrap();
-        if told.set[0].goal == Assigned::Stop {
+        let received: Assignments = soon(assigned.next_document()).await.unwrap().unwrap();
+        if received.set[0].goal == Assigned::Stop {
             break;
         }
     }

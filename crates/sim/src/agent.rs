@@ -16,7 +16,7 @@ use crate::environment::Environment;
 use crate::event::{AgentEvent, SimEvent};
 use crate::machine::{Machine, Reported, Run};
 use crate::message::{Call, Caller, Line, Purpose, Reply};
-use crate::network::Place;
+use crate::network::Location;
 use crate::observation::Observation;
 use crate::process::{Conn, Incarnation, Process};
 use crate::queue::millis;
@@ -262,7 +262,7 @@ impl Agent {
     fn call(&self, env: &mut Environment, purpose: Purpose, call: Call) {
         let Some(running) = &self.running else { return };
         let caller = Caller::Agent(self.node.clone(), running.incarnation, purpose);
-        env.call(Place::Node(self.node.clone()), caller, call);
+        env.call(Location::Node(self.node.clone()), caller, call);
     }
 
     fn listens_to(&self, event: &Reported) -> bool {
@@ -276,10 +276,10 @@ impl Agent {
 
     fn adopt(&mut self, env: &mut Environment, machine: &mut Machine, driver: Kind) {
         if driver == Kind::Docker && machine.docker_unavailable {
-            let message = "the Docker daemon does not answer".into();
-            return self.process(env, machine, Event::Away { driver, message });
+            let message = "the Docker daemon does not respond".into();
+            return self.process(env, machine, Event::Unavailable { driver, message });
         }
-        let found = machine.found(driver);
+        let found = machine.found(env, driver);
         if let Some(running) = &mut self.running {
             running.adopted.push(driver);
         }

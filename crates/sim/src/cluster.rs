@@ -12,7 +12,7 @@ use crate::fault::Outage;
 use crate::gateway::Gateway;
 use crate::machine::{Machine, Reported};
 use crate::message::{Call, Caller, Line, Reply};
-use crate::network::{Network, Place};
+use crate::network::{Location, Network};
 use crate::process::{Conn, Incarnation, Process, Rpc};
 use crate::server::Server;
 use crate::settings::Settings;
@@ -102,7 +102,7 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn request(&mut self, env: &mut Environment, from: Place, rpc: Rpc, call: Call) {
+    pub(crate) fn request(&mut self, env: &mut Environment, from: Location, rpc: Rpc, call: Call) {
         self.server.receive(env, from, rpc, call);
     }
 
@@ -184,9 +184,11 @@ impl Cluster {
 
     /// The instances that accept a request from a node.
     fn accepting(&self, network: &Network, from: &NodeId) -> BTreeSet<InstanceId> {
-        let from = Place::Node(from.clone());
-        let reachable =
-            self.hosts.iter().filter(|(to, _)| !network.is_cut(&from, &Place::Node((*to).clone())));
+        let from = Location::Node(from.clone());
+        let reachable = self
+            .hosts
+            .iter()
+            .filter(|(to, _)| !network.is_cut(&from, &Location::Node((*to).clone())));
         let runs = reachable.flat_map(|(_, host)| &host.machine.runs);
         let accepting = runs.filter(|(_, run)| run.accepts());
         accepting.map(|(of, _)| of.instance.clone()).collect()

@@ -5,7 +5,7 @@ use model::{Document, ScaleDown, ServiceId, Share, Spec};
 use serde_json::{Map, Value, json};
 
 use crate::bug::InjectedBug;
-use crate::machine::SICKNESS;
+use crate::machine::DEFECT;
 
 /// The labels in which a service repeats the budget that its user asked for. Invariants read them
 /// instead of the budget, which an injected bug may change.
@@ -36,7 +36,7 @@ pub(crate) fn service(rng: &mut Rng, service: &ServiceId, bug: Option<InjectedBu
     let mut pick = |choice: &[&'static str]| choice[rng.usize(0..choice.len())];
     let min_healthy = pick(&["0", "1", "50%", "75%", "100%"]);
     let max_surge = pick(&["0", "1", "1", "25%", "100%"]);
-    let sickness = pick(&["", "", "", "", "", "", "never-healthy", "exits", "task-fails"]);
+    let defect = pick(&["", "", "", "", "", "", "never-healthy", "exits", "task-fails"]);
     let constraint = pick(&["", "", "", "hostname", "rack"]);
     let drain = pick(&["0s", "2s", "20s"]);
     let lost = pick(&["replace", "replace", "later", "never"]);
@@ -44,7 +44,7 @@ pub(crate) fn service(rng: &mut Rng, service: &ServiceId, bug: Option<InjectedBu
     let mut document = json!({
         "service": service,
         "instances": rng.u32(0..6),
-        "env": { "VERSION": rng.u32(0..1000).to_string(), SICKNESS: sickness },
+        "env": { "VERSION": rng.u32(0..1000).to_string(), DEFECT: defect },
         "rollout": {
             "min_healthy": min_healthy, "max_surge": max_surge,
             "deadline": format!("{}s", rng.u32(20..90)),

@@ -7,7 +7,7 @@ use crate::bug::InjectedBug;
 use crate::event::SimEvent;
 use crate::history::History;
 use crate::message::{Call, Caller, Line, Reply};
-use crate::network::Place;
+use crate::network::Location;
 use crate::observation::Observation;
 use crate::process::{Conn, Rpc};
 use crate::queue::Moment;
@@ -67,12 +67,12 @@ impl Environment {
     }
 
     /// Sends a request to the server.
-    pub(crate) fn call(&mut self, from: Place, caller: Caller, call: Call) {
+    pub(crate) fn call(&mut self, from: Location, caller: Caller, call: Call) {
         self.transport.call(&mut self.scheduler, from, caller, call);
     }
 
     /// Sends a response.
-    pub(crate) fn reply(&mut self, to: &Place, rpc: Rpc, reply: Reply) {
+    pub(crate) fn reply(&mut self, to: &Location, rpc: Rpc, reply: Reply) {
         self.transport.reply(&mut self.scheduler, to, rpc, reply);
     }
 

@@ -9,7 +9,7 @@ use model::{NodeId, Piece, RouteTable};
 
 use crate::fault::FaultEnd;
 use crate::message::{Call, Reply};
-use crate::network::Place;
+use crate::network::Location;
 use crate::process::{Conn, Incarnation, Process, Rpc};
 
 /// Something that happens at a moment.
@@ -17,7 +17,7 @@ use crate::process::{Conn, Incarnation, Process, Rpc};
 pub(crate) enum SimEvent {
     /// A request arrives at the server.
     Request {
-        from: Place,
+        from: Location,
         rpc: Rpc,
         call: Call,
     },

@@ -4,7 +4,7 @@ use std::fmt;
 
 use model::{NodeId, Piece};
 
-use crate::network::Place;
+use crate::network::Location;
 use crate::process::Process;
 
 /// A kind of fault.
@@ -72,7 +72,7 @@ pub(crate) enum FaultEnd {
     /// The power of a node, or of the server's machine.
     Power(Option<NodeId>),
     Disk,
-    Cut(Place, Place),
+    Cut(Location, Location),
     Network,
     Hang(NodeId, Piece),
     Docker(NodeId),

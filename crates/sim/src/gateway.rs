@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Backoff, GatewayReport};
-use gateway::{Core, Effect, Event, Standing};
+use gateway::{Core, Effect, Event, GatewayState};
 use model::{InstanceId, Listen, NodeId, Registration, RouteTable};
 
 use crate::bug::InjectedBug;
 use crate::environment::Environment;
 use crate::event::{GatewayEvent, SimEvent};
 use crate::message::{Call, Caller, Line, Purpose, Reply};
-use crate::network::Place;
+use crate::network::Location;
 use crate::observation::Observation;
 use crate::process::{Conn, Incarnation, Process};
 use crate::queue::millis;
@@ -36,7 +36,7 @@ pub(crate) struct Gateway {
 pub(crate) struct Running {
     incarnation: Incarnation,
     core: Core,
-    standing: Standing,
+    gateway_state: GatewayState,
     pub(crate) threads: [Option<Arc<RouteTable>>; THREADS],
     pub(crate) requests: BTreeMap<u64, Request>,
     conn: Option<Conn>,
@@ -69,7 +69,7 @@ impl Gateway {
         self.running = Some(Running {
             incarnation,
             core: Core::new(THREADS),
-            standing: Standing::default(),
+            gateway_state: GatewayState::default(),
             threads: Default::default(),
             requests: BTreeMap::new(),
             conn: None,
@@ -187,7 +187,7 @@ impl Gateway {
     fn call(&self, env: &mut Environment, purpose: Purpose, call: Call) {
         let Some(running) = &self.running else { return };
         let caller = Caller::Gateway(self.node.clone(), running.incarnation, purpose);
-        env.call(Place::Node(self.node.clone()), caller, call);
+        env.call(Location::Node(self.node.clone()), caller, call);
     }
 
     fn connect(&self, env: &mut Environment) {
@@ -212,13 +212,13 @@ impl Gateway {
             return;
         }
         running.reporting = true;
-        let standing = running.standing.clone();
-        let failed = standing.failed.into_iter();
+        let gateway_state = running.gateway_state.clone();
+        let failed = gateway_state.failed.into_iter();
         let omits_busy = env.bug == Some(InjectedBug::Busy);
         let report = GatewayReport {
             node: self.node.clone(),
-            generation: standing.generation,
-            busy: if omits_busy { BTreeSet::new() } else { standing.busy },
+            generation: gateway_state.generation,
+            busy: if omits_busy { BTreeSet::new() } else { gateway_state.busy },
             failed: failed.map(|(listen, reason)| (Listen(listen), reason)).collect(),
             stuck: BTreeMap::new(),
         };
@@ -264,9 +264,9 @@ impl Gateway {
                 }
                 // No check of the watchdog is simulated.
                 Effect::Isolate(_) | Effect::Restore(..) => {}
-                Effect::Stand(standing) => {
+                Effect::StateChanged(gateway_state) => {
                     if let Some(running) = &mut self.running {
-                        running.standing = standing;
+                        running.gateway_state = gateway_state;
                     }
                     self.report(env);
                 }

@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, Host, node_id};
 use crate::environment::Environment;
 use crate::event::SimEvent;
 use crate::fault::{Fault, FaultEnd, Outage};
-use crate::network::{Place, Quality};
+use crate::network::{Location, Quality};
 use crate::observation::Observation;
 use crate::process::Process;
 use crate::server::DiskCondition;
@@ -186,10 +186,10 @@ fn disk(env: &mut Environment, cluster: &mut Cluster) {
 
 fn partition(env: &mut Environment, cluster: &Cluster) {
     let rng = &mut env.scheduler.rng;
-    let a = Place::Node(cluster.any_node(rng));
+    let a = Location::Node(cluster.any_node(rng));
     let b = match rng.u8(0..4) {
-        0 => Place::Node(cluster.any_node(rng)),
-        _ => Place::Server,
+        0 => Location::Node(cluster.any_node(rng)),
+        _ => Location::Server,
     };
     if a == b {
         return;
@@ -274,7 +274,7 @@ pub(crate) fn end(env: &mut Environment, cluster: &mut Cluster, end: FaultEnd) {
             cluster.start(env, &Process::Gateway(node));
         }
         FaultEnd::Disk => cluster.server.disk_condition = DiskCondition::Works,
-        FaultEnd::Cut(from, to) => env.transport.network.mend(&from, &to),
+        FaultEnd::Cut(from, to) => env.transport.network.restore(&from, &to),
         FaultEnd::Network => env.transport.network.quality = Quality::default(),
         FaultEnd::Hang(node, piece) => {
             if let Some(run) = cluster.host(&node).machine.run(&piece) {

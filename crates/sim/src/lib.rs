@@ -41,7 +41,7 @@ pub use crate::bug::InjectedBug;
 pub use crate::fault::{Fault, Outage};
 pub use crate::settings::Settings;
 
-use crate::simulation::{Simulation, Verdict};
+use crate::simulation::{Outcome, Simulation};
 use crate::violation::Violation;
 
 /// Maximum number of events in one simulation; with more, the cluster is in a loop.
@@ -132,7 +132,7 @@ pub fn run(options: &Options) -> Result<Summary, Box<Failure>> {
         }
     };
     match verdict {
-        Verdict::Held => Ok(Summary {
+        Outcome::Held => Ok(Summary {
             faults: simulation.injector.count,
             writes: simulation.cluster.users.acknowledged,
             requests: simulation.checkers.requests,
@@ -140,7 +140,7 @@ pub fn run(options: &Options) -> Result<Summary, Box<Failure>> {
             span_ms: simulation.env.now(),
             fingerprint: simulation.env.history.fingerprint(),
         }),
-        Verdict::Violated(Violation { invariant, detail }) => Err(Box::new(Failure {
+        Outcome::Violated(Violation { invariant, detail }) => Err(Box::new(Failure {
             seed: *seed,
             settings: settings.clone(),
             invariant,

@@ -20,7 +20,7 @@ use crate::observation::Observation;
 use crate::queue::Moment;
 
 /// The variable that makes a service fail on purpose: `never-healthy`, `exits`, `task-fails`.
-pub(crate) const SICKNESS: &str = "SICKNESS";
+pub(crate) const DEFECT: &str = "SICKNESS";
 
 /// The reports of a driver to its agent.
 #[derive(Debug)]
@@ -95,12 +95,12 @@ impl Run {
 
     /// Whether a probe passes.
     pub(crate) fn is_healthy(&self, now: Moment) -> bool {
-        let can_be = self.is_up() && !self.hangs && self.sickness() != "never-healthy";
+        let can_be = self.is_up() && !self.hangs && self.defect() != "never-healthy";
         can_be && now >= self.healthy_from
     }
 
-    pub(crate) fn sickness(&self) -> &str {
-        self.spec.env.get(SICKNESS).and_then(Value::as_text).unwrap_or("")
+    pub(crate) fn defect(&self) -> &str {
+        self.spec.env.get(DEFECT).and_then(Value::as_text).unwrap_or("")
     }
 
     pub(crate) fn driver(&self) -> Kind {
@@ -139,8 +139,18 @@ impl Machine {
         self.numbers.clear();
     }
 
-    /// The runs that a driver finds when it starts.
-    pub(crate) fn found(&self, driver: Kind) -> Vec<Found> {
+    /// The runs that a driver finds when it starts. It lists only runs that have started: a start
+    /// in progress completes before.
+    pub(crate) fn found(&mut self, env: &mut Environment, driver: Kind) -> Vec<Found> {
+        let starting = self
+            .runs
+            .iter()
+            .filter(|(_, run)| run.driver() == driver && run.stage == Stage::Starting);
+        let starting: Vec<_> = starting.map(|(of, run)| of.run(run.number)).collect();
+        for piece in starting {
+            // The list reports it.
+            let _ = self.run_started(env, piece);
+        }
         let of_driver = self.runs.iter().filter(|(_, run)| run.driver() == driver);
         let found = of_driver.map(|(resource, run)| {
             let exit = match &run.stage {
@@ -171,7 +181,7 @@ impl Machine {
             let has_checks = resource.has_checks();
             let of = InstanceResource { instance: instance.clone(), resource: resource.name };
             let run = self.runs.get(&of).filter(|run| run.number == number);
-            run.is_some_and(|run| !has_checks || (run.is_up() && run.sickness() != "never-healthy"))
+            run.is_some_and(|run| !has_checks || (run.is_up() && run.defect() != "never-healthy"))
         })
     }
 
@@ -317,7 +327,7 @@ impl Machine {
         run.started_at = at;
         run.healthy_from = healthy_from;
         let (driver, is_task) = (run.driver(), run.is_task);
-        let (exits, fails) = (run.sickness() == "exits", run.sickness() == "task-fails");
+        let (exits, fails) = (run.defect() == "exits", run.defect() == "task-fails");
         if exits || crashes || is_task {
             let longest = if exits || is_task { 2_000 } else { 60_000 };
             let span = env.span(10..longest);
@@ -372,7 +382,7 @@ impl Machine {
 }
 
 fn docker_unavailable(piece: Piece) -> Reported {
-    let message = "the Docker daemon does not answer".into();
-    let event = DriverEvent::NotStarted { piece, message, driver_away: true };
+    let message = "the Docker daemon does not respond".into();
+    let event = DriverEvent::NotStarted { piece, message, driver_unavailable: true };
     Reported { driver: Kind::Docker, event }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::{GatewayReport, Report, ReportReply};
 use model::{Changeset, Command, NodeId, Registration, RequestId, RouteTable};
-use server::control::Trouble;
+use server::control::RequestError;
 
 use crate::process::{Conn, Incarnation};
 
@@ -22,8 +22,8 @@ pub(crate) enum Call {
 /// The response to a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
-    Changeset(Result<Changeset, Trouble>),
-    Reported(Result<ReportReply, Trouble>),
+    Changeset(Result<Changeset, RequestError>),
+    Reported(Result<ReportReply, RequestError>),
     Stream(Conn),
     /// The server rejects the request.
     Rejected,

@@ -7,7 +7,7 @@ use model::NodeId;
 
 /// The location of a process. Users share the server's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     /// The machine of the server.
     Server,
     /// A node, which runs an agent, a gateway, or both.
@@ -19,7 +19,7 @@ pub(crate) enum Place {
 pub(crate) struct Network {
     /// Directions in which nothing passes until the cut ends. A message that is sent into one may
     /// be retransmitted and arrive late.
-    cuts: BTreeSet<(Place, Place)>,
+    cuts: BTreeSet<(Location, Location)>,
     /// Nodes without a connection to the server that never get one again: their messages are lost.
     severed: BTreeSet<NodeId>,
     /// The longest latency while no fault slows it.
@@ -45,12 +45,12 @@ impl Network {
     }
 
     /// Drops everything in one direction.
-    pub(crate) fn cut(&mut self, from: Place, to: Place) {
+    pub(crate) fn cut(&mut self, from: Location, to: Location) {
         self.cuts.insert((from, to));
     }
 
     /// Ends the cut in one direction.
-    pub(crate) fn mend(&mut self, from: &Place, to: &Place) {
+    pub(crate) fn restore(&mut self, from: &Location, to: &Location) {
         self.cuts.remove(&(from.clone(), to.clone()));
     }
 
@@ -65,14 +65,14 @@ impl Network {
         self.quality = Quality::default();
     }
 
-    pub(crate) fn is_cut(&self, from: &Place, to: &Place) -> bool {
+    pub(crate) fn is_cut(&self, from: &Location, to: &Location) -> bool {
         self.is_severed(from, to) || self.cuts.contains(&(from.clone(), to.clone()))
     }
 
     /// Whether the direction is cut for good.
-    pub(crate) fn is_severed(&self, from: &Place, to: &Place) -> bool {
+    pub(crate) fn is_severed(&self, from: &Location, to: &Location) -> bool {
         match (from, to) {
-            (Place::Node(node), Place::Server) | (Place::Server, Place::Node(node)) => {
+            (Location::Node(node), Location::Server) | (Location::Server, Location::Node(node)) => {
                 self.severed.contains(node)
             }
             _ => false,

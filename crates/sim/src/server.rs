@@ -7,11 +7,11 @@ use api::{EventView, Report};
 use model::{
     Changeset, Command, Document, Millis, NodeId, Proposal, RequestKey, RouteTable, Spec, Timestamp,
 };
-use server::absence::Absence;
 use server::adapter::Adapters;
 use server::assigned;
-use server::control::{self, Answer, Core, Effect, Event, Snapshot, Ticket, Trouble};
+use server::control::{self, Core, Effect, Event, RequestError, Response, Snapshot, Ticket};
 use server::persist;
+use server::stall::StallDetector;
 use store::{Op, Txn};
 
 use crate::bug::InjectedBug;
@@ -20,7 +20,7 @@ use crate::disk::Disk;
 use crate::environment::Environment;
 use crate::event::{ServerEvent, SimEvent};
 use crate::message::{Call, Line, Reply};
-use crate::network::Place;
+use crate::network::Location;
 use crate::observation::Observation;
 use crate::process::{Conn, Incarnation, Process, Rpc};
 
@@ -52,7 +52,7 @@ pub(crate) struct Running {
     incarnation: Incarnation,
     core: Core,
     monotonic: Monotonic,
-    absence: Absence,
+    stall: StallDetector,
     pub(crate) snapshot: Snapshot,
     routes: Arc<RouteTable>,
     generation: u64,
@@ -75,7 +75,7 @@ pub(crate) struct Running {
 /// A request without a response.
 struct Waiting {
     rpc: Rpc,
-    place: Place,
+    location: Location,
     /// The key of a user's request.
     key: Option<RequestKey>,
 }
@@ -112,7 +112,7 @@ impl Server {
         let loaded = self.disk.load().expect("a server can read what it stored");
         let persist::Loaded { mut state, mut events, .. } = loaded;
         env.observe(Observation::Loaded(state.clone()));
-        let batch = control::lead(&mut state, &mut events, now).expect("anyone may lead");
+        let batch = control::become_leader(&mut state, &mut events, now).expect("anyone may lead");
         self.disk.commit(persist::txn(batch).expect("a batch can be written"));
         let incarnation = env.number();
         let epoch = state.meta().epoch;
@@ -124,7 +124,7 @@ impl Server {
             incarnation,
             core,
             monotonic,
-            absence: Absence::new(server::REFRESH, now),
+            stall: StallDetector::new(server::REFRESH, now),
             snapshot,
             routes: Arc::default(),
             generation: epoch << 32,
@@ -155,8 +155,8 @@ impl Server {
             self.disk.commit(txn);
         }
         env.scheduler.ended(&Process::Server);
-        for Waiting { rpc, place, .. } in running.waiting.into_values() {
-            env.reply(&place, rpc, Reply::Failed);
+        for Waiting { rpc, location, .. } in running.waiting.into_values() {
+            env.reply(&location, rpc, Reply::Failed);
         }
         for conn in running.streams.into_keys() {
             env.send_line(conn, Line::End);
@@ -186,7 +186,7 @@ impl Server {
     }
 
     /// A request arrives.
-    pub(crate) fn receive(&mut self, env: &mut Environment, from: Place, rpc: Rpc, call: Call) {
+    pub(crate) fn receive(&mut self, env: &mut Environment, from: Location, rpc: Rpc, call: Call) {
         if self.running.is_none() {
             return env.reply(&from, rpc, Reply::Failed);
         }
@@ -220,13 +220,19 @@ impl Server {
             Call::Routes => return self.follow_routes(env, &from, rpc),
         };
         if let Some(running) = &mut self.running {
-            running.waiting.insert(ticket, Waiting { rpc, place: from, key });
+            running.waiting.insert(ticket, Waiting { rpc, location: from, key });
         }
         self.process(env, event);
         self.turn_soon(env);
     }
 
-    fn follow_assignments(&mut self, env: &mut Environment, from: &Place, rpc: Rpc, node: NodeId) {
+    fn follow_assignments(
+        &mut self,
+        env: &mut Environment,
+        from: &Location,
+        rpc: Rpc,
+        node: NodeId,
+    ) {
         let Some(running) = &self.running else { return };
         if running.snapshot.state.node(&node).is_none() {
             return env.reply(from, rpc, Reply::Rejected);
@@ -235,15 +241,15 @@ impl Server {
         self.open_stream(env, from, rpc, Process::Agent(node), follower);
     }
 
-    fn follow_routes(&mut self, env: &mut Environment, from: &Place, rpc: Rpc) {
-        let Place::Node(node) = from.clone() else { return };
+    fn follow_routes(&mut self, env: &mut Environment, from: &Location, rpc: Rpc) {
+        let Location::Node(node) = from.clone() else { return };
         self.open_stream(env, from, rpc, Process::Gateway(node), Follower::Routes(0));
     }
 
     fn open_stream(
         &mut self,
         env: &mut Environment,
-        from: &Place,
+        from: &Location,
         rpc: Rpc,
         to: Process,
         follower: Follower,
@@ -329,8 +335,8 @@ impl Server {
     fn check_for_stall(&mut self, env: &mut Environment) {
         let Some(running) = &mut self.running else { return };
         let now = running.monotonic.now(self.clock, env.now());
-        if let Some(span) = running.absence.until(now) {
-            running.core.handle(Event::Absent { span }, now);
+        if let Some(span) = running.stall.stalled_for(now) {
+            running.core.handle(Event::Stalled { span }, now);
         }
     }
 
@@ -414,17 +420,17 @@ impl Running {
                 let span = env.span(1..longest);
                 env.after(span, SimEvent::Server(incarnation, ServerEvent::Stored));
             }
-            Effect::Answer { ticket, answer } => {
+            Effect::Response { ticket, response } => {
                 let Some(waiting) = self.waiting.remove(&ticket) else { return };
-                let Waiting { rpc, place, key } = waiting;
-                if let (Some(key), Answer::Outcome(outcome)) = (key, &answer) {
+                let Waiting { rpc, location, key } = waiting;
+                if let (Some(key), Response::Outcome(outcome)) = (key, &response) {
                     observe_outcome(env, key, outcome);
                 }
-                let reply = match answer {
-                    Answer::Outcome(outcome) => Reply::Changeset(outcome),
-                    Answer::Report(outcome) => Reply::Reported(outcome),
+                let reply = match response {
+                    Response::Outcome(outcome) => Reply::Changeset(outcome),
+                    Response::Report(outcome) => Reply::Reported(outcome),
                 };
-                env.reply(&place, rpc, reply);
+                env.reply(&location, rpc, reply);
             }
             Effect::Routes(table) => {
                 self.routes = Arc::clone(&table);
@@ -448,7 +454,7 @@ impl Running {
                 env.observe(Observation::Published { state, stored });
                 self.snapshot = snapshot;
             }
-            Effect::Tell(event) => self.publish_event(env, &event),
+            Effect::PublishEvent(event) => self.publish_event(env, &event),
             Effect::WakeAt(at) => {
                 let timer = ServerEvent::Timer(self.timer);
                 env.after(at.since(now).0, SimEvent::Server(incarnation, timer));
@@ -471,11 +477,15 @@ impl Running {
 }
 
 /// Records the verdict on a user's request. A failed write is no verdict.
-fn observe_outcome(env: &mut Environment, key: RequestKey, outcome: &Result<Changeset, Trouble>) {
+fn observe_outcome(
+    env: &mut Environment,
+    key: RequestKey,
+    outcome: &Result<Changeset, RequestError>,
+) {
     let outcome = match outcome {
         Ok(changeset) => Ok(changeset.changes.clone()),
-        Err(Trouble::Refused(refusal)) => Err(refusal.clone()),
-        Err(Trouble::Storage(_)) => return,
+        Err(RequestError::Refused(refusal)) => Err(refusal.clone()),
+        Err(RequestError::Storage(_)) => return,
     };
     env.observe(Observation::Answered { key, outcome });
 }

@@ -20,7 +20,7 @@ use crate::transport::Transport;
 use crate::violation::Violation;
 
 /// The end of a simulation.
-pub(crate) enum Verdict {
+pub(crate) enum Outcome {
     /// The cluster has converged, and no invariant was violated.
     Held,
     Violated(Violation),
@@ -88,7 +88,7 @@ impl Simulation {
     }
 
     /// Takes the next event. Returns the verdict with the last one.
-    pub(crate) fn step(&mut self) -> Option<Verdict> {
+    pub(crate) fn step(&mut self) -> Option<Outcome> {
         let Some(event) = self.env.scheduler.next() else {
             return Some(self.violated(Violation::new(CONVERGES, "no event is left".into())));
         };
@@ -103,13 +103,13 @@ impl Simulation {
     }
 
     /// Ends the simulation because of a violation.
-    pub(crate) fn violated(&mut self, violation: Violation) -> Verdict {
+    pub(crate) fn violated(&mut self, violation: Violation) -> Outcome {
         let Violation { invariant, detail } = &violation;
         self.env.note(format_args!("VIOLATED {invariant}: {detail}"));
-        Verdict::Violated(violation)
+        Outcome::Violated(violation)
     }
 
-    fn dispatch(&mut self, event: SimEvent) -> Option<Verdict> {
+    fn dispatch(&mut self, event: SimEvent) -> Option<Outcome> {
         let Simulation { env, cluster, injector, .. } = self;
         match event {
             SimEvent::Request { from, rpc, call } => cluster.request(env, from, rpc, call),
@@ -146,7 +146,7 @@ impl Simulation {
 
     /// Checks whether the cluster has converged. Once it has, the server is restarted, which must
     /// not change anything.
-    fn check_convergence(&mut self) -> Option<Verdict> {
+    fn check_convergence(&mut self) -> Option<Outcome> {
         let now = self.env.now();
         let differences = convergence::differences(&self.cluster, now);
         if !differences.is_empty() && now > self.deadline {
@@ -175,7 +175,7 @@ impl Simulation {
                 });
                 let name = "a restart of the server changes nothing";
                 Some(match changed {
-                    None => Verdict::Held,
+                    None => Outcome::Held,
                     Some(detail) => self.violated(Violation::new(name, detail)),
                 })
             }

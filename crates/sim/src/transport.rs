@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::event::SimEvent;
 use crate::message::{Call, Caller, Line, Reply};
-use crate::network::{Network, Place};
+use crate::network::{Location, Network};
 use crate::process::{Conn, Incarnation, Process, Rpc};
 use crate::queue::Moment;
 use crate::scheduler::Scheduler;
@@ -46,7 +46,7 @@ impl Transport {
     pub(crate) fn call(
         &mut self,
         scheduler: &mut Scheduler,
-        from: Place,
+        from: Location,
         caller: Caller,
         call: Call,
     ) {
@@ -54,11 +54,11 @@ impl Transport {
         self.pending.insert(rpc, caller);
         let timeout = SimEvent::Response { rpc, reply: Reply::Failed };
         scheduler.after(RESPONSE_TIMEOUT_MS, timeout);
-        if self.network.is_severed(&from, &Place::Server) {
+        if self.network.is_severed(&from, &Location::Server) {
             return;
         }
         let rng = &mut scheduler.rng;
-        if self.network.is_cut(&from, &Place::Server) || self.network.loses(rng) {
+        if self.network.is_cut(&from, &Location::Server) || self.network.loses(rng) {
             // A request sent into a broken connection may still arrive, long after its timeout.
             if rng.u64(0..3) == 0 {
                 let span = rng.u64(1_000..20_000);
@@ -76,9 +76,15 @@ impl Transport {
     }
 
     /// Sends a response.
-    pub(crate) fn reply(&mut self, scheduler: &mut Scheduler, to: &Place, rpc: Rpc, reply: Reply) {
+    pub(crate) fn reply(
+        &mut self,
+        scheduler: &mut Scheduler,
+        to: &Location,
+        rpc: Rpc,
+        reply: Reply,
+    ) {
         let rng = &mut scheduler.rng;
-        if self.network.is_cut(&Place::Server, to) || self.network.loses(rng) {
+        if self.network.is_cut(&Location::Server, to) || self.network.loses(rng) {
             return;
         }
         let latency = self.network.latency(rng);
@@ -152,15 +158,15 @@ impl Transport {
             return None;
         };
         let to = stream.to.clone();
-        let place = match &to {
-            Process::Agent(node) | Process::Gateway(node) => Place::Node(node.clone()),
-            Process::Server => Place::Server,
+        let location = match &to {
+            Process::Agent(node) | Process::Gateway(node) => Location::Node(node.clone()),
+            Process::Server => Location::Server,
         };
         if let Some(span) = scheduler.postponed(&to) {
             scheduler.after(span, SimEvent::Line(conn));
             return None;
         }
-        if self.network.is_cut(&Place::Server, &place) {
+        if self.network.is_cut(&Location::Server, &location) {
             // It is retransmitted until it gets through or the stream is closed.
             let span = scheduler.rng.u64(200..1_500);
             scheduler.after(span, SimEvent::Line(conn));

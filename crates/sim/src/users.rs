@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Availability, Change, Command, DeploymentId, Document, NodeId, RequestId, RevisionNumber,
-    ServiceId, Steer, Value, Verdict,
+    Availability, Change, ChangeKind, Command, DeploymentId, Document, NodeId, RequestId,
+    RevisionNumber, ServiceId, Steer, Value,
 };
 
 use crate::documents::{self, SERVICES};
 use crate::environment::Environment;
 use crate::event::SimEvent;
-use crate::machine::SICKNESS;
+use crate::machine::DEFECT;
 use crate::message::{Call, Caller, Reply};
-use crate::network::Place;
+use crate::network::Location;
 
 /// All users of a cluster.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Users {
         let key = format!("user-{number}").parse().expect("a request key");
         let id = RequestId { key, digest: number };
         env.call(
-            Place::Server,
+            Location::Server,
             Caller::User(number),
             Call::Command { id, command: Box::new(command) },
         );
@@ -130,7 +130,7 @@ impl Users {
             };
             let removed = self.pending.values().any(|other| other.removes.contains(&service));
             let removed = removed || pending.ambiguous.contains(service.as_str());
-            if verdict != Verdict::Removed && !removed && !pending.removes.contains(&service) {
+            if verdict != ChangeKind::Removed && !removed && !pending.removes.contains(&service) {
                 let known = self.promised.revisions.entry(service).or_insert(revision);
                 *known = revision.max(*known);
             }
@@ -193,7 +193,7 @@ fn describe(command: &Command) -> String {
             spec.instances,
             spec.rollout.min_healthy,
             spec.rollout.max_surge,
-            spec.env.get(SICKNESS).and_then(Value::as_text).unwrap_or(""),
+            spec.env.get(DEFECT).and_then(Value::as_text).unwrap_or(""),
         ),
         None => format!("{document:?}"),
     });

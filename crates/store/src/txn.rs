@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_makes_no_sense() {
+    fn invalid_transactions_are_rejected() {
         check(&Txn::default(), "fine");
         check(&Txn::of(vec![Op::put("a", "1"), Op::delete("b")]), "fine");
         check(&Txn { compares: vec![Compare::absent("a")], ops: vec![Op::put("a", "1")] }, "fine");

@@ -17,7 +17,7 @@ use muster_store::Embedded;
 const ROUNDS: usize = 20;
 
 #[tokio::test]
-async fn nothing_acknowledged_is_lost_by_a_kill() {
+async fn acknowledged_commits_survive_a_kill() {
     let directory = tempfile::tempdir().unwrap();
     let mut acknowledged = Acknowledged::default();
     for _ in 0..ROUNDS {
@@ -40,7 +40,7 @@ fn write_until_killed(directory: &Path, lines: usize, acknowledged: &mut Acknowl
     let before = acknowledged.len();
     let mut killed = false;
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        acknowledged.hear(&line.unwrap());
+        acknowledged.parse_line(&line.unwrap());
         if !killed && acknowledged.len() - before >= lines {
             child.kill().unwrap();
             // Its remaining output is read too: those commits were acknowledged before the kill.

@@ -27,7 +27,7 @@ fn a_full_disk_fails_only_what_does_not_fit() {
 }
 
 #[test]
-fn a_failed_flush_ends_the_writing() {
+fn a_failed_flush_stops_the_writer() {
     in_child("child_failed_flush");
 }
 

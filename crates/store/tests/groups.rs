@@ -32,7 +32,7 @@ async fn many_commits_share_a_flush() {
 }
 
 #[tokio::test]
-async fn of_a_group_only_one_wins_a_comparison() {
+async fn one_transaction_of_a_group_passes_a_comparison() {
     let directory = tempfile::tempdir().unwrap();
     let store = Embedded::open(directory.path()).unwrap();
     let race = |number: usize| Txn {
@@ -54,7 +54,7 @@ async fn of_a_group_only_one_wins_a_comparison() {
 }
 
 #[tokio::test]
-async fn what_changes_nothing_is_not_written() {
+async fn a_transaction_without_changes_is_not_written() {
     let directory = tempfile::tempdir().unwrap();
     let store = Embedded::open(directory.path()).unwrap();
     assert_eq!(store.commit(put("/a", "1")).await.unwrap(), TxnResult::Committed(Revision(1)));

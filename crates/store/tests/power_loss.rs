@@ -24,7 +24,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use disk::{Dice, Disk, Files, Op};
+use disk::{Disk, Files, Op, Random};
 use history::Acknowledged;
 use muster_store::Embedded;
 use proptest::test_runner::Config;
@@ -36,7 +36,7 @@ const RECORDS_OF_A_STORE: usize = 8;
 /// The commits of each writer in each of its two turns: enough for several checkpoints.
 const COMMITS: u64 = 40;
 /// The child writes acknowledgements to this file, so that the record contains them between the writes.
-const SAID: &str = "said";
+const ACKNOWLEDGEMENTS: &str = "said";
 
 /// The files at the start of a child, and its operations.
 struct Record {
@@ -53,9 +53,9 @@ struct Loss {
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_by_a_power_loss() {
+fn acknowledged_commits_survive_a_power_loss() {
     let seed = RandomState::new().hash_one(());
-    let mut dice = Dice::new(seed);
+    let mut random = Random::new(seed);
     let mut last = Loss::default();
     let cases = Config::default().cases as usize;
     for number in 0..cases.div_ceil(POINTS_OF_A_RECORD) {
@@ -64,8 +64,8 @@ fn nothing_acknowledged_is_lost_by_a_power_loss() {
             last = Loss::default();
         }
         let record = record("child_writes_before_a_power_loss", last);
-        let seed = dice.seed();
-        match lose(&record, points, |_| true, &mut dice) {
+        let seed = random.seed();
+        match simulate_losses(&record, points, |_| true, &mut random) {
             Ok(loss) => last = loss,
             Err(wrong) => panic!("{wrong}\nseed {seed:#x}"),
         }
@@ -73,7 +73,7 @@ fn nothing_acknowledged_is_lost_by_a_power_loss() {
 }
 
 #[test]
-fn a_flush_that_is_left_out_is_found_out() {
+fn an_omitted_flush_is_detected() {
     type Honours = fn(&str) -> bool;
     let lies: [(&str, Honours); 4] = [
         ("no flush", |_| false),
@@ -83,20 +83,20 @@ fn a_flush_that_is_left_out_is_found_out() {
     ];
     let record = record("child_writes_before_a_false_loss", Loss::default());
     for (lie, honours) in lies {
-        let found = lose(&record, 100, honours, &mut Dice::new(1));
+        let found = simulate_losses(&record, 100, honours, &mut Random::new(1));
         assert!(found.is_err(), "{lie}: nothing was missed");
     }
 }
 
 /// Simulates that number of power losses. Returns an example of the remaining files, or the first violation.
-fn lose(
+fn simulate_losses(
     record: &Record,
     points: usize,
     honours: fn(&str) -> bool,
-    dice: &mut Dice,
+    random: &mut Random,
 ) -> Result<Loss, String> {
-    let chosen = dice.below(points);
-    let mut at: Vec<_> = (0..points).map(|_| dice.below(record.ops.len() + 1)).collect();
+    let chosen = random.below(points);
+    let mut at: Vec<_> = (0..points).map(|_| random.below(record.ops.len() + 1)).collect();
     at.sort_unstable();
     let mut disk = Disk::new(&record.before, honours);
     let mut acknowledged = record.acknowledged.clone();
@@ -104,12 +104,14 @@ fn lose(
     for (number, point) in at.into_iter().enumerate() {
         for op in &record.ops[done..point] {
             match op {
-                Op::Write { inode: 0, bytes, .. } => hear(bytes, &mut acknowledged),
+                Op::Write { inode: 0, bytes, .. } => {
+                    parse_acknowledgements(bytes, &mut acknowledged)
+                }
                 op => disk.apply(op),
             }
         }
         done = point;
-        let files = disk.lose_power(dice);
+        let files = disk.lose_power(random);
         reopen(&files, &acknowledged).map_err(|wrong| {
             let before = &record.ops[point.saturating_sub(5)..point];
             format!(
@@ -136,16 +138,16 @@ fn shown(ops: &[Op], files: &Files) -> String {
     format!("the last ops {ops:?}, left {files:?}")
 }
 
-fn hear(bytes: &[u8], acknowledged: &mut Acknowledged) {
+fn parse_acknowledgements(bytes: &[u8], acknowledged: &mut Acknowledged) {
     for line in String::from_utf8_lossy(bytes).lines() {
-        assert!(acknowledged.hear(line), "{line}");
+        assert!(acknowledged.parse_line(line), "{line}");
     }
 }
 
 /// Writes the files to a directory and opens the store there.
 fn reopen(files: &Files, acknowledged: &Acknowledged) -> Result<(), String> {
     let directory = in_memory();
-    lay(files, directory.path());
+    write_files(files, directory.path());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let store = Embedded::open(directory.path())
@@ -159,7 +161,7 @@ fn in_memory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-fn lay(files: &Files, directory: &Path) {
+fn write_files(files: &Files, directory: &Path) {
     for (name, bytes) in files {
         fs::write(directory.join(name), bytes).unwrap();
     }
@@ -170,7 +172,7 @@ fn record(test: &str, begin: Loss) -> Record {
     let directory = in_memory();
     let (root, log) = (directory.path().join("root"), directory.path().join("log"));
     fs::create_dir(&root).unwrap();
-    lay(&begin.files, &root);
+    write_files(&begin.files, &root);
     let inode = |name: &str| fs::metadata(root.join(name)).unwrap().ino();
     let before = begin.files.into_iter().map(|(name, bytes)| {
         let inode = inode(&name);
@@ -187,7 +189,7 @@ fn record(test: &str, begin: Loss) -> Record {
 
     let mut ops = disk::read(&fs::read(&log).unwrap());
     assert_complete(&before, &ops, &root);
-    set_said_apart(&mut ops);
+    remove_acknowledgements(&mut ops);
     Record { before, acknowledged: begin.acknowledged, ops }
 }
 
@@ -208,16 +210,16 @@ fn assert_complete(before: &BTreeMap<String, (u64, Vec<u8>)>, ops: &[Op], root: 
 }
 
 /// Changes the inode of the child's acknowledgements to 0, which no file has, and removes their file from the record.
-fn set_said_apart(ops: &mut Vec<Op>) {
-    let said = ops.iter().find_map(|op| match op {
-        Op::Create { inode, name } if name == SAID => Some(*inode),
+fn remove_acknowledgements(ops: &mut Vec<Op>) {
+    let acknowledgements = ops.iter().find_map(|op| match op {
+        Op::Create { inode, name } if name == ACKNOWLEDGEMENTS => Some(*inode),
         _ => None,
     });
-    let said = said.unwrap();
-    ops.retain(|op| !matches!(op, Op::Create { inode, .. } if *inode == said));
+    let acknowledgements = acknowledgements.unwrap();
+    ops.retain(|op| !matches!(op, Op::Create { inode, .. } if *inode == acknowledgements));
     for op in ops {
         if let Op::Write { inode, .. } = op
-            && *inode == said
+            && *inode == acknowledgements
         {
             *inode = 0;
         }
@@ -227,12 +229,14 @@ fn set_said_apart(ops: &mut Vec<Op>) {
 /// Writes, closes the store, reopens it and writes more; appends each acknowledgement to a file.
 async fn write() {
     let Some(root) = env::var_os("RECORD") else { return };
-    let said = Path::new(&root).join(SAID);
-    let said = Arc::new(File::options().create_new(true).append(true).open(said).unwrap());
+    let acknowledgements = Path::new(&root).join(ACKNOWLEDGEMENTS);
+    let acknowledgements =
+        Arc::new(File::options().create_new(true).append(true).open(acknowledgements).unwrap());
     for _ in 0..2 {
-        let said = Arc::clone(&said);
+        let acknowledgements = Arc::clone(&acknowledgements);
         // One system call, because other tasks write at the same time.
-        let say = move |line| (&*said).write_all(format!("{line}\n").as_bytes()).unwrap();
+        let say =
+            move |line| (&*acknowledgements).write_all(format!("{line}\n").as_bytes()).unwrap();
         let store = Arc::new(Embedded::open(Path::new(&root)).unwrap());
         history::write(&store, COMMITS, say).await;
     }

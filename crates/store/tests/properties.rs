@@ -154,7 +154,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.div_ceil(4), ..ProptestConfig::default() })]
 
     #[test]
-    fn does_what_the_model_does(steps in vec(step(), 0..25)) {
+    fn the_store_behaves_like_the_model(steps in vec(step(), 0..25)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(run(steps));
     }

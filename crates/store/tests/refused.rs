@@ -67,7 +67,7 @@ fn patch(path: &Path, at: usize, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn what_is_not_ours() {
+async fn a_file_of_another_program_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state.db");
     fs::write(&path, "some notes of mine\n".repeat(20)).unwrap();
@@ -84,7 +84,7 @@ async fn what_is_not_ours() {
 }
 
 #[tokio::test]
-async fn what_is_newer() {
+async fn a_newer_format_is_rejected() {
     for (directory, path) in [filled().await, crashed().await] {
         patch(&path, 60, &99_u32.to_be_bytes());
         refused(directory.path(), "PATH has format 99, and this Muster knows formats up to 2");
@@ -92,7 +92,7 @@ async fn what_is_newer() {
 }
 
 #[tokio::test]
-async fn what_is_damaged() {
+async fn a_damaged_file_is_rejected() {
     let (directory, path) = filled().await;
     let whole = fs::read(&path).unwrap();
 
@@ -118,7 +118,7 @@ async fn what_is_damaged() {
 }
 
 #[tokio::test]
-async fn what_is_damaged_with_a_log_beside_it() {
+async fn a_damaged_file_with_a_log_is_rejected() {
     let (directory, path) = crashed().await;
     let whole = fs::read(&path).unwrap();
     patch(&path, whole.len() - 4096, &[0x55; 4096]);
@@ -131,14 +131,14 @@ async fn what_is_damaged_with_a_log_beside_it() {
 }
 
 #[tokio::test]
-async fn what_lost_a_table() {
+async fn a_file_without_a_table_is_rejected() {
     let (directory, path) = filled().await;
     Connection::open(&path).unwrap().execute_batch("DROP TABLE kv").unwrap();
     refused(directory.path(), "PATH is damaged (no such table: kv");
 }
 
 #[tokio::test]
-async fn a_log_without_its_file() {
+async fn a_log_without_its_file_is_rejected() {
     let (directory, path) = crashed().await;
     fs::remove_file(&path).unwrap();
     refused(
@@ -148,7 +148,7 @@ async fn a_log_without_its_file() {
 }
 
 #[tokio::test]
-async fn a_directory_in_use() {
+async fn a_directory_in_use_is_rejected() {
     let (directory, _) = filled().await;
     let store = Embedded::open(directory.path()).unwrap();
     let error = Embedded::open(directory.path()).map(drop).unwrap_err();

@@ -1,4 +1,4 @@
-//! A delay drawn anew for each request.
+//! A delay drawn for each request.
 //!
 //! Marsaglia's xorshift64 (Journal of Statistical Software 8/14, 2003, triple 13-7-17) is plenty for pretending to be
 //! slow; it must never be used where someone gains by guessing. Instances started in the same moment still differ,

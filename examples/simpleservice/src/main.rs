@@ -5,10 +5,10 @@
 //! accepting, answers whatever was already sent, closes its connections and exits 0, also as process 1 of a container.
 //! It never writes to disk and keeps nothing between runs.
 //!
-//! Read [`settings`] for the environment variables, [`answers`] for the endpoints, [`serving`] for the way it stops.
+//! Read [`settings`] for the environment variables, [`responder`] for the endpoints, [`serving`] for the way it stops.
 
-mod answers;
 mod delay;
+mod responder;
 mod serving;
 mod settings;
 

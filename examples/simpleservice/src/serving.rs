@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    answers::{Answers, log},
+    responder::{Responder, log},
     settings::Settings,
 };
 
@@ -88,22 +88,22 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), Error> {
         settings.version
     ));
 
-    let told_to_exit = exit_after(settings.exit_after);
-    tokio::pin!(told_to_exit);
-    let answers = Arc::new(Answers::new(settings));
+    let exit_requested = exit_after(settings.exit_after);
+    tokio::pin!(exit_requested);
+    let responder = Arc::new(Responder::new(settings));
     let connections = GracefulShutdown::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, client)) => converse(stream, client, &answers, &connections),
+                Ok((stream, client)) => converse(stream, client, &responder, &connections),
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
-            error = &mut told_to_exit => return Err(error),
+            error = &mut exit_requested => return Err(error),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
     }
-    stop(listener, &answers, connections).await
+    stop(listener, &responder, connections).await
 }
 
 async fn exit_after(after: Option<Duration>) -> Error {
@@ -119,16 +119,16 @@ async fn exit_after(after: Option<Duration>) -> Error {
 fn converse(
     stream: TcpStream,
     client: SocketAddr,
-    answers: &Arc<Answers>,
+    responder: &Arc<Responder>,
     connections: &GracefulShutdown,
 ) {
     // A client that is gone before its address could be read has nothing to ask.
     let Ok(local) = stream.local_addr() else { return };
     let _ = stream.set_nodelay(true);
-    let answers = answers.clone();
+    let responder = responder.clone();
     let service = service_fn(move |request| {
-        let answers = answers.clone();
-        async move { Ok::<_, std::convert::Infallible>(answers.answer(request, local, client).await) }
+        let responder = responder.clone();
+        async move { Ok::<_, std::convert::Infallible>(responder.respond(request, local, client).await) }
     });
     let watcher = connections.watcher();
     tokio::spawn(async move {
@@ -141,17 +141,17 @@ fn converse(
 
 async fn stop(
     listener: TcpListener,
-    answers: &Arc<Answers>,
+    responder: &Arc<Responder>,
     connections: GracefulShutdown,
 ) -> Result<(), Error> {
-    answers.stop();
+    responder.stop();
     // The runtime may not have heard of the newest connections yet; the non-blocking socket itself knows them all.
     if let Ok(listener) = listener.into_std() {
         while let Ok((stream, client)) = listener.accept() {
             if stream.set_nonblocking(true).is_ok()
                 && let Ok(stream) = TcpStream::from_std(stream)
             {
-                converse(stream, client, answers, &connections);
+                converse(stream, client, responder, &connections);
             }
         }
     }

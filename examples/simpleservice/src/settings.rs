@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_set_means_the_defaults() {
+    fn unset_variables_have_defaults() {
         let settings = read(&[]).unwrap();
         assert_eq!((settings.port, settings.version.as_str()), (9876, "0.9"));
         assert_eq!((settings.health_delay_ms_min, settings.health_delay_ms_max), (0, 0));
@@ -123,19 +123,19 @@ mod tests {
     }
 
     #[test]
-    fn the_first_port_wins_over_the_general_one() {
+    fn port0_takes_precedence_over_port() {
         assert_eq!(read(&[("PORT0", "1765"), ("PORT", "80")]).unwrap().port, 1765);
         assert_eq!(read(&[("PORT", "80")]).unwrap().port, 80);
     }
 
     #[test]
-    fn only_a_shortest_delay_means_exactly_that_delay() {
+    fn a_minimum_delay_alone_is_an_exact_delay() {
         assert_eq!(read(&[("HEALTH_MIN", "7")]).unwrap().health_delay_ms_max, 7);
         assert_eq!(read(&[("HEALTH_MAX", "7")]).unwrap().health_delay_ms_min, 0);
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_with_what_would_do() {
+    fn invalid_values_are_rejected_with_the_expected_form() {
         let refused = |variables: &[(&str, &str)]| read(variables).unwrap_err();
         assert_eq!(
             refused(&[("PORT0", "65536")]),

@@ -55,7 +55,7 @@ impl Drop for Service {
     }
 }
 
-fn ask(stream: &mut TcpStream, path: &str) {
+fn send(stream: &mut TcpStream, path: &str) {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
 }
 
@@ -69,48 +69,48 @@ fn until_closed(mut stream: TcpStream) -> String {
 fn a_request_in_flight_is_answered_and_its_connection_closed() {
     let mut service = Service::start(&[("HEALTH_MIN", "300")]);
     let mut idle = service.connect();
-    ask(&mut idle, "/endpoint0");
+    send(&mut idle, "/endpoint0");
     let mut head = [0; 12];
     idle.read_exact(&mut head).unwrap();
     assert_eq!(&head, b"HTTP/1.1 200");
 
     let mut busy = service.connect();
-    ask(&mut busy, "/health");
+    send(&mut busy, "/health");
     // Sent before the signal on a connection completed before the signal: all that a client can know.
     service.terminate();
-    let answer = until_closed(busy);
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(answer.ends_with(r#"{"healthy": true}"#), "{answer}");
+    let response = until_closed(busy);
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+    assert!(response.ends_with(r#"{"healthy": true}"#), "{response}");
     until_closed(idle);
     assert_eq!(service.ended().code(), Some(0));
 }
 
 #[test]
-fn a_request_that_arrives_just_after_the_signal_is_still_answered() {
+fn a_request_that_arrives_just_after_the_signal_is_answered() {
     let mut service = Service::start(&[("HEALTH_MIN", "300")]);
     let mut slow = service.connect();
-    ask(&mut slow, "/health");
+    send(&mut slow, "/health");
     let mut late = service.connect();
     service.terminate();
-    ask(&mut late, "/endpoint0");
-    let answer = until_closed(late).to_ascii_lowercase();
-    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    send(&mut late, "/endpoint0");
+    let response = until_closed(late).to_ascii_lowercase();
+    assert!(response.starts_with("http/1.1 200"), "{response}");
     assert!(until_closed(slow).to_ascii_lowercase().contains("connection: close"));
     assert_eq!(service.ended().code(), Some(0));
 }
 
 #[test]
-fn each_request_is_one_line() {
+fn each_request_is_logged_in_one_line() {
     let mut service = Service::start(&[]);
     let mut stream = service.connect();
-    ask(&mut stream, "/info");
+    send(&mut stream, "/info");
     let mut line = String::new();
     service.lines.read_line(&mut line).unwrap();
     assert!(line.contains(" INFO 200 GET /info (127.0.0.1) "), "{line}");
 }
 
 #[test]
-fn it_crashes_when_told_to_and_refuses_what_cannot_be_meant() {
+fn the_service_exits_on_request_and_rejects_invalid_settings() {
     assert_eq!(Service::start(&[("EXIT_AFTER_MS", "1")]).ended().code(), Some(1));
     let refused =
         Command::new(env!("CARGO_BIN_EXE_simpleservice")).env("PORT0", "http").output().unwrap();

@@ -42,20 +42,20 @@ pub(super) fn large_cluster(top: &Top) -> Result<Vec<Figure>> {
     let server = Server::start(top, &[])?;
     server.register(NODE)?;
     let figure = Figure::new;
-    server.ask("PUT", "/v2/groups//many?force=True", &group("/many", APPS, TASKS))?;
+    server.send("PUT", "/v2/groups//many?force=True", &group("/many", APPS, TASKS))?;
     let ids = server.instances(APPS * TASKS)?;
     let statuses: Vec<Value> = ids.iter().map(|id| running(id, true)).collect();
     server.report(NODE, &statuses, true)?;
     let mut figures = Vec::new();
     let list = || {
-        let body = server.ask("GET", "/v2/apps", "")?;
+        let body = server.send("GET", "/v2/apps", "")?;
         if body.len() < APPS * 100 {
             bail!("that is no list of {APPS} apps");
         }
         Ok(())
     };
     figures.push(figure("GET /v2/apps, 1,000 apps of 10", "ms", best(20, list)?, Limit::Max(50.0)));
-    let with_tasks = || server.ask("GET", "/v2/apps?embed=apps.tasks", "").map(drop);
+    let with_tasks = || server.send("GET", "/v2/apps?embed=apps.tasks", "").map(drop);
     let taken = best(20, with_tasks)?;
     figures.push(figure("the same with all tasks", "ms", taken, Limit::Max(150.0)));
     let before = server.resident()?;
@@ -67,7 +67,7 @@ pub(super) fn large_cluster(top: &Top) -> Result<Vec<Figure>> {
     figures.extend(events(&server, &ids)?);
     let body = group("/large", GROUP, 1);
     let began = Instant::now();
-    server.ask("PUT", "/v2/groups//large", &body)?;
+    server.send("PUT", "/v2/groups//large", &body)?;
     figures.push(figure(
         "a group of 2,000 apps, answered",
         "ms",
@@ -109,7 +109,7 @@ fn events(server: &Server, ids: &[String]) -> Result<Vec<Figure>> {
     let kept = readers.into_iter().filter_map(|reader| reader.join().ok()).filter(|kept| *kept);
     let kept = kept.count();
     println!(
-        "a change takes {alone:.2} ms alone, {followed:.2} ms with {kept} followers, who were told {} MiB",
+        "a change takes {alone:.2} ms alone, {followed:.2} ms with {kept} followers, which received {} MiB",
         received.load(Ordering::Relaxed) >> 20
     );
     Ok(vec![
@@ -120,7 +120,7 @@ fn events(server: &Server, ids: &[String]) -> Result<Vec<Figure>> {
             Limit::Min(SUBSCRIBERS as f64),
         ),
         Figure::new("a change, while 1,000 follow", "ms", followed, Limit::RatioMax(2.0))
-            .beside("alone", alone),
+            .with_peer("alone", alone),
     ])
 }
 
@@ -135,10 +135,10 @@ fn commands(server: &Server, ids: &[String]) -> Result<f64> {
         let chosen = ids.iter().cycle().skip(tick / 2 * per_tick).take(per_tick);
         let statuses: Vec<Value> = chosen.map(|id| running(id, tick % 2 == 1)).collect();
         server.report(NODE, &statuses, false)?;
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         let availability = if tick % 2 == 0 { "\"cordoned\"" } else { "\"active\"" };
-        server.ask("POST", "/v1/nodes/n-0/availability", availability)?;
-        times.push(millis(asked));
+        server.send("POST", "/v1/nodes/n-0/availability", availability)?;
+        times.push(millis(sent_at));
         std::thread::sleep(TICK.saturating_sub(began.elapsed()));
     }
     times.sort_by(f64::total_cmp);

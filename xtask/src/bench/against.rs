@@ -1,4 +1,4 @@
-//! `bench --against REV`: this tree beside an earlier revision, in one run.
+//! `bench --against REV`: compares this tree with an earlier revision, in one run.
 //!
 //! The revision is checked out in a worktree under `target/` and built there. Each bench then runs alternately on both
 //! trees, and the medians are compared, so that whatever else the machine does slows both down alike. Nothing is
@@ -29,7 +29,7 @@ pub(super) fn run(top: &Top, benches: &[&Bench], revision: &str, rounds: u32) ->
             theirs.add((bench.run)(&base).with_context(|| format!("{} at {name}", bench.name))?);
             ours.add((bench.run)(top)?);
         }
-        compared.extend(ours.beside(&theirs, &name).map(|figure| (bench.name, figure)));
+        compared.extend(ours.with_peer(&theirs, &name).map(|figure| (bench.name, figure)));
     }
     println!("\n{}", table::render(&compared));
     let worse: Vec<_> = compared.iter().filter(|(_, figure)| !figure.is_met()).collect();
@@ -78,8 +78,8 @@ impl Samples {
         Some(values[values.len() / 2])
     }
 
-    /// The medians beside those of `base`. Figures that only one tree measures have no ratio, and are left out.
-    fn beside(&self, base: &Samples, name: &str) -> impl Iterator<Item = Figure> {
+    /// The medians compared with those of `base`. Figures that only one tree measures have no ratio, and are left out.
+    fn with_peer(&self, base: &Samples, name: &str) -> impl Iterator<Item = Figure> {
         self.order.iter().filter_map(move |what| {
             let (figure, _) = &self.values[what];
             let (ours, theirs) = (self.median(what)?, base.median(what)?);
@@ -87,7 +87,7 @@ impl Samples {
                 true => Limit::RatioMin(1.0 / RATIO_MAX),
                 false => Limit::RatioMax(RATIO_MAX),
             };
-            Some(Figure::new(what, &figure.unit, ours, limit).beside(name, theirs))
+            Some(Figure::new(what, &figure.unit, ours, limit).with_peer(name, theirs))
         })
     }
 }
@@ -119,14 +119,14 @@ mod tests {
             ("1/s", [200.0, 1.0, 500.0], [100.0, 1.0, 500.0], true),
         ] {
             let (ours, theirs) = (samples(unit, &ours), samples(unit, &theirs));
-            let figures: Vec<_> = ours.beside(&theirs, "base").collect();
+            let figures: Vec<_> = ours.with_peer(&theirs, "base").collect();
             assert_eq!(figures.len(), 1);
             assert_eq!(figures[0].is_met(), is_met, "{figures:?}");
         }
     }
 
     #[test]
-    fn a_figure_of_one_tree_is_left_out() {
-        assert_eq!(samples("ms", &[1.0]).beside(&Samples::default(), "base").count(), 0);
+    fn a_figure_of_one_tree_only_is_omitted() {
+        assert_eq!(samples("ms", &[1.0]).with_peer(&Samples::default(), "base").count(), 0);
     }
 }

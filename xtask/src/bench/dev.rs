@@ -27,11 +27,11 @@ pub(super) const PATIENT: Duration = Duration::from_millis(20);
 
 /// Asks, about each millisecond, until `condition` gives a value.
 pub(super) fn wait_for<T>(what: &str, condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    ask_each(Duration::from_millis(1), what, condition)
+    request_each(Duration::from_millis(1), what, condition)
 }
 
 /// Asks at this interval until `condition` gives a value.
-pub(super) fn ask_each<T>(
+pub(super) fn request_each<T>(
     interval: Duration,
     what: &str,
     mut condition: impl FnMut() -> Result<Option<T>>,
@@ -88,25 +88,26 @@ impl Dev {
 
     /// `GET`s JSON.
     pub(super) fn get(&self, path: &str) -> Result<Value> {
-        self.ask("GET", path, "")
+        self.send("GET", path, "")
     }
 
     /// Applies a document, and returns the response.
     pub(super) fn apply(&self, text: &str) -> Result<Value> {
         let body = serde_json::json!({ "sources": [{ "name": "bench", "text": text }] });
-        self.ask("POST", "/v1/apply", &body.to_string())
+        self.send("POST", "/v1/apply", &body.to_string())
     }
 
     /// All events after a number, in order.
     pub(super) fn events(&self, after: u64) -> Result<Vec<Value>> {
-        let answer = request(self.stream()?, "GET", &format!("/v1/events?after={after}"), "")?;
-        let lines = answer.lines().filter_map(|line| line.strip_prefix("data: "));
+        let response_bytes =
+            request(self.stream()?, "GET", &format!("/v1/events?after={after}"), "")?;
+        let lines = response_bytes.lines().filter_map(|line| line.strip_prefix("data: "));
         lines.map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 
     /// Removes services and waits until they are gone.
     pub(super) fn remove(&self, service: &str) -> Result<()> {
-        self.ask("DELETE", &format!("/v1/services{service}"), "")?;
+        self.send("DELETE", &format!("/v1/services{service}"), "")?;
         wait_for("a service to be gone", || {
             Ok(self.get(&format!("/v1/services{service}")).is_err().then_some(()))
         })
@@ -118,7 +119,7 @@ impl Dev {
         Ok(stream)
     }
 
-    fn ask(&self, method: &str, path: &str, body: &str) -> Result<Value> {
+    fn send(&self, method: &str, path: &str, body: &str) -> Result<Value> {
         Ok(serde_json::from_str(&request(self.stream()?, method, path, body)?)?)
     }
 }
@@ -135,8 +136,8 @@ impl Drop for Dev {
 /// One request to dockerd.
 pub(super) fn docker(method: &str, path: &str, body: &str) -> Result<Value> {
     let stream = UnixStream::connect("/var/run/docker.sock").context("reach dockerd")?;
-    let answer = request(stream, method, path, body)?;
-    Ok(serde_json::from_str(&answer).unwrap_or(Value::Null))
+    let response_bytes = request(stream, method, path, body)?;
+    Ok(serde_json::from_str(&response_bytes).unwrap_or(Value::Null))
 }
 
 /// A text as a part of a query.
@@ -160,10 +161,10 @@ pub(crate) fn request(
         body.len()
     );
     stream.write_all(head.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer has a head")?;
+    let mut response_bytes = Vec::new();
+    stream.read_to_end(&mut response_bytes)?;
+    let response_bytes = String::from_utf8_lossy(&response_bytes);
+    let (head, body) = response_bytes.split_once("\r\n\r\n").context("an answer has a head")?;
     let status = head.split(' ').nth(1).unwrap_or_default();
     let body = match head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         true => unchunk(body),

@@ -42,8 +42,8 @@ impl Figure {
         Figure { what: what.to_owned(), unit: unit.to_owned(), ours, peer: None, limit }
     }
 
-    /// The same beside a peer.
-    pub(crate) fn beside(self, name: &str, value: f64) -> Figure {
+    /// The same with the value of a peer.
+    pub(crate) fn with_peer(self, name: &str, value: f64) -> Figure {
         Figure { peer: Some((name.to_owned(), value)), ..self }
     }
 
@@ -93,7 +93,7 @@ impl Figure {
         if let (Some(name), Some(peer)) =
             (value["peer"]["name"].as_str(), value["peer"]["value"].as_f64())
         {
-            figure = figure.beside(name, peer);
+            figure = figure.with_peer(name, peer);
         }
         Ok(figure)
     }
@@ -112,11 +112,11 @@ mod tests {
 
     fn figure(ours: f64, peer: Option<f64>, limit: Limit) -> Figure {
         let figure = Figure::new("requests", "1/s", ours, limit);
-        peer.map_or(figure.clone(), |value| figure.beside("HAProxy", value))
+        peer.map_or(figure.clone(), |value| figure.with_peer("HAProxy", value))
     }
 
     #[test]
-    fn limits_include_their_edge() {
+    fn limits_are_inclusive() {
         assert!(figure(5.0, None, Limit::Max(5.0)).is_met());
         assert!(!figure(5.1, None, Limit::Max(5.0)).is_met());
         assert!(figure(5.0, None, Limit::Min(5.0)).is_met());
@@ -125,12 +125,12 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_that_was_not_measured_is_not_kept() {
+    fn an_unmeasured_ratio_does_not_meet_its_limit() {
         assert!(!figure(1.0, None, Limit::RatioMax(2.0)).is_met());
     }
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn written_values_read_back() {
         for limit in [Limit::None, Limit::Max(1.5), Limit::Min(2.0), Limit::RatioMax(1.1)] {
             for peer in [None, Some(2.5)] {
                 let figure = figure(1.25, peer, limit);

@@ -1,4 +1,4 @@
-//! The gateway beside HAProxy and nginx: the same backend, the same load, the same single core.
+//! The gateway compared with HAProxy and nginx: the same backend, the same load, the same single core.
 //!
 //! All are started in front of a backend that answers as fast as a loop over sockets can, and
 //! take turns under a load of kept connections; the best of each counts. The cost of a request is
@@ -57,7 +57,7 @@ struct Proxy {
 }
 
 /// Requests a second, their processor time and their latencies, beside those of others.
-pub(super) fn beside_others(top: &Top) -> Result<Vec<Figure>> {
+pub(super) fn compare_with_peers(top: &Top) -> Result<Vec<Figure>> {
     apt::ensure(top, PACKAGES)?;
     let build =
         ["build", "--release", "--quiet", "-p", "muster-gateway", "--example", "bench_proxy"];
@@ -88,7 +88,7 @@ pub(super) fn beside_others(top: &Top) -> Result<Vec<Figure>> {
         let peer = peer.best.context("nothing was measured")?;
         let mut figure = |what: &str, unit, value: fn(&Turn) -> f64, limit| {
             let figure = Figure::new(what, unit, value(&ours), limit);
-            figures.push(figure.beside(name, value(&peer)));
+            figures.push(figure.with_peer(name, value(&peer)));
         };
         figure("processor time of a request", "us", |t| t.micros_of_cpu, Limit::RatioMax(1.0));
         figure("requests", "1/s", |t| t.requests_per_second, Limit::RatioMin(1.0));

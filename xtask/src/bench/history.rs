@@ -80,9 +80,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_holds_all_that_the_table_shows() {
+    fn a_line_of_the_history_has_every_column_of_the_table() {
         let figure = Figure::new("10 running", "ms", 42.0, Limit::RatioMax(1.1));
-        let figure = figure.beside("dockerd", 84.0);
+        let figure = figure.with_peer("dockerd", 84.0);
         let expected = json!({
             "commit": "abc", "at_unix_s": 7, "bench": "start", "figure": "10 running", "unit": "ms", "ours": 42.0,
             "peer": { "name": "dockerd", "value": 84.0 }, "limit": { "ratio_max": 1.1 }, "met": true,

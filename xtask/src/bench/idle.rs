@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::dev::{self, PATIENT, ask_each};
+use super::dev::{self, PATIENT, request_each};
 use super::node::{Node, Part, cpu_micros};
 use super::server::{Server, millis};
 use super::{Figure, Limit};
@@ -29,7 +29,7 @@ fn document(top: &Top, name: &str, instances: usize, checks: &str) -> String {
 
 /// Waits until this number of instances of a service is ready, and returns their nodes.
 fn ready(server: &Server, name: &str, instances: usize) -> Result<Vec<String>> {
-    ask_each(PATIENT, "the instances to be ready", || {
+    request_each(PATIENT, "the instances to be ready", || {
         let listed = server.get(&format!("/v1/instances?service=/bench/{name}"))?;
         let listed = listed.as_array().context("a list")?;
         let ready = listed.iter().filter(|instance| instance["status"]["ready"] == true);
@@ -101,12 +101,12 @@ pub(super) fn loss(top: &Top) -> Result<Vec<Figure>> {
     let heir = Node::start(top, &server, "n2")?;
     let began = Instant::now();
     lost.lose()?;
-    ask_each(PATIENT, "the instances to be replaced", || {
+    request_each(PATIENT, "the instances to be replaced", || {
         let nodes = ready(&server, "lost", LOST)?;
         Ok(nodes.iter().all(|node| node == heir.name()).then_some(()))
     })?;
     let what = format!("{LOST} instances of a dead node, ready elsewhere");
     let limit = Limit::Max(SILENCE.as_secs_f64() * 1000.0 + 1_000.0);
     let silence = Figure::new(&what, "ms", millis(began), limit);
-    Ok(vec![silence.beside("silence allowed", SILENCE.as_secs_f64() * 1000.0)])
+    Ok(vec![silence.with_peer("silence allowed", SILENCE.as_secs_f64() * 1000.0)])
 }

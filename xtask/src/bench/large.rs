@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::dev::{self, ask_each};
+use super::dev::{self, request_each};
 use super::server::{Followers, Server, best, running};
 use super::{Figure, Limit};
 use crate::shell::Top;
@@ -59,10 +59,11 @@ fn report_all(server: &Server) -> Result<()> {
     let mut of_nodes: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for i in 0..SERVICES {
         let path = format!("/v1/instances?service=/large/part-{}/web-{i}", i % 10);
-        let listed = ask_each(Duration::from_millis(100), "the instances to be placed", || {
-            let listed = server.get(&path)?;
-            Ok(listed.as_array().filter(|listed| listed.len() == INSTANCES).cloned())
-        })?;
+        let listed =
+            request_each(Duration::from_millis(100), "the instances to be placed", || {
+                let listed = server.get(&path)?;
+                Ok(listed.as_array().filter(|listed| listed.len() == INSTANCES).cloned())
+            })?;
         for instance in listed {
             let id = instance["instance"].as_str().context("an instance has an id")?;
             let node = instance["node"].as_str().context("an instance has a node")?;
@@ -72,7 +73,7 @@ fn report_all(server: &Server) -> Result<()> {
     for (node, instances) in of_nodes {
         server.report(&node, &instances, true)?;
     }
-    ask_each(Duration::from_millis(200), "the services to arrive", || {
+    request_each(Duration::from_millis(200), "the services to arrive", || {
         let deployments = server.get("/v1/deployments")?;
         let moving = |deployment: &Value| deployment["deployment"]["stage"]["is"] == "running";
         let deployments = deployments.as_array().context("a list")?;
@@ -84,7 +85,7 @@ fn report_all(server: &Server) -> Result<()> {
 fn settled(server: &Server) -> Result<u64> {
     const STILL: Duration = Duration::from_secs(2);
     let mut last = 0;
-    ask_each(STILL, "its memory to stay the same", || {
+    request_each(STILL, "its memory to stay the same", || {
         let now = server.resident()?;
         let is_still = now.abs_diff(last) * 100 <= now;
         last = now;
@@ -108,7 +109,7 @@ fn reads(server: &Server) -> Result<Vec<Figure>> {
     ] {
         let mut size = 0;
         let taken = best(rounds, || {
-            size = server.ask("GET", path, "")?.len();
+            size = server.send("GET", path, "")?.len();
             Ok(())
         })?;
         ensure!(size > 100, "{path} shows nothing");

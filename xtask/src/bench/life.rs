@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::dev::{self, Dev, PATIENT, ask_each, docker, wait_for};
+use super::dev::{self, Dev, PATIENT, docker, request_each, wait_for};
 use super::{Figure, Limit};
 use crate::shell::Top;
 
@@ -34,7 +34,7 @@ fn process(top: &Top) -> String {
 pub(super) fn until_running(dev: &Dev, text: &str, instances: usize) -> Result<f64> {
     let before = dev.events(0)?.last().and_then(|event| event["number"].as_u64()).unwrap_or(0);
     dev.apply(text)?;
-    ask_each(PATIENT, "all instances to run", || {
+    request_each(PATIENT, "all instances to run", || {
         let events = dev.events(before)?;
         let at = |kind: &str| -> Vec<u64> {
             events.iter().filter(|event| event["kind"] == kind).filter_map(millis).collect()
@@ -81,7 +81,7 @@ pub(super) fn processes(top: &Top) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Containers from accepted to running, beside dockerd driven directly.
+/// Containers from accepted to running, compared with dockerd driven directly.
 pub(super) fn containers(top: &Top) -> Result<Vec<Figure>> {
     dev::build(top)?;
     crate::docker::ensure(top)?;
@@ -101,7 +101,7 @@ pub(super) fn containers(top: &Top) -> Result<Vec<Figure>> {
             ours = ours.min(until_running(&dev, &document(&name, count, &run), count)?);
             dev.remove(&format!("/bench/{name}"))?;
             // Swarm removes containers in the background.
-            ask_each(PATIENT, "the containers to be gone", || {
+            request_each(PATIENT, "the containers to be gone", || {
                 Ok((containers_of(IMAGE)? <= before).then_some(()))
             })?;
             if round % 2 == 1 {
@@ -110,7 +110,7 @@ pub(super) fn containers(top: &Top) -> Result<Vec<Figure>> {
         }
         let what = format!("{count} containers, accepted to running");
         let figure = Figure::new(&what, "ms", ours, Limit::RatioMax(1.1));
-        figures.push(figure.beside("dockerd", bare));
+        figures.push(figure.with_peer("dockerd", bare));
     }
     Ok(figures)
 }
@@ -192,7 +192,7 @@ pub(super) fn until_again(
 pub(super) fn upgraded(dev: &Dev, text: &str) -> Result<f64> {
     let before = dev.events(0)?.last().and_then(|event| event["number"].as_u64()).unwrap_or(0);
     dev.apply(text)?;
-    ask_each(PATIENT, "the upgrade to succeed", || {
+    request_each(PATIENT, "the upgrade to succeed", || {
         let events = dev.events(before)?;
         let at = |kind: &str| events.iter().find(|event| event["kind"] == kind).and_then(millis);
         let both = at("deployment-started").zip(at("deployment-succeeded"));
@@ -258,8 +258,8 @@ pub(super) fn route(top: &Top) -> Result<Vec<Figure>> {
     wait_for("the gateway to answer", || Ok(answers("/info").ok()))?;
     let ours = best(20, |round| {
         // A route that answers 404 until the change is live, then reaches the service.
-        let (there, away) = if round % 2 == 0 { ("/env", "/info") } else { ("/info", "/env") };
-        dev.apply(&gateway(away))?;
+        let (there, other) = if round % 2 == 0 { ("/env", "/info") } else { ("/info", "/env") };
+        dev.apply(&gateway(other))?;
         wait_for("the old route", || Ok(answers(there).is_err().then_some(())))?;
         dev.apply(&gateway(there))?;
         let began = Instant::now();

@@ -1,4 +1,4 @@
-//! `bench`: figures beside their limits and, where one exists, beside a peer measured in the same run.
+//! `bench`: figures with their limits and, where one exists, with a peer measured in the same run.
 //!
 //! A machine's figures are only comparable with themselves, so a peer's figure is taken again each time and the *ratio*
 //! is what counts. A bench is one file in this folder with one entry in [`BENCHES`]; its function measures, prints what
@@ -43,14 +43,22 @@ pub(crate) struct Bench {
 pub(crate) const BENCHES: &[Bench] = &[
     Bench { name: "processes", what: "processes, accepted to running", run: life::processes },
     Bench { name: "upgrades", what: "processes, upgraded", run: life::upgrades },
-    Bench { name: "containers", what: "containers, beside bare dockerd", run: life::containers },
-    Bench { name: "swarm", what: "containers, beside Docker Swarm", run: swarm::containers },
+    Bench {
+        name: "containers",
+        what: "containers, compared with bare dockerd",
+        run: life::containers,
+    },
+    Bench { name: "swarm", what: "containers, compared with Docker Swarm", run: swarm::containers },
     Bench { name: "restart", what: "a killed process, running again", run: life::restart },
     Bench { name: "route", what: "a changed route, live", run: life::route },
-    Bench { name: "gateway", what: "the gateway, beside others", run: gateway::beside_others },
+    Bench {
+        name: "gateway",
+        what: "the gateway, compared with others",
+        run: gateway::compare_with_peers,
+    },
     Bench { name: "idle", what: "a node and its server at rest", run: idle::idle },
     Bench { name: "loss", what: "a dead node's instances, elsewhere", run: idle::loss },
-    Bench { name: "writes", what: "durable writes, beside etcd", run: writes::durable },
+    Bench { name: "writes", what: "durable writes, compared with etcd", run: writes::durable },
     Bench { name: "large", what: "a server of 100,000 instances", run: large::instances },
     Bench {
         name: "adapter",

@@ -27,7 +27,7 @@ pub(super) fn plans(top: &Top) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// The instructions of one plan, beside those that it took when last measured.
+/// The instructions of one plan, compared with the last recorded number.
 fn counted(top: &Top, program: &str, which: &str, what: &str) -> Result<Figure> {
     /// A tenth more than before is a change for the worse.
     const RATIO_MAX: f64 = 1.1;
@@ -35,14 +35,17 @@ fn counted(top: &Top, program: &str, which: &str, what: &str) -> Result<Figure> 
     command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
     command.args(["--toggle-collect=bench_planner::counted", program, "count", which]);
     let output = command.output().context("cannot start valgrind")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let collected = said.lines().find_map(|line| line.split_once("Collected : "));
+    let output_text = String::from_utf8_lossy(&output.stderr);
+    let collected = output_text.lines().find_map(|line| line.split_once("Collected : "));
     let count: f64 = collected.and_then(|(_, count)| count.trim().parse().ok()).unwrap_or(0.0);
-    anyhow::ensure!(output.status.success() && count > 0.0, "valgrind counted nothing: {said}");
+    anyhow::ensure!(
+        output.status.success() && count > 0.0,
+        "valgrind counted nothing: {output_text}"
+    );
     let millions = count / 1e6;
     Ok(match history::last(top, "planner", what)? {
         Some(last) => Figure::new(what, "million", millions, Limit::RatioMax(RATIO_MAX))
-            .beside("before", last),
+            .with_peer("before", last),
         None => Figure::new(what, "million", millions, Limit::None),
     })
 }

@@ -23,7 +23,7 @@ pub(super) struct Server {
     _dir: TempDir,
 }
 
-/// A directory that goes away with it.
+/// A directory that is removed when this is dropped.
 pub(super) struct TempDir(pub(super) PathBuf);
 
 impl TempDir {
@@ -47,7 +47,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Starts one with these arguments beside the usual ones.
+    /// Starts one with these arguments in addition to the usual ones.
     pub(super) fn start(top: &Top, more: &[&str]) -> Result<Server> {
         let port = free_port()?;
         let dir = TempDir::new(&port.to_string());
@@ -57,7 +57,7 @@ impl Server {
         command.args(["server", "--data-dir", &data_dir, "--listen", &listen]).args(more);
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let server = Server { child: quiet.spawn().context("start muster")?, port, _dir: dir };
-        wait_for("the server to answer", || Ok(server.ask("GET", "/v1/health", "").ok()))?;
+        wait_for("the server to answer", || Ok(server.send("GET", "/v1/health", "").ok()))?;
         Ok(server)
     }
 
@@ -72,19 +72,19 @@ impl Server {
     }
 
     /// One request; the body of its answer.
-    pub(super) fn ask(&self, method: &str, path: &str, body: &str) -> Result<String> {
+    pub(super) fn send(&self, method: &str, path: &str, body: &str) -> Result<String> {
         request(TcpStream::connect(("127.0.0.1", self.port))?, method, path, body)
     }
 
     /// `GET`s JSON.
     pub(super) fn get(&self, path: &str) -> Result<Value> {
-        Ok(serde_json::from_str(&self.ask("GET", path, "")?)?)
+        Ok(serde_json::from_str(&self.send("GET", path, "")?)?)
     }
 
     /// Applies documents.
     pub(super) fn apply(&self, text: &str) -> Result<()> {
         let body = json!({ "sources": [{ "name": "bench", "text": text }] });
-        self.ask("POST", "/v1/apply", &body.to_string()).map(drop)
+        self.send("POST", "/v1/apply", &body.to_string()).map(drop)
     }
 
     /// Introduces a node that can take everything, and on which nothing runs.
@@ -96,7 +96,7 @@ impl Server {
                 "capabilities": ["process"], "ports": [1024, 65535],
             },
         });
-        self.ask("POST", "/v1/register", &registration.to_string())?;
+        self.send("POST", "/v1/register", &registration.to_string())?;
         self.report(node, &[], true)
     }
 
@@ -104,13 +104,13 @@ impl Server {
     pub(super) fn report(&self, node: &str, instances: &[Value], whole: bool) -> Result<()> {
         let report =
             json!({ "node": node, "generation": 0, "whole": whole, "instances": instances });
-        self.ask("POST", &format!("/v1/nodes/{node}/report"), &report.to_string()).map(drop)
+        self.send("POST", &format!("/v1/nodes/{node}/report"), &report.to_string()).map(drop)
     }
 
     /// The ids of all instances, once there is this number.
     pub(super) fn instances(&self, count: usize) -> Result<Vec<String>> {
         wait_for("the instances to be placed", || {
-            let all: Vec<Value> = serde_json::from_str(&self.ask("GET", "/v1/instances", "")?)?;
+            let all: Vec<Value> = serde_json::from_str(&self.send("GET", "/v1/instances", "")?)?;
             let id = |instance: &Value| Some(instance["instance"].as_str()?.to_string());
             Ok(Some(all.iter().filter_map(id).collect::<Vec<_>>()).filter(|ids| ids.len() == count))
         })
@@ -127,7 +127,7 @@ pub(super) fn resident(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    number.context("the kernel tells how much memory a process holds")
+    number.context("the kernel reports the memory of a process")
 }
 
 /// An instance as an agent reports it.

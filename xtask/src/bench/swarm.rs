@@ -1,4 +1,4 @@
-//! Containers beside Docker Swarm: the same image on the same engine, started, killed and upgraded.
+//! Containers compared with Docker Swarm: the same image on the same engine, started, killed and upgraded.
 //!
 //! The engine becomes a swarm of one for as long as this runs, and is left as it was found, whatever
 //! happens. An engine that is in a swarm already is not touched.
@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::dev::{self, Dev, PATIENT, ask_each, docker};
+use super::dev::{self, Dev, PATIENT, docker, request_each};
 use super::life::{IMAGE, containers_of, document, kill, until_again, until_running, upgraded};
 use super::server::millis;
 use super::{Figure, Limit};
@@ -31,18 +31,19 @@ pub(super) fn containers(top: &Top) -> Result<Vec<Figure>> {
         (peer.started_ms, peer.restarted()?, peer.upgraded()?)
     };
     let again = swarm.run(None)?.restarted()?;
-    let beside =
-        |what: &str, ours, limit, peer| Figure::new(what, "ms", ours, limit).beside("Swarm", peer);
+    let with_peer = |what: &str, ours, limit, peer| {
+        Figure::new(what, "ms", ours, limit).with_peer("Swarm", peer)
+    };
     Ok(vec![
-        beside("10 containers, applied to running", started, Limit::RatioMax(1.0), peer_started),
-        beside(
+        with_peer("10 containers, applied to running", started, Limit::RatioMax(1.0), peer_started),
+        with_peer(
             "a killed container, running again",
             restarted,
             Limit::RatioMax(1.0),
             peer_restarted,
         ),
-        beside("the same, as Swarm is by default", restarted, Limit::RatioMax(1.0), again),
-        beside("10 containers upgraded at once", moved, Limit::RatioMax(1.0), peer_moved),
+        with_peer("the same, as Swarm is by default", restarted, Limit::RatioMax(1.0), again),
+        with_peer("10 containers upgraded at once", moved, Limit::RatioMax(1.0), peer_moved),
     ])
 }
 
@@ -61,7 +62,7 @@ fn ours(top: &Top) -> Result<(f64, f64, f64)> {
     let moved = upgraded(&dev, &text.replace("LOG_REQUESTS", "ROUND: two, LOG_REQUESTS"))?;
     dev.remove("/bench/swarm")?;
     // Swarm removes tasks in the background.
-    ask_each(PATIENT, "the containers to be gone", || {
+    request_each(PATIENT, "the containers to be gone", || {
         Ok((containers_of(IMAGE)? <= before).then_some(()))
     })?;
     Ok((started, restarted, moved))
@@ -126,7 +127,7 @@ impl Swarm {
         let created = docker("POST", "/services/create", &spec.to_string())?;
         let id = created["ID"].as_str().context("a service has an id")?.to_owned();
         let mut service = Service { _swarm: self, id, spec, started_ms: 0.0 };
-        ask_each(PATIENT, "the tasks to run", || {
+        request_each(PATIENT, "the tasks to run", || {
             Ok((service.running()?.len() == COUNT).then_some(()))
         })?;
         service.started_ms = millis(began);
@@ -142,7 +143,7 @@ impl Drop for Swarm {
         }
         if !self.had_bridge {
             // It goes once the last container that used it has gone.
-            let _ = ask_each(PATIENT, "the swarm's network to be gone", || {
+            let _ = request_each(PATIENT, "the swarm's network to be gone", || {
                 Ok(docker("DELETE", &format!("/networks/{BRIDGE}"), "").ok())
             });
         }
@@ -190,7 +191,7 @@ impl Service<'_> {
         let (_, container) = before.first().context("something runs")?;
         let began = Instant::now();
         kill(pid(container)?)?;
-        ask_each(PATIENT, "another task in its place", || {
+        request_each(PATIENT, "another task in its place", || {
             let now = self.running()?;
             let is_new = now.iter().any(|task| !before.contains(task));
             Ok((is_new && now.len() == COUNT).then_some(()))
@@ -207,7 +208,7 @@ impl Service<'_> {
         let began = Instant::now();
         docker("POST", &format!("{path}/update?version={version}"), &spec.to_string())?;
         // An update is complete before the replaced tasks are removed; ours waits for the removal as well.
-        ask_each(PATIENT, "the update to be complete", || {
+        request_each(PATIENT, "the update to be complete", || {
             let service = docker("GET", &path, "")?;
             let is_complete = service["UpdateStatus"]["State"] == "completed";
             Ok((is_complete && running_tasks()? == COUNT).then_some(()))
@@ -219,7 +220,7 @@ impl Service<'_> {
 impl Drop for Service<'_> {
     fn drop(&mut self) {
         let _ = docker("DELETE", &format!("/services/{}", self.id), "");
-        let _ = ask_each(PATIENT, "the service's containers to be gone", || {
+        let _ = request_each(PATIENT, "the service's containers to be gone", || {
             Ok(tasks()?.is_empty().then_some(()))
         });
     }

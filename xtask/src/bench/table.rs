@@ -101,11 +101,11 @@ mod tests {
         let requests = Figure::new("requests", "1/s", 24_091.1, Limit::None);
         let cpu = Figure::new("CPU a request", "us", 13.64, Limit::RatioMax(1.0));
         let ten = Figure::new("10 running", "ms", 60.4, Limit::Max(60.0));
-        [("gateway", cpu.beside("HAProxy", 14.8)), ("gateway", requests), ("process", ten)]
+        [("gateway", cpu.with_peer("HAProxy", 14.8)), ("gateway", requests), ("process", ten)]
     }
 
     #[test]
-    fn columns_align_and_each_line_ends_with_its_verdict() {
+    fn columns_align_and_each_line_ends_with_its_result() {
         let expected = "\
 bench    figure         ours        peer               ratio  limit               met
 gateway  CPU a request  13.6 us     14.8 us (HAProxy)  0.92   at most 1.00 times  yes
@@ -116,7 +116,7 @@ process  10 running     60.4 ms     -                  -      at most 60.0 ms   
     }
 
     #[test]
-    fn a_page_names_each_bench_once_and_shows_what_is_not_met() {
+    fn a_page_names_each_bench_once_and_marks_unmet_limits() {
         let expected = "\
 | bench | figure | ours | peer | ratio | limit | met |
 |---|---|---|---|---|---|---|

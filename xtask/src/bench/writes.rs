@@ -18,7 +18,7 @@ const PACKAGES: &[Package] = &[Package { program: "etcd", package: "etcd-server"
 const LASTING: Duration = Duration::from_secs(3);
 const WRITERS: [usize; 2] = [1, 64];
 
-/// Applies a second by one writer and by many, beside etcd's puts and the disk's flushes.
+/// Applies a second by one writer and by many, compared with etcd's puts and the disk's flushes.
 pub(super) fn durable(top: &Top) -> Result<Vec<Figure>> {
     dev::build(top)?;
     apt::ensure(top, PACKAGES)?;
@@ -43,10 +43,11 @@ pub(super) fn durable(top: &Top) -> Result<Vec<Figure>> {
             ("/v3/kv/put", json!({ "key": key, "value": value }).to_string())
         })?;
         let what = format!("durable writes, {writers} at a time");
-        figures.push(Figure::new(&what, "1/s", ours, Limit::RatioMin(0.5)).beside("etcd", peer));
+        figures.push(Figure::new(&what, "1/s", ours, Limit::RatioMin(0.5)).with_peer("etcd", peer));
         if writers == 1 {
             let what = "the same, beside the disk's flushes";
-            figures.push(Figure::new(what, "1/s", ours, Limit::None).beside("fdatasync", flushes));
+            figures
+                .push(Figure::new(what, "1/s", ours, Limit::None).with_peer("fdatasync", flushes));
         }
     }
     Ok(figures)

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::{nest, process};
+use super::{namespace, process};
 use crate::{
     bench::dev,
     shell::{self, Top},
@@ -31,7 +31,7 @@ pub(super) const DIR: &str = "/run/chaos";
 const LOST_AFTER: &str = "3s";
 const SERVER_PORT: u16 = 4040;
 /// Longer than anything that stops a server for a while.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 const DATA_SIZE: &str = "64m";
 
 /// The address of an agent's or gateway's node.
@@ -46,25 +46,25 @@ pub(super) fn data(name: &str) -> PathBuf {
 }
 
 /// Sends a request to the server, and returns the body of a successful response.
-pub(super) fn ask(method: &str, path: &str, body: &str) -> Result<Value> {
-    ask_within(ANSWER_MAX, method, path, body)
+pub(super) fn send_request(method: &str, path: &str, body: &str) -> Result<Value> {
+    send_within(RESPONSE_TIMEOUT, method, path, body)
 }
 
 /// The same, if it answers within that time.
-pub(super) fn ask_within(limit: Duration, method: &str, path: &str, body: &str) -> Result<Value> {
+pub(super) fn send_within(limit: Duration, method: &str, path: &str, body: &str) -> Result<Value> {
     let answer = text_within(limit, method, path, body)?;
     serde_json::from_str(&answer).with_context(|| format!("no JSON: {answer}"))
 }
 
 /// All events that the server still has.
 pub(super) fn events() -> Result<Vec<Value>> {
-    let text = text_within(ANSWER_MAX, "GET", "/v1/events?after=0", "")?;
+    let text = text_within(RESPONSE_TIMEOUT, "GET", "/v1/events?after=0", "")?;
     let lines = text.lines().filter_map(|line| line.strip_prefix("data: "));
     lines.map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
 
 fn text_within(limit: Duration, method: &str, path: &str, body: &str) -> Result<String> {
-    let stream = TcpStream::connect_timeout(&(nest::HUB, SERVER_PORT).into(), limit)?;
+    let stream = TcpStream::connect_timeout(&(namespace::HUB, SERVER_PORT).into(), limit)?;
     stream.set_read_timeout(Some(limit))?;
     dev::request(stream, method, path, body)
 }
@@ -134,7 +134,7 @@ impl Cluster {
         fs::create_dir_all(DIR)?;
         for name in AGENTS.into_iter().chain([SERVER]) {
             fs::create_dir_all(data(name))?;
-            nest::mount(&data(name).to_string_lossy(), DATA_SIZE)?;
+            namespace::mount(&data(name).to_string_lossy(), DATA_SIZE)?;
         }
         fs::create_dir_all(faults())?;
         let mut cluster = Cluster { programs, running: BTreeMap::new(), docker };
@@ -151,12 +151,12 @@ impl Cluster {
     /// Starts a daemon.
     pub(super) fn launch(&mut self, name: &'static str) -> Result<()> {
         let (muster, kept) = (&self.programs.muster, &self.programs.kept);
-        let server = format!("http://{}:{SERVER_PORT}", nest::HUB);
+        let server = format!("http://{}:{SERVER_PORT}", namespace::HUB);
         let node = (name != SERVER).then_some(name);
-        let mut command = nest::on(node, &muster.to_string_lossy());
+        let mut command = namespace::on(node, &muster.to_string_lossy());
         let data = data(name);
         if name == SERVER {
-            let listen = format!("{}:{SERVER_PORT}", nest::HUB);
+            let listen = format!("{}:{SERVER_PORT}", namespace::HUB);
             command.args(["server", "--listen", &listen, "--lost-after", LOST_AFTER]);
             command.arg("--data-dir").arg(data);
         } else if GATEWAYS.contains(&name) {
@@ -220,7 +220,7 @@ impl Cluster {
 
 /// Whether every daemon's node is heard of.
 pub(super) fn all_nodes_ready() -> Result<bool> {
-    let nodes = ask("GET", "/v1/nodes", "")?;
+    let nodes = send_request("GET", "/v1/nodes", "")?;
     let ready = |node: &&Value| node["state"] == "ready";
     let count = nodes.as_array().map_or(0, |nodes| nodes.iter().filter(ready).count());
     Ok(count == AGENTS.len() + GATEWAYS.len())

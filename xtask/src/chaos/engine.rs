@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     cluster::{AGENTS, Programs, wait_for},
-    nest, process,
+    namespace, process,
 };
 use crate::shell::{self, Top};
 
@@ -31,7 +31,7 @@ impl Engine {
     /// Starts it and gives it the image of the example service, linked statically as `program`.
     pub(super) fn start(top: &Top, program: &Path, programs: &Programs) -> Result<Engine> {
         fs::create_dir_all(DIR)?;
-        nest::mount(DIR, SIZE)?;
+        namespace::mount(DIR, SIZE)?;
         let log = programs.kept.join("dockerd.log");
         File::create(&log)?;
         let mut engine = Engine { daemon: None, log };
@@ -62,7 +62,7 @@ impl Engine {
 
     /// Starts it; `live`: its containers may outlive it.
     pub(super) fn launch(&mut self, live: bool) -> Result<()> {
-        let mut command = nest::on(AGENTS.last().copied(), "dockerd");
+        let mut command = namespace::on(AGENTS.last().copied(), "dockerd");
         let below = |name: &str| format!("{DIR}/{name}");
         // One that was killed has left it, and its number may be another's by now.
         let _ = fs::remove_file(below("docker.pid"));
@@ -79,7 +79,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Kills it; its containers go on until the next one ends or adopts them.
+    /// Kills it; its containers keep running until the next one terminates or adopts them.
     pub(super) fn kill(&mut self) -> Result<()> {
         let mut daemon = self.daemon.take().context("dockerd runs")?;
         daemon.kill()?;

@@ -18,9 +18,9 @@ use serde_json::Value;
 
 use super::{
     cluster::{self, AGENTS, GATEWAYS, SERVER, data, faults},
-    dice::Dice,
-    nest::{self, Way},
+    namespace::{self, Direction},
     process,
+    random::Random,
     scene::Scene,
 };
 
@@ -29,7 +29,7 @@ const NODE: &str = "node";
 /// Minimum number of backends on other nodes when a node is disconnected.
 const BACKENDS_MIN: usize = 3;
 /// Timeout of the request for the backends: without a response no cable is unplugged.
-const ASK_MAX: Duration = Duration::from_millis(200);
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A kind of fault.
 pub(super) struct Fault {
@@ -56,7 +56,7 @@ enum Kind {
     Kill(Victim),
     Stop(Victim),
     Cable,
-    Block(Way),
+    Block(Direction),
     Full(Victim),
     Flush,
     Room,
@@ -94,8 +94,20 @@ pub(super) const FAULTS: &[Fault] = &[
     fault("stop-instance", "an instance is stopped", Kind::Stop(Victim::Instance), 100, 5000),
     fault("stop-keeper", "a keeper is stopped", Kind::Stop(Victim::Keeper), 100, 5000),
     fault("cable", "a node is disconnected", Kind::Cable, 100, 5000),
-    fault("deaf", "what the server sends to an agent is lost", Kind::Block(Way::In), 100, 5000),
-    fault("mute", "what an agent sends to the server is lost", Kind::Block(Way::Out), 100, 5000),
+    fault(
+        "deaf",
+        "messages from the server to an agent are lost",
+        Kind::Block(Direction::In),
+        100,
+        5000,
+    ),
+    fault(
+        "mute",
+        "messages from an agent to the server are lost",
+        Kind::Block(Direction::Out),
+        100,
+        5000,
+    ),
     fault("full-server", "the server's disk is full", Kind::Full(Victim::Server), 100, 3000),
     fault("full-agent", "an agent's disk is full", Kind::Full(Victim::Agent), 100, 3000),
     fault("flush", "the server's disk cannot be flushed", Kind::Flush, 50, 1000),
@@ -141,7 +153,7 @@ impl Active {
 /// Injects the fault, unless every possible victim is claimed.
 pub(super) fn inject(scene: &mut Scene, fault: &'static Fault) -> Result<Option<Active>> {
     let Some((daemon, pid, claim)) = choose(scene, fault) else { return Ok(None) };
-    let lasts = scene.dice.span(fault.lasts.0, fault.lasts.1);
+    let lasts = scene.random.span(fault.lasts.0, fault.lasts.1);
     let victim = pid.map_or(daemon.to_owned(), |pid| format!("{daemon} {pid}").trim().to_owned());
     let mut note = format!("{} {victim} for {} ms", fault.name, lasts.as_millis());
     match fault.kind {
@@ -156,17 +168,18 @@ pub(super) fn inject(scene: &mut Scene, fault: &'static Fault) -> Result<Option<
             scene.cluster.signal(daemon, "STOP")?;
         }
         Kind::Stop(_) => drop(pid.map(|pid| process::signal(pid, "STOP"))),
-        Kind::Cable => nest::plug(daemon, false)?,
-        Kind::Block(way) => nest::block(daemon, way)?,
+        Kind::Cable => namespace::set_link(daemon, false)?,
+        Kind::Block(direction) => namespace::block(daemon, direction)?,
         Kind::Full(_) => fill(&filler(daemon))?,
         Kind::Flush => fs::write(faults().join("flush"), "")?,
         Kind::Room => {
             let log = data(SERVER).join("state.db-wal");
-            let room = fs::metadata(log).map_or(0, |log| log.len()) + scene.dice.number(0, 30_000);
+            let room =
+                fs::metadata(log).map_or(0, |log| log.len()) + scene.random.number(0, 30_000);
             fs::write(faults().join("room"), room.to_string())?;
         }
         Kind::Clock(_) => {
-            let ms = clock_offset_ms(&mut scene.dice);
+            let ms = clock_offset_ms(&mut scene.random);
             note += &format!(", by {ms} ms");
             cluster::set_clock(daemon, ms)?;
         }
@@ -202,14 +215,14 @@ pub(super) fn heal(scene: &mut Scene, active: &Active) -> Result<()> {
         }
         // The agent may have killed it meanwhile because it was unhealthy.
         Kind::Stop(_) => drop(active.pid.map(|pid| process::signal(pid, "CONT"))),
-        Kind::Cable => nest::plug(active.daemon, true)?,
-        Kind::Block(_) => nest::unblock(active.daemon)?,
+        Kind::Cable => namespace::set_link(active.daemon, true)?,
+        Kind::Block(_) => namespace::unblock(active.daemon)?,
         Kind::Full(_) => remove(filler(active.daemon))?,
         Kind::Flush => remove(faults().join("flush"))?,
         Kind::Room => remove(faults().join("room"))?,
         Kind::Clock(_) => cluster::set_clock(active.daemon, 0)?,
         Kind::Engine(how) => {
-            let live = scene.dice.number(0, 1) == 1;
+            let live = scene.random.number(0, 1) == 1;
             let engine = scene.engine.as_mut().context("there is an engine")?;
             match how {
                 Engine::Kill | Engine::End => engine.launch(live)?,
@@ -238,8 +251,8 @@ fn choose(scene: &mut Scene, fault: &Fault) -> Option<(&'static str, Option<u32>
     };
     let daemon = match victim {
         Victim::Server => SERVER,
-        Victim::Agent => *scene.dice.pick(&AGENTS),
-        Victim::Gateway => *scene.dice.pick(&GATEWAYS),
+        Victim::Agent => *scene.random.pick(&AGENTS),
+        Victim::Gateway => *scene.random.pick(&GATEWAYS),
         Victim::Instance => "instance",
         Victim::Keeper => "keeper",
     };
@@ -254,8 +267,8 @@ fn choose(scene: &mut Scene, fault: &Fault) -> Option<(&'static str, Option<u32>
         return None;
     }
     let pid = match victim {
-        Victim::Instance => Some(pick(&mut scene.dice, process::instances())?),
-        Victim::Keeper => Some(pick(&mut scene.dice, process::keepers())?),
+        Victim::Instance => Some(pick(&mut scene.random, process::instances())?),
+        Victim::Keeper => Some(pick(&mut scene.random, process::keepers())?),
         // It has exited and is about to be restarted.
         _ if !scene.cluster.runs(daemon) => return None,
         _ => None,
@@ -265,7 +278,7 @@ fn choose(scene: &mut Scene, fault: &Fault) -> Option<(&'static str, Option<u32>
 
 /// Whether other nodes have enough backends that one of them may fail too.
 fn others_serve(node: &str) -> bool {
-    let Ok(gateways) = cluster::ask_within(ASK_MAX, "GET", "/v1/gateways", "") else {
+    let Ok(gateways) = cluster::send_within(REQUEST_TIMEOUT, "GET", "/v1/gateways", "") else {
         return false;
     };
     let backends = gateways[0]["routes"][0]["backends"].as_array().map_or(&[][..], Vec::as_slice);
@@ -276,9 +289,9 @@ fn others_serve(node: &str) -> bool {
     backends.iter().filter(elsewhere).count() >= BACKENDS_MIN
 }
 
-fn pick(dice: &mut Dice, mut of: Vec<process::Process>) -> Option<u32> {
+fn pick(random: &mut Random, mut of: Vec<process::Process>) -> Option<u32> {
     of.sort_by_key(|process| process.pid);
-    (!of.is_empty()).then(|| dice.pick(&of).pid)
+    (!of.is_empty()).then(|| random.pick(&of).pid)
 }
 
 fn gateway(name: &str) -> usize {
@@ -286,10 +299,10 @@ fn gateway(name: &str) -> usize {
 }
 
 /// From a second to an hour, forwards or backwards.
-fn clock_offset_ms(dice: &mut Dice) -> i64 {
-    let seconds = *dice.pick(&[1, 2, 10, 60, 3600]);
-    let ms = seconds * 1000 + dice.number(0, 999) as i64;
-    if dice.number(0, 1) == 0 { ms } else { -ms }
+fn clock_offset_ms(random: &mut Random) -> i64 {
+    let seconds = *random.pick(&[1, 2, 10, 60, 3600]);
+    let ms = seconds * 1000 + random.number(0, 999) as i64;
+    if random.number(0, 1) == 0 { ms } else { -ms }
 }
 
 fn filler(daemon: &str) -> PathBuf {

@@ -1,6 +1,6 @@
 //! Requests without end through both gateways, each counted, and the times in which a failure proves nothing.
 //!
-//! Clients are as strict as can be: no retries, and whatever is not a whole answer with status 200 has failed. Half
+//! Clients are as strict as can be: no retries, and every result except a complete response with status 200 is a failure. Half
 //! of them keep their connection. A failure is excused only by a window in which the gateway that was asked was not
 //! running by construction; the product must hide the effects of other faults.
 
@@ -75,12 +75,12 @@ impl Load {
                             client.connection = None;
                         }
                         let from = Instant::now();
-                        let answer = client.get(path);
+                        let read_response = client.get(path);
                         let to = Instant::now();
                         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
                         seen.requests += 1;
                         seen.latency_max = seen.latency_max.max(to - from);
-                        if let Err(error) = answer {
+                        if let Err(error) = read_response {
                             let why = format!("{error:#}");
                             seen.failures.push(Failure { gateway, from, to, why });
                         }
@@ -158,14 +158,14 @@ impl Client {
             .get_mut()
             .write_all(head.as_bytes())
             .with_context(|| format!("send on {}", used()))?;
-        let keep = answer(&mut stream).with_context(|| format!("read from {}", used()))?;
+        let keep = read_response(&mut stream).with_context(|| format!("read from {}", used()))?;
         self.connection = keep.then_some(stream);
         Ok(())
     }
 }
 
 /// Reads an answer with a length; whether the connection can be used again.
-fn answer(stream: &mut BufReader<TcpStream>) -> Result<bool> {
+fn read_response(stream: &mut BufReader<TcpStream>) -> Result<bool> {
     let (mut status, mut length, mut keep) = (String::new(), 0, true);
     stream.read_line(&mut status)?;
     loop {

@@ -1,6 +1,6 @@
 //! `chaos`: the real programs under load and change, with fault injection.
 //!
-//! A run is a cluster of separate processes in namespaces of their own ([`nest`], [`cluster`]), clients that send
+//! A run is a cluster of separate processes in namespaces of their own ([`namespace`], [`cluster`]), clients that send
 //! requests continuously ([`load`]), users who change services continuously ([`user`]), and faults chosen by a seed
 //! ([`fault`]). Three invariants hold throughout: no request fails while a healthy backend is reachable, no acknowledged
 //! write is lost, and no daemon exits without cause. At the end all faults are undone, and within about a minute every
@@ -10,13 +10,13 @@
 //! A seed determines the faults and their order; the timing depends on the machine.
 
 mod cluster;
-mod dice;
 mod engine;
 mod fault;
 mod history;
 mod load;
-mod nest;
+mod namespace;
 mod process;
+mod random;
 mod run;
 mod scene;
 mod user;
@@ -36,11 +36,11 @@ use crate::{
     shell::{self, Top},
 };
 use cluster::{Cluster, GATEWAYS, Programs, wait_for};
-use dice::Dice;
 use engine::Engine;
 use fault::{FAULTS, Fault};
 use history::History;
 use load::Load;
+use random::Random;
 use run::Run;
 use scene::Scene;
 use user::{PORT, User};
@@ -134,15 +134,15 @@ pub(crate) fn run(top: &Top, args: &Args) -> Result<()> {
         image::program(top)?;
     }
     let arguments = options.arguments();
-    nest::enter(top, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    namespace::enter(top, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 fn inside(top: &Top, options: &Options) -> Result<()> {
-    nest::prepare()?;
-    let mut dice = Dice::new(options.seed);
+    namespace::prepare()?;
+    let mut random = Random::new(options.seed);
     let programs = Programs::find(top)?;
     for name in cluster::AGENTS.iter().chain(&GATEWAYS) {
-        nest::wire(name, cluster::address(name))?;
+        namespace::add_node(name, cluster::address(name))?;
     }
     let engine = match options.needs_engine() {
         true => Some(Engine::start(top, &image::program(top)?, &programs)?),
@@ -157,7 +157,7 @@ fn inside(top: &Top, options: &Options) -> Result<()> {
     let kept = programs.kept.join("history.txt");
     let cluster = Cluster::start(programs, engine.is_some().then(Engine::address))?;
     for user in &users {
-        user.begin(&mut dice)?;
+        user.begin(&mut random)?;
     }
     let gateways = GATEWAYS.map(cluster::address);
     wait_for(Duration::from_secs(30), "the gateways to answer", || {
@@ -173,13 +173,13 @@ fn inside(top: &Top, options: &Options) -> Result<()> {
         .enumerate()
         .map(|(number, user)| {
             let (user, stop, history) = (Arc::clone(user), Arc::clone(&stop), Arc::clone(&history));
-            let dice = Dice::new(options.seed ^ (number as u64 + 1));
-            std::thread::spawn(move || user.work(dice, &stop, &history))
+            let random = Random::new(options.seed ^ (number as u64 + 1));
+            std::thread::spawn(move || user.work(random, &stop, &history))
         })
         .collect();
     println!("chaos: {} min with seed {:#x}", options.minutes, options.seed);
-    let mut run = Run::new(Scene::new(cluster, engine, load, users, history, dice));
-    let done = run.go(&options.faults, Duration::from_secs_f64(options.minutes * 60.0));
+    let mut run = Run::new(Scene::new(cluster, engine, load, users, history, random));
+    let done = run.inject_faults(&options.faults, Duration::from_secs_f64(options.minutes * 60.0));
     run.scene.history.note("all faults are undone");
     run.heal()?;
     done?;

@@ -46,18 +46,22 @@ impl Run {
     }
 
     /// Injects faults, chosen among these, for the given time.
-    pub(super) fn go(&mut self, faults: &[&'static Fault], time: Duration) -> Result<()> {
+    pub(super) fn inject_faults(
+        &mut self,
+        faults: &[&'static Fault],
+        time: Duration,
+    ) -> Result<()> {
         let until = Instant::now() + time;
         let mut next = Instant::now();
         while Instant::now() < until {
             self.tick(false)?;
             if Instant::now() >= next && self.active.len() < ACTIVE_MAX {
-                let chosen = *self.scene.dice.pick(faults);
+                let chosen = *self.scene.random.pick(faults);
                 if let Some(active) = fault::inject(&mut self.scene, chosen)? {
                     *self.injected.entry(chosen.name).or_default() += 1;
                     self.active.push(active);
                 }
-                next = Instant::now() + self.scene.dice.span(PAUSE_MS.0, PAUSE_MS.1);
+                next = Instant::now() + self.scene.random.span(PAUSE_MS.0, PAUSE_MS.1);
             }
             std::thread::sleep(TICK);
         }

@@ -13,10 +13,10 @@ use anyhow::{Error, Result};
 
 use super::{
     cluster::{self, Cluster, GATEWAYS, wait_for},
-    dice::Dice,
     engine::Engine,
     history::History,
     load::{self, Load},
+    random::Random,
     user::{self, Lost, PORT, User},
 };
 
@@ -30,7 +30,7 @@ pub(super) struct Scene {
     pub(super) load: Arc<Load>,
     pub(super) users: Vec<Arc<User>>,
     pub(super) history: Arc<History>,
-    pub(super) dice: Dice,
+    pub(super) random: Random,
     /// The claims of active faults: two faults with the same claim are never active together.
     pub(super) claims: BTreeSet<String>,
     /// Killed processes that have not recovered, with the claim that each still holds.
@@ -46,7 +46,7 @@ impl Scene {
         load: Load,
         users: Vec<Arc<User>>,
         history: Arc<History>,
-        dice: Dice,
+        random: Random,
     ) -> Scene {
         Scene {
             cluster,
@@ -54,7 +54,7 @@ impl Scene {
             load: Arc::new(load),
             users,
             history,
-            dice,
+            random,
             claims: BTreeSet::new(),
             returning: Vec::new(),
             violations: Arc::default(),
@@ -109,7 +109,7 @@ impl Scene {
     /// Watches a node that was disconnected; no other node is until the server has a report of this one.
     pub(super) fn expect_node(&mut self, name: &'static str) {
         self.watch(Some("node"), format!("node {name}"), move || {
-            let nodes = cluster::ask("GET", "/v1/nodes", "")?;
+            let nodes = cluster::send_request("GET", "/v1/nodes", "")?;
             let mut nodes = nodes.as_array().into_iter().flatten();
             Ok(nodes.any(|node| node["node"]["id"] == name && node["state"] == "ready"))
         });

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use super::{cluster::ask, dice::Dice, history::History};
+use super::{cluster::send_request, history::History, random::Random};
 
 /// The port on which gateways listen.
 pub(super) const PORT: u16 = 8080;
@@ -94,13 +94,13 @@ impl User {
         }
     }
 
-    fn instances(&self, dice: &mut Dice) -> u64 {
-        dice.number(self.instances.0, self.instances.1)
+    fn instances(&self, random: &mut Random) -> u64 {
+        random.number(self.instances.0, self.instances.1)
     }
 
     /// Applies the first version, and lets gateways send requests to it.
-    pub(super) fn begin(&self, dice: &mut Dice) -> Result<()> {
-        self.apply(1, self.instances(dice))?;
+    pub(super) fn begin(&self, random: &mut Random) -> Result<()> {
+        self.apply(1, self.instances(random))?;
         if self.instances == INSTANCES {
             apply(&json!({
                 "gateway": "public",
@@ -112,13 +112,13 @@ impl User {
     }
 
     /// Changes the service until `stop` is true.
-    pub(super) fn work(&self, mut dice: Dice, stop: &AtomicBool, history: &History) {
+    pub(super) fn work(&self, mut random: Random, stop: &AtomicBool, history: &History) {
         let mut version = 1;
         while !stop.load(Ordering::Relaxed) {
-            let pause = dice.span(500, 2500);
+            let pause = random.span(500, 2500);
             std::thread::sleep(pause);
-            let instances = self.instances(&mut dice);
-            let (what, done) = match dice.number(0, 9) {
+            let instances = self.instances(&mut random);
+            let (what, done) = match random.number(0, 9) {
                 0..=5 => {
                     version += 1;
                     (format!("apply version {version}"), self.apply(version, instances))
@@ -160,13 +160,13 @@ impl User {
 
     fn scale(&self, instances: u64) -> Result<()> {
         let body = json!({ "service": self.service, "instances": instances });
-        let reply = ask("POST", "/v1/scale", &body.to_string())?;
+        let reply = send_request("POST", "/v1/scale", &body.to_string())?;
         self.acknowledged(&reply, Written { version: None, instances: Some(instances) })
     }
 
     fn restart(&self) -> Result<()> {
         let body = json!({ "service": self.service });
-        let reply = ask("POST", "/v1/restart", &body.to_string())?;
+        let reply = send_request("POST", "/v1/restart", &body.to_string())?;
         self.acknowledged(&reply, Written { version: None, instances: None })
     }
 
@@ -186,7 +186,7 @@ impl User {
     pub(super) fn check(&self) -> Result<()> {
         // Taken before the request: the response need not contain later writes.
         let writes = self.record().writes.clone();
-        let view = ask("GET", &format!("/v1/services{}", self.service), "")?;
+        let view = send_request("GET", &format!("/v1/services{}", self.service), "")?;
         let revisions = view["revisions"].as_array().context("its revisions")?;
         let number = |revision: &Value| revision["number"].as_u64().unwrap_or(0);
         // Older revisions are kept only while an instance runs them.
@@ -229,7 +229,7 @@ fn health() -> Value {
 
 fn apply(document: &Value) -> Result<Value> {
     let source = json!({ "name": "chaos", "text": document.to_string() });
-    ask("POST", "/v1/apply", &json!({ "sources": [source] }).to_string())
+    send_request("POST", "/v1/apply", &json!({ "sources": [source] }).to_string())
 }
 
 /// Checks the acknowledged writes of all users.

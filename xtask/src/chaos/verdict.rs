@@ -6,7 +6,7 @@ use anyhow::{Context as _, Error, Result, anyhow, bail};
 use serde_json::Value;
 
 use super::{
-    cluster::{self, AGENTS, ask, wait_for},
+    cluster::{self, AGENTS, send_request, wait_for},
     engine::Engine,
     load::Seen,
     process,
@@ -43,7 +43,10 @@ pub(super) fn settle(top: &Top, run: &mut Run) -> Result<()> {
 }
 
 fn list(path: &str) -> Result<Vec<Value>> {
-    ask("GET", path, "")?.as_array().cloned().with_context(|| format!("{path} gives a list"))
+    send_request("GET", path, "")?
+        .as_array()
+        .cloned()
+        .with_context(|| format!("{path} gives a list"))
 }
 
 fn services_are_as_specified() -> Result<bool> {

@@ -31,16 +31,16 @@ pub(super) fn lines(page: &Page) -> Vec<Line> {
 }
 
 /// Fails with the usage error of `muster` if it rejects a command.
-pub(super) fn understood(top: &Top, line: &Line) -> Result<()> {
+pub(super) fn check_usage(top: &Top, line: &Line) -> Result<()> {
     let muster = top.built("debug/muster");
     let mut command = top.command(&muster.to_string_lossy());
     // A bare `muster` prints how to get started.
     let help = (!line.words.is_empty()).then_some("--help");
     let output = command.args(&line.words).args(help).output()?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let said = said.lines().next().unwrap_or_default();
-        bail!("`muster {}` is not understood: {said}", line.words.join(" "));
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        let message = message.lines().next().unwrap_or_default();
+        bail!("`muster {}` is not understood: {message}", line.words.join(" "));
     }
     Ok(())
 }

@@ -39,14 +39,14 @@ pub(crate) fn check(top: &Top) -> Result<()> {
     let mut wrong = Vec::new();
     for (path, text) in generated(top)? {
         if fs::read_to_string(top.join(path)).unwrap_or_default() != text {
-            wrong.push(format!("{path}: is stale; `cargo xtask docs` writes it anew"));
+            wrong.push(format!("{path}: is stale; run `cargo xtask docs`"));
         }
     }
     let pages = Page::all(top)?;
     wrong.extend(links::check(top, &pages)?);
     let lines: Vec<_> = pages.iter().flat_map(commands::lines).collect();
     for line in &lines {
-        if let Err(error) = commands::understood(top, line) {
+        if let Err(error) = commands::check_usage(top, line) {
             wrong.push(format!("{}:{}: {error:#}", line.page, line.number));
         }
     }

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pure_crate_names_no_surroundings() {
+    fn a_pure_crate_uses_no_environment() {
         assert_eq!(
             found("crates/planner/src/a.rs", "use std::{fmt, fs};"),
             ["1 R1 `planner` names `std::fs`"]
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_are_free() {
+    fn tests_are_exempt() {
         let text = "#[cfg(test)]\nmod tests {\n use std::collections::HashMap;\n const P: &str = \"/v1/x\";\n}";
         assert_eq!(found("crates/model/src/a.rs", text), [""; 0]);
         assert_eq!(found("crates/model/tests/a.rs", "use std::fs;"), [""; 0]);
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn each_secret_has_its_knower() {
+    fn each_secret_has_one_owner() {
         assert_eq!(
             found("crates/gateway/src/a.rs", "let port = std::env::var(\"PORT\");"),
             ["1 R3 `gateway` names `std::env`"]

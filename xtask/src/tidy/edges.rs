@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_names_another_is_found() {
+    fn a_daemon_that_depends_on_another_is_reported() {
         let crates: &[(&str, &[&str])] = &[("server", &["agent"]), ("agent", &[])];
         assert_eq!(
             found(crates, Value::Null),
@@ -366,13 +366,13 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_without_a_row_is_found() {
+    fn a_crate_without_a_row_is_reported() {
         let text = "crates/helper/Cargo.toml: R2 crate `helper` has no row in the table of edges";
         assert_eq!(found(&[("helper", &[])], Value::Null), [text]);
     }
 
     #[test]
-    fn io_in_a_pure_crate_is_found_even_behind_another() {
+    fn io_in_a_pure_crate_is_reported_even_if_indirect() {
         let crates: &[(&str, &[&str])] = &[("planner", &["model"]), ("model", &["tokio"])];
         assert_eq!(
             found(crates, Value::Null),

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_word_is_found_outside_its_adapter() {
+    fn a_foreign_word_is_reported_outside_its_adapter() {
         let word = word();
         let text = format!("use x;\n// as {word} does");
         assert_eq!(found("crates/model/src/id.rs", &text), [format!("2 names `{word}`")]);
@@ -94,14 +94,14 @@ mod tests {
     }
 
     #[test]
-    fn its_own_places_may_use_it() {
+    fn the_adapter_may_use_its_own_words() {
         for place in &SYSTEMS[0].places {
             assert_eq!(found(place, word()), [""; 0]);
         }
     }
 
     #[test]
-    fn a_word_within_another_is_another() {
+    fn a_word_matches_only_as_a_whole() {
         assert!(has_word("a sub_way b", "way"));
         assert!(has_word("SubWay", "way"));
         assert!(has_word("Wayside way", "way"));

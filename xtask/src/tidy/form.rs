@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_say_nothing_are_found() {
+    fn uninformative_names_are_reported() {
         assert_eq!(found("crates/api/src/types.rs", "//! x"), ["1 R5 is called `types`"]);
         assert_eq!(found("crates/api/src/utils/a.rs", "//! x"), ["1 R5 is called `utils`"]);
         assert_eq!(
@@ -148,20 +148,20 @@ mod tests {
     }
 
     #[test]
-    fn a_file_begins_with_its_header() {
+    fn a_file_must_begin_with_a_header() {
         assert_eq!(found("crates/api/src/a.rs", "use x;"), ["1 form has no header"]);
         assert_eq!(found("crates/api/src/a.rs", "#![allow(x)]\n//! x"), [""; 0]);
         assert_eq!(found("crates/api/src/a.rs", ""), ["1 form has no header"]);
     }
 
     #[test]
-    fn long_files_are_found() {
+    fn long_files_are_reported() {
         let long = format!("//! x{}", "\n".repeat(LINES_MAX));
         assert_eq!(found("crates/api/src/a.rs", &long), ["700 form has 701 lines, more than 700"]);
     }
 
     #[test]
-    fn what_is_unfinished_is_found() {
+    fn unfinished_code_is_reported() {
         let stub = format!("//! x\nfn f() {{ {}() }}", "todo!");
         assert_eq!(found("crates/api/src/a.rs", &stub), ["2 form has `todo!`"]);
         let skipped = format!("//! x\n{}]\nfn f() {{}}", "#[ignore");
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn places_of_one_machine_are_found_in_every_text() {
+    fn paths_of_one_machine_are_reported_in_every_file() {
         let text = format!("see {}/docs", PLACES[0]);
         let findings = check_text("README.md", &text);
         assert_eq!(findings.len(), 1);

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_the_insides_of_literals_are_not_code() {
+    fn comments_and_literals_are_not_code() {
         assert_eq!(code("a; // b\nc /* d /* e */\nf */ g"), ["a;", "c", " g"]);
         assert_eq!(code(r#"x("a\"b", 'c', '\'', b'"') y"#), [r#"x("    ",    ,     ,     ) y"#]);
         assert_eq!(code("r#\"a\"b\"# z"), ["r#\"   \"# z"]);

@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_beside_a_library_is_a_crate_of_its_own() {
+    fn a_program_next_to_a_library_is_a_separate_crate() {
         assert_eq!(found(&[("lib.rs", "mod a;"), ("a.rs", ""), ("main.rs", "use a::f;")]), [""; 0]);
     }
 }

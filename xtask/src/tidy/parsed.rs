@@ -14,7 +14,7 @@ use super::{Finding, Rule, lexer::Source, uses};
 
 const PARSED: Rule = Rule {
     id: "R6",
-    why: "a sentence is made once, for people; code that parses it breaks when somebody improves the sentence",
+    why: "a message is formatted once, for people; code that parses it breaks when its wording improves",
     remedy: "give the value a type: an enum variant, an error kind, a field",
 };
 
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_in_a_message_is_found() {
+    fn a_search_in_a_message_is_reported() {
         let text = "let node = event.message.strip_prefix(\"placed on \");";
         assert_eq!(found(text), ["2 `message` is parsed by `strip_prefix`"]);
         let text = "if body.message\n    .as_str()\n    .starts_with(\"there is nothing\") {}";
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comparison_of_a_message_is_found() {
+    fn a_comparison_of_a_message_is_reported() {
         assert_eq!(found("message == \"exit code 0\""), ["2 `message` is compared with a string"]);
         assert_eq!(
             found("problem.message != NO_COMMAND"),
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn making_and_passing_on_prose_is_allowed() {
+    fn formatting_and_forwarding_messages_is_allowed() {
         for text in [
             "let message = format!(\"a {b}\");",
             "Error { message: error.to_string(), kind }",
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_and_allowed_files_are_free() {
+    fn tests_and_allowed_files_are_exempt() {
         let source =
             Source::read("#[cfg(test)]\nmod tests { fn f() { message.contains(\"x\"); } }");
         assert_eq!(check("crates/server/src/a.rs", &source).len(), 0);

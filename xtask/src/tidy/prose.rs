@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_habit_beyond_its_limit_is_found_in_the_worst_crate() {
+    fn a_habit_beyond_its_limit_is_reported_in_the_worst_crate() {
         let words = "// a word\n".repeat(2_000);
         let (good, bad) = (Source::read(&words), Source::read("// what is it\n// nobody says"));
         let report = Report::of([("crates/a/src/x.rs", &good), ("crates/b/src/y.rs", &bad)]);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn crates_are_reported_apart_and_together() {
+    fn crates_are_reported_separately_and_in_total() {
         let (one, other) = (Source::read("// what is it"), Source::read("// a b c d e f g"));
         let report = Report::of([
             ("crates/a/src/x.rs", &one),

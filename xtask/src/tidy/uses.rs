@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn use_trees_are_written_out() {
+    fn use_trees_are_expanded() {
         let expected =
             [(1, "std::fs"), (2, "std::io"), (2, "std::io::Read"), (3, "std::net::TcpStream")];
         let text = "pub use std::{fs,\nio::{self, Read as _},\nnet::TcpStream as Stream};";
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_in_code_are_found_and_texts_are_not() {
+    fn paths_in_code_are_found_and_strings_are_not() {
         assert_eq!(
             named("std::env::var(\"std::fs\") // std::net"),
             [(1, "std::env::var".to_owned())]

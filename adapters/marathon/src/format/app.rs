@@ -2,7 +2,7 @@
 //!
 //! `read` decodes a document into an [`App`] and rewrites deprecated keys into their current form.
 //! The deprecated keys are fields here, but are never serialized. Marathon's other keys request
-//! features that Muster does not have; `refused` lists them.
+//! features that Muster does not have; `unsupported` lists them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -104,8 +104,8 @@ fn describe(spec: &Spec) -> App {
 
 /// The requested disk in MiB, which is stored only as a variable of the tasks; 0 by default.
 fn disk(spec: &Spec) -> f64 {
-    let told = spec.env.get(environment::DISK).and_then(|disk| disk.text().parse().ok());
-    told.filter(|disk| (0.0..1e15).contains(disk)).unwrap_or(0.0)
+    let declared = spec.env.get(environment::DISK).and_then(|disk| disk.text().parse().ok());
+    declared.filter(|disk| (0.0..1e15).contains(disk)).unwrap_or(0.0)
 }
 
 /// The command, as `cmd` for the shell or as `args`.

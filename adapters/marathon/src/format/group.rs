@@ -11,8 +11,8 @@ use formats::tree::{Node, Step, Value};
 use super::ADAPTER;
 use super::app::App;
 use super::read::{resolve, resolve_within};
-use super::refused::drop_nulls;
 use super::rejected::Rejected;
+use super::unsupported::drop_nulls;
 use super::update::{make, not_a_time, timestamp};
 use super::valid;
 

@@ -5,16 +5,16 @@
 //! may double them); settings that Marathon does not have, such as the deadline of a rollout, have
 //! Muster's. A request for an unsupported feature is rejected with the name of the key.
 //!
-//! Files and requests share one pipeline. `read` takes a syntax tree; `refused` removes unsupported
-//! keys and reports them; the rest is decoded into an [`App`] (`app`, `container`, `check`),
-//! normalized (`normal`), validated (`valid`) and translated into a service (`service`, `probes`,
-//! `environment`). Problems in a file are reported with their lines, where `key` maps keys of the
-//! model back to keys of the app. Problems in a request are reported in Marathon's format
-//! (`rejected`).
+//! Files and requests share one pipeline. `read` takes a syntax tree; `unsupported` removes
+//! unsupported keys and reports them; the rest is decoded into an [`App`] (`app`, `container`,
+//! `check`), normalized (`normal`), validated (`valid`) and translated into a service (`service`,
+//! `probes`, `environment`). Problems in a file are reported with their lines, where `key` maps
+//! keys of the model back to keys of the app. Problems in a request are reported in Marathon's
+//! format (`rejected`).
 //!
 //! Requests have further parts: updates of apps (`update`), groups (`group`) and label selectors
 //! (`selector`). `service_ports` assigns ports for load balancers. `describe` converts a native
-//! service into an app, and `over` applies a change of that app to the service.
+//! service into an app, and `merge` applies a change of that app to the service.
 
 mod app;
 mod check;
@@ -23,17 +23,17 @@ mod describe;
 mod environment;
 mod group;
 mod key;
+mod merge;
 mod names;
 mod normal;
 mod number;
-mod over;
 mod probes;
 mod read;
-mod refused;
 mod rejected;
 mod selector;
 mod service;
 mod service_ports;
+mod unsupported;
 mod update;
 mod valid;
 
@@ -42,7 +42,7 @@ use model::Document;
 use valid::Audience;
 
 use formats::Dialect;
-use formats::fault::Faults;
+use formats::diagnostic::Diagnostics;
 use formats::tree::{Node, Position};
 
 pub use app::App;
@@ -70,8 +70,13 @@ impl Dialect for Apps {
         tree.get("id").is_some()
     }
 
-    fn read(&self, tree: &Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Document> {
-        app(tree, is_json, faults)
+    fn read(
+        &self,
+        tree: &Node,
+        is_json: bool,
+        diagnostics: &mut Diagnostics<'_>,
+    ) -> Option<Document> {
+        app(tree, is_json, diagnostics)
     }
 
     fn locate(&self, tree: &Node, key: &str) -> (Position, String) {
@@ -79,27 +84,29 @@ impl Dialect for Apps {
     }
 }
 
-/// Reads the app of a file as a service with the app as its source. Problems are added to `faults`.
-fn app(tree: &Node, is_json: bool, faults: &mut Faults<'_>) -> Option<Document> {
+/// Reads the app of a file as a service with the app as its source. Problems are added to
+/// `diagnostics`.
+fn app(tree: &Node, is_json: bool, diagnostics: &mut Diagnostics<'_>) -> Option<Document> {
     for (key, what) in [
         ("apps", "a file holds apps, not groups: list them as documents of their own"),
         ("groups", "a file holds apps, not groups: list them as documents of their own"),
         ("containers", "pods are not supported yet"),
     ] {
         if tree.get(key).is_some() {
-            faults.add(tree.locate(key).0, key, what);
+            diagnostics.add(tree.locate(key).0, key, what);
             return None;
         }
     }
     let mut readable = tree.clone();
-    let reported = refused::reported(&mut readable);
-    let (read, problems) = match read::read(readable, None, is_json, Audience::Author, faults) {
+    let reported = unsupported::reported(&mut readable);
+    let (read, problems) = match read::read(readable, None, is_json, Audience::Author, diagnostics)
+    {
         Ok(read) => (Some(read), Vec::new()),
         Err(problems) => (None, problems),
     };
     let read = read.filter(|_| reported.is_empty());
     for problem in reported.into_iter().chain(problems) {
-        faults.add(tree.locate(&problem.key).0, problem.key, problem.message);
+        diagnostics.add(tree.locate(&problem.key).0, problem.key, problem.message);
     }
     let (app, spec) = read?;
     Some(Document::foreign(spec, app.source()))

@@ -2,12 +2,12 @@
 
 use model::{Problem, Spec};
 
-use formats::decode::{Listen, Trouble, decode};
+use formats::decode::{DecodeError, DiagnosticSink, decode};
 use formats::tree::{Node, Position, Step, Value, dotted};
 
 use super::app::App;
 use super::valid::{self, Audience};
-use super::{key, normal, refused, service};
+use super::{key, normal, service, unsupported};
 
 /// Reads an app. Relative ids in an app of a group are resolved from the group's path `base`.
 /// Values of wrong types are reported to the listener.
@@ -20,12 +20,12 @@ pub(super) fn read(
     base: Option<&str>,
     is_json: bool,
     audience: Audience,
-    listener: &mut dyn Listen,
+    listener: &mut dyn DiagnosticSink,
 ) -> Result<(App, Spec), Vec<Problem>> {
-    let mut problems = refused::take_out(&mut tree);
+    let mut problems = unsupported::remove_unsupported(&mut tree);
     resolve_ids(&mut tree, base, is_json);
     let written = tree.clone();
-    let mut listener = Unless { listener, refused: &problems };
+    let mut listener = SuppressMissing { listener, unsupported: &problems };
     let Some(mut app) = decode::<App>(&mut tree, is_json, &mut listener) else {
         return Err(problems);
     };
@@ -35,11 +35,11 @@ pub(super) fn read(
     if further.is_empty() {
         further = valid::problems(&app, audience);
         for problem in named(&spec, &written) {
-            let is_said = |said: &Problem| match said.key.as_str() {
+            let is_reported = |reported: &Problem| match reported.key.as_str() {
                 "" => problem.key.is_empty(),
                 key => problem.key.starts_with(key),
             };
-            if !further.iter().any(is_said) {
+            if !further.iter().any(is_reported) {
                 further.push(problem);
             }
         }
@@ -48,8 +48,9 @@ pub(super) fn read(
     // is not reported. A command that is given twice always is.
     let twice = app.cmd.is_some() && app.args.is_some();
     further.retain(|problem| {
-        let beside = || problems.iter().any(|refused| refused.key.starts_with(&problem.key));
-        ((problem.key.is_empty() || problem.key == "args") && twice) || !beside()
+        let is_sibling =
+            || problems.iter().any(|unsupported| unsupported.key.starts_with(&problem.key));
+        ((problem.key.is_empty() || problem.key == "args") && twice) || !is_sibling()
     });
     problems.append(&mut further);
     match problems.is_empty() {
@@ -65,17 +66,18 @@ pub(super) fn named(spec: &Spec, app: &Node) -> Vec<Problem> {
 }
 
 /// Forwards all errors except those about a missing key next to one that was rejected.
-struct Unless<'a> {
-    listener: &'a mut dyn Listen,
-    refused: &'a [Problem],
+struct SuppressMissing<'a> {
+    listener: &'a mut dyn DiagnosticSink,
+    unsupported: &'a [Problem],
 }
 
-impl Listen for Unless<'_> {
-    fn hear(&mut self, at: Position, path: &[Step], trouble: &Trouble) {
+impl DiagnosticSink for SuppressMissing<'_> {
+    fn report(&mut self, at: Position, path: &[Step], error: &DecodeError) {
         let within = format!("{}.", dotted(path));
-        let beside = self.refused.iter().any(|refused| refused.key.starts_with(&within));
-        if !(beside && matches!(trouble, Trouble::Missing(_))) {
-            self.listener.hear(at, path, trouble);
+        let is_sibling =
+            self.unsupported.iter().any(|unsupported| unsupported.key.starts_with(&within));
+        if !(is_sibling && matches!(error, DecodeError::Missing(_))) {
+            self.listener.report(at, path, error);
         }
     }
 

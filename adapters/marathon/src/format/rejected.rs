@@ -3,8 +3,8 @@
 use model::Problem;
 use serde_json::{Value, json};
 
-use formats::decode::{Listen, Trouble};
-use formats::fault::hint;
+use formats::decode::{DecodeError, DiagnosticSink};
+use formats::diagnostic::hint;
 use formats::tree::{Position, Step};
 
 /// The error response for a request body that is rejected.
@@ -87,23 +87,23 @@ impl Listener {
     }
 }
 
-impl Listen for Listener {
+impl DiagnosticSink for Listener {
     /// Uses the messages of play-json, which Marathon uses and clients know.
-    fn hear(&mut self, _at: Position, steps: &[Step], trouble: &Trouble) {
+    fn report(&mut self, _at: Position, steps: &[Step], cause: &DecodeError) {
         let at = self.path(steps);
-        let what = match trouble {
-            Trouble::Missing(key) => {
+        let what = match cause {
+            DecodeError::Missing(key) => {
                 let at = self.path(&[steps, &[Step::Key((*key).into())]].concat());
                 return self.mistyped.push((at, "error.path.missing".into()));
             }
-            Trouble::Unknown { nearest, .. } => {
+            DecodeError::Unknown { nearest, .. } => {
                 format!("unknown field{}", hint(nearest.as_deref()))
             }
-            Trouble::Type { expected, is_number, .. } => {
+            DecodeError::Type { expected, is_number, .. } => {
                 expected_words(expected, *is_number).into()
             }
-            Trouble::Variant(_) => "error.unknown.enum.literal".into(),
-            Trouble::Other(message) => return self.invalid.push((at, message.clone())),
+            DecodeError::Variant(_) => "error.unknown.enum.literal".into(),
+            DecodeError::Other(message) => return self.invalid.push((at, message.clone())),
         };
         self.mistyped.push((at, what));
     }
@@ -151,7 +151,7 @@ impl Rejected {
     }
 
     /// An error that has a message but no location in the body.
-    pub(super) fn refused(message: impl Into<String>) -> Rejected {
+    pub(super) fn with_message(message: impl Into<String>) -> Rejected {
         Rejected { status: 422, message: message.into(), details: Details::None }
     }
 

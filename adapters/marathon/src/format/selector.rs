@@ -108,7 +108,7 @@ impl LabelSelector {
     pub fn parse(text: &str) -> Result<LabelSelector, Rejected> {
         let terms = Reader(text.chars().peekable()).terms();
         terms.map(LabelSelector).ok_or_else(|| {
-            Rejected::refused(format!(
+            Rejected::with_message(format!(
                 "`{text}` is not a label selector: expected label, label==value, label!=value, \
                  label in (a,b) or label notin (a,b), joined by commas"
             ))
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn selectors_choose_by_their_terms() {
+    fn a_selector_matches_by_its_terms() {
         let labels = [("env", "prod"), ("tier", "web"), ("a b", "c,d")];
         let labels: BTreeMap<String, String> =
             labels.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_selector_is_refused() {
+    fn invalid_selectors_are_rejected() {
         for text in ["", ",", "a==", "a=b", "a in", "a in ()", "a in (b", "a b", "a,,b", "a!", "\\"]
         {
             assert!(LabelSelector::parse(text).is_err(), "{text}");

@@ -99,7 +99,9 @@ impl App {
             if *port == 0 {
                 let (first, last) = SERVICE_PORTS.into_inner();
                 *port = free.next().ok_or_else(|| {
-                    Rejected::refused(format!("no service port from {first} to {last} is left"))
+                    Rejected::with_message(format!(
+                        "no service port from {first} to {last} is left"
+                    ))
                 })?;
             }
         }

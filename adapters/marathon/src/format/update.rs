@@ -11,7 +11,7 @@ use super::names::Mode;
 use super::read::{named, read, resolve};
 use super::rejected::{Listener, Rejected};
 use super::valid::Audience;
-use super::{refused, service};
+use super::{service, unsupported};
 
 /// The result of an update of an app.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +25,7 @@ pub enum Update {
 /// Parses a body that must be a JSON object, and removes nulls.
 fn object(body: &[u8]) -> Result<Node, Rejected> {
     let mut tree = json::tree(body).map_err(|error| Rejected::unreadable(&error))?;
-    refused::drop_nulls(&mut tree);
+    unsupported::drop_nulls(&mut tree);
     match tree.value {
         Value::Map(_) => Ok(tree),
         _ => Err(Rejected::type_at(&[], "error.expected.jsobject")),
@@ -44,8 +44,8 @@ pub fn read_app(body: &[u8], base: Option<&str>) -> Result<App, Rejected> {
 
 /// Decodes an app from a tree that is located at `within` in its body.
 pub(super) fn make(mut tree: Node, base: Option<&str>, within: &[Step]) -> Result<App, Rejected> {
-    refused::drop_nulls(&mut tree);
-    refused::drop_reported(&mut tree);
+    unsupported::drop_nulls(&mut tree);
+    unsupported::drop_reported(&mut tree);
     let mut listener = Listener::within(within);
     match read(tree, base, true, Audience::Client, &mut listener) {
         Ok((app, _)) => Ok(app),
@@ -72,7 +72,7 @@ pub fn update_app(
         update.take("networks");
     }
     let version = update.take("version");
-    refused::drop_reported(&mut update);
+    unsupported::drop_reported(&mut update);
     // The id in the path overrides the id in the body.
     let text = Value::Text(id.as_str().into());
     update.put("id", Node { at: Position::START, value: text });
@@ -198,7 +198,7 @@ impl App {
     fn to_tree(&self) -> Node {
         let tree = json::tree(self.to_source().as_bytes());
         let mut tree = tree.expect("an app is written as JSON, and not much of it");
-        refused::drop_nulls(&mut tree);
+        unsupported::drop_nulls(&mut tree);
         tree
     }
 }

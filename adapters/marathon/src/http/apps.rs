@@ -9,9 +9,9 @@ use model::{Command, Revision, Service, ServiceId, Timestamp};
 use serde::Serialize;
 use serde_json::json;
 
-use super::change::{self, Done, Wish, present};
-use super::reply::{Ask, DEPLOYMENT_ID, Reply, app_id};
-use super::with_look;
+use super::change::{self, Applied, DesiredApps, present};
+use super::reply::{ApiRequest, DEPLOYMENT_ID, Reply, app_id};
+use super::with_presenter;
 use crate::view::app::{Embed, Info, Versioned};
 use crate::view::{group, name};
 use server::control::Snapshot;
@@ -23,13 +23,13 @@ struct Listed {
 }
 
 /// `GET /v2/apps`.
-pub(super) fn list(ask: &Ask) -> Result<Reply, Reply> {
-    let selectors = ask.parameters("label").map(LabelSelector::parse);
+pub(super) fn list(request: &ApiRequest) -> Result<Reply, Reply> {
+    let selectors = request.parameters("label").map(LabelSelector::parse);
     let selectors = selectors.collect::<Result<Vec<_>, Rejected>>()?;
-    let part = |name| ask.parameter(name).map(str::to_lowercase).unwrap_or_default();
+    let part = |name| request.parameter(name).map(str::to_lowercase).unwrap_or_default();
     let (id, cmd) = (part("id"), part("cmd"));
-    let embed = Embed::default().and(ask.parameters("embed"));
-    Ok(with_look(ask, embed.last_task_failure, |look| {
+    let embed = Embed::default().and(request.parameters("embed"));
+    Ok(with_presenter(request, embed.last_task_failure, |presenter| {
         let is_chosen = |service: &&Arc<Service>| {
             if service.removing || !service.id.as_str().contains(&id) {
                 return false;
@@ -37,35 +37,37 @@ pub(super) fn list(ask: &Ask) -> Result<Reply, Reply> {
             if cmd.is_empty() && selectors.is_empty() {
                 return true;
             }
-            let app = look.apps.target(service);
+            let app = presenter.apps.target(service);
             let line = app.cmd().unwrap_or_default().to_lowercase();
             line.contains(&cmd) && selectors.iter().all(|s| s.matches(app.labels()))
         };
-        let services = look.snapshot.state.services().filter(is_chosen);
-        Reply::json(&Listed { apps: services.map(|service| look.info(service, embed)).collect() })
+        let services = presenter.snapshot.state.services().filter(is_chosen);
+        Reply::json(&Listed {
+            apps: services.map(|service| presenter.info(service, embed)).collect(),
+        })
     }))
 }
 
 /// `GET /v2/apps/{id}`.
-pub(super) fn show(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+pub(super) fn show(request: &ApiRequest, segments: &[&str]) -> Result<Reply, Reply> {
     let id = app_id(segments)?;
-    let embed = Embed::ONE.and(ask.parameters("embed"));
-    with_look(ask, true, |look| {
-        let service = existing(look.snapshot, &id)?;
-        Ok(Reply::json(&json!({ "app": look.info(service, embed) })))
+    let embed = Embed::ONE.and(request.parameters("embed"));
+    with_presenter(request, true, |presenter| {
+        let service = existing(presenter.snapshot, &id)?;
+        Ok(Reply::json(&json!({ "app": presenter.info(service, embed) })))
     })
 }
 
 /// `GET /v2/apps/{group}/*`: all apps in a group and its subgroups.
-pub(super) fn show_group(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+pub(super) fn show_group(request: &ApiRequest, segments: &[&str]) -> Result<Reply, Reply> {
     let path = format!("/{}", segments.join("/"));
-    let embed = Embed::default().and(ask.parameters("embed"));
-    with_look(ask, embed.last_task_failure, |look| {
-        if !group::exists(&look.snapshot.state, &path) {
+    let embed = Embed::default().and(request.parameters("embed"));
+    with_presenter(request, embed.last_task_failure, |presenter| {
+        if !group::exists(&presenter.snapshot.state, &path) {
             return Err(Reply::group_not_found(&path));
         }
-        let services = group::services(&look.snapshot.state, &path);
-        let apps: Vec<_> = services.map(|service| look.info(service, embed)).collect();
+        let services = group::services(&presenter.snapshot.state, &path);
+        let apps: Vec<_> = services.map(|service| presenter.info(service, embed)).collect();
         Ok(Reply::json(&json!({ "*": apps })))
     })
 }
@@ -75,21 +77,21 @@ fn existing<'a>(snapshot: &'a Snapshot, id: &ServiceId) -> Result<&'a Arc<Servic
 }
 
 /// `POST /v2/apps`.
-pub(super) async fn create(ask: &Ask) -> Result<Reply, Reply> {
-    let app = format::read_app(&ask.body, None)?;
+pub(super) async fn create(request: &ApiRequest) -> Result<Reply, Reply> {
+    let app = format::read_app(&request.body, None)?;
     let id = app.id().clone();
-    let wish = |snapshot: &Snapshot| {
+    let desired = |snapshot: &Snapshot| {
         if present(&snapshot.state, &id).is_some() {
             let message = format!("An app with id [{id}] already exists.");
             return Err(Reply::error(StatusCode::CONFLICT, message));
         }
         refuse_group(snapshot, &id)?;
-        Ok(Wish { apps: vec![app.clone()], ..Wish::default() })
+        Ok(DesiredApps { apps: vec![app.clone()], ..DesiredApps::default() })
     };
-    let done = change::submit(ask, ask.flag("force", false), wish).await?;
-    with_look(ask, false, |look| {
-        let service = existing(look.snapshot, &id)?;
-        let made = look.made(service, done.deployment);
+    let done = change::submit(request, request.flag("force", false), desired).await?;
+    with_presenter(request, false, |presenter| {
+        let service = existing(presenter.snapshot, &id)?;
+        let made = presenter.made(service, done.deployment);
         let reply = Reply::with(StatusCode::CREATED, &made);
         let reply = reply.header(header::LOCATION, format!("/v2/apps{id}"));
         Ok(match done.deployment {
@@ -108,7 +110,11 @@ fn refuse_group(snapshot: &Snapshot, id: &ServiceId) -> Result<(), Reply> {
 }
 
 /// `PUT` and `PATCH /v2/apps/{id}`. Only `PUT` creates an app that does not exist.
-pub(super) async fn update(ask: &Ask, segments: &[&str], may_create: bool) -> Result<Reply, Reply> {
+pub(super) async fn update(
+    request: &ApiRequest,
+    segments: &[&str],
+    may_create: bool,
+) -> Result<Reply, Reply> {
     let path = format!("/{}", segments.join("/"));
     let id: ServiceId = match path.parse() {
         Ok(id) => id,
@@ -118,17 +124,17 @@ pub(super) async fn update(ask: &Ask, segments: &[&str], may_create: bool) -> Re
         Err(_) => return Err(Reply::app_not_found(&path)),
     };
     let is_new = AtomicBool::new(false);
-    let partial = !may_create || ask.flag("partialUpdate", true);
-    let wish = |snapshot: &Snapshot| {
+    let partial = !may_create || request.flag("partialUpdate", true);
+    let desired = |snapshot: &Snapshot| {
         let missing = present(&snapshot.state, &id).is_none();
         is_new.store(missing, Ordering::Relaxed);
         if missing && !may_create {
             return Err(Reply::app_not_found(id.as_str()));
         }
-        let app = updated(ask, snapshot, &id, &ask.body, partial)?;
-        Ok(Wish { apps: vec![app], ..Wish::default() })
+        let app = updated(request, snapshot, &id, &request.body, partial)?;
+        Ok(DesiredApps { apps: vec![app], ..DesiredApps::default() })
     };
-    let done = change::submit(ask, ask.flag("force", false), wish).await?;
+    let done = change::submit(request, request.flag("force", false), desired).await?;
     Ok(match is_new.into_inner() {
         true => done
             .reply()
@@ -140,14 +146,14 @@ pub(super) async fn update(ask: &Ask, segments: &[&str], may_create: bool) -> Re
 
 /// Applies the update in `body` to the app `id`, and returns the resulting app.
 fn updated(
-    ask: &Ask,
+    request: &ApiRequest,
     snapshot: &Snapshot,
     id: &ServiceId,
     body: &[u8],
     partial: bool,
 ) -> Result<App, Reply> {
     let service = present(&snapshot.state, id);
-    let current = service.map(|service| ask.marathon.apps.target(service));
+    let current = service.map(|service| request.marathon.apps.target(service));
     if current.is_none() {
         refuse_group(snapshot, id)?;
     }
@@ -156,7 +162,7 @@ fn updated(
         Update::Version(at) => {
             let service = service.ok_or_else(|| Reply::app_not_found(id.as_str()))?;
             let revision = at_version(service, at)?;
-            Ok(App::clone(&ask.marathon.apps.of(service, revision)))
+            Ok(App::clone(&request.marathon.apps.of(service, revision)))
         }
     }
 }
@@ -169,58 +175,59 @@ fn at_version(service: &Service, at: Timestamp) -> Result<&Arc<Revision>, Reply>
 }
 
 /// `PUT` and `PATCH /v2/apps`: updates several apps in one deployment.
-pub(super) async fn update_many(ask: &Ask, may_create: bool) -> Result<Reply, Reply> {
-    let updates = format::update_apps(&ask.body)?;
-    let partial = !may_create || ask.flag("partialUpdate", true);
-    let wish = |snapshot: &Snapshot| {
+pub(super) async fn update_many(request: &ApiRequest, may_create: bool) -> Result<Reply, Reply> {
+    let updates = format::update_apps(&request.body)?;
+    let partial = !may_create || request.flag("partialUpdate", true);
+    let desired = |snapshot: &Snapshot| {
         let update = |(id, body): &(ServiceId, Vec<u8>)| {
             if !may_create && present(&snapshot.state, id).is_none() {
                 return Err(Reply::app_not_found(id.as_str()));
             }
-            updated(ask, snapshot, id, body, partial)
+            updated(request, snapshot, id, body, partial)
         };
         let apps = updates.iter().map(update).collect::<Result<_, _>>()?;
-        Ok(Wish { apps, ..Wish::default() })
+        Ok(DesiredApps { apps, ..DesiredApps::default() })
     };
-    let done = change::submit(ask, ask.flag("force", false), wish).await?;
+    let done = change::submit(request, request.flag("force", false), desired).await?;
     Ok(done.reply())
 }
 
 /// `DELETE /v2/apps/{id}`. By default, it overrides a deployment of the app.
-pub(super) async fn remove(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+pub(super) async fn remove(request: &ApiRequest, segments: &[&str]) -> Result<Reply, Reply> {
     let id = app_id(segments)?;
-    let wish = |snapshot: &Snapshot| {
+    let desired = |snapshot: &Snapshot| {
         existing(snapshot, &id)?;
-        Ok(Wish { gone: vec![id.clone()], ..Wish::default() })
+        Ok(DesiredApps { removed: vec![id.clone()], ..DesiredApps::default() })
     };
-    Ok(change::submit(ask, ask.flag("force", true), wish).await?.reply())
+    Ok(change::submit(request, request.flag("force", true), desired).await?.reply())
 }
 
 /// `POST /v2/apps/{id}/restart`.
-pub(super) async fn restart(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+pub(super) async fn restart(request: &ApiRequest, segments: &[&str]) -> Result<Reply, Reply> {
     let id = app_id(segments)?;
-    existing(&ask.server.snapshot(), &id)?;
+    existing(&request.server.snapshot(), &id)?;
     let command = Command::Restart { service: id.clone() };
-    let done: Done = change::carry_out(ask, command, vec![id], ask.flag("force", false)).await?;
+    let done: Applied =
+        change::commit(request, command, vec![id], request.flag("force", false)).await?;
     Ok(done.reply())
 }
 
 /// `GET /v2/apps/{id}/versions`, newest first.
-pub(super) fn versions(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+pub(super) fn versions(request: &ApiRequest, segments: &[&str]) -> Result<Reply, Reply> {
     let id = app_id(segments)?;
-    let snapshot = ask.server.snapshot();
+    let snapshot = request.server.snapshot();
     let revisions = existing(&snapshot, &id)?.revisions.values().rev();
     let versions: Vec<_> = revisions.map(|revision| revision.created_at).collect();
     Ok(Reply::json(&json!({ "versions": versions })))
 }
 
 /// `GET /v2/apps/{id}/versions/{version}`.
-pub(super) fn version(ask: &Ask, segments: &[&str], at: &str) -> Result<Reply, Reply> {
+pub(super) fn version(request: &ApiRequest, segments: &[&str], at: &str) -> Result<Reply, Reply> {
     let id = app_id(segments)?;
     let at = super::timestamp(at)?;
-    let snapshot = ask.server.snapshot();
+    let snapshot = request.server.snapshot();
     let service = existing(&snapshot, &id)?;
     let revision = at_version(service, at)?;
-    let app = ask.marathon.apps.of(service, revision);
+    let app = request.marathon.apps.of(service, revision);
     Ok(Reply::json(&Versioned::new(&app, revision)))
 }

@@ -14,17 +14,17 @@ use model::{
 
 use serde_json::json;
 
-use super::reply::{Ask, Reply};
+use super::reply::{ApiRequest, Reply};
 use crate::view::app::Apps;
 use crate::view::event::Event;
-use crate::view::feed::{api_post, posts, versioned};
+use crate::view::translator::{api_post, is_created_or_updated, versioned};
 use crate::view::{name, plan};
 use server::adapter::Failure;
-use server::control::{Snapshot, Trouble};
+use server::control::{RequestError, Snapshot};
 
 /// The maximum number of attempts to commit a change. Conflicts with concurrent changes are
 /// expected, but more of them than this indicate a problem.
-const LOOKS_MAX: usize = 10;
+const COMMIT_ATTEMPTS_MAX: usize = 10;
 
 /// The label that sets a deadline for the deployments of an app. A deployment that misses it fails
 /// as those of native services do.
@@ -34,57 +34,58 @@ const NO_DEADLINE: Millis = Millis::secs(100 * 365 * 24 * 3600);
 
 /// The desired state of some apps and groups, as a request defines it.
 #[derive(Default)]
-pub(super) struct Wish {
+pub(super) struct DesiredApps {
     /// Apps to create or update.
     pub(super) apps: Vec<App>,
     /// Apps to remove.
-    pub(super) gone: Vec<ServiceId>,
+    pub(super) removed: Vec<ServiceId>,
     /// Groups to store, with their dependencies.
     pub(super) groups: BTreeMap<ServiceId, BTreeSet<ServiceId>>,
     /// Groups to remove from the store. Their apps are not affected.
-    pub(super) no_groups: Vec<ServiceId>,
+    pub(super) removed_groups: Vec<ServiceId>,
     /// The group whose complete content the request describes.
     pub(super) described: Option<ServiceId>,
 }
 
-impl Wish {
+impl DesiredApps {
     fn targets(&self) -> impl Iterator<Item = &ServiceId> {
-        self.apps.iter().map(App::id).chain(&self.gone)
+        self.apps.iter().map(App::id).chain(&self.removed)
     }
 
     /// Converts the desired state into a command.
     fn command(self, snapshot: &Snapshot, known: &Apps) -> Result<Command, Reply> {
-        let Wish { apps, gone, groups, no_groups, described } = self;
-        let making = Making::new(snapshot, &apps, &gone, &groups);
-        let mut documents = making.documents(known, apps)?;
-        let mut bundles = making.described(known, &documents, (&gone, &no_groups), described);
+        let DesiredApps { apps, removed, groups, removed_groups, described } = self;
+        let context = TranslationContext::new(snapshot, &apps, &removed, &groups);
+        let mut documents = context.documents(known, apps)?;
+        let mut bundles =
+            context.described(known, &documents, (&removed, &removed_groups), described);
         for (path, depends_on) in &groups {
             let plain = BundleSpec { depends_on: depends_on.clone(), ..BundleSpec::new(path) };
             bundles.entry(path.clone()).or_insert(plain);
         }
         documents.extend(bundles.into_values().map(Document::Bundle));
-        let gone = gone.into_iter().map(Subject::Service);
-        let no_groups = no_groups.into_iter().map(Subject::Bundle);
-        documents.extend(gone.chain(no_groups).map(Document::Remove));
+        let removed = removed.into_iter().map(Subject::Service);
+        let removed_groups = removed_groups.into_iter().map(Subject::Bundle);
+        documents.extend(removed.chain(removed_groups).map(Document::Remove));
         Ok(Command::Apply(documents))
     }
 }
 
 /// The result of a change.
-pub(super) struct Done {
+pub(super) struct Applied {
     /// The version of the apps after the change.
     pub(super) at: Timestamp,
     /// The deployment of the change; `None` if the change had no effect.
     pub(super) deployment: Option<DeploymentId>,
 }
 
-impl Done {
+impl Applied {
     pub(super) fn reply(&self) -> Reply {
         Reply::deployed(self.at, self.deployment)
     }
 
-    fn new(ask: &Ask, applied: &Changeset) -> Done {
-        let snapshot = ask.server.snapshot();
+    fn new(request: &ApiRequest, applied: &Changeset) -> Applied {
+        let snapshot = request.server.snapshot();
         let revisions = applied.changes.iter().filter_map(|change| {
             let service = snapshot.state.service(&change.name.parse().ok()?)?;
             Some(service.revisions.get(&change.revision?)?.created_at)
@@ -96,97 +97,98 @@ impl Done {
         let of_apps = applied.changes.iter().any(|change| change.kind != "deployment");
         if deployment.is_none() && of_apps {
             // Without a deployment, the success is published immediately.
-            let origin = &ask.origin;
+            let origin = &request.origin;
             let plan = json!({ "id": name::no_deployment(at), "steps": [], "version": at });
             let fields = json!({ "id": name::no_deployment(at), "plan": plan });
             let services = applied.changes.iter().filter_map(|change| {
                 let id: ServiceId = change.name.parse().ok()?;
-                posts(origin, &id).then(|| snapshot.state.service(&id)).flatten()
+                is_created_or_updated(origin, &id).then(|| snapshot.state.service(&id)).flatten()
             });
             let app = |service: &Arc<Service>| {
-                api_post(origin, versioned(&ask.marathon.apps, service, service.target()), at)
+                api_post(origin, versioned(&request.marathon.apps, service, service.target()), at)
             };
-            let mut told: Vec<Event> = services.take(1).map(app).collect();
-            told.push(Event::new("deployment_success", at, fields));
-            ask.marathon.post(told);
+            let mut events: Vec<Event> = services.take(1).map(app).collect();
+            events.push(Event::new("deployment_success", at, fields));
+            request.marathon.post(events);
         }
-        Done { at, deployment }
+        Applied { at, deployment }
     }
 }
 
 /// Proposes one command with the origin of the request. Unless `force` is set, the command is
 /// rejected while a deployment changes any of `apps`.
-pub(super) async fn carry_out(
-    ask: &Ask,
+pub(super) async fn commit(
+    request: &ApiRequest,
     command: Command,
     apps: Vec<ServiceId>,
     force: bool,
-) -> Result<Done, Reply> {
+) -> Result<Applied, Reply> {
     let guard = Guard { still: if force { Vec::new() } else { apps }, ..Guard::default() };
-    match ask.server.propose(proposal(ask, guard, command)).await {
-        Ok(applied) => Ok(Done::new(ask, &applied)),
-        Err(failure) => Err(refused(ask, failure)),
+    match request.server.propose(proposal(request, guard, command)).await {
+        Ok(applied) => Ok(Applied::new(request, &applied)),
+        Err(failure) => Err(refused(request, failure)),
     }
 }
 
 /// Converts the failure of a proposal into a response. A conflict with a deployment is published.
-fn refused(ask: &Ask, failure: Failure) -> Reply {
-    if let Failure::Trouble(Trouble::Refused(Refusal::Moving { service, by })) = &failure {
+fn refused(request: &ApiRequest, failure: Failure) -> Reply {
+    if let Failure::RequestError(RequestError::Refused(Refusal::Moving { service, by })) = &failure
+    {
         let group = service.as_str().rsplit_once('/').map_or("", |(group, _)| group);
         let group = if group.is_empty() { "/" } else { group };
         let at = now();
         let by: Vec<String> = by.iter().map(|id| name::deployment(*id)).collect();
         let reason = format!("{service} is locked by deployment {}", by.join(", "));
         let fields = json!({ "groupId": group, "version": at, "reason": reason });
-        ask.marathon.post(vec![Event::new("group_change_failed", at, fields)]);
+        request.marathon.post(vec![Event::new("group_change_failed", at, fields)]);
     }
     failure.into()
 }
 
-fn proposal(ask: &Ask, guard: Guard, command: Command) -> Proposal {
-    let via = Some(ask.origin.clone());
+fn proposal(request: &ApiRequest, guard: Guard, command: Command) -> Proposal {
+    let via = Some(request.origin.clone());
     Proposal { via, guard, ..Proposal::operator(command) }
 }
 
-/// Proposes the change that `wish` derives from the current snapshot, and retries on conflicts.
+/// Proposes the change that `desired` derives from the current snapshot, and retries on conflicts.
 pub(super) async fn submit(
-    ask: &Ask,
+    request: &ApiRequest,
     force: bool,
-    wish: impl Fn(&Snapshot) -> Result<Wish, Reply>,
-) -> Result<Done, Reply> {
-    for _ in 0..LOOKS_MAX {
-        let snapshot = ask.server.snapshot();
-        let wish = wish(&snapshot)?;
-        let targets: Vec<ServiceId> = wish.targets().cloned().collect();
+    desired: impl Fn(&Snapshot) -> Result<DesiredApps, Reply>,
+) -> Result<Applied, Reply> {
+    for _ in 0..COMMIT_ATTEMPTS_MAX {
+        let snapshot = request.server.snapshot();
+        let desired = desired(&snapshot)?;
+        let targets: Vec<ServiceId> = desired.targets().cloned().collect();
         let revision = |id: &ServiceId| present(&snapshot.state, id).map(|service| service.target);
         let seen = targets.iter().map(|id| (id.clone(), revision(id))).collect();
         let mut guard = Guard { seen, ..Guard::default() };
         if !force {
             guard.still = targets;
         }
-        let command = wish.command(&snapshot, &ask.marathon.apps)?;
-        match ask.server.propose(proposal(ask, guard, command)).await {
+        let command = desired.command(&snapshot, &request.marathon.apps)?;
+        match request.server.propose(proposal(request, guard, command)).await {
             Ok(applied) => {
-                ask.marathon.apps.prune(&ask.server.snapshot());
-                return Ok(Done::new(ask, &applied));
+                request.marathon.apps.prune(&request.server.snapshot());
+                return Ok(Applied::new(request, &applied));
             }
-            Err(Failure::Trouble(Trouble::Refused(Refusal::Changed { .. }))) => {}
-            Err(failure) => return Err(refused(ask, failure)),
+            Err(Failure::RequestError(RequestError::Refused(Refusal::Changed { .. }))) => {}
+            Err(failure) => return Err(refused(request, failure)),
         }
     }
-    let message = "others keep changing the same apps: ask again in a moment";
+    let message = "the same apps are being changed concurrently: try again in a moment";
     Err(Reply::error(StatusCode::SERVICE_UNAVAILABLE, message))
 }
 
 /// Returns the steps of the deployment that the change would start, without committing it.
 pub(super) fn dry_run(
-    ask: &Ask,
-    wish: impl Fn(&Snapshot) -> Result<Wish, Reply>,
+    request: &ApiRequest,
+    desired: impl Fn(&Snapshot) -> Result<DesiredApps, Reply>,
 ) -> Result<Vec<plan::Step>, Reply> {
-    let snapshot = ask.server.snapshot();
-    let command = wish(&snapshot)?.command(&snapshot, &ask.marathon.apps)?;
+    let snapshot = request.server.snapshot();
+    let command = desired(&snapshot)?.command(&snapshot, &request.marathon.apps)?;
     let mut state = snapshot.state.clone();
-    let refused = |refusal| Reply::from(Failure::Trouble(Trouble::Refused(refusal)));
+    let refused = |refusal| Reply::from(Failure::RequestError(RequestError::Refused(refusal)));
     let applied = state.apply(Proposal::operator(command), now()).map_err(refused)?;
     let deployment = applied.changes.iter().find_map(|change| change.deployment);
     let deployment = deployment.and_then(|id| state.deployment(id));
@@ -199,7 +201,7 @@ pub(super) fn present<'a>(state: &'a State, id: &ServiceId) -> Option<&'a Arc<Se
 }
 
 /// The context for translating apps into services: all other apps, and the dependencies of groups.
-struct Making<'a> {
+struct TranslationContext<'a> {
     snapshot: &'a Snapshot,
     /// The apps that exist after the change.
     all: BTreeSet<ServiceId>,
@@ -207,19 +209,19 @@ struct Making<'a> {
     depends_on: BTreeMap<&'a ServiceId, &'a BTreeSet<ServiceId>>,
 }
 
-impl<'a> Making<'a> {
+impl<'a> TranslationContext<'a> {
     fn new(
         snapshot: &'a Snapshot,
         apps: &[App],
-        gone: &[ServiceId],
+        removed: &[ServiceId],
         groups: &'a BTreeMap<ServiceId, BTreeSet<ServiceId>>,
-    ) -> Making<'a> {
+    ) -> TranslationContext<'a> {
         let services = snapshot.state.services().filter(|service| !service.removing);
         let mut all: BTreeSet<_> = services.map(|service| service.id.clone()).collect();
         all.extend(apps.iter().map(|app| app.id().clone()));
-        all.retain(|id| !gone.contains(id));
+        all.retain(|id| !removed.contains(id));
         let stored = snapshot.state.bundles().map(|b| (&b.spec.path, &b.spec.depends_on));
-        Making { snapshot, all, depends_on: stored.chain(groups).collect() }
+        TranslationContext { snapshot, all, depends_on: stored.chain(groups).collect() }
     }
 
     /// Rejects an app with the path of a group. Only new apps are considered: they must not be
@@ -256,7 +258,7 @@ impl<'a> Making<'a> {
             let own = app.spec()?;
             // Settings that an app cannot express are preserved.
             let mut spec = match service.zip(before) {
-                Some((service, before)) => app.spec_over(&before, &service.target().spec)?,
+                Some((service, before)) => app.spec_merged_into(&before, &service.target().spec)?,
                 None => own.clone(),
             };
             spec.depends_on = self.dependencies(&own.service, &own.depends_on);
@@ -282,15 +284,15 @@ impl<'a> Making<'a> {
         &self,
         known: &Apps,
         services: &[Document],
-        (gone, no_groups): (&[ServiceId], &[ServiceId]),
+        (removed, removed_groups): (&[ServiceId], &[ServiceId]),
         described: Option<ServiceId>,
     ) -> BTreeMap<ServiceId, BundleSpec> {
         let is_new = |id: &&ServiceId| present(&self.snapshot.state, id).is_none();
         let ids = services.iter().filter_map(Document::spec).map(|spec| &spec.service);
-        let come_or_go: Vec<_> = ids.filter(is_new).chain(gone).collect();
+        let come_or_go: Vec<_> = ids.filter(is_new).chain(removed).collect();
         let stored = self.snapshot.state.bundles().map(|bundle| &bundle.spec);
         let differs = |bundle: &&BundleSpec| {
-            let is_kept = bundle.source.is_some() && !no_groups.contains(&bundle.path);
+            let is_kept = bundle.source.is_some() && !removed_groups.contains(&bundle.path);
             is_kept && come_or_go.iter().any(|id| id.is_in(bundle.path.as_str()))
         };
         let differing = stored.filter(differs).map(|bundle| bundle.path.clone());

@@ -5,10 +5,10 @@ use model::{Command, Deployment, MoveState, Stage, Steer};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::change::{self, Wish, present};
-use super::reply::{Ask, Reply};
-use super::with_look;
-use crate::view::app::{Apps, Look};
+use super::change::{self, DesiredApps, present};
+use super::reply::{ApiRequest, Reply};
+use super::with_presenter;
+use crate::view::app::{Apps, Presenter};
 use crate::view::name;
 use crate::view::plan::{self, Action};
 use server::control::Snapshot;
@@ -33,16 +33,16 @@ fn is_shown(deployment: &Deployment) -> bool {
 }
 
 /// `GET /v2/deployments`.
-pub(super) fn list(ask: &Ask) -> Reply {
-    with_look(ask, false, |look| {
-        let deployments = look.snapshot.state.deployments().filter(|d| is_shown(d));
-        let shown: Vec<_> = deployments.map(|deployment| info(look, deployment)).collect();
+pub(super) fn list(request: &ApiRequest) -> Reply {
+    with_presenter(request, false, |presenter| {
+        let deployments = presenter.snapshot.state.deployments().filter(|d| is_shown(d));
+        let shown: Vec<_> = deployments.map(|deployment| info(presenter, deployment)).collect();
         Reply::json(&shown)
     })
 }
 
-fn info(look: &Look<'_>, deployment: &Deployment) -> Info {
-    let state = &look.snapshot.state;
+fn info(presenter: &Presenter<'_>, deployment: &Deployment) -> Info {
+    let state = &presenter.snapshot.state;
     let steps = plan::steps(deployment, state);
     let current = plan::current_step(deployment, &steps);
     let actions = steps.get(current.saturating_sub(1)).map(Vec::as_slice).unwrap_or_default();
@@ -50,7 +50,7 @@ fn info(look: &Look<'_>, deployment: &Deployment) -> Info {
         json!({
             "action": action.action,
             "app": action.app,
-            "readinessCheckResults": look.readiness(&action.app),
+            "readinessCheckResults": presenter.readiness(&action.app),
         })
     };
     Info {
@@ -67,37 +67,38 @@ fn info(look: &Look<'_>, deployment: &Deployment) -> Info {
 
 /// `DELETE /v2/deployments/{id}`: rolls back by a new deployment or, with `force`, cancels the
 /// deployment without a rollback.
-pub(super) async fn remove(ask: &Ask, id: &str) -> Result<Reply, Reply> {
+pub(super) async fn remove(request: &ApiRequest, id: &str) -> Result<Reply, Reply> {
     let unknown = || Reply::not_found(format!("DeploymentPlan {id} does not exist"));
     let number = name::parse_deployment(id).ok_or_else(unknown)?;
-    let snapshot = ask.server.snapshot();
+    let snapshot = request.server.snapshot();
     let deployment = snapshot.state.deployment(number).filter(|d| is_shown(d)).cloned();
     let deployment = deployment.ok_or_else(unknown)?;
-    if ask.flag("force", false) {
+    if request.flag("force", false) {
         let command = Command::Steer { deployment: number, how: Steer::Pause };
-        change::carry_out(ask, command, Vec::new(), true).await?;
+        change::commit(request, command, Vec::new(), true).await?;
         return Ok(Reply::nothing(StatusCode::ACCEPTED));
     }
-    let apps = &ask.marathon.apps;
-    let done = change::submit(ask, true, |snapshot| Ok(back(snapshot, &deployment, apps))).await?;
+    let apps = &request.marathon.apps;
+    let done =
+        change::submit(request, true, |snapshot| Ok(back(snapshot, &deployment, apps))).await?;
     Ok(done.reply())
 }
 
 /// Reverts the apps of a deployment to their previous revisions, and removes those without any.
-fn back(snapshot: &Snapshot, deployment: &Deployment, apps: &Apps) -> Wish {
-    let mut wish = Wish::default();
+fn back(snapshot: &Snapshot, deployment: &Deployment, apps: &Apps) -> DesiredApps {
+    let mut desired = DesiredApps::default();
     let ours = deployment.moves.iter().filter(|m| m.state != MoveState::Superseded);
     for m in ours {
         let Some(service) = snapshot.state.service(&m.service) else { continue };
         // As in Marathon, the previously requested revision, even if it never ran.
         let mut before = [m.aimed, m.from].into_iter().flatten();
         match before.find_map(|number| service.revisions.get(&number)) {
-            Some(revision) => wish.apps.push((*apps.of(service, revision)).clone()),
+            Some(revision) => desired.apps.push((*apps.of(service, revision)).clone()),
             None if present(&snapshot.state, &m.service).is_some() => {
-                wish.gone.push(m.service.clone());
+                desired.removed.push(m.service.clone());
             }
             None => {}
         }
     }
-    wish
+    desired
 }

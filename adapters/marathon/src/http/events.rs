@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::reply::{Ask, Reply};
+use super::reply::{ApiRequest, Reply};
 use crate::Marathon;
 use crate::view::event::{Event, ON_REQUEST, Rendered};
 use server::event_log::Numbered as _;
@@ -56,7 +56,7 @@ struct Reader {
     wanted: Wanted,
     client: String,
     /// The number of the last event that was read from the log.
-    place: u64,
+    first_number: u64,
     /// Bytes to send before any events.
     first: Option<Bytes>,
     /// The earliest time of the next write.
@@ -64,37 +64,39 @@ struct Reader {
 }
 
 /// `GET /v2/events`.
-pub(super) fn follow(ask: &Ask) -> Result<Reply, Reply> {
-    let accept = ask.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+pub(super) fn follow(request: &ApiRequest) -> Result<Reply, Reply> {
+    let accept = request.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     if !accept.is_some_and(|accept| accept.contains("text/event-stream")) {
         let message = "events are a stream: ask with `Accept: text/event-stream`";
         return Err(Reply::error(StatusCode::METHOD_NOT_ALLOWED, message));
     }
-    let marathon = Arc::clone(&ask.marathon);
+    let marathon = Arc::clone(&request.marathon);
     let newest = marathon.log.follow();
     let last_seen: Option<u64> =
-        ask.headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-    let asked = last_seen.unwrap_or(*newest.borrow());
+        request.headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+    let last_number = last_seen.unwrap_or(*newest.borrow());
     // If the log has dropped some of the missed events, the stream continues with the remaining
     // ones. Closing it would make the client reconnect with the same number and fail again.
-    let place = asked.max(marathon.log.dropped());
+    let first_number = last_number.max(marathon.log.dropped());
     let wanted = Wanted {
-        kinds: ask.parameters("event_type").map(str::to_string).collect(),
-        light: ask.parameter("plan-format") == Some("light"),
+        kinds: request.parameters("event_type").map(str::to_string).collect(),
+        light: request.parameter("plan-format") == Some("light"),
     };
-    let client = ask.origin.client.clone();
+    let client = request.origin.client.clone();
     let attached = Event::new("event_stream_attached", now(), json!({ "remoteAddress": client }));
     let mut first = BytesMut::new();
-    if place > asked {
+    if first_number > last_number {
         // Sent as a comment, because clients reject kinds of events that Marathon does not have.
-        let gone =
-            format!(": of what came after event {asked}, what is up to {place} is gone\r\n\r\n");
-        first.extend_from_slice(gone.as_bytes());
+        let missed = format!(
+            ": of what came after event {last_number}, what is up to {first_number} is gone\r\n\r\n"
+        );
+        first.extend_from_slice(missed.as_bytes());
     }
-    wanted.append(&attached.render(place), &mut first);
-    let stopped = ask.server.stopped();
+    wanted.append(&attached.render(first_number), &mut first);
+    let stopped = request.server.stopped();
     let first = Some(first.freeze()).filter(|first| !first.is_empty());
-    let reader = Reader { marathon, newest, wanted, client, place, first, next_at: Instant::now() };
+    let reader =
+        Reader { marathon, newest, wanted, client, first_number, first, next_at: Instant::now() };
     let chunks = stream::unfold(reader, |mut reader| async move {
         let chunk = reader.next().await?;
         Some((Ok::<_, Infallible>(chunk), reader))
@@ -120,18 +122,18 @@ impl Reader {
         loop {
             self.newest.mark_unchanged();
             let log = &self.marathon.log;
-            if self.place > *self.newest.borrow() {
+            if self.first_number > *self.newest.borrow() {
                 // The number is from another cluster, so the stream begins with the next event.
-                self.place = *self.newest.borrow();
+                self.first_number = *self.newest.borrow();
             }
-            if log.has_dropped(self.place) {
+            if log.has_dropped(self.first_number) {
                 return None;
             }
-            let events = log.after(self.place, CHUNK);
+            let events = log.after(self.first_number, CHUNK);
             let mut chunk = BytesMut::new();
             events.iter().for_each(|event| self.wanted.append(event, &mut chunk));
             let is_full = events.len() == CHUNK;
-            self.place = events.last().map_or(self.place, |event| event.number());
+            self.first_number = events.last().map_or(self.first_number, |event| event.number());
             if !chunk.is_empty() {
                 self.next_at = if is_full { Instant::now() } else { Instant::now() + PACE };
                 return Some(chunk.freeze());

@@ -7,9 +7,9 @@ use axum::http::{StatusCode, header};
 use model::{ServiceId, Timestamp};
 use serde_json::json;
 
-use super::change::{self, Wish, present};
-use super::reply::{Ask, Reply};
-use super::with_look;
+use super::change::{self, DesiredApps, present};
+use super::reply::{ApiRequest, Reply};
+use super::with_presenter;
 use crate::view::app::{Apps, Versioned};
 use crate::view::group::{self, AppAt, Entry, ROOT, Shown};
 use server::control::Snapshot;
@@ -19,33 +19,33 @@ fn path(segments: &[&str]) -> String {
 }
 
 /// `GET /v2/groups[/{id}]`.
-pub(super) fn show(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+pub(super) fn show(request: &ApiRequest, segments: &[&str]) -> Result<Reply, Reply> {
     let path = path(segments);
-    let embed: Vec<&str> = ask.parameters("embed").collect();
+    let embed: Vec<&str> = request.parameters("embed").collect();
     let shown = Shown::from(embed.iter().copied());
-    with_look(ask, shown.of_apps.last_task_failure, |look| {
-        match group::exists(&look.snapshot.state, &path) {
-            true => Ok(Reply::json(&group::info(look, &path, shown))),
+    with_presenter(request, shown.of_apps.last_task_failure, |presenter| {
+        match group::exists(&presenter.snapshot.state, &path) {
+            true => Ok(Reply::json(&group::info(presenter, &path, shown))),
             false => Err(Reply::group_not_found(&path)),
         }
     })
 }
 
 /// `GET /v2/groups/{id}/apps`.
-pub(super) fn apps(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+pub(super) fn apps(request: &ApiRequest, segments: &[&str]) -> Result<Reply, Reply> {
     let path = path(segments);
-    let shown = Shown::from(ask.parameters("embed").collect::<Vec<_>>().iter().copied());
-    Ok(with_look(ask, shown.of_apps.last_task_failure, |look| {
-        let services = group::services(&look.snapshot.state, &path);
-        let apps: Vec<_> = services.map(|service| look.info(service, shown.of_apps)).collect();
+    let shown = Shown::from(request.parameters("embed").collect::<Vec<_>>().iter().copied());
+    Ok(with_presenter(request, shown.of_apps.last_task_failure, |presenter| {
+        let services = group::services(&presenter.snapshot.state, &path);
+        let apps: Vec<_> = services.map(|service| presenter.info(service, shown.of_apps)).collect();
         Reply::json(&apps)
     }))
 }
 
 /// `GET /v2/groups[/{id}]/versions`.
-pub(super) fn versions(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+pub(super) fn versions(request: &ApiRequest, segments: &[&str]) -> Result<Reply, Reply> {
     let path = path(segments);
-    let snapshot = ask.server.snapshot();
+    let snapshot = request.server.snapshot();
     match group::exists(&snapshot.state, &path) {
         true => Ok(Reply::json(&group::versions(&snapshot.state, &path))),
         false => Err(Reply::group_not_found(&path)),
@@ -53,17 +53,17 @@ pub(super) fn versions(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
 }
 
 /// `GET /v2/groups[/{id}]/versions/{version}`: the group at that time.
-pub(super) fn version(ask: &Ask, segments: &[&str], at: &str) -> Result<Reply, Reply> {
+pub(super) fn version(request: &ApiRequest, segments: &[&str], at: &str) -> Result<Reply, Reply> {
     let path = path(segments);
     let at = super::timestamp(at)?;
-    with_look(ask, false, |look| {
-        let state = &look.snapshot.state;
+    with_presenter(request, false, |presenter| {
+        let state = &presenter.snapshot.state;
         if !group::versions(state, &path).contains(&at) {
             let message = format!("Group '{path}' does not exist in version {at}");
             return Err(Reply::not_found(message));
         }
         let shown = Shown { groups: true, apps: true, pods: true, of_apps: Default::default() };
-        let apps = group::apps_at(state, look.apps, &path, at).into_iter();
+        let apps = group::apps_at(state, presenter.apps, &path, at).into_iter();
         let apps = apps.map(|(id, AppAt { app, version, version_info })| {
             let app = json!(Versioned { app: &app, version, version_info });
             Entry { id, version, app }
@@ -75,18 +75,18 @@ pub(super) fn version(ask: &Ask, segments: &[&str], at: &str) -> Result<Reply, R
 }
 
 /// `POST /v2/groups[/{id}]`: creates a group, which must not exist.
-pub(super) async fn create(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
-    let update = format::read_group(&ask.body, &path(segments))?;
+pub(super) async fn create(request: &ApiRequest, segments: &[&str]) -> Result<Reply, Reply> {
+    let update = format::read_group(&request.body, &path(segments))?;
     let id = update.id.clone();
-    let wish = |snapshot: &Snapshot| {
+    let desired = |snapshot: &Snapshot| {
         if group::exists(&snapshot.state, &id) && id != ROOT {
             let message = format!("Group {id} is already created. Use PUT to change this group.");
             return Err(Reply::error(StatusCode::CONFLICT, message));
         }
         refuse_app(snapshot, &id)?;
-        Changes::new(snapshot, &ask.marathon.apps).update(&update)
+        Changes::new(snapshot, &request.marathon.apps).update(&update)
     };
-    let done = change::submit(ask, ask.flag("force", false), wish).await?;
+    let done = change::submit(request, request.flag("force", false), desired).await?;
     let location = format!("/v2/groups{id}");
     Ok(done.reply().status(StatusCode::CREATED).header(header::LOCATION, location))
 }
@@ -104,56 +104,56 @@ fn refuse_app(snapshot: &Snapshot, path: &str) -> Result<(), Reply> {
 
 /// `PUT /v2/groups[/{id}]`: creates or updates a group. With `dryRun`, returns the steps of the
 /// deployment without starting it.
-pub(super) async fn update(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
-    let update = format::read_group(&ask.body, &path(segments))?;
-    let wish = |snapshot: &Snapshot| {
+pub(super) async fn update(request: &ApiRequest, segments: &[&str]) -> Result<Reply, Reply> {
+    let update = format::read_group(&request.body, &path(segments))?;
+    let desired = |snapshot: &Snapshot| {
         refuse_app(snapshot, &update.id)?;
-        Changes::new(snapshot, &ask.marathon.apps).update(&update)
+        Changes::new(snapshot, &request.marathon.apps).update(&update)
     };
-    if ask.flag("dryRun", false) {
-        let steps = change::dry_run(ask, wish)?;
+    if request.flag("dryRun", false) {
+        let steps = change::dry_run(request, desired)?;
         let steps: Vec<_> = steps.iter().map(|actions| json!({ "actions": actions })).collect();
         return Ok(Reply::json(&json!({ "steps": steps })));
     }
-    Ok(change::submit(ask, ask.flag("force", false), wish).await?.reply())
+    Ok(change::submit(request, request.flag("force", false), desired).await?.reply())
 }
 
 /// `DELETE /v2/groups[/{id}]`: removes a group with all its apps and subgroups.
-pub(super) async fn remove(ask: &Ask, segments: &[&str]) -> Result<Reply, Reply> {
+pub(super) async fn remove(request: &ApiRequest, segments: &[&str]) -> Result<Reply, Reply> {
     let path = path(segments);
-    let wish = |snapshot: &Snapshot| {
+    let desired = |snapshot: &Snapshot| {
         if !group::exists(&snapshot.state, &path) {
             return Err(Reply::group_not_found(&path));
         }
-        let mut changes = Changes::new(snapshot, &ask.marathon.apps);
+        let mut changes = Changes::new(snapshot, &request.marathon.apps);
         changes.remove(&path);
-        Ok(changes.wish)
+        Ok(changes.desired)
     };
-    Ok(change::submit(ask, ask.flag("force", false), wish).await?.reply())
+    Ok(change::submit(request, request.flag("force", false), desired).await?.reply())
 }
 
 /// The changes of apps and groups that result from the update of a group.
 struct Changes<'a> {
     snapshot: &'a Snapshot,
     apps: &'a Apps,
-    wish: Wish,
+    desired: DesiredApps,
 }
 
 impl<'a> Changes<'a> {
     fn new(snapshot: &'a Snapshot, apps: &'a Apps) -> Changes<'a> {
-        Changes { snapshot, apps, wish: Wish::default() }
+        Changes { snapshot, apps, desired: DesiredApps::default() }
     }
 
-    fn update(mut self, update: &GroupUpdate) -> Result<Wish, Reply> {
+    fn update(mut self, update: &GroupUpdate) -> Result<DesiredApps, Reply> {
         if let Some(factor) = update.scale_by {
             self.scale(&update.id, factor)?;
         } else if let Some(at) = update.version {
             self.restore(&update.id, at)?;
         } else {
             self.replace(update);
-            self.wish.described = update.id.parse().ok();
+            self.desired.described = update.id.parse().ok();
         }
-        Ok(self.wish)
+        Ok(self.desired)
     }
 
     /// Multiplies the instances of each app in the group by `factor`, rounding up.
@@ -165,7 +165,7 @@ impl<'a> Changes<'a> {
                 let message = format!("{factor} times {} instances cannot be", app.instances());
                 return Err(Reply::invalid("/scaleBy", &message));
             }
-            self.wish.apps.push(app.scaled(instances as u32));
+            self.desired.apps.push(app.scaled(instances as u32));
         }
         Ok(())
     }
@@ -180,9 +180,9 @@ impl<'a> Changes<'a> {
         }
         let then = group::apps_at(state, self.apps, path, at);
         let newer = group::services(state, path).filter(|service| !then.contains_key(&service.id));
-        self.wish.gone.extend(newer.map(|service| service.id.clone()));
-        self.wish.apps.extend(then.into_values().map(|then| App::clone(&then.app)));
-        self.wish.described = path.parse().ok();
+        self.desired.removed.extend(newer.map(|service| service.id.clone()));
+        self.desired.apps.extend(then.into_values().map(|then| App::clone(&then.app)));
+        self.desired.described = path.parse().ok();
         Ok(())
     }
 
@@ -200,10 +200,10 @@ impl<'a> Changes<'a> {
             for service in &present {
                 let is_own = child(&service.id).is_some_and(|(_, below)| !below);
                 if is_own && !stays.contains(&service.id) {
-                    self.wish.gone.push(service.id.clone());
+                    self.desired.removed.push(service.id.clone());
                 }
             }
-            self.wish.apps.extend(apps.iter().cloned());
+            self.desired.apps.extend(apps.iter().cloned());
         }
         if let Some(groups) = &update.groups {
             let stays: BTreeSet<&str> = groups.iter().map(|group| group.id.as_str()).collect();
@@ -222,7 +222,7 @@ impl<'a> Changes<'a> {
                 self.snapshot.state.bundle(&id).map(|bundle| bundle.spec.depends_on.clone());
             let depends_on = update.dependencies.clone().or(known).unwrap_or_default();
             self.touch(&update.id, update.dependencies.is_some());
-            self.wish.groups.insert(id, depends_on);
+            self.desired.groups.insert(id, depends_on);
         }
     }
 
@@ -232,19 +232,19 @@ impl<'a> Changes<'a> {
         if !depends_otherwise {
             return;
         }
-        let done: BTreeSet<_> = self.wish.apps.iter().map(|app| app.id().clone()).collect();
-        let gone: BTreeSet<_> = self.wish.gone.iter().cloned().collect();
+        let done: BTreeSet<_> = self.desired.apps.iter().map(|app| app.id().clone()).collect();
+        let removed: BTreeSet<_> = self.desired.removed.iter().cloned().collect();
         for service in group::services(&self.snapshot.state, path) {
-            if !done.contains(&service.id) && !gone.contains(&service.id) {
-                self.wish.apps.push(App::clone(&self.apps.target(service)));
+            if !done.contains(&service.id) && !removed.contains(&service.id) {
+                self.desired.apps.push(App::clone(&self.apps.target(service)));
             }
         }
     }
 
     fn remove(&mut self, path: &str) {
         let state = &self.snapshot.state;
-        self.wish.gone.extend(group::services(state, path).map(|service| service.id.clone()));
+        self.desired.removed.extend(group::services(state, path).map(|service| service.id.clone()));
         let stored = state.bundles().map(|bundle| &bundle.spec.path);
-        self.wish.no_groups.extend(stored.filter(|stored| stored.is_in(path)).cloned());
+        self.desired.removed_groups.extend(stored.filter(|stored| stored.is_in(path)).cloned());
     }
 }

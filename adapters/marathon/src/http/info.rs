@@ -5,8 +5,8 @@ use axum::http::header::ACCEPT;
 use model::{Command, Proposal};
 use serde_json::json;
 
-use super::reply::{Ask, Reply};
-use super::with_look;
+use super::reply::{ApiRequest, Reply};
+use super::with_presenter;
 use crate::view::mesos::FRAMEWORK;
 use crate::view::queue;
 
@@ -14,8 +14,9 @@ use crate::view::queue;
 const SPOKEN: &str = "1.9.109";
 
 /// `GET /ping`.
-pub(super) fn ping(ask: &Ask) -> Reply {
-    let accept = ask.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("*/*");
+pub(super) fn ping(request: &ApiRequest) -> Reply {
+    let accept =
+        request.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("*/*");
     match accept {
         accept if accept.contains("text/") || accept.contains("*/*") => Reply::text("pong"),
         accept if accept.contains("application/json") => Reply::json(&"pong"),
@@ -24,8 +25,8 @@ pub(super) fn ping(ask: &Ask) -> Reply {
 }
 
 /// `GET /v2/info`.
-pub(super) fn info(ask: &Ask) -> Reply {
-    let (address, port) = (ask.leader(), ask.server.address().port());
+pub(super) fn info(request: &ApiRequest) -> Reply {
+    let (address, port) = (request.leader(), request.server.address().port());
     Reply::json(&json!({
         "name": "marathon",
         "version": SPOKEN,
@@ -48,15 +49,15 @@ pub(super) fn info(ask: &Ask) -> Reply {
 }
 
 /// `GET /v2/leader`.
-pub(super) fn leader(ask: &Ask) -> Reply {
-    Reply::json(&json!({ "leader": ask.leader() }))
+pub(super) fn leader(request: &ApiRequest) -> Reply {
+    Reply::json(&json!({ "leader": request.leader() }))
 }
 
 /// `DELETE /v2/leader`: the leader resigns. With a single server, the same server becomes leader
 /// again with the next epoch, without interrupting its clients.
-pub(super) async fn abdicate(ask: &Ask) -> Result<Reply, Reply> {
+pub(super) async fn abdicate(request: &ApiRequest) -> Result<Reply, Reply> {
     for name in ["backup", "restore"] {
-        if ask.parameter(name).is_some_and(|uri| !uri.is_empty()) {
+        if request.parameter(name).is_some_and(|uri| !uri.is_empty()) {
             let message = format!(
                 "`{name}` is not supported: copy the server's state file, which can be done while \
                  it runs"
@@ -64,16 +65,16 @@ pub(super) async fn abdicate(ask: &Ask) -> Result<Reply, Reply> {
             return Err(Reply::error(StatusCode::UNPROCESSABLE_ENTITY, message));
         }
     }
-    ask.server.propose(Proposal::operator(Command::BecomeLeader)).await?;
+    request.server.propose(Proposal::operator(Command::BecomeLeader)).await?;
     Ok(Reply::json(&json!({ "message": "Leadership abdicated" })))
 }
 
 /// `GET /metrics`.
-pub(super) fn metrics(ask: &Ask) -> Reply {
-    with_look(ask, false, |look| {
-        let state = &look.snapshot.state;
-        let under_way = state.deployments().filter(|deployment| !deployment.stage.is_over());
-        let statuses = look.snapshot.observed.instances.values();
+pub(super) fn metrics(request: &ApiRequest) -> Reply {
+    with_presenter(request, false, |presenter| {
+        let state = &presenter.snapshot.state;
+        let in_progress = state.deployments().filter(|deployment| !deployment.stage.is_over());
+        let statuses = presenter.snapshot.observed.instances.values();
         let running = statuses.flat_map(|statuses| statuses.values());
         let running = running.filter(|status| status.phase == model::Phase::Running).count();
         let gauge = |value: usize| json!({ "value": value });
@@ -82,8 +83,8 @@ pub(super) fn metrics(ask: &Ask) -> Reply {
             "gauges": {
                 "marathon.apps.active.gauge": gauge(state.services().count()),
                 "marathon.instances.running.gauge": gauge(running),
-                "marathon.deployments.active.gauge": gauge(under_way.count()),
-                "marathon.instances.launch-queue.gauge": gauge(queue::queue(look, Default::default()).len()),
+                "marathon.deployments.active.gauge": gauge(in_progress.count()),
+                "marathon.instances.launch-queue.gauge": gauge(queue::queue(presenter, Default::default()).len()),
             },
             "counters": {},
             "histograms": {},
@@ -94,15 +95,16 @@ pub(super) fn metrics(ask: &Ask) -> Reply {
 }
 
 /// All requests about pods, which are not supported: there are never any.
-pub(super) fn pods(ask: &Ask) -> Reply {
-    match ask.method.as_str() {
+pub(super) fn pods(request: &ApiRequest) -> Reply {
+    match request.method.as_str() {
         "HEAD" => Reply::nothing(StatusCode::OK),
         "GET"
-            if ask.segments.len() <= 2 || ask.segments.last().is_some_and(|s| s == "::status") =>
+            if request.segments.len() <= 2
+                || request.segments.last().is_some_and(|s| s == "::status") =>
         {
             Reply::json(&json!([]))
         }
-        "GET" | "DELETE" => Reply::not_found(format!("Pod '{}' does not exist", ask.rest(2))),
+        "GET" | "DELETE" => Reply::not_found(format!("Pod '{}' does not exist", request.rest(2))),
         _ => {
             let message = "pods are not supported: describe each of their containers as an app";
             Reply::error(StatusCode::UNPROCESSABLE_ENTITY, message)

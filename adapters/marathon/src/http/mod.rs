@@ -27,9 +27,9 @@ use model::Timestamp;
 use serde_json::json;
 
 use crate::Marathon;
-use crate::view::app::Look;
+use crate::view::app::Presenter;
 use crate::view::failure;
-use reply::{Ask, Reply};
+use reply::{ApiRequest, Reply};
 use server::adapter::{Claim, Server};
 
 /// The maximum size of a body. Larger ones are rejected before they are read completely.
@@ -62,21 +62,21 @@ fn segments(path: &str) -> Option<Vec<String>> {
 }
 
 /// Handles a request to the API.
-pub(crate) async fn answer(marathon: Arc<Marathon>, server: Server, request: Request) -> Response {
+pub(crate) async fn respond(marathon: Arc<Marathon>, server: Server, request: Request) -> Response {
     let leader = reply::leader(&server, request.headers());
-    let reply = match Ask::read(marathon, server, request).await {
-        Ok(ask) => route(&ask).await,
+    let reply = match ApiRequest::read(marathon, server, request).await {
+        Ok(request) => route(&request).await,
         Err(reply) => reply,
     };
     reply.into_response(&leader)
 }
 
-async fn route(ask: &Ask) -> Reply {
-    let path: Vec<&str> = ask.segments.iter().map(String::as_str).collect();
+async fn route(request: &ApiRequest) -> Reply {
+    let path: Vec<&str> = request.segments.iter().map(String::as_str).collect();
     let reply = match path.as_slice() {
-        ["v2", "apps", rest @ ..] => apps(ask, rest).await,
-        ["v2", "groups", rest @ ..] => groups(ask, rest).await,
-        path => others(ask, path).await,
+        ["v2", "apps", rest @ ..] => apps(request, rest).await,
+        ["v2", "groups", rest @ ..] => groups(request, rest).await,
+        path => others(request, path).await,
     };
     reply.unwrap_or_else(|reply| reply)
 }
@@ -85,76 +85,78 @@ fn unknown() -> Result<Reply, Reply> {
     Err(Reply::not_found("URI not found"))
 }
 
-async fn apps(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
-    match (ask.method.as_str(), path) {
-        ("GET", []) => apps::list(ask),
-        ("POST", []) => apps::create(ask).await,
-        ("PUT", []) => apps::update_many(ask, true).await,
-        ("PATCH", []) => apps::update_many(ask, false).await,
-        ("GET", [id @ .., "tasks"]) => tasks::of_app(ask, id),
-        ("DELETE", [id @ .., "tasks"]) => tasks::kill_of_app(ask, id).await,
-        ("DELETE", [id @ .., "tasks", task]) => tasks::kill_one(ask, id, task).await,
-        ("GET", [id @ .., "versions"]) => apps::versions(ask, id),
-        ("GET", [id @ .., "versions", version]) => apps::version(ask, id, version),
-        ("POST", [id @ .., "restart"]) => apps::restart(ask, id).await,
-        ("GET", [group @ .., "*"]) => apps::show_group(ask, group),
-        ("GET", id) => apps::show(ask, id),
-        ("PUT", id) => apps::update(ask, id, true).await,
-        ("PATCH", id) => apps::update(ask, id, false).await,
-        ("DELETE", id) => apps::remove(ask, id).await,
+async fn apps(request: &ApiRequest, path: &[&str]) -> Result<Reply, Reply> {
+    match (request.method.as_str(), path) {
+        ("GET", []) => apps::list(request),
+        ("POST", []) => apps::create(request).await,
+        ("PUT", []) => apps::update_many(request, true).await,
+        ("PATCH", []) => apps::update_many(request, false).await,
+        ("GET", [id @ .., "tasks"]) => tasks::of_app(request, id),
+        ("DELETE", [id @ .., "tasks"]) => tasks::kill_of_app(request, id).await,
+        ("DELETE", [id @ .., "tasks", task]) => tasks::kill_one(request, id, task).await,
+        ("GET", [id @ .., "versions"]) => apps::versions(request, id),
+        ("GET", [id @ .., "versions", version]) => apps::version(request, id, version),
+        ("POST", [id @ .., "restart"]) => apps::restart(request, id).await,
+        ("GET", [group @ .., "*"]) => apps::show_group(request, group),
+        ("GET", id) => apps::show(request, id),
+        ("PUT", id) => apps::update(request, id, true).await,
+        ("PATCH", id) => apps::update(request, id, false).await,
+        ("DELETE", id) => apps::remove(request, id).await,
         _ => unknown(),
     }
 }
 
-async fn groups(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
-    match (ask.method.as_str(), path) {
-        ("GET", [group @ .., "versions"]) => groups::versions(ask, group),
-        ("GET", [group @ .., "versions", version]) => groups::version(ask, group, version),
-        ("GET", [group @ .., "apps"]) => groups::apps(ask, group),
-        ("GET", group) => groups::show(ask, group),
-        ("POST", group) => groups::create(ask, group).await,
-        ("PUT", group) => groups::update(ask, group).await,
-        ("DELETE", group) => groups::remove(ask, group).await,
+async fn groups(request: &ApiRequest, path: &[&str]) -> Result<Reply, Reply> {
+    match (request.method.as_str(), path) {
+        ("GET", [group @ .., "versions"]) => groups::versions(request, group),
+        ("GET", [group @ .., "versions", version]) => groups::version(request, group, version),
+        ("GET", [group @ .., "apps"]) => groups::apps(request, group),
+        ("GET", group) => groups::show(request, group),
+        ("POST", group) => groups::create(request, group).await,
+        ("PUT", group) => groups::update(request, group).await,
+        ("DELETE", group) => groups::remove(request, group).await,
         _ => unknown(),
     }
 }
 
-async fn others(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
-    match (ask.method.as_str(), path) {
-        ("GET", ["v2", "tasks"]) => tasks::list(ask),
-        ("POST", ["v2", "tasks", "delete"]) => tasks::kill_many(ask).await,
-        ("GET", ["v2", "deployments"]) => Ok(deployments::list(ask)),
-        ("DELETE", ["v2", "deployments", id]) => deployments::remove(ask, id).await,
-        ("GET", ["v2", "events"]) => events::follow(ask),
-        ("GET", ["ping"]) => Ok(info::ping(ask)),
-        ("GET", ["metrics"]) => Ok(info::metrics(ask)),
-        ("GET", ["v2", "info"]) => Ok(info::info(ask)),
-        ("GET", ["v2", "leader"]) => Ok(info::leader(ask)),
-        ("DELETE", ["v2", "leader"]) => info::abdicate(ask).await,
+async fn others(request: &ApiRequest, path: &[&str]) -> Result<Reply, Reply> {
+    match (request.method.as_str(), path) {
+        ("GET", ["v2", "tasks"]) => tasks::list(request),
+        ("POST", ["v2", "tasks", "delete"]) => tasks::kill_many(request).await,
+        ("GET", ["v2", "deployments"]) => Ok(deployments::list(request)),
+        ("DELETE", ["v2", "deployments", id]) => deployments::remove(request, id).await,
+        ("GET", ["v2", "events"]) => events::follow(request),
+        ("GET", ["ping"]) => Ok(info::ping(request)),
+        ("GET", ["metrics"]) => Ok(info::metrics(request)),
+        ("GET", ["v2", "info"]) => Ok(info::info(request)),
+        ("GET", ["v2", "leader"]) => Ok(info::leader(request)),
+        ("DELETE", ["v2", "leader"]) => info::abdicate(request).await,
         ("GET", ["v2", "plugins"]) => Ok(Reply::json(&json!({ "plugins": [] }))),
-        ("GET", ["v2", "queue"]) => Ok(queue::list(ask)),
-        ("DELETE", ["v2", "queue", id @ .., "delay"]) => queue::reset_delay(ask, id).await,
-        (_, ["v2", "pods", ..]) => Ok(info::pods(ask)),
-        (_, path) => mesos_part(ask, path).await,
+        ("GET", ["v2", "queue"]) => Ok(queue::list(request)),
+        ("DELETE", ["v2", "queue", id @ .., "delay"]) => queue::reset_delay(request, id).await,
+        (_, ["v2", "pods", ..]) => Ok(info::pods(request)),
+        (_, path) => mesos_part(request, path).await,
     }
 }
 
 /// Routes requests to the API of Mesos.
-async fn mesos_part(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
+async fn mesos_part(request: &ApiRequest, path: &[&str]) -> Result<Reply, Reply> {
     let path = match path {
-        ["mesos", "master", rest @ ..] | ["mesos", rest @ ..] if ask.method == "GET" => {
+        ["mesos", "master", rest @ ..] | ["mesos", rest @ ..] if request.method == "GET" => {
             return match rest {
-                ["state.json" | "state" | "state-summary"] => Ok(mesos::master(ask)),
-                ["slaves"] => Ok(mesos::slaves(ask)),
+                ["state.json" | "state" | "state-summary"] => Ok(mesos::master(request)),
+                ["slaves"] => Ok(mesos::slaves(request)),
                 _ => unknown(),
             };
         }
         path => path,
     };
-    match (ask.method.as_str(), path) {
-        ("GET", ["slave" | "agent", id, "state.json" | "state"]) => mesos::slave(ask, id),
-        ("GET", ["slave" | "agent", _, "files", "read.json" | "read"]) => mesos::read(ask).await,
-        ("GET", ["mesos_dns", "v1", "hosts", name]) => Ok(mesos::hosts(ask, name)),
+    match (request.method.as_str(), path) {
+        ("GET", ["slave" | "agent", id, "state.json" | "state"]) => mesos::slave(request, id),
+        ("GET", ["slave" | "agent", _, "files", "read.json" | "read"]) => {
+            mesos::read(request).await
+        }
+        ("GET", ["mesos_dns", "v1", "hosts", name]) => Ok(mesos::hosts(request, name)),
         ("GET", ["capabilities"]) => Ok(mesos::capabilities()),
         ("GET", ["dcos-metadata", "dcos-version.json"]) => Ok(mesos::version()),
         _ => unknown(),
@@ -163,16 +165,20 @@ async fn mesos_part(ask: &Ask, path: &[&str]) -> Result<Reply, Reply> {
 
 /// Calls `show` with the current snapshot. The last failures of tasks are included only if
 /// `failures` is set, because they are computed from the event log.
-fn with_look<T>(ask: &Ask, failures: bool, show: impl FnOnce(&Look<'_>) -> T) -> T {
-    let snapshot = ask.server.snapshot();
+fn with_presenter<T>(
+    request: &ApiRequest,
+    failures: bool,
+    show: impl FnOnce(&Presenter<'_>) -> T,
+) -> T {
+    let snapshot = request.server.snapshot();
     let failures = match failures {
         true => {
-            let events = ask.server.events();
+            let events = request.server.events();
             failure::last(&snapshot, events.iter().map(AsRef::as_ref))
         }
         false => BTreeMap::new(),
     };
-    show(&Look { snapshot: &snapshot, apps: &ask.marathon.apps, failures, now: now() })
+    show(&Presenter { snapshot: &snapshot, apps: &request.marathon.apps, failures, now: now() })
 }
 
 /// Parses a version in a path.

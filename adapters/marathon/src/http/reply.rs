@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::format::Rejected;
-use api::in_full;
+use api::error_chain;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -19,10 +19,10 @@ use crate::Marathon;
 use crate::view::name;
 use server::adapter::Failure;
 use server::adapter::Server;
-use server::control::Trouble;
+use server::control::RequestError;
 
 /// A request whose path, query and body have been read, but not validated.
-pub(super) struct Ask {
+pub(super) struct ApiRequest {
     pub(super) marathon: Arc<Marathon>,
     pub(super) server: Server,
     pub(super) method: Method,
@@ -36,12 +36,12 @@ pub(super) struct Ask {
     pub(super) origin: Origin,
 }
 
-impl Ask {
+impl ApiRequest {
     pub(super) async fn read(
         marathon: Arc<Marathon>,
         server: Server,
         request: Request,
-    ) -> Result<Ask, Reply> {
+    ) -> Result<ApiRequest, Reply> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
         let Some(segments) = super::segments(path) else {
@@ -65,7 +65,7 @@ impl Ask {
             method => method,
         };
         let query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
-        Ok(Ask {
+        Ok(ApiRequest {
             marathon,
             server,
             query: query.into_owned().collect(),
@@ -136,7 +136,7 @@ impl Reply {
         match body {
             Ok(body) => Reply { status, body: Content::Json(body), headers: Vec::new() },
             Err(error) => {
-                tracing::error!(%error, "an answer could not be written as JSON");
+                tracing::error!(%error, "a response could not be serialized");
                 Reply::nothing(StatusCode::INTERNAL_SERVER_ERROR)
             }
         }
@@ -247,13 +247,13 @@ impl From<Rejected> for Reply {
 impl From<Failure> for Reply {
     fn from(failure: Failure) -> Reply {
         let refusal = match failure {
-            Failure::Trouble(Trouble::Refused(refusal)) => refusal,
-            Failure::Trouble(Trouble::Storage(message)) => {
+            Failure::RequestError(RequestError::Refused(refusal)) => refusal,
+            Failure::RequestError(RequestError::Storage(message)) => {
                 let message = format!("nothing was changed: {message}");
                 return Reply::error(StatusCode::SERVICE_UNAVAILABLE, message);
             }
             Failure::Busy | Failure::Stopping => {
-                let message = "the server cannot take this now: ask again in a moment";
+                let message = "the server is overloaded: try again in a moment";
                 return Reply::error(StatusCode::SERVICE_UNAVAILABLE, message);
             }
         };
@@ -270,7 +270,7 @@ impl From<Failure> for Reply {
                 let body = json!({ "message": "Object is not valid", "details": details });
                 Reply::with(StatusCode::UNPROCESSABLE_ENTITY, &body)
             }
-            other => Reply::error(StatusCode::CONFLICT, in_full(&other)),
+            other => Reply::error(StatusCode::CONFLICT, error_chain(&other)),
         }
     }
 }

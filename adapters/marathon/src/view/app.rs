@@ -166,14 +166,14 @@ impl From<DeploymentId> for Deployed {
 }
 
 /// The input for presenting apps: one snapshot at one time.
-pub(crate) struct Look<'a> {
+pub(crate) struct Presenter<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) apps: &'a Apps,
     pub(crate) failures: BTreeMap<ServiceId, failure::Failure>,
     pub(crate) now: Timestamp,
 }
 
-impl Look<'_> {
+impl Presenter<'_> {
     /// A service as an app with its current status.
     pub(crate) fn info(&self, service: &Arc<Service>, embed: Embed) -> Info {
         let deployment = self.deployment(service);
@@ -283,22 +283,22 @@ fn stats(info: &Info) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rig::Rig;
+    use super::super::cluster::TestCluster;
     use super::*;
 
     #[test]
-    fn readiness_is_told_of_new_tasks_while_a_deployment_waits() {
-        let mut rig = Rig::new(&["n1"]);
-        rig.app(&json!({
+    fn readiness_of_new_tasks_is_shown_during_a_deployment() {
+        let mut cluster = TestCluster::new(&["n1"]);
+        cluster.app(&json!({
             "id": "/web", "cmd": "serve", "instances": 2,
             "portDefinitions": [{ "port": 0, "name": "main" }],
             "readinessChecks": [{ "name": "warm", "portName": "main" }],
         }));
         let id: ServiceId = "/web".parse().unwrap();
-        assert_eq!(rig.look(|look| look.readiness(&id)), Vec::<Value>::new());
-        rig.report("/web~0.1", Phase::Running, |status| status.ready = false);
-        let told = |rig: &Rig| -> Vec<String> {
-            let results = rig.look(|look| look.readiness(&id));
+        assert_eq!(cluster.present(|presenter| presenter.readiness(&id)), Vec::<Value>::new());
+        cluster.report("/web~0.1", Phase::Running, |status| status.ready = false);
+        let shown = |cluster: &TestCluster| -> Vec<String> {
+            let results = cluster.present(|presenter| presenter.readiness(&id));
             let word = |result: &Value| {
                 let task = result["taskId"].as_str().unwrap();
                 assert_eq!(name::parse_task(task).unwrap().0.service, id);
@@ -306,11 +306,11 @@ mod tests {
             };
             results.iter().map(word).collect()
         };
-        assert_eq!(told(&rig), ["\"warm\" false"]);
-        rig.report("/web~0.1", Phase::Running, |_| {});
-        rig.report("/web~1.1", Phase::Running, |status| status.ready = false);
-        assert_eq!(told(&rig), ["\"warm\" true", "\"warm\" false"]);
-        rig.report("/web~1.1", Phase::Running, |_| {});
-        assert!(told(&rig).is_empty(), "the deployment is over");
+        assert_eq!(shown(&cluster), ["\"warm\" false"]);
+        cluster.report("/web~0.1", Phase::Running, |_| {});
+        cluster.report("/web~1.1", Phase::Running, |status| status.ready = false);
+        assert_eq!(shown(&cluster), ["\"warm\" true", "\"warm\" false"]);
+        cluster.report("/web~1.1", Phase::Running, |_| {});
+        assert!(shown(&cluster).is_empty(), "the deployment is over");
     }
 }

@@ -100,7 +100,7 @@ mod tests {
     const VERSION: (&str, &str) = ("MARATHON_APP_VERSION", "1970-01-01T00:00:01.000Z");
 
     #[test]
-    fn a_process_finds_its_ports_by_the_numbers_it_asked_for() {
+    fn a_process_gets_variables_for_its_requested_ports() {
         let app = json!({
             "id": "/shop/web", "cmd": "run",
             "portDefinitions": [{ "port": 10080, "name": "http" }, { "port": 0 }],
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_on_the_bridge_is_told_the_ports_of_its_node() {
+    fn a_container_on_the_bridge_gets_the_ports_of_its_node() {
         let app = json!({
             "id": "/shop/web",
             "container": {

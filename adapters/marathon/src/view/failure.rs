@@ -78,20 +78,20 @@ pub(crate) fn last<'a>(
 mod tests {
     use serde_json::json;
 
-    use super::super::rig::{Rig, exited};
+    use super::super::cluster::{TestCluster, exited};
     use super::*;
 
     #[test]
     fn a_task_that_exited_with_0_is_not_a_failure() {
-        let mut rig = Rig::new(&["n1"]);
-        rig.app(&json!({"id": "/a", "cmd": "run"}));
-        rig.event("/a~0.1", What::Running { run: 1 });
-        rig.event("/a~0.1", exited(1, 0));
-        assert!(last(&rig.snapshot(), &rig.events).is_empty());
-        rig.event("/a~0.1", What::Running { run: 2 });
-        rig.event("/a~0.1", exited(2, 3));
-        rig.event("/a~0.1", exited(3, 0));
-        let failures = last(&rig.snapshot(), &rig.events);
+        let mut cluster = TestCluster::new(&["n1"]);
+        cluster.app(&json!({"id": "/a", "cmd": "run"}));
+        cluster.event("/a~0.1", What::Running { run: 1 });
+        cluster.event("/a~0.1", exited(1, 0));
+        assert!(last(&cluster.snapshot(), &cluster.events).is_empty());
+        cluster.event("/a~0.1", What::Running { run: 2 });
+        cluster.event("/a~0.1", exited(2, 3));
+        cluster.event("/a~0.1", exited(3, 0));
+        let failures = last(&cluster.snapshot(), &cluster.events);
         let failure = failures.values().next().unwrap();
         assert_eq!((failure.state, failure.message.as_str()), (task::FAILED, "exit code 3"));
         assert_eq!(failure.task_id, name::task(&"/a~0.1".parse().unwrap(), 2));
@@ -99,11 +99,11 @@ mod tests {
 
     #[test]
     fn a_task_that_was_stopped_did_not_fail() {
-        let mut rig = Rig::new(&["n1"]);
-        rig.app(&json!({"id": "/a", "cmd": "run"}));
-        rig.event("/a~0.1", What::Running { run: 1 });
-        rig.event("/a~0.1", What::Stopping { why: model::StopReason::Requested });
-        rig.event("/a~0.1", exited(1, 143));
-        assert!(last(&rig.snapshot(), &rig.events).is_empty());
+        let mut cluster = TestCluster::new(&["n1"]);
+        cluster.app(&json!({"id": "/a", "cmd": "run"}));
+        cluster.event("/a~0.1", What::Running { run: 1 });
+        cluster.event("/a~0.1", What::Stopping { why: model::StopReason::Requested });
+        cluster.event("/a~0.1", exited(1, 143));
+        assert!(last(&cluster.snapshot(), &cluster.events).is_empty());
     }
 }

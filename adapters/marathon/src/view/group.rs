@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::{Bundle, Service, ServiceId, State, Timestamp};
 use serde::Serialize;
 
-use super::app::{Apps, Embed, Info, Look, VersionInfo, version_info};
+use super::app::{Apps, Embed, Info, Presenter, VersionInfo, version_info};
 use crate::format::{App, GroupSource};
 
 /// The path of the root group.
@@ -70,12 +70,12 @@ pub(crate) fn services<'a>(
 }
 
 /// A group with its current content.
-pub(crate) fn info(look: &Look<'_>, path: &str, shown: Shown) -> Group<Info> {
-    let state = &look.snapshot.state;
+pub(crate) fn info(presenter: &Presenter<'_>, path: &str, shown: Shown) -> Group<Info> {
+    let state = &presenter.snapshot.state;
     let entry = |service: &Arc<Service>| Entry {
         id: service.id.clone(),
         version: service.target().created_at,
-        app: look.info(service, shown.of_apps),
+        app: presenter.info(service, shown.of_apps),
     };
     let apps = services(state, path).map(entry).collect();
     let bundles = state.bundles().filter(|bundle| bundle.spec.path.is_in(path)).collect();
@@ -90,7 +90,7 @@ pub(crate) struct Entry<App> {
 }
 
 /// The apps and bundles below one path.
-type Inside<'a, App> = (Vec<Entry<App>>, Vec<&'a Arc<Bundle>>);
+type Members<'a, App> = (Vec<Entry<App>>, Vec<&'a Arc<Bundle>>);
 
 /// Builds the tree below `path` from apps and bundles, both in the order of their paths.
 pub(crate) fn tree<App>(
@@ -108,7 +108,7 @@ pub(crate) fn tree<App>(
     let own = bundles.iter().find(|bundle| bundle.spec.path.as_str() == path).copied();
     let mut version = own.map_or(Timestamp(0), |bundle| bundle.created_at);
     let mut apps = Vec::new();
-    let mut groups: BTreeMap<String, Inside<'_, App>> = BTreeMap::new();
+    let mut groups: BTreeMap<String, Members<'_, App>> = BTreeMap::new();
     for entry in all {
         version = version.max(entry.version);
         match child(&entry.id) {
@@ -124,7 +124,7 @@ pub(crate) fn tree<App>(
         }
     }
     let subtree =
-        |(path, (apps, bundles)): (String, Inside<'_, App>)| tree(&path, apps, bundles, shown);
+        |(path, (apps, bundles)): (String, Members<'_, App>)| tree(&path, apps, bundles, shown);
     Group {
         id: path.into(),
         apps: shown.apps.then_some(apps),

@@ -13,7 +13,7 @@ const KEPT: usize = 1000;
 
 /// A completed run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ended {
+pub(crate) struct CompletedRun {
     pub(crate) instance: InstanceId,
     pub(crate) run: u32,
     pub(crate) node: NodeId,
@@ -32,7 +32,7 @@ struct Live {
 
 /// Returns the runs that have ended according to `events`, oldest first. `events` must be in
 /// chronological order. Instances that were placed before the first event are unknown.
-pub(crate) fn ended<'a>(events: impl IntoIterator<Item = &'a EventView>) -> Vec<Ended> {
+pub(crate) fn ended<'a>(events: impl IntoIterator<Item = &'a EventView>) -> Vec<CompletedRun> {
     let mut live: BTreeMap<&InstanceId, Live> = BTreeMap::new();
     let mut ended = Vec::new();
     for EventView { event, .. } in events {
@@ -65,7 +65,7 @@ pub(crate) fn ended<'a>(events: impl IntoIterator<Item = &'a EventView>) -> Vec<
         if known.over < known.run {
             let (run, node) = (known.run, known.node.clone());
             known.over = run;
-            ended.push(Ended { instance: instance.clone(), run, node, state, at: event.at });
+            ended.push(CompletedRun { instance: instance.clone(), run, node, state, at: event.at });
         }
         if matches!(event.what, What::Stopped { .. } | What::Lost) {
             live.remove(instance);
@@ -80,12 +80,13 @@ mod tests {
     use model::{Command, Ending, Exit, Phase, Step, StopReason};
     use serde_json::json;
 
-    use super::super::rig::Rig;
+    use super::super::cluster::TestCluster;
     use super::*;
 
-    fn short(rig: &Rig) -> Vec<String> {
-        let ended = ended(&rig.events);
-        let line = |e: &Ended| format!("{} run {} on {}: {}", e.instance, e.run, e.node, e.state);
+    fn short(cluster: &TestCluster) -> Vec<String> {
+        let ended = ended(&cluster.events);
+        let line =
+            |e: &CompletedRun| format!("{} run {} on {}: {}", e.instance, e.run, e.node, e.state);
         ended.iter().map(line).collect()
     }
 
@@ -94,30 +95,30 @@ mod tests {
     }
 
     #[test]
-    fn each_run_ends_once_and_as_it_did() {
-        let mut rig = Rig::new(&["n1"]);
-        rig.app(&json!({"id": "/a", "cmd": "run", "instances": 3}));
-        rig.event("/a~0.1", What::Running { run: 1 });
-        rig.event("/a~0.1", exited(Ending::Code { code: 1 }));
-        rig.event("/a~0.1", What::Running { run: 2 });
-        rig.event("/a~0.1", exited(Ending::Code { code: 0 }));
-        rig.event("/a~0.1", What::Running { run: 3 });
-        rig.event("/a~1.1", What::Running { run: 1 });
+    fn each_run_is_terminal_once_with_its_own_state() {
+        let mut cluster = TestCluster::new(&["n1"]);
+        cluster.app(&json!({"id": "/a", "cmd": "run", "instances": 3}));
+        cluster.event("/a~0.1", What::Running { run: 1 });
+        cluster.event("/a~0.1", exited(Ending::Code { code: 1 }));
+        cluster.event("/a~0.1", What::Running { run: 2 });
+        cluster.event("/a~0.1", exited(Ending::Code { code: 0 }));
+        cluster.event("/a~0.1", What::Running { run: 3 });
+        cluster.event("/a~1.1", What::Running { run: 1 });
         assert_eq!(
-            short(&rig),
+            short(&cluster),
             ["/a~0.1 run 1 on n1: TASK_FAILED", "/a~0.1 run 2 on n1: TASK_FINISHED"]
         );
         // All instances terminate with their service: one has exited before, one reports its exit,
         // and one stops without such a report.
-        rig.event("/a~1.1", exited(Ending::Signal { signal: 9 }));
-        rig.command(Command::RemoveServices(vec!["/a".parse().unwrap()]));
-        rig.event("/a~0.1", exited(Ending::Signal { signal: 15 }));
+        cluster.event("/a~1.1", exited(Ending::Signal { signal: 9 }));
+        cluster.command(Command::RemoveServices(vec!["/a".parse().unwrap()]));
+        cluster.event("/a~0.1", exited(Ending::Signal { signal: 15 }));
         let stopped = |status: &mut model::Status| status.phase = Phase::Stopped;
         for instance in ["/a~0.1", "/a~1.1", "/a~2.1"] {
-            rig.report(instance, Phase::Stopping, stopped);
+            cluster.report(instance, Phase::Stopping, stopped);
         }
         assert_eq!(
-            short(&rig)[2..],
+            short(&cluster)[2..],
             [
                 "/a~1.1 run 1 on n1: TASK_FAILED",
                 "/a~0.1 run 3 on n1: TASK_KILLED",
@@ -127,11 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_is_not_said_to_be_killed() {
-        let mut rig = Rig::new(&["n1"]);
-        rig.app(&json!({"id": "/a", "cmd": "run"}));
+    fn a_lost_task_is_not_shown_as_killed() {
+        let mut cluster = TestCluster::new(&["n1"]);
+        cluster.app(&json!({"id": "/a", "cmd": "run"}));
         let instance = "/a~0.1".parse().unwrap();
-        rig.command(Command::Adopt(Step::Forget { instance, why: StopReason::Lost }));
-        assert_eq!(short(&rig), ["/a~0.1 run 1 on n1: TASK_UNREACHABLE"]);
+        cluster.command(Command::Adopt(Step::Forget { instance, why: StopReason::Lost }));
+        assert_eq!(short(&cluster), ["/a~0.1 run 1 on n1: TASK_UNREACHABLE"]);
     }
 }

@@ -10,7 +10,7 @@ use model::{
 };
 use serde_json::{Value, json};
 
-use super::history::Ended;
+use super::history::CompletedRun;
 use super::{name, task};
 use server::control::Snapshot;
 
@@ -39,7 +39,7 @@ fn resources(node: &NodeUsage, used: bool) -> Value {
 pub(crate) struct Mesos<'a> {
     pub(crate) snapshot: &'a Snapshot,
     /// Completed runs.
-    pub(crate) history: &'a [Ended],
+    pub(crate) history: &'a [CompletedRun],
     /// The address of the server, as `host:port`.
     pub(crate) address: &'a str,
     pub(crate) now: Timestamp,
@@ -162,7 +162,7 @@ impl Mesos<'_> {
         let of_history = of_history.map(|ended| {
             let service = self.snapshot.state.service(&ended.instance.service);
             let resources = service.map_or(Resources::NONE, |service| service.spec().resources);
-            let Ended { instance, run, node, state, at } = ended;
+            let CompletedRun { instance, run, node, state, at } = ended;
             mesos_task(instance, *run, node, state, *at, &resources)
         });
         of_history.chain(self.of_present(true, on)).collect()
@@ -254,27 +254,28 @@ pub(crate) fn file(path: &str) -> Option<(InstanceId, api::LogStream)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cluster::{TestCluster, exited};
     use super::super::history;
-    use super::super::rig::{Rig, exited};
     use super::*;
 
     const FIRST: &str = "shop_web.instance-00000000-0000-4000-8000-000000000001._app";
 
-    fn with<T>(rig: &Rig, show: impl FnOnce(&Mesos<'_>) -> T) -> T {
-        let history = history::ended(&rig.events);
-        let (snapshot, address, now) = (&rig.snapshot(), "10.0.0.9:4040", rig.now);
+    fn with<T>(cluster: &TestCluster, show: impl FnOnce(&Mesos<'_>) -> T) -> T {
+        let history = history::ended(&cluster.events);
+        let (snapshot, address, now) = (&cluster.snapshot(), "10.0.0.9:4040", cluster.now);
         show(&Mesos { snapshot, history: &history, address, now })
     }
 
     /// Two instances: one in its second run, and one that has not started.
-    fn rig() -> Rig {
-        let mut rig = Rig::new(&["n1"]);
-        rig.app(&json!({"id": "/shop/web", "cmd": "run", "instances": 2, "cpus": 0.5, "mem": 32}));
-        rig.event("/shop/web~0.1", model::What::Running { run: 1 });
-        rig.event("/shop/web~0.1", exited(1, 1));
-        rig.event("/shop/web~0.1", model::What::Running { run: 2 });
-        rig.report("/shop/web~0.1", Phase::Running, |status| status.run = 2);
-        rig
+    fn cluster() -> TestCluster {
+        let mut cluster = TestCluster::new(&["n1"]);
+        cluster
+            .app(&json!({"id": "/shop/web", "cmd": "run", "instances": 2, "cpus": 0.5, "mem": 32}));
+        cluster.event("/shop/web~0.1", model::What::Running { run: 1 });
+        cluster.event("/shop/web~0.1", exited(1, 1));
+        cluster.event("/shop/web~0.1", model::What::Running { run: 2 });
+        cluster.report("/shop/web~0.1", Phase::Running, |status| status.run = 2);
+        cluster
     }
 
     fn ids(tasks: &Value) -> Vec<(&str, &str)> {
@@ -283,8 +284,8 @@ mod tests {
     }
 
     #[test]
-    fn a_master_has_what_clients_look_up() {
-        let state = with(&rig(), |mesos| mesos.master());
+    fn the_master_state_has_the_keys_that_clients_read() {
+        let state = with(&cluster(), |mesos| mesos.master());
         assert_eq!(
             (&state["hostname"], &state["completed_frameworks"]),
             (&json!("10.0.0.9"), &json!([]))
@@ -311,9 +312,9 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_tells_where_the_output_of_each_task_is() {
-        let rig = rig();
-        let state = with(&rig, |mesos| mesos.slave(&"n1".parse().unwrap()).unwrap());
+    fn an_agent_state_has_the_sandbox_of_each_task() {
+        let cluster = cluster();
+        let state = with(&cluster, |mesos| mesos.slave(&"n1".parse().unwrap()).unwrap());
         let framework = &state["frameworks"][0];
         let executor = &framework["executors"][0];
         assert_eq!(executor["tasks"][0]["id"], format!("{FIRST}.2"));
@@ -325,23 +326,23 @@ mod tests {
         }
         let ended = &framework["completed_executors"][0];
         assert_eq!(ended["completed_tasks"][0]["id"], format!("{FIRST}.1"));
-        assert!(with(&rig, |mesos| mesos.slave(&"n2".parse().unwrap()).is_none()));
+        assert!(with(&cluster, |mesos| mesos.slave(&"n2".parse().unwrap()).is_none()));
     }
 
     #[test]
-    fn a_run_is_over_or_not_and_never_both() {
-        let mut rig = rig();
+    fn a_run_is_either_completed_or_current() {
+        let mut cluster = cluster();
         // The end of the first run is reported before the start of the next one.
-        rig.event("/shop/web~0.1", exited(1, 1));
-        let framework = with(&rig, |mesos| mesos.master())["frameworks"][0].clone();
+        cluster.event("/shop/web~0.1", exited(1, 1));
+        let framework = with(&cluster, |mesos| mesos.master())["frameworks"][0].clone();
         assert_eq!(ids(&framework["completed_tasks"]).len(), 1);
         assert_eq!(ids(&framework["tasks"]).len(), 2);
     }
 
     #[test]
-    fn the_server_goes_by_the_names_of_the_master() {
+    fn the_server_resolves_the_names_of_the_master() {
         let expected = json!([{"host": "leader.mesos.", "ip": "10.0.0.9"}]);
-        with(&rig(), |mesos| {
+        with(&cluster(), |mesos| {
             assert_eq!(mesos.hosts("leader.mesos"), expected);
             assert_eq!(mesos.hosts("leader.mesos."), expected);
             assert_eq!(mesos.hosts("none.mesos"), json!([{"host": "", "ip": ""}]));

@@ -6,18 +6,18 @@
 //! `name`.
 
 pub(crate) mod app;
+#[cfg(test)]
+mod cluster;
 pub(crate) mod environment;
 pub(crate) mod event;
 pub(crate) mod failure;
-pub(crate) mod feed;
 pub(crate) mod file;
 pub(crate) mod group;
 pub(crate) mod history;
 pub(crate) mod mesos;
 pub(crate) mod name;
 pub(crate) mod plan;
+pub(crate) mod publisher;
 pub(crate) mod queue;
-#[cfg(test)]
-mod rig;
 pub(crate) mod task;
-pub(crate) mod teller;
+pub(crate) mod translator;

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_lead_back() {
+    fn names_parse_back_to_their_ids() {
         let id: InstanceId = "/shop/web.v1~10.3".parse().unwrap();
         let name = task(&id, 2);
         assert_eq!(name, "shop_web.v1.instance-0000000a-0000-4000-8000-000000000003._app.2");
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_lead_nowhere() {
+    fn invalid_names_do_not_parse() {
         for name in [
             "",
             "web",

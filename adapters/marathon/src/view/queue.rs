@@ -10,7 +10,7 @@ use model::{Availability, NodeId, Phase, Reason, Service, ServiceId, Status, Tim
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::app::{Look, Versioned};
+use super::app::{Presenter, Versioned};
 
 /// Marathon's reasons for rejecting an offer, in the order in which it checks them.
 const REASONS: [&str; 10] = [
@@ -67,10 +67,10 @@ struct Waiting<'a> {
 
 /// Why a service waits before more of its instances are started. Returns `None` for a service whose
 /// instances only wait for their turn in a rollout, since Marathon does not queue them yet.
-fn waiting<'a>(look: &Look<'a>, service: &Service) -> Option<Waiting<'a>> {
+fn waiting<'a>(presenter: &Presenter<'a>, service: &Service) -> Option<Waiting<'a>> {
     let mut waiting =
-        Waiting { count: 0, since: look.now, until: None, nodes: None, waits: Vec::new() };
-    let waits = look.snapshot.waits.get(&service.id).map(Vec::as_slice).unwrap_or_default();
+        Waiting { count: 0, since: presenter.now, until: None, nodes: None, waits: Vec::new() };
+    let waits = presenter.snapshot.waits.get(&service.id).map(Vec::as_slice).unwrap_or_default();
     for wait in waits {
         match wait {
             Wait::NoNode { nodes } => waiting.nodes = Some(nodes),
@@ -83,11 +83,11 @@ fn waiting<'a>(look: &Look<'a>, service: &Service) -> Option<Waiting<'a>> {
     let mut stay = 0;
     let mut restarting = Vec::new();
     for (replica, placement) in &service.placements {
-        let status = look.snapshot.observed.status(&service.id, *replica);
-        let node = look.snapshot.state.node(&placement.node);
+        let status = presenter.snapshot.observed.status(&service.id, *replica);
+        let node = presenter.snapshot.state.node(&placement.node);
         let leaves = !placement.is_wanted()
             || !service.is_current(placement.revision)
-            || look.snapshot.observed.is_lost(&placement.node, look.now)
+            || presenter.snapshot.observed.is_lost(&placement.node, presenter.now)
             || node.is_none_or(|node| node.node.availability == Availability::Draining);
         let spec = service.running_spec(placement.revision);
         if leaves || status.is_some_and(|status| status.is_unhealthy(spec)) {
@@ -106,7 +106,7 @@ fn waiting<'a>(look: &Look<'a>, service: &Service) -> Option<Waiting<'a>> {
     let missing = service.wanted().saturating_sub(stay);
     if missing > 0 && !waiting.waits.is_empty() {
         waiting.count = missing;
-        waiting.since = missing_since(look, service);
+        waiting.since = missing_since(presenter, service);
     }
     for status in restarting {
         waiting.count += 1;
@@ -118,15 +118,15 @@ fn waiting<'a>(look: &Look<'a>, service: &Service) -> Option<Waiting<'a>> {
 
 /// The time since which instances are missing: that of the request or, if later, of the last
 /// failure or loss, as far as it is known.
-fn missing_since(look: &Look<'_>, service: &Service) -> Timestamp {
-    let deployment = look.snapshot.state.deployment_of(service);
-    let asked = deployment.map_or(service.target().created_at, |d| d.created_at);
+fn missing_since(presenter: &Presenter<'_>, service: &Service) -> Timestamp {
+    let deployment = presenter.snapshot.state.deployment_of(service);
+    let requested_at = deployment.map_or(service.target().created_at, |d| d.created_at);
     let failed = service.slots.iter().filter(|slot| slot.failures > 0).map(|slot| slot.failed_at);
-    let observed = &look.snapshot.observed;
+    let observed = &presenter.snapshot.observed;
     let nodes = service.placements.values().map(|placement| &placement.node);
-    let lost = nodes.filter(|node| observed.is_lost(node, look.now));
+    let lost = nodes.filter(|node| observed.is_lost(node, presenter.now));
     let lost = lost.filter_map(|node| observed.agents.get(node).map(|agent| agent.seen_at));
-    failed.chain(lost).fold(asked, Timestamp::max)
+    failed.chain(lost).fold(requested_at, Timestamp::max)
 }
 
 /// An app in the queue, with the keys that clients expect.
@@ -187,20 +187,22 @@ fn funnel(nodes: &[(NodeId, Reason)]) -> Vec<Declined> {
 }
 
 /// The apps in the queue.
-pub(crate) fn queue(look: &Look<'_>, embed: Embed) -> Vec<Item> {
-    let services = look.snapshot.state.services().filter(|service| !service.removing);
-    let item = |service: &Arc<Service>| Some(item(look, service, waiting(look, service)?, embed));
+pub(crate) fn queue(presenter: &Presenter<'_>, embed: Embed) -> Vec<Item> {
+    let services = presenter.snapshot.state.services().filter(|service| !service.removing);
+    let item = |service: &Arc<Service>| {
+        Some(item(presenter, service, waiting(presenter, service)?, embed))
+    };
     services.filter_map(item).collect()
 }
 
 /// Whether an app is in the queue.
-pub(crate) fn has(look: &Look<'_>, id: &ServiceId) -> bool {
-    let service = look.snapshot.state.service(id).filter(|service| !service.removing);
-    service.is_some_and(|service| waiting(look, service).is_some())
+pub(crate) fn has(presenter: &Presenter<'_>, id: &ServiceId) -> bool {
+    let service = presenter.snapshot.state.service(id).filter(|service| !service.removing);
+    service.is_some_and(|service| waiting(presenter, service).is_some())
 }
 
-fn item(look: &Look<'_>, service: &Service, waiting: Waiting<'_>, embed: Embed) -> Item {
-    let (app, target) = (look.apps.target(service), service.target());
+fn item(presenter: &Presenter<'_>, service: &Service, waiting: Waiting<'_>, embed: Embed) -> Item {
+    let (app, target) = (presenter.apps.target(service), service.target());
     // Machines without an agent, such as those of gateways, make no offers.
     let nodes = waiting.nodes.into_iter().flat_map(|nodes| nodes.iter());
     let nodes = nodes.filter(|(_, reason)| !matches!(reason, Reason::NoAgent));
@@ -208,19 +210,19 @@ fn item(look: &Look<'_>, service: &Service, waiting: Waiting<'_>, embed: Embed) 
     let overdue = waiting.nodes.is_some();
     let until = waiting.until.filter(|_| !overdue);
     let declined = funnel(&nodes);
-    let offers = || nodes.iter().map(|(id, reason)| offer(look, id, reason)).collect();
+    let offers = || nodes.iter().map(|(id, reason)| offer(presenter, id, reason)).collect();
     Item {
         app: json!(Versioned::new(&app, target)),
         count: waiting.count,
         delay: Delay {
-            time_left_seconds: until.map_or(0, |until| until.since(look.now).0.div_ceil(1000)),
+            time_left_seconds: until.map_or(0, |until| until.since(presenter.now).0.div_ceil(1000)),
             overdue,
         },
         since: waiting.since,
         processed_offers_summary: Summary {
             processed_offers_count: nodes.len(),
             unused_offers_count: nodes.len(),
-            last_unused_offer_at: (!nodes.is_empty()).then_some(look.now),
+            last_unused_offer_at: (!nodes.is_empty()).then_some(presenter.now),
             last_used_offer_at: service.placements.values().map(|p| p.placed_at).max(),
             reject_summary_last_offers: declined.clone(),
             reject_summary_launch_attempt: declined,
@@ -232,8 +234,8 @@ fn item(look: &Look<'_>, service: &Service, waiting: Waiting<'_>, embed: Embed) 
 
 /// A node that rejected an app, as an unused offer: its free resources, and the reason in
 /// Marathon's word and in Muster's words.
-fn offer(look: &Look<'_>, id: &NodeId, reason: &Reason) -> Value {
-    let node = look.snapshot.state.node(id);
+fn offer(presenter: &Presenter<'_>, id: &NodeId, reason: &Reason) -> Value {
+    let node = presenter.snapshot.state.node(id);
     let capacity = node.and_then(|node| Some((node, node.node.capacity?)));
     let (cpus, mem) = capacity.map_or((0, 0), |(node, capacity)| {
         let cpus = capacity.cpu.0.saturating_sub(node.used.cpu.0);
@@ -256,24 +258,24 @@ fn offer(look: &Look<'_>, id: &NodeId, reason: &Reason) -> Value {
             "resources": resources.collect::<Vec<_>>(),
             "attributes": labels.map(attribute).collect::<Vec<_>>(),
         },
-        "timestamp": look.now,
+        "timestamp": presenter.now,
         "reason": [word(reason).to_string(), reason.to_string()],
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::rig::Rig;
+    use super::super::cluster::TestCluster;
     use super::*;
 
     const ALL: Embed = Embed { last_unused_offers: true, waits: true };
 
-    fn shown(rig: &Rig, embed: Embed) -> Value {
-        rig.look(|look| json!(queue(look, embed)))
+    fn shown(cluster: &TestCluster, embed: Embed) -> Value {
+        cluster.present(|presenter| json!(queue(presenter, embed)))
     }
 
     /// App, count, seconds left, overdue, since, and the reasons as text.
-    fn short(rig: &Rig) -> Vec<String> {
+    fn short(cluster: &TestCluster) -> Vec<String> {
         let line = |item: &Value| {
             let delay = &item["delay"];
             let (left, overdue) = (&delay["timeLeftSeconds"], &delay["overdue"]);
@@ -283,19 +285,19 @@ mod tests {
             let (id, since) = (id.unwrap(), &since.unwrap()[14..19]);
             format!("{id} {} {left}s {overdue} {since} {}", item["count"], waits.join("|"))
         };
-        shown(rig, ALL).as_array().unwrap().iter().map(line).collect()
+        shown(cluster, ALL).as_array().unwrap().iter().map(line).collect()
     }
 
     fn running(_: &mut Status) {}
 
     #[test]
-    fn an_app_that_fits_nowhere_is_shown_with_every_nodes_reason() {
-        let mut rig = Rig::new(&["n1", "n2", "n3"]);
+    fn an_unplaceable_app_is_shown_with_the_reason_of_every_node() {
+        let mut cluster = TestCluster::new(&["n1", "n2", "n3"]);
         let constraints = json!([["hostname", "LIKE", "n[12]"]]);
-        rig.app(&json!({"id": "/a", "cmd": "run", "cpus": 9, "instances": 2,
+        cluster.app(&json!({"id": "/a", "cmd": "run", "cpus": 9, "instances": 2,
             "constraints": constraints}));
-        rig.now.0 += 5_000;
-        let items = shown(&rig, Embed::default());
+        cluster.now.0 += 5_000;
+        let items = shown(&cluster, Embed::default());
         let item = &items[0];
         let keys =
             |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
@@ -329,7 +331,7 @@ mod tests {
         assert_eq!(steps[4], ("InsufficientCpus", &two, &two));
         assert_eq!(steps[5], ("InsufficientMemory", &zero, &zero));
 
-        let embedded = shown(&rig, ALL);
+        let embedded = shown(&cluster, ALL);
         let offers = embedded[0]["lastUnusedOffers"].as_array().unwrap();
         let reasons: Vec<_> = offers.iter().map(|offer| offer["reason"].clone()).collect();
         assert_eq!(reasons[0], json!(["InsufficientCpus", "cpu: 9 needed, 8 free"]));
@@ -342,63 +344,63 @@ mod tests {
 
     #[test]
     fn a_cluster_without_nodes_has_no_offers() {
-        let mut rig = Rig::new(&[]);
-        rig.app(&json!({"id": "/a", "cmd": "run"}));
+        let mut cluster = TestCluster::new(&[]);
+        cluster.app(&json!({"id": "/a", "cmd": "run"}));
         let line = "/a 1 0s true 01:40 the cluster has no nodes: start one with `muster agent`";
-        assert_eq!(short(&rig), [line]);
+        assert_eq!(short(&cluster), [line]);
     }
 
     #[test]
-    fn what_waits_for_others_says_so_and_is_not_overdue() {
-        let mut rig = Rig::new(&["n1"]);
-        rig.app(&json!({"id": "/db", "cmd": "run"}));
-        rig.now.0 += 5_000;
-        rig.app(&json!({"id": "/web", "cmd": "run", "instances": 3, "dependencies": ["/db"]}));
-        assert_eq!(short(&rig), ["/web 3 0s false 01:45 waits for /db"]);
-        assert!(!rig.look(|look| has(look, &"/db".parse().unwrap())));
-        rig.report("/db~0.1", Phase::Running, running);
-        rig.now.0 += 60_000;
-        rig.plan();
-        assert_eq!(short(&rig), [""; 0]);
+    fn an_app_that_waits_for_dependencies_is_not_overdue() {
+        let mut cluster = TestCluster::new(&["n1"]);
+        cluster.app(&json!({"id": "/db", "cmd": "run"}));
+        cluster.now.0 += 5_000;
+        cluster.app(&json!({"id": "/web", "cmd": "run", "instances": 3, "dependencies": ["/db"]}));
+        assert_eq!(short(&cluster), ["/web 3 0s false 01:45 waits for /db"]);
+        assert!(!cluster.present(|presenter| has(presenter, &"/db".parse().unwrap())));
+        cluster.report("/db~0.1", Phase::Running, running);
+        cluster.now.0 += 60_000;
+        cluster.plan();
+        assert_eq!(short(&cluster), [""; 0]);
     }
 
     #[test]
-    fn an_instance_that_waits_to_be_started_again_says_how_long() {
-        let mut rig = Rig::new(&["n1"]);
-        rig.app(&json!({"id": "/a", "cmd": "run", "instances": 2, "backoffSeconds": 10,
+    fn an_instance_in_backoff_shows_its_remaining_delay() {
+        let mut cluster = TestCluster::new(&["n1"]);
+        cluster.app(&json!({"id": "/a", "cmd": "run", "instances": 2, "backoffSeconds": 10,
             "backoffFactor": 2}));
-        rig.report("/a~0.1", Phase::Running, running);
-        rig.report("/a~1.1", Phase::Starting, |status| {
+        cluster.report("/a~0.1", Phase::Running, running);
+        cluster.report("/a~1.1", Phase::Starting, |status| {
             (status.run, status.failures) = (2, 1);
             status.message = Some("exit code 1".into());
             status.retry_after = Some(model::Millis::secs(10));
         });
-        rig.now.0 += 2_500;
+        cluster.now.0 += 2_500;
         let line = "/a 1 8s false 01:40 exit code 1; waits 10s before it is started again";
-        assert_eq!(short(&rig), [line]);
-        assert!(rig.look(|look| has(look, &"/a".parse().unwrap())));
+        assert_eq!(short(&cluster), [line]);
+        assert!(cluster.present(|presenter| has(presenter, &"/a".parse().unwrap())));
     }
 
     #[test]
-    fn a_rollout_that_takes_its_course_is_not_in_the_queue() {
-        let mut rig = Rig::new(&["n1"]);
+    fn a_rollout_that_makes_progress_is_not_in_the_queue() {
+        let mut cluster = TestCluster::new(&["n1"]);
         let app = |cmd: &str, cpus: f64| {
             json!({"id": "/a", "cmd": cmd, "instances": 2, "cpus": cpus,
                 "upgradeStrategy": {"minimumHealthCapacity": 1, "maximumOverCapacity": 0.5}})
         };
-        rig.app(&app("run", 0.1));
+        cluster.app(&app("run", 0.1));
         for instance in ["/a~0.1", "/a~1.1"] {
-            rig.report(instance, Phase::Running, running);
+            cluster.report(instance, Phase::Running, running);
         }
-        rig.now.0 += 60_000;
-        rig.plan();
-        rig.app(&app("walk", 9.0));
+        cluster.now.0 += 60_000;
+        cluster.plan();
+        cluster.app(&app("walk", 9.0));
         assert_eq!(
-            short(&rig),
+            short(&cluster),
             ["/a 2 0s true 02:40 no node of 1 can take it; n1: cpu: 9 needed, 7.8 free"]
         );
-        rig.app(&app("walk", 0.1));
-        assert!(rig.state.placement(&"/a~0.2".parse().unwrap()).is_some());
-        assert_eq!(short(&rig), [""; 0]);
+        cluster.app(&app("walk", 0.1));
+        assert!(cluster.state.placement(&"/a~0.2".parse().unwrap()).is_some());
+        assert_eq!(short(&cluster), [""; 0]);
     }
 }

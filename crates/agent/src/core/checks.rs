@@ -15,12 +15,12 @@ const EAGER: Millis = Millis(50);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckId {
     edition: u32,
-    which: Which,
+    kind: CheckKind,
 }
 
 /// The check of the spec that is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
+enum CheckKind {
     /// The health check at this index of the spec.
     Health(usize),
     /// The readiness check.
@@ -190,18 +190,18 @@ impl Checks {
     pub(super) fn due(&mut self, spec: &Spec, now: Timestamp) -> Vec<Request> {
         let mut requests = Vec::new();
         let edition = self.edition;
-        let mut take = |next: &mut Next, which, probe: &Probe, timeout| {
+        let mut take = |next: &mut Next, kind, probe: &Probe, timeout| {
             if matches!(next, Next::Due(at) if *at <= now) {
                 *next = Next::UnderWay;
-                let check = CheckId { edition, which };
+                let check = CheckId { edition, kind };
                 requests.push(Request { check, probe: probe.clone(), timeout });
             }
         };
         for (index, (watch, check)) in self.health.iter_mut().zip(&spec.health).enumerate() {
-            take(&mut watch.next, Which::Health(index), &check.probe, check.timeout);
+            take(&mut watch.next, CheckKind::Health(index), &check.probe, check.timeout);
         }
         if let Some(check) = &spec.readiness {
-            take(&mut self.readiness, Which::Readiness, &check.probe, check.timeout);
+            take(&mut self.readiness, CheckKind::Readiness, &check.probe, check.timeout);
         }
         requests
     }
@@ -211,9 +211,9 @@ impl Checks {
         if check.edition != self.edition {
             return;
         }
-        match check.which {
-            Which::Health(index) => self.health_probed(index, outcome, spec, now),
-            Which::Readiness => self.readiness_probed(outcome, spec, now),
+        match check.kind {
+            CheckKind::Health(index) => self.health_probed(index, outcome, spec, now),
+            CheckKind::Readiness => self.readiness_probed(outcome, spec, now),
         }
     }
 
@@ -301,7 +301,7 @@ impl Checks {
     }
 
     /// Why the instance is not ready, or why a health check cannot be run.
-    pub(super) fn remark(&self) -> Option<String> {
+    pub(super) fn not_ready_cause(&self) -> Option<String> {
         let obstacle = || self.health.iter().find_map(|watch| watch.obstacle.as_deref());
         self.unready.clone().or_else(|| Some(cannot_run("health", obstacle()?)))
     }
@@ -345,7 +345,7 @@ mod tests {
         let mut verdicts = String::new();
         for step in outcomes.split_whitespace() {
             let parts: Vec<_> = step.split(':').collect();
-            let id = CheckId { edition, which: Which::Health(parts[0].parse().unwrap()) };
+            let id = CheckId { edition, kind: CheckKind::Health(parts[0].parse().unwrap()) };
             let outcome = match parts[2] {
                 "pass" => Outcome::Pass,
                 "fail" => Outcome::Fail("no".into()),
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn it_tells_why_nothing_has_passed() {
+    fn the_cause_is_reported_until_a_check_passes() {
         let spec = spec(serde_json::json!({
             "service": "/a", "process": {"command": "x"}, "ports": [{}],
             "health": [{"probe": {"command": "true"}}], "readiness": {"probe": {"tcp": {}}},
@@ -414,25 +414,25 @@ mod tests {
         let mut checks = Checks::idle();
         checks.begin(&spec, Timestamp(0));
         let edition = checks.edition;
-        let health = CheckId { edition, which: Which::Health(0) };
-        let readiness = CheckId { edition, which: Which::Readiness };
-        let mut told = |check, outcome| {
+        let health = CheckId { edition, kind: CheckKind::Health(0) };
+        let readiness = CheckId { edition, kind: CheckKind::Readiness };
+        let mut remark_after = |check, outcome| {
             checks.probed(check, outcome, &spec, Timestamp(1));
-            checks.remark()
+            checks.not_ready_cause()
         };
         let refused = || "127.0.0.1:31000: connection refused".to_string();
         let health_cannot = "its health check cannot run: too many open files";
-        assert_eq!(told(readiness, Outcome::Fail(refused())), Some(refused()));
+        assert_eq!(remark_after(readiness, Outcome::Fail(refused())), Some(refused()));
         let cannot = || Outcome::CannotRun("too many open files".into());
-        assert_eq!(told(health, cannot()), Some(refused()), "readiness comes first");
-        assert_eq!(told(readiness, Outcome::Pass).as_deref(), Some(health_cannot));
-        assert_eq!(told(health, Outcome::Pass), None);
+        assert_eq!(remark_after(health, cannot()), Some(refused()), "readiness comes first");
+        assert_eq!(remark_after(readiness, Outcome::Pass).as_deref(), Some(health_cannot));
+        assert_eq!(remark_after(health, Outcome::Pass), None);
         let readiness_cannot = "its readiness check cannot run: too many open files";
-        assert_eq!(told(readiness, cannot()).as_deref(), Some(readiness_cannot));
+        assert_eq!(remark_after(readiness, cannot()).as_deref(), Some(readiness_cannot));
     }
 
     #[test]
-    fn a_change_of_checks_in_place_makes_nothing_unhealthy() {
+    fn changing_checks_in_place_keeps_an_instance_healthy() {
         let before = with_health(serde_json::json!([{"probe": {"tcp": {}}}]));
         let after = with_health(serde_json::json!([
             {"probe": {"http": {"path": "/new"}}, "failures": 1, "grace": "0s"},

@@ -183,16 +183,16 @@ impl Instance {
     }
 
     /// Records that a driver is unavailable: the known states of its resources may be outdated.
-    pub(super) fn driver_went_away(&mut self, driver: Kind) {
+    pub(super) fn driver_became_unavailable(&mut self, driver: Kind) {
         let of_driver = self.pieces.iter_mut().filter(|piece| piece.driver() == driver);
-        of_driver.for_each(PieceLife::driver_went_away);
+        of_driver.for_each(PieceLife::driver_became_unavailable);
     }
 
     /// Applies the complete list of runs of a driver; `found` are those of this instance.
-    pub(super) fn looked_for(&mut self, driver: Kind, found: &[&Found], now: Timestamp) {
+    pub(super) fn apply_listing(&mut self, driver: Kind, found: &[&Found], now: Timestamp) {
         for piece in self.pieces.iter_mut().filter(|piece| piece.driver() == driver) {
             let own = found.iter().find(|found| found.piece.of() == *piece.of());
-            piece.looked_for(own.copied(), now);
+            piece.apply_listing(own.copied(), now);
         }
         for found in found {
             if !self.pieces.iter().any(|piece| *piece.of() == found.piece.of()) {
@@ -214,8 +214,8 @@ impl Instance {
         let Some(piece) = self.piece(&event.piece().resource) else { return };
         match event {
             DriverEvent::Started { at, .. } => piece.started(run, at, now),
-            DriverEvent::NotStarted { message, driver_away, .. } => {
-                piece.not_started(run, message, driver_away, now);
+            DriverEvent::NotStarted { message, driver_unavailable, .. } => {
+                piece.not_started(run, message, driver_unavailable, now);
             }
             DriverEvent::Misplaced { message, .. } => piece.misplaced(run, message, now),
             DriverEvent::Exited { exit, .. } => piece.exited(run, exit, now),
@@ -268,18 +268,18 @@ impl Instance {
         self.pieces.iter_mut().find(|piece| piece.name() == name)
     }
 
-    /// Performs the steps that are due. `away` returns why a driver is unavailable, if it is;
-    /// `held` is why no new run may start, if none may.
+    /// Performs the steps that are due. `unavailable` returns why a driver is unavailable, if it
+    /// is; `held` is why no new run may start, if none may.
     pub(super) fn step<'a>(
         &mut self,
-        away: impl Fn(Kind) -> Option<&'a str>,
+        unavailable: impl Fn(Kind) -> Option<&'a str>,
         held: Option<&str>,
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) -> Stepped {
         let wake_at = match self.must_stop() {
-            true => self.step_down(away, now, effects),
-            false => self.step_up(away, held, now, effects),
+            true => self.step_down(unavailable, now, effects),
+            false => self.step_up(unavailable, held, now, effects),
         };
         self.merge(now);
         if self.unassigned && self.pieces.iter().all(PieceLife::is_over) {
@@ -303,7 +303,7 @@ impl Instance {
     /// Starts the resources that may start, in stack order.
     fn step_up<'a>(
         &mut self,
-        away: impl Fn(Kind) -> Option<&'a str>,
+        unavailable: impl Fn(Kind) -> Option<&'a str>,
         held: Option<&str>,
         now: Timestamp,
         effects: &mut Vec<Effect>,
@@ -315,11 +315,11 @@ impl Instance {
         while from < self.pieces.len() {
             let to = self.place_end(from);
             for piece in &mut self.pieces[from..to] {
-                let away = away(piece.driver());
+                let unavailable = unavailable(piece.driver());
                 let frozen = (is_frozen && piece.has_ended_once()).then_some(FROZEN);
                 let assignment = self.assignment.as_ref();
                 let held = held.or(frozen);
-                let at = piece.step(assignment, away, held, order.as_deref(), now, effects);
+                let at = piece.step(assignment, unavailable, held, order.as_deref(), now, effects);
                 wake_at = earlier(wake_at, at);
             }
             let below = self.pieces[from..to].iter().find(|piece| !piece.is_up());
@@ -335,7 +335,7 @@ impl Instance {
     /// turn, but are not restarted.
     fn step_down<'a>(
         &mut self,
-        away: impl Fn(Kind) -> Option<&'a str>,
+        unavailable: impl Fn(Kind) -> Option<&'a str>,
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) -> Option<Timestamp> {
@@ -353,10 +353,10 @@ impl Instance {
                 if above_is_over {
                     piece.leave();
                 }
-                let away = away(piece.driver());
+                let unavailable = unavailable(piece.driver());
                 let held = Some("the instance is stopping");
                 let assignment = self.assignment.as_ref();
-                let at = piece.step(assignment, away, held, None, now, effects);
+                let at = piece.step(assignment, unavailable, held, None, now, effects);
                 wake_at = earlier(wake_at, at);
             }
             above_is_over &= self.pieces[place].iter().all(PieceLife::is_over);

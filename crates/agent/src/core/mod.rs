@@ -8,12 +8,12 @@
 //! files of a running resource must be written anew, and `report` decides when the server is sent a
 //! report.
 
-mod brief;
 mod checks;
 mod files;
 mod instance;
 mod piece;
 mod report;
+mod summary;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub enum Event {
         found: Vec<Found>,
     },
     /// A driver is unavailable; once it is available, it lists its runs again.
-    Away {
+    Unavailable {
         /// The driver.
         driver: Kind,
         /// Why, as a message.
@@ -201,11 +201,11 @@ pub struct Core {
     /// Drivers that have listed their runs and are available.
     adopted: BTreeSet<Kind>,
     /// Drivers that have not yet listed the runs of a previous agent process.
-    looking: BTreeSet<Kind>,
+    listing: BTreeSet<Kind>,
     /// Why the other drivers are unavailable.
-    away: BTreeMap<Kind, String>,
+    unavailable: BTreeMap<Kind, String>,
     /// A server has sent complete assignments: any other instance that is found must stop.
-    told_whole: bool,
+    synced: bool,
     ending: bool,
     /// Instances that are not assigned but still run. New instances wait until these have ended,
     /// since they may have been allocated the same ports and resources.
@@ -217,7 +217,7 @@ pub struct Core {
     /// They are reported as failed, so that the server places them on another node.
     unreadable: BTreeMap<InstanceId, Status>,
     /// The start of this agent by its own clock. It identifies the incarnation in reports.
-    began_at: Timestamp,
+    started_at: Timestamp,
     /// The times at which instances must be stepped, in order and by instance.
     wakes: BTreeSet<(Timestamp, InstanceId)>,
     wake_of: BTreeMap<InstanceId, Timestamp>,
@@ -229,7 +229,7 @@ impl Core {
     /// The core of the agent on `node`, restored from `memory`.
     pub fn new(node: NodeId, memory: Memory, now: Timestamp) -> Self {
         let was_here = !memory.assignments.is_empty();
-        let looking = [Kind::Process, Kind::Docker].into_iter().filter(|_| was_here).collect();
+        let listing = [Kind::Process, Kind::Docker].into_iter().filter(|_| was_here).collect();
         let (mut statuses, mut stale_files) = (memory.statuses, memory.stale_files);
         let mut instances = BTreeMap::new();
         for assignment in memory.assignments {
@@ -244,15 +244,15 @@ impl Core {
             generation: memory.generation,
             instances,
             adopted: BTreeSet::new(),
-            looking,
-            away: BTreeMap::new(),
-            told_whole: false,
+            listing,
+            unavailable: BTreeMap::new(),
+            synced: false,
             ending: false,
             unwanted: BTreeSet::new(),
             is_cleared: false,
             reporter: Reporter::default(),
             unreadable: BTreeMap::new(),
-            began_at: now,
+            started_at: now,
             wakes: BTreeSet::new(),
             wake_of: BTreeMap::new(),
             woken_at: None,
@@ -267,12 +267,12 @@ impl Core {
             Event::Connected => self.reporter.connected(now),
             Event::Assignments(assignments) => self.assign(assignments, now, &mut effects),
             Event::Adopted { driver, found } => self.adopt(driver, &found, now, &mut effects),
-            Event::Away { driver, message } => {
+            Event::Unavailable { driver, message } => {
                 self.adopted.remove(&driver);
-                self.away.insert(driver, message);
-                self.has_looked(driver);
+                self.unavailable.insert(driver, message);
+                self.record_listing(driver);
                 self.change_all(Some(driver), now, &mut effects, |instance| {
-                    instance.driver_went_away(driver);
+                    instance.driver_became_unavailable(driver);
                 });
             }
             Event::Driver(event) => {
@@ -331,7 +331,7 @@ impl Core {
     /// Whether complete assignments have arrived and all processes have been listed: any other
     /// remains of instances on the node are garbage.
     pub(crate) fn knows_all(&self) -> bool {
-        self.told_whole && self.adopted.contains(&Kind::Process)
+        self.synced && self.adopted.contains(&Kind::Process)
     }
 
     /// The current statuses of the instances on this node.
@@ -347,7 +347,7 @@ impl Core {
         self.memory_changed = true;
         let mut removed: BTreeSet<_> = assignments.removed.into_iter().collect();
         if assignments.whole {
-            self.told_whole = true;
+            self.synced = true;
             self.reporter.assigned();
             removed.extend(self.instances.keys().cloned());
         }
@@ -404,8 +404,8 @@ impl Core {
 
     fn adopt(&mut self, driver: Kind, found: &[Found], now: Timestamp, effects: &mut Vec<Effect>) {
         self.adopted.insert(driver);
-        self.away.remove(&driver);
-        self.has_looked(driver);
+        self.unavailable.remove(&driver);
+        self.record_listing(driver);
         let mut by_instance: BTreeMap<&InstanceId, Vec<&Found>> = BTreeMap::new();
         for found in found {
             by_instance.entry(&found.piece.instance).or_default().push(found);
@@ -413,7 +413,7 @@ impl Core {
         for (id, found) in &by_instance {
             if let Some(first) = found.first().filter(|_| !self.instances.contains_key(*id)) {
                 let mut instance = Instance::found(driver, first, now);
-                if self.told_whole || self.ending {
+                if self.synced || self.ending {
                     instance.unassign();
                 }
                 self.reporter.compare(id, None, instance.status());
@@ -431,15 +431,15 @@ impl Core {
         let concerned: Vec<_> = concerned.map(|instance| instance.id().clone()).collect();
         for id in concerned {
             self.change(&id, now, effects, |instance| {
-                instance.looked_for(driver, found_of(&id), now);
+                instance.apply_listing(driver, found_of(&id), now);
             });
         }
     }
 
     /// Records that a driver has listed its runs or is unavailable.
-    fn has_looked(&mut self, driver: Kind) {
-        if self.looking.remove(&driver) {
-            self.is_cleared |= self.looking.is_empty();
+    fn record_listing(&mut self, driver: Kind) {
+        if self.listing.remove(&driver) {
+            self.is_cleared |= self.listing.is_empty();
         }
     }
 
@@ -473,18 +473,21 @@ impl Core {
         let Some(instance) = self.instances.get_mut(id) else { return };
         let before = (instance.status().clone(), instance.stale_files());
         how(instance);
-        let away = |driver| match (self.adopted.contains(&driver), self.away.get(&driver)) {
-            (true, _) => None,
-            (false, Some(why)) => Some(why.as_str()),
-            (false, None) => Some("waits for its driver to look for what runs already"),
-        };
-        let in_the_way = match self.unwanted.first() {
+        let unavailable =
+            |driver| match (self.adopted.contains(&driver), self.unavailable.get(&driver)) {
+                (true, _) => None,
+                (false, Some(why)) => Some(why.as_str()),
+                (false, None) => Some("waits for its driver to list existing runs"),
+            };
+        let blocked_by = match self.unwanted.first() {
             _ if !instance.is_new() => None,
-            Some(other) => Some(format!("waits for {other} to end, which is not wanted here")),
-            None if self.looking.is_empty() => None,
-            None => Some("waits until it is known what runs here already".into()),
+            Some(other) => {
+                Some(format!("waits for {other} to end, which is not assigned to this node"))
+            }
+            None if self.listing.is_empty() => None,
+            None => Some("waits until existing runs are listed".into()),
         };
-        let stepped = instance.step(away, in_the_way.as_deref(), now, effects);
+        let stepped = instance.step(unavailable, blocked_by.as_deref(), now, effects);
         if instance.is_unwanted() {
             self.unwanted.insert(id.clone());
         } else if self.unwanted.remove(id) {
@@ -545,7 +548,7 @@ impl Core {
         };
         Report {
             node: self.node.clone(),
-            life: self.began_at.0,
+            life: self.started_at.0,
             number: self.reporter.count(),
             generation: self.generation,
             whole: *due == Due::Whole,

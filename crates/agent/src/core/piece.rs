@@ -22,7 +22,7 @@ use crate::drivers::{Found, Kind};
 /// The stop is requested again this long after its grace period.
 const STOP_AGAIN: Millis = Millis::secs(5);
 /// The wait before a start is retried because its driver was unavailable.
-const AWAY_RETRY: Millis = Millis::secs(1);
+const UNAVAILABLE_RETRY: Millis = Millis::secs(1);
 
 /// The state of a resource between two events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,7 +258,7 @@ impl PieceLife {
     }
 
     /// Records that its driver is unavailable: its known state may be outdated.
-    pub(super) fn driver_went_away(&mut self) {
+    pub(super) fn driver_became_unavailable(&mut self) {
         // The driver itself will report the result of a start in progress.
         let stood = matches!(self.stage, Stage::Running | Stage::Stopping(_));
         self.unsure |= stood && self.status.started_at.is_some();
@@ -266,7 +266,7 @@ impl PieceLife {
 
     /// Applies the list of runs of its driver: `found` is the run of this resource, if there is
     /// one.
-    pub(super) fn looked_for(&mut self, found: Option<&Found>, now: Timestamp) {
+    pub(super) fn apply_listing(&mut self, found: Option<&Found>, now: Timestamp) {
         if matches!(self.stage, Stage::Waiting(_)) {
             self.unsure = false;
         }
@@ -352,15 +352,21 @@ impl PieceLife {
     }
 
     /// Records that a run could not start.
-    pub(super) fn not_started(&mut self, run: u32, message: String, away: bool, now: Timestamp) {
+    pub(super) fn not_started(
+        &mut self,
+        run: u32,
+        message: String,
+        unavailable: bool,
+        now: Timestamp,
+    ) {
         if run != self.status.run {
             return;
         }
         match self.stage {
-            Stage::Starting if away => {
+            Stage::Starting if unavailable => {
                 // The run may have started nevertheless, so the driver must list its runs first.
                 self.unsure = true;
-                self.stage = Stage::Waiting(now.after(AWAY_RETRY));
+                self.stage = Stage::Waiting(now.after(UNAVAILABLE_RETRY));
                 self.explain(Some(message));
             }
             Stage::Starting => {
@@ -474,12 +480,12 @@ impl PieceLife {
 
     /// Performs the steps that are due; returns when it must be stepped again.
     ///
-    /// `away` is why its driver is unavailable, if it is. `held` is why it must not start, if it
-    /// must not; `order` is the same for a resource that has not run yet.
+    /// `unavailable` is why its driver is unavailable, if it is. `held` is why it must not start,
+    /// if it must not; `order` is the same for a resource that has not run yet.
     pub(super) fn step(
         &mut self,
         assignment: Option<&Assignment>,
-        away: Option<&str>,
+        unavailable: Option<&str>,
         held: Option<&str>,
         order: Option<&str>,
         now: Timestamp,
@@ -487,13 +493,13 @@ impl PieceLife {
     ) -> Option<Timestamp> {
         match self.stage {
             Stage::Unknown => {}
-            Stage::Waiting(_) if self.leaving && self.unsure && away.is_some() => {
-                self.explain(away.map(String::from));
+            Stage::Waiting(_) if self.leaving && self.unsure && unavailable.is_some() => {
+                self.explain(unavailable.map(String::from));
             }
             Stage::Waiting(_) if self.leaving => self.over(Phase::Stopped, now, None),
             Stage::Waiting(until) => {
                 let order = order.filter(|_| self.in_order);
-                match away.or(held).or(order) {
+                match unavailable.or(held).or(order) {
                     Some(why) => self.explain(Some(why.into())),
                     None if now < until => return Some(until),
                     None => self.start(assignment, effects),
@@ -628,7 +634,7 @@ impl PieceLife {
         if self.status.phase == Phase::Running {
             let error =
                 self.files.error().map(|error| format!("its files are not updated: {error}"));
-            self.explain(error.or_else(|| self.checks.remark()));
+            self.explain(error.or_else(|| self.checks.not_ready_cause()));
         }
     }
 }

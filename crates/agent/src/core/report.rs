@@ -30,7 +30,7 @@ pub(super) struct Reporter {
     changed: BTreeSet<InstanceId>,
     /// Minor changes that can wait for the next report.
     aged: BTreeSet<InstanceId>,
-    under_way: Option<Due>,
+    in_flight: Option<Due>,
     /// The number of reports so far, which is the number of the newest.
     count: u64,
     /// No report is sent before this time.
@@ -44,7 +44,7 @@ impl Reporter {
     pub(super) fn connected(&mut self, now: Timestamp) {
         self.connected = true;
         self.whole = true;
-        self.under_way = None;
+        self.in_flight = None;
         self.not_before = now.after(FIRST_ASSIGNMENTS);
     }
 
@@ -57,7 +57,7 @@ impl Reporter {
     pub(super) fn compare(&mut self, id: &InstanceId, before: Option<&Status>, after: &Status) {
         match before {
             Some(before) if before == after => {}
-            Some(before) if before.essence() == after.essence() => {
+            Some(before) if before.without_timestamps() == after.without_timestamps() => {
                 self.aged.insert(id.clone());
             }
             _ => {
@@ -75,7 +75,7 @@ impl Reporter {
     /// affect the one in flight.
     pub(super) fn sent(&mut self, number: u64, resync: bool) {
         if number == self.count {
-            self.under_way = None;
+            self.in_flight = None;
         }
         self.whole |= resync;
     }
@@ -85,7 +85,7 @@ impl Reporter {
         if number != self.count {
             return;
         }
-        match self.under_way.take() {
+        match self.in_flight.take() {
             Some(Due::Whole) => self.whole = true,
             Some(Due::Changed(ids)) => self.changed.extend(ids),
             None => {}
@@ -95,7 +95,7 @@ impl Reporter {
 
     /// Returns the report that is due; it is in flight until `sent` or `failed` is called.
     pub(super) fn due(&mut self, now: Timestamp) -> Option<Due> {
-        if !self.connected || self.under_way.is_some() || now < self.not_before {
+        if !self.connected || self.in_flight.is_some() || now < self.not_before {
             return None;
         }
         let due = if self.whole {
@@ -111,14 +111,14 @@ impl Reporter {
         };
         self.whole = false;
         self.heartbeat_at = now.after(HEARTBEAT);
-        self.under_way = Some(due.clone());
+        self.in_flight = Some(due.clone());
         self.count += 1;
         Some(due)
     }
 
     /// When a report becomes due if nothing changes before.
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        if !self.connected || self.under_way.is_some() {
+        if !self.connected || self.in_flight.is_some() {
             return None;
         }
         let now = self.whole || !self.changed.is_empty();

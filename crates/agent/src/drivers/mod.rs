@@ -89,7 +89,7 @@ pub enum DriverEvent {
         message: String,
         /// Whether the driver itself is unavailable (its daemon does not respond). The failure does
         /// not count against the instance then.
-        driver_away: bool,
+        driver_unavailable: bool,
     },
     /// A run cannot start where it was placed; on another node or with other ports it may.
     Misplaced {
@@ -144,7 +144,7 @@ pub enum CommandOutcome {
 }
 
 /// The result of work that a driver does in the background.
-pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Lines of output, including their line terminators.
 pub type Output = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
@@ -186,18 +186,18 @@ pub struct Part {
 pub trait Driver: Send + Sync + 'static {
     /// Lists the existing runs of this agent and watches them from now on. The agent calls it once
     /// before any other method, and again after the driver was unavailable.
-    fn adopt(&self) -> Later<Result<Vec<Found>, String>>;
+    fn adopt(&self) -> BoxFuture<Result<Vec<Found>, String>>;
 
     /// Writes the files of a launch that must exist before [`Self::start`]. Returns a message if one
     /// cannot be written. The default is for a driver whose `start` writes them.
-    fn write_files(&self, launch: &Launch) -> Later<Result<(), String>> {
+    fn write_files(&self, launch: &Launch) -> BoxFuture<Result<(), String>> {
         let _ = launch;
         Box::pin(std::future::ready(Ok(())))
     }
 
     /// Writes `launch.files` for a run that is running, and then sends it `signals`. Returns a message
     /// if that fails; part of it may have been done.
-    fn update_files(&self, launch: &Launch, signals: Vec<Signal>) -> Later<Result<(), String>>;
+    fn update_files(&self, launch: &Launch, signals: Vec<Signal>) -> BoxFuture<Result<(), String>>;
 
     /// Starts a run. Reports `Started` or `NotStarted`, and `Exited` once it ends.
     fn start(&self, launch: Launch);
@@ -212,13 +212,17 @@ pub trait Driver: Send + Sync + 'static {
         launch: &Launch,
         command: &CommandLine,
         timeout: Duration,
-    ) -> Later<CommandOutcome>;
+    ) -> BoxFuture<CommandOutcome>;
 
     /// The output of a resource, over all its runs whose output is still kept.
-    fn output(&self, of: &InstanceResource, query: OutputQuery) -> Later<std::io::Result<Output>>;
+    fn output(
+        &self,
+        of: &InstanceResource,
+        query: OutputQuery,
+    ) -> BoxFuture<std::io::Result<Output>>;
 
     /// A part of one output stream of a resource. The default reads the stream from its beginning.
-    fn part(&self, of: &InstanceResource, query: PartQuery) -> Later<std::io::Result<Part>> {
+    fn part(&self, of: &InstanceResource, query: PartQuery) -> BoxFuture<std::io::Result<Part>> {
         let PartQuery { stream, offset, length } = query;
         let output = self.output(of, OutputQuery { stream, tail: None, follow: false });
         Box::pin(async move {

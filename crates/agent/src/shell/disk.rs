@@ -192,7 +192,7 @@ impl Disk {
 
     /// Writes each memory that it receives, or only the newest of several, until the sender is
     /// dropped.
-    pub(super) async fn remember(path: PathBuf, mut memories: watch::Receiver<Memory>) {
+    pub(super) async fn persist(path: PathBuf, mut memories: watch::Receiver<Memory>) {
         while memories.changed().await.is_ok() {
             let memory = memories.borrow_and_update().clone();
             let path = path.clone();
@@ -205,7 +205,7 @@ impl Disk {
         }
     }
 
-    /// The path to which [`Self::remember`] writes.
+    /// The path to which [`Self::persist`] writes.
     pub(super) fn memories(&self) -> PathBuf {
         self.memory_path()
     }
@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_its_owner_can_read_the_memory() {
+    fn the_memory_file_is_readable_by_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::open(dir.path()).unwrap();
         fs::write(dir.path().join("agent.new"), "left over, for all to read").unwrap();

@@ -39,7 +39,7 @@ impl Drivers {
         registration: watch::Sender<Registration>,
         parts: &mut JoinSet<()>,
     ) -> (Drivers, TaskTracker) {
-        let asked = TaskTracker::new();
+        let listings = TaskTracker::new();
         let (sender, events) = mpsc::unbounded_channel();
         let settings = process::Settings {
             keeper_dir: disk.keeper_dir(),
@@ -49,7 +49,7 @@ impl Drivers {
             log_bytes_max: process::Settings::LOG_BYTES_MAX,
         };
         let process: Arc<dyn Driver> = Arc::new(Processes::new(settings, sender));
-        parts.spawn(Bridge::new(Kind::Process, &process, events, inputs).run(asked.token()));
+        parts.spawn(Bridge::new(Kind::Process, &process, events, inputs).run(listings.token()));
         let docker = options.docker.as_ref().map(|docker_options| {
             let (sender, events) = mpsc::unbounded_channel();
             let driver = Docker::new(
@@ -61,17 +61,17 @@ impl Drivers {
                 },
                 sender,
             );
-            parts.spawn(announce(driver.answers(), registration));
+            parts.spawn(announce(driver.is_responding(), registration));
             let driver: Arc<dyn Driver> = Arc::new(driver);
-            parts.spawn(Bridge::new(Kind::Docker, &driver, events, inputs).run(asked.token()));
+            parts.spawn(Bridge::new(Kind::Docker, &driver, events, inputs).run(listings.token()));
             driver
         });
         if docker.is_none() {
             let message = "this node runs no containers".into();
-            let _ = inputs.send(Input::Event(Event::Away { driver: Kind::Docker, message }));
+            let _ = inputs.send(Input::Event(Event::Unavailable { driver: Kind::Docker, message }));
         }
-        asked.close();
-        (Drivers { process, docker }, asked)
+        listings.close();
+        (Drivers { process, docker }, listings)
     }
 
     /// The driver, if this node has it.
@@ -86,11 +86,11 @@ impl Drivers {
 /// Keeps the capability `docker` of the registration up to date.
 async fn announce(mut answers: watch::Receiver<bool>, registration: watch::Sender<Registration>) {
     loop {
-        let answers_now = *answers.borrow_and_update();
+        let responds_now = *answers.borrow_and_update();
         registration.send_if_modified(|registration| {
             let Some(agent) = &mut registration.agent else { return false };
             let capability = Kind::Docker.capability();
-            match answers_now {
+            match responds_now {
                 true => agent.capabilities.insert(capability.into()),
                 false => agent.capabilities.remove(capability),
             }
@@ -130,11 +130,11 @@ impl Bridge {
             let works = outcome.is_ok();
             self.send(match outcome {
                 Ok(found) => Event::Adopted { driver: self.kind, found },
-                Err(message) => Event::Away { driver: self.kind, message },
+                Err(message) => Event::Unavailable { driver: self.kind, message },
             });
             drop(first.take());
             if works {
-                self.relay_until_away().await;
+                self.relay_until_unavailable().await;
             } else {
                 tokio::time::sleep(RETRY).await;
             }
@@ -145,15 +145,17 @@ impl Bridge {
     }
 
     /// Relays events until the driver reports that it is unavailable, or is dropped.
-    async fn relay_until_away(&mut self) {
+    async fn relay_until_unavailable(&mut self) {
         while let Some(event) = self.events.recv().await {
-            let away = match &event {
-                DriverEvent::NotStarted { message, driver_away: true, .. } => Some(message.clone()),
+            let unavailable = match &event {
+                DriverEvent::NotStarted { message, driver_unavailable: true, .. } => {
+                    Some(message.clone())
+                }
                 _ => None,
             };
             self.send(Event::Driver(event));
-            if let Some(message) = away {
-                self.send(Event::Away { driver: self.kind, message });
+            if let Some(message) = unavailable {
+                self.send(Event::Unavailable { driver: self.kind, message });
                 return;
             }
         }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Assignments, Backoff, Client, Report, ReportReply, in_full, path};
+use api::{Assignments, Backoff, Client, Report, ReportReply, error_chain, path};
 use futures_util::FutureExt as _;
 use model::Registration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -32,16 +32,16 @@ pub(super) async fn follow(
     let mut was_reached = true;
     while !events.is_closed() {
         let error = match connection(&client, &mut registration, &events, &reconnect).await {
-            Ended::Reached(error) => {
+            ConnectionEnd::Reached(error) => {
                 backoff.reset();
                 was_reached = true;
                 error
             }
-            Ended::NotReached(error) => error,
+            ConnectionEnd::NotReached(error) => error,
         };
         if was_reached {
             // Logged once per loss, not once per attempt.
-            tracing::warn!("no connection to {}: {error}; instances go on", client.url());
+            tracing::warn!("no connection to {}: {error}; instances keep running", client.url());
             was_reached = false;
         }
         tokio::time::sleep(backoff.next_delay()).await;
@@ -49,7 +49,7 @@ pub(super) async fn follow(
 }
 
 /// How a connection ended.
-enum Ended {
+enum ConnectionEnd {
     /// After assignments had arrived.
     Reached(String),
     /// Before assignments had arrived.
@@ -61,15 +61,15 @@ async fn connection(
     registration: &mut watch::Receiver<Registration>,
     events: &mpsc::UnboundedSender<Input>,
     reconnect: &Notify,
-) -> Ended {
+) -> ConnectionEnd {
     let current = registration.borrow_and_update().clone();
     if let Err(error) = client.post::<serde_json::Value>(path::REGISTER, &current).await {
-        return Ended::NotReached(in_full(&error));
+        return ConnectionEnd::NotReached(error_chain(&error));
     }
     let stream = path::with(path::NODE_ASSIGNMENTS, current.node.as_str());
     let mut lines = match client.follow(&stream).await {
         Ok(lines) => lines,
-        Err(error) => return Ended::NotReached(in_full(&error)),
+        Err(error) => return ConnectionEnd::NotReached(error_chain(&error)),
     };
     tracing::info!("connected to {}", client.url());
     // A request to reconnect that concerned the previous stream must not end this one.
@@ -83,7 +83,7 @@ async fn connection(
             () = changed(registration) => {
                 let current = registration.borrow_and_update().clone();
                 if let Err(error) = client.post::<serde_json::Value>(path::REGISTER, &current).await {
-                    break in_full(&error);
+                    break error_chain(&error);
                 }
                 continue;
             }
@@ -94,10 +94,10 @@ async fn connection(
                 let _ = events.send(Input::Event(Event::Assignments(assignments)));
             }
             Ok(None) => break "the server has ended the stream of assignments".into(),
-            Err(error) => break in_full(&error),
+            Err(error) => break error_chain(&error),
         }
     };
-    if reached { Ended::Reached(error) } else { Ended::NotReached(error) }
+    if reached { ConnectionEnd::Reached(error) } else { ConnectionEnd::NotReached(error) }
 }
 
 /// Waits until the registration of the node changes.
@@ -116,7 +116,7 @@ pub(super) async fn report(client: Client, report: Report) -> Event {
     match sent.await {
         Ok(Ok(reply)) => Event::ReportSent { number, resync: reply.resync },
         Ok(Err(error)) => {
-            tracing::debug!("a report was not delivered: {}", in_full(&error));
+            tracing::debug!("a report was not delivered: {}", error_chain(&error));
             Event::ReportFailed { number }
         }
         Err(_) => Event::ReportFailed { number },
@@ -152,16 +152,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_doubt_from_before_does_not_end_a_new_connection() {
+    async fn a_stale_reconnect_request_does_not_close_a_new_connection() {
         let client = server().await;
         let registration = json!({"node": "n1", "address": "127.0.0.1"});
         let (_changes, mut registration) =
             watch::channel(serde_json::from_value(registration).unwrap());
-        let (events, mut told) = mpsc::unbounded_channel();
+        let (events, mut inputs) = mpsc::unbounded_channel();
         let reconnect = Notify::new();
         reconnect.notify_one();
         let assigned = async {
-            while let Some(input) = told.recv().await {
+            while let Some(input) = inputs.recv().await {
                 if matches!(input, Input::Event(Event::Assignments(_))) {
                     break;
                 }

@@ -21,16 +21,16 @@ use crate::drivers::{Driver, Kind, Output, OutputQuery, Part, PartQuery};
 
 /// A request to the main loop for the resources of an instance.
 #[derive(Debug)]
-pub(super) struct Where {
+pub(super) struct ResourcesQuery {
     pub(super) instance: InstanceId,
-    pub(super) answer: oneshot::Sender<Vec<(ResourceId, Kind)>>,
+    pub(super) reply: oneshot::Sender<Vec<(ResourceId, Kind)>>,
 }
 
 /// The drivers, and the channel to the main loop that locates resources.
 #[derive(Clone)]
 pub(super) struct Logs {
     pub(super) drivers: super::Drivers,
-    pub(super) asks: mpsc::UnboundedSender<Input>,
+    pub(super) inputs: mpsc::UnboundedSender<Input>,
 }
 
 /// The routes of the API.
@@ -161,8 +161,9 @@ async fn resources(
     instance: &InstanceId,
     wanted: Option<ResourceId>,
 ) -> Result<Vec<(InstanceResource, Arc<dyn Driver>)>, Response> {
-    let (answer, found) = oneshot::channel();
-    let _ = logs.asks.send(Input::Where(Where { instance: instance.clone(), answer }));
+    let (reply, found) = oneshot::channel();
+    let _ =
+        logs.inputs.send(Input::Resources(ResourcesQuery { instance: instance.clone(), reply }));
     let found = found.await.unwrap_or_default();
     if found.is_empty() {
         return Err(refuse(ErrorCode::NotFound, format!("{instance} is not on this node")));
@@ -190,7 +191,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn lines_are_prefixed_however_they_arrive() {
+    async fn lines_are_prefixed_across_chunk_boundaries() {
         let check = async |chunks: &'static [&'static str], expected: &[&str]| {
             let chunks = chunks.iter().map(|chunk| Ok(Bytes::from(*chunk)));
             let lines = lines_of(&"web".parse().unwrap(), Box::pin(stream::iter(chunks)));

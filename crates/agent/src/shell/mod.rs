@@ -62,7 +62,7 @@ pub enum Error {
     #[error("the server cannot be followed")]
     Server(#[from] api::Error),
     /// A task of the agent has ended or panicked.
-    #[error("a part of the agent has broken; its instances go on")]
+    #[error("an agent task has failed; the instances keep running")]
     Broken(#[source] Option<tokio::task::JoinError>),
 }
 
@@ -72,7 +72,7 @@ enum Input {
     /// An event for the core.
     Event(Event),
     /// A request of the API for logs for the resources of an instance.
-    Where(logs::Where),
+    Resources(logs::ResourcesQuery),
 }
 
 /// Runs an agent until `shutdown` completes. Its instances keep running afterwards; those of an
@@ -86,8 +86,8 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let port = listener.local_addr().map_err(failed)?.port();
 
     let (inputs, inbox) = mpsc::unbounded_channel();
-    let (memories, remembered) = watch::channel(memory.clone());
-    let remember = tokio::spawn(Disk::remember(disk.memories(), remembered));
+    let (memories, receiver) = watch::channel(memory.clone());
+    let persisting = tokio::spawn(Disk::persist(disk.memories(), receiver));
     // All tasks other than the main loop are cancelled with it; none of them may end before.
     let mut parts = JoinSet::new();
     let work = CancellationToken::new();
@@ -95,7 +95,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
 
     let (registration, registered) = watch::channel(registration(&options, disk.agent_id()?, port));
     let (drivers, adoption) = Drivers::open(&options, &disk, &inputs, registration, &mut parts);
-    let router = logs::router(logs::Logs { drivers: drivers.clone(), asks: inputs.clone() });
+    let router = logs::router(logs::Logs { drivers: drivers.clone(), inputs: inputs.clone() });
     parts.spawn(api::serve(listener, router, std::future::pending()));
     let reconnect = Arc::new(tokio::sync::Notify::new());
     let follow = link::follow(client.clone(), registered, inputs.clone(), reconnect.clone());
@@ -128,7 +128,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         broken = first_end(&mut parts) => Err(broken),
     };
     // The sender is dropped with the loop, so this completes once the newest memory is written.
-    let _ = remember.await;
+    let _ = persisting.await;
     removals.close();
     removals.wait().await;
     outcome
@@ -216,9 +216,9 @@ impl Loop {
             };
             match input {
                 Input::Event(event) => self.handle(event),
-                Input::Where(ask) => {
+                Input::Resources(query) => {
                     // The request may have been cancelled meanwhile.
-                    let _ = ask.answer.send(self.core.resources_of(&ask.instance));
+                    let _ = query.reply.send(self.core.resources_of(&query.instance));
                 }
             }
             if give_up.is_some() && self.core.is_empty() {
@@ -246,9 +246,9 @@ impl Loop {
             }
             _ => {}
         }
-        trace("event", event.brief());
+        trace("event", event.summary());
         for effect in self.core.handle(event, now()) {
-            trace("effect", effect.brief());
+            trace("effect", effect.summary());
             match effect {
                 Effect::WakeAt(at) => self.wake_at = Some(at),
                 effect => self.shell.perform(effect),
@@ -280,7 +280,7 @@ impl Shell {
                 let probe = self.with_facts(&launch, |facts| probe.resolved(facts));
                 let (launch, address) = (self.launch(launch), self.options.address.clone());
                 let timeout = Duration::from_millis(timeout.0);
-                self.beside(async move {
+                self.spawn_work(async move {
                     let probed = match driver {
                         Some(driver) => {
                             let probing = probe::probe(driver, launch, address, probe, timeout);
@@ -302,11 +302,11 @@ impl Shell {
                 let mut files = environment::files(&launch.spec);
                 files.retain(|file| paths.contains(&file.path));
                 let fetcher = self.fetcher.clone();
-                self.beside(async move {
+                self.spawn_work(async move {
                     let outcome = async {
                         let driver = driver.ok_or("its driver is missing on this node")?;
                         let files = files::fetch(&fetcher, files, |_| {}).await;
-                        let files = files.map_err(|error| api::in_full(&error))?;
+                        let files = files.map_err(|error| api::error_chain(&error))?;
                         driver.update_files(&Launch { files, ..launch }, signals).await
                     };
                     Event::FilesUpdated { piece, outcome: outcome.await }
@@ -322,7 +322,7 @@ impl Shell {
             Effect::Persist(memory) => {
                 self.memories.send_replace(memory);
             }
-            Effect::Report(report) => self.beside(link::report(self.client.clone(), report)),
+            Effect::Report(report) => self.spawn_work(link::report(self.client.clone(), report)),
             Effect::WakeAt(_) => {}
         }
     }
@@ -346,7 +346,7 @@ impl Shell {
             (None, _) => "its driver is missing on this node".to_string(),
             (_, Err(error)) => format!("its directory cannot be made: {error}"),
         };
-        let event = DriverEvent::NotStarted { piece, message, driver_away: false };
+        let event = DriverEvent::NotStarted { piece, message, driver_unavailable: false };
         // Only fails while the agent is shutting down.
         let _ = self.inputs.send(Input::Event(Event::Driver(event)));
     }
@@ -368,7 +368,7 @@ impl Shell {
                     // Not cancelled: what is written must be finished before the instance ends.
                     driver.write_files(&launch).await
                 }
-                Some(Err(error)) => Err(api::in_full(&error)),
+                Some(Err(error)) => Err(api::error_chain(&error)),
                 None => Ok(()),
             };
             let is_written = written.is_ok();
@@ -382,7 +382,7 @@ impl Shell {
                 (Ok(()), false) => "stopped before it had started".into(),
                 (Err(message), _) => message,
             };
-            let event = DriverEvent::NotStarted { piece, message, driver_away: false };
+            let event = DriverEvent::NotStarted { piece, message, driver_unavailable: false };
             // Only fails while the agent is shutting down.
             let _ = inputs.send(Input::Event(Event::Driver(event)));
         }));
@@ -416,7 +416,7 @@ impl Shell {
     }
 
     /// Runs a slow operation in the background; its result is sent to the core.
-    fn beside(&self, work: impl Future<Output = Event> + Send + 'static) {
+    fn spawn_work(&self, work: impl Future<Output = Event> + Send + 'static) {
         let inputs = self.inputs.clone();
         tokio::spawn(self.work.clone().run_until_cancelled_owned(async move {
             let _ = inputs.send(Input::Event(work.await));
@@ -459,15 +459,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_part_that_ends_is_noticed() {
-        async fn breaks() {
+    async fn a_task_that_ends_is_reported_as_an_error() {
+        async fn panics() {
             panic!("this part breaks")
         }
         let mut parts = JoinSet::new();
         parts.spawn(std::future::pending());
         parts.spawn(async {});
         assert!(matches!(first_end(&mut parts).await, Error::Broken(None)));
-        parts.spawn(breaks());
+        parts.spawn(panics());
         assert!(matches!(first_end(&mut parts).await, Error::Broken(Some(_))));
     }
 }

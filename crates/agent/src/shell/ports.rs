@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_that_others_hold_are_found() {
+    fn ports_held_by_other_programs_are_detected() {
         let held = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = held.local_addr().unwrap().port();
         let spec = |fixed: u16| {

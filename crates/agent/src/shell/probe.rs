@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::in_full;
+use api::error_chain;
 use bytes::Bytes;
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Empty};
@@ -69,7 +69,7 @@ async fn limited(timeout: Duration, work: impl Future<Output = Result<(), Outcom
     match tokio::time::timeout(timeout, work).await {
         Ok(Ok(())) => Outcome::Pass,
         Ok(Err(outcome)) => outcome,
-        Err(_) => Outcome::Fail(format!("no answer within {timeout:?}")),
+        Err(_) => Outcome::Fail(format!("no response within {timeout:?}")),
     }
 }
 
@@ -104,7 +104,7 @@ async fn get(launch: &Launch, address: &str, probe: &HttpProbe) -> Result<(), Ou
         Ok(peer) => endpoint(address, peer.port()),
         Err(_) => address.to_string(),
     };
-    let broken = |error: hyper::Error| Outcome::Fail(in_full(&error));
+    let broken = |error: hyper::Error| Outcome::Fail(error_chain(&error));
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let request = Request::get(path)

@@ -24,19 +24,19 @@ impl Engine {
     pub(crate) fn of_machine() -> Option<Engine> {
         static ANSWERS: OnceLock<bool> = OnceLock::new();
         let engine = Engine { host: std::env::var("DOCKER_HOST").ok() };
-        let answers = *ANSWERS.get_or_init(|| {
-            let answers = engine.try_docker(&["version"]).is_ok();
-            if answers {
+        let is_up = *ANSWERS.get_or_init(|| {
+            let is_up = engine.try_docker(&["version"]).is_ok();
+            if is_up {
                 engine.load_image();
             }
-            answers
+            is_up
         });
         let needed = std::env::var_os("MUSTER_NEED_DOCKER").is_some();
-        assert!(answers || !needed, "no Docker daemon answers: `cargo xtask test` starts one");
-        if !answers {
+        assert!(is_up || !needed, "no Docker daemon answers: `cargo xtask test` starts one");
+        if !is_up {
             eprintln!("NOT TESTED: no Docker daemon answers");
         }
-        answers.then_some(engine)
+        is_up.then_some(engine)
     }
 
     /// Runs the Docker client; returns its output.

@@ -8,18 +8,18 @@
 extern crate muster_agent as agent;
 
 #[cfg(test)]
-mod away;
-#[cfg(test)]
 mod begin;
 #[cfg(test)]
 mod end;
 #[cfg(test)]
 mod engine;
 #[cfg(test)]
+mod harness;
+#[cfg(test)]
 mod read;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
-mod rig;
-#[cfg(test)]
 mod speed;
+#[cfg(test)]
+mod unavailable;

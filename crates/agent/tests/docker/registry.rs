@@ -14,7 +14,7 @@ use axum::routing::get;
 use serde_json::json;
 
 use crate::engine::{Engine, layer};
-use crate::rig::Rig;
+use crate::harness::Harness;
 
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// `ann:s3cret`
@@ -105,7 +105,7 @@ async fn blob(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_is_pulled_once_for_all_with_the_login_of_its_registry() {
+async fn concurrent_starts_pull_an_image_once_with_its_login() {
     let Some(engine) = Engine::of_machine() else { return };
     let registry = Arc::new(registry());
     let router = Router::new()
@@ -122,10 +122,10 @@ async fn an_image_is_pulled_once_for_all_with_the_login_of_its_registry() {
     let server = tokio::spawn(async move { axum::serve(listener, router).await });
 
     let dir = tempfile::TempDir::new().unwrap();
-    let mut rig = Rig::unadopted(engine, Some(dir.path().into()));
-    rig.adopt().await.unwrap();
-    let launch = |rig: &Rig, slot, image: &str, pull: &str| {
-        rig.launch(slot, 1, "wait", json!({"container": {"image": image, "pull": pull}}))
+    let mut harness = Harness::unadopted(engine, Some(dir.path().into()));
+    harness.adopt().await.unwrap();
+    let launch = |harness: &Harness, slot, image: &str, pull: &str| {
+        harness.launch(slot, 1, "wait", json!({"container": {"image": image, "pull": pull}}))
     };
 
     // Without credentials, the message explains which are missing.
@@ -134,38 +134,38 @@ async fn an_image_is_pulled_once_for_all_with_the_login_of_its_registry() {
         std::fs::write(dir.path().join("config.json"), config).unwrap();
     };
     config(json!({}));
-    rig.driver.start(launch(&rig, 0, &image, "missing"));
-    let (message, away) = rig.failure(&rig.instance(0), 1).await;
-    assert!(message.contains("docker-credential-desk") && !away, "{message}");
+    harness.driver.start(launch(&harness, 0, &image, "missing"));
+    let (message, unavailable) = harness.failure(&harness.instance(0), 1).await;
+    assert!(message.contains("docker-credential-desk") && !unavailable, "{message}");
 
     config(json!({"auth": LOGIN}));
     let other = format!("{host}/team/probe:other");
-    rig.driver.start(launch(&rig, 0, &other, "missing"));
-    let (message, _) = rig.failure(&rig.instance(0), 1).await;
+    harness.driver.start(launch(&harness, 0, &other, "missing"));
+    let (message, _) = harness.failure(&harness.instance(0), 1).await;
     assert!(message.contains("check the name and the tag"), "{message}");
 
     for slot in 1..=6 {
-        rig.driver.start(launch(&rig, slot, &image, "missing"));
+        harness.driver.start(launch(&harness, slot, &image, "missing"));
     }
     for slot in 1..=6 {
-        rig.started(&rig.instance(slot), 1).await;
+        harness.started(&harness.instance(slot), 1).await;
     }
     assert_eq!(registry.pulls.load(Ordering::Relaxed), 1);
     let words = format!("pulling the image {image}");
-    let is_told = |told: &DriverEvent| matches!(told, DriverEvent::Preparing { message, .. } if *message == words);
-    assert!(rig.told().iter().any(is_told));
+    let is_emitted = |event: &DriverEvent| matches!(event, DriverEvent::Preparing { message, .. } if *message == words);
+    assert!(harness.events().iter().any(is_emitted));
 
-    rig.driver.start(launch(&rig, 7, &image, "always"));
-    rig.started(&rig.instance(7), 1).await;
+    harness.driver.start(launch(&harness, 7, &image, "always"));
+    harness.started(&harness.instance(7), 1).await;
     assert_eq!(registry.pulls.load(Ordering::Relaxed), 2);
 
     // A stop must not wait for a pull.
     server.abort();
-    rig.driver.start(launch(&rig, 8, &image, "always"));
-    rig.stop(&rig.instance(8), 1, std::time::Duration::ZERO);
-    assert!(!rig.failure(&rig.instance(8), 1).await.1);
+    harness.driver.start(launch(&harness, 8, &image, "always"));
+    harness.stop(&harness.instance(8), 1, std::time::Duration::ZERO);
+    assert!(!harness.failure(&harness.instance(8), 1).await.1);
 
-    let engine = rig.engine.clone();
-    drop(rig);
+    let engine = harness.engine.clone();
+    drop(harness);
     let _ = engine.try_docker(&["rmi", "-f", &image]);
 }

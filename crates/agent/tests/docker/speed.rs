@@ -8,7 +8,7 @@ use bollard::models::{ContainerCreateBody, HostConfig};
 use serde_json::json;
 
 use crate::engine::{Engine, IMAGE};
-use crate::rig::Rig;
+use crate::harness::Harness;
 
 /// Creates and starts containers through the library alone, four at a time.
 async fn bare(engine: &Engine, count: usize) -> Duration {
@@ -37,21 +37,21 @@ async fn bare(engine: &Engine, count: usize) -> Duration {
 }
 
 async fn driven(engine: &Engine, count: usize) -> Duration {
-    let mut rig = Rig::new(engine.clone()).await;
+    let mut harness = Harness::new(engine.clone()).await;
     let began = Instant::now();
     for slot in 0..count {
-        rig.driver.start(rig.launch(slot as u32, 1, "wait", json!({})));
+        harness.driver.start(harness.launch(slot as u32, 1, "wait", json!({})));
     }
     for slot in 0..count {
-        let instance = rig.instance(slot as u32);
-        let told = rig.told_of(&instance, 1).await;
-        assert!(matches!(told, DriverEvent::Started { .. }), "{told:?}");
+        let instance = harness.instance(slot as u32);
+        let event = harness.event_of(&instance, 1).await;
+        assert!(matches!(event, DriverEvent::Started { .. }), "{event:?}");
     }
     began.elapsed()
 }
 
 #[tokio::test]
-async fn the_driver_adds_little_to_what_the_daemon_takes() {
+async fn the_driver_adds_little_to_the_time_of_the_daemon() {
     let Some(engine) = Engine::of_machine() else { return };
     let count = std::env::var("MUSTER_SPEED_COUNT").ok().and_then(|count| count.parse().ok());
     let count = count.unwrap_or(10);

@@ -23,7 +23,7 @@ use super::{LIMIT, eventually};
 
 /// The requests that a server has received.
 #[derive(Debug, Default)]
-pub(crate) struct Heard {
+pub(crate) struct Received {
     pub(crate) registrations: Vec<Registration>,
     pub(crate) statuses: BTreeMap<InstanceId, Status>,
     pub(crate) reports: Vec<Report>,
@@ -31,14 +31,14 @@ pub(crate) struct Heard {
 
 /// A server that sends assignments and records requests.
 pub(crate) struct Server {
-    pub(crate) heard: Arc<Mutex<Heard>>,
+    pub(crate) received: Arc<Mutex<Received>>,
     pub(crate) wanted: watch::Sender<Assignments>,
     pub(crate) port: u16,
     serving: Option<JoinHandle<()>>,
     closing: watch::Sender<u32>,
 }
 
-type Shared = (Arc<Mutex<Heard>>, watch::Receiver<Assignments>, watch::Receiver<u32>);
+type Shared = (Arc<Mutex<Received>>, watch::Receiver<Assignments>, watch::Receiver<u32>);
 
 impl Server {
     pub(crate) async fn new() -> Server {
@@ -50,7 +50,7 @@ impl Server {
             unreadable: vec![],
         };
         let mut server = Server {
-            heard: Arc::default(),
+            received: Arc::default(),
             wanted: watch::Sender::new(nothing),
             port: 0,
             serving: None,
@@ -65,7 +65,7 @@ impl Server {
         let listener = TcpListener::bind(address).await.unwrap();
         self.port = listener.local_addr().unwrap().port();
         let shared: Shared =
-            (self.heard.clone(), self.wanted.subscribe(), self.closing.subscribe());
+            (self.received.clone(), self.wanted.subscribe(), self.closing.subscribe());
         let router = Router::new()
             .route(api::path::REGISTER, post(register))
             .route(api::path::NODE_ASSIGNMENTS, get(assignments))
@@ -96,7 +96,7 @@ impl Server {
     }
 
     pub(crate) fn status(&self, instance: &InstanceId) -> Option<Status> {
-        self.heard.lock().unwrap().statuses.get(instance).cloned()
+        self.received.lock().unwrap().statuses.get(instance).cloned()
     }
 
     pub(crate) async fn until(
@@ -110,10 +110,10 @@ impl Server {
 }
 
 async fn register(
-    State((heard, ..)): State<Shared>,
+    State((received, ..)): State<Shared>,
     Json(registration): Json<Registration>,
 ) -> Json<serde_json::Value> {
-    heard.lock().unwrap().registrations.push(registration);
+    received.lock().unwrap().registrations.push(registration);
     Json(json!({}))
 }
 
@@ -133,15 +133,15 @@ async fn assignments(State((_, wanted, mut closing)): State<Shared>) -> Body {
 }
 
 async fn report(
-    State((heard, ..)): State<Shared>,
+    State((received, ..)): State<Shared>,
     Json(report): Json<Report>,
 ) -> Json<ReportReply> {
-    let mut heard = heard.lock().unwrap();
+    let mut received = received.lock().unwrap();
     if report.whole {
-        heard.statuses.clear();
+        received.statuses.clear();
     }
-    heard.statuses.extend(report.instances.iter().cloned());
-    heard.reports.push(report);
+    received.statuses.extend(report.instances.iter().cloned());
+    received.reports.push(report);
     Json(ReportReply::default())
 }
 

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use model::object::Object;
 use model::{
     About, AgentRegistration, Availability, Backend, Base64, Bundle, BundleRef, BundleSpec, Bytes,
-    Cause, Change, CheckResult, CommandLine, Constraint, Container, Cpu, Deployment, DeploymentId,
-    Ending, Event, ExecutedRequest, Exit, FailedRevision, Failure, FileSpec, Gateway, Given, Goal,
-    HealthCheck, HttpProbe, Laggard, Listener, Lost, Meta, Millis, Move, MoveState, Network, Node,
-    NotServing, OnChange, OnFailure, Origin, Phase, Placement, Port, PortRef, Principal, Probe,
-    Problem, Process, Protocol, Pull, ReadinessCheck, Refusal, Registration, Resource,
-    ResourceStatus, Resources, Restart, Revision, Rollout, Route, RouteTable, Run, RunChange,
-    ScaleDown, ServiceHead, Sha256, Share, Signal, Slot, Software, Source, Spec, Stage, Stall,
-    Status, Stop, StopReason, StopSignal, TableRoute, Task, TcpProbe, Timestamp, Unhealthy, Value,
-    Verdict, Volume, What,
+    Cause, Change, ChangeKind, CheckResult, CommandLine, Constraint, Container, Cpu, Deployment,
+    DeploymentId, Ending, Event, ExecutedRequest, Exit, FailedRevision, Failure, FileSpec, Gateway,
+    Given, Goal, HealthCheck, HttpProbe, Laggard, Listener, Lost, Meta, Millis, Move, MoveState,
+    Network, Node, NotServing, OnChange, OnFailure, Origin, Phase, Placement, Port, PortRef,
+    Principal, Probe, Problem, Process, Protocol, Pull, ReadinessCheck, Refusal, Registration,
+    Resource, ResourceStatus, Resources, Restart, Revision, Rollout, Route, RouteTable, Run,
+    RunChange, ScaleDown, ServiceHead, Sha256, Share, Signal, Slot, Software, Source, Spec, Stage,
+    Stall, Status, Stop, StopReason, StopSignal, TableRoute, Task, TcpProbe, Timestamp, Unhealthy,
+    Value, Volume, What,
 };
 use muster_api::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
 use serde::Serialize;
@@ -403,7 +403,7 @@ fn outcomes() -> [Result<Vec<Change>, Refusal>; 6] {
     let change = Change {
         kind: "service".into(),
         name: "/shop/web".into(),
-        verdict: Verdict::Updated,
+        verdict: ChangeKind::Updated,
         revision: Some(3),
         run: Some(RunChange { from: Run::Started, to: Run::Stopped }),
         frozen: Some(true),

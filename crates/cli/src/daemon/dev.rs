@@ -60,9 +60,9 @@ pub(crate) async fn run(args: Args, screen: Screen) -> Result<Exit, Failure> {
         adapters: args.mounts.adapters()?,
     })
     .await?;
-    screen.line(format!("muster answers at {}", screen.paint(Tone::Strong, &cluster.url)))?;
+    screen.line(format!("muster listens at {}", screen.paint(Tone::Strong, &cluster.url)))?;
     for (adapter, address) in &cluster.adapters {
-        screen.line(format!("the adapter {adapter} answers at http://{address}"))?;
+        screen.line(format!("the adapter {adapter} listens at http://{address}"))?;
     }
     screen.line(screen.paint(Tone::Dim, &kept))?;
     if cluster.url != "http://127.0.0.1:4040" {

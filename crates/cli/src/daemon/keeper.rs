@@ -19,7 +19,7 @@ pub(crate) fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
     match keeper::run(&args) {
         Ok(()) => Exit::Ok.into(),
         Err(error) => {
-            eprintln!("{}", api::in_full(&error));
+            eprintln!("{}", api::error_chain(&error));
             Exit::Failure.into()
         }
     }

@@ -73,7 +73,6 @@ pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
 
 /// The result of a daemon, as a failure for the user.
 fn ended(what: &str, result: Result<(), impl std::error::Error>) -> Result<(), Failure> {
-    result.map_err(|error| {
-        Failure::new(Exit::Failure, format!("the {what} cannot go on")).because(&error)
-    })
+    result
+        .map_err(|error| Failure::new(Exit::Failure, format!("the {what} failed")).because(&error))
 }

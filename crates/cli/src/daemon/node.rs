@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_on_this_machine_is_reached_from_loopback() {
+    fn a_local_server_is_reached_from_the_loopback_address() {
         for server in ["http://127.0.0.1:4040", "http://127.0.0.1"] {
             assert_eq!(address_towards(server), Some(Ipv4Addr::LOCALHOST.into()));
         }

@@ -19,7 +19,7 @@ use super::report::{Mark, Tally};
 
 const PATH: &str = "/endpoint0";
 /// The timeout for a response.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 /// The pause between two requests of a client: users, not a benchmark.
 const PAUSE: Duration = Duration::from_millis(4);
 
@@ -99,18 +99,18 @@ impl Load {
 
 /// Whether a request succeeds.
 pub(super) async fn probe(to: SocketAddr) -> bool {
-    let asked = async {
+    let exchange = async {
         let mut sender = connect(to).await?;
-        ask(&mut sender, to).await
+        send(&mut sender, to).await
     };
-    matches!(tokio::time::timeout(PATIENCE, asked).await, Ok(Ok(_)))
+    matches!(tokio::time::timeout(WAIT_MAX, exchange).await, Ok(Ok(_)))
 }
 
 async fn client(shared: Arc<Shared>, keeps: bool) -> Tally {
     let mut tally = Tally::default();
     let mut kept: Option<SendRequest<Empty<Bytes>>> = None;
     while !shared.enough.load(Ordering::Relaxed) {
-        let asked = async {
+        let exchange = async {
             // The gateway may close a connection between two requests. A close that is seen before
             // the next request is no failure; a later one is.
             let is_open = match kept.as_mut() {
@@ -124,16 +124,16 @@ async fn client(shared: Arc<Shared>, keeps: bool) -> Tally {
                 Some(sender) => sender,
                 None => kept.insert(connect(shared.to).await?),
             };
-            ask(sender, shared.to).await
+            send(sender, shared.to).await
         };
-        let answer = match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(answer) => answer,
-            Err(_) => Err(format!("no answer for {}s", PATIENCE.as_secs())),
+        let outcome = match tokio::time::timeout(WAIT_MAX, exchange).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(format!("no response for {}s", WAIT_MAX.as_secs())),
         };
-        if answer.is_err() || !keeps {
+        if outcome.is_err() || !keeps {
             kept = None;
         }
-        tally.count(shared.began.elapsed(), answer);
+        tally.count(shared.began.elapsed(), outcome);
         shared.count.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(PAUSE).await;
     }
@@ -152,7 +152,7 @@ async fn connect(to: SocketAddr) -> Result<SendRequest<Empty<Bytes>>, String> {
 }
 
 /// Sends one request and returns the version in the response.
-async fn ask(sender: &mut SendRequest<Empty<Bytes>>, to: SocketAddr) -> Result<String, String> {
+async fn send(sender: &mut SendRequest<Empty<Bytes>>, to: SocketAddr) -> Result<String, String> {
     let request = Request::get(PATH).header(header::HOST, to.to_string()).body(Empty::new());
     let request = request.map_err(|error| error.to_string())?;
     let failed = |error: hyper::Error| format!("broken connection: {error}");
@@ -164,7 +164,7 @@ async fn ask(sender: &mut SendRequest<Empty<Bytes>>, to: SocketAddr) -> Result<S
         return Err(format!("answered {status}: {text}"));
     }
     let body: BTreeMap<String, serde_json::Value> =
-        serde_json::from_slice(&body).map_err(|error| format!("unreadable answer: {error}"))?;
+        serde_json::from_slice(&body).map_err(|error| format!("unreadable response: {error}"))?;
     let version = body.get("version").and_then(|version| version.as_str());
-    version.map(str::to_string).ok_or_else(|| "an answer without a version".to_string())
+    version.map(str::to_string).ok_or_else(|| "a response without a version".to_string())
 }

@@ -35,7 +35,7 @@ const SERVICE: &str = "/demo/simple";
 /// The number of consecutive ports: the gateway's, then those for instances.
 const PORTS: u16 = 64;
 /// The timeout for a step of the demonstration; only a problem of the machine exceeds it.
-const PATIENCE: Duration = Duration::from_secs(120);
+const WAIT_MAX: Duration = Duration::from_secs(120);
 
 /// Upgrade a service under load without a failed request: all of Muster in half a minute
 ///
@@ -77,16 +77,16 @@ pub(crate) async fn run(args: Args, screen: Screen) -> Result<Exit, Failure> {
     })
     .await?;
     let session = Session { client: Client::new(&cluster.url)?, screen };
-    let stage = Stage { session, program, listen: (Ipv4Addr::LOCALHOST, first_port).into() };
+    let demo = Demo { session, program, listen: (Ipv4Addr::LOCALHOST, first_port).into() };
     let played = tokio::select! {
-        played = Box::pin(stage.play(args.requests)) => played,
+        played = Box::pin(demo.play(args.requests)) => played,
         failure = cluster.failed() => Err(failure),
         () = stopped(stop.clone()) => {
             Err(Failure::new(Exit::Failure, "stopped before the demo was over"))
         }
     };
     if played.is_ok() && !args.exit {
-        stage.leave_open(&cluster.url)?;
+        demo.leave_open(&cluster.url)?;
         tokio::select! {
             failure = cluster.failed() => return Err(failure),
             () = stopped(stop) => {}
@@ -99,8 +99,8 @@ pub(crate) async fn run(args: Args, screen: Screen) -> Result<Exit, Failure> {
 
 /// The path of the program that runs as the service.
 fn simpleservice(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
-    let beside = || std::env::current_exe().ok().map(|own| own.with_file_name("simpleservice"));
-    let program = given.or_else(beside).unwrap_or_default();
+    let sibling = || std::env::current_exe().ok().map(|own| own.with_file_name("simpleservice"));
+    let program = given.or_else(sibling).unwrap_or_default();
     // The agent runs it from another directory, so the path must be absolute.
     std::fs::canonicalize(&program).map_err(|error| {
         let message = format!("the example service is missing: {}", program.display());
@@ -124,13 +124,13 @@ fn free_ports() -> Result<u16, Failure> {
 }
 
 /// The state of the demonstration.
-struct Stage {
+struct Demo {
     session: Session,
     program: PathBuf,
     listen: SocketAddr,
 }
 
-impl Stage {
+impl Demo {
     async fn play(&self, requests: u64) -> Result<Exit, Failure> {
         let screen = &self.session.screen;
         self.node_is_ready().await?;
@@ -142,12 +142,12 @@ impl Stage {
         if self.apply("0.9").await? != Exit::Ok {
             return Err(self.not_up());
         }
-        self.gateway_answers().await?;
+        self.gateway_responds().await?;
 
         self.title("Clients: some keep their connection, some open one for each request")?;
         let load = load::Load::start(self.listen, load::Clients { keeping: 6, opening: 4 });
         load.reach(requests / 4, Duration::from_millis(1500)).await;
-        screen.line(format!("{} requests answered so far", load.count()))?;
+        screen.line(format!("{} responses so far", load.count()))?;
 
         self.title("The upgrade to 1.0, under load")?;
         screen.line(self.difference())?;
@@ -160,7 +160,7 @@ impl Stage {
 
         self.title("What the clients saw")?;
         screen.line(report::render(screen, &tally))?;
-        let is_good = upgraded == Exit::Ok && tally.failed() == 0 && tally.saw("1.0");
+        let is_good = upgraded == Exit::Ok && tally.failed() == 0 && tally.has_responses("1.0");
         Ok(if is_good { Exit::Ok } else { Exit::Failure })
     }
 
@@ -226,7 +226,7 @@ routes:
         let source = Source { name: "demo.yaml".into(), text: self.document(version) };
         let reply = apply::send(&self.session.client, vec![source], false).await?;
         let deployments: Vec<_> = reply.deployment.into_iter().collect();
-        let wait = Wait::until(Some(Millis(PATIENCE.as_millis() as u64)));
+        let wait = Wait::until(Some(Millis(WAIT_MAX.as_millis() as u64)));
         outcome::show(&self.session, &reply, &deployments, &wait).await
     }
 
@@ -247,10 +247,10 @@ routes:
 
     /// Waits until the gateway sends requests to the service. It learns the route shortly after the
     /// deployment has ended; earlier requests may fail.
-    async fn gateway_answers(&self) -> Result<(), Failure> {
+    async fn gateway_responds(&self) -> Result<(), Failure> {
         let answered = until(|| async { load::probe(self.listen).await.then_some(()) }).await;
         answered.ok_or_else(|| {
-            Failure::new(Exit::Failure, format!("the gateway does not answer at {}", self.listen))
+            Failure::new(Exit::Failure, format!("the gateway does not respond at {}", self.listen))
         })
     }
 
@@ -288,5 +288,5 @@ async fn until<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut() -> F) -> 
             }
         }
     };
-    tokio::time::timeout(PATIENCE, answered).await.ok()
+    tokio::time::timeout(WAIT_MAX, answered).await.ok()
 }

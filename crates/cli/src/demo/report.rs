@@ -75,7 +75,7 @@ impl Tally {
     }
 
     /// Whether a version sent any response.
-    pub(super) fn saw(&self, version: &str) -> bool {
+    pub(super) fn has_responses(&self, version: &str) -> bool {
         self.versions().contains(version)
     }
 
@@ -92,7 +92,7 @@ pub(super) fn render(screen: &Screen, tally: &Tally) -> String {
     for (index, version) in versions.iter().enumerate() {
         let _ = write!(text, "{} {version}   ", fill(index));
     }
-    text.push_str("(share of the answers)\n");
+    text.push_str("(share of the responses)\n");
     let end = tally.ticks.keys().last().map_or(1, |last| last + 1);
     let per_line = end.div_ceil(LINES).max(1);
     for begin in (0..end).step_by(per_line as usize) {
@@ -164,7 +164,7 @@ mod tests {
         tally.marks.push(Mark { at: Duration::from_millis(1000), what: "upgrade begins" });
         let screen = Screen::new(Format::Table, ColorWhen::Never);
         insta::assert_snapshot!(render(&screen, &tally), @r"
-        ░ 0.9   █ 1.0   (share of the answers)
+        ░ 0.9   █ 1.0   (share of the responses)
           0.0s  ░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░      30
           0.3s  ░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░      30
           0.6s  ░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░      30
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_have_one_length() {
+    fn all_bars_have_the_same_length() {
         for counts in [vec![1, 10_000], vec![10_000, 1], vec![1, 1, 1], vec![0, 3], vec![7]] {
             let bar = bar(&counts, |index| FILLS[index]);
             assert_eq!(bar.chars().count(), WIDTH as usize, "{counts:?}");

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_have_one_number_and_one_unit() {
+    fn durations_are_shown_with_one_number_and_unit() {
         let check = |seconds, text: &str| assert_eq!(span(Millis::secs(seconds)), text);
         check(0, "0s");
         check(119, "119s");
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_behind_shows_no_age() {
+    fn a_clock_that_is_behind_shows_an_age_of_zero() {
         assert_eq!(since(Timestamp(5_000), Timestamp(1_000)), "0s");
     }
 }

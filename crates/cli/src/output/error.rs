@@ -69,7 +69,7 @@ impl Failure {
         self
     }
 
-    /// Adds the positions of faults in documents.
+    /// Adds the positions of diagnostics in documents.
     pub(crate) fn with_details(mut self, details: Vec<Detail>) -> Failure {
         self.details = details;
         self
@@ -87,9 +87,9 @@ impl Failure {
             .with_width(width)
             .with_links(false)
             .with_context_lines(1);
-        let mut show = |spot: &Spot| {
+        let mut show = |block: &Block| {
             // Rendering fails only if the writer fails, and a `String` does not.
-            let _ = handler.render_report(&mut text, spot);
+            let _ = handler.render_report(&mut text, block);
         };
         let mut causes = self.causes.clone();
         let mut located = Vec::new();
@@ -100,13 +100,13 @@ impl Failure {
             }
         }
         let Some(last) = located.len().checked_sub(1) else {
-            show(&Spot::head(&self.message, causes, self.hint.clone()));
+            show(&Block::head(&self.message, causes, self.hint.clone()));
             return text;
         };
-        show(&Spot::head(&self.message, causes, None));
+        show(&Block::head(&self.message, causes, None));
         for (index, (detail, excerpt)) in located.into_iter().enumerate() {
             let hint = self.hint.clone().filter(|_| index == last);
-            show(&Spot::located(detail, excerpt, hint));
+            show(&Block::located(detail, excerpt, hint));
         }
         text
     }
@@ -146,13 +146,13 @@ impl From<api::Error> for Failure {
                 }
             }
             api::Error::NotMuster { status, .. } => Failure::new(Exit::Unreachable, message)
-                .because_of(format!("it answered with status {status} and no words of ours"))
+                .because_of(format!("unexpected body with status {status}"))
                 .hint(HINT),
             api::Error::Unreachable { source, .. } => {
                 Failure::new(Exit::Unreachable, message).because(source.as_ref()).hint(HINT)
             }
             api::Error::Timeout { .. } => Failure::new(Exit::Unreachable, message).hint(
-                "it may still do what was asked: look with `muster get deployments` before asking again",
+                "the request may still take effect: check with `muster get deployments` before you repeat it",
             ),
             api::Error::InvalidResponse { source, .. } => Failure::new(Exit::Failure, message)
                 .because(&source)
@@ -175,7 +175,7 @@ impl From<ErrorBody> for Failure {
         failure.hint = body.hint.map(String::into_boxed_str);
         match exit {
             Exit::Unreachable => failure.hint(
-                "no server of this version answers there: give its address without a path, such \
+                "there is no server of this version: give its address without a path, such \
                  as http://127.0.0.1:4040",
             ),
             _ => failure,
@@ -196,7 +196,7 @@ impl From<io::Error> for Failure {
 
 /// One block of the rendered text.
 #[derive(Debug)]
-struct Spot {
+struct Block {
     message: String,
     cause: Option<Box<Cause>>,
     hint: Option<Box<str>>,
@@ -204,37 +204,37 @@ struct Spot {
     label: Option<LabeledSpan>,
 }
 
-impl Spot {
-    fn head(message: &str, causes: Vec<String>, hint: Option<Box<str>>) -> Spot {
+impl Block {
+    fn head(message: &str, causes: Vec<String>, hint: Option<Box<str>>) -> Block {
         let cause = causes
             .into_iter()
             .rev()
             .fold(None, |next, message| Some(Box::new(Cause { message, next })));
-        Spot { message: message.into(), cause, hint, excerpt: None, label: None }
+        Block { message: message.into(), cause, hint, excerpt: None, label: None }
     }
 
-    fn located(detail: &Detail, excerpt: Excerpt, hint: Option<Box<str>>) -> Spot {
+    fn located(detail: &Detail, excerpt: Excerpt, hint: Option<Box<str>>) -> Block {
         // A path of keys locates the line; a single key is the line.
         let key = detail.key.clone().filter(|key| key.contains('.'));
         let label = Some(LabeledSpan::new_primary_with_span(key, excerpt.token));
         let message = detail.message.clone();
-        Spot { message, cause: None, hint, excerpt: Some(excerpt), label }
+        Block { message, cause: None, hint, excerpt: Some(excerpt), label }
     }
 }
 
-impl fmt::Display for Spot {
+impl fmt::Display for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Spot {
+impl std::error::Error for Block {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.cause.as_deref().map(|cause| cause as &dyn std::error::Error)
     }
 }
 
-impl Diagnostic for Spot {
+impl Diagnostic for Block {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         self.hint.as_ref().map(|hint| Box::new(hint) as Box<dyn fmt::Display>)
     }
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_document_is_shown_with_its_line() {
+    fn an_invalid_document_is_shown_with_its_line() {
         let failure = Failure::new(Exit::Documents, "the documents cannot be applied")
             .with_sources(&[source("service: /shop/web\ninstanes: 4\nprocess:\n  command: web\n")])
             .with_details(vec![detail(
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_far_along_an_endless_line_is_shown_with_what_is_around_it() {
+    fn a_diagnostic_in_a_very_long_line_is_shown_with_its_context() {
         let command = "y".repeat(3_000_000);
         let text = format!("service: /a\nprocess: {{command: \"{command}\", typo: 1}}\n");
         let failure = Failure::new(Exit::Documents, "the documents cannot be applied")
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_not_printed_back() {
+    fn a_very_long_line_is_not_echoed() {
         let failure = Failure::new(Exit::Documents, "too large")
             .with_sources(&[source(&"é".repeat(1_000_000))])
             .with_details(vec![detail(1, 1, "", "the source has 2000000 bytes")]);
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn details_without_their_text_are_still_told() {
+    fn details_without_their_source_are_still_shown() {
         let failure = Failure::new(Exit::Documents, "the documents cannot be applied")
             .with_details(vec![detail(7, 3, "env", "expected a map")]);
         insta::assert_snapshot!(failure.render(false, 80), @r"
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_server_is_told_so() {
+    fn a_response_of_another_program_is_reported_as_such() {
         let url = || "http://127.0.0.1:80".to_string();
         let stranger = Failure::from(api::Error::NotMuster { url: url(), status: 404 });
         assert_eq!(stranger.exit, Exit::Unreachable);
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn spots_beyond_the_text_do_not_matter() {
+    fn positions_beyond_the_text_are_tolerated() {
         for (line, column) in [(1, 99), (99, 1), (2, 3), (0, 0), (1, 6)] {
             let failure = Failure::new(Exit::Documents, "wrong")
                 .with_sources(&[source("größe: 界\n")])
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_quiet() {
+    fn a_closed_pipe_is_not_reported() {
         let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!((failure.exit, failure.render(true, 80).as_str()), (Exit::Ok, ""));
     }

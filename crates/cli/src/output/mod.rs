@@ -2,7 +2,7 @@
 //!
 //! `screen` writes, `table` and `sheet` align, `rows` defines the columns of each kind of object,
 //! `tone` the roles of text, `age` formats durations, `progress` shows rollouts live, `error` shows
-//! failures, and `excerpt` the position of a fault in a document.
+//! failures, and `excerpt` the position of a diagnostic in a document.
 
 pub(crate) mod age;
 pub(crate) mod error;

@@ -14,31 +14,31 @@ use super::age;
 /// Shows the progress of deployments.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    look: Look,
+    mode: Mode,
 }
 
 #[derive(Debug)]
-enum Look {
+enum Mode {
     Bars { all: MultiProgress, bars: BTreeMap<(DeploymentId, ServiceId), ProgressBar> },
-    Lines { told: BTreeMap<(DeploymentId, ServiceId), Told> },
+    Lines { printed: BTreeMap<(DeploymentId, ServiceId), PrintedLines> },
     Nothing,
 }
 
 /// The lines printed for a service. A program that exits repeatedly cycles through the same few
 /// states; each is printed once per step of progress.
 #[derive(Debug, Default)]
-struct Told {
+struct PrintedLines {
     /// The last step of progress.
     step: String,
     /// The lines printed since then, without delays.
     texts: BTreeSet<String>,
 }
 
-impl Told {
+impl PrintedLines {
     /// Whether the line is new in this step.
     fn is_new(&mut self, step: String, text: String) -> bool {
         if self.step != step {
-            *self = Told { step, texts: BTreeSet::new() };
+            *self = PrintedLines { step, texts: BTreeSet::new() };
         }
         self.texts.insert(text)
     }
@@ -47,16 +47,16 @@ impl Told {
 impl Progress {
     /// Bars on a terminal, lines elsewhere.
     pub(crate) fn new() -> Progress {
-        let look = match io::stderr().is_terminal() {
-            true => Look::Bars { all: MultiProgress::new(), bars: BTreeMap::new() },
-            false => Look::Lines { told: BTreeMap::new() },
+        let mode = match io::stderr().is_terminal() {
+            true => Mode::Bars { all: MultiProgress::new(), bars: BTreeMap::new() },
+            false => Mode::Lines { printed: BTreeMap::new() },
         };
-        Progress { look }
+        Progress { mode }
     }
 
     /// Shows nothing, for output that programs read.
     pub(crate) fn hidden() -> Progress {
-        Progress { look: Look::Nothing }
+        Progress { mode: Mode::Nothing }
     }
 
     /// Shows the present state.
@@ -67,21 +67,21 @@ impl Progress {
             let one = deployment.moves.get(index);
             let state = one.map(|one| one.state);
             let text = words(progress, one, &deployment.stage);
-            match &mut self.look {
-                Look::Nothing => {}
-                Look::Lines { told } => {
+            match &mut self.mode {
+                Mode::Nothing => {}
+                Mode::Lines { printed } => {
                     let MoveView { wanted, ready, outgoing, .. } = progress;
                     let stage = deployment.stage.word();
                     let step = format!("{stage} {state:?} {ready}/{wanted} {outgoing}");
                     let (id, service) = (key.0, key.1.clone());
                     // Delays grow from one start to the next, so they do not make a line new.
                     let gist = words(&without_delays(progress), one, &deployment.stage);
-                    if told.entry(key).or_default().is_new(step, gist) {
+                    if printed.entry(key).or_default().is_new(step, gist) {
                         // Following continues without a terminal.
                         let _ = writeln!(io::stderr(), "{id} {service}: {text}");
                     }
                 }
-                Look::Bars { all, bars } => {
+                Mode::Bars { all, bars } => {
                     let bar = bars.entry(key).or_insert_with(|| add_bar(all, progress));
                     bar.set_length(progress.wanted.max(1).into());
                     bar.set_position(position(progress).into());
@@ -96,17 +96,17 @@ impl Progress {
     }
 
     /// Prints a line that concerns no single service, above the bars.
-    pub(crate) fn say(&self, text: &str) {
-        match &self.look {
-            Look::Bars { all, .. } => drop(all.println(text)),
-            Look::Lines { .. } => drop(writeln!(io::stderr(), "{text}")),
-            Look::Nothing => {}
+    pub(crate) fn print_line(&self, text: &str) {
+        match &self.mode {
+            Mode::Bars { all, .. } => drop(all.println(text)),
+            Mode::Lines { .. } => drop(writeln!(io::stderr(), "{text}")),
+            Mode::Nothing => {}
         }
     }
 
     /// Leaves the bars as they are; later output is printed below.
     pub(crate) fn finish(self) {
-        if let Look::Bars { bars, .. } = self.look {
+        if let Mode::Bars { bars, .. } = self.mode {
             bars.into_values().for_each(|bar| bar.abandon());
         }
     }
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_move_is_told_in_a_line() {
+    fn a_move_is_described_in_one_line() {
         let check = |progress: MoveView, state, stage, expected: &str| {
             let from = Some(1);
             let one = Move {
@@ -242,8 +242,8 @@ mod tests {
 
     #[test]
     fn a_line_is_printed_once_for_each_step_of_progress() {
-        let mut told = Told::default();
-        let mut is_new = |step: &str, text: &str| told.is_new(step.into(), text.into());
+        let mut printed = PrintedLines::default();
+        let mut is_new = |step: &str, text: &str| printed.is_new(step.into(), text.into());
         assert!(is_new("0/1", "it is starting"));
         assert!(is_new("0/1", "exit code 1"));
         assert!(!is_new("0/1", "it is starting"));
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_has_ended_has_logs_to_look_at() {
+    fn a_failed_program_is_shown_with_its_log_command() {
         let starting = "/web~0.1 on n1: it is starting";
         assert_eq!(with_logs(&laggard(0, None, None)), starting);
         assert_eq!(
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_goes_away_is_full_when_gone() {
+    fn a_removed_service_is_complete_once_its_instances_are_gone() {
         assert_eq!((position(&progress(0, 0, 2)), position(&progress(0, 0, 0))), (0, 1));
         assert_eq!(position(&progress(2, 4, 0)), 2);
     }

@@ -4,7 +4,7 @@ use api::{
     DeploymentView, EventView, GatewayView, InstanceView, NodeState, NodeView, ServiceState,
     ServiceView,
 };
-use model::{Availability, Goal, Phase, Revision, Stage, Timestamp, Verdict, What};
+use model::{Availability, ChangeKind, Goal, Phase, Revision, Stage, Timestamp, What};
 
 use super::age;
 use super::table::{Row, plain};
@@ -52,12 +52,12 @@ pub(crate) fn stage_tone(stage: &Stage) -> Tone {
 }
 
 /// The kind of a change, as a word.
-pub(crate) fn verdict(verdict: Verdict) -> (&'static str, Tone) {
+pub(crate) fn verdict(verdict: ChangeKind) -> (&'static str, Tone) {
     match verdict {
-        Verdict::Created => ("created", Tone::Good),
-        Verdict::Updated => ("updated", Tone::Warn),
-        Verdict::Unchanged => ("unchanged", Tone::Dim),
-        Verdict::Removed => ("removed", Tone::Bad),
+        ChangeKind::Created => ("created", Tone::Good),
+        ChangeKind::Updated => ("updated", Tone::Warn),
+        ChangeKind::Unchanged => ("unchanged", Tone::Dim),
+        ChangeKind::Removed => ("removed", Tone::Bad),
     }
 }
 
@@ -361,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_fit_into_tables() {
+    fn commands_are_shortened_for_tables() {
         assert_eq!(one_line("while true\n  do echo hi\ndone"), "while true do echo hi done");
         assert_eq!(one_line(&"é".repeat(90)), "é".repeat(60) + "…");
     }

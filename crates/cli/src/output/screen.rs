@@ -114,7 +114,8 @@ impl Screen {
         match text {
             Ok(text) => self.line(text.trim_end()),
             Err(cause) => {
-                Err(Failure::new(Exit::Failure, "the answer cannot be written").because_of(cause))
+                Err(Failure::new(Exit::Failure, "the output cannot be serialized")
+                    .because_of(cause))
             }
         }
     }

@@ -1,7 +1,7 @@
 //! `muster apply`: make services and gateways as documents say.
 
 use api::{ApplyReply, ApplyRequest, Client, Source, path};
-use model::{Change, DeploymentId, Verdict};
+use model::{Change, ChangeKind, DeploymentId};
 
 use super::documents::{self, Files};
 use super::follow::Wait;
@@ -53,10 +53,10 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
 /// Whether the document is that of a revision which failed before. It is the only service that
 /// is left unchanged for a reason.
 fn is_blocked(change: &Change) -> bool {
-    change.kind == "service" && change.verdict == Verdict::Unchanged && change.note.is_some()
+    change.kind == "service" && change.verdict == ChangeKind::Unchanged && change.note.is_some()
 }
 
-/// Sends documents to the server. If it is unreachable, faults in the documents are reported
+/// Sends documents to the server. If it is unreachable, diagnostics in the documents are reported
 /// instead, because they must be fixed first.
 pub(crate) async fn send(
     client: &Client,
@@ -86,7 +86,7 @@ fn check(sources: &[Source]) -> Result<(), Failure> {
     if faults.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(Exit::Documents, "the documents are wrong; and no server answers")
+    Err(Failure::new(Exit::Documents, "the documents are invalid, and the server is unreachable")
         .with_details(documents::details(faults))
         .with_sources(sources))
 }

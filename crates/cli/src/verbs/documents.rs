@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use api::{Detail, Source};
-use formats::Fault;
+use formats::Diagnostic;
 
 use crate::exit::Exit;
 use crate::output::Failure;
@@ -79,7 +79,7 @@ fn text(name: String, bytes: Vec<u8>) -> Result<Source, Failure> {
     let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
     let line = good.matches('\n').count() + 1;
     let column = good.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    let fault = Detail {
+    let diagnostic = Detail {
         source: Some(name.clone()),
         line: Some(line),
         column: Some(column),
@@ -87,19 +87,19 @@ fn text(name: String, bytes: Vec<u8>) -> Result<Source, Failure> {
         message: "these bytes are not UTF-8: save the file as UTF-8 text".into(),
     };
     let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-    Err(Failure::new(Exit::Documents, "the documents are wrong")
+    Err(Failure::new(Exit::Documents, "the documents are invalid")
         .with_sources(&[Source { name, text }])
-        .with_details(vec![fault]))
+        .with_details(vec![diagnostic]))
 }
 
-/// The faults of documents, as details of a failure.
-pub(crate) fn details(faults: Vec<Fault>) -> Vec<Detail> {
-    let details = faults.into_iter().map(|fault| Detail {
-        source: Some(fault.source),
-        line: Some(fault.line),
-        column: Some(fault.column),
-        key: Some(fault.key).filter(|key| !key.is_empty()),
-        message: fault.message,
+/// The diagnostics of documents, as details of a failure.
+pub(crate) fn details(diagnostics: Vec<Diagnostic>) -> Vec<Detail> {
+    let details = diagnostics.into_iter().map(|diagnostic| Detail {
+        source: Some(diagnostic.source),
+        line: Some(diagnostic.line),
+        column: Some(diagnostic.column),
+        key: Some(diagnostic.key).filter(|key| !key.is_empty()),
+        message: diagnostic.message,
     });
     details.collect()
 }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_read_in_order_and_not_deeply() {
+    fn directories_are_read_in_order_without_subdirectories() {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in [("b.yml", "b"), ("a.yaml", "a"), ("c.json", "c"), ("d.txt", "d")] {
             std::fs::write(dir.path().join(name), text).unwrap();
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_a_usage_error() {
+    fn an_unreadable_file_is_a_usage_error() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read(&dir.path().join("missing.yaml")).unwrap_err().exit, Exit::Usage);
         std::fs::create_dir(dir.path().join("empty")).unwrap();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_is_not_text_is_wrong_at_its_line() {
+    fn invalid_utf8_is_reported_at_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("web.yaml");
         std::fs::write(&path, b"service: /a\nenv: { NAME: J\xfcrgen }\n").unwrap();

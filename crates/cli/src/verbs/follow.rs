@@ -83,15 +83,15 @@ async fn ended(
     deadline: Option<Instant>,
     progress: &mut Progress,
 ) -> Result<Vec<DeploymentView>, Failure> {
-    let mut heard = Instant::now();
+    let mut last_response_at = Instant::now();
     let mut silent = false;
     loop {
         match some(client, ids).await {
             Ok(views) => {
                 if std::mem::take(&mut silent) {
-                    progress.say("the server answers again");
+                    progress.print_line("the server responds again");
                 }
-                heard = Instant::now();
+                last_response_at = Instant::now();
                 views.iter().for_each(|view| progress.show(view));
                 if views.iter().all(|view| is_settled(&view.deployment.stage)) {
                     return Ok(views);
@@ -102,11 +102,11 @@ async fn ended(
             }
             Err(error) => {
                 let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-                if !is_passing(&error) || over || heard.elapsed() > SILENCE_MAX {
+                if !is_passing(&error) || over || last_response_at.elapsed() > SILENCE_MAX {
                     return Err(error.into());
                 }
                 if !std::mem::replace(&mut silent, true) {
-                    progress.say("the server does not answer; waiting for it");
+                    progress.print_line("the server does not respond; waiting for it");
                 }
             }
         }
@@ -168,7 +168,7 @@ pub(crate) fn verdict(view: &DeploymentView) -> String {
         }
         Stage::Held { reason } => format!(
             "{id} is held: {reason}\n\
-             go on with: muster rollout resume {id}; go back with: muster rollout abort {id}"
+             resume it with: muster rollout resume {id}; roll it back with: muster rollout abort {id}"
         ),
         stage => format!("{id} is {}", stage.word()),
     }
@@ -178,8 +178,9 @@ fn timed_out(views: &[DeploymentView]) -> Failure {
     let open: Vec<_> = views.iter().filter(|v| !is_settled(&v.deployment.stage)).collect();
     let names: Vec<_> = open.iter().map(|view| view.deployment.id.to_string()).collect();
     let names = names.join(", ");
-    let mut failure = Failure::new(Exit::TimedOut, format!("{names} has not ended in time"))
-        .hint(format!("it goes on; follow it with: muster rollout status {names}"));
+    let mut failure =
+        Failure::new(Exit::TimedOut, format!("{names} has not completed within the timeout"))
+            .hint(format!("it continues; follow it with: muster rollout status {names}"));
     for one in open.iter().flat_map(|view| &view.moves) {
         let waits: Vec<_> = one.waits.iter().map(|wait| wait.message.as_str()).collect();
         if !waits.is_empty() {
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_are_told_with_their_exit_code() {
+    fn final_stages_are_described_with_their_exit_code() {
         let at = Timestamp(12_400);
         let check = |stage: Stage, text: &str, exit: Exit| {
             assert!(is_settled(&stage));

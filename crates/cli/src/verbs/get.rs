@@ -136,8 +136,8 @@ pub(crate) async fn or_group(client: &Client, ids: &[ServiceId], failure: Failur
     }
     for id in ids {
         let found = services(client, Some(id.as_str())).await.unwrap_or_default();
-        if let Some(told) = is_group(id, &found) {
-            return told;
+        if let Some(group_failure) = is_group(id, &found) {
+            return group_failure;
         }
     }
     failure

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use api::{ApplyReply, Client, GatewayView, path};
-use model::Verdict;
+use model::ChangeKind;
 
 use super::follow;
 use crate::exit::Exit;
@@ -27,7 +27,7 @@ pub(super) async fn wait(
     let applied = reply
         .changes
         .iter()
-        .filter(|change| change.kind == "gateway" && change.verdict != Verdict::Removed);
+        .filter(|change| change.kind == "gateway" && change.verdict != ChangeKind::Removed);
     let applied: BTreeSet<&str> = applied.map(|change| change.name.as_str()).collect();
     if applied.is_empty() {
         return Ok(());

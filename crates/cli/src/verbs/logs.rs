@@ -133,16 +133,16 @@ enum Line {
 }
 
 async fn relay(client: Client, query: LogQuery, sender: mpsc::Sender<Line>) {
-    let mut told = false;
+    let mut is_printed = false;
     if let Ok(mut lines) = client.lines(&query.path()).await {
         while let Ok(Some(line)) = lines.next().await {
-            told = true;
+            is_printed = true;
             if sender.send(Line::Text(query.instance.clone(), line)).await.is_err() {
                 return;
             }
         }
     }
-    if !told {
+    if !is_printed {
         // Fails only if the receiver is dropped.
         let _ = sender.send(Line::Lost(query.instance)).await;
     }

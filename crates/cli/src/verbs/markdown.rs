@@ -48,7 +48,7 @@ mod tests {
     use crate::args::Cli;
 
     #[test]
-    fn the_page_has_every_verb_and_no_hidden_one() {
+    fn the_page_lists_every_verb_except_hidden_ones() {
         let page = page(Cli::command());
         for heading in ["## `muster`", "### `muster apply`", "#### `muster rollout undo`"] {
             assert!(page.lines().any(|line| line == heading), "{heading}");

@@ -24,11 +24,11 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(subcommand)]
-    what: What,
+    what: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum Action {
     /// Place no new instances on a node; existing ones stay
     Cordon {
         /// The node
@@ -57,16 +57,16 @@ enum What {
 pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let at_once = Wait::default();
     match args.what {
-        What::Cordon { node } => set(&node, Availability::Cordoned, session).await,
-        What::Uncordon { node } => set(&node, Availability::Active, session).await,
-        What::Drain { node, wait } => {
+        Action::Cordon { node } => set(&node, Availability::Cordoned, session).await,
+        Action::Uncordon { node } => set(&node, Availability::Active, session).await,
+        Action::Drain { node, wait } => {
             set(&node, Availability::Draining, session).await?;
             match wait.is_wanted() {
                 true => emptied(&node, &wait, session).await,
                 false => Ok(Exit::Ok),
             }
         }
-        What::Rm { node } => {
+        Action::Rm { node } => {
             let reply = outcome::delete(session, path::NODE, node.as_str()).await?;
             outcome::show(session, &reply, &[], &at_once).await
         }
@@ -106,24 +106,24 @@ async fn emptied(node: &NodeId, wait: &Wait, session: &Session) -> Result<Exit, 
     let deadline = wait.deadline();
     let progress =
         if session.screen.is_for_programs() { Progress::hidden() } else { Progress::new() };
-    let mut told = None;
+    let mut printed = None;
     loop {
         match session.client.get::<Vec<InstanceView>>(path::INSTANCES).await {
             Ok(all) => {
                 let left: Vec<_> = all.iter().filter(|view| view.node == *node).collect();
                 if left.is_empty() {
-                    progress.say(&format!("{node} is empty"));
+                    progress.print_line(&format!("{node} is empty"));
                     return Ok(Exit::Ok);
                 }
                 if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                     let message = format!("{} still on {node}", counted(left.len()));
                     return Err(Failure::new(Exit::TimedOut, message).hint(format!(
-                        "they go on leaving; `muster describe service {}` says what it waits for",
+                        "they continue to terminate; `muster describe service {}` shows the reason",
                         left[0].service
                     )));
                 }
-                if told.replace(left.len()) != Some(left.len()) {
-                    progress.say(&format!("{node}: {} left", counted(left.len())));
+                if printed.replace(left.len()) != Some(left.len()) {
+                    progress.print_line(&format!("{node}: {} left", counted(left.len())));
                 }
             }
             Err(error) if !follow::is_passing(&error) => return Err(error.into()),

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use api::{ApplyReply, path};
-use model::{DeploymentId, ServiceId, Verdict};
+use model::{ChangeKind, DeploymentId, ServiceId};
 
 use super::follow::{self, Wait};
 use super::{Session, get};
@@ -43,7 +43,7 @@ pub(crate) async fn show(
             if !wait.is_wanted() {
                 for deployment in deployments {
                     screen.line(format!(
-                        "\n{deployment} carries it out; follow it with: \
+                        "\nstarted {deployment}; follow it with: \
                          muster rollout status {deployment}"
                     ))?;
                 }
@@ -64,10 +64,10 @@ pub(crate) fn changes(screen: &Screen, reply: &ApplyReply) -> String {
     for change in &reply.changes {
         let (word, tone) = rows::verdict(change.verdict);
         let sign = match change.verdict {
-            Verdict::Created => "+",
-            Verdict::Updated => "~",
-            Verdict::Unchanged => "=",
-            Verdict::Removed => "-",
+            ChangeKind::Created => "+",
+            ChangeKind::Updated => "~",
+            ChangeKind::Unchanged => "=",
+            ChangeKind::Removed => "-",
         };
         let pad = " ".repeat(column - name_len(change) + 2);
         let _ = write!(
@@ -108,7 +108,7 @@ pub(crate) fn deployments(reply: &ApplyReply) -> Vec<DeploymentId> {
 }
 
 /// `POST`s a request that changes services, and returns the result.
-pub(crate) async fn ask(
+pub(crate) async fn send(
     session: &Session,
     services: &[ServiceId],
     path: &str,
@@ -128,7 +128,7 @@ pub(crate) async fn post(
     body: &impl serde::Serialize,
     wait: &Wait,
 ) -> Result<Exit, Failure> {
-    let reply = ask(session, std::slice::from_ref(service), path, body).await?;
+    let reply = send(session, std::slice::from_ref(service), path, body).await?;
     let deployments = deployments(&reply);
     show(session, &reply, &deployments, wait).await
 }

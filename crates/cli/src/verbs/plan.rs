@@ -100,10 +100,10 @@ mod tests {
     use super::*;
     use crate::output::screen::ColorWhen;
     use api::Wave;
-    use model::{Change, StopReason, Timestamp, Verdict};
+    use model::{Change, ChangeKind, StopReason, Timestamp};
 
     #[test]
-    fn a_plan_reads_wave_by_wave() {
+    fn a_plan_is_printed_wave_by_wave() {
         let place = |slot, attempt| Step::Place {
             instance: model::InstanceId::new("/shop/web".parse().unwrap(), slot, attempt),
             revision: 2,
@@ -116,7 +116,7 @@ mod tests {
                 Change {
                     kind: "service".into(),
                     name: "/shop/web".into(),
-                    verdict: Verdict::Updated,
+                    verdict: ChangeKind::Updated,
                     revision: Some(2),
                     run: None,
                     frozen: None,
@@ -126,7 +126,7 @@ mod tests {
                 Change {
                     kind: "gateway".into(),
                     name: "public".into(),
-                    verdict: Verdict::Unchanged,
+                    verdict: ChangeKind::Unchanged,
                     revision: None,
                     run: None,
                     frozen: None,

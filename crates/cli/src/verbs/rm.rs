@@ -77,7 +77,7 @@ async fn remove(
     }
     if !services.is_empty() {
         let request = RemoveRequest { services: services.clone(), force };
-        let reply = outcome::ask(session, &services, path::REMOVE, &request).await?;
+        let reply = outcome::send(session, &services, path::REMOVE, &request).await?;
         all.changes.extend(reply.changes);
         all.deployment = reply.deployment;
     }
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_tell_services_from_gateways() {
+    fn names_distinguish_services_from_gateways() {
         assert_eq!("gateway/public".parse(), Ok(Name::Gateway("public".parse().unwrap())));
         assert_eq!("shop/web".parse(), Ok(Name::Service("/shop/web".parse().unwrap())));
         assert_eq!("/gateway/x".parse(), Ok(Name::Service("/gateway/x".parse().unwrap())));

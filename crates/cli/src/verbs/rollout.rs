@@ -26,11 +26,11 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(subcommand)]
-    what: What,
+    what: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum Action {
     /// Follow a deployment until it has ended; the exit code is its result
     Status {
         /// A service, or a deployment such as d-7
@@ -97,15 +97,15 @@ impl FromStr for Subject {
 /// Runs the verb.
 pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     match args.what {
-        What::Status { of, timeout } => status(of, timeout, session).await,
-        What::Pause { of } => steer(of, Steer::Pause, Wait::default(), session).await,
-        What::Resume { of, wait } => steer(of, Steer::Resume, wait, session).await,
-        What::Abort { of } => steer(of, Steer::Abort, Wait::default(), session).await,
-        What::Undo { of: Subject::Service(service), to, force, wait } => {
+        Action::Status { of, timeout } => status(of, timeout, session).await,
+        Action::Pause { of } => steer(of, Steer::Pause, Wait::default(), session).await,
+        Action::Resume { of, wait } => steer(of, Steer::Resume, wait, session).await,
+        Action::Abort { of } => steer(of, Steer::Abort, Wait::default(), session).await,
+        Action::Undo { of: Subject::Service(service), to, force, wait } => {
             let request = UndoRequest { service: service.clone(), to, force };
             outcome::post(session, &service, path::UNDO, &request, &wait).await
         }
-        What::Undo { of: Subject::Deployment(id), to, force, wait } => {
+        Action::Undo { of: Subject::Deployment(id), to, force, wait } => {
             undo_all(id, to, force, &wait, session).await
         }
     }
@@ -141,17 +141,17 @@ async fn steer(of: Subject, how: Steer, wait: Wait, session: &Session) -> Result
     };
     let services: Vec<_> = service.iter().cloned().collect();
     let request = RolloutRequest { service, deployment, how: Some(how), force: false };
-    let reply = outcome::ask(session, &services, path::ROLLOUT, &request).await?;
+    let reply = outcome::send(session, &services, path::ROLLOUT, &request).await?;
     let steered = outcome::deployments(&reply);
     if session.screen.is_for_programs() {
         return outcome::show(session, &reply, &steered, &wait).await;
     }
     for id in &steered {
         session.screen.line(match how {
-            Steer::Pause => format!("{id} is paused; go on with: muster rollout resume {id}"),
+            Steer::Pause => format!("{id} is paused; resume it with: muster rollout resume {id}"),
             Steer::Resume => format!("{id} goes on"),
             Steer::Abort => {
-                format!("{id} goes back; follow it with: muster rollout status {id}")
+                format!("{id} is rolling back; follow it with: muster rollout status {id}")
             }
         })?;
     }

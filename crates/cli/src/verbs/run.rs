@@ -92,7 +92,7 @@ pub(crate) async fn stop(args: Stop, session: &Session) -> Result<Exit, Failure>
 
 async fn set(of: Services, run: Run, session: &Session) -> Result<Exit, Failure> {
     let request = RunRequest { services: of.services, run, force: of.force };
-    let reply = outcome::ask(session, &request.services, path::RUN, &request).await?;
+    let reply = outcome::send(session, &request.services, path::RUN, &request).await?;
     outcome::show(session, &reply, &outcome::deployments(&reply), &of.wait).await
 }
 
@@ -112,6 +112,6 @@ async fn set_frozen(
     session: &Session,
 ) -> Result<Exit, Failure> {
     let request = FreezeRequest { services, frozen };
-    let reply = outcome::ask(session, &request.services, path::FREEZE, &request).await?;
+    let reply = outcome::send(session, &request.services, path::FREEZE, &request).await?;
     outcome::show(session, &reply, &[], &Wait::default()).await
 }

@@ -52,7 +52,7 @@ fn parse(line: &[u8]) -> Result<Option<EventView>, Failure> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let Some(data) = line.strip_prefix(b"data:") else { return Ok(None) };
     serde_json::from_slice(data).map(Some).map_err(|error| {
-        Failure::new(Exit::Failure, "the server tells an event that this version cannot read")
+        Failure::new(Exit::Failure, "the server sent an event that this version cannot read")
             .because(&error)
     })
 }

@@ -28,7 +28,7 @@ pub(crate) async fn run(_: Args, session: &Session) -> Result<Exit, Failure> {
     screen.line(format!("muster {own}"))?;
     screen.line(match server {
         Some(version) => format!("server {version} at {}", session.client.url()),
-        None => format!("no server answers at {}", session.client.url()),
+        None => format!("no response from a server at {}", session.client.url()),
     })?;
     Ok(Exit::Ok)
 }

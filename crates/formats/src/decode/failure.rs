@@ -1,10 +1,11 @@
-//! Why a value cannot be decoded: serde's errors as faults with a kind, in the terms of documents.
+//! Why a value cannot be decoded: serde's errors as diagnostics with a kind, in the terms of
+//! documents.
 
 use std::fmt::{self, Display};
 
 use serde::de::{self, Expected, Unexpected};
 
-use crate::fault::{hint, nearest};
+use crate::diagnostic::{hint, nearest};
 use crate::tree::{Node, Plain, Position, Step, Value, plain};
 
 /// Former names of keys and their successors. The types accept both, because stores contain both; a
@@ -24,16 +25,16 @@ pub struct Failure(pub(super) Box<FailureParts>);
 
 #[derive(Debug)]
 pub(super) struct FailureParts {
-    pub(super) trouble: Trouble,
+    pub(super) error: DecodeError,
     /// From the innermost step outwards.
     pub(super) path: Vec<Step>,
     /// The position of the key, if the key is at fault and not its value.
     pub(super) key_at: Option<Position>,
 }
 
-/// The kinds of faults of a value.
+/// The kinds of errors of a value.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum DecodeError {
     /// A required key is missing.
     Missing(&'static str),
     /// An unknown key, which is the last step of the path.
@@ -58,25 +59,25 @@ pub enum Trouble {
     Other(String),
 }
 
-impl Display for Trouble {
+impl Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Missing(field) => write!(f, "the key `{field}` is missing"),
-            Trouble::Unknown { message, .. }
-            | Trouble::Type { message, .. }
-            | Trouble::Variant(message)
-            | Trouble::Other(message) => f.write_str(message),
+            DecodeError::Missing(field) => write!(f, "the key `{field}` is missing"),
+            DecodeError::Unknown { message, .. }
+            | DecodeError::Type { message, .. }
+            | DecodeError::Variant(message)
+            | DecodeError::Other(message) => f.write_str(message),
         }
     }
 }
 
-impl Trouble {
+impl DecodeError {
     /// Whether a node fails only because a part of it was refused and reported before.
-    pub(super) fn follows_from_refusals(&self, node: &Node) -> bool {
+    pub(super) fn follows_from_rejections(&self, node: &Node) -> bool {
         let refused = |node: &Node| matches!(node.value, Value::Refused);
         match (self, &node.value) {
-            (Trouble::Unknown { .. }, _) => false,
-            (Trouble::Missing(field), _) => node.get(field).is_some_and(refused),
+            (DecodeError::Unknown { .. }, _) => false,
+            (DecodeError::Missing(field), _) => node.get(field).is_some_and(refused),
             (_, Value::List(items)) => items.iter().any(refused),
             (_, Value::Map(entries)) => entries.iter().any(|e| refused(&e.node)),
             _ => refused(node),
@@ -85,17 +86,17 @@ impl Trouble {
 }
 
 impl Failure {
-    fn new(trouble: Trouble) -> Self {
-        Failure(Box::new(FailureParts { trouble, path: Vec::new(), key_at: None }))
+    fn new(error: DecodeError) -> Self {
+        Failure(Box::new(FailureParts { error, path: Vec::new(), key_at: None }))
     }
 
     pub(super) fn other(message: impl Into<String>) -> Self {
-        Self::new(Trouble::Other(message.into()))
+        Self::new(DecodeError::Other(message.into()))
     }
 
     pub(super) fn renamed(old: &str, new: &str) -> Self {
         let message = format!("`{old}` is now called `{new}`");
-        Self::new(Trouble::Unknown { message, nearest: Some(new.into()) })
+        Self::new(DecodeError::Unknown { message, nearest: Some(new.into()) })
     }
 
     pub(super) fn inside(mut self, step: Step) -> Self {
@@ -111,7 +112,7 @@ impl Failure {
 
 impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.trouble.fmt(f)
+        self.0.error.fmt(f)
     }
 }
 
@@ -147,13 +148,21 @@ impl de::Error for Failure {
             _ => "",
         };
         let is_number = matches!(found, Unexpected::Float(_));
-        let message = format!("expected {}, found {}{advice}", ours(&expected), found_words(found));
-        Self::new(Trouble::Type { expected, is_number, message })
+        let message = format!(
+            "expected {}, found {}{advice}",
+            describe_expected(&expected),
+            describe_found(found)
+        );
+        Self::new(DecodeError::Type { expected, is_number, message })
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         let expected = expected.to_string();
-        Self::other(format!("expected {}, found {}", ours(&expected), found_words(found)))
+        Self::other(format!(
+            "expected {}, found {}",
+            describe_expected(&expected),
+            describe_found(found)
+        ))
     }
 
     fn invalid_length(len: usize, expected: &dyn Expected) -> Self {
@@ -163,7 +172,7 @@ impl de::Error for Failure {
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         let nearest = nearest(variant, expected.iter().copied());
         let message = format!("`{variant}` is not {}{}", listed(expected), hint(nearest));
-        Self::new(Trouble::Variant(message))
+        Self::new(DecodeError::Variant(message))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -173,14 +182,14 @@ impl de::Error for Failure {
             Some(_) => format!("unknown key `{field}`{}", hint(nearest)),
             None => {
                 let names = listed(&names.collect::<Vec<_>>());
-                format!("unknown key `{field}`: here may stand {names}")
+                format!("unknown key `{field}`: expected {names}")
             }
         };
-        Self::new(Trouble::Unknown { message, nearest: nearest.map(String::from) })
+        Self::new(DecodeError::Unknown { message, nearest: nearest.map(String::from) })
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::new(Trouble::Missing(field))
+        Self::new(DecodeError::Missing(field))
     }
 
     fn duplicate_field(field: &'static str) -> Self {
@@ -189,31 +198,30 @@ impl de::Error for Failure {
 }
 
 /// Serde's description of an expected type, in the terms of documents.
-fn ours(expected: &str) -> String {
+fn describe_expected(expected: &str) -> String {
     match expected {
         "u8" => "a whole number from 0 to 255".into(),
         "u16" => "a whole number from 0 to 65535".into(),
         "u32" | "u64" => "a whole number, 0 or more".into(),
         "f64" => "a number".into(),
-        "a string" => "a text".into(),
         "a boolean" => "true or false".into(),
         "a sequence" => "a list".into(),
-        "a map" => "keys and values".into(),
-        words if words.starts_with("struct ") => "keys and values".into(),
+        "a map" => "a mapping".into(),
+        words if words.starts_with("struct ") => "a mapping".into(),
         words => words.into(),
     }
 }
 
-pub(super) fn found_words(found: Unexpected<'_>) -> String {
+pub(super) fn describe_found(found: Unexpected<'_>) -> String {
     match found {
         Unexpected::Bool(value) => value.to_string(),
         Unexpected::Unsigned(number) => number.to_string(),
         Unexpected::Signed(number) => number.to_string(),
         Unexpected::Float(number) => number.to_string(),
-        Unexpected::Str(text) => format!("the text `{}`", shortened(text)),
+        Unexpected::Str(text) => format!("the string `{}`", shortened(text)),
         Unexpected::Unit | Unexpected::Option => "nothing".into(),
         Unexpected::Seq => "a list".into(),
-        Unexpected::Map => "keys and values".into(),
+        Unexpected::Map => "a mapping".into(),
         other => other.to_string(),
     }
 }

@@ -6,7 +6,7 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use super::failure::{Failure, found_words, listed, successor};
+use super::failure::{Failure, describe_found, listed, successor};
 use crate::tree::{Entry, Node, Plain, Step, Value, plain};
 
 /// A deserializer over a node.
@@ -135,7 +135,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                 _ => Err(Failure::other(format!("give exactly one of {}", listed(variants)))),
             },
             _ => {
-                let found = found_words(self.unexpected());
+                let found = describe_found(self.unexpected());
                 Err(Failure::other(format!("expected {}, found {found}", listed(variants))))
             }
         }
@@ -230,7 +230,7 @@ impl Variant<'_> {
         decode: impl FnOnce(Reader<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let Some(reader) = self.content else {
-            let message = format!("`{}` needs keys or a value of its own", self.name);
+            let message = format!("`{}` needs a value", self.name);
             return Err(Failure::other(message));
         };
         decode(reader).map_err(|failure| failure.inside(Step::Key(self.name.into())))
@@ -243,7 +243,7 @@ impl<'de> VariantAccess<'de> for Variant<'_> {
     fn unit_variant(self) -> Result<(), Failure> {
         match self.content {
             None => Ok(()),
-            Some(_) => Err(Failure::other(format!("`{}` stands alone", self.name))),
+            Some(_) => Err(Failure::other(format!("`{}` takes no value", self.name))),
         }
     }
 

@@ -199,7 +199,7 @@ fn resources() -> impl Strategy<Value = Resources> {
         .prop_map(|(cpu, memory)| Resources { cpu: Cpu(cpu), memory: Bytes(memory) })
 }
 
-fn texts() -> impl Strategy<Value = BTreeMap<String, String>> {
+fn strings() -> impl Strategy<Value = BTreeMap<String, String>> {
     let name = text().prop_map(|name| match name.replace(['=', '\0'], "") {
         name if name.is_empty() => "A".to_string(),
         name => name,
@@ -282,7 +282,7 @@ pub(crate) fn spec() -> BoxedStrategy<Spec> {
     });
     let parts = parts.boxed();
     let lists =
-        (vec(constraint(), 0..3), btree_set(text(), 0..3), btree_set(service(), 0..3), texts())
+        (vec(constraint(), 0..3), btree_set(text(), 0..3), btree_set(service(), 0..3), strings())
             .boxed();
     let steering = (rollout(), restart(), stop()).boxed();
     let lost = (any::<bool>(), millis()).prop_map(|(replace, after)| Lost { replace, after });
@@ -290,7 +290,7 @@ pub(crate) fn spec() -> BoxedStrategy<Spec> {
     let run = select(&[None, Some(Run::Started), Some(Run::Stopped)][..]);
     let goals = (run, option::of(any::<bool>()));
     let steering = (steering, btree_set(text(), 0..2), lost, scale_down, goals).boxed();
-    (service(), 0u32..=100_000, parts, resources(), texts(), steering, lists)
+    (service(), 0u32..=100_000, parts, resources(), strings(), steering, lists)
         .prop_map(|(service, instances, parts, resources, env, steering, lists)| {
             let ((rollout, restart, stop), roles, lost, scale_down, (run, frozen)) = steering;
             let ((container, process, ports), (health, readiness, files)) = parts;

@@ -182,7 +182,7 @@ mod tests {
                              x-forwarded-port: 8080\n\n";
 
     #[test]
-    fn leaves_out_what_is_hop_by_hop_or_only_ours_to_say() {
+    fn omits_hop_by_hop_and_reserved_fields() {
         let request = http::Request::get("http://other/a?b=1")
             .header("host", "other")
             .header("connection", "close, x-secret")
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_and_switches() {
+    fn writes_framing_and_upgrade_fields() {
         let post = |uri: &str| http::Request::post(uri).body(()).unwrap();
         let rest = format!("x-forwarded-for: 10.0.0.9\n{FORWARDED}");
         let head = "POST / HTTP/1.1\nhost: shop.example\n";

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn interim_responses_are_taken_once_and_have_no_length() {
+    fn interim_responses_are_read_once_and_have_no_length() {
         let output = Output::default();
         assert!(output.take_interim().is_empty());
         let mut headers = HeaderMap::new();

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use model::{Backend, InstanceId, Listen, Listener, RouteTable, TableRoute};
-use muster_gateway::{Proxy, Settings, Standing};
+use muster_gateway::{GatewayState, Proxy, Settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -83,8 +83,8 @@ impl Gateway {
 
     async fn with(proxy: Proxy, routes: Vec<TableRoute>) -> Gateway {
         let gateway = Gateway { proxy, address: free_address(), generation: AtomicUsize::new(0) };
-        let standing = gateway.switch(routes).await;
-        assert!(standing.failed.is_empty(), "{standing:?}");
+        let gateway_state = gateway.switch(routes).await;
+        assert!(gateway_state.failed.is_empty(), "{gateway_state:?}");
         gateway
     }
 
@@ -94,14 +94,14 @@ impl Gateway {
     }
 
     /// Switches to these routes and waits until all new requests follow them.
-    pub async fn switch(&self, routes: Vec<TableRoute>) -> Standing {
+    pub async fn switch(&self, routes: Vec<TableRoute>) -> GatewayState {
         let generation = self.generation.fetch_add(1, Ordering::SeqCst) as u64 + 1;
         self.proxy.switch(table(generation, self.address, routes));
-        self.standing(|standing| standing.generation >= generation).await
+        self.gateway_state(|gateway_state| gateway_state.generation >= generation).await
     }
 
-    pub async fn standing(&self, ready: impl FnMut(&Standing) -> bool) -> Standing {
-        within(self.proxy.standing().wait_for(ready)).await.unwrap().clone()
+    pub async fn gateway_state(&self, ready: impl FnMut(&GatewayState) -> bool) -> GatewayState {
+        within(self.proxy.gateway_state().wait_for(ready)).await.unwrap().clone()
     }
 }
 
@@ -147,9 +147,9 @@ impl Service {
         Service { address, requests, connections, task }
     }
 
-    /// `answer` responds to each request.
+    /// `reply` responds to each request.
     pub async fn http<F, B>(
-        answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+        reply: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     ) -> Service
     where
         F: Future<Output = Response<B>> + Send + 'static,
@@ -157,10 +157,10 @@ impl Service {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         Self::raw(move |stream, requests| {
-            let answer = answer.clone();
+            let reply = reply.clone();
             let service = service_fn(move |request| {
                 requests.fetch_add(1, Ordering::SeqCst);
-                let answered = answer(request);
+                let answered = reply(request);
                 async { Ok::<_, Infallible>(answered.await) }
             });
             async move {
@@ -205,9 +205,9 @@ impl Service {
         .await
     }
 
-    /// Responds to the `nth` request of each connection with the bytes of `answer` and closes it;
+    /// Responds to the `nth` request of each connection with the bytes of `reply` and closes it;
     /// responds to earlier requests with 200.
-    pub async fn scripted(nth: usize, answer: &'static str) -> Service {
+    pub async fn scripted(nth: usize, reply: &'static str) -> Service {
         Self::raw(move |mut stream, requests| async move {
             for number in 1..=nth {
                 if read_head(&mut stream).await.is_empty() {
@@ -215,7 +215,7 @@ impl Service {
                 }
                 requests.fetch_add(1, Ordering::SeqCst);
                 let good = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-                let text = if number == nth { answer } else { good };
+                let text = if number == nth { reply } else { good };
                 stream.write_all(text.as_bytes()).await.unwrap();
             }
         })
@@ -285,10 +285,10 @@ pub async fn exchange(address: SocketAddr, text: &str) -> String {
     within(async {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
+        let mut reply = Vec::new();
         // A reset after the response ends the connection like a close.
-        let _ = stream.read_to_end(&mut answer).await;
-        String::from_utf8_lossy(&answer).into_owned()
+        let _ = stream.read_to_end(&mut reply).await;
+        String::from_utf8_lossy(&reply).into_owned()
     })
     .await
 }

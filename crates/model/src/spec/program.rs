@@ -27,7 +27,7 @@ impl From<Value> for CommandLine {
 /// Implemented by hand, because an untagged enum loses the index of an invalid list item.
 impl<'de> Deserialize<'de> for CommandLine {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const EXPECTED: &str = "a command: a text for the shell, or a list of words";
+        const EXPECTED: &str = "a command: a string for the shell, or a list of words";
         value::deserialize_or_list(deserializer, EXPECTED, Some(CommandLine::Words))
     }
 }

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table() {
+    fn the_merge_table() {
         for (states, phase, healthy, ready, because) in [
             ("", "stopped", None, false, None),
             ("running", "running", None, true, None),
@@ -203,7 +203,7 @@ mod tests {
 
     /// With one resource, the state of the instance is the state of the resource.
     #[test]
-    fn an_instance_of_one_resource_is_in_its_phase() {
+    fn an_instance_of_one_resource_has_the_phase_of_the_resource() {
         for phase in ALL.into_iter().filter(|phase| *phase != Phase::Completed) {
             for healthy in [None, Some(true), Some(false)] {
                 let ready = phase == Phase::Running;

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_stands_instead_of_a_container_or_process() {
+    fn a_stack_excludes_a_container_or_process() {
         let web = json!([{"name": "web", "process": {"command": "serve"}}]);
         check_stack(web.clone(), json!({}), &[]);
         check(json!({"stack": web}), &["process"]);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn each_resource_has_one_program_and_a_name_of_its_own() {
+    fn each_resource_has_one_program_and_a_unique_name() {
         let run = json!({"command": "x"});
         let stack = json!([
             {"name": "a", "process": run, "task": {"process": run}},
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn only_tasks_have_retries_and_they_have_no_checks() {
+    fn tasks_have_retries_and_no_checks() {
         let run = json!({"command": "x"});
         let health = json!([{"probe": {"command": "x"}}]);
         let stack = json!([
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn something_of_a_stack_goes_on_running() {
+    fn a_stack_has_at_least_one_enabled_resource_besides_tasks() {
         let run = json!({"command": "x"});
         let task = json!({"name": "a", "task": {"process": run}});
         let disabled = json!({"name": "b", "process": run, "disabled": true});
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_unique_over_the_stack_and_checks_ask_those_of_their_own_resource() {
+    fn ports_are_unique_in_a_stack_and_checks_use_those_of_their_resource() {
         let tcp = |port: Value| json!([{"probe": {"tcp": {"port": port}}}]);
         let stack = json!([
             {"name": "a", "process": {"command": "x"}, "ports": [{"name": "http", "port": 80}, {}],
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn volumes_go_from_an_absolute_path_to_one() {
+    fn volumes_have_absolute_paths_on_both_sides() {
         let volumes = json!([
             {"source": "data", "target": "/data"},
             {"source": "/data", "target": "data"},
@@ -330,14 +330,14 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_limit_to_instances() {
+    fn the_number_of_instances_is_limited() {
         check(json!({"instances": 0}), &[]);
         check(json!({"instances": INSTANCES_MAX}), &[]);
         check(json!({"instances": INSTANCES_MAX + 1}), &["instances"]);
     }
 
     #[test]
-    fn waits_never_shrink_and_stay_finite() {
+    fn the_restart_factor_is_finite_and_at_least_one() {
         for (factor, expected) in [
             (1.0, &[][..]),
             (1.5, &[]),
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_have_names_that_a_process_can_be_given() {
+    fn names_of_variables_are_valid_in_a_process_environment() {
         check(json!({"env": {"A": "", "a.b-c": "=", "\u{e9}": "x"}}), &[]);
         for name in ["", "A=B", "A\0"] {
             check(json!({"env": {name: "x"}}), &["env"]);
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn constraints_of_other_systems_are_checked_like_ours() {
+    fn constraints_from_adapters_are_validated_like_native_ones() {
         let mut spec = spec(json!({"constraints": [["rack", "UNIQUE"], ["rack", "MAX_PER", "1"]]}));
         assert_eq!(keys(&spec), [""; 0]);
         spec.constraints[1].value = None;
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn port_names_are_words_of_their_own() {
+    fn port_names_are_words_and_unique() {
         let named = |names: &[&str]| json!({"ports": names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()});
         check(named(&["http", "a-b_C9", "80"]), &[]);
         check(named(&["", "a b", "a.b"]), &["ports.0.name", "ports.1.name", "ports.2.name"]);
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_take_and_leave_some_time() {
+    fn intervals_and_timeouts_of_checks_are_positive() {
         let check_of = |interval, timeout| {
             let probe = json!({"command": "true"});
             json!({"probe": probe, "interval": interval, "timeout": timeout})
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_ask_a_port_that_the_service_has() {
+    fn checks_use_a_port_of_the_service() {
         let checks = json!([
             {"probe": {"http": {}}},
             {"probe": {"tcp": {"port": 1}}},

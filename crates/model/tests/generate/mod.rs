@@ -37,7 +37,7 @@ fn share() -> impl Strategy<Value = Share> {
 }
 
 fn constraint() -> impl Strategy<Value = Constraint> {
-    let texts = vec![
+    let strings = vec![
         "hostname UNIQUE",
         "rack UNIQUE",
         "rack CLUSTER",
@@ -50,7 +50,7 @@ fn constraint() -> impl Strategy<Value = Constraint> {
         "rack UNLIKE a",
         "rack IS b",
     ];
-    prop::sample::select(texts)
+    prop::sample::select(strings)
         .prop_map(|text| text.split(' ').map(String::from).collect::<Vec<_>>().try_into().unwrap())
 }
 
@@ -233,7 +233,7 @@ fn availability() -> impl Strategy<Value = Availability> {
 }
 
 /// The commands of users.
-pub(crate) fn wish() -> impl Strategy<Value = Command> {
+pub(crate) fn user_command() -> impl Strategy<Value = Command> {
     let described = |(spec, source): (Spec, Option<u8>)| match source {
         None => Document::service(spec),
         Some(text) => {
@@ -329,7 +329,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[allow(dead_code, reason = "the planner's tests do without")]
 pub(crate) fn proposal() -> impl Strategy<Value = Proposal> {
     let command = prop_oneof![
-        5 => wish(),
+        5 => user_command(),
         1 => registration().prop_map(Command::Register),
         8 => step().prop_map(Command::Adopt),
     ];

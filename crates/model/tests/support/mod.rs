@@ -110,12 +110,12 @@ pub(crate) fn conflict(outcome: Outcome) -> String {
 }
 
 /// The kind and the object of each event.
-pub(crate) fn told(applied: &Changeset) -> Vec<String> {
+pub(crate) fn emitted(applied: &Changeset) -> Vec<String> {
     applied.events.iter().map(|event| format!("{} {}", event.what.kind(), event.about)).collect()
 }
 
 /// The outcome for each named object: its kind, its name, and the verdict.
-pub(crate) fn verdicts(applied: &Changeset) -> Vec<String> {
+pub(crate) fn change_summaries(applied: &Changeset) -> Vec<String> {
     let changes = applied.changes.iter();
     changes.map(|c| format!("{} {} {:?}", c.kind, c.name, c.verdict).to_lowercase()).collect()
 }
@@ -148,7 +148,7 @@ impl Cluster {
 
     /// Applies a proposal, as [`Self::run`] does.
     pub(crate) fn propose(&mut self, proposal: Proposal) -> Outcome {
-        let said = format!("{proposal:?}");
+        let shown = format!("{proposal:?}");
         let before: BTreeMap<Key, Object> = self.state.objects().collect();
         let outcome = self.state.apply(proposal, self.now);
         let after: BTreeMap<Key, Object> = self.state.objects().collect();
@@ -156,10 +156,10 @@ impl Cluster {
         let changed = keys.filter(|key| before.get(key) != after.get(key)).cloned().collect();
         let expected: BTreeSet<Key> = changed;
         match &outcome {
-            Ok(applied) => assert_eq!(applied.changed, expected, "changed by {said}"),
-            Err(_) => assert_eq!(expected, BTreeSet::new(), "{said} was refused"),
+            Ok(applied) => assert_eq!(applied.changed, expected, "changed by {shown}"),
+            Err(_) => assert_eq!(expected, BTreeSet::new(), "{shown} was refused"),
         }
-        assert_eq!(self.state.violations(), vec![], "after {said}");
+        assert_eq!(self.state.violations(), vec![], "after {shown}");
         outcome
     }
 
@@ -184,7 +184,7 @@ impl Cluster {
     }
 
     /// Why a step is stale.
-    pub(crate) fn overtaken(&mut self, step: Step) -> &'static str {
+    pub(crate) fn stale(&mut self, step: Step) -> &'static str {
         match self.adopt(step.clone()) {
             Err(Refusal::Stale(why)) => why,
             other => panic!("{step:?}: {other:?}"),

@@ -21,10 +21,10 @@ use cluster::{NOW, Shape, adopt, apply, cluster, constrained, placed, run_all, s
 /// Minimum number of placements per second: 100,000 instances take a second, a million ten.
 const PLACED_PER_SECOND_MIN: f64 = 100_000.0;
 /// Maximum duration in milliseconds of a plan for a settled cluster.
-const REST_MS_MAX: f64 = 5.0;
+const SETTLED_MS_MAX: f64 = 5.0;
 /// The same for a cluster with many services, each of which has a cost. A server plans only its
 /// work queue, which skips settled services.
-const REST_OF_MANY_MS_MAX: f64 = 25.0;
+const SETTLED_MANY_MS_MAX: f64 = 25.0;
 /// Maximum duration in milliseconds of a plan for a full cluster with many waiting services.
 const BLOCKED_MS_MAX: f64 = 100.0;
 /// Minimum utilization of a cluster by instances that arrive one by one and are spread, as a ratio
@@ -47,7 +47,7 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => measure(),
         ["count", "cold"] => count_cold(),
-        ["count", "rest"] => count_rest(),
+        ["count", "rest"] => count_settled(),
         _ => {
             eprintln!("usage: bench_planner [count cold|rest]");
             std::process::exit(2);
@@ -79,12 +79,12 @@ fn cold(shape: Shape) -> (State, Observed) {
     let count = shape.all_instances();
     let what =
         format!("{} services of {} on {} nodes", shape.services, shape.instances, shape.nodes);
-    let (cold_ms, cold) = taken(|| plan(&state, &observed, NOW));
+    let (cold_ms, cold) = timed(|| plan(&state, &observed, NOW));
     assert_eq!(placed(&cold), count, "all find a place");
     let per_second = |ms: f64| count as f64 * 1_000.0 / ms;
     let least = || json!({ "min": PLACED_PER_SECOND_MIN });
     figure(&format!("placed: {what}"), "1/s", per_second(cold_ms), Value::Null, least());
-    let (adopt_ms, adopted) = taken(|| adopt(&state, &cold));
+    let (adopt_ms, adopted) = timed(|| adopt(&state, &cold));
     figure(&format!("adopted: {what}"), "1/s", per_second(adopt_ms), Value::Null, least());
     state = adopted;
     run_all(&state, &mut observed);
@@ -101,7 +101,7 @@ fn blocked() {
         .expect("it is applied");
     state = adopt(&state, &plan(&state, &observed, NOW));
     let mut work_queue = WorkQueue::everything();
-    let (blocked_ms, blocked) = taken(|| work_queue.plan(&state, &observed, NOW));
+    let (blocked_ms, blocked) = timed(|| work_queue.plan(&state, &observed, NOW));
     assert_eq!((blocked.steps.len(), blocked.waits.len()), (0, 1_000));
     time("1000 services that no node can take", blocked_ms, BLOCKED_MS_MAX);
 }
@@ -116,7 +116,7 @@ fn counted_constraint() {
             state
                 .apply(Proposal::operator(Command::Apply(vec![document])), NOW)
                 .expect("it is applied");
-            let (ms, _) = taken(|| {
+            let (ms, _) = timed(|| {
                 let plan = plan(&state, &observed, NOW);
                 assert_eq!(placed(&plan), shape.all_instances());
                 adopt(&state, &plan)
@@ -130,26 +130,26 @@ fn counted_constraint() {
 
 /// Measures plans of a settled cluster, and of one in which one service has steps.
 fn rest(shape: &str, state: &State, observed: &Observed) {
-    let (rest_ms, plan_at_rest) = taken(|| plan(state, observed, NOW));
-    assert!(plan_at_rest.steps.is_empty() && plan_at_rest.waits.is_empty());
+    let (settled_ms, settled_plan) = timed(|| plan(state, observed, NOW));
+    assert!(settled_plan.steps.is_empty() && settled_plan.waits.is_empty());
     let is_many = state.services().count() > 10_000;
-    let max = if is_many { REST_OF_MANY_MS_MAX } else { REST_MS_MAX };
-    time(&format!("no-op plan of everything, {shape}"), rest_ms, max);
+    let max = if is_many { SETTLED_MANY_MS_MAX } else { SETTLED_MS_MAX };
+    time(&format!("no-op plan of everything, {shape}"), settled_ms, max);
     let mut work_queue = WorkQueue::everything();
     work_queue.plan(state, observed, NOW);
-    let (agenda_ms, _) = taken(|| work_queue.plan(state, observed, NOW));
-    time(&format!("no-op plan of an work_queue, {shape}"), agenda_ms, REST_MS_MAX);
+    let (queue_ms, _) = timed(|| work_queue.plan(state, observed, NOW));
+    time(&format!("no-op plan of a work queue, {shape}"), queue_ms, SETTLED_MS_MAX);
     let service = state.services().next().expect("there are services").id.clone();
     let mut observed = observed.clone();
     let mut status = Status::new(Phase::Running, NOW);
     status.healthy = Some(false);
     observed.set_status(&InstanceId::new(service.clone(), 0, 1), status);
-    let (one_ms, one) = taken(|| {
+    let (one_ms, one) = timed(|| {
         work_queue.touch(&service);
         work_queue.plan(state, &observed, NOW)
     });
     assert_eq!(placed(&one), 1);
-    time(&format!("one unhealthy instance, {shape}"), one_ms, REST_MS_MAX);
+    time(&format!("one unhealthy instance, {shape}"), one_ms, SETTLED_MS_MAX);
 }
 
 /// The one call whose instructions are counted.
@@ -164,7 +164,7 @@ fn count_cold() {
     counted(&mut || assert_eq!(placed(&plan(&state, &observed, NOW)), COUNTED.all_instances()));
 }
 
-fn count_rest() {
+fn count_settled() {
     let (mut state, mut observed) = cluster(COUNTED);
     apply(&mut state, COUNTED);
     state = adopt(&state, &plan(&state, &observed, NOW));
@@ -175,14 +175,14 @@ fn count_rest() {
 
 /// Returns the mean processor time of `what` in milliseconds, over enough runs for a precise value,
 /// and the result of the last run.
-fn taken<T>(mut what: impl FnMut() -> T) -> (f64, T) {
+fn timed<T>(mut what: impl FnMut() -> T) -> (f64, T) {
     let (began, mut runs) = (cpu_ms(), 0.0);
     loop {
         let made = black_box(what());
         runs += 1.0;
-        let taken = cpu_ms() - began;
-        if taken >= LASTING_MS {
-            return (taken / runs, made);
+        let timed = cpu_ms() - began;
+        if timed >= LASTING_MS {
+            return (timed / runs, made);
         }
     }
 }

@@ -71,7 +71,7 @@ pub fn execute(world: &mut World, line: &str) -> Result<Vec<String>, Error> {
         "sicken" => {
             let (service, revision) =
                 first()?.split_once('@').ok_or(Error::Missing("a revision"))?;
-            world.sicken(parse(service)?, parse(revision)?);
+            world.make_unhealthy(parse(service)?, parse(revision)?);
             return Ok(Vec::new());
         }
         "tick" => {
@@ -87,11 +87,11 @@ pub fn execute(world: &mut World, line: &str) -> Result<Vec<String>, Error> {
             return Ok(Vec::new());
         }
         "forget-all" => {
-            world.forget_all();
+            world.drop_observations();
             return Ok(Vec::new());
         }
         "tell" => {
-            world.tell(&daemons(world, first()?)?);
+            world.report_all(&daemons(world, first()?)?);
             return Ok(Vec::new());
         }
         "help" => return Ok(help::lines()),
@@ -100,7 +100,7 @@ pub fn execute(world: &mut World, line: &str) -> Result<Vec<String>, Error> {
             return Err(Error::Command { word: (*verb).into(), nearest });
         }
     };
-    Ok(told(outcome))
+    Ok(printed_outcome(outcome))
 }
 
 /// The files of `apply`: `apply -f web.yaml -f db.yaml`.
@@ -138,7 +138,7 @@ fn daemons(world: &World, name: &str) -> Result<NodeId, Error> {
 }
 
 /// The result of a user's command.
-fn told(outcome: Outcome) -> Vec<String> {
+fn printed_outcome(outcome: Outcome) -> Vec<String> {
     match outcome {
         Ok(applied) => {
             let mut lines: Vec<_> = applied.changes.iter().map(print::change).collect();

@@ -48,7 +48,7 @@ impl Error {
     }
 }
 
-fn meant(nearest: &Option<String>) -> String {
+fn suggestion(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
@@ -59,13 +59,13 @@ impl std::fmt::Display for Error {
                 "a command begins with `> `, a comment with `#`, and what is printed is indented",
             ),
             Error::Command { word, nearest } => {
-                write!(f, "there is no command `{word}`{}", meant(nearest))
+                write!(f, "there is no command `{word}`{}", suggestion(nearest))
             }
             Error::Missing(what) => write!(f, "{what} is missing"),
             Error::Word(word) => write!(f, "`{word}` means nothing here"),
             Error::Value { message, .. } => f.write_str(message),
             Error::Unknown { kind, name, nearest } => {
-                write!(f, "there is no {kind} `{name}`{}", meant(nearest))
+                write!(f, "there is no {kind} `{name}`{}", suggestion(nearest))
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{Change, Goal, InstanceId, Phase, ServiceId, Step, Timestamp, Verdict, Wait};
+use model::{Change, ChangeKind, Goal, InstanceId, Phase, ServiceId, Step, Timestamp, Wait};
 
 use super::World;
 use crate::Plan;
@@ -57,10 +57,10 @@ pub(super) fn waits(plan: &Plan, now: Timestamp) -> Vec<String> {
 
 pub(super) fn change(change: &Change) -> String {
     let verdict = match change.verdict {
-        Verdict::Created => "created",
-        Verdict::Updated => "updated",
-        Verdict::Unchanged => "unchanged",
-        Verdict::Removed => "removed",
+        ChangeKind::Created => "created",
+        ChangeKind::Updated => "updated",
+        ChangeKind::Unchanged => "unchanged",
+        ChangeKind::Removed => "removed",
     };
     let mut line = format!("{} {} {verdict}", change.kind, change.name);
     if let Some(revision) = change.revision {
@@ -115,8 +115,12 @@ pub(super) fn counts(world: &World, of: &BTreeSet<ServiceId>) -> Vec<String> {
                     _ => leaving += 1,
                 }
             }
-            let counts =
-                [(ready, "ready"), (unready, "not ready"), (leaving, "leaving"), (lost, "lost")];
+            let counts = [
+                (ready, "ready"),
+                (unready, "not ready"),
+                (leaving, "terminating"),
+                (lost, "lost"),
+            ];
             let counts = counts.iter().filter(|(count, _)| *count > 0);
             let counts: Vec<_> = counts.map(|(count, word)| format!("{count} {word}")).collect();
             if !counts.is_empty() {

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_below_its_line() {
+    fn an_error_is_printed_below_its_line() {
         let script = "> node n1\n> lsoe n1\n> lose n12\n> tick soon\n> scale /web\nlose n1\n\
                       > apply /web instnces=2\n> node n2 cpus=1\n";
         insta::assert_snapshot!(written(script), @r"
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_that_help_lists_is_one() {
+    fn every_command_in_the_help_exists() {
         let examples: String =
             COMMANDS.iter().map(|known| format!("> {}\n", known.usage)).collect();
         let lines = replay(&mut World::new(), &examples);

@@ -116,8 +116,8 @@ impl World {
     /// Registers an agent, which reports that nothing runs.
     pub fn join(&mut self, node: &NodeId, agent: AgentRegistration) -> Outcome {
         self.silent.remove(node);
-        let told = Agent { seen_at: self.now, synced: true };
-        self.observed.agents.insert(node.clone(), told);
+        let reported = Agent { seen_at: self.now, synced: true };
+        self.observed.agents.insert(node.clone(), reported);
         let address = format!("{node}.example");
         let registration = Registration { node: node.clone(), address, agent: Some(agent) };
         self.apply(Command::Register(registration))
@@ -129,8 +129,8 @@ impl World {
         let registration = Registration { node: node.clone(), address, agent: None };
         let outcome = self.apply(Command::Register(registration));
         self.silent_gateways.remove(node);
-        let told = GatewayStatus { seen_at: self.now, ..GatewayStatus::default() };
-        self.observed.gateways.insert(node.clone(), told);
+        let reported = GatewayStatus { seen_at: self.now, ..GatewayStatus::default() };
+        self.observed.gateways.insert(node.clone(), reported);
         self.publish();
         outcome
     }
@@ -161,26 +161,26 @@ impl World {
     pub fn find(&mut self, node: &NodeId) {
         self.silent.remove(node);
         self.silent_gateways.remove(node);
-        self.tell(node);
+        self.report_all(node);
     }
 
     /// Whether the agent of a node is not silent.
-    pub fn speaks(&self, node: &NodeId) -> bool {
+    pub fn is_reporting(&self, node: &NodeId) -> bool {
         !self.silent.contains(node)
     }
 
     /// Restarts the server: it has no observations until agents report.
-    pub fn forget_all(&mut self) {
+    pub fn drop_observations(&mut self) {
         let lost_after = self.observed.lost_after;
         self.observed = Observed { since: self.now, lost_after, ..Observed::default() };
     }
 
     /// The daemons of a node send full reports.
-    pub fn tell(&mut self, node: &NodeId) {
+    pub fn report_all(&mut self, node: &NodeId) {
         let Some(host) = self.state.node(node).cloned() else { return };
         if host.node.capacity.is_some() {
-            let told = Agent { seen_at: self.now, synced: true };
-            self.observed.agents.insert(node.clone(), told);
+            let reported = Agent { seen_at: self.now, synced: true };
+            self.observed.agents.insert(node.clone(), reported);
             for instance in &host.instances {
                 match self.truth.get(instance) {
                     Some(status) => self.observed.set_status(instance, status.clone()),
@@ -189,8 +189,8 @@ impl World {
             }
         }
         if host.node.gateway {
-            let told = GatewayStatus { seen_at: self.now, ..GatewayStatus::default() };
-            self.observed.gateways.insert(node.clone(), told);
+            let reported = GatewayStatus { seen_at: self.now, ..GatewayStatus::default() };
+            self.observed.gateways.insert(node.clone(), reported);
         }
         self.publish();
     }
@@ -205,7 +205,7 @@ impl World {
     pub fn report(&mut self, instance: &InstanceId, status: Status) {
         let Some(placement) = self.state.placement(instance) else { return };
         let known = self.observed.agents.get(&placement.node);
-        if known.is_some_and(|agent| agent.synced) && self.speaks(&placement.node) {
+        if known.is_some_and(|agent| agent.synced) && self.is_reporting(&placement.node) {
             self.observed.set_status(instance, status.clone());
         }
         self.truth.insert(instance.clone(), status);
@@ -213,7 +213,7 @@ impl World {
     }
 
     /// Makes instances of a revision unhealthy from now on.
-    pub fn sicken(&mut self, service: ServiceId, revision: RevisionNumber) {
+    pub fn make_unhealthy(&mut self, service: ServiceId, revision: RevisionNumber) {
         self.sick.insert((service, revision));
     }
 
@@ -231,7 +231,7 @@ impl World {
 
     /// Moves every instance towards its goal; returns whether that changed anything.
     pub fn work(&mut self) -> bool {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for service in self.state.services() {
             for (replica, placement) in &service.placements {
                 let instance = InstanceId { service: service.id.clone(), replica: *replica };
@@ -251,13 +251,13 @@ impl World {
                     }
                     _ => continue,
                 }
-                if self.speaks(&placement.node) {
-                    told.push((instance, next));
+                if self.is_reporting(&placement.node) {
+                    reported.push((instance, next));
                 }
             }
         }
-        let moved = !told.is_empty();
-        for (instance, status) in told {
+        let moved = !reported.is_empty();
+        for (instance, status) in reported {
             self.report(&instance, status);
         }
         moved
@@ -306,7 +306,7 @@ mod tests {
     use crate::scenario::{Line, replay};
 
     #[test]
-    fn a_copy_goes_on_as_the_cluster_would() {
+    fn a_copy_of_a_cluster_behaves_like_the_original() {
         let before = "> node n1 cpu=2\n> node n2 cpu=3\n> node n3\n> gateway n3\n\
             > gateway n4\n> route 8080 /web\n> apply /web instances=4 health , /db\n> settle\n\
             > restart /db\n> run\n> lose n1\n> lose n4\n> tick 20s\n";

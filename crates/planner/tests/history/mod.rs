@@ -19,8 +19,8 @@ use super::{generate, oracle};
 pub(crate) enum Event {
     Join(NodeId, AgentRegistration),
     JoinGateway(NodeId),
-    Wish(Command),
-    Report(usize, Told),
+    UserCommand(Command),
+    Report(usize, ReportedStatus),
     Busy(NodeId, usize),
     Work,
     /// Everything works until no plan has steps.
@@ -36,7 +36,7 @@ pub(crate) enum Event {
 
 /// A status that an agent may report of an instance.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Told {
+pub(crate) enum ReportedStatus {
     Starting,
     Running,
     Well,
@@ -60,18 +60,18 @@ pub(crate) fn join() -> impl Strategy<Value = Event> {
     (generate::node(), generate::agent()).prop_map(|(node, agent)| Event::Join(node, agent))
 }
 
-fn told() -> impl Strategy<Value = Told> {
+fn reported_status() -> impl Strategy<Value = ReportedStatus> {
     prop::sample::select(vec![
-        Told::Starting,
-        Told::Running,
-        Told::Well,
-        Told::Well,
-        Told::Healthy,
-        Told::Unhealthy,
-        Told::Unhealthy,
-        Told::Failed,
-        Told::Stopped,
-        Told::Stopped,
+        ReportedStatus::Starting,
+        ReportedStatus::Running,
+        ReportedStatus::Well,
+        ReportedStatus::Well,
+        ReportedStatus::Healthy,
+        ReportedStatus::Unhealthy,
+        ReportedStatus::Unhealthy,
+        ReportedStatus::Failed,
+        ReportedStatus::Stopped,
+        ReportedStatus::Stopped,
     ])
 }
 
@@ -80,8 +80,8 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         2 => join(),
         1 => generate::node().prop_map(Event::JoinGateway),
-        8 => generate::wish().prop_map(Event::Wish),
-        14 => (any::<usize>(), told()).prop_map(|(nth, told)| Event::Report(nth, told)),
+        8 => generate::user_command().prop_map(Event::UserCommand),
+        14 => (any::<usize>(), reported_status()).prop_map(|(nth, reported_status)| Event::Report(nth, reported_status)),
         1 => (generate::node(), any::<usize>()).prop_map(|(node, nth)| Event::Busy(node, nth)),
         6 => Just(Event::Work),
         4 => Just(Event::Rest),
@@ -127,7 +127,7 @@ pub(crate) struct Run {
 const ROUNDS_MAX: usize = 40;
 
 /// Maximum number of seconds of rest; more than most rollouts take.
-const RESTS_MAX: usize = 20;
+const SETTLED_MAX: usize = 20;
 
 impl Run {
     pub(crate) fn new() -> Run {
@@ -135,23 +135,23 @@ impl Run {
     }
 
     /// Processes an event and checks all properties.
-    pub(crate) fn happen(&mut self, event: Event) -> Result<(), TestCaseError> {
-        let said = format!("{event:?}");
+    pub(crate) fn apply_event(&mut self, event: Event) -> Result<(), TestCaseError> {
+        let shown = format!("{event:?}");
         let check = |error: TestCaseError| match error {
-            TestCaseError::Fail(why) => TestCaseError::fail(format!("{why}\n after {said}")),
+            TestCaseError::Fail(why) => TestCaseError::fail(format!("{why}\n after {shown}")),
             other => other,
         };
         match event {
             Event::Adopt => drop(self.adopt_checked().map_err(check)?),
             Event::AdoptAll => self.adopt_all_checked().map_err(check)?,
-            other => self.happen_unchecked(other),
+            other => self.apply_event_unchecked(other),
         }
-        prop_assert_eq!(self.world.state.violations(), vec![], "after {}", said);
-        self.check_agenda().map_err(check)?;
+        prop_assert_eq!(self.world.state.violations(), vec![], "after {}", shown);
+        self.check_work_queue().map_err(check)?;
         oracle::holds_until_its_wake(&self.world).map_err(check)
     }
 
-    pub(crate) fn happen_unchecked(&mut self, event: Event) {
+    pub(crate) fn apply_event_unchecked(&mut self, event: Event) {
         let outcome = match event {
             Event::Join(node, agent) => {
                 self.work_queue.touch_all();
@@ -170,9 +170,9 @@ impl Run {
                 self.work_queue.touch_all();
                 self.world.join_gateway(&node)
             }
-            Event::Wish(command) => self.world.apply(command),
-            Event::Report(nth, told) => {
-                self.report(nth, told);
+            Event::UserCommand(command) => self.world.apply(command),
+            Event::Report(nth, reported_status) => {
+                self.report(nth, reported_status);
                 Ok(Changeset::default())
             }
             Event::Busy(node, nth) => {
@@ -205,7 +205,7 @@ impl Run {
             }
             Event::ForgetAll => {
                 self.work_queue.touch_all();
-                self.world.forget_all();
+                self.world.drop_observations();
                 Ok(Changeset::default())
             }
             Event::TellAll => {
@@ -250,8 +250,8 @@ impl Run {
         self.work_queue.touch_all();
         let nodes: Vec<_> = self.world.state.nodes().map(|node| node.id.clone()).collect();
         for node in nodes {
-            if self.world.speaks(&node) {
-                self.world.tell(&node);
+            if self.world.is_reporting(&node) {
+                self.world.report_all(&node);
             }
         }
     }
@@ -263,7 +263,7 @@ impl Run {
     }
 
     fn rest(&mut self) {
-        for _ in 0..RESTS_MAX {
+        for _ in 0..SETTLED_MAX {
             let moves = !self.world.plan().steps.is_empty();
             self.adopt_all();
             self.work();
@@ -287,7 +287,7 @@ impl Run {
     }
 
     /// Makes an agent report a status that is possible.
-    fn report(&mut self, nth: usize, told: Told) {
+    fn report(&mut self, nth: usize, reported_status: ReportedStatus) {
         let Some(instance) = self.nth(nth) else { return };
         let goal = self.world.state.placement(&instance).map(|p| p.goal.clone());
         let mut status = self.world.status(&instance);
@@ -303,26 +303,26 @@ impl Run {
                 status.ready = false;
             }
         };
-        match told {
-            Told::Starting => status.phase = Phase::Starting,
-            Told::Running => run(&mut status),
-            Told::Well => {
+        match reported_status {
+            ReportedStatus::Starting => status.phase = Phase::Starting,
+            ReportedStatus::Running => run(&mut status),
+            ReportedStatus::Well => {
                 run(&mut status);
                 (status.healthy, status.ready) = (Some(true), true);
             }
-            Told::Healthy => {
+            ReportedStatus::Healthy => {
                 run(&mut status);
                 status.healthy = Some(true);
             }
-            Told::Unhealthy => {
+            ReportedStatus::Unhealthy => {
                 run(&mut status);
                 status.healthy = Some(false);
             }
-            Told::Failed => status.phase = Phase::Failed,
-            Told::Stopped if matches!(goal, Some(Goal::Stop { .. })) => {
+            ReportedStatus::Failed => status.phase = Phase::Failed,
+            ReportedStatus::Stopped if matches!(goal, Some(Goal::Stop { .. })) => {
                 status.phase = Phase::Stopped;
             }
-            Told::Stopped => return,
+            ReportedStatus::Stopped => return,
         }
         self.work_queue.touch(&instance.service);
         self.world.report(&instance, status);
@@ -372,7 +372,7 @@ impl Run {
         );
         self.adopt(&plan);
         oracle::keeps_within_the_budget(&before, &self.world)?;
-        oracle::goes_forward(&before, &self.world)?;
+        oracle::only_advances(&before, &self.world)?;
         Ok(plan)
     }
 
@@ -388,7 +388,7 @@ impl Run {
     }
 
     /// The work queue returns the same plan as planning all services.
-    fn check_agenda(&mut self) -> Result<(), TestCaseError> {
+    fn check_work_queue(&mut self) -> Result<(), TestCaseError> {
         let World { state, observed, now, .. } = &self.world;
         let planned = self.work_queue.plan(state, observed, *now);
         let everything = self.world.plan();
@@ -415,7 +415,7 @@ impl Run {
         for _ in 0..2_000 {
             let mut moved = !self.world.plan().steps.is_empty();
             self.adopt_all();
-            moved |= self.cure();
+            moved |= self.make_healthy();
             moved |= self.world.work();
             idle = if moved { 0 } else { idle + 1 };
             if idle > 400 {
@@ -426,7 +426,7 @@ impl Run {
     }
 
     /// Makes unhealthy instances healthy.
-    fn cure(&mut self) -> bool {
+    fn make_healthy(&mut self) -> bool {
         let services = self.world.state.services();
         let all = services.flat_map(|service| {
             let replicas = service.placements.keys();
@@ -469,7 +469,7 @@ impl Run {
                 self.world.join(&"n9".parse().unwrap(), big_agent())
             }
             Idle::ForgetAndTell => {
-                self.world.forget_all();
+                self.world.drop_observations();
                 self.resync();
                 return;
             }

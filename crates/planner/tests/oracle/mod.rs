@@ -96,7 +96,7 @@ fn rank(goal: &Goal) -> u8 {
 }
 
 /// Goals, attempts and deployments only advance.
-pub(crate) fn goes_forward(before: &World, after: &World) -> Checked {
+pub(crate) fn only_advances(before: &World, after: &World) -> Checked {
     for service in after.state.services() {
         let Some(was) = before.state.service(&service.id) else { continue };
         for (replica, placement) in &service.placements {
@@ -219,14 +219,14 @@ pub(crate) fn every_open_slot_waits(world: &World) -> Checked {
 }
 
 /// No plan has steps any more: each service has arrived, or has a wait that cannot end by itself.
-pub(crate) fn came_to_rest(world: &World) -> Checked {
+pub(crate) fn has_settled(world: &World) -> Checked {
     let plan = world.plan();
     prop_assert_eq!(&plan.steps, &vec![]);
     for service in world.state.services() {
         let waits: Vec<&Wait> =
             plan.waits.iter().filter(|(id, _)| *id == service.id).map(|(_, wait)| wait).collect();
         let blocked = waits.iter().any(|wait| {
-            matches!(wait, Wait::NoNode { .. } | Wait::Still { .. })
+            matches!(wait, Wait::NoNode { .. } | Wait::Still { .. } | Wait::Frozen { .. })
                 || matches!(wait, Wait::Dependencies { .. } | Wait::Dependents { .. })
         });
         if blocked {

@@ -6,7 +6,7 @@ use muster_planner::{DryRun, dry_run};
 
 use super::world;
 
-fn foreseen(world: &World) -> DryRun {
+fn dry_run_of(world: &World) -> DryRun {
     dry_run(world.state.clone(), world.observed.clone(), world.now)
 }
 
@@ -48,7 +48,7 @@ const WEB: &str = r#"
 "#;
 
 #[test]
-fn what_is_foreseen_is_what_happens() {
+fn a_dry_run_predicts_the_actual_steps() {
     let cases = [
         ("nothing", ""),
         ("a rollout", "> restart /web"),
@@ -76,7 +76,7 @@ fn what_is_foreseen_is_what_happens() {
     ];
     for (what, happens) in cases {
         let mut world = world(&format!("{WEB}{happens}\n"));
-        let dry_run = foreseen(&world);
+        let dry_run = dry_run_of(&world);
         let waves = dry_run.waves.into_iter().flatten();
         assert_eq!(seen(waves), done(&mut world), "{what}");
         assert_eq!(dry_run.waits, world.plan().waits, "{what}");
@@ -84,17 +84,17 @@ fn what_is_foreseen_is_what_happens() {
 }
 
 #[test]
-fn a_node_that_is_not_lost_yet_is_expected_back() {
+fn a_dry_run_assumes_that_a_silent_node_returns() {
     let world = world(&format!("{WEB}> lose n2\n> tick 29s\n"));
-    assert_eq!(foreseen(&world), DryRun::default());
+    assert_eq!(dry_run_of(&world), DryRun::default());
 }
 
 /// Right after a server has started, a dry run must not be empty for lack of reports.
 #[test]
-fn agents_that_have_not_told_all_yet_are_taken_to_be_well() {
+fn a_dry_run_assumes_unreported_instances_to_be_healthy() {
     let world = world(&format!("{WEB}> forget-all\n> restart /web\n"));
     assert_eq!(world.plan().steps, []);
-    let dry_run = foreseen(&world);
+    let dry_run = dry_run_of(&world);
     let arrived = Step::Arrive { service: "/web".parse().unwrap() };
     assert_eq!(dry_run.waves.last(), Some(&vec![arrived]));
     assert_eq!(dry_run.waits, []);

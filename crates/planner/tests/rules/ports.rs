@@ -46,7 +46,7 @@ fn for_many_names(check: impl Fn(&str)) {
 }
 
 #[test]
-fn every_port_of_the_range_is_given_once() {
+fn every_port_of_the_range_is_assigned_once() {
     for_many_names(|name| {
         let ports = placed(&mut world(), &format!("{name} instances=5"));
         assert_eq!(ports.len(), 4, "{name}");
@@ -58,7 +58,7 @@ fn every_port_of_the_range_is_given_once() {
 }
 
 #[test]
-fn a_port_that_is_asked_for_is_given_and_no_other_of_the_instance_gets_it() {
+fn a_requested_port_is_assigned_to_no_other_port_of_the_instance() {
     for_many_names(|name| {
         for wanted in RANGE.0..=RANGE.1 {
             let service = format!("{name} ports=[{{}},{{\"port\":{wanted}}},{{}},{{}}]");
@@ -73,7 +73,7 @@ fn a_port_that_is_asked_for_is_given_and_no_other_of_the_instance_gets_it() {
 
 /// A list of ports does not show their protocols.
 #[test]
-fn a_port_is_given_for_one_protocol_only() {
+fn a_port_is_assigned_for_one_protocol_only() {
     for_many_names(|name| {
         for (first, second) in [("udp", "tcp"), ("tcp", "udp")] {
             let mut world = world();

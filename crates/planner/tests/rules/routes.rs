@@ -21,7 +21,7 @@ fn empty_because(world: &World) -> String {
 }
 
 #[test]
-fn an_instance_gets_traffic_from_the_moment_it_has_settled() {
+fn an_instance_gets_traffic_once_it_is_ready() {
     let mut world = world(
         "> node n1\n> apply /web rollout.min_ready=5s ports=[{\"port\":80}]\n\
          > route 8080 /web\n> run\n> report /web~0.1 running ready\n",
@@ -35,7 +35,7 @@ fn an_instance_gets_traffic_from_the_moment_it_has_settled() {
 }
 
 #[test]
-fn a_route_without_instances_says_why() {
+fn a_route_without_instances_has_a_reason() {
     let cases = [
         ("", "no instance of /web has been placed"),
         ("> node n1\n> run", "/web~0.1: its agent has not reported it yet"),

@@ -3,7 +3,7 @@
 use super::world;
 
 #[test]
-fn a_plan_is_made_again_when_what_is_waited_for_may_have_come() {
+fn the_wake_time_of_a_plan_is_the_earliest_expected_change() {
     let cases = [
         ("without nodes nothing comes by itself", "", None),
         ("an agent may fall silent", "> node n1", Some(30_000)),

@@ -26,7 +26,7 @@ fn planned(work_queue: &mut WorkQueue, world: &World) -> Vec<String> {
 }
 
 /// Two settled services, each on a node of its own.
-const AT_REST: &str = r#"
+const SETTLED: &str = r#"
 > node n1
 > node n2
 > apply /a constraints=[["hostname","IS","n1"]] , /b constraints=[["hostname","IS","n2"]]
@@ -34,18 +34,18 @@ const AT_REST: &str = r#"
 "#;
 
 #[test]
-fn a_new_agenda_has_everything_on_it() {
-    let mut world = world(AT_REST);
+fn a_new_work_queue_contains_every_service() {
+    let mut world = world(SETTLED);
     play(&mut world, "> scale /a 2");
     let mut work_queue = WorkQueue::everything();
     assert_eq!(planned(&mut work_queue, &world), ["/a", "/b"]);
-    assert_eq!(work_queue.take_planned(), BTreeSet::new(), "each is told of once");
+    assert_eq!(work_queue.take_planned(), BTreeSet::new(), "each is returned once");
 }
 
 #[test]
-fn what_rests_is_planned_again_once_something_of_it_may_have_changed() {
-    type Happens = fn(&mut WorkQueue, &mut World);
-    let cases: &[(&str, Happens, &[&str])] = &[
+fn a_settled_service_is_planned_again_after_a_relevant_change() {
+    type Trigger = fn(&mut WorkQueue, &mut World);
+    let cases: &[(&str, Trigger, &[&str])] = &[
         ("nothing", |_, _| {}, &[]),
         ("time passes", |_, world| world.tick(Millis::secs(3600)), &[]),
         ("something of it", |work_queue, _| work_queue.touch(&service("/a")), &["/a"]),
@@ -65,7 +65,7 @@ fn what_rests_is_planned_again_once_something_of_it_may_have_changed() {
         ),
     ];
     for (what, happens, expected) in cases {
-        let mut world = world(AT_REST);
+        let mut world = world(SETTLED);
         let mut work_queue = WorkQueue::everything();
         planned(&mut work_queue, &world);
         happens(&mut work_queue, &mut world);
@@ -74,8 +74,8 @@ fn what_rests_is_planned_again_once_something_of_it_may_have_changed() {
 }
 
 #[test]
-fn what_waits_is_planned_each_time() {
-    let mut world = world(AT_REST);
+fn a_waiting_service_is_planned_in_every_turn() {
+    let mut world = world(SETTLED);
     let mut work_queue = WorkQueue::everything();
     planned(&mut work_queue, &world);
     play(&mut world, "> lose n2\n> tick 30s");
@@ -96,7 +96,7 @@ fn what_waits_is_planned_each_time() {
 
 /// A plan that was not adopted is made again in time, even though its service waits for nothing.
 #[test]
-fn what_asked_for_a_time_is_planned_when_it_has_come() {
+fn a_service_is_planned_at_its_wake_time() {
     let mut world = world(
         "> node n1\n> apply /a\n> settle\n> apply /b rollout.deadline=5s health\n> run\n\
          > report /b~0.1 running healthy ready",

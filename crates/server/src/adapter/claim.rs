@@ -307,25 +307,25 @@ mod tests {
     }
 
     #[test]
-    fn claims_that_meet_are_rejected_with_both_names() {
+    fn conflicting_claims_are_rejected_with_both_names() {
         const OTHER: &[Claim] = &[Claim::new("/api/*/gateways"), Claim::new("/v2/apps/*")];
         const APART: &[Claim] =
             &[Claim::new("/api/v1/services/**"), Claim::new("/metrics").accepting("text/plain")];
         const SHARING: &[Claim] = &[Claim::new("/version")];
         const GREEDY: &[Claim] = &[Claim::new("/*/services")];
         let old = || claims("old", OLD, &["/"]);
-        let said = |all: &[Claims]| check(all).map_err(|conflict| conflict.to_string());
+        let message = |all: &[Claims]| check(all).map_err(|conflict| conflict.to_string());
         let both = "the adapters `old` and `other` both claim /v2/apps/*";
-        assert_eq!(said(&[old(), claims("other", OTHER, &["/"])]), Err(both.into()));
-        assert_eq!(said(&[old(), claims("other", OTHER, &["/other"])]), Ok(()));
-        assert_eq!(said(&[old(), claims("other", OTHER, &["127.0.0.1:1"])]), Ok(()));
-        assert_eq!(said(&[old(), claims("apart", APART, &["/"])]), Ok(()));
-        let twice = said(&[old(), claims("twice", OLD, &["/"])]);
+        assert_eq!(message(&[old(), claims("other", OTHER, &["/"])]), Err(both.into()));
+        assert_eq!(message(&[old(), claims("other", OTHER, &["/other"])]), Ok(()));
+        assert_eq!(message(&[old(), claims("other", OTHER, &["127.0.0.1:1"])]), Ok(()));
+        assert_eq!(message(&[old(), claims("apart", APART, &["/"])]), Ok(()));
+        let twice = message(&[old(), claims("twice", OLD, &["/"])]);
         assert_eq!(twice, Err("the adapters `old` and `twice` both claim /v2/**".into()));
-        let shared = said(&[claims("other", SHARING, &["/"])]).unwrap_err();
+        let shared = message(&[claims("other", SHARING, &["/"])]).unwrap_err();
         assert!(shared.contains("`other` claims /version"), "{shared}");
-        assert_eq!(said(&[claims("other", SHARING, &["/other"])]), Ok(()));
-        let native = said(&[claims("greedy", GREEDY, &["/"])]).unwrap_err();
+        assert_eq!(message(&[claims("other", SHARING, &["/other"])]), Ok(()));
+        let native = message(&[claims("greedy", GREEDY, &["/"])]).unwrap_err();
         assert!(native.contains("/*/services, which belongs to the native API"), "{native}");
     }
 

@@ -49,7 +49,7 @@ pub trait Adapter: Send + Sync + 'static {
 
     /// Responds to a request to a claimed route, or to any path of a listener of its own. The URI
     /// of the request is the one below the mount.
-    fn answer(self: Arc<Self>, server: Server, request: Request) -> BoxFuture<'static, Response>;
+    fn respond(self: Arc<Self>, server: Server, request: Request) -> BoxFuture<'static, Response>;
 
     /// Called once, before any other method, with the initial state of the server. The returned
     /// future is run until the server stops. If it completes or panics before, the server stops with
@@ -209,7 +209,7 @@ pub(crate) async fn pass_on(
     };
     // A suffix of a valid path that begins with `/` is valid.
     *request.uri_mut() = uri.unwrap_or_else(|_| Uri::default());
-    adapter.answer(server, request).await
+    adapter.respond(server, request).await
 }
 
 /// Passes a request on an adapter's own listener to it. The default prefixes of the adapter are
@@ -223,7 +223,7 @@ pub(crate) async fn pass_all(
     let claims = Claims { adapter: adapter.name(), claims, mounts };
     match claims.find(request.uri().path(), "") {
         Some(Claimed::Below(path)) => pass_on(adapter, &path, server, request).await,
-        Some(Claimed::Accepting(_)) | None => adapter.answer(server, request).await,
+        Some(Claimed::Accepting(_)) | None => adapter.respond(server, request).await,
     }
 }
 

@@ -8,11 +8,11 @@
 //! the batch has been published.
 //!
 //! Observations change routes at once, even during a write. `observe` processes reports, `publish`
-//! computes the output to daemons and readers, and `record` keeps events.
+//! computes the output to daemons and readers, and `event_buffer` keeps events.
 
+mod event_buffer;
 mod observe;
 mod publish;
-mod record;
 #[cfg(test)]
 mod tests;
 
@@ -21,13 +21,14 @@ use std::sync::Arc;
 
 use api::{EventView, GatewayReport, Report, ReportReply};
 use model::{
-    Changeset, Command, Event as Told, Key, Listen, Millis, NodeId, Object, Observed, Principal,
-    Proposal, Refusal, Registration, RouteTable, SILENT_AFTER, ServiceId, State, Timestamp, Wait,
+    Changeset, Command, Event as ModelEvent, Key, Listen, Millis, NodeId, Object, Observed,
+    Principal, Proposal, Refusal, Registration, RouteTable, SILENT_AFTER, ServiceId, State,
+    Timestamp, Wait,
 };
 use planner::WorkQueue;
 
-pub(crate) use record::KEPT as EVENTS_KEPT;
-use record::Record;
+use event_buffer::EventBuffer;
+pub(crate) use event_buffer::KEPT as EVENTS_KEPT;
 
 /// Identifies a message that waits for its answer.
 pub type Ticket = u64;
@@ -47,7 +48,7 @@ pub enum Event {
     /// The batch could not be stored, and no part of it ever will be.
     StoreFailed { message: String },
     /// The server did not run for this span up to now, so no daemon could be heard.
-    Absent { span: Millis },
+    Stalled { span: Millis },
     /// All pending events have been passed: act on them.
     Turn,
 }
@@ -59,7 +60,7 @@ pub enum Effect {
     /// Store a batch, then pass [`Event::Stored`] or [`Event::StoreFailed`].
     Store(Batch),
     /// Answer a message.
-    Answer { ticket: Ticket, answer: Answer },
+    Response { ticket: Ticket, response: Response },
     /// Send this route table to the gateways.
     Routes(Arc<RouteTable>),
     /// The assignments of these nodes have changed.
@@ -67,7 +68,7 @@ pub enum Effect {
     /// Publish this snapshot to readers.
     Publish(Snapshot),
     /// Publish this event.
-    Tell(EventView),
+    PublishEvent(EventView),
     /// Pass [`Event::Turn`] at this time, unless one is passed before.
     WakeAt(Timestamp),
 }
@@ -80,23 +81,23 @@ pub struct Batch {
     /// Events to append.
     pub events: Vec<EventView>,
     /// The numbers of the oldest events, to be deleted.
-    pub forgotten: Vec<u64>,
+    pub deleted_events: Vec<u64>,
     /// Names of objects in earlier versions, to be deleted.
     pub obsolete: Vec<String>,
 }
 
 /// An answer to a message.
 #[derive(Debug)]
-pub enum Answer {
+pub enum Response {
     /// The outcome of a proposal.
-    Outcome(Result<Changeset, Trouble>),
+    Outcome(Result<Changeset, RequestError>),
     /// The reply to a report.
-    Report(Result<ReportReply, Trouble>),
+    Report(Result<ReportReply, RequestError>),
 }
 
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Trouble {
+pub enum RequestError {
     /// The request is rejected.
     Refused(Refusal),
     /// The changes could not be stored and have no effect.
@@ -134,7 +135,7 @@ pub struct Core {
     state: State,
     observed: Observed,
     /// The incarnation of each agent, and the number of its last report.
-    heard: BTreeMap<NodeId, (u64, u64)>,
+    last_reports: BTreeMap<NodeId, (u64, u64)>,
     work_queue: WorkQueue,
     /// Whether something has happened since the last planning.
     due: bool,
@@ -143,7 +144,7 @@ pub struct Core {
     queue: Vec<(Ticket, Proposal)>,
     /// The batch in progress.
     storing: Option<Storing>,
-    record: Record,
+    event_buffer: EventBuffer,
     /// Services whose routes may have changed.
     routes_due: BTreeSet<ServiceId>,
     /// Whether readers must see a new observation.
@@ -159,7 +160,7 @@ pub struct Core {
 
 #[derive(Debug)]
 struct Storing {
-    answers: Vec<(Ticket, Result<Changeset, Trouble>)>,
+    outcomes: Vec<(Ticket, Result<Changeset, RequestError>)>,
     changed: BTreeSet<Key>,
     /// The events of the batch, published once it is durable.
     events: Vec<EventView>,
@@ -169,22 +170,22 @@ struct Storing {
 #[derive(Default)]
 struct Changed {
     keys: BTreeSet<Key>,
-    events: Vec<Told>,
+    events: Vec<ModelEvent>,
 }
 
 /// Becomes leader. Returns the batch that must be durable before a core is created.
-pub fn lead(
+pub fn become_leader(
     state: &mut State,
     events: &mut Vec<EventView>,
     now: Timestamp,
 ) -> Result<Batch, Refusal> {
     let applied = state.apply(Proposal::new(Principal::Server, Command::BecomeLeader), now)?;
     let objects = applied.changed.iter().map(|key| (key.clone(), state.object(key))).collect();
-    let first = Record::first(events.last().map(|event| event.number));
-    let told = (first..).zip(applied.events);
-    let told: Vec<_> = told.map(|(number, event)| EventView { number, event }).collect();
-    events.extend(told.iter().cloned());
-    Ok(Batch { objects, events: told, ..Batch::default() })
+    let first = EventBuffer::first(events.last().map(|event| event.number));
+    let numbered = (first..).zip(applied.events);
+    let numbered: Vec<_> = numbered.map(|(number, event)| EventView { number, event }).collect();
+    events.extend(numbered.iter().cloned());
+    Ok(Batch { objects, events: numbered, ..Batch::default() })
 }
 
 impl Core {
@@ -204,13 +205,13 @@ impl Core {
                 lost_after,
                 ..Observed::default()
             },
-            heard: BTreeMap::new(),
+            last_reports: BTreeMap::new(),
             work_queue: WorkQueue::everything(),
             due: true,
             wake_at: None,
             queue: Vec::new(),
             storing: None,
-            record: Record::new(events),
+            event_buffer: EventBuffer::new(events),
             routes_due: BTreeSet::new(),
             readers_due: true,
             waits: Arc::default(),
@@ -224,7 +225,7 @@ impl Core {
 
     /// The highest event number that may have been published.
     pub fn newest_event(&self) -> u64 {
-        self.record.told()
+        self.event_buffer.last_published()
     }
 
     /// The state that readers see now.
@@ -250,31 +251,32 @@ impl Core {
         match event {
             Event::Request { ticket, proposal } => self.queue.push((ticket, *proposal)),
             Event::Report { ticket, report } => {
-                let answer = Answer::Report(self.take_report(report, now, &mut effects));
-                effects.push(Effect::Answer { ticket, answer });
+                let response = Response::Report(self.take_report(report, now, &mut effects));
+                effects.push(Effect::Response { ticket, response });
             }
             Event::GatewayReport { ticket, report } => {
-                let answer = Answer::Report(self.take_gateway_report(report, now, &mut effects));
-                effects.push(Effect::Answer { ticket, answer });
+                let response =
+                    Response::Report(self.take_gateway_report(report, now, &mut effects));
+                effects.push(Effect::Response { ticket, response });
             }
             Event::Stored => self.stored(now, &mut effects),
             Event::StoreFailed { message } => self.store_failed(&message, now, &mut effects),
-            Event::Absent { span } => self.observed.forgive(span, now),
+            Event::Stalled { span } => self.observed.extend_deadlines(span, now),
             Event::Turn => self.turn(now, &mut effects),
         }
         effects
     }
 
     fn stored(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let Some(Storing { answers, changed, events }) = self.storing.take() else { return };
+        let Some(Storing { outcomes, changed, events }) = self.storing.take() else { return };
         let nodes = self.compare(&changed, now);
         self.durable = self.state.clone();
         self.stalled_until = Timestamp(0);
         self.due = true;
         self.publish(&changed, nodes, now, effects);
-        self.record.stored(events, now, effects);
-        for (ticket, outcome) in answers {
-            effects.push(Effect::Answer { ticket, answer: Answer::Outcome(outcome) });
+        self.event_buffer.stored(events, now, effects);
+        for (ticket, outcome) in outcomes {
+            effects.push(Effect::Response { ticket, response: Response::Outcome(outcome) });
         }
     }
 
@@ -284,16 +286,16 @@ impl Core {
         self.work_queue.touch_all();
         self.due = true;
         self.stalled_until = now.after(STORE_RETRY);
-        self.record.not_stored(now, effects);
-        for (ticket, _) in storing.answers {
-            let answer = Answer::Outcome(Err(Trouble::Storage(message.into())));
-            effects.push(Effect::Answer { ticket, answer });
+        self.event_buffer.not_stored(now, effects);
+        for (ticket, _) in storing.outcomes {
+            let response = Response::Outcome(Err(RequestError::Storage(message.into())));
+            effects.push(Effect::Response { ticket, response });
         }
     }
 
     fn turn(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         if self.storing.is_none() {
-            self.go_on(now, effects);
+            self.take_turn(now, effects);
         }
         let had_table = self.observed.published.first > 0;
         self.publish(&BTreeSet::new(), BTreeSet::new(), now, effects);
@@ -310,51 +312,51 @@ impl Core {
     }
 
     /// Applies queued proposals, plans, and stores the resulting changes.
-    fn go_on(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn take_turn(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let woken = self.wake_at.is_some_and(|at| at <= now);
         if !self.due && !woken && self.queue.is_empty() {
             return;
         }
         let mut changed = Changed::default();
-        let mut answers = Vec::new();
+        let mut outcomes = Vec::new();
         for (ticket, proposal) in std::mem::take(&mut self.queue) {
             if let Command::Register(Registration { node, agent: None, .. }) = &proposal.command
                 && self.durable.node(node).is_some_and(|node| node.node.gateway)
             {
-                self.gateway_called(node, now);
+                self.gateway_registered(node, now);
             }
-            let outcome = match self.impostor(&proposal.command, now) {
+            let outcome = match self.duplicate_agent(&proposal.command, now) {
                 Some(refusal) => Err(refusal),
                 None => self.apply(proposal, now, &mut changed),
             };
-            answers.push((ticket, outcome.map_err(Trouble::Refused)));
+            outcomes.push((ticket, outcome.map_err(RequestError::Refused)));
         }
         let stalled = self.stalled_until > now;
         self.wake_at =
             if stalled { Some(self.stalled_until) } else { self.plan(now, &mut changed) };
-        let flush_at = self.record.flush_at().filter(|_| !stalled);
+        let flush_at = self.event_buffer.flush_at().filter(|_| !stalled);
         if changed.keys.is_empty() && flush_at.is_none_or(|at| at > now) {
             // Nothing to store: the outcomes hold already.
-            for (ticket, outcome) in answers {
-                effects.push(Effect::Answer { ticket, answer: Answer::Outcome(outcome) });
+            for (ticket, outcome) in outcomes {
+                effects.push(Effect::Response { ticket, response: Response::Outcome(outcome) });
             }
             self.wake_at = self.wake_at.into_iter().chain(flush_at).min();
             return;
         }
         let Changed { keys, events } = changed;
         let objects = keys.iter().map(|key| (key.clone(), self.state.object(key))).collect();
-        let (events, batched, forgotten) = self.record.store(events);
+        let (events, batched, deleted_events) = self.event_buffer.store(events);
         effects.push(Effect::Store(Batch {
             objects,
             events: batched,
-            forgotten,
+            deleted_events,
             ..Batch::default()
         }));
-        self.storing = Some(Storing { answers, changed: keys, events });
+        self.storing = Some(Storing { outcomes, changed: keys, events });
     }
 
     /// Rejects a second agent for a node while the first is alive: both would run its instances.
-    fn impostor(&self, command: &Command, now: Timestamp) -> Option<Refusal> {
+    fn duplicate_agent(&self, command: &Command, now: Timestamp) -> Option<Refusal> {
         let Command::Register(Registration { node, agent: Some(agent), .. }) = command else {
             return None;
         };
@@ -364,7 +366,7 @@ impl Core {
         let is_other = !known.is_empty() && !agent.id.is_empty() && *known != agent.id;
         (is_other && silence < SILENT_AFTER).then(|| Refusal::Conflict {
             message: format!(
-                "another agent calls itself {node} and was heard of {silence} ago: give this node \
+                "another agent is registered as {node} and reported {silence} ago: give this node \
                  another name, or end that agent"
             ),
         })
@@ -421,16 +423,16 @@ impl Core {
                 wake_at = plan.wake_at;
                 break;
             }
-            let mut went_on = false;
+            let mut has_progressed = false;
             for step in plan.steps {
                 let service = step.service().clone();
                 // A rejected step is outdated by one before it: its service is planned again.
                 match self.apply(Proposal::step(step), now, changed) {
-                    Ok(_) => went_on = true,
+                    Ok(_) => has_progressed = true,
                     Err(_) => self.work_queue.touch(&service),
                 }
             }
-            if !went_on {
+            if !has_progressed {
                 // Without a change, planning these steps again at once would never end.
                 wake_at = Some(now.after(PLAN_RETRY));
                 break;

@@ -9,12 +9,12 @@ use model::{
     Status, Timestamp, What,
 };
 
-use super::{Core, Effect, Trouble};
+use super::{Core, Effect, RequestError};
 
 impl Core {
     /// Returns the node of a daemon that has registered. Reports refer to the durable state: a
     /// registration in progress is unknown to daemons, and a removal in progress may fail.
-    fn calling(&self, node: &NodeId, daemon: &'static str) -> Result<Arc<NodeUsage>, Trouble> {
+    fn calling(&self, node: &NodeId, daemon: &'static str) -> Result<Arc<NodeUsage>, RequestError> {
         let has_called = |known: &&Arc<NodeUsage>| match daemon {
             "gateway" => known.node.gateway,
             _ => known.node.capacity.is_some(),
@@ -23,7 +23,7 @@ impl Core {
             message: format!("no {daemon} on node {node} is known: it must register first"),
         };
         let known = self.durable.node(node).filter(has_called).map(Arc::clone);
-        known.ok_or_else(|| Trouble::Refused(unknown()))
+        known.ok_or_else(|| RequestError::Refused(unknown()))
     }
 
     pub(super) fn take_report(
@@ -31,7 +31,7 @@ impl Core {
         report: Report,
         now: Timestamp,
         effects: &mut Vec<Effect>,
-    ) -> Result<ReportReply, Trouble> {
+    ) -> Result<ReportReply, RequestError> {
         let placed = self.calling(&report.node, "agent")?;
         if self.is_outdated(&report) {
             let known = self.observed.agents.get(&report.node);
@@ -52,7 +52,7 @@ impl Core {
 
     /// Whether a report was delayed and is older than the known state.
     fn is_outdated(&self, report: &Report) -> bool {
-        let last = self.heard.get(&report.node).filter(|(life, _)| *life == report.life);
+        let last = self.last_reports.get(&report.node).filter(|(life, _)| *life == report.life);
         last.is_some_and(|(_, last)| (1..=*last).contains(&report.number))
     }
 
@@ -61,10 +61,10 @@ impl Core {
         let node = &report.node;
         let known = self.observed.agents.get(node).copied();
         let was_lost = known.is_some() && self.observed.is_lost(node, now);
-        let last = self.heard.insert(node.clone(), (report.life, report.number));
+        let last = self.last_reports.insert(node.clone(), (report.life, report.number));
         // A complete report of another incarnation of the agent does not count.
-        let is_same_life = last.is_none_or(|(life, _)| life == report.life);
-        let synced = report.whole || is_same_life && known.is_some_and(|agent| agent.synced);
+        let is_same_incarnation = last.is_none_or(|(life, _)| life == report.life);
+        let synced = report.whole || is_same_incarnation && known.is_some_and(|agent| agent.synced);
         self.observed.agents.insert(node.clone(), Agent { seen_at: now, synced });
         if was_lost || known.is_none_or(|agent| agent.synced != synced) {
             // Plans made without knowledge of this node may be outdated.
@@ -100,12 +100,17 @@ impl Core {
         if before == Some(&status) {
             return;
         }
-        let is_news = before.is_none_or(|before| before.essence() != status.essence());
+        let is_change =
+            before.is_none_or(|before| before.without_timestamps() != status.without_timestamps());
         for what in differences(before, &status) {
             let about = About::Instance(instance.clone());
-            self.record.notice(Event { at: now, about, by: None, what }, now, effects);
+            self.event_buffer.publish_observed(
+                Event { at: now, about, by: None, what },
+                now,
+                effects,
+            );
         }
-        if is_news {
+        if is_change {
             self.has_changed(&instance);
         }
         self.observed.set_status(&instance, status);
@@ -124,7 +129,7 @@ impl Core {
         report: GatewayReport,
         now: Timestamp,
         effects: &mut Vec<Effect>,
-    ) -> Result<ReportReply, Trouble> {
+    ) -> Result<ReportReply, RequestError> {
         let node = report.node;
         self.calling(&node, "gateway")?;
         let known = self.observed.gateways.get(&node);
@@ -143,7 +148,11 @@ impl Core {
         let none = BTreeMap::new();
         for what in thread_events(known.map_or(&none, |known| &known.stuck), &stuck) {
             let about = About::Node(node.clone());
-            self.record.notice(Event { at: now, about, by: None, what }, now, effects);
+            self.event_buffer.publish_observed(
+                Event { at: now, about, by: None, what },
+                now,
+                effects,
+            );
             self.readers_due = true;
         }
         let status = GatewayStatus { seen_at: now, generation, busy, stuck };

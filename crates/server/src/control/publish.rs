@@ -28,18 +28,18 @@ impl Core {
                 Key::Node(id) => {
                     nodes.insert(id.clone());
                     match self.state.node(id).map(|node| node.node.gateway) {
-                        Some(true) => self.gateway_called(id, now),
+                        Some(true) => self.gateway_registered(id, now),
                         Some(false) => {}
-                        None => self.forget_node(id),
+                        None => self.drop_observations_of(id),
                     }
                 }
                 Key::Service(id) => {
                     // A new revision of the same template changes checks in place.
-                    let told = |state: &State| {
+                    let checks_version = |state: &State| {
                         let service = state.service(id)?;
                         Some((service.target, service.retries, state.is_frozen(service)))
                     };
-                    if told(&self.durable) != told(&self.state) {
+                    if checks_version(&self.durable) != checks_version(&self.state) {
                         let placements = self.state.service(id).map(|s| s.placements.values());
                         nodes.extend(placements.into_iter().flatten().map(|p| p.node.clone()));
                     }
@@ -52,13 +52,13 @@ impl Core {
 
     /// Records that a gateway has registered. It follows the routes from now on, so its
     /// confirmation is required even before its first report.
-    pub(super) fn gateway_called(&mut self, node: &NodeId, now: Timestamp) {
+    pub(super) fn gateway_registered(&mut self, node: &NodeId, now: Timestamp) {
         self.observed.gateways.entry(node.clone()).or_default().seen_at = now;
     }
 
-    fn forget_node(&mut self, node: &NodeId) {
+    fn drop_observations_of(&mut self, node: &NodeId) {
         self.observed.agents.remove(node);
-        self.heard.remove(node);
+        self.last_reports.remove(node);
         self.observed.gateways.remove(node);
         if self.failed.keys().any(|(_, at)| at == node) {
             Arc::make_mut(&mut self.failed).retain(|(_, at), _| at != node);
@@ -111,7 +111,7 @@ impl Core {
         let listeners = if is_first || documents {
             let mut listeners = planner::routes(&self.durable, &self.observed, now);
             let routes = listeners.iter_mut().flat_map(|listener| &mut listener.routes);
-            routes.for_each(|route| self.hold_back(route));
+            routes.for_each(|route| self.withhold_unstored(route));
             listeners
         } else {
             match self.renewed(|service| nodes || due.contains(service), now) {
@@ -145,7 +145,7 @@ impl Core {
                     continue;
                 }
                 let mut new = table_route(&self.durable, &self.observed, now, route);
-                self.hold_back(&mut new);
+                self.withhold_unstored(&mut new);
                 if listener.routes.get(r) != Some(&new) {
                     let listeners = renewed.get_or_insert_with(|| self.routes.listeners.clone());
                     listeners[l].routes[r] = new;
@@ -157,7 +157,7 @@ impl Core {
 
     /// An instance without traffic may be stopped without a drain. While that change is being
     /// stored, no new table may include the instance.
-    fn hold_back(&self, route: &mut TableRoute) {
+    fn withhold_unstored(&self, route: &mut TableRoute) {
         if self.storing.is_none() {
             return;
         }
@@ -167,7 +167,7 @@ impl Core {
             stays || present.contains(instance)
         });
         if route.backends.is_empty() && route.empty_because.is_none() {
-            route.empty_because = Some("its instances are leaving".into());
+            route.empty_because = Some("its instances are terminating".into());
         }
     }
 

@@ -3,13 +3,13 @@
 use api::{ApplyReply, ApplyRequest, Detail, ErrorBody, ErrorCode, Wave, now};
 use axum::Json;
 use axum::extract::State;
-use formats::{Fault, Located};
+use formats::{Diagnostic, Located};
 use model::{Changeset, Command, Proposal, Refusal};
 
-use super::answer::{Bad, Body};
 use super::request_id::Author;
+use super::response::{Body, ErrorResponse};
 use crate::adapter::{Adapters, Server};
-use crate::control::{Snapshot, Trouble};
+use crate::control::{RequestError, Snapshot};
 use crate::shell::Failure;
 use crate::view;
 
@@ -17,7 +17,7 @@ pub(super) async fn apply(
     State(server): State<Server>,
     author: Author,
     Body(request): Body<ApplyRequest>,
-) -> Result<Json<ApplyReply>, Bad> {
+) -> Result<Json<ApplyReply>, ErrorResponse> {
     let plan = request.plan;
     let (snapshot, adapters) = (server.handle.snapshot(), server.adapters.clone());
     let parsed = blocking(move || {
@@ -25,7 +25,7 @@ pub(super) async fn apply(
         let mut documents: Vec<_> =
             parsed.iter_mut().map(|located| &mut located.document).collect();
         adapters.prepare(&mut documents, &snapshot.state);
-        Ok::<_, Bad>(parsed)
+        Ok::<_, ErrorResponse>(parsed)
     });
     let parsed = parsed.await??;
     let documents = parsed.iter().map(|located| located.document.clone()).collect();
@@ -37,7 +37,9 @@ pub(super) async fn apply(
     }
     match server.handle.propose(proposal).await {
         Ok(applied) => Ok(Json(reply(applied))),
-        Err(Failure::Trouble(Trouble::Refused(refusal))) => Err(located_refusal(refusal, &parsed)),
+        Err(Failure::RequestError(RequestError::Refused(refusal))) => {
+            Err(located_refusal(refusal, &parsed))
+        }
         Err(failure) => Err(failure.into()),
     }
 }
@@ -49,48 +51,53 @@ pub(super) fn reply(applied: Changeset) -> ApplyReply {
 }
 
 /// Runs work on a blocking thread, so that it does not delay other requests.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Bad> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ErrorResponse> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
         tracing::error!(%error, "a request could not be worked on to its end");
-        Bad::new(ErrorCode::Internal, "the server could not work on this request to its end")
+        ErrorResponse::new(
+            ErrorCode::Internal,
+            "the server could not work on this request to its end",
+        )
     })
 }
 
-fn parse(request: ApplyRequest, adapters: &Adapters) -> Result<Vec<Located>, Bad> {
+fn parse(request: ApplyRequest, adapters: &Adapters) -> Result<Vec<Located>, ErrorResponse> {
     let dialects = adapters.dialects();
     let mut documents = Vec::new();
-    let mut faults = Vec::new();
+    let mut diagnostics = Vec::new();
     for source in &request.sources {
         match formats::parse_with(&source.name, &source.text, &dialects) {
             Ok(parsed) => documents.extend(parsed.documents),
-            Err(found) => faults.extend(found),
+            Err(found) => diagnostics.extend(found),
         }
     }
-    if faults.is_empty() { Ok(documents) } else { Err(wrong(faults)) }
+    if diagnostics.is_empty() { Ok(documents) } else { Err(wrong(diagnostics)) }
 }
 
 /// The error response to a refused command. Each problem is located in the source of its document.
-fn located_refusal(refusal: Refusal, documents: &[Located]) -> Bad {
+fn located_refusal(refusal: Refusal, documents: &[Located]) -> ErrorResponse {
     let Refusal::Invalid { problems } = refusal else { return refusal.into() };
     let located =
-        problems.iter().filter_map(|(i, problem)| Some(documents.get(*i)?.fault(problem)));
+        problems.iter().filter_map(|(i, problem)| Some(documents.get(*i)?.diagnostic(problem)));
     wrong(located.collect())
 }
 
-fn wrong(faults: Vec<Fault>) -> Bad {
-    let count = faults.len();
+fn wrong(diagnostics: Vec<Diagnostic>) -> ErrorResponse {
+    let count = diagnostics.len();
     let plural = if count == 1 { "" } else { "s" };
-    let message = format!("{count} fault{plural} in the documents; nothing was changed");
+    let message = format!("{count} error{plural} in the documents; nothing was changed");
     let mut body = ErrorBody::new(ErrorCode::Invalid, message);
-    let details = faults.into_iter().map(|fault| Detail {
-        source: Some(fault.source),
-        line: Some(fault.line),
-        column: Some(fault.column),
-        key: Some(fault.key).filter(|key| !key.is_empty()),
-        message: fault.message,
+    let details = diagnostics.into_iter().map(|diagnostic| Detail {
+        source: Some(diagnostic.source),
+        line: Some(diagnostic.line),
+        column: Some(diagnostic.column),
+        key: Some(diagnostic.key).filter(|key| !key.is_empty()),
+        message: diagnostic.message,
     });
     body.details = details.collect();
-    Bad(body)
+    ErrorResponse(body)
 }
 
 /// Applies a proposal to a copy of the state and runs the planner dry on it.

@@ -13,14 +13,14 @@ use model::{NodeId, Proposal, Registration};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{Bad, Body, Named};
+use super::response::{Body, ErrorResponse, Named};
 use crate::adapter::Server;
 use crate::assigned;
 
 pub(super) async fn register(
     State(server): State<Server>,
     Body(registration): Body<Registration>,
-) -> Result<Json<ReportReply>, Bad> {
+) -> Result<Json<ReportReply>, ErrorResponse> {
     server.handle.propose(Proposal::registration(registration)).await?;
     Ok(Json(ReportReply::default()))
 }
@@ -28,14 +28,14 @@ pub(super) async fn register(
 pub(super) async fn report(
     State(server): State<Server>,
     Body(report): Body<Report>,
-) -> Result<Json<ReportReply>, Bad> {
+) -> Result<Json<ReportReply>, ErrorResponse> {
     Ok(Json(server.handle.report(report).await?))
 }
 
 pub(super) async fn gateway_report(
     State(server): State<Server>,
     Body(report): Body<GatewayReport>,
-) -> Result<Json<ReportReply>, Bad> {
+) -> Result<Json<ReportReply>, ErrorResponse> {
     Ok(Json(server.handle.gateway_report(report).await?))
 }
 
@@ -66,21 +66,21 @@ pub(super) async fn routes(State(server): State<Server>) -> Response {
 pub(super) async fn assignments(
     State(server): State<Server>,
     Named(node): Named<NodeId>,
-) -> Result<Response, Bad> {
+) -> Result<Response, ErrorResponse> {
     if server.handle.snapshot().state.node(&node).is_none() {
         let message = format!("node {node} is not known: its agent must register first");
-        return Err(Bad::new(ErrorCode::NotFound, message));
+        return Err(ErrorResponse::new(ErrorCode::NotFound, message));
     }
     let mut changes = server.handle.follow_assignments(&node);
     changes.mark_changed();
     let state = (server.clone(), assigned::Stream::new(node), changes);
-    let lines = stream::unfold(state, |(server, mut told, mut changes)| async move {
+    let lines = stream::unfold(state, |(server, mut assignments, mut changes)| async move {
         let silent_until = Instant::now() + HEARTBEAT;
         loop {
             match timeout_at(silent_until, changes.changed()).await {
                 Err(_) => {
-                    let sign = Bytes::from_static(b"\n");
-                    return Some((sign, (server, told, changes)));
+                    let heartbeat = Bytes::from_static(b"\n");
+                    return Some((heartbeat, (server, assignments, changes)));
                 }
                 Ok(Err(_)) => return None,
                 Ok(Ok(())) => {}
@@ -89,9 +89,10 @@ pub(super) async fn assignments(
             let snapshot = server.handle.snapshot();
             // The stream of a node ends when the node is removed. An agent that is still there
             // registers it again.
-            snapshot.state.node(told.node())?;
-            if let Some(document) = told.next(&snapshot.state, generation, &server.adapters) {
-                return Some((line(&document), (server, told, changes)));
+            snapshot.state.node(assignments.node())?;
+            if let Some(document) = assignments.next(&snapshot.state, generation, &server.adapters)
+            {
+                return Some((line(&document), (server, assignments, changes)));
             }
         }
     });

@@ -11,7 +11,7 @@ use futures_util::stream::{self, Stream};
 use model::ServiceId;
 use serde::Deserialize;
 
-use super::answer::{Bad, Query};
+use super::response::{ErrorResponse, Query};
 use crate::adapter::Server;
 
 /// Maximum number of events that are read from the log at once.
@@ -30,7 +30,7 @@ pub(super) async fn events(
     State(server): State<Server>,
     headers: HeaderMap,
     Query(query): Query<EventQuery>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Bad> {
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ErrorResponse> {
     let last_seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let after = last_seen.or(query.after).unwrap_or(0);
     let newest = server.handle.events.follow();

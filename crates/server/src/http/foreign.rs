@@ -13,17 +13,17 @@ use axum::http::{HeaderMap, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::answer::Bad;
+use super::response::ErrorResponse;
 
 /// Rejects requests of pages of other origins unless their method is safe.
-pub(super) async fn keep_out(request: Request, next: Next) -> Response {
+pub(super) async fn reject_cross_site(request: Request, next: Next) -> Response {
     if request.method().is_safe() || !is_foreign(request.uri(), request.headers()) {
         return next.run(request).await;
     }
     let message = "a page of another site has sent this; nothing was changed";
     let hint = "use `muster`, curl or another client that is no browser; if the page is your own, a proxy has changed \
                 the header `Host` on the way: let it pass on the one that it was sent";
-    Bad::new(ErrorCode::Forbidden, message).hint(hint).into_response()
+    ErrorResponse::new(ErrorCode::Forbidden, message).hint(hint).into_response()
 }
 
 /// Whether a browser states that a request comes from a page of another origin. Old browsers, and
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_browsers_say_of_other_sites_is_foreign() {
+    fn only_cross_site_requests_of_browsers_are_foreign() {
         let check = |headers: &[(&'static str, &'static str)], expected: bool| {
             let name = |name: &str| name.parse::<header::HeaderName>().unwrap();
             let headers = headers.iter().map(|(key, value)| (name(key), value.parse().unwrap()));

@@ -1,6 +1,5 @@
 //! The HTTP API: routes by the paths of the `api` crate, thin handlers, exact status codes.
 
-mod answer;
 mod apply;
 mod daemons;
 mod events;
@@ -8,6 +7,7 @@ mod foreign;
 mod logs;
 mod read;
 mod request_id;
+mod response;
 mod steer;
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 
 use crate::adapter::{self, Adapter, Owner, Server};
-use answer::{method_not_allowed, not_found};
+use response::{method_not_allowed, not_found};
 
 /// Maximum size of a body in bytes. Documents are the largest bodies.
 const BODY_MAX: usize = 16 << 20;
@@ -58,7 +58,7 @@ pub(crate) fn router(server: Server) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(from_fn(request_id::identify))
-        .layer(from_fn(foreign::keep_out))
+        .layer(from_fn(foreign::reject_cross_site))
         .with_state(server)
 }
 
@@ -78,10 +78,10 @@ async fn elsewhere(State(server): State<Server>, request: Request) -> Response {
 
 /// The router of an adapter's own listener, whose address is that of `server`.
 pub(crate) fn adapter_router(adapter: Arc<dyn Adapter>, server: Server) -> Router {
-    let answer = |State(server), request| adapter::pass_all(adapter, server, request);
+    let handler = |State(server), request| adapter::pass_all(adapter, server, request);
     Router::new()
-        .fallback(answer)
+        .fallback(handler)
         .layer(from_fn(request_id::identify))
-        .layer(from_fn(foreign::keep_out))
+        .layer(from_fn(foreign::reject_cross_site))
         .with_state(server)
 }

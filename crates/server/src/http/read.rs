@@ -8,7 +8,7 @@ use axum::extract::State;
 use model::ServiceId;
 use serde::Deserialize;
 
-use super::answer::{Bad, Named, Query};
+use super::response::{ErrorResponse, Named, Query};
 use crate::adapter::Server;
 use crate::view;
 
@@ -36,7 +36,7 @@ pub(super) async fn services(
 pub(super) async fn service(
     State(server): State<Server>,
     Named(id): Named<ServiceId>,
-) -> Result<Json<ServiceView>, Bad> {
+) -> Result<Json<ServiceView>, ErrorResponse> {
     let snapshot = server.handle.snapshot();
     let service = snapshot.state.known_service(&id)?;
     let mut view = view::service(&snapshot, service, now());
@@ -53,7 +53,7 @@ pub(super) struct OfService {
 pub(super) async fn instances(
     State(server): State<Server>,
     Query(query): Query<OfService>,
-) -> Result<Json<Vec<InstanceView>>, Bad> {
+) -> Result<Json<Vec<InstanceView>>, ErrorResponse> {
     let snapshot = server.handle.snapshot();
     let now = now();
     Ok(Json(match query.service {

@@ -18,7 +18,7 @@ use fnv::FnvHasher;
 use model::{Command, Proposal, RequestId, RequestKey};
 
 use super::BODY_MAX;
-use super::answer::Bad;
+use super::response::ErrorResponse;
 
 /// Adds the [`RequestId`] to the extensions of a request that has one.
 pub(super) async fn identify(request: Request, next: Next) -> Response {
@@ -30,12 +30,14 @@ pub(super) async fn identify(request: Request, next: Next) -> Response {
     let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     let key: RequestKey = match quoted.unwrap_or(text).parse() {
         Ok(key) => key,
-        Err(error) => return Bad::new(ErrorCode::BadRequest, error.to_string()).into_response(),
+        Err(error) => {
+            return ErrorResponse::new(ErrorCode::BadRequest, error.to_string()).into_response();
+        }
     };
     let (mut parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, BODY_MAX).await else {
         let message = format!("the body is incomplete or larger than {} MiB", BODY_MAX >> 20);
-        return Bad::new(ErrorCode::TooLarge, message).into_response();
+        return ErrorResponse::new(ErrorCode::TooLarge, message).into_response();
     };
     let digest = digest(&parts, &body);
     parts.extensions.insert(RequestId { key, digest });

@@ -8,14 +8,14 @@ use axum::Json;
 use axum::extract::State;
 use model::{Availability, Command, DeploymentId, GatewayId, NodeId, Proposal, ServiceId};
 
-use super::answer::{Bad, Body, Named};
 use super::apply::reply;
 use super::request_id::Author;
+use super::response::{Body, ErrorResponse, Named};
 use crate::adapter::Server;
 
-type Reply = Result<Json<ApplyReply>, Bad>;
+type Reply = Result<Json<ApplyReply>, ErrorResponse>;
 
-async fn carry_out(server: &Server, author: Author, command: Command) -> Reply {
+async fn execute(server: &Server, author: Author, command: Command) -> Reply {
     propose(server, author.proposal(command)).await
 }
 
@@ -60,7 +60,7 @@ pub(super) async fn set_frozen(
     if services.is_empty() {
         return Err(missing("name the services to freeze or thaw"));
     }
-    carry_out(&server, author, Command::SetFrozen { services, frozen }).await
+    execute(&server, author, Command::SetFrozen { services, frozen }).await
 }
 
 pub(super) async fn restart(
@@ -95,17 +95,17 @@ pub(super) async fn rollout(
         (None, Some(service)) => deployment_of(&server, service)?,
         (None, None) => return Err(missing("name a service or a deployment")),
     };
-    carry_out(&server, author, Command::Steer { deployment, how }).await
+    execute(&server, author, Command::Steer { deployment, how }).await
 }
 
-fn missing(message: &str) -> Bad {
-    Bad::new(ErrorCode::BadRequest, message)
+fn missing(message: &str) -> ErrorResponse {
+    ErrorResponse::new(ErrorCode::BadRequest, message)
 }
 
-fn deployment_of(server: &Server, id: &ServiceId) -> Result<DeploymentId, Bad> {
+fn deployment_of(server: &Server, id: &ServiceId) -> Result<DeploymentId, ErrorResponse> {
     let snapshot = server.handle.snapshot();
     snapshot.state.known_service(id)?.deployment.ok_or_else(|| {
-        Bad::new(ErrorCode::Conflict, format!("{id} is not being deployed"))
+        ErrorResponse::new(ErrorCode::Conflict, format!("{id} is not being deployed"))
             .hint("`muster rollout undo` goes back to the revision before")
     })
 }
@@ -127,7 +127,7 @@ pub(super) async fn remove_service(
     author: Author,
     Named(service): Named<ServiceId>,
 ) -> Reply {
-    carry_out(&server, author, Command::RemoveServices(vec![service])).await
+    execute(&server, author, Command::RemoveServices(vec![service])).await
 }
 
 /// `DELETE` of a gateway document.
@@ -136,7 +136,7 @@ pub(super) async fn remove_gateway(
     author: Author,
     Named(gateway): Named<GatewayId>,
 ) -> Reply {
-    carry_out(&server, author, Command::RemoveGateway(gateway)).await
+    execute(&server, author, Command::RemoveGateway(gateway)).await
 }
 
 /// `DELETE` of a node.
@@ -145,7 +145,7 @@ pub(super) async fn remove_node(
     author: Author,
     Named(node): Named<NodeId>,
 ) -> Reply {
-    carry_out(&server, author, Command::RemoveNode(node)).await
+    execute(&server, author, Command::RemoveNode(node)).await
 }
 
 pub(super) async fn availability(
@@ -154,5 +154,5 @@ pub(super) async fn availability(
     Named(node): Named<NodeId>,
     Body(availability): Body<Availability>,
 ) -> Reply {
-    carry_out(&server, author, Command::SetAvailability { node, availability }).await
+    execute(&server, author, Command::SetAvailability { node, availability }).await
 }

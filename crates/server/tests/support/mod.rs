@@ -159,16 +159,16 @@ impl Server {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         // The server may respond before it has read the whole request.
         let _ = stream.write_all(request).await;
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let mut response = Vec::new();
+        let _ = stream.read_to_end(&mut response).await;
+        let response = String::from_utf8_lossy(&response).into_owned();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         (status.unwrap_or(0), head.to_ascii_lowercase(), body.into())
     }
 
     /// A request without a body.
-    pub(crate) async fn ask(&self, method: &str, path: &str) -> (u16, String, String) {
+    pub(crate) async fn request(&self, method: &str, path: &str) -> (u16, String, String) {
         let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         self.raw(request.as_bytes()).await
     }

@@ -11,14 +11,14 @@ use crate::violation::Violation;
 
 /// A share that the user asked for. It is read from a label, so that nothing that computes with the
 /// budget itself is trusted.
-fn asked(service: &Service, label: &str) -> Option<Share> {
+fn requested_share(service: &Service, label: &str) -> Option<Share> {
     service.spec().labels.get(label)?.parse().ok()
 }
 
 /// The number of instances that must stay healthy.
 fn floor(service: &Service) -> u32 {
     let wanted = service.spec().instances;
-    match asked(service, MIN_HEALTHY) {
+    match requested_share(service, MIN_HEALTHY) {
         Some(Share::Count(count)) => count.min(wanted),
         Some(Share::Millionths(part)) => (f64::from(wanted) * f64::from(part) / 1e6).ceil() as u32,
         None => 0,
@@ -28,7 +28,7 @@ fn floor(service: &Service) -> u32 {
 /// The number of instances that may be live.
 fn ceiling(service: &Service) -> u32 {
     let wanted = service.spec().instances;
-    let most = match asked(service, MAX_SURGE) {
+    let most = match requested_share(service, MAX_SURGE) {
         Some(Share::Count(count)) => wanted + count,
         Some(Share::Millionths(part)) => {
             wanted + (f64::from(wanted) * f64::from(part) / 1e6).floor() as u32

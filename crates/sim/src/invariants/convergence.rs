@@ -12,7 +12,7 @@ use server::control::Snapshot;
 
 use crate::cluster::Cluster;
 use crate::gateway::has_backend;
-use crate::machine::SICKNESS;
+use crate::machine::DEFECT;
 use crate::queue::Moment;
 
 /// The longest time from the end of the fault phase to convergence.
@@ -70,7 +70,7 @@ impl View<'_> {
             _ => false,
         });
         // A revision that never becomes healthy never converges, not even after a rollback to it.
-        let has_reason = waits_for_others || waits_for_node || is_sick(service);
+        let has_reason = waits_for_others || waits_for_node || is_defective(service);
         if service.deployment.is_some() && !has_reason {
             differences.push(format!("{id} is still deploying: {waits:?}"));
         }
@@ -112,9 +112,10 @@ impl View<'_> {
             format!("the agent has {known:?}, the server observed {observed:?}")
         };
         if placement.goal != Goal::Run {
-            return (!has_reason).then(|| format!("{instance} is still leaving: {}", disagree()));
+            return (!has_reason)
+                .then(|| format!("{instance} is still terminating: {}", disagree()));
         }
-        if host.machine.runs_of(&instance).any(|(_, run)| !run.sickness().is_empty()) {
+        if host.machine.runs_of(&instance).any(|(_, run)| !run.defect().is_empty()) {
             return None;
         }
         if !host.machine.is_serving(&instance, self.now) {
@@ -188,7 +189,7 @@ impl View<'_> {
                 let placement = service.placements.get(&instance.replica);
                 let is_wanted = placement.is_some_and(|p| p.is_wanted() && p.node == *node);
                 let in_table = has_backend(&self.snapshot.routes, instance);
-                if is_routed && is_wanted && !is_sick(service) && !in_table {
+                if is_routed && is_wanted && !is_defective(service) && !in_table {
                     differences.push(format!("{instance} is healthy and gets no requests"));
                 }
             }
@@ -196,8 +197,8 @@ impl View<'_> {
     }
 }
 
-fn is_sick(service: &Service) -> bool {
-    service.spec().env.get(SICKNESS).is_some_and(|sickness| sickness.as_text() != Some(""))
+fn is_defective(service: &Service) -> bool {
+    service.spec().env.get(DEFECT).is_some_and(|defect| defect.as_text() != Some(""))
 }
 
 /// The runs of every service that needs no reason: it is not deploying, waits for nothing, and can
@@ -207,7 +208,7 @@ pub(crate) fn settled(cluster: &Cluster) -> BTreeMap<ServiceId, BTreeSet<(NodeId
     let snapshot = &server.snapshot;
     let settled = snapshot.state.services().filter(|service| {
         let waits = snapshot.waits.get(&service.id);
-        service.deployment.is_none() && waits.is_none_or(Vec::is_empty) && !is_sick(service)
+        service.deployment.is_none() && waits.is_none_or(Vec::is_empty) && !is_defective(service)
     });
     let runs = settled.map(|service| {
         let recovered = cluster.hosts.iter().filter(|(_, host)| host.outage.is_none());

@@ -28,7 +28,7 @@ fn resource(instance: &InstanceId, resource: &ResourceRef<'_>) -> InstanceResour
 }
 
 /// The place of the resource at `index`: it alone, or the consecutive members of its subset.
-fn place(stack: &[ResourceRef<'_>], index: usize) -> Range<usize> {
+fn location(stack: &[ResourceRef<'_>], index: usize) -> Range<usize> {
     let Some(subset) = stack[index].subset else { return index..index + 1 };
     let is_other = |resource: &ResourceRef<'_>| resource.subset != Some(subset);
     let first = stack[..index].iter().rposition(is_other).map_or(0, |before| before + 1);
@@ -63,7 +63,7 @@ impl Stacks {
         }
         let stack: Vec<_> = spec.resources().collect();
         let index = stack.iter().position(|resource| resource.name == piece.resource)?;
-        let before = &stack[..place(&stack, index).start];
+        let before = &stack[..location(&stack, index).start];
         let missing = before.iter().find(|before| {
             let of = resource(&piece.instance, before);
             let run = machine.runs.get(&of);
@@ -99,7 +99,7 @@ impl Stacks {
         }
         let stack: Vec<_> = spec.resources().collect();
         let index = stack.iter().position(|resource| resource.name == piece.resource)?;
-        let after = &stack[place(&stack, index).end..];
+        let after = &stack[location(&stack, index).end..];
         let above = after.iter().find(|after| {
             let run = machine.runs.get(&resource(&piece.instance, after));
             run.is_some_and(Run::is_alive)

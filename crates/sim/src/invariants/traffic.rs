@@ -20,7 +20,7 @@ pub(crate) fn routes(
         let id = &backend.instance;
         // A placement that is durable but not published yet is missing here.
         if state.placement(id).is_some_and(|placement| !placement.is_wanted()) {
-            Some(format!("{id} is leaving"))
+            Some(format!("{id} is terminating"))
         } else if !ever_ready.contains(id) {
             Some(format!("{id} was never ready"))
         } else {

@@ -79,7 +79,7 @@ fn prepare_with(directory: &Path, migrations: &[&str]) -> Result<PathBuf, Error>
             replace(&fresh, &path)?;
         }
         Some(found) => {
-            verify::sound(&path)?;
+            verify::check_integrity(&path)?;
             if found < migrations.len() {
                 upgrade(&path, &fresh, found, migrations)?;
             }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_file_is_brought_forward_and_kept() {
+    fn an_older_file_is_migrated_and_kept_as_a_backup() {
         let directory = tempfile::tempdir().unwrap();
         let path = older(directory.path());
         prepare_with(directory.path(), NEXT).unwrap();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_while_making_the_file_is_forgotten() {
+    fn leftovers_of_an_interrupted_creation_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state.db");
         fs::write(with_suffix(&path, ".new"), "half").unwrap();

@@ -37,7 +37,7 @@ impl Lock {
             Err(TryLockError::Error(error)) => return Err(Error::file("lock", path, error)),
         }
         // A pid that cannot be written (on a full disk, for example) must not prevent the start.
-        if let Err(error) = sign(&mut file) {
+        if let Err(error) = write_holder(&mut file) {
             tracing::warn!(%error, path = %path.display(), "cannot write the pid into the lock file");
         }
         Ok(Lock { file })
@@ -57,7 +57,7 @@ fn holder(file: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-fn sign(file: &mut File) -> io::Result<()> {
+fn write_holder(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
     writeln!(file, "{}", std::process::id())

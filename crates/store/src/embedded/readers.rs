@@ -41,7 +41,7 @@ impl Readers {
         let readers = Arc::clone(self);
         let job = move || {
             let storage = |error| Error::storage("begin to read", error);
-            let lease = readers.lend()?;
+            let lease = readers.acquire()?;
             let connection = lease.connection()?;
             let snapshot = connection.unchecked_transaction().map_err(storage)?;
             read(&snapshot)
@@ -59,7 +59,7 @@ impl Readers {
         }
     }
 
-    fn lend(&self) -> Result<Lease<'_>, Error> {
+    fn acquire(&self) -> Result<Lease<'_>, Error> {
         let mut state = self.lock();
         while state.lent >= CONNECTIONS_MAX && !state.closed {
             state = self.returned.wait(state).unwrap_or_else(PoisonError::into_inner);

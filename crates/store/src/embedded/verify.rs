@@ -19,15 +19,15 @@ use super::{meta, ranges};
 use crate::Error;
 
 /// Checks every page of the file, whatever its format.
-pub(super) fn sound(path: &Path) -> Result<(), Error> {
+pub(super) fn check_integrity(path: &Path) -> Result<(), Error> {
     let check = |connection: &Connection| {
         connection.query_row("PRAGMA quick_check(1)", (), |row| row.get::<_, String>(0))
     };
-    match aside(path)?.and_then(|connection| check(&connection)) {
+    match open_read_only(path)?.and_then(|connection| check(&connection)) {
         Ok(verdict) if verdict == "ok" => Ok(()),
         // The first line is a heading if the result is about a table as a whole.
         Ok(verdict) => Err(corrupt(path, &verdict.lines().last().unwrap_or_default())),
-        Err(error) => Err(judge(path, error)),
+        Err(error) => Err(classify(path, error)),
     }
 }
 
@@ -38,10 +38,10 @@ pub(super) fn readable(path: &Path) -> Result<(), Error> {
         connection.prepare(ranges::BOUNDED)?;
         meta::newest(&connection)
     };
-    match aside(path)?.and_then(ask) {
+    match open_read_only(path)?.and_then(ask) {
         Ok(revision) if revision >= 0 => Ok(()),
         Ok(revision) => Err(corrupt(path, &format!("its revision is {revision}"))),
-        Err(error) => Err(judge(path, error)),
+        Err(error) => Err(classify(path, error)),
     }
 }
 
@@ -50,7 +50,7 @@ fn corrupt(path: &Path, detail: &dyn std::fmt::Display) -> Error {
 }
 
 /// A failed disk proves nothing about the file; every other failure here does.
-fn judge(path: &Path, error: rusqlite::Error) -> Error {
+fn classify(path: &Path, error: rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(
             ErrorCode::SystemIoFailure
@@ -63,7 +63,7 @@ fn judge(path: &Path, error: rusqlite::Error) -> Error {
 }
 
 /// Opens the file so that nothing is written.
-fn aside(path: &Path) -> Result<rusqlite::Result<Connection>, Error> {
+fn open_read_only(path: &Path) -> Result<rusqlite::Result<Connection>, Error> {
     let logged = log_size(path)? > 0;
     let how = if logged { "vfs=unix-none" } else { "immutable=1" };
     let uri = format!("file:{}?mode=ro&{how}", escaped(path));

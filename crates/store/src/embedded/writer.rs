@@ -159,7 +159,7 @@ impl Writer<'_> {
     fn fail(&mut self, action: &'static str, error: rusqlite::Error) -> Error {
         // SQLite has already rolled back after most errors.
         let undone = self.connection.is_autocommit() || self.statements.rollback().is_ok();
-        if undone && !in_doubt(&error) {
+        if undone && !is_uncertain(&error) {
             return Error::storage(action, error);
         }
         tracing::error!(%error, action, "the store stops writing, since it cannot know what reached the disk");
@@ -182,7 +182,7 @@ impl Writer<'_> {
         match folded {
             Ok(()) => {}
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
-            Err(error) if in_doubt(&error) => {
+            Err(error) if is_uncertain(&error) => {
                 self.fail("fold the log into the state file", error);
             }
             // The log is complete; the next checkpoint may succeed.
@@ -194,7 +194,7 @@ impl Writer<'_> {
 }
 
 /// Whether an error means that the state on the disk may differ from SQLite's view of it.
-fn in_doubt(error: &rusqlite::Error) -> bool {
+fn is_uncertain(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| {
         matches!(error.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
             || matches!(error.extended_code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)

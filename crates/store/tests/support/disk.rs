@@ -188,15 +188,15 @@ impl<'a> Disk<'a> {
 
     /// The files as programs see them while there is power.
     pub(crate) fn whole(&self) -> Files {
-        self.left(&self.names, |_| Mood::Everything, &mut || true)
+        self.left(&self.names, |_| Survival::Everything, &mut || true)
     }
 
     /// Files that may remain after a power loss at this point.
-    pub(crate) fn lose_power(&self, dice: &mut Dice) -> Files {
+    pub(crate) fn lose_power(&self, random: &mut Random) -> Files {
         let mut names = self.durable.clone();
-        let mood = Mood::thrown(dice);
+        let mood = Survival::thrown(random);
         for change in &self.pending {
-            if !mood.keeps(&mut || dice.coin()) {
+            if !mood.keeps(&mut || random.coin()) {
                 continue;
             }
             match change {
@@ -212,14 +212,14 @@ impl<'a> Disk<'a> {
                 }
             }
         }
-        let moods: Vec<_> = self.files.iter().map(|_| Mood::thrown(dice)).collect();
-        self.left(&names, |file| moods[file], &mut || dice.coin())
+        let moods: Vec<_> = self.files.iter().map(|_| Survival::thrown(random)).collect();
+        self.left(&names, |file| moods[file], &mut || random.coin())
     }
 
     fn left(
         &self,
         names: &BTreeMap<String, usize>,
-        mood: impl Fn(usize) -> Mood,
+        mood: impl Fn(usize) -> Survival,
         coin: &mut impl FnMut() -> bool,
     ) -> Files {
         let content = |file: usize, coin: &mut dyn FnMut() -> bool| {
@@ -227,7 +227,7 @@ impl<'a> Disk<'a> {
             let mut bytes = stored.durable.clone();
             for change in &stored.pending {
                 match mood {
-                    Mood::Torn => change.apply(&mut bytes, &mut *coin),
+                    Survival::Torn => change.apply(&mut bytes, &mut *coin),
                     _ if mood.keeps(&mut *coin) => change.apply(&mut bytes, || true),
                     _ => {}
                 }
@@ -240,7 +240,7 @@ impl<'a> Disk<'a> {
 
 /// Which changes of a file that were not flushed survive.
 #[derive(Debug, Clone, Copy)]
-enum Mood {
+enum Survival {
     Everything,
     Nothing,
     /// Any of them, whole.
@@ -249,24 +249,24 @@ enum Mood {
     Torn,
 }
 
-impl Mood {
-    fn thrown(dice: &mut Dice) -> Mood {
-        [Mood::Everything, Mood::Nothing, Mood::Some, Mood::Torn][dice.below(4)]
+impl Survival {
+    fn thrown(random: &mut Random) -> Survival {
+        [Survival::Everything, Survival::Nothing, Survival::Some, Survival::Torn][random.below(4)]
     }
 
     fn keeps(self, coin: &mut dyn FnMut() -> bool) -> bool {
         match self {
-            Mood::Everything => true,
-            Mood::Nothing => false,
-            Mood::Some | Mood::Torn => coin(),
+            Survival::Everything => true,
+            Survival::Nothing => false,
+            Survival::Some | Survival::Torn => coin(),
         }
     }
 }
 
 /// A seeded generator of choices.
-pub(crate) struct Dice(fastrand::Rng);
+pub(crate) struct Random(fastrand::Rng);
 
-impl Dice {
+impl Random {
     pub(crate) fn new(seed: u64) -> Self {
         Self(fastrand::Rng::with_seed(seed))
     }

@@ -21,7 +21,7 @@ pub(crate) struct Acknowledged {
 
 impl Acknowledged {
     /// Parses a line that [`write`] has printed; returns false for any other line.
-    pub(crate) fn hear(&mut self, line: &str) -> bool {
+    pub(crate) fn parse_line(&mut self, line: &str) -> bool {
         let mut words = line.split(' ');
         let kind = words.next();
         let numbers: Vec<u64> = words.filter_map(|number| number.parse().ok()).collect();

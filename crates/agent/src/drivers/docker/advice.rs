@@ -16,8 +16,8 @@ pub(super) fn is_image_missing(error: &Error) -> bool {
 /// Why an image could not be pulled.
 pub(super) fn pull(error: &Error, image: &str) -> String {
     let Error::Refused { message, .. } = error else { return words(error) };
-    let said = message.to_ascii_lowercase();
-    let is = |parts: &[&str]| parts.iter().any(|part| said.contains(part));
+    let message_lower = message.to_ascii_lowercase();
+    let is = |parts: &[&str]| parts.iter().any(|part| message_lower.contains(part));
     if is_image_missing(error) {
         return format!(
             "the image {image} is not on this node, and `pull: never` forbids fetching it: \
@@ -47,8 +47,8 @@ pub(super) fn pull(error: &Error, image: &str) -> String {
 /// Why a container could not be created or started.
 pub(super) fn start(error: &Error, container: &Container) -> String {
     let Error::Refused { message, .. } = error else { return words(error) };
-    let said = message.to_ascii_lowercase();
-    let is = |parts: &[&str]| parts.iter().any(|part| said.contains(part));
+    let message_lower = message.to_ascii_lowercase();
+    let is = |parts: &[&str]| parts.iter().any(|part| message_lower.contains(part));
     let hint = if is(&["port is already allocated", "address already in use"]) {
         "something else on this node listens on that port: stop it, or leave `port` out to be given a free one"
     } else if is(&["unable to find user", "no matching entries in passwd"]) {
@@ -60,7 +60,7 @@ pub(super) fn start(error: &Error, container: &Container) -> String {
         "no such file or directory",
         "no command specified",
     ]) {
-        "the image has no such program: check `container.command` and `container.entrypoint`; a text needs /bin/sh in the image, a list of words does not"
+        "the image has no such program: check `container.command` and `container.entrypoint`; a string needs /bin/sh in the image, a list of words does not"
     } else if is(&["exec format error"]) {
         "the image is not made for the processor of this node"
     } else if is(&["permission denied"]) {
@@ -84,8 +84,8 @@ pub(super) fn start(error: &Error, container: &Container) -> String {
 /// Why files could not be copied into a container.
 pub(super) fn files(error: &Error) -> String {
     let Error::Refused { message, .. } = error else { return words(error) };
-    let said = message.to_ascii_lowercase();
-    let is = |parts: &[&str]| parts.iter().any(|part| said.contains(part));
+    let message_lower = message.to_ascii_lowercase();
+    let is = |parts: &[&str]| parts.iter().any(|part| message_lower.contains(part));
     let hint = if is(&["cannot overwrite", "not a directory", "is a directory"]) {
         "the image has a directory where a file should be, or the reverse: check the paths in `files`"
     } else if is(&["read-only"]) {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_pull_says_what_to_do() {
+    fn a_failed_pull_has_advice() {
         let check = |status, message: &str, expected: &str| {
             let words = pull(&refused(status, message), "team/web:1");
             assert!(words.contains(expected) && words.contains("team/web:1"), "{words}");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_start_says_what_to_do() {
+    fn a_failed_start_has_advice() {
         let container = serde_json::from_str(r#"{"image": "web"}"#).unwrap();
         let check = |status, message: &str, expected: &str| {
             let words = start(&refused(status, message), &container);

@@ -93,7 +93,7 @@ fn find(config: &Config, registry: &str) -> Login {
     });
     match helper {
         Some(helper) => Login::Unusable(format!(
-            "the login for {registry} is kept by docker-credential-{helper}, which is not asked: \
+            "the login for {registry} is kept by docker-credential-{helper}, which is not called: \
              put it into `auths` of config.json, as `docker login` does without a helper"
         )),
         None => Login::None,
@@ -151,7 +151,7 @@ mod tests {
     }"#;
 
     #[test]
-    fn logins_are_found_by_the_registry_of_the_image() {
+    fn logins_are_selected_by_the_registry_of_the_image() {
         let config: Config = serde_json::from_str(CONFIG).unwrap();
         let check = |image: &str, expected: &str| {
             let words = match find(&config, registry(image)) {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_not_there_is_no_login() {
+    async fn a_missing_file_provides_no_login() {
         assert_eq!(login(None, "web").await, Login::None);
         assert_eq!(login(Some("/nonexistent".into()), "web").await, Login::None);
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{DriverEvent, Launch};
-use super::daemon::{ASK_LIMIT, Client, Error, WORK_LIMIT};
+use super::daemon::{Client, Error, REQUEST_TIMEOUT, WORK_TIMEOUT};
 use super::{Core, advice, container, end, files, now};
 
 /// The maximum number of attempts to create a container. Its name may be taken by the container of
@@ -44,13 +44,13 @@ pub(super) async fn begin(
     core: Arc<Core>,
     launch: Launch,
     key: Piece,
-    given_up: CancellationToken,
+    abandoned: CancellationToken,
 ) {
     let Some(container) = launch.spec.container.clone() else {
         let message = "the service has no `container`: nothing for Docker to run".into();
         return core.runs().not_started(&key, message, false);
     };
-    let failure = match start(&core, &launch, &container, &key, &given_up).await {
+    let failure = match start(&core, &launch, &container, &key, &abandoned).await {
         Ok(id) => {
             let superfluous = core.runs().started(&key, &id, now());
             match superfluous {
@@ -68,13 +68,13 @@ pub(super) async fn begin(
         }
         Err(failure) => failure,
     };
-    let (message, driver_away) = match &failure {
+    let (message, driver_unavailable) = match &failure {
         Failure::GivenUp => ("stopped before it had begun".to_string(), false),
-        Failure::Daemon(error) => (advice::start(error, &container), error.is_away()),
-        Failure::Image(error) => (advice::pull(error, &container.image), error.is_away()),
-        Failure::Files(error) => (error.message(), error.is_away()),
+        Failure::Daemon(error) => (advice::start(error, &container), error.is_unavailable()),
+        Failure::Image(error) => (advice::pull(error, &container.image), error.is_unavailable()),
+        Failure::Files(error) => (error.message(), error.is_unavailable()),
     };
-    core.runs().not_started(&key, message, driver_away);
+    core.runs().not_started(&key, message, driver_unavailable);
 }
 
 async fn start(
@@ -82,19 +82,19 @@ async fn start(
     launch: &Launch,
     container: &Container,
     key: &Piece,
-    given_up: &CancellationToken,
+    abandoned: &CancellationToken,
 ) -> Result<String, Failure> {
     let client = core.daemon.client().await?;
     let mut is_pulled = container.pull == Pull::Always;
     if is_pulled {
-        pull(core, &client, container, key, given_up, Instant::now()).await?;
+        pull(core, &client, container, key, abandoned, Instant::now()).await?;
     }
     loop {
-        let turn = given_up.run_until_cancelled(core.starts.acquire()).await;
+        let turn = abandoned.run_until_cancelled(core.starts.acquire()).await;
         let turn = turn.ok_or(Failure::GivenUp)?;
         let tried_at = Instant::now();
         match make(core, &client, launch, container, key).await {
-            Ok(id) => return run(core, &client, id, launch, given_up).await,
+            Ok(id) => return run(core, &client, id, launch, abandoned).await,
             Err(error) if !advice::is_image_missing(&error) || is_pulled => {
                 return Err(error.into());
             }
@@ -103,7 +103,7 @@ async fn start(
         }
         // Other runs may start while this image is pulled.
         drop(turn);
-        pull(core, &client, container, key, given_up, tried_at).await?;
+        pull(core, &client, container, key, abandoned, tried_at).await?;
         is_pulled = true;
     }
 }
@@ -113,14 +113,14 @@ async fn pull(
     client: &Client,
     container: &Container,
     key: &Piece,
-    given_up: &CancellationToken,
+    abandoned: &CancellationToken,
     missed_at: Instant,
 ) -> Result<(), Failure> {
     let report = |message: String| {
         core.emit(DriverEvent::Preparing { piece: key.clone(), message });
     };
     let pulled = core.images.pull(core, client, &container.image, missed_at, report);
-    match given_up.run_until_cancelled(pulled).await {
+    match abandoned.run_until_cancelled(pulled).await {
         Some(pulled) => pulled.map_err(Failure::Image),
         None => Err(Failure::GivenUp),
     }
@@ -162,7 +162,7 @@ async fn create(
 ) -> Result<String, Error> {
     let options = CreateContainerOptionsBuilder::default().name(name).build();
     let created = client.docker().create_container(Some(options), body);
-    client.call(WORK_LIMIT, created).await.map(|created| created.id)
+    client.call(WORK_TIMEOUT, created).await.map(|created| created.id)
 }
 
 enum Owner {
@@ -172,7 +172,8 @@ enum Owner {
 }
 
 async fn owner(core: &Core, client: &Client, name: &str) -> Result<Option<Owner>, Error> {
-    let inspected = client.call(ASK_LIMIT, client.docker().inspect_container(name, None)).await;
+    let inspected =
+        client.call(REQUEST_TIMEOUT, client.docker().inspect_container(name, None)).await;
     let found = match inspected {
         Ok(found) => found,
         Err(error) if error.is_unknown() => return Ok(None),
@@ -192,18 +193,18 @@ async fn run(
     client: &Client,
     id: String,
     launch: &Launch,
-    given_up: &CancellationToken,
+    abandoned: &CancellationToken,
 ) -> Result<String, Failure> {
     let copied = match launch.files.is_empty() {
         true => Ok(()),
         false => files::copy(client, &id, launch).await,
     };
-    let failure = if given_up.is_cancelled() {
+    let failure = if abandoned.is_cancelled() {
         Failure::GivenUp
     } else if let Err(error) = copied {
         Failure::Files(error)
     } else {
-        match client.call(WORK_LIMIT, client.docker().start_container(&id, None)).await {
+        match client.call(WORK_TIMEOUT, client.docker().start_container(&id, None)).await {
             Ok(()) => return Ok(id),
             Err(error) => Failure::Daemon(error),
         }

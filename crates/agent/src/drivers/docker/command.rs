@@ -59,11 +59,11 @@ async fn run(
         loop {
             let next = tokio::select! {
                 next = timeout_at(deadline, output.next()) => next,
-                () = client.given_up() => return Err(client.away("the connection was lost".into())),
+                () = client.abandoned() => return Err(client.unavailable("the connection was lost".into())),
             };
             match next {
                 Ok(Some(Ok(part))) => keep_end(&mut tail, &part.into_bytes()),
-                Ok(Some(Err(error))) => return Err(client.understand(error)),
+                Ok(Some(Err(error))) => return Err(client.convert_error(error)),
                 Ok(None) => break,
                 Err(_) => {
                     kill(&client, container, &id).await;
@@ -104,7 +104,7 @@ async fn kill(client: &Client, container: &str, id: &str) {
         return tracing::warn!(
             container,
             pid,
-            "a command that took too long goes on: it is not visible here"
+            "a command that timed out keeps running: it is not visible here"
         );
     }
     if let Some(pid) = Pid::from_raw(pid)

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_run_by_the_shell_and_words_by_the_entrypoint() {
+    fn a_string_is_run_by_the_shell_and_a_list_by_the_entrypoint() {
         let check = |container: serde_json::Value, entrypoint: &[&str], command: &[&str]| {
             let container = serde_json::from_value(container).unwrap();
             let (given_entrypoint, given_command) = program(&container);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_known_by_its_labels() {
+    fn a_container_is_identified_by_its_labels() {
         let instance = "/shop/web~2.1".parse().unwrap();
         let key = Piece { instance, resource: "cache".parse().unwrap(), run: 3 };
         assert_eq!(name(&key), "muster-shop_web-2.1_cache-r3");

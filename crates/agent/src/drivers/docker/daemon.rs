@@ -13,29 +13,29 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Timeout of requests to which the daemon responds from memory.
-pub(super) const ASK_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout of operations that the daemon performs one after the other, such as starts: a busy
 /// daemon takes long.
-pub(super) const WORK_LIMIT: Duration = Duration::from_secs(120);
+pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(120);
 /// Timeout of a ping; a daemon that exceeds it is unreachable.
-pub(super) const PING_LIMIT: Duration = Duration::from_secs(8);
+pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(8);
 
 const SOCKET: &str = "/var/run/docker.sock";
 /// The client's own timeout, in seconds, until a response begins. It must allow for pulls, whose
 /// response begins only when the registry has responded.
-const ANSWER_LIMIT_S: u64 = 300;
+const RESPONSE_TIMEOUT_S: u64 = 300;
 
 /// Why a request failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum Error {
     /// The daemon does not respond, so the state of the requested object is unknown.
-    #[error("the Docker daemon at {address} does not answer: {reason}")]
-    Away { address: String, reason: String },
+    #[error("the Docker daemon at {address} does not respond: {reason}")]
+    Unavailable { address: String, reason: String },
     /// The daemon rejected the request.
     #[error("{message}")]
     Refused { status: u16, message: String },
     /// The daemon sent a response that the client does not understand.
-    #[error("the answer of the Docker daemon could not be read")]
+    #[error("the response of the Docker daemon could not be read")]
     Unclear(#[source] Arc<bollard::errors::Error>),
 }
 
@@ -50,8 +50,8 @@ impl Error {
         matches!(self, Error::Refused { status: 409, .. })
     }
 
-    pub(super) fn is_away(&self) -> bool {
-        matches!(self, Error::Away { .. })
+    pub(super) fn is_unavailable(&self) -> bool {
+        matches!(self, Error::Unavailable { .. })
     }
 }
 
@@ -61,7 +61,7 @@ enum State {
     /// The first attempt to connect is in progress.
     Trying,
     Up(Client),
-    Away(Error),
+    Unavailable(Error),
 }
 
 /// The daemon, reachable or not.
@@ -69,7 +69,7 @@ enum State {
 pub(super) struct Daemon {
     address: String,
     state: watch::Sender<State>,
-    answers: watch::Sender<bool>,
+    is_responding: watch::Sender<bool>,
 }
 
 impl Daemon {
@@ -79,61 +79,61 @@ impl Daemon {
         Daemon {
             address: host.strip_prefix("unix://").unwrap_or(host).to_string(),
             state: watch::channel(State::Trying).0,
-            answers: watch::channel(false).0,
+            is_responding: watch::channel(false).0,
         }
     }
 
-    pub(super) fn answers(&self) -> watch::Receiver<bool> {
-        self.answers.subscribe()
+    pub(super) fn is_responding(&self) -> watch::Receiver<bool> {
+        self.is_responding.subscribe()
     }
 
     /// The error for a daemon that does not respond, with the reason.
-    pub(super) fn away(&self, reason: String) -> Error {
-        Error::Away { address: self.address.clone(), reason }
+    pub(super) fn unavailable(&self, reason: String) -> Error {
+        Error::Unavailable { address: self.address.clone(), reason }
     }
 
     /// Connects to the daemon and negotiates the API version. Does not change the state yet.
     pub(super) async fn connect(&self) -> Result<Client, Error> {
-        let away = |reason: String| self.away(reason);
+        let unavailable = |reason: String| self.unavailable(reason);
         if self.address.contains("://") {
             let reason = "only Unix sockets are supported: give unix:///path/to/docker.sock";
-            return Err(away(reason.into()));
+            return Err(unavailable(reason.into()));
         }
         let path = PathBuf::from(&self.address);
         let docker = bollard::Docker::connect_with_unix(
             &path.to_string_lossy(),
-            ANSWER_LIMIT_S,
+            RESPONSE_TIMEOUT_S,
             bollard::API_DEFAULT_VERSION,
         );
         let client = |docker| Client {
             docker,
             address: self.address.clone().into(),
-            given_up: CancellationToken::new(),
+            abandoned: CancellationToken::new(),
         };
-        let first = client(docker.map_err(|error| away(advise(root(&error))))?);
+        let first = client(docker.map_err(|error| unavailable(advise(root(&error))))?);
         let negotiated = first.docker.clone().negotiate_version();
-        Ok(client(first.call(PING_LIMIT, negotiated).await?))
+        Ok(client(first.call(PING_TIMEOUT, negotiated).await?))
     }
 
     /// Records that the daemon responds; requests use `client` from now on.
-    pub(super) fn is_up(&self, client: &Client) {
+    pub(super) fn set_available(&self, client: &Client) {
         self.state.send_replace(State::Up(client.clone()));
-        if !self.answers.send_replace(true) {
-            tracing::info!(address = self.address, "the Docker daemon answers");
+        if !self.is_responding.send_replace(true) {
+            tracing::info!(address = self.address, "the Docker daemon is available");
         }
     }
 
     /// Records that the daemon does not respond: requests in flight fail, and further ones fail at
     /// once.
-    pub(super) fn is_away(&self, error: Error) {
-        let told_before = matches!(*self.state.borrow(), State::Away(_));
-        if !told_before {
+    pub(super) fn set_unavailable(&self, error: Error) {
+        let was_reported = matches!(*self.state.borrow(), State::Unavailable(_));
+        if !was_reported {
             tracing::warn!("{error}");
         }
-        if let State::Up(client) = self.state.send_replace(State::Away(error)) {
-            client.given_up.cancel();
+        if let State::Up(client) = self.state.send_replace(State::Unavailable(error)) {
+            client.abandoned.cancel();
         }
-        self.answers.send_replace(false);
+        self.is_responding.send_replace(false);
     }
 
     /// Returns a client if the daemon responds. Waits only for the very first attempt to connect.
@@ -142,8 +142,10 @@ impl Daemon {
         let state = state.wait_for(|state| !matches!(state, State::Trying)).await;
         match state.as_deref() {
             Ok(State::Up(client)) => Ok(client.clone()),
-            Ok(State::Away(error)) => Err(error.clone()),
-            Ok(State::Trying) | Err(_) => Err(self.away("it has not been reached yet".into())),
+            Ok(State::Unavailable(error)) => Err(error.clone()),
+            Ok(State::Trying) | Err(_) => {
+                Err(self.unavailable("it has not been reached yet".into()))
+            }
         }
     }
 
@@ -167,7 +169,7 @@ impl Daemon {
 pub(super) struct Client {
     docker: bollard::Docker,
     address: Arc<str>,
-    given_up: CancellationToken,
+    abandoned: CancellationToken,
 }
 
 impl Client {
@@ -177,8 +179,8 @@ impl Client {
     }
 
     /// Completes when this connection is given up.
-    pub(super) async fn given_up(&self) {
-        self.given_up.cancelled().await;
+    pub(super) async fn abandoned(&self) {
+        self.abandoned.cancelled().await;
     }
 
     /// Waits for a response for at most `limit`.
@@ -189,20 +191,20 @@ impl Client {
     ) -> Result<T, Error> {
         tokio::select! {
             biased;
-            answer = tokio::time::timeout(limit, call) => match answer {
-                Ok(answer) => answer.map_err(|error| self.understand(error)),
-                Err(_) => Err(self.away(format!("no answer within {} s", limit.as_secs()))),
+            response = tokio::time::timeout(limit, call) => match response {
+                Ok(response) => response.map_err(|error| self.convert_error(error)),
+                Err(_) => Err(self.unavailable(format!("no response within {} s", limit.as_secs()))),
             },
-            () = self.given_up.cancelled() => Err(self.away("the connection was lost".into())),
+            () = self.abandoned.cancelled() => Err(self.unavailable("the connection was lost".into())),
         }
     }
 
-    pub(super) fn away(&self, reason: String) -> Error {
-        Error::Away { address: self.address.to_string(), reason }
+    pub(super) fn unavailable(&self, reason: String) -> Error {
+        Error::Unavailable { address: self.address.to_string(), reason }
     }
 
     /// Converts an error of the library.
-    pub(super) fn understand(&self, error: bollard::errors::Error) -> Error {
+    pub(super) fn convert_error(&self, error: bollard::errors::Error) -> Error {
         use bollard::errors::Error as Library;
         match error {
             Library::DockerResponseServerError { status_code, message } => {
@@ -211,12 +213,12 @@ impl Client {
             // A pull can fail in the middle of a response that began successfully.
             Library::DockerStreamError { error } => Error::Refused { status: 500, message: error },
             Library::RequestTimeoutError => {
-                self.away(format!("no answer within {ANSWER_LIMIT_S} s"))
+                self.unavailable(format!("no response within {RESPONSE_TIMEOUT_S} s"))
             }
             Library::HyperLegacyError { .. }
             | Library::HyperResponseError { .. }
             | Library::IOError { .. }
-            | Library::SocketNotFoundError(_) => self.away(advise(root(&error))),
+            | Library::SocketNotFoundError(_) => self.unavailable(advise(root(&error))),
             other => Error::Unclear(Arc::new(other)),
         }
     }
@@ -251,7 +253,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_absent_daemon_is_away_and_says_what_to_do() {
+    async fn an_absent_daemon_is_unavailable_with_advice() {
         let check = |host: Option<&str>, address: &str| {
             assert_eq!(Daemon::new(host).address, address);
         };
@@ -261,18 +263,21 @@ mod tests {
         check(Some("/run/d.sock"), "/run/d.sock");
 
         let error = Daemon::new(Some("tcp://10.0.0.1:2375")).connect().await.unwrap_err();
-        assert!(error.is_away() && error.to_string().contains("only Unix sockets"), "{error}");
+        assert!(
+            error.is_unavailable() && error.to_string().contains("only Unix sockets"),
+            "{error}"
+        );
         let error = Daemon::new(Some("/nonexistent/d.sock")).connect().await.unwrap_err();
-        assert!(error.is_away() && error.to_string().contains("is it installed"), "{error}");
+        assert!(error.is_unavailable() && error.to_string().contains("is it installed"), "{error}");
     }
 
     #[tokio::test]
-    async fn nobody_waits_for_a_daemon_that_is_known_to_be_away() {
+    async fn calls_to_a_daemon_known_to_be_unavailable_fail_at_once() {
         let daemon = Daemon::new(Some("/nonexistent/d.sock"));
         let error = daemon.connect().await.unwrap_err();
-        let mut answers = daemon.answers();
-        daemon.is_away(error);
-        assert!(daemon.client().await.unwrap_err().is_away());
-        assert!(!*answers.borrow_and_update());
+        let mut is_responding = daemon.is_responding();
+        daemon.set_unavailable(error);
+        assert!(daemon.client().await.unwrap_err().is_unavailable());
+        assert!(!*is_responding.borrow_and_update());
     }
 }

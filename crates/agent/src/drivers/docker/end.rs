@@ -11,8 +11,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::container::signal_name;
-use super::daemon::{ASK_LIMIT, Client, Error, WORK_LIMIT};
-use super::{Ask, Core};
+use super::daemon::{Client, Error, REQUEST_TIMEOUT, WORK_TIMEOUT};
+use super::{Core, LoopRequest};
 
 /// After this, a killed container that has not ended is inspected and killed again.
 const KILL_WAIT: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ pub(super) async fn stop(
             deliver(&core, &container, "SIGKILL").await;
             sleep(KILL_WAIT).await;
             // The event may have been lost.
-            let _ = core.asks.send(Ask::Look);
+            let _ = core.requests.send(LoopRequest::Look);
         }
     };
     ended.run_until_cancelled(killed).await;
@@ -49,22 +49,22 @@ async fn deliver(core: &Core, container: &str, signal: &str) {
         let client = core.daemon.client_in_time().await;
         let options = KillContainerOptionsBuilder::default().signal(signal).build();
         let sent = client.docker().kill_container(container, Some(options));
-        match client.call(WORK_LIMIT, sent).await {
+        match client.call(WORK_TIMEOUT, sent).await {
             Ok(()) => return,
             Err(error) if error.is_unknown() => {
                 // It does not exist any more: the comparison will report that.
-                let _ = core.asks.send(Ask::Look);
+                let _ = core.requests.send(LoopRequest::Look);
                 return;
             }
             Err(Error::Refused { .. }) if is_paused(&client, container).await => {
                 let resumed = client.docker().unpause_container(container);
-                if let Err(error) = client.call(ASK_LIMIT, resumed).await {
+                if let Err(error) = client.call(REQUEST_TIMEOUT, resumed).await {
                     tracing::warn!(container, "cannot resume a paused container: {error}");
                 }
             }
             Err(error) if error.is_conflict() => {
                 // It does not run: the comparison will report that, if no event has.
-                let _ = core.asks.send(Ask::Look);
+                let _ = core.requests.send(LoopRequest::Look);
                 return;
             }
             Err(Error::Refused { message, .. }) => {
@@ -79,7 +79,8 @@ async fn deliver(core: &Core, container: &str, signal: &str) {
 
 /// Whether a container is paused, so that it receives no signal; `false` if its state is unknown.
 async fn is_paused(client: &Client, container: &str) -> bool {
-    let inspected = client.call(ASK_LIMIT, client.docker().inspect_container(container, None));
+    let inspected =
+        client.call(REQUEST_TIMEOUT, client.docker().inspect_container(container, None));
     let state = inspected.await.ok().and_then(|found| found.state);
     state.and_then(|state| state.paused) == Some(true)
 }
@@ -107,7 +108,7 @@ pub(super) async fn remove_container(core: Arc<Core>, container: String) {
             Ok(()) => return,
             Err(error) => {
                 tracing::debug!(container, "cannot remove a container: {error}");
-                rejections += u32::from(!error.is_away());
+                rejections += u32::from(!error.is_unavailable());
             }
         }
         sleep(RETRY_WAIT).await;
@@ -118,7 +119,7 @@ pub(super) async fn remove_container(core: Arc<Core>, container: String) {
 async fn remove_with(client: &Client, container: &str) -> Result<(), Error> {
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
     let removed = client.docker().remove_container(container, Some(options));
-    match client.call(WORK_LIMIT, removed).await {
+    match client.call(WORK_TIMEOUT, removed).await {
         // Another removal is in progress or has succeeded.
         Err(error) if error.is_unknown() || error.is_conflict() => Ok(()),
         removed => removed,

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_are_said_in_words() {
+    fn exits_are_described_in_messages() {
         let check = |code, limit: Option<u64>, expected: (Option<i32>, Option<i32>, &str)| {
             let exit = exit(code, Timestamp(5), limit.map(Bytes::mib));
             assert_eq!((exit.code(), exit.signal(), exit.to_string().as_str()), expected);

@@ -15,7 +15,7 @@ use rustix::fs::{Mode, OFlags, open};
 use tokio_util::io::ReaderStream;
 
 use super::container::signal_name;
-use super::daemon::{Client, WORK_LIMIT};
+use super::daemon::{Client, WORK_TIMEOUT};
 use super::{Core, advice, daemon};
 use crate::drivers::Launch;
 use crate::drivers::files::{Content, Error as FileError, LaunchFile, Sink, write};
@@ -36,12 +36,12 @@ impl Error {
     pub(super) fn message(&self) -> String {
         match self {
             Error::Daemon(error) => advice::files(error),
-            Error::File(error) => api::in_full(error),
+            Error::File(error) => api::error_chain(error),
         }
     }
 
-    pub(super) fn is_away(&self) -> bool {
-        matches!(self, Error::Daemon(error) if error.is_away())
+    pub(super) fn is_unavailable(&self) -> bool {
+        matches!(self, Error::Daemon(error) if error.is_unavailable())
     }
 }
 
@@ -63,7 +63,7 @@ pub(super) async fn copy(client: &Client, container: &str, launch: &Launch) -> R
         }
     };
     let copied = client.docker().upload_to_container(container, Some(options), body);
-    Ok(client.call(WORK_LIMIT, copied).await?)
+    Ok(client.call(WORK_TIMEOUT, copied).await?)
 }
 
 /// An archive for the daemon.
@@ -102,7 +102,7 @@ pub(super) async fn update(
     for signal in signals {
         let options = KillContainerOptionsBuilder::default().signal(signal_name(signal)).build();
         let sent = client.docker().kill_container(&container, Some(options));
-        let sent = client.call(WORK_LIMIT, sent).await;
+        let sent = client.call(WORK_TIMEOUT, sent).await;
         sent.map_err(|error| format!("cannot send {}: {error}", signal_name(signal)))?;
     }
     Ok(())

@@ -22,47 +22,47 @@ use model::{Bytes, Piece, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::daemon::{ASK_LIMIT, Client, Error, PING_LIMIT};
+use super::daemon::{Client, Error, PING_TIMEOUT, REQUEST_TIMEOUT};
 use super::runs::Adopted;
-use super::{Ask, Core, container, end, exit, now};
+use super::{Core, LoopRequest, container, end, exit, now};
 
 /// Bounds of the delay between two attempts to reach the daemon.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(3);
 /// A connection that lasted this long resets the delay.
-const GOOD_AFTER: Duration = Duration::from_secs(10);
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// How often the daemon is pinged.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// The maximum number of containers inspected at a time.
 const INSPECTS_MAX: usize = 8;
 
 /// Keeps the connection and watches the containers, until the driver is dropped.
-pub(super) async fn follow(core: Arc<Core>, mut asked: mpsc::UnboundedReceiver<Ask>) {
+pub(super) async fn follow(core: Arc<Core>, mut requests: mpsc::UnboundedReceiver<LoopRequest>) {
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX, &core.settings.agent);
     let mut since = now().0 * 1_000_000;
     loop {
         let began = Instant::now();
         let error = match core.daemon.connect().await {
-            Ok(client) => follow_one(&core, &client, &mut asked, &mut since).await,
+            Ok(client) => follow_one(&core, &client, &mut requests, &mut since).await,
             Err(error) => error,
         };
-        if began.elapsed() >= GOOD_AFTER {
+        if began.elapsed() >= STABLE_AFTER {
             backoff.reset();
         }
         // After any error the daemon counts as unreachable until the next connection.
         let error = match error {
-            error @ Error::Away { .. } => error,
-            error => core.daemon.away(error.to_string()),
+            error @ Error::Unavailable { .. } => error,
+            error => core.daemon.unavailable(error.to_string()),
         };
         let message = error.to_string();
-        core.daemon.is_away(error);
+        core.daemon.set_unavailable(error);
         let retry_at = Instant::now() + backoff.next_delay();
         loop {
             tokio::select! {
                 () = sleep_until(retry_at) => break,
-                ask = asked.recv() => match ask {
-                    Some(Ask::Adopt(reply)) => drop(reply.send(Err(message.clone()))),
-                    Some(Ask::Look) => {}
+                request = requests.recv() => match request {
+                    Some(LoopRequest::Adopt(reply)) => drop(reply.send(Err(message.clone()))),
+                    Some(LoopRequest::Look) => {}
                     None => return,
                 },
             }
@@ -74,7 +74,7 @@ pub(super) async fn follow(core: Arc<Core>, mut asked: mpsc::UnboundedReceiver<A
 async fn follow_one(
     core: &Arc<Core>,
     client: &Client,
-    asked: &mut mpsc::UnboundedReceiver<Ask>,
+    requests: &mut mpsc::UnboundedReceiver<LoopRequest>,
     since: &mut u64,
 ) -> Error {
     let filters = HashMap::from([
@@ -88,7 +88,7 @@ async fn follow_one(
     if let Err(error) = compare(core, client).await {
         return error;
     }
-    core.daemon.is_up(client);
+    core.daemon.set_available(client);
 
     let mut ping = interval(PING_INTERVAL);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -100,22 +100,22 @@ async fn follow_one(
                     handle(core, client, event);
                     Ok(())
                 }
-                Some(Err(error)) => Err(client.understand(error)),
-                None => Err(client.away("it has closed the connection".into())),
+                Some(Err(error)) => Err(client.convert_error(error)),
+                None => Err(client.unavailable("it has closed the connection".into())),
             },
-            ask = asked.recv() => match ask {
-                Some(Ask::Adopt(reply)) => {
+            request = requests.recv() => match request {
+                Some(LoopRequest::Adopt(reply)) => {
                     let adopted = adopt(core, client).await;
                     let found = adopted.map(|()| core.runs().found());
-                    let failed = found.as_ref().err().cloned().filter(Error::is_away);
+                    let failed = found.as_ref().err().cloned().filter(Error::is_unavailable);
                     let _ = reply.send(found.map_err(|error| error.to_string()));
                     failed.map_or(Ok(()), Err)
                 }
-                Some(Ask::Look) => compare(core, client).await,
-                None => Err(client.away("the driver has ended".into())),
+                Some(LoopRequest::Look) => compare(core, client).await,
+                None => Err(client.unavailable("the driver has ended".into())),
             },
             _ = ping.tick() => {
-                client.call(PING_LIMIT, client.docker().ping()).await.map(|_| ())
+                client.call(PING_TIMEOUT, client.docker().ping()).await.map(|_| ())
             }
         };
         if let Err(error) = done {
@@ -171,7 +171,8 @@ async fn died(
     code: Option<i32>,
     at: Timestamp,
 ) {
-    let inspected = client.call(ASK_LIMIT, client.docker().inspect_container(&id, None)).await;
+    let inspected =
+        client.call(REQUEST_TIMEOUT, client.docker().inspect_container(&id, None)).await;
     let state = inspected.ok().and_then(|found| found.state).unwrap_or_default();
     if state.oom_killed == Some(true) {
         core.runs().ran_out_of_memory(&key, &id, at);
@@ -183,7 +184,8 @@ async fn died(
 async fn list(core: &Core, client: &Client) -> Result<Vec<(Piece, String, bool)>, Error> {
     let filters = HashMap::from([("label", vec![container::of_agent(&core.settings)])]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let listed = client.call(ASK_LIMIT, client.docker().list_containers(Some(options))).await?;
+    let listed =
+        client.call(REQUEST_TIMEOUT, client.docker().list_containers(Some(options))).await?;
     let known = |summary: ContainerSummary| {
         use ContainerSummaryStateEnum::{PAUSED, RESTARTING, RUNNING, STOPPING};
         let key = container::key(&summary.labels?, &core.settings)?;
@@ -232,7 +234,7 @@ async fn compare(core: &Arc<Core>, client: &Client) -> Result<(), Error> {
 }
 
 async fn inspect(client: &Client, id: &str) -> Result<Option<ContainerInspectResponse>, Error> {
-    match client.call(ASK_LIMIT, client.docker().inspect_container(id, None)).await {
+    match client.call(REQUEST_TIMEOUT, client.docker().inspect_container(id, None)).await {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_unknown() => Ok(None),
         Err(error) => Err(error),

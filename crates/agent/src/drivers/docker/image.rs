@@ -20,7 +20,7 @@ use super::daemon::{Client, Error};
 /// Timeout for the next progress message of a pull.
 const SILENCE_MAX: Duration = Duration::from_secs(300);
 /// The minimum interval between two progress reports of a pull.
-const TELL_INTERVAL: Duration = Duration::from_secs(1);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The progress of a pull.
 #[derive(Debug, Clone)]
@@ -54,25 +54,25 @@ impl Images {
     }
 
     /// Pulls an image, sharing one pull with concurrent callers, unless a pull has succeeded since
-    /// `missed_at`. `tell` is called with a progress message.
+    /// `missed_at`. `report` is called with a progress message.
     pub(super) async fn pull(
         &self,
         core: &Arc<Core>,
         client: &Client,
         image: &str,
         missed_at: Instant,
-        tell: impl Fn(String),
+        report: impl Fn(String),
     ) -> Result<(), Error> {
         let joined = self.join(core, client, image.trim(), missed_at);
         let Some(mut progress) = joined else { return Ok(()) };
         loop {
             match progress.borrow_and_update().clone() {
-                Progress::UnderWay(words) => tell(words),
+                Progress::UnderWay(words) => report(words),
                 Progress::Done => return Ok(()),
                 Progress::Failed(error) => return Err(error),
             }
             if progress.changed().await.is_err() {
-                return Err(client.away("the pull was cut off".into()));
+                return Err(client.unavailable("the pull was cut off".into()));
             }
         }
     }
@@ -113,14 +113,14 @@ impl Images {
                     };
                     progress.send_replace(end);
                 }
-                () = images.nobody_waits(&image, &progress) => {}
+                () = images.unless_awaited(&image, &progress) => {}
             }
         });
         Some(receiver)
     }
 
     /// Completes, and removes the pull from the list, when no run waits for it.
-    async fn nobody_waits(&self, image: &str, progress: &watch::Sender<Progress>) {
+    async fn unless_awaited(&self, image: &str, progress: &watch::Sender<Progress>) {
         loop {
             progress.closed().await;
             let mut pulls = self.pulls();
@@ -147,11 +147,11 @@ async fn pull(
     let options = CreateImageOptionsBuilder::default().from_image(name).tag(tag).build();
     let mut answer = client.docker().create_image(Some(options), None, credentials);
     let mut layers = Layers::default();
-    let mut told_at = Instant::now();
+    let mut reported_at = Instant::now();
     loop {
         let next = tokio::select! {
             next = timeout(SILENCE_MAX, answer.next()) => next,
-            () = client.given_up() => return Err(client.away("the connection was lost".into())),
+            () = client.abandoned() => return Err(client.unavailable("the connection was lost".into())),
         };
         match next {
             Err(_) => {
@@ -159,11 +159,11 @@ async fn pull(
                 return Err(Error::Refused { status: 504, message });
             }
             Ok(None) => return Ok(()),
-            Ok(Some(Err(error))) => return Err(explain_login(client.understand(error), login)),
+            Ok(Some(Err(error))) => return Err(explain_login(client.convert_error(error), login)),
             Ok(Some(Ok(step))) => {
                 layers.take(step);
-                if told_at.elapsed() >= TELL_INTERVAL {
-                    told_at = Instant::now();
+                if reported_at.elapsed() >= PROGRESS_INTERVAL {
+                    reported_at = Instant::now();
                     progress.send_replace(Progress::UnderWay(layers.words(image)));
                 }
             }
@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_is_told_from_the_port_of_a_registry() {
+    fn a_tag_is_distinguished_from_a_registry_port() {
         let check = |image, expected| assert_eq!(name_and_tag(image), expected);
         check("nginx", ("nginx", "latest"));
         check("nginx:1.29", ("nginx", "1.29"));

@@ -2,9 +2,9 @@
 //! stopped and, once its output is no longer needed, removed.
 //!
 //! The daemon may be slow, hang, or be unreachable. Therefore no caller waits for it: every request
-//! has a timeout, fails early when the daemon is found to be unreachable, and reports `driver_away`
-//! if it concerns a run. Stops and removals that fail meanwhile are retried when the daemon
-//! responds again.
+//! has a timeout, fails early when the daemon is found to be unreachable, and reports
+//! `driver_unavailable` if it concerns a run. Stops and removals that fail meanwhile are retried
+//! when the daemon responds again.
 //!
 //! Exits are received from the daemon's events, without polling. Events are lost while there is no
 //! connection, so after each connection the containers are listed once and compared with the known
@@ -47,8 +47,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::daemon::Daemon;
 use self::image::Images;
-use self::runs::{Runs, StopAnswer};
-use super::{CommandOutcome, Driver, DriverEvent, Found, Later, Launch, Output, OutputQuery, now};
+use self::runs::{Runs, StopOutcome};
+use super::{
+    BoxFuture, CommandOutcome, Driver, DriverEvent, Found, Launch, Output, OutputQuery, now,
+};
 
 /// The maximum number of containers created and started at a time. The daemon handles them one
 /// after the other anyway; more at a time only delay each of them and all other requests.
@@ -91,13 +93,13 @@ struct Core {
     removals: Semaphore,
     runs: Mutex<Runs>,
     events: mpsc::UnboundedSender<DriverEvent>,
-    asks: mpsc::UnboundedSender<Ask>,
+    requests: mpsc::UnboundedSender<LoopRequest>,
     dropped: CancellationToken,
 }
 
 /// A request to the loop that watches the containers; see `follow`.
 #[derive(Debug)]
-enum Ask {
+enum LoopRequest {
     /// Return all runs, after a comparison with the daemon's containers.
     Adopt(oneshot::Sender<Result<Vec<Found>, String>>),
     /// Make a comparison, after an unexpected response of the daemon.
@@ -107,7 +109,7 @@ enum Ask {
 impl Docker {
     /// A driver that connects to its daemon at once. Must be called within a Tokio runtime.
     pub fn new(settings: Settings, events: mpsc::UnboundedSender<DriverEvent>) -> Docker {
-        let (asks, asked) = mpsc::unbounded_channel();
+        let (requests, inbox) = mpsc::unbounded_channel();
         let core = Arc::new(Core {
             daemon: Daemon::new(settings.host.as_deref()),
             images: Images::new(settings.config_dir.clone()),
@@ -115,19 +117,19 @@ impl Docker {
             removals: Semaphore::new(REMOVALS_MAX),
             runs: Mutex::new(Runs::new(events.clone())),
             events,
-            asks,
+            requests,
             dropped: CancellationToken::new(),
             settings,
         });
-        core.spawn(follow::follow(core.clone(), asked));
+        core.spawn(follow::follow(core.clone(), inbox));
         Docker { core }
     }
 
     /// Whether the daemon responds, with each change. False until it is first reached. When it
     /// turns true, the containers have been compared with the known runs, and [`Driver::adopt`]
     /// returns them all.
-    pub fn answers(&self) -> watch::Receiver<bool> {
-        self.core.daemon.answers()
+    pub fn is_responding(&self) -> watch::Receiver<bool> {
+        self.core.daemon.is_responding()
     }
 }
 
@@ -156,40 +158,40 @@ impl Core {
     fn stop(self: &Arc<Self>, key: &Piece, signal: Signal, grace: Duration) {
         let answer = self.runs().stop(key, signal, grace);
         match answer {
-            StopAnswer::Signal { container, ended } => {
+            StopOutcome::Signal { container, ended } => {
                 self.spawn(end::stop(self.clone(), container, ended, signal, grace));
             }
-            StopAnswer::Unknown => {
+            StopOutcome::Unknown => {
                 self.runs().not_started(key, "there is no such run".into(), false);
             }
-            StopAnswer::Done | StopAnswer::WillBe => {}
+            StopOutcome::Done | StopOutcome::AlreadyInProgress => {}
         }
     }
 }
 
 impl Driver for Docker {
-    fn adopt(&self) -> Later<Result<Vec<Found>, String>> {
+    fn adopt(&self) -> BoxFuture<Result<Vec<Found>, String>> {
         let (reply, found) = oneshot::channel();
-        let asked = self.core.asks.send(Ask::Adopt(reply));
+        let sent = self.core.requests.send(LoopRequest::Adopt(reply));
         Box::pin(async move {
             let ended = || "the Docker driver has ended".to_string();
-            asked.map_err(|_| ended())?;
+            sent.map_err(|_| ended())?;
             found.await.map_err(|_| ended())?
         })
     }
 
-    fn update_files(&self, launch: &Launch, signals: Vec<Signal>) -> Later<Result<(), String>> {
+    fn update_files(&self, launch: &Launch, signals: Vec<Signal>) -> BoxFuture<Result<(), String>> {
         Box::pin(files::update(self.core.clone(), launch.clone(), signals))
     }
 
     fn start(&self, launch: Launch) {
         let key = launch.piece.clone();
         let memory = launch.spec.resources.memory;
-        let Some(given_up) = self.core.runs().begin(key.clone(), memory) else {
+        let Some(abandoned) = self.core.runs().begin(key.clone(), memory) else {
             tracing::warn!("{key} is to be started twice");
             return;
         };
-        self.core.spawn(begin::begin(self.core.clone(), launch, key, given_up));
+        self.core.spawn(begin::begin(self.core.clone(), launch, key, abandoned));
     }
 
     fn stop(&self, piece: &Piece, signal: Signal, grace: Duration) {
@@ -201,7 +203,7 @@ impl Driver for Docker {
         launch: &Launch,
         command: &CommandLine,
         timeout: Duration,
-    ) -> Later<CommandOutcome> {
+    ) -> BoxFuture<CommandOutcome> {
         Box::pin(command::command(
             self.core.clone(),
             launch.piece.clone(),
@@ -210,7 +212,11 @@ impl Driver for Docker {
         ))
     }
 
-    fn output(&self, of: &InstanceResource, query: OutputQuery) -> Later<std::io::Result<Output>> {
+    fn output(
+        &self,
+        of: &InstanceResource,
+        query: OutputQuery,
+    ) -> BoxFuture<std::io::Result<Output>> {
         Box::pin(output::output(self.core.clone(), of.clone(), query))
     }
 

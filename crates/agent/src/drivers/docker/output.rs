@@ -14,7 +14,7 @@ use super::Core;
 use super::daemon::{Client, Error};
 
 /// The maximum number of chunks that are read ahead.
-const AHEAD_MAX: usize = 64;
+const BUFFERED_MAX: usize = 64;
 
 /// The output of a resource; see [`super::super::Driver::output`].
 pub(super) async fn output(
@@ -23,7 +23,7 @@ pub(super) async fn output(
     query: OutputQuery,
 ) -> io::Result<Output> {
     let client = core.daemon.client().await.map_err(io::Error::other)?;
-    let (sender, receiver) = mpsc::channel(AHEAD_MAX);
+    let (sender, receiver) = mpsc::channel(BUFFERED_MAX);
     let reader = Reader { core: core.clone(), client, of, query, sender };
     core.spawn(async move {
         let sender = reader.sender.clone();
@@ -120,12 +120,12 @@ impl Reader {
         loop {
             let next = tokio::select! {
                 next = logs.next() => next,
-                () = self.client.given_up() => {
-                    let error = self.client.away("the connection was lost".into());
+                () = self.client.abandoned() => {
+                    let error = self.client.unavailable("the connection was lost".into());
                     return Err(io::Error::other(error));
                 }
             };
-            match next.transpose().map_err(|error| self.client.understand(error)) {
+            match next.transpose().map_err(|error| self.client.convert_error(error)) {
                 Ok(Some(part)) => {
                     if self.sender.send(Ok(part.into_bytes())).await.is_err() {
                         return Ok(());
@@ -145,7 +145,7 @@ impl Reader {
             match part {
                 Ok(part) => parts.push(part.into_bytes()),
                 Err(error) => {
-                    tolerate(self.client.understand(error))?;
+                    tolerate(self.client.convert_error(error))?;
                     break;
                 }
             }

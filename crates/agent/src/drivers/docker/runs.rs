@@ -25,7 +25,7 @@ struct Run {
     /// When one of its processes was last killed because its memory limit was reached.
     out_of_memory_at: Option<Timestamp>,
     /// Cancelled when the start in progress is cancelled.
-    given_up: CancellationToken,
+    abandoned: CancellationToken,
     /// Whether a task is stopping it; that task runs until the run has ended.
     stopping: bool,
     /// Cancelled when the run has ended.
@@ -43,13 +43,13 @@ enum Stage {
 
 /// How to proceed with a stop.
 #[derive(Debug)]
-pub(super) enum StopAnswer {
+pub(super) enum StopOutcome {
     /// Send a signal to the container.
     Signal { container: String, ended: CancellationToken },
     /// Nothing: the run has ended, and that has been reported.
     Done,
     /// Nothing: the task that starts it, stops it or adopts runs will stop it.
-    WillBe,
+    AlreadyInProgress,
     /// Report that there is no such run.
     Unknown,
 }
@@ -107,13 +107,13 @@ impl Runs {
             container: None,
             stage: Stage::Starting(None),
             out_of_memory_at: None,
-            given_up: CancellationToken::new(),
+            abandoned: CancellationToken::new(),
             stopping: false,
             ended: CancellationToken::new(),
         };
-        let given_up = run.given_up.clone();
+        let abandoned = run.abandoned.clone();
         self.known.insert(key, run);
-        Some(given_up)
+        Some(abandoned)
     }
 
     /// Reports that a run has started. Returns the containers of earlier runs that need not be kept
@@ -124,7 +124,7 @@ impl Runs {
         container: &str,
         at: Timestamp,
     ) -> Option<Vec<String>> {
-        let run = self.known.get_mut(key).filter(|run| !run.given_up.is_cancelled())?;
+        let run = self.known.get_mut(key).filter(|run| !run.abandoned.is_cancelled())?;
         let Stage::Starting(early) = &mut run.stage else { return None };
         let early = early.take().filter(|(ended, _)| ended == container);
         run.container = Some(container.to_string());
@@ -147,12 +147,12 @@ impl Runs {
     }
 
     /// Reports that a run could not start.
-    pub(super) fn not_started(&mut self, key: &Piece, message: String, driver_away: bool) {
+    pub(super) fn not_started(&mut self, key: &Piece, message: String, driver_unavailable: bool) {
         if let Some(run) = self.known.remove(key) {
             run.ended.cancel();
         }
         let piece = key.clone();
-        let _ = self.events.send(DriverEvent::NotStarted { piece, message, driver_away });
+        let _ = self.events.send(DriverEvent::NotStarted { piece, message, driver_unavailable });
         self.changed.send_replace(());
     }
 
@@ -206,24 +206,24 @@ impl Runs {
 
     /// How to proceed with a stop. A start in progress is cancelled here. The agent repeats its
     /// request, but only one task stops a run: it continues until the run has ended.
-    pub(super) fn stop(&mut self, key: &Piece, signal: Signal, grace: Duration) -> StopAnswer {
+    pub(super) fn stop(&mut self, key: &Piece, signal: Signal, grace: Duration) -> StopOutcome {
         match self.known.get_mut(key) {
             Some(run) => match (&run.stage, &run.container) {
-                (Stage::Running(_), Some(_)) if run.stopping => StopAnswer::WillBe,
+                (Stage::Running(_), Some(_)) if run.stopping => StopOutcome::AlreadyInProgress,
                 (Stage::Running(_), Some(container)) => {
                     run.stopping = true;
-                    StopAnswer::Signal { container: container.clone(), ended: run.ended.clone() }
+                    StopOutcome::Signal { container: container.clone(), ended: run.ended.clone() }
                 }
                 (Stage::Starting(_), _) => {
-                    run.given_up.cancel();
-                    StopAnswer::WillBe
+                    run.abandoned.cancel();
+                    StopOutcome::AlreadyInProgress
                 }
-                (Stage::Running(_) | Stage::Ended(..), _) => StopAnswer::Done,
+                (Stage::Running(_) | Stage::Ended(..), _) => StopOutcome::Done,
             },
-            None if self.adopted => StopAnswer::Unknown,
+            None if self.adopted => StopOutcome::Unknown,
             None => {
                 self.early_stops.insert(key.clone(), (signal, grace));
-                StopAnswer::WillBe
+                StopOutcome::AlreadyInProgress
             }
         }
     }
@@ -284,7 +284,7 @@ impl Runs {
         let mut containers = Vec::new();
         for key in keys {
             if let Some(run) = self.known.remove(&key) {
-                run.given_up.cancel();
+                run.abandoned.cancel();
                 run.ended.cancel();
                 containers.extend(run.container);
             }
@@ -333,7 +333,7 @@ impl Runs {
                 container: Some(container),
                 stage,
                 out_of_memory_at: None,
-                given_up: CancellationToken::new(),
+                abandoned: CancellationToken::new(),
                 stopping: false,
                 ended,
             };
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_is_known_before_the_start_is_reported_after_it_and_once() {
+    fn an_exit_seen_before_its_start_is_reported_once_after_it() {
         let (mut runs, mut events) = runs();
         runs.begin(key(1), Bytes::mib(16)).unwrap();
         assert!(runs.begin(key(1), Bytes::mib(16)).is_none());
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_another_container_is_not_the_end_of_the_run() {
+    fn the_exit_of_another_container_does_not_end_the_run() {
         let (mut runs, mut events) = runs();
         runs.begin(key(1), Bytes::mib(16)).unwrap();
         runs.died(&key(1), "left over", 137, Timestamp(3));
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn an_oom_kill_explains_the_end_that_follows_it() {
+    fn an_oom_kill_explains_the_exit_that_follows_it() {
         let (mut runs, mut events) = runs();
         runs.begin(key(1), Bytes::mib(16)).unwrap();
         runs.started(&key(1), "c1", Timestamp(4)).unwrap();
@@ -442,33 +442,33 @@ mod tests {
     #[test]
     fn a_cancelled_start_does_not_become_a_run() {
         let (mut runs, mut events) = runs();
-        let given_up = runs.begin(key(1), Bytes::mib(16)).unwrap();
-        let answer = runs.stop(&key(1), Signal::Term, Duration::ZERO);
-        assert!(matches!(answer, StopAnswer::WillBe) && given_up.is_cancelled());
+        let abandoned = runs.begin(key(1), Bytes::mib(16)).unwrap();
+        let outcome = runs.stop(&key(1), Signal::Term, Duration::ZERO);
+        assert!(matches!(outcome, StopOutcome::AlreadyInProgress) && abandoned.is_cancelled());
         assert!(runs.started(&key(1), "c1", Timestamp(4)).is_none());
         runs.not_started(&key(1), "given up".into(), false);
         assert_eq!(words(&mut events), ["1 not started"]);
     }
 
     #[test]
-    fn a_run_is_stopped_once_however_often_that_is_asked() {
+    fn repeated_stop_requests_stop_a_run_once() {
         let (mut runs, _events) = runs();
         runs.adopt(vec![adopted(1, None)]);
         let first = runs.stop(&key(1), Signal::Term, Duration::ZERO);
-        assert!(matches!(first, StopAnswer::Signal { .. }), "{first:?}");
+        assert!(matches!(first, StopOutcome::Signal { .. }), "{first:?}");
         let again = runs.stop(&key(1), Signal::Term, Duration::ZERO);
-        assert!(matches!(again, StopAnswer::WillBe), "{again:?}");
+        assert!(matches!(again, StopOutcome::AlreadyInProgress), "{again:?}");
         runs.died(&key(1), "c1", 143, Timestamp(5));
-        let answer = runs.stop(&key(1), Signal::Term, Duration::ZERO);
-        assert!(matches!(answer, StopAnswer::Done), "{answer:?}");
+        let outcome = runs.stop(&key(1), Signal::Term, Duration::ZERO);
+        assert!(matches!(outcome, StopOutcome::Done), "{outcome:?}");
     }
 
     #[test]
-    fn the_newest_run_is_taken_over_and_the_one_before_it_is_kept() {
+    fn the_newest_run_is_adopted_and_the_previous_one_kept() {
         let (mut runs, mut events) = runs();
         for _ in 0..2 {
             let early = runs.stop(&key(4), Signal::Int, Duration::ZERO);
-            assert!(matches!(early, StopAnswer::WillBe));
+            assert!(matches!(early, StopOutcome::AlreadyInProgress));
         }
         let found = [(1, Some(0)), (2, None), (3, Some(3)), (4, None)];
         let found = found.into_iter().map(|(run, code)| adopted(run, code)).collect();
@@ -479,8 +479,8 @@ mod tests {
         assert_eq!(found, [(4, false)]);
         let of = key(0).of();
         assert_eq!(runs.containers(&of), [(3, "c3".into()), (4, "c4".into())]);
-        let answer = runs.stop(&key(9), Signal::Term, Duration::ZERO);
-        assert!(matches!(answer, StopAnswer::Unknown));
+        let outcome = runs.stop(&key(9), Signal::Term, Duration::ZERO);
+        assert!(matches!(outcome, StopOutcome::Unknown));
         assert_eq!(runs.forget(&of), ["c3", "c4"]);
         assert_eq!(words(&mut events), [""; 0]);
     }

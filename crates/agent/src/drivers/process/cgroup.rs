@@ -56,7 +56,7 @@ impl Cgroups {
                 Err(error) => (Cgroups::None, Some(unlimited(&error))),
             };
         }
-        let mut trouble = None;
+        let mut warning = None;
         let mut controller = |name: &str| {
             let of = |mount: &&Mount| {
                 mount.kind == "cgroup" && mount.options.split(',').any(|option| option == name)
@@ -65,7 +65,7 @@ impl Cgroups {
             match fs::create_dir_all(&base) {
                 Ok(()) => Some(base),
                 Err(error) => {
-                    trouble = Some(unlimited(&error));
+                    warning = Some(unlimited(&error));
                     None
                 }
             }
@@ -73,9 +73,9 @@ impl Cgroups {
         match (controller("cpu"), controller("memory")) {
             (None, None) => {
                 let none = || "no control groups are mounted: processes run without limits".into();
-                (Cgroups::None, Some(trouble.unwrap_or_else(none)))
+                (Cgroups::None, Some(warning.unwrap_or_else(none)))
             }
-            (cpu, memory) => (Cgroups::V1 { cpu, memory }, trouble),
+            (cpu, memory) => (Cgroups::V1 { cpu, memory }, warning),
         }
     }
 

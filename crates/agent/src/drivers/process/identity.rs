@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_identity_is_that_of_one_process() {
+    fn an_identity_matches_only_its_own_process() {
         let own = Stat::parse(&fs::read_to_string("/proc/self/stat").unwrap()).unwrap();
         assert!(own.identity.is_alive());
         let started_at_ticks = own.identity.started_at_ticks + 1;

@@ -17,7 +17,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Command;
 use tokio::sync::{mpsc, oneshot};
 
-use super::wire::{Request, Tell};
+use super::wire::{KeeperEvent, Request};
 use super::{Settings, keeper, socket_path, spawn};
 use crate::drivers::directory::make_dir;
 use crate::drivers::{DriverEvent, Found};
@@ -30,13 +30,13 @@ const READY_WAIT: Duration = Duration::from_secs(15);
 
 /// A request of the driver to its link.
 #[derive(Debug)]
-pub(super) enum Ask {
+pub(super) enum LinkRequest {
     /// Report all runs that exist.
     Adopt(oneshot::Sender<Result<Vec<Found>, String>>),
     /// Forward this request to the keeper.
     Keeper(Request),
     /// Send a signal to the process of a run that goes on running.
-    Signal { piece: Piece, signal: Signal, answer: oneshot::Sender<Result<(), String>> },
+    Signal { piece: Piece, signal: Signal, reply: oneshot::Sender<Result<(), String>> },
 }
 
 /// Why there is no connection to a keeper.
@@ -82,22 +82,22 @@ impl Link {
     }
 
     /// Serves requests until the driver is dropped.
-    pub(super) async fn follow(mut self, mut asks: mpsc::UnboundedReceiver<Ask>) {
+    pub(super) async fn follow(mut self, mut requests: mpsc::UnboundedReceiver<LinkRequest>) {
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX, &self.settings.keeper_dir);
         loop {
             match self.connect().await {
                 Ok(mut connection) => {
                     backoff.reset();
-                    match self.talk(&mut connection, &mut asks).await {
+                    match self.relay(&mut connection, &mut requests).await {
                         Some(error) => tracing::warn!("{error}"),
                         None => return,
                     }
                 }
                 Err(error) => {
-                    let message = api::in_full(&error);
+                    let message = api::error_chain(&error);
                     tracing::error!("{message}");
                     let delay = backoff.next_delay();
-                    if self.refuse_for(delay, &message, &mut asks).await.is_none() {
+                    if self.reject_for(delay, &message, &mut requests).await.is_none() {
                         return;
                     }
                 }
@@ -126,7 +126,7 @@ impl Link {
         let held = held.await.map_err(|_| Error::Lost)??;
         self.compare(held);
         for stop in self.stopping.clone().into_values() {
-            connection.ask(&stop).await?;
+            connection.send(&stop).await?;
         }
         Ok(connection)
     }
@@ -193,7 +193,7 @@ impl Link {
                 }
                 None => {
                     let message = "the keeper was killed before it was started".into();
-                    self.emit(DriverEvent::NotStarted { piece, message, driver_away: true });
+                    self.emit(DriverEvent::NotStarted { piece, message, driver_unavailable: true });
                 }
             }
         }
@@ -225,49 +225,49 @@ impl Link {
 
     /// Relays requests and reports until the connection is lost; returns `None` once the driver is
     /// dropped.
-    async fn talk(
+    async fn relay(
         &mut self,
         connection: &mut Connection,
-        asks: &mut mpsc::UnboundedReceiver<Ask>,
+        requests: &mut mpsc::UnboundedReceiver<LinkRequest>,
     ) -> Option<Error> {
         loop {
             tokio::select! {
-                ask = asks.recv() => match ask? {
-                    Ask::Adopt(answer) => {
+                link_request = requests.recv() => match link_request? {
+                    LinkRequest::Adopt(reply) => {
                         self.adopted = true;
-                        let _ = answer.send(Ok(self.known.values().cloned().collect()));
+                        let _ = reply.send(Ok(self.known.values().cloned().collect()));
                     }
-                    Ask::Keeper(Request::Start(start)) if !connection.can_start(&start.piece) => {
+                    LinkRequest::Keeper(Request::Start(start)) if !connection.can_start(&start.piece) => {
                         let message = "the processes of this node are held by a keeper of an \
                             earlier version, which ends once they have: until then no stack of \
                             several resources can start here";
                         let (piece, message) = (start.piece, message.into());
-                        self.emit(DriverEvent::NotStarted { piece, message, driver_away: false });
+                        self.emit(DriverEvent::NotStarted { piece, message, driver_unavailable: false });
                     }
-                    Ask::Signal { piece, signal, answer } if connection.signals => {
-                        let sent = connection.ask(&Request::Signal { piece, signal }).await;
+                    LinkRequest::Signal { piece, signal, reply } if connection.signals => {
+                        let sent = connection.send(&Request::Signal { piece, signal }).await;
                         let error = sent.err();
-                        let _ = answer.send(error.as_ref().map_or(Ok(()), |e| Err(e.to_string())));
+                        let _ = reply.send(error.as_ref().map_or(Ok(()), |e| Err(e.to_string())));
                         if let Some(error) = error {
                             return Some(error);
                         }
                     }
-                    Ask::Signal { answer, .. } => {
+                    LinkRequest::Signal { reply, .. } => {
                         let message = "the processes of this node are held by a keeper of an \
                             earlier version, which cannot send signals: restart the instance";
-                        let _ = answer.send(Err(message.into()));
+                        let _ = reply.send(Err(message.into()));
                     }
-                    Ask::Keeper(request) => {
-                        self.asking(&request);
-                        if let Err(error) = connection.ask(&request).await {
+                    LinkRequest::Keeper(request) => {
+                        self.track(&request);
+                        if let Err(error) = connection.send(&request).await {
                             return Some(error);
                         }
                     }
                 },
                 line = connection.lines.next_line() => match line {
                     Ok(Some(line)) => {
-                        if let Ok(tell) = serde_json::from_str(&line) {
-                            self.take_in(tell);
+                        if let Ok(event) = serde_json::from_str(&line) {
+                            self.receive(event);
                         }
                     }
                     Ok(None) | Err(_) => return Some(Error::Lost),
@@ -276,7 +276,7 @@ impl Link {
         }
     }
 
-    fn asking(&mut self, request: &Request) {
+    fn track(&mut self, request: &Request) {
         match request {
             Request::Start(start) => {
                 self.starting.insert(start.piece.of(), start.piece.run);
@@ -291,60 +291,60 @@ impl Link {
         }
     }
 
-    fn take_in(&mut self, tell: Tell) {
-        match tell {
-            Tell::Started { piece, at } => {
+    fn receive(&mut self, event: KeeperEvent) {
+        match event {
+            KeeperEvent::Started { piece, at } => {
                 let of = piece.of();
                 self.starting.remove(&of);
                 let found = Found { piece: piece.clone(), started_at: at, exit: None };
                 self.known.insert(of, found);
                 self.emit(DriverEvent::Started { piece, at });
             }
-            Tell::NotStarted { piece, message } => {
+            KeeperEvent::NotStarted { piece, message } => {
                 let of = piece.of();
                 self.starting.remove(&of);
                 self.stopping.remove(&of);
-                self.emit(DriverEvent::NotStarted { piece, message, driver_away: false });
+                self.emit(DriverEvent::NotStarted { piece, message, driver_unavailable: false });
             }
-            Tell::Ended { piece, exit } => {
+            KeeperEvent::Ended { piece, exit } => {
                 if let Some(found) = self.known.get_mut(&piece.of()).filter(|f| f.piece == piece) {
                     found.exit = Some(exit.clone());
                 }
                 self.ended(piece, exit);
             }
-            Tell::Note { message } => tracing::warn!("{message}"),
-            Tell::Held { .. } | Tell::AllHeld { .. } => {}
+            KeeperEvent::Note { message } => tracing::warn!("{message}"),
+            KeeperEvent::Held { .. } | KeeperEvent::AllHeld { .. } => {}
         }
     }
 
     /// Handles requests without a keeper, for `span`: starts are rejected, stops are stored.
     /// Returns `None` once the driver is dropped.
-    async fn refuse_for(
+    async fn reject_for(
         &mut self,
         span: Duration,
         why: &str,
-        asks: &mut mpsc::UnboundedReceiver<Ask>,
+        requests: &mut mpsc::UnboundedReceiver<LinkRequest>,
     ) -> Option<()> {
         let over = tokio::time::sleep(span);
         tokio::pin!(over);
         loop {
-            let ask = tokio::select! {
+            let link_request = tokio::select! {
                 () = &mut over => return Some(()),
-                ask = asks.recv() => ask?,
+                link_request = requests.recv() => link_request?,
             };
-            match ask {
-                Ask::Adopt(answer) => {
-                    let _ = answer.send(Err(why.into()));
+            match link_request {
+                LinkRequest::Adopt(reply) => {
+                    let _ = reply.send(Err(why.into()));
                 }
-                Ask::Signal { answer, .. } => {
-                    let _ = answer.send(Err(why.into()));
+                LinkRequest::Signal { reply, .. } => {
+                    let _ = reply.send(Err(why.into()));
                 }
-                Ask::Keeper(Request::Start(start)) => self.emit(DriverEvent::NotStarted {
+                LinkRequest::Keeper(Request::Start(start)) => self.emit(DriverEvent::NotStarted {
                     piece: start.piece,
                     message: why.into(),
-                    driver_away: true,
+                    driver_unavailable: true,
                 }),
-                Ask::Keeper(request) => self.asking(&request),
+                LinkRequest::Keeper(request) => self.track(&request),
             }
         }
     }
@@ -355,7 +355,7 @@ impl Connection {
         self.stacks || piece.resource.is_main()
     }
 
-    async fn ask(&mut self, request: &Request) -> Result<(), Error> {
+    async fn send(&mut self, request: &Request) -> Result<(), Error> {
         let Ok(mut line) = serde_json::to_vec(request) else { return Ok(()) };
         line.push(b'\n');
         self.writer.write_all(&line).await.map_err(|_| Error::Lost)
@@ -367,10 +367,10 @@ async fn held(connection: &mut Connection) -> Result<Vec<Found>, Error> {
     loop {
         let line = connection.lines.next_line().await.ok().flatten().ok_or(Error::Lost)?;
         match serde_json::from_str(&line) {
-            Ok(Tell::Held { piece, started_at, exit }) => {
+            Ok(KeeperEvent::Held { piece, started_at, exit }) => {
                 all.push(Found { piece, started_at, exit });
             }
-            Ok(Tell::AllHeld { stacks, signals }) => {
+            Ok(KeeperEvent::AllHeld { stacks, signals }) => {
                 connection.stacks = stacks;
                 connection.signals = signals;
                 return Ok(all);

@@ -44,7 +44,7 @@ use self::cgroup::Cgroups;
 pub use self::inherited::take_over_files;
 use self::wire::{Request, Start};
 use super::{
-    CommandOutcome, Driver, DriverEvent, Found, Later, Launch, Output, OutputQuery, Part,
+    BoxFuture, CommandOutcome, Driver, DriverEvent, Found, Launch, Output, OutputQuery, Part,
     PartQuery, now,
 };
 
@@ -77,7 +77,7 @@ impl Settings {
 /// Runs resources as plain processes. Dropping it disconnects from the keeper, which keeps running.
 #[derive(Debug)]
 pub struct Processes {
-    asks: mpsc::UnboundedSender<link::Ask>,
+    requests: mpsc::UnboundedSender<link::LinkRequest>,
     /// Those of the keeper.
     cgroups: Cgroups,
     logs_dir: PathBuf,
@@ -89,7 +89,7 @@ pub struct Processes {
 impl Processes {
     /// A driver that reports to `events`. Must be called within a tokio runtime.
     pub fn new(settings: Settings, events: mpsc::UnboundedSender<DriverEvent>) -> Processes {
-        let (asks, inbox) = mpsc::unbounded_channel();
+        let (requests, inbox) = mpsc::unbounded_channel();
         let dropped = CancellationToken::new();
         let rotating = rotate::Rotating::default();
         // The keeper logs what is missing.
@@ -99,12 +99,12 @@ impl Processes {
         tokio::spawn(dropped.clone().run_until_cancelled_owned(logs));
         let link = link::Link::new(settings, events);
         tokio::spawn(dropped.clone().run_until_cancelled_owned(link.follow(inbox)));
-        Processes { asks, cgroups, logs_dir, rotating, _work: dropped.drop_guard() }
+        Processes { requests, cgroups, logs_dir, rotating, _work: dropped.drop_guard() }
     }
 
-    fn ask(&self, ask: link::Ask) {
+    fn send(&self, request: link::LinkRequest) {
         // Only fails while the agent is being torn down.
-        let _ = self.asks.send(ask);
+        let _ = self.requests.send(request);
     }
 
     /// The directory of the output streams of a resource.
@@ -131,34 +131,38 @@ impl Processes {
 }
 
 impl Driver for Processes {
-    fn adopt(&self) -> Later<Result<Vec<Found>, String>> {
-        let (answer, found) = oneshot::channel();
-        self.ask(link::Ask::Adopt(answer));
+    fn adopt(&self) -> BoxFuture<Result<Vec<Found>, String>> {
+        let (reply, found) = oneshot::channel();
+        self.send(link::LinkRequest::Adopt(reply));
         Box::pin(async move {
             found.await.unwrap_or_else(|_| Err("the process driver has ended".into()))
         })
     }
 
-    fn write_files(&self, launch: &Launch) -> Later<Result<(), String>> {
+    fn write_files(&self, launch: &Launch) -> BoxFuture<Result<(), String>> {
         let (files, dir) = (launch.files.clone(), launch.dir.clone());
         let user = launch.spec.process.as_ref().and_then(|process| process.user.clone());
         let written =
             tokio::task::spawn_blocking(move || place::place(&files, &dir, user.as_deref()));
         Box::pin(async move {
             let written = written.await.map_err(|error| format!("its files: {error}"))?;
-            written.map_err(|error| api::in_full(&error))
+            written.map_err(|error| api::error_chain(&error))
         })
     }
 
-    fn update_files(&self, launch: &Launch, signals: Vec<Signal>) -> Later<Result<(), String>> {
-        let (written, requests) = (self.write_files(launch), self.asks.clone());
+    fn update_files(&self, launch: &Launch, signals: Vec<Signal>) -> BoxFuture<Result<(), String>> {
+        let (written, requests) = (self.write_files(launch), self.requests.clone());
         let piece = launch.piece.clone();
         Box::pin(async move {
             written.await?;
             for signal in signals {
-                let (answer, sent) = oneshot::channel();
+                let (reply, sent) = oneshot::channel();
                 // Only fails while the agent is being torn down.
-                let _ = requests.send(link::Ask::Signal { piece: piece.clone(), signal, answer });
+                let _ = requests.send(link::LinkRequest::Signal {
+                    piece: piece.clone(),
+                    signal,
+                    reply,
+                });
                 sent.await.unwrap_or_else(|_| Err("the process driver has ended".into()))?;
             }
             Ok(())
@@ -167,13 +171,13 @@ impl Driver for Processes {
 
     fn start(&self, launch: Launch) {
         let start = self.start_of(&launch);
-        self.ask(link::Ask::Keeper(Request::Start(Box::new(start))));
+        self.send(link::LinkRequest::Keeper(Request::Start(Box::new(start))));
     }
 
     fn stop(&self, piece: &Piece, signal: Signal, grace: Duration) {
         let grace = Millis(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
         let piece = piece.clone();
-        self.ask(link::Ask::Keeper(Request::Stop { piece, signal, grace }));
+        self.send(link::LinkRequest::Keeper(Request::Stop { piece, signal, grace }));
     }
 
     fn command(
@@ -181,23 +185,23 @@ impl Driver for Processes {
         launch: &Launch,
         command: &CommandLine,
         timeout: Duration,
-    ) -> Later<CommandOutcome> {
+    ) -> BoxFuture<CommandOutcome> {
         let cgroup = self.cgroups.of(&launch.piece.of().slug());
         Box::pin(command::run(self.start_of(launch), cgroup, command.words(), timeout))
     }
 
-    fn output(&self, of: &InstanceResource, query: OutputQuery) -> Later<io::Result<Output>> {
+    fn output(&self, of: &InstanceResource, query: OutputQuery) -> BoxFuture<io::Result<Output>> {
         Box::pin(output::read(self.logs_of(of), query, self.rotating.clone()))
     }
 
-    fn part(&self, of: &InstanceResource, query: PartQuery) -> Later<io::Result<Part>> {
+    fn part(&self, of: &InstanceResource, query: PartQuery) -> BoxFuture<io::Result<Part>> {
         let (dir, rotating) = (self.logs_of(of), self.rotating.clone());
         let read = tokio::task::spawn_blocking(move || output::part(&dir, query, &rotating));
         Box::pin(async move { read.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
     }
 
     fn forget(&self, of: &InstanceResource) {
-        self.ask(link::Ask::Keeper(Request::Forget { of: of.clone() }));
+        self.send(link::LinkRequest::Keeper(Request::Forget { of: of.clone() }));
     }
 }
 

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_in_a_stream_do_not_shift_when_a_file_is_dropped() {
+    fn offsets_in_a_stream_stay_valid_when_a_file_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stdout");
         let rotating = Rotating::default();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lines_are_found_over_all_files() {
+    fn the_last_lines_are_read_across_files() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stdout");
         let check = |count, expected: u64| {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_longer_kept_is_left_out() {
+    async fn discarded_output_is_skipped() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stdout");
         fs::write(&path, "gone gone kept\n").unwrap();

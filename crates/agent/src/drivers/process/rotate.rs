@@ -56,7 +56,8 @@ pub(super) async fn keep_small(logs_dir: PathBuf, bytes_max: u64, rotating: Rota
     loop {
         ticks.tick().await;
         let (dir, rotating) = (logs_dir.clone(), rotating.clone());
-        let looked = tokio::task::spawn_blocking(move || look(&dir, bytes_max, first, &rotating));
+        let looked =
+            tokio::task::spawn_blocking(move || check_all(&dir, bytes_max, first, &rotating));
         if let Ok(Err(error)) = looked.await {
             tracing::warn!("the logs of instances cannot be kept small: {error}");
         }
@@ -65,7 +66,7 @@ pub(super) async fn keep_small(logs_dir: PathBuf, bytes_max: u64, rotating: Rota
 }
 
 /// Checks all streams once. A failure of one stream does not affect the others.
-fn look(logs_dir: &Path, bytes_max: u64, first: bool, rotating: &Rotating) -> io::Result<()> {
+fn check_all(logs_dir: &Path, bytes_max: u64, first: bool, rotating: &Rotating) -> io::Result<()> {
     let entries = match fs::read_dir(logs_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
@@ -94,7 +95,7 @@ fn look(logs_dir: &Path, bytes_max: u64, first: bool, rotating: &Rotating) -> io
 /// The files that hold a stream, oldest first; the last is the one that is written to.
 pub(super) fn pieces(path: &Path) -> io::Result<Vec<Piece>> {
     let mut pieces = Vec::new();
-    for (copy, name) in beside(path)? {
+    for (copy, name) in sibling_files(path)? {
         if let Ok(begins) = name.parse() {
             let length = fs::metadata(&copy)?.len();
             pieces.push(Piece { path: copy, begins, length });
@@ -151,7 +152,7 @@ pub(super) fn rotate(path: &Path, bytes_max: u64) -> io::Result<()> {
 /// Completes a rotation that was interrupted: a copy whose content is still in the file is removed,
 /// and one whose content is not is kept.
 fn finish(path: &Path) -> io::Result<()> {
-    for (new, name) in beside(path)? {
+    for (new, name) in sibling_files(path)? {
         let begins = name.strip_suffix(NEW).and_then(|name| name.strip_suffix('.')?.parse().ok());
         let Some(begins) = begins else { continue };
         let own = pieces(path)?.pop().map_or(0, |own| own.begins);
@@ -178,7 +179,7 @@ fn holds(path: &Path, place: u64, copy: &Path) -> io::Result<bool> {
 }
 
 /// The other files of a stream, each with the part of its name that follows the stream's.
-fn beside(path: &Path) -> io::Result<Vec<(PathBuf, String)>> {
+fn sibling_files(path: &Path) -> io::Result<Vec<(PathBuf, String)>> {
     let (Some(dir), Some(stream)) = (path.parent(), path.file_name()) else { return Ok(vec![]) };
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_file_that_is_far_too_long_only_the_end_is_copied() {
+    fn only_the_end_of_an_oversized_file_is_copied() {
         let dir = tempfile::tempdir().unwrap();
         let mut stream = Stream::new(dir.path());
         stream.write(150);
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_agent_that_was_killed_has_left_is_finished() {
+    fn an_interrupted_rotation_is_completed() {
         let dir = tempfile::tempdir().unwrap();
         let mut stream = Stream::new(dir.path());
         stream.write(150);
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_freed_and_places_stay() {
+    fn rotation_frees_a_full_disk_and_keeps_offsets() {
         use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
         let dir = tempfile::tempdir().unwrap();
         let disk = dir.path().join("logs");
@@ -314,8 +315,8 @@ mod tests {
         // A failure of one stream must not affect the others.
         fs::create_dir_all(disk.join("c/stdout.0.new")).unwrap();
         fs::write(disk.join("c/stdout"), [0; 32 << 10]).unwrap();
-        let look = || look(&disk, 30 << 10, false, &Rotating::default()).unwrap();
-        look();
+        let check_all = || check_all(&disk, 30 << 10, false, &Rotating::default()).unwrap();
+        check_all();
         assert_eq!(a.pieces(), [(30 << 10, 60 << 10), (60 << 10, 60 << 10)]);
         // The disk is full: nothing can be copied, but both files are truncated and can be written
         // again.
@@ -326,7 +327,7 @@ mod tests {
         assert!(rotate(&a.path, 30 << 10).is_err());
         let end = 140 << 10;
         assert_eq!(a.pieces(), [(30 << 10, 60 << 10), (end, end), (end, end)]);
-        look();
+        check_all();
         assert!(b.pieces().last().is_some_and(|own| own.0 == own.1), "it was cut");
         a.write(20 << 10);
         b.write(20 << 10);

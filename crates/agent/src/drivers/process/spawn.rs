@@ -75,7 +75,7 @@ pub(super) fn spawn(
     // The previous steps may have blocked on a file system until the start was cancelled.
     if given_up.is_cancelled() {
         cgroup.remove();
-        return Err("it was given up".into());
+        return Err("it was cancelled".into());
     }
     become_member(&mut command, Member { joins, identity: Some(identity), user });
     match command.spawn() {
@@ -155,7 +155,7 @@ pub(super) fn close_on_exec(descriptor: RawFd) -> rustix::io::Result<()> {
 fn explain(start: &Start, program: &str, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound if program.contains('/') => {
-            format!("there is no program {program}, or what should interpret it")
+            format!("the program {program} or its interpreter does not exist")
         }
         io::ErrorKind::NotFound => {
             let path = start.env.iter().find(|(name, _)| name == "PATH");

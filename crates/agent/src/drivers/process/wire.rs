@@ -59,7 +59,7 @@ pub(super) struct Start {
 /// A report of the keeper to the agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "tell")]
-pub(super) enum Tell {
+pub(super) enum KeeperEvent {
     /// The last run of a resource. Each connection begins with one for every resource.
     Held {
         #[serde(flatten)]
@@ -112,24 +112,24 @@ mod tests {
 
     #[test]
     fn a_keeper_of_a_version_without_stacks_is_understood() {
-        let check = |line: &str, expected: Tell| {
-            assert_eq!(serde_json::from_str::<Tell>(line).unwrap(), expected, "{line}");
+        let check = |line: &str, expected: KeeperEvent| {
+            assert_eq!(serde_json::from_str::<KeeperEvent>(line).unwrap(), expected, "{line}");
         };
         let how = Ending::Other { code: Some(3), signal: None, message: "m".into() };
         let exit = Exit { at: Timestamp(9), how };
         check(
             r#"{"tell":"held","instance":"/shop/web~0.1","run":2,"started_at":"1970-01-01T00:00:00.007Z","exit":null}"#,
-            Tell::Held { piece: piece("main"), started_at: Timestamp(7), exit: None },
+            KeeperEvent::Held { piece: piece("main"), started_at: Timestamp(7), exit: None },
         );
-        check(r#"{"tell":"all-held"}"#, Tell::AllHeld { stacks: false, signals: false });
+        check(r#"{"tell":"all-held"}"#, KeeperEvent::AllHeld { stacks: false, signals: false });
         check(
             r#"{"tell":"started","instance":"/shop/web~0.1","run":2,"at":"1970-01-01T00:00:00.007Z"}"#,
-            Tell::Started { piece: piece("main"), at: Timestamp(7) },
+            KeeperEvent::Started { piece: piece("main"), at: Timestamp(7) },
         );
         check(
             r#"{"tell":"ended","instance":"/shop/web~0.1","run":2,"exit":
                 {"at":"1970-01-01T00:00:00.009Z","code":3,"message":"m"}}"#,
-            Tell::Ended { piece: piece("main"), exit },
+            KeeperEvent::Ended { piece: piece("main"), exit },
         );
     }
 

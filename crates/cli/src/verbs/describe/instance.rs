@@ -113,7 +113,7 @@ fn checks(checks: &[CheckResult], now: Timestamp) -> String {
             None => "never".into(),
         };
         text.push_str(&format!(
-            "{index}: last passed {}, {} failures in a row\n",
+            "{index}: last passed {}, {} consecutive failures\n",
             ago(check.last_success),
             check.consecutive_failures
         ));
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_resource_is_shown_with_what_explains_its_state() {
+    fn each_resource_is_shown_with_the_explanation_of_its_state() {
         let of = |name: &str, phase| ResourceStatus::new(name.parse().unwrap(), phase);
         let exit = Exit { at: Timestamp(1_000), how: Ending::Code { code: 2 } };
         let check = CheckResult { consecutive_failures: 1, ..CheckResult::default() };
@@ -155,7 +155,7 @@ mod tests {
             "migrate: completed, run 1",
             "web: running, healthy, ready, run 2",
             "   last exit: exit code 2, 4s ago",
-            "   health check 0: last passed never, 1 failures in a row",
+            "   health check 0: last passed never, 1 consecutive failures",
             "log: starting, run 1",
             "   cannot pull the image",
         ];

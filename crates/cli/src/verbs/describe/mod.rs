@@ -33,11 +33,11 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(subcommand)]
-    what: What,
+    what: Kind,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum Kind {
     /// A service: reasons for waiting, its instances, revisions and events
     #[command(alias = "services", alias = "svc")]
     Service {
@@ -73,11 +73,11 @@ enum What {
 /// Runs the verb.
 pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     match args.what {
-        What::Service { service } => service::show(session, &service).await,
-        What::Instance { instance } => instance::show(session, &instance).await,
-        What::Node { node } => node::show(session, &node).await,
-        What::Deployment { deployment } => deployment::show(session, deployment).await,
-        What::Gateway { gateway } => gateway::show(session, &gateway).await,
+        Kind::Service { service } => service::show(session, &service).await,
+        Kind::Instance { instance } => instance::show(session, &instance).await,
+        Kind::Node { node } => node::show(session, &node).await,
+        Kind::Deployment { deployment } => deployment::show(session, deployment).await,
+        Kind::Gateway { gateway } => gateway::show(session, &gateway).await,
     }
 }
 

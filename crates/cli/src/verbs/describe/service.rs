@@ -21,10 +21,11 @@ pub(super) async fn show(session: &Session, id: &ServiceId) -> Result<Exit, Fail
     let instances = get::instances_of(&session.client, id).await?;
     let mut sheet = Sheet::new(&session.screen, 12);
     head(&mut sheet, &session.screen, &view, age::now());
-    sheet.section("Why it is not as wanted", &why(&session.screen, &view, &instances));
+    sheet
+        .section("Why it differs from the desired state", &why(&session.screen, &view, &instances));
     let mut wanted = Sheet::new(&session.screen, 11);
     spec(&mut wanted, &view.spec);
-    sheet.section("What is wanted of each instance", wanted.finish());
+    sheet.section("Desired state of each instance", wanted.finish());
     if !instances.is_empty() {
         sheet.section("Instances", &session.screen.table(&instances));
     }
@@ -45,7 +46,7 @@ fn head(sheet: &mut Sheet<'_>, screen: &Screen, view: &ServiceView, now: Timesta
         state.push_str(", frozen");
     }
     if view.outgoing > 0 {
-        state.push_str(&format!(", {} old ones leaving", view.outgoing));
+        state.push_str(&format!(", {} old ones terminating", view.outgoing));
     }
     sheet.line("Service", &view.service).toned("State", tone, state).line("Runs", &view.runs);
     let applied = age::since(view.applied_at, now);

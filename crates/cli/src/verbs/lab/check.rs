@@ -4,7 +4,7 @@ use api::Source;
 use planner::scenario::{Line, World};
 use similar::{ChangeTag, TextDiff};
 
-use super::{fault, play};
+use super::{first_error, play};
 use crate::exit::Exit;
 use crate::output::tone::Tone;
 use crate::output::{Failure, Screen};
@@ -24,7 +24,7 @@ pub(super) fn check(scripts: &[Source], screen: &Screen) -> Result<Exit, Failure
         return Ok(Exit::Ok);
     }
     let others = others.join(" ");
-    Err(Failure::new(Exit::Failure, format!("{others}: not what is printed now"))
+    Err(Failure::new(Exit::Failure, format!("{others}: differs from the current output"))
         .hint(format!("if it is right as it is now: muster lab --update {others}")))
 }
 
@@ -39,7 +39,7 @@ pub(super) fn update(scripts: &[Source], screen: &Screen) -> Result<Exit, Failur
                 let message = format!("cannot write {}", script.name);
                 Failure::new(Exit::Failure, message).because(&error)
             })?;
-            screen.line(format!("{} is written anew", script.name))?;
+            screen.line(format!("{} is updated", script.name))?;
         }
     }
     Ok(Exit::Ok)
@@ -48,7 +48,7 @@ pub(super) fn update(scripts: &[Source], screen: &Screen) -> Result<Exit, Failur
 /// The script with its present output; a failure if a command is not understood.
 fn played(script: &Source) -> Result<String, Failure> {
     let lines = play(script, World::new())?;
-    fault(script, &lines)?;
+    first_error(script, &lines)?;
     Ok(lines.iter().map(Line::to_string).collect())
 }
 
@@ -92,7 +92,7 @@ mod tests {
 ";
 
     #[test]
-    fn what_is_printed_now_is_shown_beside_what_the_file_says() {
+    fn a_difference_shows_the_expected_and_the_current_output() {
         let script = Source { name: "two.txt".into(), text: SCRIPT.into() };
         let now = played(&script).unwrap();
         let difference = difference(&script, &now, |_, text| text.into());
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_that_was_updated_passes() {
+    fn an_updated_script_passes() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("two.txt");
         std::fs::write(&file, SCRIPT).unwrap();
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_script_is_not_written_anew() {
+    fn an_invalid_script_is_not_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("wrong.txt");
         std::fs::write(&file, "> nod n1\n").unwrap();

@@ -112,9 +112,9 @@ fn play(script: &Source, mut world: World) -> Result<Vec<Line>, Failure> {
 fn offer(world: &mut World, command: &str) -> Result<(), Failure> {
     for file in files_of(command) {
         let source = documents::source(file.as_ref())?;
-        let parsed = formats::parse_with(file, &source.text, DIALECTS).map_err(|faults| {
-            Failure::new(Exit::Documents, "the documents are wrong")
-                .with_details(documents::details(faults))
+        let parsed = formats::parse_with(file, &source.text, DIALECTS).map_err(|diagnostics| {
+            Failure::new(Exit::Documents, "the documents are invalid")
+                .with_details(documents::details(diagnostics))
                 .with_sources(std::slice::from_ref(&source))
         })?;
         let located = parsed.documents.into_iter();
@@ -125,7 +125,7 @@ fn offer(world: &mut World, command: &str) -> Result<(), Failure> {
 
 /// A command and its output, for programs.
 #[derive(Debug, Serialize)]
-struct Told<'a> {
+struct CommandOutput<'a> {
     file: &'a str,
     line: usize,
     command: &'a str,
@@ -139,8 +139,8 @@ fn show(scripts: &[Source], world: &World, screen: &Screen) -> Result<Exit, Fail
     if screen.is_for_programs() {
         let mut all = Vec::new();
         for (script, lines) in &played {
-            fault(script, lines)?;
-            all.extend(lines.iter().filter_map(|line| told(script, line)));
+            first_error(script, lines)?;
+            all.extend(lines.iter().filter_map(|line| command_output(script, line)));
         }
         screen.document(&all)?;
         return Ok(Exit::Ok);
@@ -148,19 +148,19 @@ fn show(scripts: &[Source], world: &World, screen: &Screen) -> Result<Exit, Fail
     for (script, lines) in &played {
         let good = lines.iter().take_while(|line| line.printed.is_ok());
         screen.bytes(good.map(Line::to_string).collect::<String>().as_bytes())?;
-        fault(script, lines)?;
+        first_error(script, lines)?;
     }
     Ok(Exit::Ok)
 }
 
-fn told<'a>(script: &'a Source, line: &'a Line) -> Option<Told<'a>> {
+fn command_output<'a>(script: &'a Source, line: &'a Line) -> Option<CommandOutput<'a>> {
     let (command, printed) = (line.command()?, line.printed.as_deref().ok()?);
-    Some(Told { file: &script.name, line: line.number, command, printed })
+    Some(CommandOutput { file: &script.name, line: line.number, command, printed })
 }
 
 /// Fails with the first line that was not understood. Errors in later lines may only follow from
 /// it.
-fn fault(script: &Source, lines: &[Line]) -> Result<(), Failure> {
+fn first_error(script: &Source, lines: &[Line]) -> Result<(), Failure> {
     let wrong = lines.iter().find_map(|line| Some((line, line.printed.as_ref().err()?)));
     let Some((line, error)) = wrong else { return Ok(()) };
     let detail = Detail {
@@ -182,13 +182,13 @@ mod tests {
 
     fn failure(script: &Source) -> String {
         let lines = replay(&mut World::new(), &script.text);
-        let failure = fault(script, &lines).unwrap_err();
+        let failure = first_error(script, &lines).unwrap_err();
         assert_eq!(failure.exit, Exit::Documents);
         failure.render(false, 80)
     }
 
     #[test]
-    fn a_line_that_is_not_understood_is_shown_with_what_was_meant() {
+    fn an_unknown_command_is_shown_with_a_suggestion() {
         let text = "# An upgrade.\n> node n1\n  node n1 created\n> aply /web\n> sho\n";
         let script = Source { name: "upgrade.txt".into(), text: text.into() };
         insta::assert_snapshot!(failure(&script), @r"
@@ -216,20 +216,20 @@ mod tests {
     }
 
     #[test]
-    fn commands_of_the_command_line_are_a_script() {
+    fn commands_given_as_arguments_form_a_script() {
         assert_eq!(typed("lose n3; tick 31s;\n run ;").text, "> lose n3\n> tick 31s\n> run\n");
     }
 
     #[test]
-    fn programs_are_told_each_command_and_what_it_printed() {
+    fn json_output_has_each_command_with_its_output() {
         let script = typed("node n1; tick 1s");
         let lines = replay(&mut World::new(), &script.text);
-        let all: Vec<_> = lines.iter().filter_map(|line| told(&script, line)).collect();
+        let all: Vec<_> = lines.iter().filter_map(|line| command_output(&script, line)).collect();
         insta::assert_snapshot!(serde_json::to_string(&all).unwrap(), @r#"[{"file":"-e","line":1,"command":"node n1","printed":["node n1 created"]},{"file":"-e","line":2,"command":"tick 1s","printed":[]}]"#);
     }
 
     #[test]
-    fn documents_of_files_are_applied() {
+    fn documents_in_files_are_applied() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("web.yaml");
         let document = "service: /web\ninstances: 2\nprocess: { command: run }\n";

@@ -38,14 +38,14 @@ pub(super) fn run(mut world: World, url: Option<&str>, screen: &Screen) -> Resul
             "" => {}
             comment if comment.starts_with('#') => {}
             command => {
-                screen.bytes(answer(&mut world, command, screen).as_bytes())?;
+                screen.bytes(reply(&mut world, command, screen).as_bytes())?;
             }
         }
     }
 }
 
 /// The output of a command, or its error. The cluster keeps its state either way.
-fn answer(world: &mut World, command: &str, screen: &Screen) -> String {
+fn reply(world: &mut World, command: &str, screen: &Screen) -> String {
     if let Err(failure) = super::offer(world, command) {
         return failure.render(false, 100);
     }
@@ -61,12 +61,12 @@ mod tests {
     use crate::output::screen::{ColorWhen, Format};
 
     #[test]
-    fn a_mistake_is_told_and_the_cluster_goes_on() {
+    fn an_invalid_command_is_reported_and_the_session_continues() {
         let screen = Screen::new(Format::Table, ColorWhen::Never);
         let mut world = World::new();
         let commands =
             ["node n1", "loose n1", "apply -f nowhere.yaml", "apply /web", "settle", "show"];
-        let answers = commands.map(|command| answer(&mut world, command, &screen));
+        let answers = commands.map(|command| reply(&mut world, command, &screen));
         assert_eq!(answers[0], "  node n1 created\n");
         assert_eq!(answers[1], "  error: there is no command `loose`; did you mean `lose`?\n");
         assert!(answers[2].contains("cannot read nowhere.yaml"), "{}", answers[2]);

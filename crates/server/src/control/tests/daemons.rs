@@ -7,7 +7,7 @@ use model::{Command, InstanceId, Millis, Refusal, SILENT_AFTER, Status};
 
 use super::fixture::{Fixture, NODES, node, registration, report};
 use crate::control::observe::thread_events;
-use crate::control::{Answer, Effect, Event, Trouble};
+use crate::control::{Effect, Event, RequestError, Response};
 
 #[test]
 fn a_start_in_the_future_counts_from_its_first_report() {
@@ -25,12 +25,12 @@ fn a_start_in_the_future_counts_from_its_first_report() {
 }
 
 #[test]
-fn a_heartbeat_has_no_effect_but_its_answer() {
+fn a_heartbeat_has_no_effect_except_its_reply() {
     let mut fixture = Fixture::settled();
     let report = report(NODES[0], Vec::new(), false);
     let mut effects = fixture.core.handle(Event::Report { ticket: 1, report }, fixture.at());
     effects.extend(fixture.core.handle(Event::Turn, fixture.at()));
-    let is_free = |effect: &Effect| matches!(effect, Effect::Answer { .. } | Effect::WakeAt(_));
+    let is_free = |effect: &Effect| matches!(effect, Effect::Response { .. } | Effect::WakeAt(_));
     assert!(effects.iter().all(is_free), "{effects:?}");
 }
 
@@ -50,7 +50,10 @@ fn reports_of_unknown_nodes_are_rejected_and_not_observed() {
     let event = Event::GatewayReport { ticket: 2, report: of_gateway };
     effects.extend(fixture.core.handle(event, fixture.at()));
     let is_rejected = |effect: &Effect| {
-        matches!(effect, Effect::Answer { answer: Answer::Report(Err(Trouble::Refused(_))), .. })
+        matches!(
+            effect,
+            Effect::Response { response: Response::Report(Err(RequestError::Refused(_))), .. }
+        )
     };
     assert!(effects.len() == 2 && effects.iter().all(is_rejected), "{effects:?}");
     assert!(!fixture.core.observed.agents.contains_key(&node));
@@ -78,7 +81,8 @@ fn a_stale_report_is_ignored() {
         let report = api::Report { life, number, ..report(node.as_str(), instances, whole) };
         let (ticket, at) = (fixture.ticket(), fixture.at());
         let mut effects = fixture.core.handle(Event::Report { ticket, report }, at);
-        let Some(Effect::Answer { answer: Answer::Report(Ok(reply)), .. }) = effects.pop() else {
+        let Some(Effect::Response { response: Response::Report(Ok(reply)), .. }) = effects.pop()
+        else {
             panic!("a report is answered last: {effects:?}");
         };
         (fixture.status(&instance).map(|status| status.run), reply.resync)
@@ -99,14 +103,14 @@ fn a_second_agent_of_a_node_is_rejected_while_the_first_is_alive() {
         while fixture.storing.is_some() {
             fixture.store(true);
         }
-        fixture.answers.remove(&ticket).unwrap()
+        fixture.outcomes.remove(&ticket).unwrap()
     };
     assert!(register(&mut fixture, "first").is_ok());
     let rejected = register(&mut fixture, "second");
-    let Err(Trouble::Refused(Refusal::Conflict { message })) = rejected else {
+    let Err(RequestError::Refused(Refusal::Conflict { message })) = rejected else {
         panic!("{rejected:?}")
     };
-    assert!(message.starts_with("another agent calls itself"), "{message}");
+    assert!(message.starts_with("another agent is registered as"), "{message}");
     // The first may register again at any time.
     assert!(register(&mut fixture, "first").is_ok());
     fixture.now += SILENT_AFTER.0;

@@ -12,7 +12,7 @@ use model::{
 };
 use serde_json::json;
 
-use crate::control::{Answer, Batch, Core, Effect, Event, Ticket, Trouble, lead};
+use crate::control::{Batch, Core, Effect, Event, RequestError, Response, Ticket, become_leader};
 
 pub(super) struct Fixture {
     pub(super) core: Core,
@@ -21,7 +21,7 @@ pub(super) struct Fixture {
     pub(super) storing: Option<Batch>,
     /// Everything that was stored.
     pub(super) objects: BTreeMap<Key, Object>,
-    pub(super) answers: BTreeMap<Ticket, Result<Changeset, Trouble>>,
+    pub(super) outcomes: BTreeMap<Ticket, Result<Changeset, RequestError>>,
     pub(super) routes: Option<Arc<RouteTable>>,
     /// The generation of the newest assignments of each node.
     pub(super) assignments: BTreeMap<NodeId, u64>,
@@ -90,7 +90,7 @@ impl Fixture {
             now: 1_000_000,
             storing: None,
             objects: BTreeMap::new(),
-            answers: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
             routes: None,
             assignments: BTreeMap::new(),
             last_ticket: 0,
@@ -117,7 +117,7 @@ impl Fixture {
         self.storing = None;
         let stored = self.objects.iter().map(|(key, object)| (key.clone(), object.clone()));
         let mut state = State::load(stored);
-        let batch = lead(&mut state, &mut Vec::new(), self.at()).unwrap();
+        let batch = become_leader(&mut state, &mut Vec::new(), self.at()).unwrap();
         self.write(&batch);
         self.core = Core::new(state, Millis::secs(30), [], self.at());
         self.routes = None;
@@ -184,15 +184,15 @@ impl Fixture {
                 let earlier = self.storing.replace(batch);
                 assert!(earlier.is_none(), "one batch at a time");
             }
-            Effect::Answer { ticket, answer: Answer::Outcome(outcome) } => {
-                assert!(self.answers.insert(ticket, outcome).is_none(), "{ticket} twice");
+            Effect::Response { ticket, response: Response::Outcome(outcome) } => {
+                assert!(self.outcomes.insert(ticket, outcome).is_none(), "{ticket} twice");
             }
             Effect::Routes(table) => self.routes = Some(table),
             Effect::Assignments { generation, nodes } => {
                 self.assignments.extend(nodes.into_iter().map(|node| (node, generation)));
             }
             Effect::WakeAt(at) => assert!(at > self.at(), "a turn that never ends"),
-            Effect::Answer { .. } | Effect::Publish(_) | Effect::Tell(_) => {}
+            Effect::Response { .. } | Effect::Publish(_) | Effect::PublishEvent(_) => {}
         }
     }
 
@@ -202,7 +202,7 @@ impl Fixture {
             while self.storing.is_some() {
                 self.store(true);
             }
-            NODES.iter().for_each(|name| self.obey(name));
+            NODES.iter().for_each(|name| self.report_assigned(name));
             GATEWAYS.iter().for_each(|name| self.follow(name));
             self.now += 500;
             let state = &self.core.durable;
@@ -220,7 +220,7 @@ impl Fixture {
     }
 
     /// Reports every instance of an agent in its assigned state.
-    fn obey(&mut self, name: &str) {
+    fn report_assigned(&mut self, name: &str) {
         let at = self.at();
         let state = &self.core.durable;
         let placed = state.node(&node(name)).map(|node| node.instances.clone());

@@ -3,7 +3,7 @@
 use model::{Document, Goal, Millis, Stage, Steer};
 
 use super::fixture::{Fixture, apply, scale, service, spec};
-use crate::control::{Effect, Event, Trouble};
+use crate::control::{Effect, Event, RequestError};
 
 #[test]
 fn a_request_that_cannot_be_stored_has_no_effect() {
@@ -11,18 +11,18 @@ fn a_request_that_cannot_be_stored_has_no_effect() {
     let (stored, newest) = (fixture.objects.clone(), fixture.core.newest_event());
     let first = fixture.request(scale("/a", 5));
     let second = fixture.request(scale("/a", 6));
-    assert!(!fixture.answers.contains_key(&first) && !fixture.answers.contains_key(&second));
+    assert!(!fixture.outcomes.contains_key(&first) && !fixture.outcomes.contains_key(&second));
     fixture.store(false);
     // The request that arrived during the write is in the next batch.
-    assert!(matches!(fixture.answers[&first], Err(Trouble::Storage(_))));
-    assert!(!fixture.answers.contains_key(&second));
+    assert!(matches!(fixture.outcomes[&first], Err(RequestError::Storage(_))));
+    assert!(!fixture.outcomes.contains_key(&second));
     fixture.store(false);
-    assert!(matches!(fixture.answers[&second], Err(Trouble::Storage(_))));
+    assert!(matches!(fixture.outcomes[&second], Err(RequestError::Storage(_))));
     assert_eq!((stored, newest), (fixture.objects.clone(), fixture.core.newest_event()));
 
     let third = fixture.request(scale("/a", 7));
     fixture.settle();
-    assert!(fixture.answers[&third].is_ok());
+    assert!(fixture.outcomes[&third].is_ok());
     assert_eq!(fixture.core.durable.service(&service("/a")).unwrap().placements.len(), 7);
 }
 
@@ -33,10 +33,10 @@ fn a_stored_batch_is_published_before_its_requests_are_answered() {
     fixture.storing.take().unwrap();
     let effects = fixture.core.handle(Event::Stored, fixture.at());
     let position = |is: fn(&Effect) -> bool| effects.iter().position(is).unwrap();
-    let answered = position(|effect| matches!(effect, Effect::Answer { .. }));
+    let answered = position(|effect| matches!(effect, Effect::Response { .. }));
     assert!(position(|effect| matches!(effect, Effect::Publish(_))) < answered);
     assert!(position(|effect| matches!(effect, Effect::Assignments { .. })) < answered);
-    assert!(position(|effect| matches!(effect, Effect::Tell(_))) < answered);
+    assert!(position(|effect| matches!(effect, Effect::PublishEvent(_))) < answered);
 }
 
 #[test]
@@ -54,14 +54,14 @@ fn a_full_disk_is_retried_once_a_second() {
 }
 
 #[test]
-fn time_in_which_the_server_did_not_run_counts_towards_no_deadline() {
+fn time_without_a_running_server_counts_towards_no_deadline() {
     for is_suspended in [true, false] {
         let mut fixture = Fixture::settled();
         fixture.request(apply(spec("/a", 2, 2)));
         fixture.store(true);
         fixture.now += 600_000;
         match is_suspended {
-            true => fixture.handle(Event::Absent { span: Millis::secs(600) }),
+            true => fixture.handle(Event::Stalled { span: Millis::secs(600) }),
             false => fixture.restart(),
         }
         fixture.settle();
@@ -76,7 +76,7 @@ fn a_server_that_was_suspended_treats_no_node_as_lost() {
     let placed = fixture.placed();
     for span in [60_000, 3_600_000] {
         fixture.now += span;
-        fixture.handle(Event::Absent { span: Millis(span) });
+        fixture.handle(Event::Stalled { span: Millis(span) });
         fixture.settle();
         assert_eq!(placed, fixture.placed());
     }

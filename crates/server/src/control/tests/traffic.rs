@@ -47,7 +47,7 @@ fn a_second_epoch_changes_no_table_but_the_next_generation() {
 }
 
 #[test]
-fn a_gateway_that_has_just_registered_is_waited_for() {
+fn a_newly_registered_gateway_is_awaited() {
     let goal_after_scaling_down = |registers: bool| {
         let mut fixture = Fixture::settled();
         // The gateway has been silent long enough that drains do not wait for it.

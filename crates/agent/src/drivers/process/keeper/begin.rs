@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::cgroup::Cgroup;
 use super::super::now;
 use super::super::spawn;
-use super::super::wire::{Start, Tell};
+use super::super::wire::{KeeperEvent, Start};
 use super::family::Family;
 use super::record::Record;
 use super::watch::Process;
@@ -79,16 +79,16 @@ impl Keeper {
             let run = held.record.piece.run;
             let message = format!("run {run} of it has not ended");
             if run != piece.run {
-                self.tell(Tell::NotStarted { piece, message });
+                self.send_event(KeeperEvent::NotStarted { piece, message });
             } else if held.process.is_some() {
                 let at = held.record.started_at;
-                self.tell(Tell::Started { piece, at });
+                self.send_event(KeeperEvent::Started { piece, at });
             }
             return;
         }
         if self.starting.contains_key(&of) {
             let message = "an earlier start of it, which was cancelled, has not returned";
-            self.tell(Tell::NotStarted { piece, message: message.into() });
+            self.send_event(KeeperEvent::NotStarted { piece, message: message.into() });
             return;
         }
         let record = Record {
@@ -101,7 +101,7 @@ impl Keeper {
         };
         if let Err(error) = self.records.write(&record) {
             let message = format!("the start cannot be recorded: {error}");
-            self.tell(Tell::NotStarted { piece, message });
+            self.send_event(KeeperEvent::NotStarted { piece, message });
             return;
         }
         let cgroup = self.cgroups.of(&of.slug());
@@ -134,9 +134,9 @@ impl Keeper {
     fn not_started(&mut self, of: &InstanceResource, message: String) {
         if let Some(held) = self.held.remove(of) {
             self.records.remove(of);
-            self.tell(Tell::NotStarted { piece: held.record.piece, message });
+            self.send_event(KeeperEvent::NotStarted { piece: held.record.piece, message });
         }
-        self.greet();
+        self.report_held();
     }
 
     pub(super) fn spawned(&mut self, piece: Piece, outcome: Result<Process, String>) {
@@ -157,14 +157,14 @@ impl Keeper {
                 held.process = Some(process.clone());
                 let at = held.record.started_at;
                 let kill_at_once = held.stopping.is_some();
-                let started = Tell::Started { piece: piece.clone(), at };
+                let started = KeeperEvent::Started { piece: piece.clone(), at };
                 if kill_at_once {
                     held.kill();
                 }
                 let _ = self.records.write(&held.record);
                 self.watch(piece, process);
-                self.tell(started);
-                self.greet();
+                self.send_event(started);
+                self.report_held();
             }
             Err(message) => self.not_started(&of, message),
         }
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_left_of_a_process_that_cannot_be_followed() {
+    fn a_process_that_cannot_be_watched_is_killed() {
         let mut command = std::process::Command::new("sleep");
         let mut child = command.arg("1000").process_group(0).spawn().unwrap();
         let pid = Pid::from_child(&child);

@@ -34,7 +34,7 @@ use self::record::{Record, Records};
 use self::watch::Process;
 use super::cgroup::Cgroups;
 use super::inherited::take_over_files;
-use super::wire::{Request, Tell};
+use super::wire::{KeeperEvent, Request};
 use crate::drivers::directory::make_dir;
 
 /// The line that is written to standard output once agents can connect.
@@ -42,7 +42,7 @@ pub(super) const READY: &str = "ready";
 /// How long a keeper without processes and without an agent remains.
 const IDLE: Duration = Duration::from_secs(2);
 /// How long a new agent waits for starts in progress.
-const GREETING_WAIT: Duration = Duration::from_secs(5);
+const REPORT_HELD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for another keeper of the same directory to end.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
@@ -90,7 +90,7 @@ enum Event {
     Spawned { piece: Piece, outcome: Result<Process, String> },
     /// A start has exceeded its timeout; the message names the likely cause.
     Overdue { of: InstanceResource, message: String },
-    /// The nth agent has waited [`GREETING_WAIT`] for the reports of existing runs.
+    /// The nth agent has waited [`REPORT_HELD_TIMEOUT`] for the reports of existing runs.
     GreetingDue(u64),
     /// A run has ended.
     Ended { piece: Piece, end: watch::End, out_of_memory: u64 },
@@ -118,7 +118,7 @@ struct Keeper {
     starts: Starts,
     /// Starts that have not returned, including those that were cancelled.
     starting: BTreeMap<InstanceResource, CancellationToken>,
-    agent: Option<mpsc::UnboundedSender<Tell>>,
+    agent: Option<mpsc::UnboundedSender<KeeperEvent>>,
     /// The agent has received the reports of existing runs.
     greeted: bool,
     agents: u64,
@@ -205,10 +205,10 @@ async fn keep(args: &Args) -> Result<(), Error> {
             },
             () = idle => break,
         };
-        let agent_is_gone = matches!(event, Event::Gone(_));
+        let agent_has_left = matches!(event, Event::Gone(_));
         keeper.turn(event);
         if keeper.ephemeral && keeper.agents > 0 && keeper.agent.is_none() {
-            if agent_is_gone {
+            if agent_has_left {
                 keeper.stop_all();
             }
             if !keeper.is_running() {
@@ -242,7 +242,7 @@ impl Keeper {
             if let Some(process) = &process {
                 self.watch(record.piece.clone(), process.clone());
             } else if record.exit.is_none() {
-                record.exit = Some(watch::unseen(&cgroup, &record.memory));
+                record.exit = Some(watch::exit_without_keeper(&cgroup, &record.memory));
                 self.records.write(&record)?;
             }
             let held = Held { record, process, stopping: None, killed: false };
@@ -260,10 +260,10 @@ impl Keeper {
         self.agent.is_none() && !self.is_running()
     }
 
-    fn tell(&mut self, tell: Tell) {
+    fn send_event(&mut self, event: KeeperEvent) {
         if let Some(agent) = self.agent.as_ref().filter(|_| self.greeted) {
             // An agent that has disconnected receives everything when it returns.
-            let _ = agent.send(tell);
+            let _ = agent.send(event);
         }
     }
 
@@ -292,11 +292,11 @@ impl Keeper {
             Event::Overdue { of, message } => self.give_up(&of, message),
             Event::GreetingDue(number) => {
                 if number == self.agents && !self.greeted {
-                    let under_way: Vec<_> = self.starting.keys().cloned().collect();
-                    for of in under_way {
+                    let in_flight: Vec<_> = self.starting.keys().cloned().collect();
+                    for of in in_flight {
                         self.give_up(&of, "its start took too long".into());
                     }
-                    self.greet();
+                    self.report_held();
                 }
             }
             Event::Ended { piece, end, out_of_memory } => self.ended(piece, end, out_of_memory),
@@ -315,13 +315,13 @@ impl Keeper {
     fn connected(&mut self, stream: UnixStream) {
         self.agents += 1;
         let (reader, mut writer) = stream.into_split();
-        let (tells, mut outbox) = mpsc::unbounded_channel();
-        self.agent = Some(tells);
+        let (sender, mut outbox) = mpsc::unbounded_channel();
+        self.agent = Some(sender);
         self.greeted = false;
-        self.greet();
+        self.report_held();
         tokio::spawn(async move {
-            while let Some(tell) = outbox.recv().await {
-                let Ok(mut line) = serde_json::to_vec(&tell) else { continue };
+            while let Some(event) = outbox.recv().await {
+                let Ok(mut line) = serde_json::to_vec(&event) else { continue };
                 line.push(b'\n');
                 if writer.write_all(&line).await.is_err() {
                     break;
@@ -331,7 +331,7 @@ impl Keeper {
         let (events, number) = (self.events.clone(), self.agents);
         let later = events.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(GREETING_WAIT).await;
+            tokio::time::sleep(REPORT_HELD_TIMEOUT).await;
             let _ = later.send(Event::GreetingDue(number));
         });
         tokio::spawn(async move {
@@ -347,9 +347,9 @@ impl Keeper {
     }
 
     /// Reports the existing runs to a new agent, once no start is in progress: until a start has
-    /// returned, it is not known whether it leaves a process. After [`GREETING_WAIT`], starts that
-    /// have not returned are cancelled.
-    fn greet(&mut self) {
+    /// returned, it is not known whether it leaves a process. After [`REPORT_HELD_TIMEOUT`], starts
+    /// that have not returned are cancelled.
+    fn report_held(&mut self) {
         let starting = |held: &Held| held.process.is_none() && held.record.exit.is_none();
         if self.greeted || self.held.values().any(starting) {
             return;
@@ -357,11 +357,11 @@ impl Keeper {
         self.greeted = true;
         let records: Vec<_> = self.held.values().map(|held| held.record.clone()).collect();
         for Record { piece, started_at, exit, .. } in records {
-            self.tell(Tell::Held { piece, started_at, exit });
+            self.send_event(KeeperEvent::Held { piece, started_at, exit });
         }
-        self.tell(Tell::AllHeld { stacks: true, signals: true });
+        self.send_event(KeeperEvent::AllHeld { stacks: true, signals: true });
         if let Some(message) = self.note.clone() {
-            self.tell(Tell::Note { message });
+            self.send_event(KeeperEvent::Note { message });
         }
     }
 
@@ -375,7 +375,8 @@ impl Keeper {
 
     fn ended(&mut self, piece: Piece, end: watch::End, out_of_memory: u64) {
         let Some(held) = self.held_run(&piece) else { return };
-        let why = held.stopping.map(|grace| format!("it had not ended {grace} after it was asked"));
+        let why =
+            held.stopping.map(|grace| format!("it had not exited {grace} after the stop signal"));
         let killed = why.as_deref().filter(|_| held.killed);
         let exit: Exit = watch::exit(end, out_of_memory, &held.record.memory, killed);
         held.process = None;
@@ -383,9 +384,9 @@ impl Keeper {
         let record = held.record.clone();
         if let Err(error) = self.records.write(&record) {
             let message = format!("the end of {piece} cannot be recorded: {error}");
-            self.tell(Tell::Note { message });
+            self.send_event(KeeperEvent::Note { message });
         }
-        self.tell(Tell::Ended { piece, exit });
+        self.send_event(KeeperEvent::Ended { piece, exit });
     }
 
     fn stop(&mut self, piece: Piece, signal: Signal, grace: Millis) {
@@ -411,12 +412,12 @@ impl Keeper {
             Some(held) => {
                 let exit = held.record.exit.clone();
                 if let Some(exit) = exit {
-                    self.tell(Tell::Ended { piece, exit });
+                    self.send_event(KeeperEvent::Ended { piece, exit });
                 }
             }
             None => {
                 let message = "it was not running".into();
-                self.tell(Tell::NotStarted { piece, message });
+                self.send_event(KeeperEvent::NotStarted { piece, message });
             }
         }
     }

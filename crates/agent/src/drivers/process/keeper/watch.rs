@@ -166,7 +166,7 @@ pub(super) fn exit(end: End, out_of_memory: u64, memory: &str, killed: Option<&s
 }
 
 /// The exit of a run that ended while no keeper was watching it.
-pub(super) fn unseen(cgroup: &Cgroup, memory: &str) -> Exit {
+pub(super) fn exit_without_keeper(cgroup: &Cgroup, memory: &str) -> Exit {
     let out_of_memory = cgroup.out_of_memory();
     cgroup.kill();
     cgroup.remove();
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_end_of_an_own_child_is_seen_without_events() {
+    async fn the_exit_of_a_child_is_detected_without_events() {
         let child = std::process::Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
         let process = Process::open(Pid::from_child(&child), Cgroup::default()).unwrap();
         let ended = process.ended_without_events();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_are_said_in_words() {
+    fn exits_are_described_in_messages() {
         let check = |end, out_of_memory, killed, expected: &str| {
             assert_eq!(exit(end, out_of_memory, "64MiB", killed).to_string(), expected);
         };

@@ -4,39 +4,39 @@ use model::{About, Ending, Exit, InstanceId, Origin, Phase, StopReason, Timestam
 use serde_json::{Value, json};
 
 use super::*;
+use crate::view::cluster::TestCluster;
 use crate::view::name;
-use crate::view::rig::Rig;
 
 /// A cluster, and the feed that translates its events.
 struct World {
-    rig: Rig,
-    feed: Feed,
+    cluster: TestCluster,
+    translator: EventTranslator,
     seen: usize,
-    told: Vec<Value>,
+    emitted: Vec<Value>,
 }
 
 impl World {
     fn new() -> World {
-        let rig = Rig::new(&["n1", "n2"]);
-        let feed = Feed::new(&rig.snapshot(), Apps::default());
-        let seen = rig.events.len();
-        World { rig, feed, seen, told: Vec::new() }
+        let cluster = TestCluster::new(&["n1", "n2"]);
+        let translator = EventTranslator::new(&cluster.snapshot(), Apps::default());
+        let seen = cluster.events.len();
+        World { cluster, translator, seen, emitted: Vec::new() }
     }
 
     /// Translates the events since the last call.
-    fn tell(&mut self) {
-        let snapshot = self.rig.snapshot();
-        let events = self.rig.events.split_off(self.seen);
+    fn translate(&mut self) {
+        let snapshot = self.cluster.snapshot();
+        let events = self.cluster.events.split_off(self.seen);
         self.take(&events, &snapshot);
-        self.rig.events.extend(events);
-        self.seen = self.rig.events.len();
+        self.cluster.events.extend(events);
+        self.seen = self.cluster.events.len();
     }
 
     fn take(&mut self, events: &[EventView], snapshot: &Snapshot) {
-        for event in self.feed.take(events, snapshot) {
+        for event in self.translator.translate(events, snapshot) {
             let full = String::from_utf8(event.render(1).full.to_vec()).unwrap();
             let data = full.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
-            self.told.push(serde_json::from_str(data).unwrap());
+            self.emitted.push(serde_json::from_str(data).unwrap());
         }
     }
 
@@ -47,9 +47,9 @@ impl World {
             What::Healthy => (Some(true), Phase::Running),
             _ => (None, Phase::Running),
         };
-        self.rig.report(instance, phase, |status| status.healthy = healthy);
+        self.cluster.report(instance, phase, |status| status.healthy = healthy);
         self.turn(instance, &[what]);
-        self.tell();
+        self.translate();
     }
 
     /// The kinds of the events since the last call, each with its subject.
@@ -71,7 +71,7 @@ impl World {
             };
             format!("{kind} {about}").trim_end().to_string()
         };
-        std::mem::take(&mut self.told).into_iter().filter(is_default).map(word).collect()
+        std::mem::take(&mut self.emitted).into_iter().filter(is_default).map(word).collect()
     }
 }
 
@@ -96,10 +96,10 @@ fn app(version: &str) -> Value {
 }
 
 #[test]
-fn an_upgrade_is_told_in_the_recorded_order() {
+fn an_upgrade_emits_events_in_the_recorded_order() {
     let mut world = World::new();
-    world.rig.app(&app("1"));
-    world.tell();
+    world.cluster.app(&app("1"));
+    world.translate();
     world.reported("/shop/web~0.1", What::Running { run: 1 });
     world.reported("/shop/web~0.1", What::Healthy);
     assert_eq!(
@@ -117,8 +117,8 @@ fn an_upgrade_is_told_in_the_recorded_order() {
             "deployment_success",
         ]
     );
-    world.rig.app(&app("2"));
-    world.tell();
+    world.cluster.app(&app("2"));
+    world.translate();
     world.reported("/shop/web~0.1", exited(Ending::Signal { signal: 15 }));
     world.reported("/shop/web~0.2", What::Running { run: 1 });
     world.reported("/shop/web~0.2", What::Healthy);
@@ -143,14 +143,14 @@ fn an_upgrade_is_told_in_the_recorded_order() {
 }
 
 #[test]
-fn a_restart_in_place_is_another_task() {
+fn a_restart_in_place_is_a_new_task() {
     let mut world = World::new();
-    world.rig.app(&app("1"));
-    world.tell();
+    world.cluster.app(&app("1"));
+    world.translate();
     world.reported("/shop/web~0.1", What::Running { run: 1 });
-    world.told.clear();
+    world.emitted.clear();
     world.turn("/shop/web~0.1", &[exited(code(3)), What::Running { run: 2 }]);
-    let updates = world.told.iter().filter(|event| event["eventType"] == "status_update_event");
+    let updates = world.emitted.iter().filter(|event| event["eventType"] == "status_update_event");
     let updates: Vec<_> = updates
         .map(|event| {
             let id = event["taskId"].as_str().unwrap().rsplit_once('.').unwrap().1.to_string();
@@ -162,16 +162,16 @@ fn a_restart_in_place_is_another_task() {
 }
 
 #[test]
-fn plans_are_heavy_only_for_those_who_want_them_so() {
+fn heavy_plans_are_sent_only_on_request() {
     let mut world = World::new();
-    world.rig.app(&app("1"));
-    let snapshot = world.rig.snapshot();
-    let events = world.rig.events.clone();
+    world.cluster.app(&app("1"));
+    let snapshot = world.cluster.snapshot();
+    let events = world.cluster.events.clone();
     let started = events
         .into_iter()
         .find(|e| matches!(e.event.what, What::DeploymentStarted { .. }))
         .unwrap();
-    let info = world.feed.take(&[started], &snapshot).remove(0).render(7);
+    let info = world.translator.translate(&[started], &snapshot).remove(0).render(7);
     let read = |bytes: &bytes::Bytes| {
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         assert!(text.starts_with("event: deployment_info\r\nid: 7\r\ndata: {"), "{text}");
@@ -188,21 +188,21 @@ fn plans_are_heavy_only_for_those_who_want_them_so() {
 }
 
 #[test]
-fn what_is_superseded_or_removed_is_told() {
+fn superseded_deployments_and_removed_apps_emit_events() {
     let mut world = World::new();
-    world.rig.app(&app("1"));
-    world.rig.app(&app("2"));
-    world.tell();
+    world.cluster.app(&app("1"));
+    world.cluster.app(&app("2"));
+    world.translate();
     assert!(world.words().contains(&"deployment_failed".to_string()));
     let id: ServiceId = "/shop/web".parse().unwrap();
-    world.rig.command(model::Command::RemoveServices(vec![id]));
-    world.tell();
-    let service = world.rig.state.services().next().cloned();
+    world.cluster.command(model::Command::RemoveServices(vec![id]));
+    world.translate();
+    let service = world.cluster.state.services().next().cloned();
     for replica in service.iter().flat_map(|service| service.placements.keys()) {
         let id = format!("/shop/web~{}.{}", replica.slot, replica.attempt);
         world.reported(&id, exited(code(0)));
     }
-    world.tell();
+    world.translate();
     let words = world.words();
     let terminated = words.iter().position(|word| word == "app_terminated");
     assert!(words.contains(&"remove_health_check".to_string()), "{words:?}");
@@ -210,17 +210,20 @@ fn what_is_superseded_or_removed_is_told() {
 }
 
 #[test]
-fn an_app_that_goes_within_a_turn_is_told_of_as_it_was() {
+fn an_app_removed_within_one_turn_is_in_its_events() {
     let mut world = World::new();
     let mut none = app("1");
     none["instances"] = json!(0);
-    world.rig.app(&none);
-    world.tell();
-    world.told.clear();
-    world.rig.command(model::Command::RemoveServices(vec!["/shop/web".parse().unwrap()]));
-    assert!(world.rig.state.services().next().is_none(), "it is gone before anything is told");
-    world.tell();
-    let plan = &world.told[0]["plan"];
+    world.cluster.app(&none);
+    world.translate();
+    world.emitted.clear();
+    world.cluster.command(model::Command::RemoveServices(vec!["/shop/web".parse().unwrap()]));
+    assert!(
+        world.cluster.state.services().next().is_none(),
+        "it is gone before any event is emitted"
+    );
+    world.translate();
+    let plan = &world.emitted[0]["plan"];
     assert_eq!(plan["original"]["groups"][0]["apps"][0]["id"], "/shop/web");
     assert_eq!(plan["target"]["groups"], json!([]));
     assert_eq!(
@@ -241,25 +244,25 @@ impl World {
     fn turn(&mut self, instance: &str, events: &[What]) {
         let event = |what: &What| {
             let about = About::Instance(instance.parse().unwrap());
-            let event = model::Event { at: self.rig.now, about, by: None, what: what.clone() };
+            let event = model::Event { at: self.cluster.now, about, by: None, what: what.clone() };
             EventView { number: 1, event }
         };
         let events: Vec<_> = events.iter().map(event).collect();
-        let snapshot = self.rig.snapshot();
+        let snapshot = self.cluster.snapshot();
         self.take(&events, &snapshot);
     }
 
     /// A service with one instance, without any published events.
     fn with_an_instance() -> World {
         let mut world = World::new();
-        world.rig.app(&app("1"));
-        world.seen = world.rig.events.len();
+        world.cluster.app(&app("1"));
+        world.seen = world.cluster.events.len();
         world
     }
 }
 
 #[test]
-fn a_task_that_has_ended_is_not_killed_any_more() {
+fn a_terminated_task_emits_no_kill() {
     let mut world = World::with_an_instance();
     let ended = [
         placed(),
@@ -274,11 +277,11 @@ fn a_task_that_has_ended_is_not_killed_any_more() {
 }
 
 #[test]
-fn what_happens_to_a_task_within_a_turn_is_told_in_its_order() {
+fn changes_of_a_task_within_one_turn_are_emitted_in_order() {
     let mut world = World::with_an_instance();
     let id: InstanceId = "/shop/web~0.1".parse().unwrap();
     let kill = model::Command::Kill { instances: vec![id], scale: true };
-    world.rig.command(kill);
+    world.cluster.command(kill);
     let short = [
         placed(),
         What::Stopping { why: StopReason::Requested },
@@ -291,20 +294,21 @@ fn what_happens_to_a_task_within_a_turn_is_told_in_its_order() {
 }
 
 #[test]
-fn what_ended_in_the_days_of_an_earlier_server_is_not_told_again() {
+fn the_end_of_a_run_before_a_server_restart_is_not_emitted_again() {
     let mut world = World::with_an_instance();
-    world.feed = Feed::new(&world.rig.snapshot(), Apps::default());
-    world.rig.report("/shop/web~0.1", Phase::Running, |status| status.run = 3);
+    world.translator = EventTranslator::new(&world.cluster.snapshot(), Apps::default());
+    world.cluster.report("/shop/web~0.1", Phase::Running, |status| status.run = 3);
     world.turn("/shop/web~0.1", &[exited(code(1)), What::Running { run: 3 }]);
-    let told: Vec<_> = world.told.iter().filter(|told| told["taskStatus"].is_string()).collect();
-    assert!(told.len() == 1 && told[0]["taskStatus"] == "TASK_RUNNING", "{told:?}");
-    assert!(told[0]["taskId"].as_str().unwrap().ends_with(".3"), "{told:?}");
+    let emitted: Vec<_> =
+        world.emitted.iter().filter(|emitted| emitted["taskStatus"].is_string()).collect();
+    assert!(emitted.len() == 1 && emitted[0]["taskStatus"] == "TASK_RUNNING", "{emitted:?}");
+    assert!(emitted[0]["taskId"].as_str().unwrap().ends_with(".3"), "{emitted:?}");
 }
 
 #[test]
-fn only_apps_that_are_made_or_changed_are_posted() {
+fn only_created_or_changed_apps_emit_api_post_events() {
     let app: ServiceId = "/shop/web".parse().unwrap();
-    for (uri, is_told) in [
+    for (uri, is_emitted) in [
         ("/v2/apps", true),
         ("/v2/apps/shop/web", true),
         ("/v2/apps/shop/web/restart", false),
@@ -314,44 +318,44 @@ fn only_apps_that_are_made_or_changed_are_posted() {
         ("/v2/deployments/d", false),
     ] {
         let origin = Origin { client: "10.0.0.9".into(), uri: uri.into() };
-        assert_eq!(posts(&origin, &app), is_told, "{uri}");
+        assert_eq!(is_created_or_updated(&origin, &app), is_emitted, "{uri}");
     }
 }
 
 #[test]
 fn a_task_that_cannot_start_fails_and_the_next_one_is_staged() {
     let mut world = World::new();
-    world.rig.app(&app("1"));
-    world.tell();
-    world.told.clear();
+    world.cluster.app(&app("1"));
+    world.translate();
+    world.emitted.clear();
     world.reported(
         "/shop/web~0.1",
         What::NotStarted { run: 1, detail: Some("no such image".into()) },
     );
     let about = |event: &Value| (event["taskStatus"].clone(), event["taskId"].clone());
-    let updates = world.told.iter().filter(|event| event["eventType"] == "status_update_event");
-    let told: Vec<_> = updates.map(about).collect();
+    let updates = world.emitted.iter().filter(|event| event["eventType"] == "status_update_event");
+    let emitted: Vec<_> = updates.map(about).collect();
     let task = |run| json!(name::task(&"/shop/web~0.1".parse().unwrap(), run));
-    assert_eq!(told, [(json!("TASK_FAILED"), task(1)), (json!("TASK_STAGING"), task(2))]);
+    assert_eq!(emitted, [(json!("TASK_FAILED"), task(1)), (json!("TASK_STAGING"), task(2))]);
 }
 
 #[test]
-fn a_deployment_that_is_called_off_has_failed() {
+fn a_cancelled_deployment_emits_a_failure() {
     let mut world = World::new();
-    world.rig.app(&app("1"));
-    world.tell();
-    world.told.clear();
+    world.cluster.app(&app("1"));
+    world.translate();
+    world.emitted.clear();
     let deployment = DeploymentId(1);
-    world.rig.command(model::Command::Steer { deployment, how: model::Steer::Pause });
-    world.tell();
+    world.cluster.command(model::Command::Steer { deployment, how: model::Steer::Pause });
+    world.translate();
     assert_eq!(world.words(), ["deployment_failed"]);
-    world.rig.command(model::Command::Steer { deployment, how: model::Steer::Resume });
-    world.tell();
+    world.cluster.command(model::Command::Steer { deployment, how: model::Steer::Resume });
+    world.translate();
     assert_eq!(world.words(), ["deployment_info ScaleApplication"]);
     // The superseding deployment has the name that clients know.
-    world.rig.app(&app("2"));
-    world.tell();
-    let failed = world.told.iter().find(|event| event["eventType"] == "deployment_failed");
+    world.cluster.app(&app("2"));
+    world.translate();
+    let failed = world.emitted.iter().find(|event| event["eventType"] == "deployment_failed");
     let reason = format!("cancelled by deployment {}", name::deployment(DeploymentId(2)));
     assert_eq!(failed.unwrap()["reason"], *reason);
 }

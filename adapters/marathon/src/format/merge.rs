@@ -17,30 +17,31 @@ impl App {
     /// # Errors
     ///
     /// Returns the problems of the app. There are none in an app that has been read.
-    pub fn spec_over(&self, before: &App, spec: &Spec) -> Result<Spec, Rejected> {
+    pub fn spec_merged_into(&self, before: &App, spec: &Spec) -> Result<Spec, Rejected> {
         let (was, is) = (before.spec()?, self.spec()?);
-        let carried = carried(&was, &is, spec).filter(|carried| carried.problems().is_empty());
-        Ok(carried.unwrap_or(is))
+        let merged = merged(&was, &is, spec).filter(|merged| merged.problems().is_empty());
+        Ok(merged.unwrap_or(is))
     }
 }
 
-fn carried(was: &Spec, is: &Spec, spec: &Spec) -> Option<Spec> {
+fn merged(was: &Spec, is: &Spec, spec: &Spec) -> Option<Spec> {
     let value = |spec: &Spec| serde_json::to_value(spec).ok();
-    serde_json::from_value(carry(&value(was)?, &value(is)?, &value(spec)?)).ok()
+    serde_json::from_value(merge_value(&value(was)?, &value(is)?, &value(spec)?)).ok()
 }
 
 /// Returns `kept` with the differences between `was` and `is` applied. Null stands for an absent
 /// value.
-fn carry(was: &Value, is: &Value, kept: &Value) -> Value {
+fn merge_value(was: &Value, is: &Value, kept: &Value) -> Value {
     match (was, is, kept) {
         _ if was == is => kept.clone(),
         (Value::Object(was), Value::Object(is), Value::Object(kept)) => {
             let keys = was.keys().chain(is.keys()).chain(kept.keys());
             let part =
                 |of: &Map<String, Value>, key: &str| of.get(key).cloned().unwrap_or_default();
-            let carried = keys
-                .map(|key| (key.clone(), carry(&part(was, key), &part(is, key), &part(kept, key))));
-            Value::Object(carried.filter(|(_, value)| !value.is_null()).collect())
+            let merged = keys.map(|key| {
+                (key.clone(), merge_value(&part(was, key), &part(is, key), &part(kept, key)))
+            });
+            Value::Object(merged.filter(|(_, value)| !value.is_null()).collect())
         }
         _ => is.clone(),
     }

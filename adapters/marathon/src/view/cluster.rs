@@ -12,11 +12,11 @@ use model::{
 };
 use serde_json::Value;
 
-use super::app::{Apps, Look};
+use super::app::{Apps, Presenter};
 use server::control::Snapshot;
 
 /// A cluster without daemons. Tests set the status that daemons would report.
-pub(super) struct Rig {
+pub(super) struct TestCluster {
     pub(super) now: Timestamp,
     pub(super) events: Vec<EventView>,
     pub(super) state: State,
@@ -25,12 +25,12 @@ pub(super) struct Rig {
     apps: Apps,
 }
 
-impl Rig {
+impl TestCluster {
     /// A cluster at 1970-01-01T00:01:40.000Z with nodes of 8 cores and 8 GiB.
-    pub(super) fn new(nodes: &[&str]) -> Rig {
+    pub(super) fn new(nodes: &[&str]) -> TestCluster {
         let now = Timestamp(100_000);
         let lost_after = Millis::secs(30);
-        let mut rig = Rig {
+        let mut cluster = TestCluster {
             now,
             events: Vec::new(),
             state: State::new(),
@@ -51,9 +51,9 @@ impl Rig {
             };
             let address = "10.0.0.1".into();
             let node = node.parse().unwrap();
-            rig.command(Command::Register(Registration { node, address, agent: Some(agent) }));
+            cluster.command(Command::Register(Registration { node, address, agent: Some(agent) }));
         }
-        rig
+        cluster
     }
 
     /// Executes a command and all its consequences.
@@ -127,9 +127,9 @@ impl Rig {
     }
 
     /// Calls `show` with the current view of the cluster.
-    pub(super) fn look<T>(&self, show: impl FnOnce(&Look<'_>) -> T) -> T {
+    pub(super) fn present<T>(&self, show: impl FnOnce(&Presenter<'_>) -> T) -> T {
         let failures = BTreeMap::new();
-        show(&Look { snapshot: &self.snapshot(), apps: &self.apps, failures, now: self.now })
+        show(&Presenter { snapshot: &self.snapshot(), apps: &self.apps, failures, now: self.now })
     }
 }
 

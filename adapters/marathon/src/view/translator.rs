@@ -15,51 +15,52 @@ use model::{About, DeploymentId, Placement, ReplicaId, Service, ServiceId, State
 use serde_json::json;
 
 use self::deployments::Plan;
-pub(crate) use self::deployments::{api_post, posts, versioned};
-use self::tasks::Told;
+pub(crate) use self::deployments::{api_post, is_created_or_updated, versioned};
+use self::tasks::TaskCursor;
 use super::app::Apps;
 use super::event::Event;
 use server::control::Snapshot;
 
 /// The translator of events.
-pub(crate) struct Feed {
-    tasks: BTreeMap<ServiceId, BTreeMap<ReplicaId, Told>>,
+pub(crate) struct EventTranslator {
+    tasks: BTreeMap<ServiceId, BTreeMap<ReplicaId, TaskCursor>>,
     plans: BTreeMap<DeploymentId, Plan>,
     /// The state after the previous batch.
     before: State,
     apps: Apps,
 }
 
-impl Feed {
+impl EventTranslator {
     /// Creates a feed that continues from a snapshot.
-    pub(crate) fn new(snapshot: &Snapshot, apps: Apps) -> Feed {
+    pub(crate) fn new(snapshot: &Snapshot, apps: Apps) -> EventTranslator {
         let (tasks, plans) = (BTreeMap::new(), BTreeMap::new());
         let before = snapshot.state.clone();
-        let mut feed = Feed { tasks, plans, before, apps };
+        let mut translator = EventTranslator { tasks, plans, before, apps };
         for service in snapshot.state.services() {
             let replicas = service.placements.iter();
-            let told = |(replica, placement): (&ReplicaId, &Placement)| {
+            let cursor = |(replica, placement): (&ReplicaId, &Placement)| {
                 let status = snapshot.observed.status(&service.id, *replica);
-                (*replica, Told::first(placement, status))
+                (*replica, TaskCursor::first(placement, status))
             };
-            feed.tasks.insert(service.id.clone(), replicas.map(told).collect());
+            translator.tasks.insert(service.id.clone(), replicas.map(cursor).collect());
         }
         for deployment in snapshot.state.deployments().filter(|d| !d.stage.is_over()) {
-            let plan = feed.plan(deployment, snapshot);
-            feed.plans.insert(deployment.id, plan);
+            let plan = translator.plan(deployment, snapshot);
+            translator.plans.insert(deployment.id, plan);
         }
-        feed
+        translator
     }
 
     /// Translates a batch of events.
-    pub(crate) fn take<'a>(
+    pub(crate) fn translate<'a>(
         &mut self,
         events: impl IntoIterator<Item = &'a EventView>,
         snapshot: &Snapshot,
     ) -> Vec<Event> {
-        let told = events.into_iter().flat_map(|event| self.take_one(event, snapshot)).collect();
+        let translated =
+            events.into_iter().flat_map(|event| self.translate_one(event, snapshot)).collect();
         self.before = snapshot.state.clone();
-        told
+        translated
     }
 
     /// Finds a service, even if it was removed in this batch.
@@ -67,7 +68,7 @@ impl Feed {
         snapshot.state.service(id).or_else(|| self.before.service(id))
     }
 
-    fn take_one(&mut self, event: &EventView, snapshot: &Snapshot) -> Vec<Event> {
+    fn translate_one(&mut self, event: &EventView, snapshot: &Snapshot) -> Vec<Event> {
         let model::Event { at, about, what, .. } = &event.event;
         match (about, what) {
             (About::Instance(id), what) => self.of_task(what, id, *at, snapshot),

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-/// A seeded generator of choices.
-pub(super) struct Dice(Rng);
+/// A seeded random number generator.
+pub(super) struct Random(Rng);
 
-impl Dice {
+impl Random {
     pub(super) fn new(seed: u64) -> Self {
         Self(Rng::with_seed(seed))
     }

@@ -3,13 +3,13 @@
 use model::{InstanceId, NodeId, Phase, Placement, Status, StopReason, Timestamp, What};
 use serde_json::{Value, json};
 
-use super::Feed;
+use super::EventTranslator;
 use crate::view::event::Event;
 use crate::view::{name, task};
 use server::control::Snapshot;
 
 #[derive(Clone, Copy)]
-pub(super) struct Told {
+pub(super) struct TaskCursor {
     /// The current run; 0 while the server has no status from the agent.
     run: u32,
     /// Whether the stop of the task has been requested.
@@ -21,20 +21,20 @@ pub(super) struct Told {
 /// The subject of an event.
 struct Task {
     id: InstanceId,
-    told: Told,
+    cursor: TaskCursor,
     node: NodeId,
     host: String,
     ports: Vec<u16>,
     version: Timestamp,
 }
 
-impl Feed {
+impl EventTranslator {
     /// Finds a task. If it was removed in this batch, the previous state is used.
     fn task(&self, id: &InstanceId, snapshot: &Snapshot) -> Option<Task> {
-        let told = self.tasks.get(&id.service).and_then(|tasks| tasks.get(&id.replica));
+        let cursor = self.tasks.get(&id.service).and_then(|tasks| tasks.get(&id.replica));
         let now = snapshot.state.placement(id).map(|placement| (&snapshot.state, placement));
         let before = || Some((&self.before, self.before.placement(id)?));
-        let (state, placement) = match told {
+        let (state, placement) = match cursor {
             Some(_) => now.or_else(before)?,
             None => now?,
         };
@@ -42,7 +42,7 @@ impl Feed {
         let node = state.node(&placement.node);
         Some(Task {
             id: id.clone(),
-            told: told.copied().unwrap_or_else(|| Told::first(placement, status)),
+            cursor: cursor.copied().unwrap_or_else(|| TaskCursor::first(placement, status)),
             node: placement.node.clone(),
             host: node.map(|node| node.node.address.clone()).unwrap_or_default(),
             ports: placement.given.ports.to_vec(),
@@ -50,10 +50,10 @@ impl Feed {
         })
     }
 
-    fn remember(&mut self, id: &InstanceId, told: Told) {
+    fn store_cursor(&mut self, id: &InstanceId, cursor: TaskCursor) {
         match self.tasks.get_mut(&id.service) {
-            Some(tasks) => drop(tasks.insert(id.replica, told)),
-            None => drop(self.tasks.insert(id.service.clone(), [(id.replica, told)].into())),
+            Some(tasks) => drop(tasks.insert(id.replica, cursor)),
+            None => drop(self.tasks.insert(id.service.clone(), [(id.replica, cursor)].into())),
         }
     }
 
@@ -83,9 +83,9 @@ impl Feed {
             What::CheckFailed { .. } => vec![self.check_failed(&task, at, snapshot)],
             What::Draining { why } | What::Stopping { why } => task.stopping(*why, at),
             // The exit of the previous run, which an earlier leader has published.
-            What::Exited { .. } if task.told.run == 0 && runs => return Vec::new(),
+            What::Exited { .. } if task.cursor.run == 0 && runs => return Vec::new(),
             What::Exited { exit, .. } => {
-                task.ended(task::ended(Some(exit), task.told.killing), what, at)
+                task.ended(task::ended(Some(exit), task.cursor.killing), what, at)
             }
             What::NotStarted { run, .. } => task.not_started(*run, what, at),
             What::Failed { .. } => task.ended(task::FAILED, what, at),
@@ -95,7 +95,7 @@ impl Feed {
         };
         match what {
             What::Stopped { .. } | What::Lost => self.forget(id),
-            _ => self.remember(id, task.told),
+            _ => self.store_cursor(id, task.cursor),
         }
         // A change of a task's status is also a change of its instance's condition.
         let changed: Vec<_> = events.iter().filter_map(|event| event.as_instance(id)).collect();
@@ -114,11 +114,11 @@ impl Feed {
     }
 }
 
-impl Told {
+impl TaskCursor {
     /// The published status of a task about which no event has been published yet.
-    pub(super) fn first(placement: &Placement, status: Option<&Status>) -> Told {
+    pub(super) fn first(placement: &Placement, status: Option<&Status>) -> TaskCursor {
         let run = status.map_or(0, |status| status.run);
-        Told { run, killing: !placement.is_wanted(), ended: false }
+        TaskCursor { run, killing: !placement.is_wanted(), ended: false }
     }
 }
 
@@ -126,18 +126,18 @@ impl Told {
 impl Task {
     fn placed(&mut self, at: Timestamp) -> Vec<Event> {
         // The snapshot may be newer than the event: later events of this batch update the status.
-        (self.told.run, self.told.killing) = (1, false);
+        (self.cursor.run, self.cursor.killing) = (1, false);
         vec![self.update("TASK_STAGING", "", at)]
     }
 
     fn running(&mut self, run: u32, at: Timestamp) -> Vec<Event> {
         let mut events = Vec::new();
-        let is_known = self.told.run > 0;
-        if run > self.told.run {
-            self.told.run = run;
+        let is_known = self.cursor.run > 0;
+        if run > self.cursor.run {
+            self.cursor.run = run;
             events.extend(is_known.then(|| self.update("TASK_STAGING", "", at)));
         }
-        self.told.ended = false;
+        self.cursor.ended = false;
         events.push(self.update("TASK_RUNNING", "", at));
         events
     }
@@ -158,7 +158,7 @@ impl Task {
 
     fn stopping(&mut self, why: StopReason, at: Timestamp) -> Vec<Event> {
         // A task that has already exited is not killed.
-        if std::mem::replace(&mut self.told.killing, true) || self.told.ended {
+        if std::mem::replace(&mut self.cursor.killing, true) || self.cursor.ended {
             return Vec::new();
         }
         let mut events = Vec::new();
@@ -177,29 +177,29 @@ impl Task {
 
     /// Publishes the end of the current run, unless it has already been published.
     fn ended(&mut self, state: &'static str, what: &What, at: Timestamp) -> Vec<Event> {
-        match std::mem::replace(&mut self.told.ended, true) {
+        match std::mem::replace(&mut self.cursor.ended, true) {
             true => Vec::new(),
             false => vec![self.update(state, &what.to_string(), at)],
         }
     }
 
     fn not_started(&mut self, run: u32, what: &What, at: Timestamp) -> Vec<Event> {
-        if self.told.killing {
+        if self.cursor.killing {
             return Vec::new();
         }
         let mut events = Vec::new();
-        if run > self.told.run {
-            self.told.run = run;
+        if run > self.cursor.run {
+            self.cursor.run = run;
             events.push(self.update("TASK_STAGING", "", at));
         }
         events.push(self.update(task::FAILED, &what.to_string(), at));
-        self.told.run += 1;
+        self.cursor.run += 1;
         events.push(self.update("TASK_STAGING", "", at));
         events
     }
 
     fn name(&self) -> String {
-        name::task(&self.id, self.told.run.max(1))
+        name::task(&self.id, self.cursor.run.max(1))
     }
 
     /// An event about the task. `fields` are the fields in addition to the ids of app, task and

@@ -8,7 +8,7 @@ use model::{
 };
 use serde_json::{Map, Value, json};
 
-use super::Feed;
+use super::EventTranslator;
 use crate::view::app::{Apps, Versioned};
 use crate::view::event::Event;
 use crate::view::group::{self, Entry, ROOT, Shown};
@@ -26,7 +26,7 @@ pub(super) struct Plan {
     target: Value,
 }
 
-impl Feed {
+impl EventTranslator {
     pub(super) fn of_deployment(
         &mut self,
         what: &What,
@@ -38,9 +38,9 @@ impl Feed {
             What::DeploymentStarted { .. } => self.started(id, at, snapshot),
             What::DeploymentSucceeded => {
                 let Some(mut plan) = self.plans.remove(&id) else { return Vec::new() };
-                let mut told = plan.advance(id, plan.steps.len() + 1, at);
-                told.push(plan.event("deployment_success", id, at, json!({})));
-                told
+                let mut events = plan.advance(id, plan.steps.len() + 1, at);
+                events.push(plan.event("deployment_success", id, at, json!({})));
+                events
             }
             // To Marathon's clients, a paused or held deployment has been cancelled.
             What::DeploymentSuperseded { .. }
@@ -59,9 +59,9 @@ impl Feed {
             What::DeploymentResumed => {
                 let Some(deployment) = snapshot.state.deployment(id) else { return Vec::new() };
                 let plan = self.plan(deployment, snapshot);
-                let told = vec![plan.info(id, at)];
+                let events = vec![plan.info(id, at)];
                 self.plans.insert(id, plan);
-                told
+                events
             }
             _ => Vec::new(),
         }
@@ -71,22 +71,22 @@ impl Feed {
         let Some(deployment) = snapshot.state.deployment(id) else { return Vec::new() };
         let mut plan = self.plan(deployment, snapshot);
         plan.current = 1;
-        let mut told = vec![plan.info(id, at)];
+        let mut events = vec![plan.info(id, at)];
         for m in &deployment.moves {
-            told.extend(self.health_checks(m, plan.version, at, snapshot));
+            events.extend(self.health_checks(m, plan.version, at, snapshot));
         }
         let group = common_group(deployment);
         let success = json!({ "groupId": group, "version": plan.version });
-        told.push(Event::new("group_change_success", at, success));
+        events.push(Event::new("group_change_success", at, success));
         if let Some((origin, app)) = self.posted(deployment, snapshot) {
-            told.push(api_post(origin, app, at));
+            events.push(api_post(origin, app, at));
         }
         // A step that only starts apps does not start instances, so it is completed at once.
         let is_start = |step: &Step| step.iter().all(|a| a.action == "StartApplication");
         let starts = plan.steps.iter().take_while(|step| is_start(step)).count();
-        told.extend(plan.advance(id, starts + 1, at));
+        events.extend(plan.advance(id, starts + 1, at));
         self.plans.insert(id, plan);
-        told
+        events
     }
 
     /// The origin of the request that created or changed a single app, and the app afterwards.
@@ -96,7 +96,7 @@ impl Feed {
         snapshot: &Snapshot,
     ) -> Option<(&'a Origin, Value)> {
         let origin = deployment.via.as_ref()?;
-        let m = deployment.moves.iter().find(|m| posts(origin, &m.service))?;
+        let m = deployment.moves.iter().find(|m| is_created_or_updated(origin, &m.service))?;
         let service = snapshot.state.service(&m.service)?;
         let revision = service.revisions.get(&m.to?)?;
         Some((origin, versioned(&self.apps, service, revision)))
@@ -138,15 +138,15 @@ impl Feed {
 
     /// Publishes the steps that were completed since the last call.
     pub(super) fn steps_done(&mut self, at: Timestamp, snapshot: &Snapshot) -> Vec<Event> {
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         for (id, plan) in &mut self.plans {
             let Some(deployment) = snapshot.state.deployment(*id) else { continue };
             if !deployment.stage.is_over() {
                 let current = plan::current_step(deployment, &plan.steps);
-                told.extend(plan.advance(*id, current, at));
+                events.extend(plan.advance(*id, current, at));
             }
         }
-        told
+        events
     }
 
     pub(super) fn plan(&self, deployment: &Deployment, snapshot: &Snapshot) -> Plan {
@@ -203,7 +203,7 @@ fn common_group(deployment: &Deployment) -> String {
 /// Whether a request is published by `api_post_event`. Marathon publishes requests that create or
 /// change a single app, but no restarts, kills, or requests for groups or lists. The caller must
 /// exclude requests that remove an app or have no effect.
-pub(crate) fn posts(origin: &Origin, app: &ServiceId) -> bool {
+pub(crate) fn is_created_or_updated(origin: &Origin, app: &ServiceId) -> bool {
     let rest = origin.uri.strip_prefix("/v2/apps");
     rest.is_some_and(|rest| rest.is_empty() || rest == app.as_str())
 }
@@ -218,15 +218,15 @@ impl Plan {
     /// Publishes the progress up to the step `current`, from 1. The number after the last step
     /// stands for the completion of all steps.
     fn advance(&mut self, id: DeploymentId, current: usize, at: Timestamp) -> Vec<Event> {
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         while self.current < current {
-            told.push(self.event("deployment_step_success", id, at, self.actions()));
+            events.push(self.event("deployment_step_success", id, at, self.actions()));
             self.current += 1;
             if self.current <= self.steps.len() {
-                told.push(self.info(id, at));
+                events.push(self.info(id, at));
             }
         }
-        told
+        events
     }
 
     fn info(&self, id: DeploymentId, at: Timestamp) -> Event {

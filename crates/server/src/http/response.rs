@@ -10,33 +10,33 @@ use axum::response::{IntoResponse, Response};
 use model::Refusal;
 use serde::de::DeserializeOwned;
 
-use crate::control::Trouble;
+use crate::control::RequestError;
 use crate::shell::Failure;
 
 /// An error response.
 #[derive(Debug)]
-pub(crate) struct Bad(pub(crate) ErrorBody);
+pub(crate) struct ErrorResponse(pub(crate) ErrorBody);
 
-impl Bad {
-    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Bad {
-        Bad(ErrorBody::new(code, message))
+impl ErrorResponse {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> ErrorResponse {
+        ErrorResponse(ErrorBody::new(code, message))
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Bad {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> ErrorResponse {
         self.0.hint = Some(hint.into());
         self
     }
 }
 
-impl IntoResponse for Bad {
+impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.code.status());
         (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(self.0)).into_response()
     }
 }
 
-impl From<Refusal> for Bad {
-    fn from(refusal: Refusal) -> Bad {
+impl From<Refusal> for ErrorResponse {
+    fn from(refusal: Refusal) -> ErrorResponse {
         let code = match &refusal {
             Refusal::Forbidden { .. } => ErrorCode::Forbidden,
             Refusal::Unknown { .. } => ErrorCode::NotFound,
@@ -56,26 +56,26 @@ impl From<Refusal> for Bad {
             };
             body.details = problems.into_iter().map(detail).collect();
         }
-        Bad(body)
+        ErrorResponse(body)
     }
 }
 
-impl From<Failure> for Bad {
-    fn from(failure: Failure) -> Bad {
+impl From<Failure> for ErrorResponse {
+    fn from(failure: Failure) -> ErrorResponse {
         match failure {
-            Failure::Trouble(Trouble::Refused(refusal)) => refusal.into(),
-            Failure::Trouble(Trouble::Storage(message)) => {
+            Failure::RequestError(RequestError::Refused(refusal)) => refusal.into(),
+            Failure::RequestError(RequestError::Storage(message)) => {
                 let message = format!("nothing was changed: {message}");
-                Bad::new(ErrorCode::Unavailable, message)
-                    .hint("see to the server's disk, then ask again")
+                ErrorResponse::new(ErrorCode::Unavailable, message)
+                    .hint("check the server's disk, then try again")
             }
-            Failure::Busy => Bad::new(ErrorCode::Unavailable, "the server has too much to do")
-                .hint("ask again in a moment"),
-            Failure::Stopping => Bad::new(
+            Failure::Busy => ErrorResponse::new(ErrorCode::Unavailable, "the server is overloaded")
+                .hint("try again in a moment"),
+            Failure::Stopping => ErrorResponse::new(
                 ErrorCode::Unavailable,
-                "the server stops; whether this was carried out is not known",
+                "the server is stopping; whether the request took effect is unknown",
             )
-            .hint("look at what there is once it runs again, then ask again"),
+            .hint("check the state once it runs again, then repeat the request"),
         }
     }
 }
@@ -84,19 +84,19 @@ impl From<Failure> for Bad {
 pub(crate) struct Body<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
-    type Rejection = Bad;
-    async fn from_request(request: Request, state: &S) -> Result<Self, Bad> {
+    type Rejection = ErrorResponse;
+    async fn from_request(request: Request, state: &S) -> Result<Self, ErrorResponse> {
         let bytes =
             Bytes::from_request(request, state).await.map_err(|error| match error.status() {
                 StatusCode::PAYLOAD_TOO_LARGE => {
                     let message = format!("the body is larger than {} MiB", super::BODY_MAX >> 20);
-                    Bad::new(ErrorCode::TooLarge, message)
+                    ErrorResponse::new(ErrorCode::TooLarge, message)
                         .hint("send the documents in several requests")
                 }
-                _ => Bad::new(ErrorCode::BadRequest, error.body_text()),
+                _ => ErrorResponse::new(ErrorCode::BadRequest, error.body_text()),
             })?;
         serde_json::from_slice(&bytes).map(Body).map_err(|error| {
-            Bad::new(ErrorCode::BadRequest, format!("the body cannot be read: {error}"))
+            ErrorResponse::new(ErrorCode::BadRequest, format!("the body cannot be read: {error}"))
         })
     }
 }
@@ -105,11 +105,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 pub(crate) struct Query<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
-    type Rejection = Bad;
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Bad> {
+    type Rejection = ErrorResponse;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ErrorResponse> {
         match axum::extract::Query::<T>::from_request_parts(parts, state).await {
             Ok(axum::extract::Query(query)) => Ok(Query(query)),
-            Err(error) => Err(Bad::new(ErrorCode::BadRequest, error.body_text())),
+            Err(error) => Err(ErrorResponse::new(ErrorCode::BadRequest, error.body_text())),
         }
     }
 }
@@ -123,9 +123,9 @@ where
     T::Err: std::fmt::Display,
     S: Send + Sync,
 {
-    type Rejection = Bad;
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Bad> {
-        let bad = |message: String| Bad::new(ErrorCode::BadRequest, message);
+    type Rejection = ErrorResponse;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ErrorResponse> {
+        let bad = |message: String| ErrorResponse::new(ErrorCode::BadRequest, message);
         let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
         let axum::extract::Path(text) = path.map_err(|error| bad(error.body_text()))?;
         let name = text.parse().map_err(|error: T::Err| {
@@ -135,11 +135,11 @@ where
     }
 }
 
-pub(crate) async fn not_found(uri: Uri) -> Bad {
-    Bad::new(ErrorCode::UnknownPath, format!("there is nothing at {}", uri.path()))
+pub(crate) async fn not_found(uri: Uri) -> ErrorResponse {
+    ErrorResponse::new(ErrorCode::UnknownPath, format!("there is nothing at {}", uri.path()))
 }
 
-pub(crate) async fn method_not_allowed(uri: Uri) -> Bad {
+pub(crate) async fn method_not_allowed(uri: Uri) -> ErrorResponse {
     let message = format!("{} does not take this method", uri.path());
-    Bad::new(ErrorCode::MethodNotAllowed, message)
+    ErrorResponse::new(ErrorCode::MethodNotAllowed, message)
 }

@@ -28,7 +28,7 @@ const RULES: &[Rule] = &[
     ("resourceLimits", &[], NOT_YET),
     ("executorResources", &[], "is not supported: Muster has no executors"),
     ("taskRateLimit", &[], NOT_YET),
-    ("env.*.secret", &[], "is not supported yet: environment variables are texts"),
+    ("env.*.secret", &[], "is not supported yet: environment variables are strings"),
     ("container.appc", &[], "is not supported: images are Docker's"),
     ("container.linuxInfo", &[], NOT_YET),
     ("container.portMappings.*.networkNames", &[], NETWORKS),
@@ -67,7 +67,7 @@ pub(super) fn drop_reported(app: &mut Node) {
 /// Removes the keys in [`REPORTED`] with a problem for each: in a file, they are a mistake.
 pub(super) fn reported(app: &mut Node) -> Vec<Problem> {
     let problem = |key: &&str| {
-        app.take(key).filter(|told| !asks_for_nothing(told, &[]))?;
+        app.take(key).filter(|reported| !has_no_effect(reported, &[]))?;
         let message =
             format!("`{key}` is what Marathon reports of an app, not part of it: leave it out");
         Some(Problem::new(*key, message))
@@ -77,13 +77,13 @@ pub(super) fn reported(app: &mut Node) -> Vec<Problem> {
 
 /// Removes all nulls, and all values without effect of the keys in [`RULES`]. Other values of these
 /// keys are reported, and replaced by [`Value::Refused`].
-pub(super) fn take_out(app: &mut Node) -> Vec<Problem> {
+pub(super) fn remove_unsupported(app: &mut Node) -> Vec<Problem> {
     drop_nulls(app);
     let mut problems = Vec::new();
     for (pattern, harmless, why) in RULES {
         let steps: Vec<&str> = pattern.split('.').collect();
         visit(app, &steps, &mut Vec::new(), &mut |path, node| {
-            let asks = !asks_for_nothing(node, harmless);
+            let asks = !has_no_effect(node, harmless);
             if asks {
                 let name = path.last().map(Step::to_string).unwrap_or_default();
                 problems.push(Problem::new(dotted(path), format!("`{name}` {why}")));
@@ -122,16 +122,16 @@ fn visit(
             }
         }
         Value::Map(entries) => entries.retain_mut(|entry| {
-            let is_meant = *step == "*" || entry.key == *step;
-            !is_meant || inside(Step::Key(entry.key.clone()), &mut entry.node)
+            let is_match = *step == "*" || entry.key == *step;
+            !is_match || inside(Step::Key(entry.key.clone()), &mut entry.node)
         }),
         _ => {}
     }
 }
 
-fn asks_for_nothing(node: &Node, harmless: &[&str]) -> bool {
+fn has_no_effect(node: &Node, harmless: &[&str]) -> bool {
     // An empty mapping inside another one is significant because of its key: `check: {tcp: {}}`.
-    let nothing = |part: &Node| !part.is_collection() && asks_for_nothing(part, harmless);
+    let nothing = |part: &Node| !part.is_collection() && has_no_effect(part, harmless);
     match &node.value {
         Value::Refused => true,
         Value::List(items) => items.iter().all(nothing),

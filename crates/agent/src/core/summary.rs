@@ -8,12 +8,12 @@ use crate::drivers::DriverEvent;
 
 impl Event {
     /// The kind of event, and the instance concerned.
-    pub(crate) fn brief(&self) -> (&'static str, Option<&InstanceId>) {
+    pub(crate) fn summary(&self) -> (&'static str, Option<&InstanceId>) {
         match self {
             Event::Connected => ("connected", None),
             Event::Assignments(_) => ("assignments", None),
             Event::Adopted { .. } => ("adopted", None),
-            Event::Away { .. } => ("away", None),
+            Event::Unavailable { .. } => ("away", None),
             Event::Driver(event) => match event {
                 DriverEvent::Started { piece, .. } => ("started", Some(&piece.instance)),
                 DriverEvent::NotStarted { piece, .. } => ("not started", Some(&piece.instance)),
@@ -33,7 +33,7 @@ impl Event {
 
 impl Effect {
     /// The kind of effect, and the instance concerned.
-    pub(crate) fn brief(&self) -> (&'static str, Option<&InstanceId>) {
+    pub(crate) fn summary(&self) -> (&'static str, Option<&InstanceId>) {
         match self {
             Effect::Start(launch) => ("start", Some(&launch.piece.instance)),
             Effect::Stop { piece, .. } => ("stop", Some(&piece.instance)),
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_has_nothing_of_an_environment() {
+    fn logged_launches_omit_the_environment() {
         let spec: Result<Spec, _> = serde_json::from_value(serde_json::json!({
             "service": "/web", "process": { "command": "true" }, "env": { "PASSWORD": "secret" },
         }));
@@ -78,8 +78,8 @@ mod tests {
             env: [("TOKEN".to_string(), "secret".to_string())].into(),
         };
         let start = Effect::Start(launch);
-        let brief = format!("{:?}", start.brief());
-        assert!(brief.contains("start") && brief.contains("web"), "{brief}");
-        assert!(!brief.contains("secret"), "{brief}");
+        let summary = format!("{:?}", start.summary());
+        assert!(summary.contains("start") && summary.contains("web"), "{summary}");
+        assert!(!summary.contains("secret"), "{summary}");
     }
 }

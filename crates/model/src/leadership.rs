@@ -15,29 +15,29 @@ use crate::state::State;
 use crate::unit::Timestamp;
 
 impl State {
-    pub(crate) fn lead(&mut self, at: Timestamp) -> Changeset {
+    pub(crate) fn become_leader(&mut self, at: Timestamp) -> Changeset {
         self.meta.epoch += 1;
-        let ahead = self.ahead(at);
-        ahead.iter().for_each(|key| self.bring_back(key, at));
-        let mut applied = Changeset { changed: ahead, ..Changeset::default() };
+        let objects_ahead = self.objects_ahead(at);
+        objects_ahead.iter().for_each(|key| self.bring_back(key, at));
+        let mut applied = Changeset { changed: objects_ahead, ..Changeset::default() };
         applied.changed.insert(Key::Meta);
         applied.event(at, About::Server, What::ServerStarted { epoch: self.meta.epoch });
         applied
     }
 
     /// The objects with timestamps that are too far ahead.
-    fn ahead(&self, at: Timestamp) -> BTreeSet<Key> {
-        let mut ahead = BTreeSet::new();
+    fn objects_ahead(&self, at: Timestamp) -> BTreeSet<Key> {
+        let mut objects_ahead = BTreeSet::new();
         for service in self.services.values() {
             let id = &service.id;
             if service.slots.iter().any(|slot| slot.failed_at > at) {
-                ahead.insert(Key::Service(id.clone()));
+                objects_ahead.insert(Key::Service(id.clone()));
             }
             for (replica, placement) in &service.placements {
                 let latest = latest_stop(service, placement, at);
                 let drains = matches!(placement.goal, Goal::Drain { until, .. } if until > latest);
                 if drains || placement.placed_at > at {
-                    ahead.insert(Key::Instance(InstanceId {
+                    objects_ahead.insert(Key::Instance(InstanceId {
                         service: id.clone(),
                         replica: *replica,
                     }));
@@ -46,10 +46,10 @@ impl State {
         }
         for deployment in self.deployments.values() {
             if deployment.moves.iter().any(|m| m.progressed_at.is_some_and(|since| since > at)) {
-                ahead.insert(Key::Deployment(deployment.id));
+                objects_ahead.insert(Key::Deployment(deployment.id));
             }
         }
-        ahead
+        objects_ahead
     }
 
     /// Limits the timestamps of the object at `key`.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
-use muster_tests::http::{self, Answer};
+use muster_tests::http::{self, Response};
 use muster_tests::{Adapter, wait_for};
 use serde_json::{Value, json};
 
@@ -21,52 +21,52 @@ fn only(object: &Value, allowed: &str) {
 }
 
 #[test]
-fn every_answer_has_the_headers_of_marathon() -> Result<()> {
+fn every_response_has_the_headers_of_marathon() -> Result<()> {
     let adapter = Adapter::open()?;
     let created = r#"{"id": "/a", "cmd": "sleep 1000", "cpus": 9999}"#;
-    let answers = [
-        adapter.ask("GET", "/v2/apps", "")?,
-        adapter.ask("POST", "/v2/apps", created)?,
-        adapter.ask("PUT", "/v2/apps/a", r#"{"instances": 2}"#)?,
-        adapter.ask("POST", "/v2/apps", "{")?,
-        adapter.ask("GET", "/v2/apps/none", "")?,
-        adapter.ask("GET", "/v2/none", "")?,
-        adapter.ask("GET", "/ping", "")?,
-        adapter.ask("DELETE", "/v2/queue/a/delay", "")?,
-        http::Events::follow(adapter.cluster.port(), "/v2/events").map(|events| Answer {
+    let responses = [
+        adapter.request("GET", "/v2/apps", "")?,
+        adapter.request("POST", "/v2/apps", created)?,
+        adapter.request("PUT", "/v2/apps/a", r#"{"instances": 2}"#)?,
+        adapter.request("POST", "/v2/apps", "{")?,
+        adapter.request("GET", "/v2/apps/none", "")?,
+        adapter.request("GET", "/v2/none", "")?,
+        adapter.request("GET", "/ping", "")?,
+        adapter.request("DELETE", "/v2/queue/a/delay", "")?,
+        http::Events::follow(adapter.cluster.port(), "/v2/events").map(|events| Response {
             status: events.head.status,
             headers: events.head.headers.clone(),
             body: Vec::new(),
         })?,
     ];
-    let statuses = answers.iter().map(|answer| answer.status).collect::<Vec<_>>();
+    let statuses = responses.iter().map(|response| response.status).collect::<Vec<_>>();
     assert_eq!(statuses, [200, 201, 409, 400, 404, 404, 200, 204, 200]);
     let address = format!("http://127.0.0.1:{}", adapter.cluster.port());
-    for answer in &answers {
-        assert_eq!(answer.header("x-marathon-leader"), Some(address.as_str()), "{answer:?}");
-        assert_eq!(answer.header("x-frame-options"), Some("DENY"));
-        assert!(answer.header("x-xss-protection").is_some());
+    for response in &responses {
+        assert_eq!(response.header("x-marathon-leader"), Some(address.as_str()), "{response:?}");
+        assert_eq!(response.header("x-frame-options"), Some("DENY"));
+        assert!(response.header("x-xss-protection").is_some());
         let uncached = "no-cache, no-store, must-revalidate";
-        assert_eq!(answer.header("cache-control"), Some(uncached));
-        assert_eq!(answer.header("pragma"), Some("no-cache"));
-        assert_eq!(answer.header("expires"), Some("0"));
+        assert_eq!(response.header("cache-control"), Some(uncached));
+        assert_eq!(response.header("pragma"), Some("no-cache"));
+        assert_eq!(response.header("expires"), Some("0"));
     }
-    let created = &answers[1];
+    let created = &responses[1];
     let location = created.header("location").unwrap();
     assert!(location.ends_with("/v2/apps/a"), "{location}");
     let deployment = created.json()?["deployments"][0]["id"].as_str().unwrap().to_string();
     assert_eq!(created.header("marathon-deployment-id"), Some(deployment.as_str()));
-    for answer in &answers[3..6] {
-        assert!(answer.header("content-type").unwrap().starts_with("application/json"));
-        assert!(answer.json()?["message"].is_string());
+    for response in &responses[3..6] {
+        assert!(response.header("content-type").unwrap().starts_with("application/json"));
+        assert!(response.json()?["message"].is_string());
     }
-    let events = answers.last().unwrap();
+    let events = responses.last().unwrap();
     assert!(events.header("content-type").unwrap().starts_with("text/event-stream"));
     Ok(())
 }
 
 #[test]
-fn answers_have_the_keys_that_clients_know_and_no_others() -> Result<()> {
+fn responses_have_exactly_the_keys_of_marathon() -> Result<()> {
     let adapter = Adapter::open()?;
     let created = adapter.sleeper("/group/a", 2)?;
     assert_eq!(created["tasksRunning"], 0);
@@ -120,18 +120,18 @@ fn answers_have_the_keys_that_clients_know_and_no_others() -> Result<()> {
          http_config event_subscriber",
     );
     let plain = [("accept", "text/plain")];
-    let table = http::ask(adapter.cluster.port(), "GET", "/v2/tasks", &plain, b"")?.text();
+    let table = http::request(adapter.cluster.port(), "GET", "/v2/tasks", &plain, b"")?.text();
     let line = table.lines().find(|line| line.starts_with("group_a\t")).unwrap();
     assert_eq!(line.split('\t').filter(|cell| cell.contains(':')).count(), 2, "{table}");
     Ok(())
 }
 
 #[test]
-fn events_stand_on_the_wire_as_load_balancers_read_them() -> Result<()> {
+fn events_have_the_wire_format_that_load_balancers_read() -> Result<()> {
     let adapter = Adapter::open()?;
     let port = adapter.cluster.port();
-    let asked = adapter.ask("GET", "/v2/events", "")?;
-    assert!(matches!(asked.status, 405 | 406), "{asked:?}");
+    let response = adapter.request("GET", "/v2/events", "")?;
+    assert!(matches!(response.status, 405 | 406), "{response:?}");
     let all = http::Events::follow(port, "/v2/events")?;
     let light = http::Events::follow(
         port,

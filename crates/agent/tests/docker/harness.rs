@@ -17,27 +17,27 @@ use tokio::time::timeout;
 use crate::engine::{Engine, IMAGE};
 
 /// Longer than any step of these tests takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 
-pub(crate) struct Rig {
+pub(crate) struct Harness {
     pub(crate) engine: Engine,
     pub(crate) driver: Docker,
     settings: Settings,
-    told: mpsc::UnboundedReceiver<DriverEvent>,
-    put_aside: VecDeque<DriverEvent>,
+    events: mpsc::UnboundedReceiver<DriverEvent>,
+    skipped: VecDeque<DriverEvent>,
     name: String,
 }
 
-impl Rig {
+impl Harness {
     /// A driver with its own agent id on a daemon, which has adopted its containers (none).
-    pub(crate) async fn new(engine: Engine) -> Rig {
-        let mut rig = Rig::unadopted(engine, None);
-        assert_eq!(rig.adopt().await.unwrap(), []);
-        rig.told();
-        rig
+    pub(crate) async fn new(engine: Engine) -> Harness {
+        let mut harness = Harness::unadopted(engine, None);
+        assert_eq!(harness.adopt().await.unwrap(), []);
+        harness.events();
+        harness
     }
 
-    pub(crate) fn unadopted(engine: Engine, config_dir: Option<PathBuf>) -> Rig {
+    pub(crate) fn unadopted(engine: Engine, config_dir: Option<PathBuf>) -> Harness {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("t{}-{count}", std::process::id());
@@ -47,21 +47,21 @@ impl Rig {
             host: engine.host.clone(),
             config_dir,
         };
-        let (sender, told) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
         let driver = Docker::new(settings.clone(), sender);
-        Rig { engine, driver, settings, told, put_aside: VecDeque::new(), name }
+        Harness { engine, driver, settings, events, skipped: VecDeque::new(), name }
     }
 
     /// Simulates that the agent is killed and started again.
     pub(crate) fn restart(&mut self) {
-        let (sender, told) = mpsc::unbounded_channel();
-        self.told = told;
-        self.put_aside.clear();
+        let (sender, events) = mpsc::unbounded_channel();
+        self.events = events;
+        self.skipped.clear();
         self.driver = Docker::new(self.settings.clone(), sender);
     }
 
     pub(crate) async fn adopt(&self) -> Result<Vec<Found>, String> {
-        timeout(PATIENCE, self.driver.adopt()).await.unwrap()
+        timeout(WAIT_MAX, self.driver.adopt()).await.unwrap()
     }
 
     pub(crate) fn instance(&self, slot: u32) -> InstanceId {
@@ -104,55 +104,57 @@ impl Rig {
     }
 
     /// Waits for the next event of a run other than `Preparing`.
-    pub(crate) async fn told_of(&mut self, wanted: &InstanceId, wanted_run: u32) -> DriverEvent {
+    pub(crate) async fn event_of(&mut self, wanted: &InstanceId, wanted_run: u32) -> DriverEvent {
         let piece = of(wanted).run(wanted_run);
         let is_wanted = |event: &DriverEvent| {
             *event.piece() == piece && !matches!(event, DriverEvent::Preparing { .. })
         };
-        if let Some(at) = self.put_aside.iter().position(is_wanted) {
-            return self.put_aside.remove(at).unwrap();
+        if let Some(at) = self.skipped.iter().position(is_wanted) {
+            return self.skipped.remove(at).unwrap();
         }
         loop {
-            let told = timeout(PATIENCE, self.told.recv()).await;
-            let told = told.unwrap_or_else(|_| panic!("nothing told of {wanted}")).unwrap();
-            if is_wanted(&told) {
-                return told;
+            let event = timeout(WAIT_MAX, self.events.recv()).await;
+            let event = event.unwrap_or_else(|_| panic!("no event of {wanted}")).unwrap();
+            if is_wanted(&event) {
+                return event;
             }
-            self.put_aside.push_back(told);
+            self.skipped.push_back(event);
         }
     }
 
     /// All events that have not been waited for.
-    pub(crate) fn told(&mut self) -> Vec<DriverEvent> {
-        while let Ok(told) = self.told.try_recv() {
-            self.put_aside.push_back(told);
+    pub(crate) fn events(&mut self) -> Vec<DriverEvent> {
+        while let Ok(event) = self.events.try_recv() {
+            self.skipped.push_back(event);
         }
-        self.put_aside.drain(..).collect()
+        self.skipped.drain(..).collect()
     }
 
     pub(crate) async fn started(&mut self, instance: &InstanceId, run: u32) {
-        let told = self.told_of(instance, run).await;
-        assert!(matches!(told, DriverEvent::Started { .. }), "{told:?}");
+        let event = self.event_of(instance, run).await;
+        assert!(matches!(event, DriverEvent::Started { .. }), "{event:?}");
     }
 
     pub(crate) async fn exit(&mut self, instance: &InstanceId, run: u32) -> Exit {
-        match self.told_of(instance, run).await {
+        match self.event_of(instance, run).await {
             DriverEvent::Exited { exit, .. } => exit,
-            told => panic!("{told:?}"),
+            event => panic!("{event:?}"),
         }
     }
 
     /// Stops the second run of an instance, and waits until it has ended.
     pub(crate) async fn exit_of_next(&mut self, instance: &InstanceId) {
-        self.stop(instance, 2, PATIENCE);
+        self.stop(instance, 2, WAIT_MAX);
         self.exit(instance, 2).await;
     }
 
     /// Waits for a failed start; returns its message, and whether the daemon is unreachable.
     pub(crate) async fn failure(&mut self, instance: &InstanceId, run: u32) -> (String, bool) {
-        match self.told_of(instance, run).await {
-            DriverEvent::NotStarted { message, driver_away, .. } => (message, driver_away),
-            told => panic!("{told:?}"),
+        match self.event_of(instance, run).await {
+            DriverEvent::NotStarted { message, driver_unavailable, .. } => {
+                (message, driver_unavailable)
+            }
+            event => panic!("{event:?}"),
         }
     }
 
@@ -184,7 +186,7 @@ impl Rig {
 
     /// Waits until the containers of this agent are the expected ones.
     pub(crate) async fn containers_are(&self, expected: &[&str]) {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + WAIT_MAX;
         while self.containers() != expected {
             let is_late = tokio::time::Instant::now() > deadline;
             assert!(!is_late, "{:?} instead of {expected:?}", self.containers());
@@ -192,13 +194,13 @@ impl Rig {
         }
     }
 
-    pub(crate) async fn answers(&self, expected: bool) {
-        let mut answers = self.driver.answers();
-        timeout(PATIENCE, answers.wait_for(|answers| *answers == expected)).await.unwrap().unwrap();
+    pub(crate) async fn is_responding(&self, expected: bool) {
+        let mut answers = self.driver.is_responding();
+        timeout(WAIT_MAX, answers.wait_for(|answers| *answers == expected)).await.unwrap().unwrap();
     }
 }
 
-impl Drop for Rig {
+impl Drop for Harness {
     fn drop(&mut self) {
         let filter = format!("label=muster.agent={}", self.settings.agent);
         let all = self.engine.try_docker(&["ps", "-aq", "--filter", &filter]).unwrap_or_default();

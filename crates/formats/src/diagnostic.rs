@@ -1,13 +1,13 @@
-//! Faults of a source, with their positions.
+//! Diagnostics of a source, with their positions.
 
 use std::error::Error;
 use std::fmt;
 
 use crate::tree::Position;
 
-/// A fault of a source: its position, its cause and a fix.
+/// A diagnostic of a source: its position, its cause and a fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct Diagnostic {
     /// The name of the source, as the caller gave it.
     pub source: String,
     /// The line, from 1.
@@ -20,7 +20,7 @@ pub struct Fault {
     pub message: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}: ", self.source, self.line, self.column)?;
         if !self.key.is_empty() {
@@ -30,17 +30,17 @@ impl fmt::Display for Fault {
     }
 }
 
-impl Error for Fault {}
+impl Error for Diagnostic {}
 
-/// The faults of one source, in the order in which they are found.
+/// The diagnostics of one source, in the order in which they are found.
 #[derive(Debug)]
-pub struct Faults<'a> {
+pub struct Diagnostics<'a> {
     source: &'a str,
-    list: Vec<Fault>,
+    list: Vec<Diagnostic>,
 }
 
-impl<'a> Faults<'a> {
-    /// The maximum number of faults: more are of no use to a reader.
+impl<'a> Diagnostics<'a> {
+    /// The maximum number of diagnostics: more are of no use to a reader.
     const MAX: usize = 100;
 
     /// An empty list for the source of that name.
@@ -49,39 +49,39 @@ impl<'a> Faults<'a> {
     }
 
     /// An empty list for the same source.
-    pub fn another(&self) -> Self {
+    pub fn empty_copy(&self) -> Self {
         Self::new(self.source)
     }
 
-    /// Adds the faults of `other`, up to the limit.
+    /// Adds the diagnostics of `other`, up to the limit.
     pub fn append(&mut self, other: Self) {
         self.list.extend(other.list);
         self.list.truncate(Self::MAX);
     }
 
-    /// Whether the limit is reached: further faults are dropped.
+    /// Whether the limit is reached: further diagnostics are dropped.
     pub fn is_full(&self) -> bool {
         self.list.len() >= Self::MAX
     }
 
-    /// Adds a fault at a position, unless the list is full.
+    /// Adds a diagnostic at a position, unless the list is full.
     pub fn add(&mut self, at: Position, key: impl Into<String>, message: impl Into<String>) {
         if !self.is_full() {
             let (key, message) = (key.into(), message.into());
             let source = self.source.into();
-            self.list.push(Fault { source, line: at.line, column: at.column, key, message });
+            self.list.push(Diagnostic { source, line: at.line, column: at.column, key, message });
         }
     }
 
-    /// The number of faults so far.
+    /// The number of diagnostics so far.
     #[expect(clippy::len_without_is_empty, reason = "callers compare with an earlier number")]
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// All faults, in the order of the source.
-    pub fn into_list(mut self) -> Vec<Fault> {
-        self.list.sort_by_key(|fault| (fault.line, fault.column));
+    /// All diagnostics, in the order of the source.
+    pub fn into_list(mut self) -> Vec<Diagnostic> {
+        self.list.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
         self.list
     }
 }

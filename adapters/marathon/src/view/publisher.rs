@@ -8,7 +8,7 @@ use model::Meta;
 use tokio::sync::mpsc;
 
 use super::event::{Event, Rendered};
-use super::feed::Feed;
+use super::translator::EventTranslator;
 use server::control::Snapshot;
 use server::event_log::EventLog;
 
@@ -20,7 +20,7 @@ pub(crate) const KEPT: usize = 4096;
 const EPOCH: u64 = 1 << 40;
 
 /// The input of the publisher.
-pub(crate) enum Happening {
+pub(crate) enum Input {
     /// Native events, and the snapshot after the last of them.
     Native(Vec<Arc<EventView>>, Arc<Snapshot>),
     /// Events that a request has caused and that have no native event.
@@ -38,17 +38,17 @@ pub(crate) fn number_from(log: &EventLog<Rendered>, meta: Meta) {
 }
 
 /// Translates and publishes events until the server stops.
-pub(crate) async fn tell(
-    mut happened: mpsc::UnboundedReceiver<Happening>,
-    mut feed: Feed,
+pub(crate) async fn run(
+    mut inputs: mpsc::UnboundedReceiver<Input>,
+    mut translator: EventTranslator,
     log: Arc<EventLog<Rendered>>,
 ) {
     let mut last = *log.follow().borrow();
-    while let Some(happening) = happened.recv().await {
-        let events = match happening {
-            Happening::Posted(events) => events,
-            Happening::Native(events, snapshot) => {
-                feed.take(events.iter().map(Arc::as_ref), &snapshot)
+    while let Some(input) = inputs.recv().await {
+        let events = match input {
+            Input::Posted(events) => events,
+            Input::Native(events, snapshot) => {
+                translator.translate(events.iter().map(Arc::as_ref), &snapshot)
             }
         };
         for event in events {

@@ -1,8 +1,8 @@
-//! A machine within the machine: namespaces of their own for processes, mounts and networks.
+//! Namespaces for processes, mounts and networks that isolate a run from the machine.
 //!
-//! `unshare` runs this program again inside. Whatever a run starts, mounts or wires ends with the first process in
-//! there, however the run ends, and no port or name meets those of the machine. Every node is a network namespace with
-//! one cable to a bridge, `hub`, at whose address the server listens.
+//! `unshare` runs this program again inside of them. All processes, mounts and networks of a run end with the first
+//! process inside, for whatever reason the run ends, and its ports and names cannot collide with those of the machine.
+//! Every node is a network namespace with one link to a bridge, `hub`, at whose address the server listens.
 
 use std::{
     net::Ipv4Addr,
@@ -33,13 +33,13 @@ pub(super) const HUB: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 pub(super) fn enter(top: &Top, arguments: &[&str]) -> Result<()> {
     apt::ensure(top, PACKAGES)?;
     if !apt::is_root() {
-        bail!("namespaces, mounts and clocks want root: run it as root");
+        bail!("namespaces, mounts and clocks require root: run it as root");
     }
     let own = std::env::current_exe().context("find this program")?;
     let mut unshare = top.command("unshare");
     unshare.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-    // The first process of a machine must bury those whose parents have died, which a shell does; for that it has to
-    // stay, so the program is not its last command.
+    // The first process of a process namespace must reap orphans, which a shell does. It must not be replaced by the
+    // program, so the program is not its last command.
     unshare.args(["sh", "-c", r#""$0" "$@"; exit $?"#]).arg(own).args(arguments);
     let status = unshare.status().context("start unshare")?;
     if !status.success() {
@@ -48,35 +48,38 @@ pub(super) fn enter(top: &Top, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Prepares the inside: runtime files of our own, the loopback, the hub.
+/// Prepares the namespaces: a separate directory of runtime files, the loopback, the hub.
 pub(super) fn prepare() -> Result<()> {
     mount("/run", "64m")?;
     // Names below it, such as those of Docker, must lead there too.
     if !std::path::Path::new("/var/run").is_symlink() {
         mount("/var/run", "64m")?;
     }
-    quiet("ip", &["link", "set", "lo", "up"])?;
-    quiet("ip", &["link", "add", "hub", "type", "bridge"])?;
-    quiet("ip", &["address", "add", &format!("{HUB}/24"), "dev", "hub"])?;
-    quiet("ip", &["link", "set", "hub", "up"])
+    run_quietly("ip", &["link", "set", "lo", "up"])?;
+    run_quietly("ip", &["link", "add", "hub", "type", "bridge"])?;
+    run_quietly("ip", &["address", "add", &format!("{HUB}/24"), "dev", "hub"])?;
+    run_quietly("ip", &["link", "set", "hub", "up"])
 }
 
 /// Mounts memory at a directory.
 pub(super) fn mount(at: &str, size: &str) -> Result<()> {
-    quiet("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", at])
+    run_quietly("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", at])
 }
 
-/// Makes a node's namespace with its cable.
-pub(super) fn wire(name: &str, address: Ipv4Addr) -> Result<()> {
-    quiet("ip", &["netns", "add", name])?;
-    quiet("ip", &["link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name])?;
-    quiet("ip", &["link", "set", name, "master", "hub", "up"])?;
-    quiet("ip", &["-n", name, "address", "add", &format!("{address}/24"), "dev", "eth0"])?;
-    quiet("ip", &["-n", name, "link", "set", "lo", "up"])?;
-    quiet("ip", &["-n", name, "link", "set", "eth0", "up"])
+/// Creates a node's namespace with its link.
+pub(super) fn add_node(name: &str, address: Ipv4Addr) -> Result<()> {
+    run_quietly("ip", &["netns", "add", name])?;
+    run_quietly(
+        "ip",
+        &["link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name],
+    )?;
+    run_quietly("ip", &["link", "set", name, "master", "hub", "up"])?;
+    run_quietly("ip", &["-n", name, "address", "add", &format!("{address}/24"), "dev", "eth0"])?;
+    run_quietly("ip", &["-n", name, "link", "set", "lo", "up"])?;
+    run_quietly("ip", &["-n", name, "link", "set", "eth0", "up"])
 }
 
-/// A command on a node. Unlike `ip netns exec`, it leaves the mounts alone, below which are the control groups.
+/// A command on a node. Unlike `ip netns exec`, it keeps the mounts, which include the control groups.
 pub(super) fn on(node: Option<&str>, program: &str) -> Command {
     let Some(node) = node else { return Command::new(program) };
     let mut command = Command::new("nsenter");
@@ -84,25 +87,25 @@ pub(super) fn on(node: Option<&str>, program: &str) -> Command {
     command
 }
 
-/// Pulls a node's cable, or puts it back.
-pub(super) fn plug(node: &str, plugged: bool) -> Result<()> {
-    quiet("ip", &["link", "set", node, if plugged { "up" } else { "down" }])
+/// Takes a node's link down, or up again.
+pub(super) fn set_link(node: &str, plugged: bool) -> Result<()> {
+    run_quietly("ip", &["link", "set", node, if plugged { "up" } else { "down" }])
 }
 
 /// One direction between a node and the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Direction {
     /// Packets from the server are dropped.
     In,
     /// Packets from the node are dropped.
     Out,
 }
 
-/// Lets nothing pass between a node and the server, one way.
-pub(super) fn block(node: &str, way: Way) -> Result<()> {
-    let (hook, side) = match way {
-        Way::In => ("input", "saddr"),
-        Way::Out => ("output", "daddr"),
+/// Drops all packets between a node and the server in one direction.
+pub(super) fn block(node: &str, direction: Direction) -> Result<()> {
+    let (hook, side) = match direction {
+        Direction::In => ("input", "saddr"),
+        Direction::Out => ("output", "daddr"),
     };
     let chain = format!(
         "table ip chaos {{ chain c {{ type filter hook {hook} priority 0; ip {side} {HUB} drop; }}; }}"
@@ -111,11 +114,11 @@ pub(super) fn block(node: &str, way: Way) -> Result<()> {
     shell::output(nft.arg(chain)).map(drop)
 }
 
-/// Lets everything pass again.
+/// Removes the block.
 pub(super) fn unblock(node: &str) -> Result<()> {
     shell::output(on(Some(node), "nft").args(["delete", "table", "ip", "chaos"])).map(drop)
 }
 
-fn quiet(program: &str, arguments: &[&str]) -> Result<()> {
+fn run_quietly(program: &str, arguments: &[&str]) -> Result<()> {
     shell::output(Command::new(program).args(arguments).stdin(Stdio::null())).map(drop)
 }

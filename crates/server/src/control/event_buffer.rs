@@ -17,18 +17,18 @@ use super::Effect;
 pub(crate) const KEPT: usize = 10_000;
 /// Maximum number of events that are published but not stored. Beyond it, observed events are
 /// dropped while the store fails.
-const LOOSE_MAX: usize = 1_000;
+const UNSTORED_MAX: usize = 1_000;
 /// Flush observed events after `FLUSH_COUNT` events or `FLUSH_AFTER`, whichever comes first.
 const FLUSH_COUNT: usize = 256;
 const FLUSH_AFTER: Millis = Millis::secs(1);
 
 /// The event buffer of a core.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(super) struct EventBuffer {
     /// The number of the last published event.
-    told: u64,
+    last_published: u64,
     /// Published but not stored.
-    loose: Vec<EventView>,
+    unstored: Vec<EventView>,
     flush_at: Option<Timestamp>,
     /// A batch is being stored whose events must be published next.
     storing: bool,
@@ -37,46 +37,59 @@ pub(super) struct Record {
     /// The numbers of the stored events, oldest first.
     stored: VecDeque<u64>,
     /// The number of stored events that the batch in progress deletes.
-    forgetting: usize,
+    deleting: usize,
 }
 
-impl Record {
+impl EventBuffer {
     /// The number of the first event of a server, where `newest` is the newest stored one.
     pub(super) fn first(newest: Option<u64>) -> u64 {
-        newest.map_or(1, |newest| newest + LOOSE_MAX as u64 + 1)
+        newest.map_or(1, |newest| newest + UNSTORED_MAX as u64 + 1)
     }
 
     /// Creates a buffer. `stored` are the numbers of the stored events, oldest first.
-    pub(super) fn new(stored: impl IntoIterator<Item = u64>) -> Record {
+    pub(super) fn new(stored: impl IntoIterator<Item = u64>) -> EventBuffer {
         let stored: VecDeque<u64> = stored.into_iter().collect();
-        let told = stored.back().copied().unwrap_or(0);
-        let (loose, held) = (Vec::new(), Vec::new());
-        Record { told, loose, flush_at: None, storing: false, held, stored, forgetting: 0 }
+        let last_published = stored.back().copied().unwrap_or(0);
+        let (unstored, held) = (Vec::new(), Vec::new());
+        EventBuffer {
+            last_published,
+            unstored,
+            flush_at: None,
+            storing: false,
+            held,
+            stored,
+            deleting: 0,
+        }
     }
 
     /// The number of the last published event.
-    pub(super) fn told(&self) -> u64 {
-        self.told
+    pub(super) fn last_published(&self) -> u64 {
+        self.last_published
     }
 
     /// Publishes an observed event; holds it back during a write, and drops it if the buffer is
     /// full.
-    pub(super) fn notice(&mut self, event: Event, now: Timestamp, effects: &mut Vec<Effect>) {
-        if self.loose.len() + self.held.len() >= LOOSE_MAX {
+    pub(super) fn publish_observed(
+        &mut self,
+        event: Event,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.unstored.len() + self.held.len() >= UNSTORED_MAX {
             return;
         }
         if self.storing {
             self.held.push(event);
             return;
         }
-        self.told += 1;
-        let event = EventView { number: self.told, event };
-        self.loose.push(event.clone());
-        self.flush_at = match self.loose.len() {
+        self.last_published += 1;
+        let event = EventView { number: self.last_published, event };
+        self.unstored.push(event.clone());
+        self.flush_at = match self.unstored.len() {
             ..FLUSH_COUNT => self.flush_at.or(Some(now.after(FLUSH_AFTER))),
             _ => Some(now),
         };
-        effects.push(Effect::Tell(event));
+        effects.push(Effect::PublishEvent(event));
     }
 
     /// When observed events must be stored even without other changes.
@@ -91,14 +104,14 @@ impl Record {
         events: Vec<Event>,
     ) -> (Vec<EventView>, Vec<EventView>, Vec<u64>) {
         self.storing = true;
-        let numbers = self.told + 1..;
+        let numbers = self.last_published + 1..;
         let events: Vec<_> =
             numbers.zip(events).map(|(number, event)| EventView { number, event }).collect();
-        let batched: Vec<_> = self.loose.iter().chain(&events).cloned().collect();
+        let batched: Vec<_> = self.unstored.iter().chain(&events).cloned().collect();
         let surplus = (self.stored.len() + batched.len()).saturating_sub(KEPT);
-        self.forgetting = surplus.min(self.stored.len());
-        let forgotten = self.stored.iter().copied().take(self.forgetting).collect();
-        (events, batched, forgotten)
+        self.deleting = surplus.min(self.stored.len());
+        let deleted_events = self.stored.iter().copied().take(self.deleting).collect();
+        (events, batched, deleted_events)
     }
 
     /// The batch that caused `events` is durable: publishes them, then the events held back.
@@ -108,11 +121,11 @@ impl Record {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
-        self.stored.drain(..self.forgetting);
-        let batched = self.loose.drain(..).map(|event| event.number);
+        self.stored.drain(..self.deleting);
+        let batched = self.unstored.drain(..).map(|event| event.number);
         self.stored.extend(batched.chain(events.iter().map(|event| event.number)));
-        self.told = events.last().map_or(self.told, |event| event.number);
-        effects.extend(events.into_iter().map(Effect::Tell));
+        self.last_published = events.last().map_or(self.last_published, |event| event.number);
+        effects.extend(events.into_iter().map(Effect::PublishEvent));
         self.flush_at = None;
         self.release(now, effects);
     }
@@ -126,7 +139,7 @@ impl Record {
     fn release(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.storing = false;
         for event in std::mem::take(&mut self.held) {
-            self.notice(event, now, effects);
+            self.publish_observed(event, now, effects);
         }
     }
 }

@@ -24,26 +24,26 @@ use crate::{delay::Delays, settings::Settings};
 
 /// The state shared by all requests.
 #[derive(Debug)]
-pub(crate) struct Answers {
+pub(crate) struct Responder {
     settings: Settings,
     delays: Delays,
     stopping: AtomicBool,
 }
 
-impl Answers {
+impl Responder {
     /// Answers as the settings say.
     pub(crate) fn new(settings: Settings) -> Self {
         let delays = Delays::new(settings.health_delay_ms_min, settings.health_delay_ms_max);
         Self { settings, delays, stopping: AtomicBool::new(false) }
     }
 
-    /// From now on every HTTP/1 answer asks its client to come back on another connection.
+    /// From now on every HTTP/1 response asks its client to use another connection.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
     /// Answers one request that came from `client` to `local`. It never fails.
-    pub(crate) async fn answer<B>(
+    pub(crate) async fn respond<B>(
         &self,
         request: Request<B>,
         local: SocketAddr,
@@ -74,14 +74,16 @@ impl Answers {
         client: SocketAddr,
     ) -> Response<Full<Bytes>> {
         let version = quoted(&self.settings.version);
-        let host = || quoted(&asked_host(request).unwrap_or_else(|| local.to_string()));
+        let host = || quoted(&requested_host_of(request).unwrap_or_else(|| local.to_string()));
         match request.uri().path() {
             "/endpoint0" => {
                 let host = host();
                 if self.settings.requests_logged {
-                    let asked = host.trim_matches('"');
+                    let requested_host = host.trim_matches('"');
                     let ip = client.ip();
-                    log(format_args!("/endpoint0 serving from {asked} has been invoked from {ip}"));
+                    log(format_args!(
+                        "/endpoint0 serving from {requested_host} has been invoked from {ip}"
+                    ));
                 }
                 json(
                     StatusCode::OK,
@@ -133,7 +135,7 @@ pub(crate) fn log(message: std::fmt::Arguments<'_>) {
 }
 
 /// The host the client asked for: HTTP/2 and absolute requests carry it in the target, others in a header.
-fn asked_host<B>(request: &Request<B>) -> Option<String> {
+fn requested_host_of<B>(request: &Request<B>) -> Option<String> {
     let authority = request.uri().authority().map(|authority| authority.as_str());
     let header = || request.headers().get(HOST).and_then(|host| host.to_str().ok());
     authority.or_else(header).map(str::to_owned)
@@ -171,17 +173,17 @@ mod tests {
 
     use super::*;
 
-    fn answer(settings: &[(&str, &str)], request: Request<()>) -> (u16, String) {
+    fn respond(settings: &[(&str, &str)], request: Request<()>) -> (u16, String) {
         let settings = Settings::read(|name| {
             let value = settings.iter().find(|(n, _)| *n == name);
             value.map(|(_, value)| value.into())
         });
-        let answers = Answers::new(settings.unwrap());
+        let responder = Responder::new(settings.unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let (local, client) =
                 ("10.0.3.193:1765".parse().unwrap(), "10.0.6.211:9".parse().unwrap());
-            let response = answers.answer(request, local, client).await;
+            let response = responder.respond(request, local, client).await;
             let status = response.status().as_u16();
             let body = response.into_body().collect().await.unwrap().to_bytes();
             (status, String::from_utf8(body.to_vec()).unwrap())
@@ -193,19 +195,19 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_answers_in_the_spelling_of_the_lab() {
+    fn the_endpoint_responds_in_the_format_of_the_lab() {
         let request = Request::get("/endpoint0?x=1").header(HOST, "web\"x:80").body(()).unwrap();
         let body = r#"{"host": "web\"x:80", "version": "1.0", "result": "all is well"}"#;
-        assert_eq!(answer(&[("SIMPLE_SERVICE_VERSION", "1.0")], request), (200, body.to_owned()));
+        assert_eq!(respond(&[("SIMPLE_SERVICE_VERSION", "1.0")], request), (200, body.to_owned()));
         let body = r#"{"host": "10.0.3.193:1765", "version": "0.9", "result": "all is well"}"#;
-        assert_eq!(answer(&[], get("/endpoint0")), (200, body.to_owned()));
+        assert_eq!(respond(&[], get("/endpoint0")), (200, body.to_owned()));
     }
 
     #[test]
-    fn health_can_be_made_to_fail() {
-        assert_eq!(answer(&[], get("/health")), (200, r#"{"healthy": true}"#.to_owned()));
+    fn health_fails_on_request() {
+        assert_eq!(respond(&[], get("/health")), (200, r#"{"healthy": true}"#.to_owned()));
         assert_eq!(
-            answer(&[("FAIL_HEALTH", "1")], get("/health")),
+            respond(&[("FAIL_HEALTH", "1")], get("/health")),
             (500, r#"{"healthy": false}"#.to_owned())
         );
     }
@@ -213,16 +215,16 @@ mod tests {
     #[test]
     fn info_names_the_client_and_env_is_an_object() {
         let body = r#"{"host": "10.0.3.193:1765", "version": "0.9", "from": "10.0.6.211"}"#;
-        assert_eq!(answer(&[], get("/info")).1, body);
-        let (status, body) = answer(&[], get("/env"));
+        assert_eq!(respond(&[], get("/info")).1, body);
+        let (status, body) = respond(&[], get("/env"));
         let document: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(status, 200);
         assert_eq!(document["env"]["CARGO_PKG_NAME"], "simpleservice");
     }
 
     #[test]
-    fn anything_else_is_refused() {
-        assert_eq!(answer(&[], get("/")).0, 404);
-        assert_eq!(answer(&[], Request::post("/endpoint0").body(()).unwrap()).0, 405);
+    fn other_paths_and_methods_are_rejected() {
+        assert_eq!(respond(&[], get("/")).0, 404);
+        assert_eq!(respond(&[], Request::post("/endpoint0").body(()).unwrap()).0, 405);
     }
 }
