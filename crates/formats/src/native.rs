@@ -77,7 +77,8 @@ mod tests {
         let mut names = Vec::new();
         properties(&schema, &mut |name, property| {
             names.push(name.to_string());
-            let is_variant = ["http", "tcp", "command", "container", "process", "signal"].contains(&name);
+            let is_variant =
+                ["http", "tcp", "command", "container", "process", "signal"].contains(&name);
             assert!(is_variant || property.get("description").is_some(), "{name}: {property}");
         });
         for name in ["service", "gateway", "listen", "probe", "min_healthy", "depends_on"] {

@@ -60,7 +60,7 @@ fn at_most(share: Share, whole: u32) -> u32 {
 /// An adopted plan neither terminated more instances than `min_healthy` allows nor placed more than
 /// `max_surge` allows.
 pub(crate) fn keeps_within_the_budget(before: &World, after: &World) -> Checked {
-    for service in after.state.services().filter(|service| !service.removing) {
+    for service in after.state.services().filter(|service| !service.is_leaving()) {
         let Some(was) = before.state.service(&service.id) else { continue };
         // A plan that rolls the service back is followed by another one for its instances.
         if was.target != service.target {
