@@ -107,7 +107,7 @@ proptest! {
                     drop(world.join(&node, agent));
                 }
             }
-            let documents = specs.into_iter().map(|spec| Document::service(spec));
+            let documents = specs.into_iter().map(Document::service);
             drop(world.apply(Command::Apply(documents.collect())));
             world.plan()
         };
