@@ -15,6 +15,7 @@ use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, Ser
 use crate::nearest::nearest;
 use crate::node::{Availability, Node};
 use crate::object::Key;
+use crate::outcome::ChangeKind;
 use crate::principal::{Origin, Principal};
 use crate::proposal::{Command, Guard, Proposal};
 use crate::refusal::Refusal;
@@ -25,7 +26,6 @@ use crate::state::State;
 use crate::step::Step;
 use crate::unit::Timestamp;
 use crate::usage::NodeUsage;
-use crate::verdict::ChangeKind;
 
 impl State {
     /// Applies a proposal. `at` is the timestamp that its proposer assigned. A request that was

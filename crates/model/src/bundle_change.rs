@@ -8,10 +8,10 @@ use crate::changeset::Changeset;
 use crate::document::Document;
 use crate::id::{RevisionNumber, ServiceId};
 use crate::object::Key;
+use crate::outcome::ChangeKind;
 use crate::service::BundleRef;
 use crate::state::State;
 use crate::unit::Timestamp;
-use crate::verdict::ChangeKind;
 
 /// Maximum number of revisions of a bundle.
 const KEPT: usize = 10;

@@ -13,6 +13,7 @@ use crate::event::{About, What};
 use crate::gateway::Gateway;
 use crate::id::{GatewayId, InstanceId, RevisionNumber, ServiceId};
 use crate::object::Key;
+use crate::outcome::ChangeKind;
 use crate::refusal::Refusal;
 use crate::routed::still_routed;
 use crate::run::Run;
@@ -21,7 +22,6 @@ use crate::spec::{INSTANCES_MAX, Spec};
 use crate::state::State;
 use crate::unit::Timestamp;
 use crate::validate::still_needed;
-use crate::verdict::ChangeKind;
 
 impl State {
     pub(crate) fn apply_documents(&mut self, documents: Vec<Document>, at: Timestamp) -> Outcome {

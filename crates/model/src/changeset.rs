@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use crate::event::{About, Event, What};
 use crate::object::Key;
+use crate::outcome::{Change, ChangeKind};
 use crate::refusal::Refusal;
 use crate::unit::Timestamp;
-use crate::verdict::{Change, ChangeKind};
 
 /// The result of a proposal.
 pub type Outcome = Result<Changeset, Refusal>;

@@ -9,12 +9,12 @@ use crate::deployment::{Cause, Deployment, Move, MoveState, Stage};
 use crate::event::{About, What};
 use crate::id::{DeploymentId, RevisionNumber, ServiceId};
 use crate::object::Key;
+use crate::outcome::ChangeKind;
 use crate::run::{Run, RunChange};
 use crate::service::{BundleRef, Revision, Service, ServiceHead, Source};
 use crate::spec::Spec;
 use crate::state::State;
 use crate::unit::Timestamp;
-use crate::verdict::ChangeKind;
 
 /// A change of one service.
 pub(crate) enum Change {

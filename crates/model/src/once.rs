@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 
 use crate::changeset::{Changeset, Outcome};
 use crate::object::Key;
+use crate::outcome::Change;
 use crate::principal::Principal;
 use crate::refusal::Refusal;
 use crate::request::{ExecutedRequest, RequestId};
 use crate::state::State;
 use crate::unit::Timestamp;
-use crate::verdict::Change;
 
 impl State {
     /// The outcome of a request that was executed before. `None` if the request is new.

@@ -9,10 +9,10 @@ use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
 use crate::id::RequestKey;
+use crate::outcome::Change;
 use crate::principal::Principal;
 use crate::refusal::Refusal;
 use crate::unit::{Millis, Timestamp};
-use crate::verdict::Change;
 
 /// Maximum number of outcomes.
 const COUNT_MAX: usize = 10_000;
@@ -103,7 +103,7 @@ mod tests {
         let change = Change {
             kind: "service".into(),
             name: "/web".into(),
-            verdict: crate::verdict::ChangeKind::Updated,
+            verdict: crate::outcome::ChangeKind::Updated,
             revision: None,
             run: None,
             frozen: None,

@@ -9,13 +9,13 @@ use crate::failure::Failure;
 use crate::id::{DeploymentId, RevisionNumber, ServiceId};
 use crate::nearest::nearest;
 use crate::object::Key;
+use crate::outcome::ChangeKind;
 use crate::proposal::Steer;
 use crate::refusal::Refusal;
 use crate::service::FailedRevision;
 use crate::spec::OnFailure;
 use crate::state::State;
 use crate::unit::Timestamp;
-use crate::verdict::ChangeKind;
 
 impl State {
     pub(crate) fn steer(&mut self, id: DeploymentId, how: Steer, at: Timestamp) -> Outcome {
