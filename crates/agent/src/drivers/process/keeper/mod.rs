@@ -401,7 +401,7 @@ impl Keeper {
                     return;
                 }
                 if let Some(process) = &held.process {
-                    process.signal(signal);
+                    process.stop(signal);
                 }
                 let events = self.events.clone();
                 tokio::spawn(async move {

@@ -26,7 +26,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(20);
 pub(super) struct Process {
     family: Family,
     pidfd: Arc<OwnedFd>,
-    /// Cancelled by the first signal: from then on, the family has time to end by itself.
+    /// Cancelled by the stop signal: from then on, the family has time to end by itself.
     stopping: CancellationToken,
     killed: CancellationToken,
 }
@@ -60,8 +60,8 @@ impl Process {
         Ok(Process { family, pidfd, stopping, killed })
     }
 
-    /// Asks it and its family to end.
-    pub(super) fn signal(&self, signal: Signal) {
+    /// Sends the stop signal to it and its family, which have their grace period from then on.
+    pub(super) fn stop(&self, signal: Signal) {
         self.stopping.cancel();
         self.family.signal(number(signal));
     }
