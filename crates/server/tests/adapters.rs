@@ -64,7 +64,7 @@ impl Adapter for Ending {
     }
 }
 
-/// Runs a server that is never told to stop, until its adapter ends it.
+/// Runs a server without a stop request, until the end of its adapter ends it.
 async fn run_to_the_end(adapter: Ending) -> Error {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let options = Options {

@@ -123,7 +123,7 @@ impl FileSpec {
         }
     }
 
-    /// The signal that tells the resource that the content has changed.
+    /// The signal that is sent to the resource when the content has changed.
     pub fn signal(&self) -> Option<Signal> {
         match self.on_change {
             OnChange::Signal(signal) => Some(signal),

@@ -8,7 +8,7 @@
 //! | `error` | why a file cannot be fetched |
 //!
 //! A download is bounded in size and time, and verified by its checksum. A document gives that
-//! checksum, so a wrong file is never used, whoever sent it. A download that was interrupted, also
+//! checksum, so a file with other content is never used. A download that was interrupted, also
 //! by the end of the agent, continues where it ended.
 
 mod address;
