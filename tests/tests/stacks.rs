@@ -97,16 +97,19 @@ fn a_resource_that_cannot_start_rolls_back_the_others() -> Result<()> {
     let file = cluster.write("broken.yaml", &document(service, "[\"no-such-program\"]"))?;
     let since = unix_seconds();
     cluster.ok(&["apply", "-f", &file])?;
+    // The failed instance itself is shown only until it has been removed, so its event is awaited.
     let failed = wait_for("an instance to fail", LIMIT, || {
-        let instances = cluster.instances(service)?;
-        Ok(instances.into_iter().find(|instance| instance["status"]["phase"] == "failed"))
+        let printed = cluster.ok(&["events", "--service", service, "-o", "json"])?;
+        let events: Vec<Value> =
+            printed.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        Ok(events.into_iter().find(|event| event["kind"] == "failed"))
     })?;
-    let message = failed["status"]["message"].as_str().unwrap();
+    let message = failed["message"].as_str().unwrap();
     assert!(message.starts_with("log: there is no program `no-such-program`"), "{message}");
-    let resources = failed["status"]["resources"].as_array().unwrap();
-    let phases: Vec<_> = resources.iter().map(|r| r["phase"].as_str().unwrap()).collect();
-    assert_eq!(phases, ["stopped", "stopped", "failed"]);
-    let ended = ended(service, &since)?;
+    // Docker lists the events of a second once the second is over.
+    let ended = wait_for("the containers to end", LIMIT, || {
+        Ok(Some(ended(service, &since)?).filter(|ended| ended.len() >= 2))
+    })?;
     assert_eq!(ended[..2], ["web", "db"], "{ended:?}");
 
     // Which resource and why is shown, also once the instance itself has been removed.
