@@ -43,6 +43,7 @@ fn invalid_types() {
         "invalid_types",
         &[
             "service: /a\ninstances: many\nprocess: {command: 5}\n",
+            "service: /a\ninstances: 3.0\nprocess: {command: x}\nports: [{port: 80.5}]\n",
             "service: /a\nprocess: {command: [run, [x]]}\nresources: {memory: 32, cpu: [1]}\n",
             "service: /a\nprocess: {command: x}\nenv: {A: {}, B: , C: [1]}\n",
             "service: /a\nprocess: {command: x}\nports:\n- port: 70000\n- http\n- protocol: sctp\n",

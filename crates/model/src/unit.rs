@@ -113,7 +113,7 @@ macro_rules! serialize_as_text {
 const CPU: &str = "a number of cores: 0.25, 2 (at least 0.001)";
 
 quantity! {
-    /// Processor time in thousandths of a core.
+    /// A number of cores, exact to a thousandth: `0.25`, `2`.
     Cpu(u32), schema "f64", number: |cores| Cpu::cores(cores).map_or_else(|| refuse(cores, CPU), Ok)
 }
 
@@ -163,7 +163,8 @@ const BYTE_UNITS: [(&str, u64); 9] = [
 ];
 
 quantity! {
-    /// A size in bytes. `KiB`, `MiB`, `GiB` count in 1024s; `KB`, `MB`, `GB` in 1000s.
+    /// A size with its unit, exact to a byte: `512KiB`, `1.5GiB`. `KiB`, `MiB`, `GiB` and `TiB` count in
+    /// 1024s; `KB`, `MB`, `GB` and `TB` in 1000s.
     Bytes(u64), schema "String", number: |number| refuse(number, BYTES)
 }
 
@@ -200,7 +201,7 @@ impl fmt::Display for Bytes {
 const MILLIS: &str = "a duration with its unit: 500ms, 30s, 5m, 1h30m";
 
 quantity! {
-    /// A duration in milliseconds.
+    /// A duration with its unit, exact to a millisecond: `500ms`, `30s`, `1h30m`.
     Millis(u64), schema "String", number: |number| match number {
         0.0 => Ok(Millis(0)),
         _ => refuse(number, MILLIS),

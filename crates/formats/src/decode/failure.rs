@@ -139,13 +139,18 @@ impl de::Error for Failure {
                 Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_),
                 "a string",
             )
-            | (Unexpected::Bool(_), "a string") => ": put it in quotes",
+            | (Unexpected::Bool(_), "a string") => ": put it in quotes".into(),
             (Unexpected::Str(text), "u8" | "u16" | "u32" | "u64" | "f64")
                 if !matches!(plain(text), Plain::Text(_)) =>
             {
-                ": leave the quotes out"
+                ": leave the quotes out".into()
             }
-            _ => "",
+            (Unexpected::Float(number), "u8" | "u16" | "u32" | "u64")
+                if number.fract() == 0.0 && (0.0..1e15).contains(number) =>
+            {
+                format!(": write it as {number}")
+            }
+            _ => String::new(),
         };
         let is_number = matches!(found, Unexpected::Float(_));
         let message = format!(
@@ -217,7 +222,8 @@ pub(super) fn describe_found(found: Unexpected<'_>) -> String {
         Unexpected::Bool(value) => value.to_string(),
         Unexpected::Unsigned(number) => number.to_string(),
         Unexpected::Signed(number) => number.to_string(),
-        Unexpected::Float(number) => number.to_string(),
+        // With a decimal point also where the fraction is zero, as it was written.
+        Unexpected::Float(number) => format!("{number:?}"),
         Unexpected::Str(text) => format!("the string `{}`", shortened(text)),
         Unexpected::Unit | Unexpected::Option => "nothing".into(),
         Unexpected::Seq => "a list".into(),
