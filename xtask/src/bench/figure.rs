@@ -64,6 +64,13 @@ impl Figure {
         }
     }
 
+    /// Whether the verdict on it depends on the machine: a time, a rate or a share of a core that
+    /// is not judged by its ratio to a peer of the same run.
+    pub(crate) fn depends_on_machine(&self) -> bool {
+        let is_ratio = matches!(self.limit, Limit::RatioMax(_) | Limit::RatioMin(_));
+        !is_ratio && ["us", "ms", "s", "1/s", "% of a core"].contains(&self.unit.as_str())
+    }
+
     /// The figure as it is written down.
     pub(crate) fn to_json(&self) -> Value {
         json!({

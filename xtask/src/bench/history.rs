@@ -30,8 +30,18 @@ pub(crate) fn append(top: &Top, bench: &str, figures: &[Figure]) -> Result<()> {
     Ok(())
 }
 
-/// All that has been noted: the bench, when it ran, and a figure of it, oldest first.
-pub(crate) fn read(top: &Top) -> Result<Vec<(String, u64, Figure)>> {
+/// A figure as it was measured.
+pub(crate) struct Record {
+    /// The abbreviated commit, with `+` when the tree differed from it.
+    pub(crate) commit: String,
+    /// When its bench ran, in seconds since 1970: the same for all figures of a run.
+    pub(crate) at_unix_s: u64,
+    pub(crate) bench: String,
+    pub(crate) figure: Figure,
+}
+
+/// All records, oldest first.
+pub(crate) fn read(top: &Top) -> Result<Vec<Record>> {
     let text = match fs::read_to_string(top.join(FILE)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         text => text.with_context(|| format!("cannot read {FILE}"))?,
@@ -39,18 +49,22 @@ pub(crate) fn read(top: &Top) -> Result<Vec<(String, u64, Figure)>> {
     text.lines()
         .map(|line| {
             let value: Value = serde_json::from_str(line).context(line.to_owned())?;
-            let bench = value["bench"].as_str().context(line.to_owned())?.to_owned();
-            let at = value["at_unix_s"].as_u64().context(line.to_owned())?;
-            Ok((bench, at, Figure::from_json(&value)?))
+            let text = |key: &str| value[key].as_str().context(line.to_owned());
+            Ok(Record {
+                commit: text("commit")?.to_owned(),
+                at_unix_s: value["at_unix_s"].as_u64().context(line.to_owned())?,
+                bench: text("bench")?.to_owned(),
+                figure: Figure::from_json(&value)?,
+            })
         })
         .collect()
 }
 
 /// The previous value of a figure.
 pub(crate) fn last(top: &Top, bench: &str, what: &str) -> Result<Option<f64>> {
-    let known = read(top)?;
-    let mut found = known.iter().rev().filter(|(b, _, figure)| b == bench && figure.what == what);
-    Ok(found.next().map(|(_, _, figure)| figure.ours))
+    let records = read(top)?;
+    let is_wanted = |record: &&Record| record.bench == bench && record.figure.what == what;
+    Ok(records.iter().rev().find(is_wanted).map(|record| record.figure.ours))
 }
 
 fn line(commit: &str, at_unix_s: u64, bench: &str, figure: &Figure) -> Value {

@@ -3,7 +3,7 @@
 //! A machine's figures are only comparable with themselves, so a peer's figure is taken again each time and the *ratio*
 //! is what counts. A bench is one file in this folder with one entry in [`BENCHES`]; its function measures, prints what
 //! it likes, and answers [`Figure`]s. It measures release builds. Every figure is appended to `benches/history.jsonl`
-//! with the commit, so that a figure that creeps can be traced; the README shows the newest.
+//! with the commit, so that a figure that creeps can be traced; the book plots it.
 
 mod adapter;
 mod against;
@@ -16,7 +16,8 @@ mod large;
 mod life;
 mod node;
 mod planner;
-mod readme;
+mod plot;
+mod publish;
 mod server;
 mod swarm;
 mod table;
@@ -25,7 +26,6 @@ mod writes;
 use anyhow::{Result, bail};
 
 pub(crate) use figure::{Figure, Limit};
-use readme::write as write_readme;
 
 use crate::shell::Top;
 
@@ -73,7 +73,7 @@ Examples:
   cargo xtask bench --list
   cargo xtask bench --only gateway              measures, and notes the figures
   cargo xtask bench --only planner --against HEAD~1
-  cargo xtask bench --readme                    the newest figures, without measuring";
+  cargo xtask bench --readme                    the newest figures into README and book";
 
 /// Measure against limits and peers, and append the figures to benches/history.jsonl
 #[derive(Debug, clap::Args)]
@@ -91,7 +91,7 @@ pub(crate) struct Args {
     /// List the benches instead of running them
     #[arg(long, conflicts_with_all = ["only", "against", "readme"])]
     list: bool,
-    /// Write the newest figures into the README, without measuring
+    /// Write the newest figures into the README and the book, without measuring
     #[arg(long, conflicts_with_all = ["only", "against"])]
     readme: bool,
 }
@@ -107,7 +107,7 @@ pub(crate) fn run(top: &Top, args: &Args) -> Result<()> {
             list();
             Ok(())
         }
-        _ if args.readme => write_readme(top),
+        _ if args.readme => publish::write(top),
         Some(revision) => against::run(top, &chosen(), revision, args.rounds),
         None => measure(top, &chosen()),
     }

@@ -23,27 +23,47 @@ pub(crate) fn render(measured: &[(&str, Figure)]) -> String {
     text
 }
 
-/// The same as a table of a Markdown page.
-pub(crate) fn markdown(measured: &[(&str, Figure)]) -> String {
+/// The figures of one bench as a table of a Markdown page.
+pub(crate) fn markdown(figures: &[&Figure]) -> String {
+    let headings = ["figure", "ours", "peer", "ratio", "limit", "met", "depends on the machine"];
+    let rows = figures.iter().map(|figure| {
+        let [_, what, ours, peer, ratio, limit, met] = row("", figure);
+        let met = if figure.is_met() { met } else { "**no**".to_owned() };
+        let depends = if figure.depends_on_machine() { "yes" } else { "no" };
+        [what, ours, peer, ratio, limit, met, depends.to_owned()]
+    });
+    page_table(&headings.map(str::to_owned), rows)
+}
+
+/// Figures as ratios to their peers, as a table of a Markdown page.
+pub(crate) fn ratios(figures: &[&Figure]) -> String {
+    let headings = ["figure", "compared with", "ratio", "limit"];
+    let rows = figures.iter().map(|figure| {
+        let [_, what, _, _, ratio, limit, _] = row("", figure);
+        let peer = figure.peer.as_ref().map_or_else(String::new, |(name, _)| name.clone());
+        let limit = if figure.is_met() { limit } else { format!("{limit}: **not met**") };
+        [what, peer, ratio, limit]
+    });
+    page_table(&headings.map(str::to_owned), rows)
+}
+
+fn page_table<const N: usize>(
+    headings: &[String; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let mut text = line(&HEADINGS.map(str::to_owned));
-    text.push_str(&"|---".repeat(HEADINGS.len()));
-    text.push_str("|\n");
-    let mut shown = "";
-    for (bench, figure) in measured {
-        // A bench is named once, on the first of its lines.
-        let mut cells = row(if *bench == shown { "" } else { bench }, figure);
-        if !figure.is_met() {
-            cells[HEADINGS.len() - 1] = "**no**".into();
-        }
-        shown = bench;
-        text.push_str(&line(&cells));
-    }
-    text
+    let rule = format!("{}|\n", "|---".repeat(N));
+    let rows: String = rows.map(|cells| line(&cells)).collect();
+    line(headings) + &rule + &rows
+}
+
+/// A value with its unit, to three digits.
+pub(crate) fn with_unit(value: f64, unit: &str) -> String {
+    format!("{} {unit}", number(value)).trim_end().to_owned()
 }
 
 fn row(bench: &str, figure: &Figure) -> [String; HEADINGS.len()] {
-    let with_unit = |value: f64| format!("{} {}", number(value), figure.unit).trim_end().to_owned();
+    let with_unit = |value: f64| with_unit(value, &figure.unit);
     let none = || "-".to_owned();
     [
         bench.to_owned(),
@@ -116,14 +136,26 @@ process  10 running     60.4 ms     -                  -      at most 60.0 ms   
     }
 
     #[test]
-    fn a_page_names_each_bench_once_and_marks_unmet_limits() {
+    fn a_page_marks_unmet_limits_and_figures_of_this_machine() {
         let expected = "\
-| bench | figure | ours | peer | ratio | limit | met |
+| figure | ours | peer | ratio | limit | met | depends on the machine |
 |---|---|---|---|---|---|---|
-| gateway | CPU a request | 13.6 us | 14.8 us (HAProxy) | 0.92 | at most 1.00 times | yes |
-|  | requests | 24,091 1/s | - | - | - | - |
-| process | 10 running | 60.4 ms | - | - | at most 60.0 ms | **no** |
+| CPU a request | 13.6 us | 14.8 us (HAProxy) | 0.92 | at most 1.00 times | yes | no |
+| requests | 24,091 1/s | - | - | - | - | yes |
+| 10 running | 60.4 ms | - | - | at most 60.0 ms | **no** | yes |
 ";
-        assert_eq!(markdown(&measured()), expected);
+        let measured = measured();
+        assert_eq!(markdown(&measured.each_ref().map(|(_, figure)| figure)), expected);
+    }
+
+    #[test]
+    fn the_readme_has_ratios_without_absolute_figures() {
+        let expected = "\
+| figure | compared with | ratio | limit |
+|---|---|---|---|
+| CPU a request | HAProxy | 0.92 | at most 1.00 times |
+";
+        let [(_, cpu), ..] = measured();
+        assert_eq!(ratios(&[&cpu]), expected);
     }
 }
