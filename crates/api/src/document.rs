@@ -35,6 +35,9 @@ pub struct ApplyRequest {
     /// Return the changes and steps of a dry run; nothing is changed.
     #[serde(default)]
     pub plan: bool,
+    /// Try documents of revisions that failed again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retry: bool,
 }
 
 /// The result of a command or of its dry run.

@@ -40,7 +40,7 @@ impl State {
         if !guard.force {
             self.check_frozen(&command)?;
         }
-        let mut applied = self.execute(command, at)?;
+        let mut applied = self.execute(command, guard.retry, at)?;
         // A step of the planner is an action of the cluster itself, so its events have no author.
         if by != Principal::Planner {
             self.record_author(&by, via.as_ref(), guard.force, &mut applied);
@@ -72,7 +72,7 @@ impl State {
         }
     }
 
-    fn execute(&mut self, command: Command, at: Timestamp) -> Outcome {
+    fn execute(&mut self, command: Command, retry: bool, at: Timestamp) -> Outcome {
         match command {
             Command::Adopt(step) => self.adopt(step, at),
             Command::Register(registration) => {
@@ -90,7 +90,7 @@ impl State {
             Command::RemoveGateway(gateway) => self.remove_gateway(gateway, at),
             Command::BecomeLeader => Ok(self.become_leader(at)),
             Command::Steer { deployment, how } => self.steer(deployment, how, at),
-            Command::Apply(documents) => self.apply_documents(documents, at),
+            Command::Apply(documents) => self.apply_documents(documents, retry, at),
             Command::Scale { service, instances } => self.scale(service, instances, at),
             Command::Restart { service } => self.restart(service, at),
             Command::Undo { service, to } => self.undo(service, to, at),

@@ -24,7 +24,13 @@ use crate::unit::Timestamp;
 use crate::validate::still_needed;
 
 impl State {
-    pub(crate) fn apply_documents(&mut self, documents: Vec<Document>, at: Timestamp) -> Outcome {
+    /// Applies documents in one deployment. With `retry`, those of revisions that failed as well.
+    pub(crate) fn apply_documents(
+        &mut self,
+        documents: Vec<Document>,
+        retry: bool,
+        at: Timestamp,
+    ) -> Outcome {
         let problems = self.document_problems(&documents);
         if !problems.is_empty() {
             return Err(Refusal::Invalid { problems });
@@ -37,8 +43,8 @@ impl State {
                 Document::Service { spec, source } => {
                     let id = spec.service.clone();
                     let (source, bundle) = (source.map(Arc::new), bundles.get(&id).cloned());
-                    let described = Described { source, bundle };
-                    changes.push((id, Change::Spec(Arc::new(*spec), described)));
+                    let (spec, described) = (Arc::new(*spec), Described { source, bundle });
+                    changes.push((id, Change::Spec { spec, described, retry }));
                 }
                 Document::Gateway(gateway) => self.put_gateway(gateway, at, &mut applied),
                 // `put_bundles` has applied them, because revisions of services refer to them.

@@ -19,7 +19,12 @@ use crate::unit::Timestamp;
 /// A change of one service.
 pub(crate) enum Change {
     /// This spec, with the documents that described it.
-    Spec(Arc<Spec>, Described),
+    Spec {
+        spec: Arc<Spec>,
+        described: Described,
+        /// Whether it is tried again if it failed.
+        retry: bool,
+    },
     /// This spec, described as the present target.
     Changed(Arc<Spec>),
     /// This spec, with the template and the description of an earlier revision.
@@ -36,7 +41,7 @@ impl Change {
     /// Takes the goals out of a document that has some: revisions are stored without them.
     fn take_goals(&mut self) -> (Option<Run>, Option<bool>) {
         match self {
-            Change::Spec(spec, _) if spec.run.is_some() || spec.frozen.is_some() => {
+            Change::Spec { spec, .. } if spec.run.is_some() || spec.frozen.is_some() => {
                 let spec = Arc::make_mut(spec);
                 (spec.run.take(), spec.frozen.take())
             }
@@ -283,7 +288,7 @@ fn target(known: Option<&Service>, change: Change) -> Option<Target> {
         |spec, template, described| Some(Target::Revision(Next { spec, template, described }));
     let (service, change) = match (known, change) {
         (Some(service), change) => (service, change),
-        (None, Change::Spec(spec, described)) => return next(spec, None, described),
+        (None, Change::Spec { spec, described, .. }) => return next(spec, None, described),
         (None, _) => return None,
     };
     let present = service.target();
@@ -304,8 +309,8 @@ fn target(known: Option<&Service>, change: Change) -> Option<Target> {
             Some(Target::Unchanged { note: None })
         }
         Change::Changed(spec) => next(spec, Some(present.template), Described::of(present)),
-        Change::Spec(spec, described) => {
-            if let Some(note) = unchanged(service, &spec, described.source.as_deref()) {
+        Change::Spec { spec, described, retry } => {
+            if let Some(note) = unchanged(service, &spec, described.source.as_deref(), retry) {
                 return Some(Target::Unchanged { note });
             }
             // Prefer the template of the target, else that of the newest revision with the same
@@ -325,7 +330,12 @@ fn is_scaled(before: &Spec, spec: &Spec) -> bool {
 }
 
 /// `Some` if applying `spec` would change nothing; the inner value is a note for the user.
-fn unchanged(service: &Service, spec: &Spec, source: Option<&Source>) -> Option<Option<String>> {
+fn unchanged(
+    service: &Service,
+    spec: &Spec,
+    source: Option<&Source>,
+    retry: bool,
+) -> Option<Option<String>> {
     let known = service.target().source.as_deref();
     if service.removing || source.is_some_and(|source| known != Some(source)) {
         return None;
@@ -333,15 +343,12 @@ fn unchanged(service: &Service, spec: &Spec, source: Option<&Source>) -> Option<
     if let Some(failed) = &service.failed {
         let revision = service.revisions.get(&failed.revision);
         if revision.is_some_and(|revision| *revision.spec == *spec) {
-            let (id, number, reason) = (&service.id, failed.revision, &failed.reason);
-            let again = match service.target == number {
-                true => format!("muster rollout resume {id}"),
-                false => format!("muster rollout undo {id} --to {number}"),
-            };
-            return Some(Some(format!(
+            let (number, reason) = (failed.revision, &failed.reason);
+            let note = format!(
                 "revision {number} is this document and failed: {reason}; change it, or try it \
-                 again with `{again}`"
-            )));
+                 again with `muster apply --retry`"
+            );
+            return (!retry).then_some(Some(note));
         }
     }
     (**service.spec() == *spec).then_some(None)

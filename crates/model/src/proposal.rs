@@ -199,6 +199,8 @@ pub struct Guard {
     pub still: Vec<ServiceId>,
     /// Whether the command also acts on frozen services.
     pub force: bool,
+    /// Whether documents of revisions that failed are tried again.
+    pub retry: bool,
 }
 
 impl Command {

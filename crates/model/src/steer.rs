@@ -38,7 +38,7 @@ impl State {
             }
             (Steer::Resume, Stage::Paused | Stage::Held { .. }) => Stage::Running,
             (Steer::Abort, Stage::Running | Stage::Paused | Stage::Held { .. }) => {
-                let mut applied = self.roll_back(id, Arc::new(Failure::Aborted), at)?;
+                let mut applied = self.roll_back(id, None, Arc::new(Failure::Aborted), at)?;
                 applied.change("deployment", id, ChangeKind::Updated);
                 return Ok(applied);
             }
@@ -89,39 +89,57 @@ impl State {
         };
         let service = self.services.get(failed).ok_or(Refusal::Stale("the service is gone"))?;
         match (service.spec().rollout.on_failure, from) {
-            (OnFailure::Rollback, Some(_)) => self.roll_back(id, reason, at),
+            (OnFailure::Rollback, Some(_)) => self.roll_back(id, Some(failed), reason, at),
             (OnFailure::Rollback, None) => {
-                self.hold(id, Arc::new(Failure::Irreversible { failure: reason }), at)
+                let reason = Arc::new(Failure::Irreversible { failure: reason });
+                self.hold(id, Some(failed), reason, at)
             }
-            (OnFailure::Hold, _) => self.hold(id, reason, at),
+            (OnFailure::Hold, _) => self.hold(id, Some(failed), reason, at),
         }
     }
 
-    fn hold(&mut self, id: DeploymentId, reason: Arc<Failure>, at: Timestamp) -> Outcome {
+    /// Leaves the services of a failed deployment as they are until a user decides. `failed` is the
+    /// service that caused the failure; `None` if a user did.
+    fn hold(
+        &mut self,
+        id: DeploymentId,
+        failed: Option<&ServiceId>,
+        reason: Arc<Failure>,
+        at: Timestamp,
+    ) -> Outcome {
         let mut applied =
             Changeset { changed: [Key::Deployment(id)].into(), ..Changeset::default() };
         let deployment = self.deployments.get_mut(&id).map(Arc::make_mut);
         let deployment = deployment.ok_or(Refusal::Stale("the deployment is gone"))?;
         deployment.stage = Stage::Held { reason: Arc::clone(&reason) };
         let moves = deployment.moves.clone();
-        for m in moves.iter().filter(|m| m.state == MoveState::Moving) {
+        for m in moves.iter().filter(|m| is_cause(m, failed)) {
             self.block_revision(m, &reason, at, &mut applied)?;
         }
         applied.event(at, About::Deployment(id), What::DeploymentHeld { reason });
         Ok(applied)
     }
 
-    /// Moves every service of the deployment that has an earlier revision back to it.
-    fn roll_back(&mut self, id: DeploymentId, reason: Arc<Failure>, at: Timestamp) -> Outcome {
+    /// Moves every service of the deployment that has an earlier revision back to it. `failed` is the
+    /// service that caused the failure; `None` if a user did.
+    fn roll_back(
+        &mut self,
+        id: DeploymentId,
+        failed: Option<&ServiceId>,
+        reason: Arc<Failure>,
+        at: Timestamp,
+    ) -> Outcome {
         let deployment = self.deployments.get(&id).ok_or(Refusal::Stale("it is gone"))?;
         let mut moves = deployment.moves.clone();
         let back: Vec<_> = moves.iter().map(|m| self.rollback_target(m)).collect();
         if back.iter().all(Option::is_none) {
-            return self.hold(id, Arc::new(Failure::Irreversible { failure: reason }), at);
+            let reason = Arc::new(Failure::Irreversible { failure: reason });
+            return self.hold(id, failed, reason, at);
         }
         let mut applied =
             Changeset { changed: [Key::Deployment(id)].into(), ..Changeset::default() };
         for (m, back) in moves.iter_mut().zip(back) {
+            let is_cause = is_cause(m, failed);
             match back {
                 Some(target) => {
                     m.state = MoveState::Moving;
@@ -148,7 +166,10 @@ impl State {
                 }
                 None => continue,
             }
-            self.block_revision(m, &reason, at, &mut applied)?;
+            applied.changed.insert(Key::Service(m.service.clone()));
+            if is_cause {
+                self.block_revision(m, &reason, at, &mut applied)?;
+            }
         }
         if let Some(deployment) = self.deployments.get_mut(&id).map(Arc::make_mut) {
             deployment.moves = moves;
@@ -177,6 +198,7 @@ impl State {
         back.filter(|number| is_ours && service.revisions.contains_key(number))
     }
 
+    /// Records that a revision failed, so that its document is not tried again by accident.
     fn block_revision(
         &mut self,
         m: &Move,
@@ -191,5 +213,14 @@ impl State {
         }
         applied.changed.insert(Key::Service(m.service.clone()));
         Ok(())
+    }
+}
+
+/// Whether a move caused the failure of its deployment. Only its revision is blocked: the others may
+/// work. A user who aborts a deployment rejects the revisions that were on their way.
+fn is_cause(m: &Move, failed: Option<&ServiceId>) -> bool {
+    match failed {
+        Some(failed) => m.service == *failed,
+        None => m.state == MoveState::Moving && m.progressed_at.is_some(),
     }
 }

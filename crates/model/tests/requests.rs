@@ -94,11 +94,7 @@ fn a_rejected_request_stays_rejected() {
 fn a_request_for_an_outdated_state_is_not_a_verdict() {
     let mut cluster = settled();
     let seen = |revision| Proposal {
-        guard: Guard {
-            seen: vec![(service_id("/web"), Some(revision))],
-            still: vec![],
-            force: false,
-        },
+        guard: Guard { seen: vec![(service_id("/web"), Some(revision))], ..Guard::default() },
         ..request("a", scale(3))
     };
     let refusal = propose(&mut cluster, seen(8)).unwrap_err();

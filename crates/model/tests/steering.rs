@@ -147,12 +147,36 @@ fn a_failed_deployment_rolls_back_all_its_services() {
     for path in PATHS {
         let service = cluster.service(path);
         assert_eq!((service.target, service.deployment), (1, Some(DeploymentId(2))));
-        assert_eq!(service.failed, Some(failed.clone()), "{path}");
     }
+    assert_eq!(cluster.service("/b").failed, Some(failed));
     assert_eq!(cluster.service("/a").slot(0).failures, 0);
     settle_all(&mut cluster);
     assert_eq!(cluster.deployment(2).stage.word(), "rolled-back");
-    assert_eq!(blocked(&cluster), [Some(2); 3]);
+    assert_eq!(blocked(&cluster), [None, Some(2), None], "the others did not fail");
+}
+
+/// The revisions of the other services of a deployment used to be blocked as well, by a failure that
+/// another service had caused.
+#[test]
+fn a_failure_blocks_only_the_service_that_caused_it() {
+    let mut cluster = in_progress();
+    cluster.adopt(fail(2, "/b")).unwrap();
+    settle_all(&mut cluster);
+    let mended = service("/b", json!({"env": {"VERSION": "mended"}}));
+    let [a, _, c] = versions(2);
+    let applied = cluster.apply([a, mended, c]);
+    let updated = PATHS.map(|path| format!("service {path} updated"));
+    assert_eq!(change_summaries(&applied), updated);
+    settle_all(&mut cluster);
+    assert_eq!((targets(&cluster), blocked(&cluster)), ([3; 3], [None; 3]));
+}
+
+#[test]
+fn an_abort_blocks_the_revisions_that_were_on_their_way() {
+    let mut cluster = in_progress();
+    cluster.steer(2, Steer::Abort).unwrap();
+    let expected = [None, Some(2), None];
+    assert_eq!(blocked(&cluster), expected, "/a has arrived, and /c has not begun");
 }
 
 #[test]
@@ -165,7 +189,7 @@ fn a_failed_deployment_is_held_if_a_service_requires_it() {
     let applied = cluster.adopt(fail(3, "/a")).unwrap();
     assert_eq!(emitted(&applied), ["deployment-held d-3"]);
     assert_eq!(cluster.deployment(3).stage, Stage::Held { reason: broken() });
-    assert_eq!(blocked(&cluster), [Some(3), None, Some(3)], "what has arrived works");
+    assert_eq!(blocked(&cluster), [Some(3), None, None], "the others did not fail");
     assert_eq!(targets(&cluster), [3, 3, 3]);
     let again = cluster.stale(fail(3, "/a"));
     assert_eq!(again, "the deployment has advanced");
@@ -194,7 +218,7 @@ fn a_new_service_cannot_roll_back() {
     cluster.apply(versions(1));
     let applied = cluster.adopt(fail(1, "/a")).unwrap();
     assert_eq!(emitted(&applied), ["deployment-held d-1"], "nothing has run before");
-    assert_eq!(blocked(&cluster), [Some(1); 3]);
+    assert_eq!(blocked(&cluster), [Some(1), None, None]);
     let mut cluster = Cluster::of(&["n1"]);
     cluster.apply(versions(1));
     cluster.steer(1, Steer::Abort).unwrap();
@@ -209,7 +233,7 @@ fn a_new_service_cannot_roll_back() {
     cluster.steer(2, Steer::Abort).unwrap();
     let expected = [MoveState::Moving, MoveState::Superseded, MoveState::Done];
     assert_eq!(states(&cluster, 2), expected);
-    assert_eq!((targets(&cluster), blocked(&cluster)), ([1, 1, 1], [Some(2), Some(1), None]));
+    assert_eq!((targets(&cluster), blocked(&cluster)), ([1, 1, 1], [None; 3]));
     let moved_by = PATHS.map(|path| cluster.service(path).deployment);
     assert_eq!(moved_by, [Some(DeploymentId(2)), None, None]);
     cluster.settle("/a");

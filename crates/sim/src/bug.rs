@@ -42,11 +42,13 @@ pub enum InjectedBug {
     StackRestart,
     /// Drivers report the end of a run as soon as they must stop it.
     EarlyEnd,
+    /// A server that starts blocks the revisions of all services of a failed deployment.
+    SharedBlame,
 }
 
 impl InjectedBug {
     /// All of them.
-    pub const ALL: [InjectedBug; 18] = [
+    pub const ALL: [InjectedBug; 19] = [
         InjectedBug::NoFlush,
         InjectedBug::Ceiling,
         InjectedBug::Floor,
@@ -65,6 +67,7 @@ impl InjectedBug {
         InjectedBug::StackOrder,
         InjectedBug::StackRestart,
         InjectedBug::EarlyEnd,
+        InjectedBug::SharedBlame,
     ];
 }
 
@@ -89,6 +92,7 @@ impl fmt::Display for InjectedBug {
             InjectedBug::StackOrder => "stack-order",
             InjectedBug::StackRestart => "stack-restart",
             InjectedBug::EarlyEnd => "early-end",
+            InjectedBug::SharedBlame => "shared-blame",
         })
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use api::{EventView, Report};
 use model::{
-    Changeset, Command, Document, Millis, NodeId, Proposal, RequestKey, RouteTable, Spec, Timestamp,
+    Changeset, Command, Document, FailedRevision, Failure, Millis, NodeId, Object, Proposal,
+    RequestKey, RouteTable, ServiceHead, Spec, State, Timestamp,
 };
 use server::adapter::Adapters;
 use server::assigned;
@@ -112,6 +113,9 @@ impl Server {
         let loaded = self.disk.load().expect("a server can read what it stored");
         let persist::Loaded { mut state, mut events, .. } = loaded;
         env.observe(Observation::Loaded(state.clone()));
+        if env.bug == Some(InjectedBug::SharedBlame) {
+            state = with_shared_blame(&state);
+        }
         let batch = control::become_leader(&mut state, &mut events, now).expect("anyone may lead");
         self.disk.commit(persist::txn(batch).expect("a batch can be written"));
         let incarnation = env.number();
@@ -393,6 +397,28 @@ impl Server {
         let ticket = env.number();
         self.process(env, Event::Request { ticket, proposal });
     }
+}
+
+/// With the injected bug, a failed deployment blocks the revisions of all its services.
+fn with_shared_blame(state: &State) -> State {
+    let objects = state.objects().map(|(key, object)| match object {
+        Object::Service(head) => (key, Object::Service(blamed(state, head))),
+        other => (key, other),
+    });
+    State::load(objects.collect::<Vec<_>>())
+}
+
+fn blamed(state: &State, mut head: ServiceHead) -> ServiceHead {
+    let failures = state.deployments().filter_map(|deployment| {
+        let (moved, reason) = (deployment.move_of(&head.id)?, deployment.stage.reason()?);
+        let is_of_another =
+            matches!(&**reason, Failure::Stalled { service, .. } if *service != head.id);
+        is_of_another.then_some((moved.to?, Arc::clone(reason)))
+    });
+    if let Some((revision, reason)) = failures.last() {
+        head.failed = Some(FailedRevision { revision, reason, at: Timestamp(0) });
+    }
+    head
 }
 
 fn without_deletions(mut txn: Txn) -> Txn {

@@ -138,6 +138,11 @@ fn resources_that_start_at_the_same_time_are_detected() {
 }
 
 #[test]
+fn a_revision_blocked_for_the_failure_of_another_is_detected() {
+    assert_eq!(detected(InjectedBug::SharedBlame), "only the revision that failed is blocked");
+}
+
+#[test]
 fn a_stack_that_stops_with_one_of_its_resources_is_detected() {
     let invariants =
         ["a resource stops only with its instance", "the resources of a stack stop in reverse"];

@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api::{Client, NodeState, NodeView, Source, path};
+use api::{ApplyRequest, Client, NodeState, NodeView, Source, path};
 use model::Millis;
 
 use crate::adapters::Mounts;
@@ -224,7 +224,8 @@ routes:
 
     async fn apply(&self, version: &str) -> Result<Exit, Failure> {
         let source = Source { name: "demo.yaml".into(), text: self.document(version) };
-        let reply = apply::send(&self.session.client, vec![source], false).await?;
+        let request = ApplyRequest { sources: vec![source], plan: false, retry: false };
+        let reply = apply::send(&self.session.client, &request).await?;
         let deployments: Vec<_> = reply.deployment.into_iter().collect();
         let wait = Wait::until(Some(Millis(WAIT_MAX.as_millis() as u64)));
         outcome::show(&self.session, &reply, &deployments, &wait).await

@@ -15,26 +15,31 @@ Examples:
   muster apply -f web.yaml                     start it, and go on with other things
   muster apply -f web.yaml --wait              come back when it runs; exit code 6 if it fails
   muster apply -f shop/ -f gateway.yaml        several, as one deployment
+  muster apply -f web.yaml --retry --wait      again, although this document failed before
   cat web.yaml | muster apply -f -             from standard input
   muster apply -f app.json                     a document of a foreign system";
 
 /// Make services and gateways as documents say
 ///
 /// All documents of one call are one deployment: either all are accepted or nothing changes.
-/// Objects that match their documents already are unchanged.
+/// Objects that match their documents already are unchanged, and so is a service whose document is
+/// that of a revision which failed: change the document, or try it again with --retry.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
     files: Files,
+    /// Try documents again whose revisions failed, once the cause outside of them is mended
+    #[arg(long)]
+    retry: bool,
     #[command(flatten)]
     wait: Wait,
 }
 
 /// Runs the verb.
 pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
-    let sources = args.files.read()?;
-    let reply = send(&session.client, sources, false).await?;
+    let request = ApplyRequest { sources: args.files.read()?, plan: false, retry: args.retry };
+    let reply = send(&session.client, &request).await?;
     let follow = match args.wait.is_wanted() {
         true => followed(session, &reply).await?,
         false => reply.deployment.into_iter().collect(),
@@ -58,15 +63,10 @@ fn is_blocked(change: &Change) -> bool {
 
 /// Sends documents to the server. If it is unreachable, diagnostics in the documents are reported
 /// instead, because they must be fixed first.
-pub(crate) async fn send(
-    client: &Client,
-    sources: Vec<Source>,
-    plan: bool,
-) -> Result<ApplyReply, Failure> {
-    let request = ApplyRequest { sources, plan };
-    let sent = match plan {
-        true => client.post(path::APPLY, &request).await,
-        false => client.change(path::APPLY, &request).await,
+pub(crate) async fn send(client: &Client, request: &ApplyRequest) -> Result<ApplyReply, Failure> {
+    let sent = match request.plan {
+        true => client.post(path::APPLY, request).await,
+        false => client.change(path::APPLY, request).await,
     };
     match sent {
         Ok(reply) => Ok(reply),

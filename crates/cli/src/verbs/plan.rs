@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use api::ApplyReply;
+use api::{ApplyReply, ApplyRequest};
 use model::Step;
 
 use super::documents::Files;
@@ -25,11 +25,15 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     files: Files,
+    /// As if applied with --retry
+    #[arg(long)]
+    retry: bool,
 }
 
 /// Runs the verb.
 pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
-    let reply = apply::send(&session.client, args.files.read()?, true).await?;
+    let request = ApplyRequest { sources: args.files.read()?, plan: true, retry: args.retry };
+    let reply = apply::send(&session.client, &request).await?;
     match session.screen.format {
         Format::Json | Format::Yaml => session.screen.document(&reply)?,
         Format::Name => {

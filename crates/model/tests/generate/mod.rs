@@ -333,8 +333,9 @@ pub(crate) fn proposal() -> impl Strategy<Value = Proposal> {
         1 => registration().prop_map(Command::Register),
         8 => step().prop_map(Command::Adopt),
     ];
-    let guard = (vec((service(), option::of(1u32..3)), 0..2), vec(service(), 0..2), any::<bool>())
-        .prop_map(|(seen, still, force)| Guard { seen, still, force });
+    let seen = vec((service(), option::of(1u32..3)), 0..2);
+    let guard = (seen, vec(service(), 0..2), any::<(bool, bool)>())
+        .prop_map(|(seen, still, (force, retry))| Guard { seen, still, force, retry });
     let other = prop_oneof![
         Just(Principal::operator()),
         node().prop_map(Principal::Daemon),

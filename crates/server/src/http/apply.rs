@@ -18,7 +18,7 @@ pub(super) async fn apply(
     author: Author,
     Body(request): Body<ApplyRequest>,
 ) -> Result<Json<ApplyReply>, ErrorResponse> {
-    let plan = request.plan;
+    let (plan, retry) = (request.plan, request.retry);
     let (snapshot, adapters) = (server.handle.snapshot(), server.adapters.clone());
     let parsed = blocking(move || {
         let mut parsed = parse(request, &adapters)?;
@@ -29,7 +29,8 @@ pub(super) async fn apply(
     });
     let parsed = parsed.await??;
     let documents = parsed.iter().map(|located| located.document.clone()).collect();
-    let proposal = author.proposal(Command::Apply(documents));
+    let mut proposal = author.proposal(Command::Apply(documents));
+    proposal.guard.retry = retry;
     if plan {
         let snapshot = server.handle.snapshot();
         let foreseen = blocking(move || dry_run(&snapshot, proposal)).await?;

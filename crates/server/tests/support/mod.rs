@@ -101,7 +101,7 @@ impl Server {
         plan: bool,
     ) -> Result<ApplyReply, Error> {
         let sources = vec![Source { name: name.into(), text: text.into() }];
-        self.client.post(path::APPLY, &ApplyRequest { sources, plan }).await
+        self.client.post(path::APPLY, &ApplyRequest { sources, plan, retry: false }).await
     }
 
     /// Everything that readers see, except times and heartbeats.

@@ -5,11 +5,12 @@
 //! tables, and when an instance may be stopped. `placement`: where and when instances are placed.
 //! `progress`: numbers and phases that only advance. `requests`: outcomes of repeated requests.
 //! `stack`: the order in which the resources of an instance start and stop. `surplus`: which
-//! instances leave a service that has too many.
+//! instances leave a service that has too many. `failures`: what failed deployments leave behind.
 
 mod budget;
 pub(crate) mod convergence;
 mod durability;
+mod failures;
 mod placement;
 mod progress;
 mod requests;
@@ -71,6 +72,7 @@ impl Checkers {
             }
             Observation::Published { state, stored } => {
                 let mut violations = durability::promises(promised, &state);
+                violations.extend(failures::blocked(&state));
                 violations.extend(stored.and_then(|stored| durability::published(&state, &stored)));
                 violations.extend(self.progress.placed(&state));
                 self.stacks.placed(&state);
