@@ -128,8 +128,9 @@ pub(crate) fn run(top: &Top, args: &Args) -> Result<()> {
     if args.inside {
         return inside(top, &options);
     }
-    // A debug build: its assertions are part of the test, its speed is not.
-    shell::run(&mut top.cargo(&["build", "-p", "muster-cli", "-p", "simpleservice"]))?;
+    // A debug build: its assertions are part of the test, its speed is not. Of the whole workspace,
+    // so that dependencies keep the features of the tests.
+    shell::run(&mut top.cargo(&["build", "--workspace", "--bins"]))?;
     if options.needs_engine() {
         image::program(top)?;
     }

@@ -60,7 +60,8 @@ pub(crate) fn check(top: &Top) -> Result<()> {
 }
 
 fn generated(top: &Top) -> Result<[(&'static str, String); 2]> {
-    run(&mut top.cargo(&["build", "--quiet", "--bin", "muster"]))?;
+    // The whole workspace, so that dependencies keep the features of the tests.
+    run(&mut top.cargo(&["build", "--quiet", "--workspace", "--bin", "muster"]))?;
     let muster = top.built("debug/muster");
     let say = |words: &[&str]| output(top.command(&muster.to_string_lossy()).args(words));
     let schema: Value = serde_json::from_str(&say(&["schema", "--output", "json"])?)
