@@ -10,7 +10,6 @@ pub mod format;
 mod http;
 mod view;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::EventView;
@@ -18,7 +17,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use formats::Dialect;
 use futures_util::future::BoxFuture;
-use model::{Document, InstanceId, Placement, Service, State};
+use model::{Document, Source, Spec, State};
 use server::adapter::{Adapter, Claim, Mount, Server};
 use server::control::Snapshot;
 use server::event_log::EventLog;
@@ -98,12 +97,9 @@ impl Adapter for Marathon {
         view::file::number(documents, state, &self.apps);
     }
 
-    fn environment(
-        &self,
-        service: &Service,
-        instance: &InstanceId,
-        placement: &Placement,
-    ) -> BTreeMap<String, String> {
-        view::environment::environment(&self.apps, service, instance, placement)
+    fn upgrade(&self, spec: &mut Spec, source: &Source) {
+        if let Some(app) = format::App::from_source(&source.text) {
+            app.complete_environment(&mut spec.env);
+        }
     }
 }

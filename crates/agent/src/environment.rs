@@ -1,9 +1,8 @@
 //! The environment of a resource of an instance. The page `instances.md` of the book lists the
 //! variables.
 //!
-//! In a container on the bridge network its own ports are those inside the container. Variables
-//! that the server adds for an instance win over these, and those of the document over all of
-//! them. Nothing of the agent's own environment is passed.
+//! In a container on the bridge network its own ports are those inside the container. Variables of
+//! the document win over these. Nothing of the agent's own environment is passed.
 
 use std::collections::BTreeMap;
 
@@ -31,12 +30,8 @@ const FACTS_OF_PROCESSES: [(&str, &str); 3] =
     [("PATH", PATH), ("MUSTER_DIR", "${dir}"), ("HOME", "${dir}")];
 
 /// The complete environment of a resource, ordered by name. `spec` is that of the resource, without
-/// references; `added` are the variables that the server adds.
-pub(crate) fn environment(
-    spec: &Spec,
-    facts: &Facts<'_>,
-    added: &BTreeMap<String, String>,
-) -> Vec<(String, String)> {
+/// references.
+pub(crate) fn environment(spec: &Spec, facts: &Facts<'_>) -> Vec<(String, String)> {
     let mut env = BTreeMap::new();
     let mut set = |name: String, value: String| env.insert(name, value);
     let of_processes = FACTS_OF_PROCESSES.iter().filter(|_| spec.process.is_some());
@@ -58,9 +53,6 @@ pub(crate) fn environment(
         let all: Vec<_> = own.iter().map(u16::to_string).collect();
         set("PORTS".into(), all.join(","));
     }
-    let added: Vec<_> =
-        added.iter().map(|(name, value)| (name.clone(), filled_in(value, &env))).collect();
-    env.extend(added);
     env.extend(spec.env.iter().map(|(name, value)| (name.clone(), value.text().into())));
     env.into_iter().collect()
 }
@@ -81,14 +73,6 @@ pub(crate) fn files(spec: &Spec) -> Vec<PlannedFile> {
         Some(PlannedFile { path, mode, owner, source })
     });
     files.collect()
-}
-
-/// Replaces `${NAME}` in a value by the agent's variable of that name.
-fn filled_in(value: &str, known: &BTreeMap<String, String>) -> String {
-    let known = known.iter().filter(|_| value.contains("${"));
-    known.fold(value.into(), |filled: String, (name, value)| {
-        filled.replace(&format!("${{{name}}}"), value)
-    })
 }
 
 #[cfg(test)]
@@ -119,14 +103,7 @@ mod tests {
     }
 
     fn environment_of(document: serde_json::Value) -> BTreeMap<String, String> {
-        let added = BTreeMap::from([
-            ("TASK".to_string(), "web.${MUSTER_SLOT}.${MUSTER_RUN}".to_string()),
-            ("SANDBOX".to_string(), "${MUSTER_DIR}/${NOTHING}".to_string()),
-            ("PORT1".to_string(), "31002".to_string()),
-            ("COLOR".to_string(), "blue".to_string()),
-        ]);
-        let env = with_facts(document, |spec, facts| environment(spec, facts, &added));
-        env.into_iter().collect()
+        with_facts(document, environment).into_iter().collect()
     }
 
     fn check(document: serde_json::Value, expected: &[(&str, Option<&str>)]) {
@@ -148,9 +125,7 @@ mod tests {
         let env = environment_of(serde_json::json!({
             "service": "/shop/web", "process": {"command": "x"}, "ports": [{"name": "http"}, {}],
         }));
-        let added = ["TASK", "SANDBOX", "COLOR"];
-        let set = env.into_keys().filter(|name| !added.contains(&name.as_str()));
-        assert_eq!(set.collect::<std::collections::BTreeSet<_>>(), listed);
+        assert_eq!(env.into_keys().collect::<std::collections::BTreeSet<_>>(), listed);
     }
 
     #[test]
@@ -160,7 +135,7 @@ mod tests {
                 "service": "/shop/web", "process": {"command": "serve"},
                 "ports": [{"name": "http"}, {"name": "admin-ui"}],
                 "env": {
-                    "HOME": "/srv/web", "COLOR": "red", "LITERAL": "${slot}",
+                    "PORT1": "31002", "HOME": "/srv/web", "COLOR": "red", "LITERAL": "${slot}",
                     "URL": {"template": "http://${node.address}:${port.admin-ui}/${slot}"},
                     "SELF": {"template": "${instance} ${service} ${revision} ${run} ${node.name} ${dir}"},
                 },
@@ -169,8 +144,6 @@ mod tests {
                 ("PORT", Some("20001")),
                 ("PORT0", Some("20001")),
                 ("MUSTER_RUN", Some("3")),
-                ("TASK", Some("web.2.3")),
-                ("SANDBOX", Some("/data/x/${NOTHING}")),
                 ("MUSTER_DIR", Some("/data/x")),
                 ("PORT1", Some("31002")),
                 ("PORTS", Some("20001,20002")),

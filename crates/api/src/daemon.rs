@@ -74,7 +74,13 @@ fn read_each(
     let mut unreadable = Vec::new();
     for value in values {
         match serde_json::from_str::<Assignment>(value.get()) {
-            Ok(assignment) => set.push(assignment),
+            Ok(mut assignment) => {
+                let env = std::mem::take(&mut assignment.env);
+                if !env.is_empty() {
+                    Arc::make_mut(&mut assignment.spec).add_references(env);
+                }
+                set.push(assignment);
+            }
             Err(error) => {
                 let Readable { instance, goal } = serde_json::from_str(value.get())?;
                 let stop = goal == "stop";
@@ -121,8 +127,8 @@ pub struct Assignment {
     /// A change of this number ends the back-off after failures immediately.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retries: u32,
-    /// Variables of this instance in addition to those of its spec, which take precedence.
-    /// `${MUSTER_RUN}` and the other variables that the agent sets are replaced by their values.
+    /// The variables with references, for an agent of the first version; see
+    /// [`Spec::take_references`]. They are part of the spec for others, and once they are read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
     /// The spec to run. Between two documents only fields change that need no restart: checks,

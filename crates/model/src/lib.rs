@@ -21,6 +21,7 @@ mod event;
 mod exit;
 mod facts;
 mod failure;
+mod first_version;
 pub mod foreign_name;
 mod gateway;
 pub mod graph;

@@ -60,13 +60,18 @@ pub struct Format {
     is_hexadecimal: bool,
 }
 
+impl Format {
+    /// Decimal, without zeros before it.
+    pub(crate) const DECIMAL: Format = Format { width: 0, is_hexadecimal: false };
+}
+
 /// The maximum of [`Format::width`].
 const WIDTH_MAX: u8 = 20;
 
 /// The references other than ports, and the facts they stand for.
 const NAMED: [(&str, Own); 11] = {
     const fn number(number: Number) -> Own {
-        Own::Number(number, Format { width: 0, is_hexadecimal: false })
+        Own::Number(number, Format::DECIMAL)
     }
     [
         ("node.name", Own::NodeName),

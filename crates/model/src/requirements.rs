@@ -47,7 +47,7 @@ impl Spec {
     pub fn features(&self) -> Vec<&'static str> {
         let used = [
             (STACK, !self.stack.is_empty()),
-            (REFERENCES, self.has_references()),
+            (REFERENCES, self.needs_references()),
             (MONITOR, self.resources().any(|resource| resource.monitor)),
             (FILES, self.resources().any(|resource| !resource.files.is_empty())),
         ];
@@ -72,7 +72,8 @@ mod tests {
         assert_eq!(features(stack), [STACK]);
         for (value, expected) in [
             (r#""plain $5""#, &[][..]),
-            (r#"{"template": "${slot}"}"#, &[REFERENCES]),
+            (r#"{"template": "${slot}"}"#, &[]),
+            (r#"{"template": "${run:03}"}"#, &[REFERENCES]),
             (r#""${slot}""#, &[]),
         ] {
             let env = format!(r#"{{"A": {value}}}"#);

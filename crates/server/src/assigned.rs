@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::{Assigned, Assignment, Assignments};
-use model::{Goal, InstanceId, NodeId, Rollout, ScaleDown, Service, Spec, State, Timestamp};
-
-use crate::adapter::Adapters;
+use model::{
+    Facts, Goal, InstanceId, Node, NodeId, ResourceId, Rollout, ScaleDown, Service, Spec, State,
+    Timestamp, Value,
+};
 
 /// The stream of assignments to one agent, with the assignments that were last sent.
 #[derive(Debug)]
@@ -23,13 +24,8 @@ impl Stream {
 
     /// Returns the next document to send, if any: first a complete one, then incremental ones with
     /// the changes. The returned document counts as sent.
-    pub fn next(
-        &mut self,
-        state: &State,
-        generation: u64,
-        adapters: &Adapters,
-    ) -> Option<Assignments> {
-        let now = assigned(state, &self.node, adapters);
+    pub fn next(&mut self, state: &State, generation: u64) -> Option<Assignments> {
+        let now = assigned(state, &self.node);
         let line = difference(self.last_sent.as_ref(), &now, generation)?;
         self.last_sent = Some(LastSent::of(&now));
         Some(line)
@@ -42,32 +38,22 @@ impl Stream {
 }
 
 /// The assignments of `node`.
-pub(crate) fn assigned(
-    state: &State,
-    node: &NodeId,
-    adapters: &Adapters,
-) -> BTreeMap<InstanceId, Assignment> {
-    let node = state.node(node);
-    let instances = node.iter().flat_map(|node| &node.instances);
-    let is_first = node.is_some_and(|node| node.node.software.is_unknown());
+pub(crate) fn assigned(state: &State, node: &NodeId) -> BTreeMap<InstanceId, Assignment> {
+    let summary = state.node(node);
+    let instances = summary.iter().flat_map(|summary| &summary.instances);
+    let first = summary.map(|summary| &summary.node).filter(|node| node.software.is_unknown());
     let assigned = instances.filter_map(|id| {
         let service = state.service(&id.service)?;
-        let mut assignment = assignment(state, service, id, adapters)?;
-        if is_first {
-            assignment.spec = for_first_version(assignment.spec);
-            assignment.revision_created_at = Timestamp(0);
+        let mut assignment = assignment(state, service, id)?;
+        if let Some(node) = first {
+            make_for_first_version(&mut assignment, node);
         }
         Some((id.clone(), assignment))
     });
     assigned.collect()
 }
 
-fn assignment(
-    state: &State,
-    service: &Service,
-    id: &InstanceId,
-    adapters: &Adapters,
-) -> Option<Assignment> {
+fn assignment(state: &State, service: &Service, id: &InstanceId) -> Option<Assignment> {
     let placement = service.placements.get(&id.replica)?;
     Some(Assignment {
         instance: id.clone(),
@@ -83,20 +69,35 @@ fn assignment(
         frozen: state.is_frozen(service),
         given: placement.given.clone(),
         retries: service.retries,
-        env: adapters.environment(service, id, placement),
+        env: BTreeMap::new(),
         spec: service.running_spec(placement.revision).clone(),
     })
 }
 
-/// The spec for an agent of the first version. It rejects unknown keys, such as those that have
-/// been renamed since. All renamed keys configure how a server rolls out and scales a service,
-/// which no agent needs.
-fn for_first_version(spec: Arc<Spec>) -> Arc<Spec> {
+/// Rewrites an assignment for an agent of the first version. It rejects unknown keys, such as those
+/// that have been renamed since: all of them configure how a server rolls out and scales a service,
+/// which no agent needs. It knows no references, so the variables that have some are resolved.
+fn make_for_first_version(assignment: &mut Assignment, node: &Node) {
     let (rollout, scale_down) = (Rollout::default(), ScaleDown::default());
-    match spec.rollout == rollout && spec.scale_down == scale_down {
-        true => spec,
-        false => Arc::new(Spec { rollout, scale_down, ..Spec::clone(&spec) }),
+    let whole = Arc::clone(&assignment.spec);
+    let has_references = whole.env.values().any(Value::has_references);
+    if has_references || whole.rollout != rollout || whole.scale_down != scale_down {
+        let spec = Arc::make_mut(&mut assignment.spec);
+        (spec.rollout, spec.scale_down) = (rollout, scale_down);
+        assignment.env = spec.take_references(&Facts {
+            node: &node.id,
+            address: &node.address,
+            instance: &assignment.instance,
+            resource: &ResourceId::main(),
+            revision: assignment.revision,
+            revision_created_at: assignment.revision_created_at,
+            run: None,
+            dir: None,
+            spec: &whole,
+            given: &assignment.given,
+        });
     }
+    assignment.revision_created_at = Timestamp(0);
 }
 
 /// The assignments last sent to an agent. Only the fields that can change while an instance is
@@ -202,26 +203,25 @@ mod tests {
 
     #[test]
     fn only_changed_assignments_are_sent_again() {
-        let adapters = Adapters::default();
         let mut state = placed();
         let mut stream = Stream::new("n1".parse().unwrap());
-        let first = stream.next(&state, 1, &adapters).unwrap();
+        let first = stream.next(&state, 1).unwrap();
         assert_eq!((first.whole, first.set.len()), (true, 2));
-        assert_eq!(stream.next(&state, 2, &adapters), None);
+        assert_eq!(stream.next(&state, 2), None);
 
         let instance: InstanceId = "/web~0.1".parse().unwrap();
         let stop =
             model::Step::Stop { instance: instance.clone(), why: model::StopReason::Requested };
         state.apply(Proposal::step(stop), Timestamp(2)).unwrap();
-        let second = stream.next(&state, 3, &adapters).unwrap();
+        let second = stream.next(&state, 3).unwrap();
         assert_eq!((second.whole, second.set.len()), (false, 1));
         assert_eq!((&second.set[0].instance, second.set[0].goal), (&instance, Assigned::Stop));
 
         let forget =
             model::Step::Forget { instance: instance.clone(), why: model::StopReason::Requested };
         state.apply(Proposal::step(forget), Timestamp(3)).unwrap();
-        let third = stream.next(&state, 4, &adapters).unwrap();
+        let third = stream.next(&state, 4).unwrap();
         assert_eq!((third.set.len(), third.removed), (0, vec![instance]));
-        assert_eq!(stream.next(&state, 5, &adapters), None);
+        assert_eq!(stream.next(&state, 5), None);
     }
 }

@@ -1,7 +1,9 @@
 //! The state in the store: one JSON object per key, readable with sqlite3 or etcdctl.
 
+use std::sync::Arc;
+
 use api::EventView;
-use model::{Key, Object, State};
+use model::{Key, Object, Source, Spec, State};
 use store::{Op, Store, Txn};
 
 use crate::control::Batch;
@@ -51,8 +53,12 @@ impl Renamed {
     }
 }
 
-/// Reads the content of the store page by page.
-pub(crate) async fn load(store: &dyn Store) -> Result<Loaded, Error> {
+/// Reads the content of the store page by page. `upgrade` completes services that an earlier version
+/// translated from documents of other systems.
+pub(crate) async fn load(
+    store: &dyn Store,
+    upgrade: &(dyn Fn(&mut Spec, &Source) + Sync),
+) -> Result<Loaded, Error> {
     let mut reading = Reading::default();
     let mut after: Option<String> = None;
     loop {
@@ -62,6 +68,7 @@ pub(crate) async fn load(store: &dyn Store) -> Result<Loaded, Error> {
         }
         after = page.next;
         if after.is_none() {
+            reading.upgrade(upgrade);
             return Ok(reading.loaded());
         }
     }
@@ -91,6 +98,15 @@ impl Reading {
         }
         self.objects.push((key, object));
         Ok(())
+    }
+
+    fn upgrade(&mut self, upgrade: &dyn Fn(&mut Spec, &Source)) {
+        for (_, object) in &mut self.objects {
+            let Object::Revision(revision) = object else { continue };
+            let Some(source) = revision.source.clone() else { continue };
+            let spec = &mut revision.spec;
+            upgrade(Arc::make_mut(spec), &source);
+        }
     }
 
     /// Builds the state from the keys that were added.

@@ -172,7 +172,12 @@ async fn an_agent_of_the_first_version_keeps_its_instances() {
     let _: Value = server.client.post(&report, &read("report.json")).await.unwrap();
     let line: Value = soon(lines.next_document()).await.unwrap().unwrap();
     let now: Assignments = serde_json::from_value(line.clone()).unwrap();
-    let before: Assignments = serde_json::from_value(read("assignments.json")).unwrap();
+    let mut before = read("assignments.json");
+    for assignment in before["set"].as_array_mut().unwrap() {
+        // Variables that an adapter sets; this server has none.
+        assignment.as_object_mut().unwrap().remove("env");
+    }
+    let before: Assignments = serde_json::from_value(before).unwrap();
     assert!(now.whole && now.generation > before.generation);
     assert_eq!(now.set.len(), before.set.len());
     for (now, before) in now.set.iter().zip(&before.set) {

@@ -8,7 +8,6 @@ use model::{
     Changeset, Command, Document, FailedRevision, Failure, Millis, NodeId, Object, Proposal,
     RequestKey, RouteTable, ServiceHead, Spec, State, Timestamp,
 };
-use server::adapter::Adapters;
 use server::assigned;
 use server::control::{self, Core, Effect, Event, RequestError, Response, Snapshot, Ticket};
 use server::persist;
@@ -57,7 +56,6 @@ pub(crate) struct Running {
     pub(crate) snapshot: Snapshot,
     routes: Arc<RouteTable>,
     generation: u64,
-    adapters: Adapters,
     /// Requests without a response.
     waiting: BTreeMap<Ticket, Waiting>,
     /// The write in progress.
@@ -132,7 +130,6 @@ impl Server {
             snapshot,
             routes: Arc::default(),
             generation: epoch << 32,
-            adapters: Adapters::default(),
             waiting: BTreeMap::new(),
             storing: None,
             turn_is_due: false,
@@ -278,9 +275,7 @@ impl Server {
                 let state = &running.snapshot.state;
                 match state.node(stream.node()) {
                     None => Some(Line::End),
-                    Some(_) => stream
-                        .next(state, running.generation, &running.adapters)
-                        .map(Line::Assignments),
+                    Some(_) => stream.next(state, running.generation).map(Line::Assignments),
                 }
             }
             Some(Follower::Routes(sent)) if running.routes.generation > *sent => {

@@ -22,9 +22,13 @@ impl App {
     /// Returns the app that is the closest description of a service.
     pub fn of(spec: &Spec) -> App {
         let mut app = describe(spec);
+        let definitions = app.port_definitions.iter_mut().flatten().enumerate();
+        for (index, definition) in definitions.filter(|(_, definition)| definition.port == 0) {
+            definition.port = environment::service_port(&spec.env, index).unwrap_or(0);
+        }
         // Variables that Marathon adds to every app are not part of its definition.
         let given = environment::environment(&App { env: Default::default(), ..app.clone() });
-        app.env.retain(|name, value| given.get(name) != Some(value));
+        app.env.retain(|name, value| given.get(name).is_none_or(|given| given.text() != *value));
         if app.is_single() && (app.instances > 1 || !is_replaced_as_one(&app)) {
             // The label has no effect on a native service, and would contradict the rest of the
             // app.

@@ -37,10 +37,7 @@ pub(super) fn translate(app: &App) -> Spec {
         process,
         resources: resources(app),
         ports: ports(app),
-        env: environment::environment(app)
-            .into_iter()
-            .map(|(name, text)| (name, text.into()))
-            .collect(),
+        env: environment::environment(app),
         files: Vec::new(),
         health: probes::health(app),
         readiness: probes::readiness(app),

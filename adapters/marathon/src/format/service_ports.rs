@@ -77,6 +77,16 @@ impl App {
         mappings.map(|port| port.service_port).collect()
     }
 
+    /// The numbers that name the ports to its tasks: service ports on the host network, ports of the
+    /// container on a bridge.
+    pub(super) fn requested_ports(&self) -> Vec<u16> {
+        if self.is_on_host() {
+            return self.service_ports();
+        }
+        let mappings = self.container.iter().flat_map(|container| container.mappings());
+        mappings.map(|port| port.container_port).collect()
+    }
+
     /// Assigns a number to each service port that is 0: the previous one, or a free one that is not
     /// in `taken`.
     ///

@@ -8,8 +8,8 @@ use model::{Document, State};
 
 use super::app::{ADAPTER, Apps};
 
-/// Assigns service ports to the apps among `documents`: the previous ones, or else free ones. If
-/// the range is exhausted, an app remains without one: unlike a request, a file does not rely on a
+/// Assigns service ports to the apps among `documents`, whose tasks learn them from their
+/// environment: the previous ones, or else free ones. If the range is exhausted, an app remains without one: unlike a request, a file does not rely on a
 /// load balancer.
 pub(crate) fn number(documents: &mut [&mut Document], state: &State, known: &Apps) {
     let apps: Vec<_> = documents
@@ -32,7 +32,7 @@ pub(crate) fn number(documents: &mut [&mut Document], state: &State, known: &App
         let before = state.service(&spec.service).map(|service| known.target(service));
         if app.assign_service_ports(before.as_deref(), &taken).is_ok() {
             taken.extend(app.service_ports());
-            *source = app.source();
+            (spec.env, *source) = (app.environment(), app.source());
         }
     }
 }

@@ -8,7 +8,6 @@
 pub(crate) mod app;
 #[cfg(test)]
 mod cluster;
-pub(crate) mod environment;
 pub(crate) mod event;
 pub(crate) mod failure;
 pub(crate) mod file;

@@ -158,8 +158,6 @@ pub struct LaunchSpec {
     pub instance: Arc<Spec>,
     /// The ports that the server allocated to the instance on this node.
     pub given: Given,
-    /// Variables of the instance, see [`api::Assignment::env`].
-    pub env: BTreeMap<String, String>,
 }
 
 impl LaunchSpec {

@@ -589,7 +589,6 @@ impl PieceLife {
             first_port: desired.first_port,
             instance: assignment.spec.clone(),
             given: assignment.given.clone(),
-            env: assignment.env.clone(),
         })
     }
 

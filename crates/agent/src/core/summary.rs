@@ -75,7 +75,6 @@ mod tests {
             first_port: 0,
             instance: spec,
             given: Given::default(),
-            env: [("TOKEN".to_string(), "secret".to_string())].into(),
         };
         let start = Effect::Start(launch);
         let summary = format!("{:?}", start.summary());

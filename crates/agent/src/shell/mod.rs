@@ -391,7 +391,7 @@ impl Shell {
     fn launch(&self, launch: LaunchSpec) -> Launch {
         let (spec, env) = self.with_facts(&launch, |facts| {
             let spec = launch.spec.resolved(facts);
-            let env = environment(&spec, facts, &launch.env);
+            let env = environment(&spec, facts);
             (spec, env)
         });
         let (ports, dir) =

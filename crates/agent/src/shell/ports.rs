@@ -32,7 +32,6 @@ fn is_taken(protocol: Protocol, port: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use super::*;
@@ -60,7 +59,6 @@ mod tests {
             first_port: 0,
             instance: spec(0),
             given: model::Given { ports: vec![port] },
-            env: BTreeMap::new(),
         };
         assert_eq!(taken(&launch), Some(port));
         launch.piece.run = 2;

@@ -8,7 +8,6 @@
 
 mod claim;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use axum::http::{Uri, header};
 use axum::response::Response;
 use formats::Dialect;
 use futures_util::future::BoxFuture;
-use model::{Changeset, Document, InstanceId, Placement, Proposal, Service, State};
+use model::{Changeset, Document, Proposal, Source, Spec, State};
 
 use crate::agents::Agents;
 use crate::control::Snapshot;
@@ -71,16 +70,10 @@ pub trait Adapter: Send + Sync + 'static {
         let _ = (documents, state);
     }
 
-    /// Variables that the system sets in an instance, in addition to those of its spec. They must
-    /// not change while the instance is placed.
-    fn environment(
-        &self,
-        service: &Service,
-        instance: &InstanceId,
-        placement: &Placement,
-    ) -> BTreeMap<String, String> {
-        let _ = (service, instance, placement);
-        BTreeMap::new()
+    /// Completes a stored service that an earlier version translated from `source`. Its instances
+    /// are not restarted, and it is called again at each start of a server.
+    fn upgrade(&self, spec: &mut Spec, source: &Source) {
+        let _ = (spec, source);
     }
 }
 
@@ -178,15 +171,12 @@ impl Adapters {
         self.each().for_each(|adapter| adapter.prepare(documents, state));
     }
 
-    /// The variables that all adapters together set in an instance.
-    pub(crate) fn environment(
-        &self,
-        service: &Service,
-        instance: &InstanceId,
-        placement: &Placement,
-    ) -> BTreeMap<String, String> {
-        let of_each = self.each().map(|adapter| adapter.environment(service, instance, placement));
-        of_each.flatten().collect()
+    /// Lets the adapter of `source` complete the stored service.
+    pub(crate) fn upgrade(&self, spec: &mut Spec, source: &Source) {
+        let adapter = self.each().find(|adapter| adapter.name() == source.adapter);
+        if let Some(adapter) = adapter {
+            adapter.upgrade(spec, source);
+        }
     }
 }
 

@@ -90,8 +90,7 @@ pub(super) async fn assignments(
             // The stream of a node ends when the node is removed. An agent that is still there
             // registers it again.
             snapshot.state.node(assignments.node())?;
-            if let Some(document) = assignments.next(&snapshot.state, generation, &server.adapters)
-            {
+            if let Some(document) = assignments.next(&snapshot.state, generation) {
                 return Some((line(&document), (server, assignments, changes)));
             }
         }
