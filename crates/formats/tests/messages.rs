@@ -74,6 +74,7 @@ fn invalid_values() {
             "gateway: web\nlisten: 8080\nroutes:\n- {to: /a}\n- {to: /b:web, path: x}\n- {hosts: [a_b], to: 'a b'}\n",
             "gateway: web\nlisten: 8080\nroutes:\n- {to: /a}\n- {to: /b:web, path: x}\n- {hosts: [a_b], to: /c}\n- {to: /d}\n",
             "gateway: web\nlisten: 8080\nroutes: []\n",
+            "gateway: web\nlisten: 8080\ntrust: [10.0.0.0/8, 10.0.0.7/8]\nroutes: [{to: /a}]\n",
         ],
     );
 }

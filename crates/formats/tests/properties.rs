@@ -22,10 +22,16 @@ fn gateway() -> impl Strategy<Value = Gateway> {
         to,
     });
     let listen = prop_oneof!["[1-9][0-9]{0,3}", Just("127.0.0.1:8080".into())];
-    (word(), listen, vec(route, 1..4))
-        .prop_map(|(gateway, listen, routes)| Gateway {
+    let subnet = prop_oneof![
+        Just("10.0.0.0/8".to_string()),
+        r"192\.0\.2\.[1-9]",
+        Just("fd00::/8".to_string()),
+    ];
+    (word(), listen, btree_set(subnet, 0..3), vec(route, 1..4))
+        .prop_map(|(gateway, listen, trust, routes)| Gateway {
             gateway: gateway.parse().unwrap(),
             listen: listen.parse().unwrap(),
+            trust: trust.iter().map(|subnet| subnet.parse().unwrap()).collect(),
             routes,
         })
         .prop_filter("a good gateway", |gateway| gateway.problems().is_empty())

@@ -38,7 +38,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         empty_because: None,
     };
     let gateway = "bench".parse()?;
-    let listener = Listener { gateway, listen: Listen(listen), routes: vec![route] };
+    let listener = Listener {
+        gateway,
+        listen: Listen(listen),
+        trust: Default::default(),
+        routes: vec![route],
+    };
     proxy.switch(RouteTable { generation: 1, listeners: vec![listener] });
     let gateway_state = proxy
         .gateway_state()

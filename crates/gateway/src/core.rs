@@ -251,6 +251,7 @@ mod tests {
         let listeners = ports.iter().map(|port| Listener {
             gateway: "shop".parse().unwrap(),
             listen: Listen(address(*port)),
+            trust: BTreeSet::new(),
             routes: Vec::new(),
         });
         RouteTable { generation, listeners: listeners.collect() }

@@ -92,8 +92,10 @@ async fn respond(
             }
         };
         let was_reused = connection.used;
+        let live = worker.tables.live();
+        let trust = listener(&live, client).map_or(&[][..], |at| &live.table.listeners[at].trust);
         let host = host(&parts).unwrap_or_default();
-        encode::request(connection.output(), &parts, client, host, framing, upgrade);
+        encode::request(connection.output(), &parts, client, host, trust, framing, upgrade);
         let mut exchange = Exchange::new(connection, in_flight, body.take(), framing, timeout);
         let responded = respond_from(&mut exchange, &mut parts, client, upgrade).await;
         let failure = match responded {
@@ -191,7 +193,8 @@ fn select(
 ) -> Result<InFlight, Unroutable> {
     let live = worker.tables.live();
     let (host, path) = (host(parts).unwrap_or_default(), parts.uri.path());
-    let Some(route) = find_route(&live, client, host, path) else {
+    let route = listener(&live, client).and_then(|at| live.table.route(at, host, path));
+    let Some(route) = route else {
         return Err(Unroutable::NoRoute(format!("no route for `{host}` and `{path}`")));
     };
     let selected = (!attempts.is_over()).then(|| worker.select(&live, route, attempts)).flatten();
@@ -209,14 +212,14 @@ fn select(
     }
 }
 
-/// The route of a request. The index of the listener is looked up once per switch of tables.
-fn find_route(live: &Live, client: &Client, host: &str, path: &str) -> Option<usize> {
+/// The index of a client's listener, which is looked up once per switch of tables.
+fn listener(live: &Live, client: &Client) -> Option<usize> {
     let (switch, mut listener) = client.listener.get();
     if switch != live.table.switch {
-        listener = live.table.listener(client.listen).unwrap_or(usize::MAX);
+        listener = live.table.listener(client.listen);
         client.listener.set((live.table.switch, listener));
     }
-    (listener != usize::MAX).then(|| live.table.route(listener, host, path)).flatten()
+    listener
 }
 
 /// A connection to a backend: an idle one that is still open, or a new one.

@@ -20,6 +20,7 @@ mod core;
 mod error_response;
 mod follow;
 mod forward;
+mod forwarded;
 mod listeners;
 mod ports;
 mod progress;

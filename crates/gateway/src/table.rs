@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
-use model::{Backend, InstanceId, RouteTable, ServiceId};
+use model::{Backend, InstanceId, RouteTable, ServiceId, Subnet};
 
 /// A compiled table of routes.
 #[derive(Debug, Default)]
@@ -30,6 +30,8 @@ pub struct Compiled {
 pub struct CompiledListener {
     /// The address that it accepts connections on.
     pub listen: SocketAddr,
+    /// The proxies in front of it that are trusted.
+    pub trust: Vec<Subnet>,
     exact: HashMap<Box<str>, Paths>,
     /// Wildcard hosts, by the part after `*.`.
     below: HashMap<Box<str>, Paths>,
@@ -97,6 +99,7 @@ impl Compiled {
                 compiled.listeners.push(CompiledListener::new(listen));
                 compiled.listeners.len() - 1
             });
+            compiled.listeners[place].trust.extend(&listener.trust);
             for route in &listener.routes {
                 let mut backends = Vec::with_capacity(route.backends.len());
                 for backend in &route.backends {
@@ -139,7 +142,8 @@ impl Compiled {
 
 impl CompiledListener {
     fn new(listen: SocketAddr) -> Self {
-        Self { listen, exact: HashMap::new(), below: HashMap::new(), any: Paths::default() }
+        let (trust, exact, below, any) = Default::default();
+        Self { listen, trust, exact, below, any }
     }
 
     fn add(&mut self, hosts: &BTreeSet<String>, path: &str, route: usize) {

@@ -158,6 +158,7 @@ mod tests {
         let listener = Listener {
             gateway: "shop".parse().unwrap(),
             listen: Listen(([127, 0, 0, 1], 80).into()),
+            trust: BTreeSet::new(),
             routes: vec![route],
         };
         Arc::new(Compiled::new(&RouteTable { generation, listeners: vec![listener] }, generation))

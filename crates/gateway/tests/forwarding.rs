@@ -65,6 +65,23 @@ async fn sets_the_forwarding_fields() {
 }
 
 #[tokio::test]
+async fn the_forwarding_fields_of_a_trusted_proxy_are_kept() {
+    let mirror = Service::mirror("m").await;
+    let gateway = Gateway::before(&[mirror.address]).await;
+    let more = "x-forwarded-for: 6.6.6.6, 1.1.1.1, 10.0.0.2\r\nx-forwarded-proto: https\r\n";
+    let own = "x-forwarded-for: 6.6.6.6, 1.1.1.1, 10.0.0.2, 127.0.0.1\nx-forwarded-proto: http\n";
+    let reply = get(gateway.address, "/", more).await;
+    assert!(reply.contains(own), "{reply}");
+    let mut table = table(9, gateway.address, vec![all(&[mirror.address])]);
+    table.listeners[0].trust = ["127.0.0.1", "10.0.0.0/8"].map(|t| t.parse().unwrap()).into();
+    gateway.proxy.switch(table);
+    gateway.gateway_state(|gateway_state| gateway_state.generation == 9).await;
+    let reply = get(gateway.address, "/", more).await;
+    let kept = "x-forwarded-for: 1.1.1.1, 10.0.0.2, 127.0.0.1\nx-forwarded-proto: https\n";
+    assert!(reply.contains(kept) && !reply.contains("x-forwarded-port"), "{reply}");
+}
+
+#[tokio::test]
 async fn fields_with_underscores_are_forwarded_unless_they_imitate_those_of_the_gateway() {
     let mirror = Service::mirror("m").await;
     let gateway = Gateway::before(&[mirror.address]).await;

@@ -68,7 +68,12 @@ proptest! {
     ) {
         let listen = SocketAddr::from(([127, 0, 0, 1], 80));
         let gateway = "shop".parse().unwrap();
-        let listener = Listener { gateway, listen: Listen(listen), routes: routes.clone() };
+        let listener = Listener {
+            gateway,
+            listen: Listen(listen),
+            trust: Default::default(),
+            routes: routes.clone(),
+        };
         let compiled = Compiled::new(&RouteTable { generation: 1, listeners: vec![listener] }, 1);
         let listener = compiled.listener(listen).unwrap();
         let expected = by_the_rule(&routes, &host, &path);

@@ -156,6 +156,7 @@ async fn a_listener_that_cannot_be_opened_is_reported_and_opened_later() {
     both.listeners.push(Listener {
         gateway: "other".parse().unwrap(),
         listen: Listen(taken_address),
+        trust: Default::default(),
         routes: vec![all(&[mirror.address])],
     });
     proxy.switch(both);

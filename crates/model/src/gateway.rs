@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{GatewayId, InstanceId, ServiceId};
 use crate::problem::Problem;
 use crate::spec::PortRef;
+use crate::subnet::Subnet;
 use crate::unit::{Millis, NumberOrText};
 
 /// A gateway document: a port on every gateway, and the routes of its requests.
@@ -21,6 +22,9 @@ pub struct Gateway {
     pub gateway: GatewayId,
     /// Where it listens: a port, or an address and a port.
     pub listen: Listen,
+    /// The proxies in front of it whose `X-Forwarded-*` headers are kept, as subnets or addresses.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub trust: BTreeSet<Subnet>,
     /// The routes of its requests; the most specific host, then the longest path, wins.
     pub routes: Vec<Route>,
 }
@@ -212,6 +216,9 @@ pub struct Listener {
     pub gateway: GatewayId,
     /// The address.
     pub listen: Listen,
+    /// See [`Gateway::trust`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub trust: BTreeSet<Subnet>,
     /// The routes, in the order of the document.
     pub routes: Vec<TableRoute>,
 }

@@ -10,6 +10,7 @@ pub fn routes(state: &State, observed: &Observed, now: Timestamp) -> Vec<Listene
     let listeners = state.gateways().map(|gateway| Listener {
         gateway: gateway.gateway.clone(),
         listen: gateway.listen,
+        trust: gateway.trust.clone(),
         routes: gateway
             .routes
             .iter()

@@ -438,7 +438,12 @@ fn route() -> Route {
 }
 
 fn gateway() -> Gateway {
-    Gateway { gateway: parsed("public"), listen: parsed("127.0.0.1:8080"), routes: vec![route()] }
+    Gateway {
+        gateway: parsed("public"),
+        listen: parsed("127.0.0.1:8080"),
+        trust: [parsed("10.0.0.0/8")].into(),
+        routes: vec![route()],
+    }
 }
 
 fn bundle() -> Bundle {
@@ -600,6 +605,7 @@ fn route_table() -> RouteTable {
         listeners: vec![Listener {
             gateway: parsed("public"),
             listen: parsed("8080"),
+            trust: [parsed("10.0.0.0/8")].into(),
             routes: vec![TableRoute {
                 hosts: names(&["shop.example"]),
                 path: "/api".into(),

@@ -1,8 +1,8 @@
 //! Writes the head of a request to a backend from the client's headers.
 //!
 //! The client's headers are not modified, so that the request can be written again for another
-//! backend. Omitted are the fields of the client's connection (RFC 9110 §7.6.1), framing, and the
-//! forwarding fields that only the gateway may set.
+//! backend. Omitted are the fields of the client's connection (RFC 9110 §7.6.1) and framing; the
+//! forwarding fields are those of `forwarded`.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -10,10 +10,13 @@ use std::io::Write as _;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Version};
+use model::Subnet;
 
 use super::field::{is_forbidden_trailer, is_hop_by_hop, is_imitation};
 use super::head::tokens;
+use super::line::{joined, put};
 use crate::client::state::Client;
+use crate::forwarded;
 
 /// How the body of a request is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +29,14 @@ pub(crate) enum Framing {
     Chunked,
 }
 
-/// Writes the head. `host` is the host of the request, which is empty if it names none, and
-/// `upgrade` is whether to switch protocols.
+/// Writes the head. `host` is the host of the request, which is empty if it names none, `trust` has
+/// the trusted proxies, and `upgrade` is whether to switch protocols.
 pub(crate) fn request(
     out: &mut Vec<u8>,
     parts: &Parts,
     client: &Client,
     host: &str,
+    trust: &[Subnet],
     framing: Framing,
     upgrade: bool,
 ) {
@@ -51,7 +55,7 @@ pub(crate) fn request(
         None => out.push(b'/'),
     }
     put(out, &[b" HTTP/1.1\r\nhost: ", host.as_bytes(), b"\r\n"]);
-    let (mut forwarded, mut cookies) = (false, 0);
+    let mut cookies = 0;
     for (name, value) in &parts.headers {
         match *name {
             header::HOST
@@ -68,11 +72,12 @@ pub(crate) fn request(
             }
             _ => {}
         }
-        match name.as_str() {
-            "x-forwarded-for" => forwarded = true,
-            "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => {}
-            _ if is_hop_by_hop(name) || is_imitation(name) || named.contains(name) => {}
-            name => put(out, &[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]),
+        let is_omitted = forwarded::is_written(name)
+            || is_hop_by_hop(name)
+            || is_imitation(name)
+            || named.contains(name);
+        if !is_omitted {
+            put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
     }
     if cookies > 0 {
@@ -97,16 +102,9 @@ pub(crate) fn request(
     } else if wants_trailers(&parts.headers) {
         out.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
     }
-    out.extend_from_slice(b"x-forwarded-for: ");
-    if forwarded {
-        joined(out, &parts.headers, &FORWARDED_FOR, b", ");
-        out.extend_from_slice(b", ");
-    }
-    put(out, &[client.address.as_bytes(), b"\r\nx-forwarded-proto: http\r\nx-forwarded-host: "]);
-    put(out, &[host.as_bytes(), b"\r\nx-forwarded-port: ", client.port.as_bytes(), b"\r\n\r\n"]);
+    forwarded::write(out, &parts.headers, client, &host, trust);
+    out.extend_from_slice(b"\r\n");
 }
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Writes the line before a chunk: its size.
 pub(crate) fn chunk(out: &mut Vec<u8>, length: usize) {
@@ -123,21 +121,6 @@ pub(crate) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
         }
     }
     out.extend_from_slice(b"\r\n");
-}
-
-fn put(out: &mut Vec<u8>, pieces: &[&[u8]]) {
-    for piece in pieces {
-        out.extend_from_slice(piece);
-    }
-}
-
-fn joined(out: &mut Vec<u8>, headers: &HeaderMap, name: &HeaderName, separator: &[u8]) {
-    for (index, value) in headers.get_all(name).iter().enumerate() {
-        if index > 0 {
-            out.extend_from_slice(separator);
-        }
-        out.extend_from_slice(value.as_bytes());
-    }
 }
 
 /// The fields that `Connection` lists. Almost always none, and allocates nothing then.
@@ -174,7 +157,7 @@ mod tests {
         let (parts, ()) = request.into_parts();
         let client = Client::for_tests("10.0.0.9:5000", "10.0.0.1:8080");
         let mut out = Vec::new();
-        super::request(&mut out, &parts, &client, "shop.example", framing, upgrade);
+        super::request(&mut out, &parts, &client, "shop.example", &[], framing, upgrade);
         assert_eq!(String::from_utf8(out).unwrap().replace("\r\n", "\n"), expected);
     }
 

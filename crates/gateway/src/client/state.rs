@@ -24,8 +24,9 @@ pub(crate) struct Client {
     pub(crate) address: String,
     /// The port of the listener.
     pub(crate) port: String,
-    /// A cached lookup: the number of a switch and the index of the listener in its table.
-    pub(crate) listener: Cell<(u64, usize)>,
+    /// A cached lookup: the number of a switch and the index of the listener in its table, if it
+    /// has the listener.
+    pub(crate) listener: Cell<(u64, Option<usize>)>,
     pub(crate) activity: Arc<Activity>,
     /// Whether it closes after its first request.
     pub(crate) only_one: Cell<bool>,
@@ -48,7 +49,7 @@ impl Client {
             peer,
             address: peer.ip().to_canonical().to_string(),
             port: listen.port().to_string(),
-            listener: Cell::new((u64::MAX, 0)),
+            listener: Cell::new((u64::MAX, None)),
             activity: Arc::new(Activity::new(clock)),
             only_one: Cell::new(false),
             is_closing: Cell::new(false),

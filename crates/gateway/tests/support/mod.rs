@@ -59,8 +59,9 @@ pub fn route(path: &str, backends: &[(usize, SocketAddr)]) -> TableRoute {
 }
 
 pub fn table(generation: u64, listen: SocketAddr, routes: Vec<TableRoute>) -> RouteTable {
-    let gateway = "shop".parse().unwrap();
-    RouteTable { generation, listeners: vec![Listener { gateway, listen: Listen(listen), routes }] }
+    let (gateway, trust) = ("shop".parse().unwrap(), Default::default());
+    let listener = Listener { gateway, listen: Listen(listen), trust, routes };
+    RouteTable { generation, listeners: vec![listener] }
 }
 
 /// A proxy with one listener.

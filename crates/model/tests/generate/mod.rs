@@ -191,6 +191,7 @@ fn gateway() -> impl Strategy<Value = Gateway> {
     (8000u16..8002, service()).prop_map(|(port, service)| Gateway {
         gateway: format!("on-{port}").parse().unwrap(),
         listen: port.to_string().parse().unwrap(),
+        trust: Default::default(),
         routes: vec![Route {
             hosts: Default::default(),
             path: "/".into(),

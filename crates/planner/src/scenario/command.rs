@@ -225,7 +225,12 @@ fn route(words: &[&str]) -> Result<Gateway, Error> {
     let to =
         read.map_err(|error| Error::Value { word: to.to_string(), message: error.to_string() })?;
     let routes = vec![Route { hosts: Default::default(), path: "/".into(), to }];
-    Ok(Gateway { gateway: parse(&format!("on-{listen}"))?, listen: parse(listen)?, routes })
+    Ok(Gateway {
+        gateway: parse(&format!("on-{listen}"))?,
+        listen: parse(listen)?,
+        trust: Default::default(),
+        routes,
+    })
 }
 
 fn report(world: &mut World, instance: &str, words: &[&str]) -> Result<(), Error> {

@@ -22,6 +22,10 @@ pub(super) async fn show(session: &Session, id: &GatewayId) -> Result<Exit, Fail
     let nodes: Vec<_> = view.followed_by.iter().map(|node| node.as_str()).collect();
     let mut sheet = Sheet::new(&session.screen, 11);
     sheet.line("Gateway", id).line("Listens on", view.gateway.listen);
+    if !view.gateway.trust.is_empty() {
+        let trust: Vec<_> = view.gateway.trust.iter().map(ToString::to_string).collect();
+        sheet.line("Trusts", trust.join(", "));
+    }
     match nodes.is_empty() {
         true => {
             sheet.toned("Followed by", Tone::Bad, "no gateway: start one with `muster gateway`")
