@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -79,12 +78,20 @@ impl Acceptor {
                 () = accepting.closed() => break,
             }
         }
-        // Bounded, because clients may connect as fast as they are accepted. Without a budget of
-        // tokio, which would end it before the queue is empty.
+        // The kernel is asked directly: tokio accepts only what its last poll of the system has seen.
+        let Ok(listener) = listener.into_std() else { return };
+        // Bounded, because clients may connect as fast as they are accepted.
         for _ in 0..BACKLOG {
-            match tokio::task::unconstrained(listener.accept()).now_or_never() {
-                Some(Ok((stream, peer))) => self.start(listen, stream, peer, true),
-                _ => break,
+            match listener.accept() {
+                Ok((stream, peer)) => {
+                    let stream =
+                        stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                    if let Ok(stream) = stream {
+                        self.start(listen, stream, peer, true);
+                    }
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(_) => break,
             }
         }
     }

@@ -241,6 +241,43 @@ async fn a_removed_listener_finishes_its_requests() {
     .await;
 }
 
+/// The kernel completes connections before the process accepts them: their clients may have sent a
+/// request already, and would be reset.
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn connections_in_the_backlog_of_a_closing_listener_are_served() {
+    use std::io::{Read as _, Write as _};
+    let mirror = Service::mirror("m").await;
+    // Without an await in between the gateway accepts none of them.
+    let waiting = |address| {
+        let connect = |_| {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+            stream
+        };
+        (0..100).map(connect).collect::<Vec<_>>()
+    };
+    let check = |clients: Vec<std::net::TcpStream>, status: &str| {
+        for mut client in clients {
+            let mut response = String::new();
+            client.read_to_string(&mut response).unwrap();
+            assert!(response.starts_with(&format!("HTTP/1.1 {status}")), "{response}");
+            assert!(response.contains("\r\nconnection: close\r\n"), "{response}");
+        }
+    };
+    let gateway = Gateway::local(settings(), vec![all(&[mirror.address])]).await;
+    let clients = waiting(gateway.address);
+    gateway.proxy.stop().await;
+    assert_eq!(mirror.requests(), clients.len());
+    check(clients, "200");
+    // A table without the listener has no route for them, but they get to know that.
+    let gateway = Gateway::local(settings(), vec![all(&[mirror.address])]).await;
+    let clients = waiting(gateway.address);
+    gateway.proxy.switch(model::RouteTable { generation: 9, listeners: Vec::new() });
+    gateway.gateway_state(|gateway_state| gateway_state.generation == 9).await;
+    gateway.proxy.stop().await;
+    check(clients, "404");
+}
+
 #[tokio::test]
 async fn stopping_finishes_requests_within_the_grace() {
     let release = Arc::new(tokio::sync::Notify::new());
