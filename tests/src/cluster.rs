@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -67,6 +67,8 @@ pub struct Cluster {
     daemons: Vec<(Daemon, Child)>,
     /// Further arguments of all agents.
     agent_args: Vec<String>,
+    /// Further arguments of the gateway.
+    gateway_args: Vec<String>,
     /// The ports that each agent may assign, by its number.
     ports: BTreeMap<usize, (u16, u16)>,
 }
@@ -114,6 +116,7 @@ impl Cluster {
             server_port: free_port()?,
             daemons: Vec::new(),
             agent_args: agent_args.iter().map(|arg| arg.to_string()).collect(),
+            gateway_args: Vec::new(),
             ports: BTreeMap::new(),
         };
         cluster.launch(Daemon::Server)?;
@@ -172,7 +175,8 @@ impl Cluster {
             }
             Daemon::Gateway => {
                 let args = ["gateway", "--server", &server, "--node", "gw"];
-                ("gateway".into(), args.map(String::from).to_vec())
+                let args = args.map(String::from).into_iter();
+                ("gateway".into(), args.chain(self.gateway_args.clone()).collect())
             }
         };
         let log = File::options()
@@ -202,18 +206,22 @@ impl Cluster {
         Ok(ports)
     }
 
-    /// Kills a daemon as if its machine had lost power, and waits until it is gone.
-    pub fn kill(&mut self, daemon: Daemon) -> Result<()> {
-        self.end(daemon, Signal::KILL)
+    /// Gives the gateway further arguments from its next start on.
+    pub fn set_gateway_args(&mut self, args: &[&str]) {
+        self.gateway_args = args.iter().map(|arg| arg.to_string()).collect();
     }
 
-    /// Asks a daemon to end, and waits until it has.
-    pub fn end(&mut self, daemon: Daemon, signal: Signal) -> Result<()> {
+    /// Kills a daemon as if its machine had lost power, and waits until it is gone.
+    pub fn kill(&mut self, daemon: Daemon) -> Result<()> {
+        self.end(daemon, Signal::KILL).map(drop)
+    }
+
+    /// Sends a signal that ends a daemon, and waits until it has ended.
+    pub fn end(&mut self, daemon: Daemon, signal: Signal) -> Result<ExitStatus> {
         let at = self.daemons.iter().position(|(known, _)| *known == daemon);
         let (_, mut child) = self.daemons.swap_remove(at.context("the daemon runs")?);
         kill_process(pid(&child)?, signal)?;
-        child.wait()?;
-        Ok(())
+        Ok(child.wait()?)
     }
 
     /// Runs a verb of the command line.

@@ -36,6 +36,9 @@ pub struct Options {
     pub address: String,
     /// Number of threads; by default one per core.
     pub threads: Option<usize>,
+    /// See [`Settings::spin_on`].
+    #[cfg(debug_assertions)]
+    pub spin_on: Option<String>,
 }
 
 /// Why a gateway cannot run.
@@ -61,6 +64,8 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     if let Some(threads) = options.threads.and_then(NonZeroUsize::new) {
         settings.threads = threads.get();
     }
+    #[cfg(debug_assertions)]
+    options.spin_on.clone_into(&mut settings.spin_on);
     let proxy = Proxy::start(settings).map_err(Error::Start)?;
     let link = Link::default();
     tokio::select! {

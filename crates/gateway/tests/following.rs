@@ -115,6 +115,8 @@ async fn follows_reports_and_keeps_serving_without_the_server() {
         node: "n1".parse().unwrap(),
         address: "127.0.0.1".into(),
         threads: Some(2),
+        #[cfg(debug_assertions)]
+        spin_on: None,
     };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(muster_gateway::run(options, async move { drop(stopped.await) }));
@@ -150,6 +152,8 @@ async fn an_invalid_url_of_the_server_is_an_error() {
         node: "n1".parse().unwrap(),
         address: "127.0.0.1".into(),
         threads: Some(1),
+        #[cfg(debug_assertions)]
+        spin_on: None,
     };
     let error = muster_gateway::run(options, std::future::pending()).await.unwrap_err();
     assert!(matches!(error, muster_gateway::Error::Server(_)), "{error}");

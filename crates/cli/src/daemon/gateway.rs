@@ -20,6 +20,10 @@ pub(crate) struct Args {
     /// How many threads serve; by default one for each core
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// The path of requests that occupy their thread forever: a fault for tests
+    #[cfg(debug_assertions)]
+    #[arg(long, value_name = "PATH", hide = true)]
+    spin_on: Option<String>,
     #[command(flatten)]
     identity: Identity,
     #[command(flatten)]
@@ -37,6 +41,8 @@ pub(super) fn options(
         node: identity.name()?,
         address: identity.address(server).to_string(),
         threads: threads.map(usize::from),
+        #[cfg(debug_assertions)]
+        spin_on: None,
     })
 }
 
@@ -44,6 +50,8 @@ pub(super) fn options(
 pub(crate) async fn run(args: Args, server: &str) -> Result<Exit, Failure> {
     let stop = stop_signal()?;
     let options = options(&args.identity, server, args.threads)?;
+    #[cfg(debug_assertions)]
+    let options = gateway::Options { spin_on: args.spin_on, ..options };
     ended("gateway", gateway::run(options, stopped(stop)).await)?;
     Ok(Exit::Ok)
 }
