@@ -7,7 +7,7 @@
 //! `cargo run -p muster-fuzz` runs one file.
 //!
 //! The pure decoders of the daemons (`answer`, the keeper's messages in `wire`) are included as
-//! files, so that no daemon is linked and nothing is public only for these targets.
+//! files, so that nothing is public only for these targets. `traffic` runs a whole gateway.
 
 mod answer;
 mod marathon;
@@ -15,6 +15,7 @@ mod native;
 mod scenario;
 mod selector;
 mod stored;
+pub mod traffic;
 mod wire;
 mod word;
 
@@ -67,6 +68,11 @@ pub const TARGETS: &[Target] = &[
         name: "answer",
         what: "HTTP/1.1 answers of backends, however they are cut",
         run: answer::run,
+    },
+    Target {
+        name: "traffic",
+        what: "a client and a backend of a gateway, step by step",
+        run: traffic::run,
     },
     Target { name: "scenario", what: "scripts of the planner's scenarios", run: scenario::run },
 ];

@@ -62,5 +62,6 @@ replayed! {
     stored = "stored"
     wire = "wire"
     answer = "answer"
+    traffic = "traffic"
     scenario = "scenario"
 }
