@@ -194,8 +194,12 @@ impl Cluster {
 
     /// Sends a signal to a daemon.
     pub(super) fn signal(&self, name: &str, signal: &str) -> Result<()> {
-        let child = self.running.get(name).with_context(|| format!("{name} runs"))?;
-        process::signal(child.id(), signal)
+        process::signal(self.pid(name)?, signal)
+    }
+
+    /// The process of a daemon.
+    pub(super) fn pid(&self, name: &str) -> Result<u32> {
+        Ok(self.running.get(name).with_context(|| format!("{name} runs"))?.id())
     }
 
     /// Whether it runs, as far as anyone knows.

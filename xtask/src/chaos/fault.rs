@@ -18,10 +18,12 @@ use serde_json::Value;
 
 use super::{
     cluster::{self, AGENTS, GATEWAYS, SERVER, data, faults},
+    hostile::{self, Hostile},
     namespace::{self, Direction},
     process,
     random::Random,
     scene::Scene,
+    user::PORT,
 };
 
 /// The claim of the faults of nodes.
@@ -62,6 +64,7 @@ enum Kind {
     Room,
     Clock(Victim),
     Engine(Engine),
+    Hostile,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +119,7 @@ pub(super) const FAULTS: &[Fault] = &[
     fault("clock-agent", "an agent's clock is wrong", Kind::Clock(Victim::Agent), 500, 5000),
     fault("kill-engine", "dockerd is killed", Kind::Engine(Engine::Kill), 0, 2000),
     fault("end-engine", "dockerd is terminated and restarted", Kind::Engine(Engine::End), 0, 2000),
+    fault("hostile", "hostile clients of a gateway, slow backend", Kind::Hostile, 1000, 5000),
     fault("stop-engine", "dockerd is stopped", Kind::Engine(Engine::Stop), 100, 5000),
 ];
 
@@ -183,6 +187,10 @@ pub(super) fn inject(scene: &mut Scene, fault: &'static Fault) -> Result<Option<
             note += &format!(", by {ms} ms");
             cluster::set_clock(daemon, ms)?;
         }
+        Kind::Hostile => {
+            hostile::signal_backend("STOP");
+            scene.hostile = Some(Hostile::start((cluster::address(daemon), PORT)));
+        }
         Kind::Engine(how) => {
             let engine = scene.engine.as_mut().context("there is an engine")?;
             match how {
@@ -221,6 +229,11 @@ pub(super) fn heal(scene: &mut Scene, active: &Active) -> Result<()> {
         Kind::Flush => remove(faults().join("flush"))?,
         Kind::Room => remove(faults().join("room"))?,
         Kind::Clock(_) => cluster::set_clock(active.daemon, 0)?,
+        Kind::Hostile => {
+            hostile::signal_backend("CONT");
+            // The gateway may have been killed: large heads without an answer prove nothing here.
+            scene.hostile.take().map(Hostile::finish).transpose()?;
+        }
         Kind::Engine(how) => {
             let live = scene.random.number(0, 1) == 1;
             let engine = scene.engine.as_mut().context("there is an engine")?;
@@ -245,6 +258,7 @@ fn choose(scene: &mut Scene, fault: &Fault) -> Option<(&'static str, Option<u32>
         }
         Kind::Cable | Kind::Block(_) => Victim::Agent,
         Kind::Flush | Kind::Room => Victim::Server,
+        Kind::Hostile => Victim::Gateway,
         Kind::Engine(_) => {
             return scene.is_free("engine").then(|| ("dockerd", None, "engine".to_owned()));
         }
@@ -259,6 +273,7 @@ fn choose(scene: &mut Scene, fault: &Fault) -> Option<(&'static str, Option<u32>
     let claim = match (fault.kind, victim) {
         // A wrong clock combines with every other fault.
         (Kind::Clock(_), _) => format!("clock of {daemon}"),
+        (Kind::Hostile, _) => "hostile clients".to_owned(),
         (_, Victim::Gateway) => "gateway".to_owned(),
         (_, Victim::Agent) => NODE.to_owned(),
         _ => daemon.to_owned(),

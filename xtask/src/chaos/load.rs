@@ -165,7 +165,7 @@ impl Client {
 }
 
 /// Reads an answer with a length; whether the connection can be used again.
-fn read_response(stream: &mut BufReader<TcpStream>) -> Result<bool> {
+pub(super) fn read_response(stream: &mut BufReader<TcpStream>) -> Result<bool> {
     let (mut status, mut length, mut keep) = (String::new(), 0, true);
     stream.read_line(&mut status)?;
     loop {

@@ -7,12 +7,17 @@
 //! service must be as specified and nothing else may run ([`verdict`]). A violation is printed with the history of the
 //! run; the logs of the daemons stay in `target/chaos`.
 //!
+//! `--hostile` sends hostile and normal requests instead of injecting faults ([`lane`]).
+//!
 //! A seed determines the faults and their order; the timing depends on the machine.
 
 mod cluster;
 mod engine;
 mod fault;
+mod frames;
 mod history;
+mod hostile;
+mod lane;
 mod load;
 mod namespace;
 mod process;
@@ -50,6 +55,7 @@ Examples:
   cargo xtask chaos --minutes 5
   cargo xtask chaos --seed 0x1f2e               the faults of an earlier run
   cargo xtask chaos --only kill-server --only cable
+  cargo xtask chaos --hostile --minutes 30      no faults, but hostile clients
   cargo xtask chaos --list";
 
 /// Run the real programs under load while everything fails that can; needs root, affects nothing outside its namespaces
@@ -65,6 +71,9 @@ pub(crate) struct Args {
     /// Inject only this fault; may be repeated
     #[arg(long, value_name = "FAULT", value_parser = fault::names())]
     only: Vec<String>,
+    /// Send hostile and normal requests instead of injecting faults
+    #[arg(long, conflicts_with_all = ["seed", "only"])]
+    hostile: bool,
     /// List the faults instead of running
     #[arg(long)]
     list: bool,
@@ -82,17 +91,20 @@ struct Options {
     minutes: f64,
     seed: u64,
     faults: Vec<&'static Fault>,
+    hostile: bool,
 }
 
 impl Options {
     fn new(args: &Args) -> Options {
-        let is_chosen = |fault: &&Fault| {
-            args.only.is_empty() || args.only.iter().any(|name| name == fault.name)
+        let is_chosen = |fault: &&Fault| match args.only.is_empty() {
+            true => !args.hostile,
+            false => args.only.iter().any(|name| name == fault.name),
         };
         Options {
             minutes: args.minutes,
             seed: args.seed.unwrap_or_else(|| RandomState::new().hash_one(()) >> 32),
             faults: FAULTS.iter().filter(is_chosen).collect(),
+            hostile: args.hostile,
         }
     }
 
@@ -100,6 +112,10 @@ impl Options {
     fn arguments(&self) -> Vec<String> {
         let mut arguments = vec!["chaos".to_owned(), "--inside".to_owned()];
         arguments.extend(["--minutes".to_owned(), self.minutes.to_string()]);
+        if self.hostile {
+            arguments.push("--hostile".to_owned());
+            return arguments;
+        }
         arguments.extend(["--seed".to_owned(), format!("{:x}", self.seed)]);
         for fault in &self.faults {
             arguments.extend(["--only".to_owned(), fault.name.to_owned()]);
@@ -157,14 +173,21 @@ fn inside(top: &Top, options: &Options) -> Result<()> {
     }
     let kept = programs.kept.join("history.txt");
     let cluster = Cluster::start(programs, engine.is_some().then(Engine::address))?;
+    user::begin_slow(&cluster.programs.simpleservice)?;
     for user in &users {
         user.begin(&mut random)?;
     }
     let gateways = GATEWAYS.map(cluster::address);
     wait_for(Duration::from_secs(30), "the gateways to answer", || {
-        gateways.iter().try_for_each(|gateway| load::get((*gateway, PORT), "/endpoint0"))?;
+        for path in ["/endpoint0", user::SLOW_PATH] {
+            gateways.iter().try_for_each(|gateway| load::get((*gateway, PORT), path))?;
+        }
         Ok(true)
     })?;
+    let time = Duration::from_secs_f64(options.minutes * 60.0);
+    if options.hostile {
+        return lane::run(cluster, time);
+    }
 
     let history = Arc::new(History::begin());
     let load = Load::start(&gateways, PORT, "/endpoint0");
@@ -180,7 +203,7 @@ fn inside(top: &Top, options: &Options) -> Result<()> {
         .collect();
     println!("chaos: {} min with seed {:#x}", options.minutes, options.seed);
     let mut run = Run::new(Scene::new(cluster, engine, load, users, history, random));
-    let done = run.inject_faults(&options.faults, Duration::from_secs_f64(options.minutes * 60.0));
+    let done = run.inject_faults(&options.faults, time);
     run.scene.history.note("all faults are undone");
     run.heal()?;
     done?;

@@ -15,6 +15,7 @@ use super::{
     cluster::{self, Cluster, GATEWAYS, wait_for},
     engine::Engine,
     history::History,
+    hostile::Hostile,
     load::{self, Load},
     random::Random,
     user::{self, Lost, PORT, User},
@@ -31,6 +32,8 @@ pub(super) struct Scene {
     pub(super) users: Vec<Arc<User>>,
     pub(super) history: Arc<History>,
     pub(super) random: Random,
+    /// The clients of the fault `hostile`.
+    pub(super) hostile: Option<Hostile>,
     /// The claims of active faults: two faults with the same claim are never active together.
     pub(super) claims: BTreeSet<String>,
     /// Killed processes that have not recovered, with the claim that each still holds.
@@ -55,6 +58,7 @@ impl Scene {
             users,
             history,
             random,
+            hostile: None,
             claims: BTreeSet::new(),
             returning: Vec::new(),
             violations: Arc::default(),

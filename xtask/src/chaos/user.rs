@@ -20,6 +20,10 @@ use super::{cluster::send_request, history::History, random::Random};
 
 /// The port on which gateways listen.
 pub(super) const PORT: u16 = 8080;
+/// The service that hostile uploads go to, its path (a GET is answered), and the argument by which its process is found.
+const SLOW_SERVICE: &str = "/chaos/slow";
+pub(super) const SLOW_PATH: &str = "/info";
+pub(super) const SLOW_ARGUMENT: &str = "slow";
 /// How many instances a service has: more than two concurrent faults can affect.
 const INSTANCES: (u64, u64) = (6, 9);
 /// The same for services that receive no requests.
@@ -105,7 +109,10 @@ impl User {
             apply(&json!({
                 "gateway": "public",
                 "listen": format!("0.0.0.0:{PORT}"),
-                "routes": [{ "to": format!("{}:http", self.service) }],
+                "routes": [
+                    { "to": format!("{}:http", self.service) },
+                    { "path": SLOW_PATH, "to": format!("{}:http", SLOW_SERVICE) },
+                ],
             }))?;
         }
         Ok(())
@@ -225,6 +232,18 @@ const REVISIONS_KEPT: usize = 10;
 
 fn health() -> Value {
     json!({ "probe": { "http": { "path": "/health", "port": "http" } }, "interval": "500ms" })
+}
+
+/// Applies the service of hostile uploads. It must be there before a gateway routes to it.
+pub(super) fn begin_slow(program: &Path) -> Result<()> {
+    let document = json!({
+        "service": SLOW_SERVICE,
+        "resources": { "cpu": 0.1, "memory": "64MiB" },
+        "ports": [{ "name": "http" }],
+        "env": { "LOG_REQUESTS": "0" },
+        "process": { "command": [program, SLOW_ARGUMENT] },
+    });
+    apply(&document).map(drop)
 }
 
 fn apply(document: &Value) -> Result<Value> {
