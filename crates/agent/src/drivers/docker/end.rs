@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::container::signal_name;
 use super::daemon::{Client, Error, REQUEST_TIMEOUT, WORK_TIMEOUT};
-use super::{Core, LoopRequest};
+use super::{Core, LoopRequest, leftover};
 
 /// After this, a killed container that has not ended is inspected and killed again.
 const KILL_WAIT: Duration = Duration::from_secs(10);
@@ -120,8 +120,11 @@ async fn remove_with(client: &Client, container: &str) -> Result<(), Error> {
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
     let removed = client.docker().remove_container(container, Some(options));
     match client.call(WORK_TIMEOUT, removed).await {
+        Ok(()) => {}
         // Another removal is in progress or has succeeded.
-        Err(error) if error.is_unknown() || error.is_conflict() => Ok(()),
-        removed => removed,
+        Err(error) if error.is_unknown() || error.is_conflict() => {}
+        Err(error) => return Err(error),
     }
+    leftover::end(container).await;
+    Ok(())
 }

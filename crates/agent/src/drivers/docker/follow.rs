@@ -24,7 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::daemon::{Client, Error, PING_TIMEOUT, REQUEST_TIMEOUT};
 use super::runs::Adopted;
-use super::{Core, LoopRequest, container, end, exit, now};
+use super::{Core, LoopRequest, container, end, exit, leftover, now};
 
 /// Bounds of the delay between two attempts to reach the daemon.
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -218,7 +218,10 @@ async fn compare(core: &Arc<Core>, client: &Client) -> Result<(), Error> {
                     None => core.runs().vanished(key, now()),
                 }
             }
-            None => core.runs().vanished(key, now()),
+            None => {
+                leftover::end(id).await;
+                core.runs().vanished(key, now());
+            }
         }
     }
     if !core.runs().is_adopted() {

@@ -18,6 +18,7 @@
 //! | `runs` | the state of each run |
 //! | `container` | the container configuration of a run, and its labels |
 //! | `begin`, `end` | starting a run; stopping and removing one |
+//! | `leftover` | processes of containers that the daemon has forgotten |
 //! | `image`, `auth` | pulls, and the credentials for them |
 //! | `files` | copying files into a container |
 //! | `exit`, `advice` | messages for exits and errors |
@@ -34,6 +35,7 @@ mod exit;
 mod files;
 mod follow;
 mod image;
+mod leftover;
 mod output;
 mod runs;
 
