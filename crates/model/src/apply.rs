@@ -20,6 +20,7 @@ use crate::principal::{Origin, Principal};
 use crate::proposal::{Command, Guard, Proposal};
 use crate::refusal::Refusal;
 use crate::registration::Registration;
+use crate::revision::RevisionOutcome;
 use crate::run::Run;
 use crate::service::{Given, Goal, Placement, Service, StopReason};
 use crate::state::State;
@@ -430,12 +431,16 @@ impl State {
             self.services.remove_mut(&id);
             applied.event(at, About::Service(id), What::Removed);
         } else {
-            // The instances of a stopped service have not shown that its revision works.
-            if service.run == Run::Started {
-                service.settled = Some(service.target);
-            }
-            service.deployment = None;
             let (run, revision) = (service.run, service.target);
+            service.deployment = None;
+            // The instances of a stopped service have not shown that its revision works.
+            if run == Run::Started {
+                service.settled = Some(revision);
+                if !service.target().has_succeeded() {
+                    let outcome = RevisionOutcome::Succeeded { at };
+                    self.conclude(&id, revision, outcome, &mut applied);
+                }
+            }
             self.prune_revisions(&id, &mut applied);
             if run == Run::Started {
                 applied.event(at, About::Service(id), What::Arrived { revision });
@@ -471,7 +476,8 @@ impl State {
         let going = self.deployments.values().filter(|deployment| !deployment.stage.is_over());
         let from = going.filter_map(|deployment| deployment.move_of(id)?.from);
         let mut kept: BTreeSet<RevisionNumber> = recent.chain(placed).chain(from).collect();
-        kept.extend([Some(service.target), service.settled].into_iter().flatten());
+        let undo = service.last_success().map(|revision| revision.number);
+        kept.extend([Some(service.target), service.settled, undo].into_iter().flatten());
         // A template is the number of the first revision that has it, so it is kept with its users.
         kept.extend(kept.clone().iter().map(|number| service.template(*number)));
         let dropped: Vec<_> =

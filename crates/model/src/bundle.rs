@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{RevisionNumber, ServiceId};
-use crate::service::Source;
+use crate::revision::Source;
 use crate::unit::Timestamp;
 
 /// A revision of a bundle. Immutable.

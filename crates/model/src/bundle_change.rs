@@ -9,7 +9,7 @@ use crate::document::Document;
 use crate::id::{RevisionNumber, ServiceId};
 use crate::object::Key;
 use crate::outcome::ChangeKind;
-use crate::service::BundleRef;
+use crate::revision::BundleRef;
 use crate::state::State;
 use crate::unit::Timestamp;
 

@@ -112,19 +112,19 @@ impl State {
         let target = service.target();
         let earlier = match to {
             Some(number) => service.revisions.get(&number),
-            None => match service.settled.and_then(|number| service.revisions.get(&number)) {
-                Some(settled) if settled.template != target.template => Some(settled),
-                _ => {
-                    let earlier = service.revisions.range(..target.number).rev();
-                    earlier.map(|(_, r)| r).find(|r| r.template != target.template)
-                }
-            },
+            None => service.last_success(),
         };
         let Some(earlier) = earlier else {
-            let known: Vec<_> = service.revisions.keys().map(u32::to_string).collect();
-            let wanted = to.map_or("earlier revision".into(), |n| format!("revision {n}"));
-            let known = known.join(", ");
-            let message = format!("{id} has no {wanted} to go back to: it has {known}");
+            let known = service.revisions.values().map(|one| match &one.outcome {
+                Some(outcome) => format!("{} ({})", one.number, outcome.word()),
+                None => one.number.to_string(),
+            });
+            let known = known.collect::<Vec<_>>().join(", ");
+            let wanted = match to {
+                Some(number) => format!("revision {number} to go back to"),
+                None => "earlier revision that succeeded and differs".into(),
+            };
+            let message = format!("{id} has no {wanted}: it has {known}");
             return Err(Refusal::Conflict { message });
         };
         // The number of instances is not undone: an undo must not leave too few of them.

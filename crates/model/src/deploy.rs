@@ -10,8 +10,9 @@ use crate::event::{About, What};
 use crate::id::{DeploymentId, RevisionNumber, ServiceId};
 use crate::object::Key;
 use crate::outcome::ChangeKind;
+use crate::revision::{BundleRef, Revision, Source};
 use crate::run::{Run, RunChange};
-use crate::service::{BundleRef, Revision, Service, ServiceHead, Source};
+use crate::service::{Service, ServiceHead};
 use crate::spec::Spec;
 use crate::state::State;
 use crate::unit::Timestamp;
@@ -248,8 +249,9 @@ impl State {
             .filter(|before| is_scaled(&before.spec, &spec))
             .map(|before| before.configured_at.unwrap_or(before.created_at));
         let template = template.unwrap_or(number);
+        let outcome = None;
         let revision =
-            Revision { number, template, created_at, configured_at, spec, source, bundle };
+            Revision { number, template, created_at, configured_at, spec, source, bundle, outcome };
         service.revisions.insert(number, Arc::new(revision));
         service.target = number;
         service.failed = None;

@@ -187,6 +187,12 @@ impl Move {
         let state = MoveState::Moving;
         Move { service, from, aimed, to, run: None, state, ready: 0, progressed_at: None }
     }
+
+    /// The revision that the move is a trial of. A move that changes only whether the instances run
+    /// says nothing about a revision.
+    pub(crate) fn new_revision(&self) -> Option<RevisionNumber> {
+        self.to.filter(|_| self.to != self.from)
+    }
 }
 
 impl Deployment {

@@ -3,7 +3,7 @@
 use crate::bundle::BundleSpec;
 use crate::gateway::Gateway;
 use crate::id::{GatewayId, ServiceId};
-use crate::service::Source;
+use crate::revision::Source;
 use crate::spec::Spec;
 
 /// A document that users apply.

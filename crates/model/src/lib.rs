@@ -48,6 +48,7 @@ mod registration;
 mod request;
 mod requirements;
 mod retry;
+mod revision;
 mod routed;
 mod rule_counts;
 mod run;
@@ -101,11 +102,9 @@ pub use refusal::Refusal;
 pub use registration::{AgentRegistration, Registration};
 pub use request::{ExecutedRequest, RequestId};
 pub use requirements::Requirements;
+pub use revision::{BundleRef, Revision, RevisionOutcome, Source};
 pub use run::{Run, RunChange};
-pub use service::{
-    BundleRef, FailedRevision, Given, Goal, Placement, Revision, Service, ServiceHead, Slot,
-    Source, StopReason,
-};
+pub use service::{FailedRevision, Given, Goal, Placement, Service, ServiceHead, Slot, StopReason};
 pub use serving::not_serving;
 pub use software::{GOALS, Software};
 pub use spec::{

@@ -21,7 +21,8 @@ use crate::id::{
 };
 use crate::node::{Node, NodeSummary};
 use crate::request::{ExecutedRequest, Requests};
-use crate::service::{Placement, Revision, Service, ServiceHead};
+use crate::revision::Revision;
+use crate::service::{Placement, Service, ServiceHead};
 use crate::usage::NodeUsage;
 
 /// Counters of the cluster.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::facts::Facts;
-use crate::service::Revision;
+use crate::revision::Revision;
 use crate::spec::{CommandLine, Container, Probe, Process, Resource, Spec, Task};
 use crate::value::Value;
 

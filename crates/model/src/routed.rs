@@ -69,7 +69,7 @@ mod tests {
     use crate::changeset::Outcome;
     use crate::document::{Document, Subject};
     use crate::proposal::{Command, Proposal};
-    use crate::service::Source;
+    use crate::revision::Source;
 
     fn service(port: &str) -> Spec {
         let text = format!(

@@ -9,51 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::constraint::Rule;
 use crate::failure::Failure;
 use crate::id::{DeploymentId, NodeId, ReplicaId, RevisionNumber, ServiceId};
+use crate::revision::{Revision, RevisionOutcome};
 use crate::run::Run;
 use crate::spec::{Restart, Spec, is_default};
 use crate::unit::{Millis, Timestamp};
-
-/// A version of a spec. Immutable.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Revision {
-    /// Its number, from 1.
-    pub number: RevisionNumber,
-    /// The first revision with the same template. A move between revisions that share a template
-    /// does not restart instances.
-    pub template: RevisionNumber,
-    /// When it was applied.
-    pub created_at: Timestamp,
-    /// When everything except the number of instances was applied, if that was an earlier revision.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub configured_at: Option<Timestamp>,
-    /// The spec.
-    pub spec: Arc<Spec>,
-    /// The document that described it, if that was another system's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<Arc<Source>>,
-    /// The bundle that described it, if any. Its revision may have been dropped since.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bundle: Option<BundleRef>,
-}
-
-/// A revision of a bundle.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BundleRef {
-    /// The path of the bundle.
-    pub path: ServiceId,
-    /// The revision of the bundle.
-    pub revision: RevisionNumber,
-}
-
-/// A document of another system, kept to show it to its users again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    /// The name of the adapter that reads it.
-    #[serde(alias = "door")]
-    pub adapter: String,
-    /// The document. Only its adapter understands it.
-    pub text: String,
-}
 
 /// A service with its revisions and placements, each of which is an object of its own.
 #[derive(Debug, Clone, PartialEq)]
@@ -344,6 +303,27 @@ impl Service {
     pub fn slot(&self, slot: u32) -> Slot {
         let fresh = Slot { attempts: self.attempts_before, ..Slot::default() };
         self.slots.get(slot as usize).copied().unwrap_or(fresh)
+    }
+
+    /// The revision to which an undo returns: the last one before the target that succeeded with
+    /// another template. Without any, the last one whose template is not known to have failed: earlier
+    /// versions of this program did not record outcomes.
+    pub fn last_success(&self) -> Option<&Arc<Revision>> {
+        let target = self.target();
+        let earlier = self.revisions.range(..target.number).rev().map(|(_, revision)| revision);
+        let earlier = earlier.filter(|revision| revision.template != target.template);
+        let has_succeeded = |revision: &&Arc<Revision>| {
+            revision.has_succeeded() || self.settled == Some(revision.number)
+        };
+        let has_failed = |template: RevisionNumber| {
+            let mut of_template = self.revisions.values().filter(|one| one.template == template);
+            of_template.any(|one| matches!(one.outcome, Some(RevisionOutcome::Failed { .. })))
+        };
+        let is_unknown = |revision: &&Arc<Revision>| {
+            revision.outcome.is_none() && !has_failed(revision.template)
+        };
+        let succeeded = earlier.clone().find(has_succeeded);
+        succeeded.or_else(|| earlier.clone().find(is_unknown))
     }
 
     /// The timeout for finishing requests of instances of `revision`.

@@ -12,6 +12,7 @@ use crate::object::Key;
 use crate::outcome::ChangeKind;
 use crate::proposal::Steer;
 use crate::refusal::Refusal;
+use crate::revision::RevisionOutcome;
 use crate::service::FailedRevision;
 use crate::spec::OnFailure;
 use crate::state::State;
@@ -169,6 +170,8 @@ impl State {
             applied.changed.insert(Key::Service(m.service.clone()));
             if is_cause {
                 self.block_revision(m, &reason, at, &mut applied)?;
+            } else {
+                self.withdraw_revision(m, &reason, at, &mut applied);
             }
         }
         if let Some(deployment) = self.deployments.get_mut(&id).map(Arc::make_mut) {
@@ -206,13 +209,46 @@ impl State {
         at: Timestamp,
         applied: &mut Changeset,
     ) -> Result<(), Refusal> {
+        let Some(revision) = m.new_revision() else { return Ok(()) };
         let service = self.service_mut(&m.service)?;
-        // A move that changes only whether the instances run says nothing about the revision.
-        if let Some(revision) = m.to.filter(|_| m.to != m.from) {
-            service.failed = Some(FailedRevision { revision, reason: Arc::clone(reason), at });
-        }
+        service.failed = Some(FailedRevision { revision, reason: Arc::clone(reason), at });
         applied.changed.insert(Key::Service(m.service.clone()));
+        let outcome = RevisionOutcome::Failed { reason: Arc::clone(reason), at };
+        self.conclude(&m.service, revision, outcome, applied);
         Ok(())
+    }
+
+    /// Records that a revision was given up although it did not fail. One that had arrived has
+    /// succeeded.
+    fn withdraw_revision(
+        &mut self,
+        m: &Move,
+        reason: &Arc<Failure>,
+        at: Timestamp,
+        applied: &mut Changeset,
+    ) {
+        let Some(number) = m.new_revision() else { return };
+        let service = self.services.get(&m.service);
+        let revision = service.and_then(|service| service.revisions.get(&number));
+        if revision.is_some_and(|revision| revision.outcome.is_none()) {
+            let outcome = RevisionOutcome::Withdrawn { reason: Arc::clone(reason), at };
+            self.conclude(&m.service, number, outcome, applied);
+        }
+    }
+
+    /// Records the outcome of a revision.
+    pub(crate) fn conclude(
+        &mut self,
+        id: &ServiceId,
+        number: RevisionNumber,
+        outcome: RevisionOutcome,
+        applied: &mut Changeset,
+    ) {
+        let Ok(service) = self.service_mut(id) else { return };
+        if let Some(revision) = service.revisions.get_mut(&number) {
+            Arc::make_mut(revision).outcome = Some(outcome);
+            applied.changed.insert(Key::Revision(id.clone(), number));
+        }
     }
 }
 

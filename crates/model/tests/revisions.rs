@@ -131,7 +131,7 @@ fn undo_keeps_the_number_of_instances() {
 }
 
 #[test]
-fn undo_returns_to_the_last_completed_or_else_the_previous_revision() {
+fn undo_returns_to_the_last_revision_with_another_template_that_succeeded() {
     let mut cluster = settled();
     let message = conflict(cluster.run(undo("/web", None)));
     assert!(message.contains("no earlier revision"), "{message}");
@@ -149,14 +149,68 @@ fn undo_returns_to_the_last_completed_or_else_the_previous_revision() {
     cluster.settle("/web");
     let mut arrived = cluster.clone();
     arrived.run(undo("/web", None)).unwrap();
-    assert_eq!(template(&arrived), 2, "the one before, not the number of instances before");
+    assert_eq!(template(&arrived), 1, "2 was superseded, and 4 differs in its instances alone");
     // A revision that failed has a lower number, but an undo does not lead to it.
     cluster.apply([service("/web", version(5))]);
     cluster.adopt(fail(5, "/web")).unwrap();
     cluster.settle("/web");
     assert_eq!(cluster.service("/web").target, 4);
     cluster.run(undo("/web", None)).unwrap();
-    assert_eq!(template(&cluster), 2);
+    assert_eq!(template(&cluster), 1);
+}
+
+/// An undo used to return to the newest earlier revision, although that one had been rolled back.
+#[test]
+fn an_undo_returns_to_a_revision_that_succeeded() {
+    let mut cluster = settled();
+    cluster.apply([service("/web", version(2))]);
+    cluster.settle("/web");
+    cluster.apply([service("/web", version(3))]);
+    cluster.adopt(fail(3, "/web")).unwrap();
+    cluster.settle("/web");
+    cluster.scale("/web", 2);
+    cluster.settle("/web");
+    let outcome =
+        |cluster: &Cluster, number| revision(cluster, number).outcome.map(|outcome| outcome.word());
+    let outcomes = [1, 2, 3, 4].map(|number| outcome(&cluster, number));
+    assert_eq!(outcomes, ["succeeded", "succeeded", "failed", "succeeded"].map(Some));
+    cluster.run(undo("/web", None)).unwrap();
+    assert_eq!(template(&cluster), 1);
+    assert_eq!(outcome(&cluster, 5), None, "it has not arrived yet");
+}
+
+#[test]
+fn a_revision_keeps_its_last_outcome() {
+    let mut cluster = Cluster::of(&["n1"]);
+    let both = |n| [service("/web", version(n)), service("/b", version(n))];
+    let settle = |cluster: &mut Cluster| ["/web", "/b"].map(|path| cluster.settle(path));
+    cluster.apply(both(1));
+    settle(&mut cluster);
+    cluster.apply(both(2));
+    cluster.apply(both(3));
+    cluster.adopt(fail(3, "/b")).unwrap();
+    settle(&mut cluster);
+    let outcomes: Vec<_> = cluster.service("/web").revisions.into_values().collect();
+    let outcomes: Vec<_> =
+        outcomes.iter().map(|one| one.outcome.as_ref().map(|outcome| outcome.word())).collect();
+    assert_eq!(outcomes, [Some("succeeded"), None, Some("withdrawn")], "2 was superseded");
+    let message = conflict(cluster.run(undo("/b", None)));
+    let known =
+        "no earlier revision that succeeded and differs: it has 1 (succeeded), 2, 3 (failed)";
+    assert!(message.ends_with(known), "{message}");
+
+    // A held revision is tried again, and succeeds.
+    let mut held = version(4);
+    held["rollout"] = json!({"on_failure": "hold"});
+    cluster.apply([service("/b", held)]);
+    cluster.adopt(fail(4, "/b")).unwrap();
+    let outcome = |cluster: &Cluster| {
+        cluster.service("/b").target().outcome.as_ref().map(|outcome| outcome.word())
+    };
+    assert_eq!(outcome(&cluster), Some("failed"));
+    cluster.steer(4, muster_model::Steer::Resume).unwrap();
+    cluster.settle("/b");
+    assert_eq!(outcome(&cluster), Some("succeeded"));
 }
 
 /// Fields that take effect in place also apply to instances of earlier revisions.

@@ -44,11 +44,13 @@ pub enum InjectedBug {
     EarlyEnd,
     /// A server that starts blocks the revisions of all services of a failed deployment.
     SharedBlame,
+    /// The server undoes a change by the previous revision, whether or not that one failed.
+    BlindUndo,
 }
 
 impl InjectedBug {
     /// All of them.
-    pub const ALL: [InjectedBug; 19] = [
+    pub const ALL: [InjectedBug; 20] = [
         InjectedBug::NoFlush,
         InjectedBug::Ceiling,
         InjectedBug::Floor,
@@ -68,6 +70,7 @@ impl InjectedBug {
         InjectedBug::StackRestart,
         InjectedBug::EarlyEnd,
         InjectedBug::SharedBlame,
+        InjectedBug::BlindUndo,
     ];
 }
 
@@ -93,6 +96,7 @@ impl fmt::Display for InjectedBug {
             InjectedBug::StackRestart => "stack-restart",
             InjectedBug::EarlyEnd => "early-end",
             InjectedBug::SharedBlame => "shared-blame",
+            InjectedBug::BlindUndo => "blind-undo",
         })
     }
 }

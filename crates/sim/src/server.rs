@@ -205,9 +205,13 @@ impl Server {
                 if env.bug == Some(InjectedBug::RemovalOrder) {
                     self.drop_dependencies(env, &command);
                 }
+                let command = match env.bug {
+                    Some(InjectedBug::BlindUndo) => self.with_previous_revision(*command),
+                    _ => *command,
+                };
                 key = Some(id.key.clone());
                 let id = (env.bug != Some(InjectedBug::Repetition)).then_some(id);
-                request(ticket, Proposal { id, ..Proposal::operator(*command) })
+                request(ticket, Proposal { id, ..Proposal::operator(command) })
             }
             Call::Register(registration) => request(ticket, Proposal::registration(registration)),
             Call::Report(report) => {
@@ -225,6 +229,18 @@ impl Server {
         }
         self.process(env, event);
         self.turn_soon(env);
+    }
+
+    /// With the injected bug, an undo returns to the previous revision.
+    fn with_previous_revision(&self, command: Command) -> Command {
+        let Command::Undo { service, to: None } = command else { return command };
+        let state = self.running.as_ref().map(|running| &running.snapshot.state);
+        let to = state.and_then(|state| {
+            let service = state.service(&service)?;
+            let mut earlier = service.revisions.range(..service.target).rev();
+            earlier.find(|(_, one)| one.template != service.target().template).map(|(to, _)| *to)
+        });
+        Command::Undo { service, to }
     }
 
     fn follow_assignments(

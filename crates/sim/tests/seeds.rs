@@ -143,6 +143,11 @@ fn a_revision_blocked_for_the_failure_of_another_is_detected() {
 }
 
 #[test]
+fn an_undo_to_a_revision_that_failed_is_detected() {
+    assert_eq!(detected(InjectedBug::BlindUndo), "an undo returns to a revision that succeeded");
+}
+
+#[test]
 fn a_stack_that_stops_with_one_of_its_resources_is_detected() {
     let invariants =
         ["a resource stops only with its instance", "the resources of a stack stop in reverse"];

@@ -13,10 +13,10 @@ use model::{
     Given, Goal, HealthCheck, HttpProbe, Laggard, Listener, Lost, Meta, Millis, Move, MoveState,
     Network, Node, NotServing, OnChange, OnFailure, Origin, Phase, Placement, Port, PortRef,
     Principal, Probe, Problem, Process, Protocol, Pull, ReadinessCheck, Refusal, Registration,
-    Resource, ResourceStatus, Resources, Restart, Revision, Rollout, Route, RouteTable, Run,
-    RunChange, ScaleDown, ServiceHead, Sha256, Share, Signal, Slot, Software, Source, Spec, Stage,
-    Stall, Status, Stop, StopReason, StopSignal, TableRoute, Task, TcpProbe, Timestamp, Unhealthy,
-    Value, Volume, What,
+    Resource, ResourceStatus, Resources, Restart, Revision, RevisionOutcome, Rollout, Route,
+    RouteTable, Run, RunChange, ScaleDown, ServiceHead, Sha256, Share, Signal, Slot, Software,
+    Source, Spec, Stage, Stall, Status, Stop, StopReason, StopSignal, TableRoute, Task, TcpProbe,
+    Timestamp, Unhealthy, Value, Volume, What,
 };
 use muster_api::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
 use serde::Serialize;
@@ -53,6 +53,9 @@ fn stored() -> Vec<Object> {
         Object::Bundle(bundle()),
     ];
     all.extend([container(), process(), stack()].map(revision).map(Object::Revision));
+    all.extend(revision_outcomes().map(|outcome| {
+        Object::Revision(Revision { outcome: Some(outcome), ..revision(process()) })
+    }));
     all.extend(goals().map(placement).map(Object::Instance));
     all.extend(stages().map(deployment).map(Object::Deployment));
     all.extend(outcomes().map(request).map(Object::Request));
@@ -169,7 +172,17 @@ fn revision(spec: Spec) -> Revision {
         spec: Arc::new(spec),
         source: Some(Arc::new(source())),
         bundle: Some(BundleRef { path: parsed("/shop"), revision: 5 }),
+        outcome: None,
     }
+}
+
+fn revision_outcomes() -> [RevisionOutcome; 3] {
+    let (reason, at) = (|| Arc::new(failure()), Timestamp(11_000));
+    [
+        RevisionOutcome::Succeeded { at },
+        RevisionOutcome::Failed { reason: reason(), at },
+        RevisionOutcome::Withdrawn { reason: reason(), at },
+    ]
 }
 
 fn source() -> Source {

@@ -4,7 +4,9 @@ use api::{
     DeploymentView, EventView, GatewayView, InstanceView, NodeState, NodeView, ServiceState,
     ServiceView,
 };
-use model::{Availability, ChangeKind, Goal, Phase, Revision, Stage, Timestamp, What};
+use model::{
+    Availability, ChangeKind, Goal, Phase, Revision, RevisionOutcome, Stage, Timestamp, What,
+};
 
 use super::age;
 use super::table::{Row, plain};
@@ -333,8 +335,8 @@ pub(crate) fn event_tone(what: &What) -> Tone {
 }
 
 impl Row for Revision {
-    const HEAD: &'static [&'static str] = &["REVISION", "AGE", "INSTANCES", "RUNS"];
-    const WIDE: &'static [&'static str] = &[];
+    const HEAD: &'static [&'static str] = &["REVISION", "AGE", "OUTCOME", "INSTANCES", "RUNS"];
+    const WIDE: &'static [&'static str] = &["REASON"];
 
     fn name(&self) -> String {
         self.number.to_string()
@@ -346,14 +348,26 @@ impl Row for Revision {
         vec![
             plain(self.number),
             plain(age::since(self.created_at, now)),
+            outcome(self.outcome.as_ref()),
             plain(self.spec.instances),
             plain(one_line(&runs)),
         ]
     }
 
     fn wide(&self, _: Timestamp) -> Vec<Cell> {
-        Vec::new()
+        let reason = self.outcome.as_ref().and_then(|outcome| outcome.reason());
+        vec![plain(reason.map(ToString::to_string).unwrap_or_default())]
     }
+}
+
+fn outcome(outcome: Option<&RevisionOutcome>) -> Cell {
+    let tone = match outcome {
+        None => return ("-".into(), Tone::Dim),
+        Some(RevisionOutcome::Succeeded { .. }) => Tone::Good,
+        Some(RevisionOutcome::Failed { .. }) => Tone::Bad,
+        Some(RevisionOutcome::Withdrawn { .. }) => Tone::Dim,
+    };
+    (outcome.map(RevisionOutcome::word).unwrap_or_default().into(), tone)
 }
 
 #[cfg(test)]

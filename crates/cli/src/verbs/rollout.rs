@@ -18,7 +18,8 @@ Examples:
   muster rollout pause /shop/web          leave everything as it is
   muster rollout resume /shop/web         go on
   muster rollout abort /shop/web          go back to the revision before
-  muster rollout undo /shop/web           after the end: back to the revision before
+  muster rollout history /shop/web        its revisions and their outcomes
+  muster rollout undo /shop/web           after the end: back to the last one that succeeded
   muster rollout undo /shop/web --to 3    back to a certain one";
 
 /// Follow and steer deployments
@@ -60,12 +61,17 @@ enum Action {
         #[arg(value_name = "SERVICE|DEPLOYMENT")]
         of: Subject,
     },
-    /// Return to an earlier revision, with the present number of instances
+    /// List the revisions of a service, newest first, and how the move to each ended
+    History {
+        /// The service
+        service: ServiceId,
+    },
+    /// Return to the last revision that succeeded, with the present number of instances
     Undo {
         /// A service, or a deployment such as d-7: all that it moved
         #[arg(value_name = "SERVICE|DEPLOYMENT")]
         of: Subject,
-        /// The revision; left out, the one before
+        /// The revision; left out, the last one before that succeeded
         #[arg(long, value_name = "REVISION")]
         to: Option<RevisionNumber>,
         /// Act on a frozen service as well
@@ -97,6 +103,12 @@ impl FromStr for Subject {
 /// Runs the verb.
 pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     match args.what {
+        Action::History { service } => {
+            let view = get::service(&session.client, &service).await?;
+            let revisions: Vec<_> = view.revisions.iter().map(|one| one.as_ref().clone()).collect();
+            session.screen.list(&revisions)?;
+            Ok(Exit::Ok)
+        }
         Action::Status { of, timeout } => status(of, timeout, session).await,
         Action::Pause { of } => steer(of, Steer::Pause, Wait::default(), session).await,
         Action::Resume { of, wait } => steer(of, Steer::Resume, wait, session).await,

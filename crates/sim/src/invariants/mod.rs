@@ -19,6 +19,7 @@ mod surplus;
 mod traffic;
 
 use crate::cluster::Cluster;
+use crate::invariants::failures::History;
 use crate::invariants::progress::Progress;
 use crate::invariants::requests::Outcomes;
 use crate::invariants::stack::Stacks;
@@ -32,6 +33,7 @@ pub(crate) struct Checkers {
     progress: Progress,
     outcomes: Outcomes,
     stacks: Stacks,
+    history: History,
     healed_at: Option<Moment>,
     /// Number of requests that gateways served.
     pub(crate) requests: u64,
@@ -50,6 +52,7 @@ impl Checkers {
             Observation::Decided { before, after, now, at } => {
                 let mut violations = budget::decision(&before, &after, now);
                 violations.extend(surplus::leave(&before, &after, now));
+                violations.extend(self.history.undone(&before.state, &after));
                 violations.extend(placement::dependencies(&before.state, &after));
                 violations.extend(placement::removals(&before.state, &after));
                 violations.extend(placement::unreported_nodes(cluster, &before.state, &after));
@@ -73,6 +76,7 @@ impl Checkers {
             Observation::Published { state, stored } => {
                 let mut violations = durability::promises(promised, &state);
                 violations.extend(failures::blocked(&state));
+                self.history.published(&state);
                 violations.extend(stored.and_then(|stored| durability::published(&state, &stored)));
                 violations.extend(self.progress.placed(&state));
                 self.stacks.placed(&state);
