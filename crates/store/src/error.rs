@@ -7,6 +7,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::Revision;
+
 /// Why a store could not be opened, or an operation on it failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -74,10 +76,9 @@ pub enum Error {
         /// The newest format that this program knows.
         known: u32,
     },
-    /// The file is damaged.
+    /// The file is damaged. Only the commit that a crash interrupted is repaired; this is not that.
     #[error(
-        "{} is damaged ({detail}); it was left untouched: restore it from a backup, \
-         or move it away to start with nothing",
+        "{} is damaged ({detail}); it was left untouched: restore it from a backup, or accept the loss",
         .path.display()
     )]
     Corrupt {
@@ -85,6 +86,32 @@ pub enum Error {
         path: PathBuf,
         /// The damage.
         detail: String,
+    },
+    /// The file is older than what the store has acknowledged.
+    #[error(
+        "{} ends at revision {found}, but revision {acknowledged} was acknowledged; it was left untouched: \
+         put back the newest state.db and state.db-wal, or accept the loss",
+        .path.display()
+    )]
+    Behind {
+        /// The file.
+        path: PathBuf,
+        /// Its newest revision.
+        found: Revision,
+        /// The last acknowledged revision.
+        acknowledged: Revision,
+    },
+    /// Nothing can be written to the data directory, so the store cannot be opened.
+    #[error("{} {problem}: {remedy}, then start again", .directory.display())]
+    Unwritable {
+        /// The data directory.
+        directory: PathBuf,
+        /// The problem with it.
+        problem: &'static str,
+        /// What to do about it.
+        remedy: &'static str,
+        /// The operation that failed first.
+        source: Arc<Error>,
     },
     /// A file or directory cannot be used.
     #[error("cannot {action} {}", .path.display())]
@@ -99,6 +126,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether acknowledged changes are missing or damaged, so that the store can only be opened after
+    /// [`Embedded::salvage`](crate::Embedded::salvage).
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Error::Corrupt { .. } | Error::Behind { .. })
+    }
+
     pub(crate) fn storage(action: &'static str, source: rusqlite::Error) -> Error {
         Error::Storage { action, source: Arc::new(source) }
     }

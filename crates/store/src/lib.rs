@@ -38,7 +38,7 @@ mod txn;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use embedded::Embedded;
+pub use embedded::{Embedded, Salvaged};
 pub use error::Error;
 pub use revision::Revision;
 pub use txn::{Compare, Expect, KeyValue, Op, Page, Txn, TxnResult};

@@ -1,12 +1,15 @@
 /* A disk that fails on demand, for tests/faults.rs: preloaded before libc, it reads the directory $FAULTS.
  *
- *   room    the maximum size of a state file, in bytes (ENOSPC)
- *   flush   state files cannot be flushed (EIO)
+ *   room      the maximum size of a state file, in bytes (ENOSPC)
+ *   flush     state files cannot be flushed (EIO)
+ *   readonly  state files cannot be opened for writing (EROFS)
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +22,7 @@ static int is_state_file(int fd) {
     ssize_t length = readlink(link, path, sizeof path - 1);
     if (length < 0) return 0;
     path[length] = 0;
-    return strstr(path, "/state.db") != NULL;
+    return strstr(path, "/state.") != NULL;
 }
 
 /* The number in the file of that name, -1 if it is empty, or `none` if there is no such file. */
@@ -82,3 +85,23 @@ int fdatasync(int fd) {
     if (real == NULL) real = dlsym(RTLD_NEXT, "fdatasync");
     return broken(fd) ? -1 : real(fd);
 }
+
+#define OPEN(name, parameters, arguments)                                                        \
+    int name parameters {                                                                        \
+        static int (*real) parameters;                                                           \
+        if (real == NULL) real = dlsym(RTLD_NEXT, #name);                                        \
+        va_list rest;                                                                            \
+        va_start(rest, flags);                                                                   \
+        mode_t mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(rest, mode_t) : 0;                \
+        va_end(rest);                                                                            \
+        if ((flags & (O_CREAT | O_WRONLY | O_RDWR)) && strstr(path, "/state.") != NULL           \
+            && fault("readonly", LLONG_MAX) != LLONG_MAX) {                                      \
+            errno = EROFS;                                                                       \
+            return -1;                                                                           \
+        }                                                                                        \
+        return real arguments;                                                                   \
+    }
+OPEN(open, (const char *path, int flags, ...), (path, flags, mode))
+OPEN(open64, (const char *path, int flags, ...), (path, flags, mode))
+OPEN(openat, (int at, const char *path, int flags, ...), (at, path, flags, mode))
+OPEN(openat64, (int at, const char *path, int flags, ...), (at, path, flags, mode))

@@ -31,6 +31,11 @@ fn a_failed_flush_stops_the_writer() {
     in_child("child_failed_flush");
 }
 
+#[test]
+fn an_unwritable_disk_is_named_at_the_start() {
+    in_child("child_unwritable_disk");
+}
+
 /// The directory of the files that switch faults on; `None` if this process has an intact disk.
 fn faults() -> Option<PathBuf> {
     env::var_os("FAULTS").map(PathBuf::from)
@@ -122,4 +127,30 @@ async fn child_failed_flush() {
     assert!(!other.path().join("state.db").exists());
     fs::remove_file(&flush).unwrap();
     Embedded::open(other.path()).unwrap();
+}
+
+#[tokio::test]
+#[ignore = "runs in a child process"]
+async fn child_unwritable_disk() {
+    let Some(faults) = faults() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let store = Embedded::open(directory.path()).unwrap();
+    store.commit(bulk("before", 50)).await.unwrap();
+    drop(store);
+    for (fault, expected) in [
+        ("room", "is on a full disk: free some space, then start again"),
+        ("readonly", "is on a read-only disk: mount it writable"),
+    ] {
+        fs::write(faults.join(fault), "0").unwrap();
+        let fresh = tempfile::tempdir().unwrap();
+        for directory in [directory.path(), fresh.path()] {
+            let error = Embedded::open(directory).map(drop).unwrap_err();
+            assert!(matches!(&error, Error::Unwritable { .. }), "{fault}: {error:?}");
+            let expected = format!("{} {expected}", directory.display());
+            assert!(error.to_string().starts_with(&expected), "{error}");
+        }
+        fs::remove_file(faults.join(fault)).unwrap();
+        let store = Embedded::open(directory.path()).unwrap();
+        assert_eq!(count(&store, "/before/").await, 50);
+    }
 }

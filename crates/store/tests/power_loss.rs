@@ -5,6 +5,10 @@
 //! rebuilt as `support/disk.rs` says they may be after a power loss, and the store is opened on them. The next child
 //! starts from one of those losses, so that opening after a loss is interrupted as well. `PROPTEST_CASES` sets the
 //! number of points.
+//!
+//! At each point, the files are also damaged further: a bit is flipped, the log is removed, or a file is replaced by an
+//! older one. The store must reject them, or lose no more than it can know of: after a power loss the noted position may be
+//! too low to prove that the last group of commits was acknowledged.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
@@ -72,6 +76,41 @@ fn acknowledged_commits_survive_a_power_loss() {
     }
 }
 
+/// Without the checks of the store, the damage in these runs loses acknowledged commits.
+#[test]
+fn sqlite_alone_accepts_a_log_with_flipped_bits() {
+    let record = record("child_writes_before_unchecked_damage", Loss::default());
+    let (mut random, mut lost) = (Random::new(1), 0);
+    let last_log = record
+        .ops
+        .iter()
+        .rposition(|op| matches!(op, Op::Unlink { name } if name.ends_with("-wal")));
+    let mut disk = Disk::new(&record.before, |_| true);
+    let until = &record.ops[..last_log.unwrap()];
+    until
+        .iter()
+        .filter(|op| !matches!(op, Op::Write { inode: 0, .. }))
+        .for_each(|op| disk.apply(op));
+    let whole = disk.whole();
+    let before = revision_of(&whole).unwrap();
+    for _ in 0..20 {
+        let damaged = Damage::FlippedBit("state.db-wal").apply(&whole, &whole, &mut random);
+        lost += usize::from(revision_of(&damaged).is_some_and(|found| found + GROUP_MAX < before));
+    }
+    assert!(lost > 5, "{lost} of 20");
+}
+
+/// The newest revision, as SQLite reads it.
+fn revision_of(files: &Files) -> Option<u64> {
+    let directory = in_memory();
+    write_files(files, directory.path());
+    let connection = rusqlite::Connection::open(directory.path().join("state.db")).unwrap();
+    connection
+        .query_row("SELECT revision FROM head", (), |row| row.get::<_, i64>(0))
+        .ok()
+        .map(i64::cast_unsigned)
+}
+
 #[test]
 fn an_omitted_flush_is_detected() {
     type Honours = fn(&str) -> bool;
@@ -101,6 +140,7 @@ fn simulate_losses(
     let mut disk = Disk::new(&record.before, honours);
     let mut acknowledged = record.acknowledged.clone();
     let (mut done, mut example) = (0, Loss::default());
+    let mut older = Files::new();
     for (number, point) in at.into_iter().enumerate() {
         for op in &record.ops[done..point] {
             match op {
@@ -121,6 +161,14 @@ fn simulate_losses(
                 shown(before, &files)
             )
         })?;
+        // Each kind of damage opens a store, so not at all points.
+        if random.below(4) == 0 {
+            damage(&files, &older, &acknowledged, random)
+                .map_err(|wrong| format!("after op {point} of {}: {wrong}", record.ops.len()))?;
+        }
+        if number == 0 || random.below(4) == 0 {
+            older.clone_from(&files);
+        }
         if number == chosen {
             example = Loss { files, acknowledged: acknowledged.clone() };
         }
@@ -152,8 +200,86 @@ fn reopen(files: &Files, acknowledged: &Acknowledged) -> Result<(), String> {
     runtime.block_on(async {
         let store = Embedded::open(directory.path())
             .map_err(|error| format!("it does not open: {error}"))?;
-        history::check(&store, acknowledged).await
+        history::check(&store, acknowledged).await.map(drop)
     })
+}
+
+/// The most commits that one flush acknowledges: one of each writer.
+const GROUP_MAX: u64 = 8;
+
+/// Damage of files that a power loss left.
+#[derive(Debug, Clone, Copy)]
+enum Damage {
+    FlippedBit(&'static str),
+    Missing(&'static str),
+    Older(&'static str),
+}
+
+impl Damage {
+    const ALL: [Damage; 6] = [
+        Damage::FlippedBit("state.db"),
+        Damage::FlippedBit("state.db-wal"),
+        Damage::FlippedBit("state.position"),
+        Damage::Missing("state.db-wal"),
+        Damage::Older("state.db"),
+        Damage::Older("state.db-wal"),
+    ];
+
+    fn apply(self, files: &Files, older: &Files, random: &mut Random) -> Files {
+        let mut files = files.clone();
+        match self {
+            Damage::FlippedBit(name) => {
+                if let Some(bytes) = files.get_mut(name).filter(|bytes| !bytes.is_empty()) {
+                    let bit = random.below(bytes.len() * 8);
+                    bytes[bit / 8] ^= 1 << (bit % 8);
+                }
+            }
+            Damage::Missing(name) => drop(files.remove(name)),
+            Damage::Older(name) => {
+                if let Some(bytes) = older.get(name) {
+                    files.insert(name.to_owned(), bytes.clone());
+                }
+            }
+        }
+        files
+    }
+}
+
+/// Damages the files in each way: the store rejects them, or is a consistent older state, no older than the noted
+/// position; after a flipped bit, it lacks at most the last group.
+fn damage(
+    files: &Files,
+    older: &Files,
+    acknowledged: &Acknowledged,
+    random: &mut Random,
+) -> Result<(), String> {
+    let noted = |files: &Files| -> u64 {
+        let text =
+            files.get("state.position").map(|text| String::from_utf8_lossy(text).into_owned());
+        let number = text.and_then(|text| text.split(' ').next().unwrap_or_default().parse().ok());
+        number.unwrap_or(0)
+    };
+    for damage in Damage::ALL {
+        let damaged = damage.apply(files, older, random);
+        let directory = in_memory();
+        write_files(&damaged, directory.path());
+        let Ok(store) = Embedded::open(directory.path()) else { continue };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let found = runtime
+            .block_on(history::check(&store, &Acknowledged::default()))
+            .map_err(|wrong| format!("{damage:?}: {wrong}"))?;
+        let bound = match damage {
+            Damage::FlippedBit("state.position") => acknowledged.newest(),
+            Damage::FlippedBit(_) => {
+                noted(files).max(acknowledged.newest().saturating_sub(GROUP_MAX))
+            }
+            _ => noted(files),
+        };
+        if found < bound {
+            return Err(format!("{damage:?}: accepted at revision {found}, below {bound}"));
+        }
+    }
+    Ok(())
 }
 
 /// A directory in memory, if the system has one: flushes are simulated here, so they need not reach a disk.
@@ -245,6 +371,12 @@ async fn write() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "runs in a child process"]
 async fn child_writes_before_a_power_loss() {
+    write().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "runs in a child process"]
+async fn child_writes_before_unchecked_damage() {
     write().await;
 }
 

@@ -42,6 +42,29 @@ pub(super) fn replace(fresh: &Path, path: &Path) -> Result<(), Error> {
     flush(directory).map_err(|error| Error::file("flush", directory, error))
 }
 
+/// The reason why nothing can be written to a directory, if that is so, and its remedy. Finds out by writing.
+pub(super) fn obstacle(directory: &Path) -> Option<(&'static str, &'static str)> {
+    const PROBE: &str = "state.probe";
+    let path = directory.join(PROBE);
+    // More than a file system may still have in a file's last block.
+    let written = fs::write(&path, [0; 64 << 10]);
+    let _ = fs::remove_file(&path);
+    match written.err()?.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            Some(("is on a full disk", "free some space"))
+        }
+        ErrorKind::ReadOnlyFilesystem => Some((
+            "is on a read-only disk",
+            "mount it writable (the kernel remounts a failing disk read-only)",
+        )),
+        ErrorKind::PermissionDenied => Some((
+            "is not writable by this user",
+            "change its owner, or choose another data directory",
+        )),
+        _ => None,
+    }
+}
+
 /// Removes a file; no error if it does not exist.
 pub(super) fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {

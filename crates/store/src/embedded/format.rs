@@ -1,13 +1,13 @@
-//! The file format: its tables, its creation and migration, and the files that are rejected.
+//! The state file: its creation and migration, and the files that are rejected.
 //!
 //! The format number is SQLite's `user_version` and Muster's mark its `application_id`. Both are in the first hundred
 //! bytes, so that a file can be checked before SQLite opens it, which would create files next to it. To keep those
 //! bytes valid, `state.db` is never created or migrated in place: a complete file is created next to it and renamed
-//! over it. A crash during this leaves the old file, or none. The file of the older format is kept as
-//! `state.db.format-1`.
+//! over it. A crash during this leaves the old file, or none. The file of an older format is kept, as
+//! `state.db.format-2` for example.
 //!
-//! To change the format, append to [`MIGRATIONS`]; a released migration must not change. Read next: `verify.rs`, then
-//! `group.rs`, which writes these tables.
+//! A log that a crash cut off is the only damage that is repaired, by SQLite when it opens the file. Everything else is
+//! rejected here, with the files as they were. Read next: `schema.rs`, `verify.rs`, `log.rs` and `position.rs`.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
@@ -17,80 +17,65 @@ use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, DEFAULT_NAME, OpenFlags};
 
 use super::files::{log_size, remove, replace, touch, with_suffix};
-use super::verify;
+use super::head::Head;
+use super::schema::{MIGRATIONS, Migration};
+use super::{from_sql, log, position, verify};
 use crate::Error;
 
 /// `Must`, so that `file` and a hex dump identify the file.
 const APPLICATION_ID: u32 = u32::from_be_bytes(*b"Must");
 
-/// The n-th migrates format n to format n + 1; the first creates the tables of an empty file.
-const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2];
-
-// Rowid tables: with values of some hundred bytes, tables without rowid are slower to write.
-const FORMAT_1: &str = "
-    CREATE TABLE meta (
-        name TEXT PRIMARY KEY NOT NULL,
-        value INTEGER NOT NULL
-    ) STRICT;
-    CREATE TABLE kv (
-        key TEXT PRIMARY KEY NOT NULL,
-        value BLOB NOT NULL,
-        created INTEGER NOT NULL,
-        modified INTEGER NOT NULL,
-        version INTEGER NOT NULL
-    ) STRICT;
-    CREATE TABLE event (
-        id INTEGER PRIMARY KEY NOT NULL,
-        key TEXT NOT NULL,
-        value BLOB,
-        revision INTEGER NOT NULL GENERATED ALWAYS AS (id >> 20) VIRTUAL
-    ) STRICT;
-    INSERT INTO meta VALUES ('revision', 0), ('oldest', 1);
-";
-
-// Nothing read the log of changes, which wrote every value twice.
-const FORMAT_2: &str = "
-    DROP TABLE event;
-    DELETE FROM meta WHERE name = 'oldest';
-    ALTER TABLE kv DROP COLUMN created;
-    ALTER TABLE kv DROP COLUMN version;
-";
-
-/// Ensures that `directory` has an intact file of the newest format, and returns its path.
-pub(super) fn prepare(directory: &Path) -> Result<PathBuf, Error> {
+/// Ensures that `directory` has an intact file of the newest format with every acknowledged change. Returns its path and
+/// its head.
+pub(super) fn prepare(directory: &Path) -> Result<(PathBuf, Head), Error> {
     prepare_with(directory, MIGRATIONS)
 }
 
-fn prepare_with(directory: &Path, migrations: &[&str]) -> Result<PathBuf, Error> {
-    let path = directory.join("state.db");
+fn prepare_with(directory: &Path, migrations: &[Migration]) -> Result<(PathBuf, Head), Error> {
+    let path = path(directory);
     let fresh = with_suffix(&path, ".new");
     // The remains of a crash; they were never the state.
-    for leftover in [
-        &fresh,
-        &with_suffix(&fresh, "-journal"),
-        &with_suffix(&fresh, "-wal"),
-        &with_suffix(&fresh, "-shm"),
-    ] {
-        remove(leftover)?;
+    for leftover in ["", "-journal", "-wal", "-shm"] {
+        remove(&with_suffix(&fresh, leftover))?;
     }
-    match inspect(&path, migrations.len())? {
-        None => {
-            build(&fresh, 0, migrations)?;
-            replace(&fresh, &path)?;
+    let acknowledged = position::read(directory)?.unwrap_or(0);
+    let Some(found) = inspect(&path, migrations.len())? else {
+        if acknowledged > 0 {
+            let detail = format!("it is gone, but revision {acknowledged} of it was acknowledged");
+            return Err(Error::Corrupt { path, detail });
         }
-        Some(found) => {
-            verify::check_integrity(&path)?;
-            if found < migrations.len() {
-                upgrade(&path, &fresh, found, migrations)?;
-            }
-            verify::readable(&path)?;
-        }
+        build(&fresh, 0, migrations)?;
+        replace(&fresh, &path)?;
+        return Ok((path, Head::default()));
+    };
+    let mut head = check(&path, found)?;
+    if head.revision < acknowledged {
+        return Err(Error::Behind {
+            path,
+            found: from_sql(head.revision),
+            acknowledged: from_sql(acknowledged),
+        });
     }
-    Ok(path)
+    if found < migrations.len() {
+        upgrade(&path, &fresh, found, migrations)?;
+        head = check(&path, migrations.len())?;
+    }
+    Ok((path, head))
+}
+
+/// Checks the log and the file with it.
+fn check(path: &Path, format: usize) -> Result<Head, Error> {
+    log::check(path)?;
+    verify::check(path, format)
+}
+
+/// The path of the state file in a data directory.
+pub(super) fn path(directory: &Path) -> PathBuf {
+    directory.join("state.db")
 }
 
 /// The format of the file; `None` if there is no file. Only reads.
-fn inspect(path: &Path, known: usize) -> Result<Option<usize>, Error> {
+pub(super) fn inspect(path: &Path, known: usize) -> Result<Option<usize>, Error> {
     let foreign =
         |detail: &str| Error::Foreign { path: path.to_owned(), detail: detail.to_owned() };
     let corrupt =
@@ -139,7 +124,7 @@ fn inspect(path: &Path, known: usize) -> Result<Option<usize>, Error> {
 }
 
 /// Migrates the file at `path` from format `found` to the newest, in a copy at `fresh`.
-fn upgrade(path: &Path, fresh: &Path, found: usize, migrations: &[&str]) -> Result<(), Error> {
+fn upgrade(path: &Path, fresh: &Path, found: usize, migrations: &[Migration]) -> Result<(), Error> {
     let storage = |error| Error::storage("bring the state file to the newest format", error);
     touch(fresh)?;
     let old = open(path).map_err(storage)?;
@@ -166,7 +151,7 @@ fn upgrade(path: &Path, fresh: &Path, found: usize, migrations: &[&str]) -> Resu
 }
 
 /// Applies the migrations after format `found` to the file at `fresh`, which is created if it does not exist.
-fn build(fresh: &Path, found: usize, migrations: &[&str]) -> Result<(), Error> {
+pub(super) fn build(fresh: &Path, found: usize, migrations: &[Migration]) -> Result<(), Error> {
     touch(fresh)?;
     let steps = || {
         let mut connection = open(fresh)?;
@@ -175,7 +160,7 @@ fn build(fresh: &Path, found: usize, migrations: &[&str]) -> Result<(), Error> {
         connection.pragma_update(None, "synchronous", "FULL")?;
         let transaction = connection.transaction()?;
         for migration in &migrations[found..] {
-            transaction.execute_batch(migration)?;
+            migration(&transaction)?;
         }
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", migrations.len().cast_signed())?;
@@ -185,7 +170,7 @@ fn build(fresh: &Path, found: usize, migrations: &[&str]) -> Result<(), Error> {
     steps().map_err(|error| Error::storage("make the state file", error))
 }
 
-fn open(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -194,17 +179,12 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::checksum;
     use super::*;
-
-    const NEXT: &[&str] = &[
-        FORMAT_1,
-        FORMAT_2,
-        "ALTER TABLE kv ADD COLUMN note TEXT; UPDATE kv SET note = 'from ' || key;",
-    ];
 
     /// A file of format 1 with one key, part of it still in the write-ahead log.
     fn older(directory: &Path) -> PathBuf {
-        let path = prepare_with(directory, &NEXT[..1]).unwrap();
+        let (path, _) = prepare_with(directory, &MIGRATIONS[..1]).unwrap();
         let connection = open(&path).unwrap();
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
         connection.execute("INSERT INTO kv VALUES ('a', x'31', 1, 1, 1)", ()).unwrap();
@@ -220,25 +200,25 @@ mod tests {
     fn an_older_file_is_migrated_and_kept_as_a_backup() {
         let directory = tempfile::tempdir().unwrap();
         let path = older(directory.path());
-        prepare_with(directory.path(), NEXT).unwrap();
+        let (_, head) = prepare(directory.path()).unwrap();
         assert_eq!(inspect(&path, 3).unwrap(), Some(3));
-        let note: String =
-            open(&path).unwrap().query_row("SELECT note FROM kv", (), |row| row.get(0)).unwrap();
-        assert_eq!(note, "from a");
+        assert_eq!((head.revision, head.content), (0, checksum::row("a", b"1", 1)));
         assert_eq!(inspect(&with_suffix(&path, ".format-1"), 3).unwrap(), Some(1));
         // Migrated once, and rejected by a program that does not know the newest format.
-        prepare_with(directory.path(), NEXT).unwrap();
-        assert!(matches!(prepare(directory.path()), Err(Error::Newer { found: 3, known: 2, .. })));
+        assert_eq!(prepare(directory.path()).unwrap().1, head);
+        let earlier = prepare_with(directory.path(), &MIGRATIONS[..2]);
+        assert!(matches!(earlier, Err(Error::Newer { found: 3, known: 2, .. })));
     }
 
     #[test]
     fn a_migration_that_fails_leaves_the_older_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = older(directory.path());
-        let broken = &[FORMAT_1, "CREATE TABLE kv (no)"];
-        assert!(matches!(prepare_with(directory.path(), broken), Err(Error::Storage { .. })));
+        let broken: Migration = |connection| connection.execute_batch("CREATE TABLE kv (no)");
+        let failed = prepare_with(directory.path(), &[MIGRATIONS[0], broken]);
+        assert!(matches!(failed, Err(Error::Storage { .. })));
         assert_eq!(inspect(&path, 2).unwrap(), Some(1));
-        prepare_with(directory.path(), NEXT).unwrap();
+        prepare(directory.path()).unwrap();
     }
 
     #[test]
@@ -248,7 +228,7 @@ mod tests {
         fs::write(with_suffix(&path, ".new"), "half").unwrap();
         fs::write(with_suffix(&path, ".new-journal"), "half").unwrap();
         prepare(directory.path()).unwrap();
-        assert_eq!(inspect(&path, 2).unwrap(), Some(2));
+        assert_eq!(inspect(&path, 3).unwrap(), Some(3));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

@@ -6,6 +6,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Statement};
 
+use super::checksum;
+use super::head::Head;
 use super::{from_sql, to_sql};
 use crate::{Expect, Op, Txn, TxnResult};
 
@@ -15,6 +17,7 @@ pub(super) struct Statements<'c> {
     commit: Statement<'c>,
     rollback: Statement<'c>,
     compare: Statement<'c>,
+    sum: Statement<'c>,
     put: Statement<'c>,
     delete: Statement<'c>,
     advance: Statement<'c>,
@@ -27,12 +30,14 @@ impl<'c> Statements<'c> {
             commit: connection.prepare("COMMIT")?,
             rollback: connection.prepare("ROLLBACK")?,
             compare: connection.prepare("SELECT modified FROM kv WHERE key = ?1")?,
+            sum: connection.prepare("SELECT sum FROM kv WHERE key = ?1")?,
             put: connection.prepare(
-                "INSERT INTO kv (key, value, modified) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (key) DO UPDATE SET value = excluded.value, modified = excluded.modified",
+                "INSERT INTO kv (key, value, modified, sum) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (key) DO UPDATE SET
+                    value = excluded.value, modified = excluded.modified, sum = excluded.sum",
             )?,
             delete: connection.prepare("DELETE FROM kv WHERE key = ?1")?,
-            advance: connection.prepare("UPDATE meta SET value = ?1 WHERE name = 'revision'")?,
+            advance: connection.prepare("UPDATE head SET revision = ?1, content = ?2, sum = ?3")?,
         })
     }
 
@@ -48,28 +53,26 @@ impl<'c> Statements<'c> {
         self.rollback.execute(()).map(drop)
     }
 
-    /// Applies `txns` in order on top of `revision`. Returns the newest revision and the result of each.
+    /// Applies `txns` in order on top of `head`. Returns the newest head and the result of each.
     pub(super) fn apply<'t>(
         &mut self,
-        mut revision: i64,
+        mut head: Head,
         txns: impl Iterator<Item = &'t Txn>,
-    ) -> rusqlite::Result<(i64, Vec<TxnResult>)> {
-        let before = revision;
+    ) -> rusqlite::Result<(Head, Vec<TxnResult>)> {
+        let before = head.revision;
         let mut results = Vec::with_capacity(txns.size_hint().0);
         for txn in txns {
             results.push(if let Some(key) = self.conflict(txn)? {
                 TxnResult::Conflict { key: key.to_owned() }
             } else {
-                if self.write(revision + 1, &txn.ops)? {
-                    revision += 1;
-                }
-                TxnResult::Committed(from_sql(revision))
+                self.write(&mut head, &txn.ops)?;
+                TxnResult::Committed(from_sql(head.revision))
             });
         }
-        if revision > before {
-            self.advance.execute([revision])?;
+        if head.revision > before {
+            self.advance.execute([head.revision, head.content, head.sum()])?;
         }
-        Ok((revision, results))
+        Ok((head, results))
     }
 
     fn conflict<'t>(&mut self, txn: &'t Txn) -> rusqlite::Result<Option<&'t str>> {
@@ -87,16 +90,26 @@ impl<'c> Statements<'c> {
         Ok(None)
     }
 
-    /// Performs the ops. Returns whether they changed anything.
-    fn write(&mut self, revision: i64, ops: &[Op]) -> rusqlite::Result<bool> {
-        let mut changed = false;
+    /// Performs the ops, which advances the head if they change anything.
+    fn write(&mut self, head: &mut Head, ops: &[Op]) -> rusqlite::Result<()> {
+        let revision = head.revision + 1;
         for op in ops {
-            let rows = match op {
-                Op::Put { key, value } => self.put.execute((key, value, revision))?,
-                Op::Delete { key } => self.delete.execute([key])?,
+            let old: Option<i64> = self.sum.query_row([op.key()], |row| row.get(0)).optional()?;
+            let new = match op {
+                Op::Put { key, value } => {
+                    let sum = checksum::row(key, value, revision);
+                    self.put.execute((key, value, revision, sum))?;
+                    sum
+                }
+                Op::Delete { .. } if old.is_none() => continue,
+                Op::Delete { key } => {
+                    self.delete.execute([key])?;
+                    0
+                }
             };
-            changed |= rows > 0;
+            head.exchange(old.unwrap_or(0), new);
+            head.revision = revision;
         }
-        Ok(changed)
+        Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! The embedded backend: one process, one directory, one SQLite file.
 //!
 //! ```text
-//! state.db     the state, with its -wal and -shm next to it while it is open
-//! state.lock   held by the process that has the store open, with its pid inside
+//! state.db        the state, with its -wal and -shm next to it while it is open
+//! state.position  the last acknowledged revision
+//! state.lock      held by the process that has the store open, with its pid inside
 //! ```
 //!
 //! One thread writes ([`writer`]): all transactions that are queued during a flush share the next flush. Reads have
@@ -13,13 +14,18 @@
 //! Read next: `writer.rs` for the path of a commit, `format.rs` for the content of the file and the files that are
 //! rejected.
 
+mod checksum;
 mod files;
 mod format;
 mod group;
+mod head;
 mod lock;
-mod meta;
+mod log;
+mod position;
 mod ranges;
 mod readers;
+mod salvage;
+mod schema;
 mod verify;
 mod writer;
 
@@ -34,8 +40,11 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use crate::{Error, Page, Pending, Revision, Store, Txn, TxnResult};
+use checksum::Fault;
 use lock::Lock;
+use position::Position;
 use readers::Readers;
+pub use salvage::Salvaged;
 use writer::{Inbox, Job};
 
 /// The embedded backend. Dropping it writes the queued transactions, closes the file and releases the directory.
@@ -58,19 +67,32 @@ impl Embedded {
     /// migrates a file of an older format.
     ///
     /// # Errors
-    /// [`Error::Locked`] if another process has it open; [`Error::Foreign`], [`Error::Newer`] and [`Error::Corrupt`]
-    /// for a file that it cannot use, which is not changed; [`Error::File`] and [`Error::Storage`] if the disk fails.
+    /// [`Error::Locked`] if another process has it open; [`Error::Foreign`], [`Error::Newer`], [`Error::Corrupt`] and
+    /// [`Error::Behind`] for a file that it cannot use, which is not changed; [`Error::Unwritable`] if the disk is full or
+    /// read-only; [`Error::File`] and [`Error::Storage`] if it fails otherwise.
     pub fn open(directory: &Path) -> Result<Embedded, Error> {
-        // The stored values may be secret.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|error| Error::file("make the data directory", directory, error))?;
-        let lock = Lock::take(directory)?;
-        let path = format::prepare(directory)?;
+        Embedded::open_with(directory).map_err(|error| explained(directory, error))
+    }
+
+    /// Keeps what is intact in a damaged or outdated store, which [`Embedded::open`] rejects, so that it can be opened.
+    /// The files are kept as copies. Returns `None` and changes nothing if the store is intact.
+    ///
+    /// # Errors
+    /// Those of [`Embedded::open`]; [`Error::Corrupt`] if nothing in the file can be read.
+    pub fn salvage(directory: &Path) -> Result<Option<Salvaged>, Error> {
+        let salvaged = claim(directory).and_then(|_lock| match format::prepare(directory) {
+            Err(error) if error.is_loss() => salvage::salvage(directory, error).map(Some),
+            prepared => prepared.map(|_| None),
+        });
+        salvaged.map_err(|error| explained(directory, error))
+    }
+
+    fn open_with(directory: &Path) -> Result<Embedded, Error> {
+        let lock = claim(directory)?;
+        let (path, head) = format::prepare(directory)?;
+        let position = Position::open(directory, head.revision)?;
         let syncs = Arc::new(AtomicU64::new(0));
-        let (inbox, writer) = writer::start(&path, Arc::clone(&syncs))?;
+        let (inbox, writer) = writer::start(&path, head, position, Arc::clone(&syncs))?;
         let readers = Arc::new(Readers::new(path));
         Ok(Embedded { inbox: Some(inbox), writer: Some(writer), readers, syncs, _lock: lock })
     }
@@ -90,9 +112,14 @@ impl Store for Embedded {
         limit: usize,
     ) -> Pending<'a, Page> {
         let (prefix, start_after) = (prefix.to_owned(), start_after.map(str::to_owned));
+        let path = self.readers.path().to_owned();
         Box::pin(self.readers.read(move |snapshot| {
-            ranges::page(snapshot, &prefix, start_after.as_deref(), limit)
-                .map_err(|error| Error::storage("read a range", error))
+            ranges::page(snapshot, &prefix, start_after.as_deref(), limit).map_err(|fault| {
+                match fault {
+                    Fault::Sqlite(error) => Error::storage("read a range", error),
+                    fault @ Fault::Damage(_) => verify::classify(&path, fault),
+                }
+            })
         }))
     }
 
@@ -126,6 +153,28 @@ impl Drop for Embedded {
 impl fmt::Debug for Embedded {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Embedded").field("syncs", &self.syncs()).finish_non_exhaustive()
+    }
+}
+
+/// Creates the directory if it does not exist, and takes its lock.
+fn claim(directory: &Path) -> Result<Lock, Error> {
+    // The stored values may be secret.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|error| Error::file("make the data directory", directory, error))?;
+    Lock::take(directory)
+}
+
+/// The error of a failed start, with the state of the disk if that explains it.
+fn explained(directory: &Path, error: Error) -> Error {
+    match files::obstacle(directory) {
+        Some((problem, remedy)) if matches!(error, Error::File { .. } | Error::Storage { .. }) => {
+            let (directory, source) = (directory.to_owned(), Arc::new(error));
+            Error::Unwritable { directory, problem, remedy, source }
+        }
+        _ => error,
     }
 }
 

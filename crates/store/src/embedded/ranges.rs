@@ -1,17 +1,19 @@
-//! Reading keys in pages.
+//! Reading keys in pages, each row compared with its checksum.
 //!
-//! Read next: `meta.rs`.
+//! Read next: `head.rs`.
 
 use rusqlite::{Connection, Row};
 
-use super::{from_sql, meta};
+use super::checksum::{self, Fault};
+use super::from_sql;
+use super::head::Head;
 use crate::{KeyValue, Page};
 
 /// The keys from one key (inclusive) to another (exclusive).
-pub(super) const BOUNDED: &str = "SELECT key, value, modified FROM kv
+pub(super) const BOUNDED: &str = "SELECT key, value, modified, sum FROM kv
     WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3";
 
-const UNBOUNDED: &str = "SELECT key, value, modified FROM kv
+const UNBOUNDED: &str = "SELECT key, value, modified, sum FROM kv
     WHERE key >= ?1 ORDER BY key LIMIT ?2";
 
 /// One page. `snapshot` must be in a transaction, so that keys and revision are consistent.
@@ -20,7 +22,7 @@ pub(super) fn page(
     prefix: &str,
     start_after: Option<&str>,
     limit: usize,
-) -> rusqlite::Result<Page> {
+) -> Result<Page, Fault> {
     let limit = limit.max(1);
     // One more than the limit, to detect whether there is a next page.
     let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
@@ -28,23 +30,35 @@ pub(super) fn page(
         Some(key) if key >= prefix => format!("{key}\0"),
         _ => prefix.to_owned(),
     };
-    let mut items: Vec<KeyValue> = match end(prefix) {
+    let (mut bounded, mut unbounded);
+    let mut rows = match end(prefix) {
         Some(end) => {
-            snapshot.prepare_cached(BOUNDED)?.query_map((start, end, most), key_value)?.collect()
+            bounded = snapshot.prepare_cached(BOUNDED)?;
+            bounded.query((start, end, most))?
         }
-        None => snapshot
-            .prepare_cached(UNBOUNDED)?
-            .query_map((start, most), key_value)?
-            .collect::<Result<_, _>>(),
-    }?;
+        None => {
+            unbounded = snapshot.prepare_cached(UNBOUNDED)?;
+            unbounded.query((start, most))?
+        }
+    };
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        items.push(key_value(row)?.0);
+    }
     let more = items.len() > limit;
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(|last| last.key.clone());
-    Ok(Page { items, next, revision: from_sql(meta::newest(snapshot)?) })
+    Ok(Page { items, next, revision: from_sql(Head::read(snapshot)?.revision) })
 }
 
-fn key_value(row: &Row<'_>) -> rusqlite::Result<KeyValue> {
-    Ok(KeyValue { key: row.get(0)?, value: row.get(1)?, modified: from_sql(row.get(2)?) })
+/// A row with the columns of [`BOUNDED`], and its checksum.
+pub(super) fn key_value(row: &Row<'_>) -> Result<(KeyValue, i64), Fault> {
+    let (key, value, modified): (String, Vec<u8>, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let sum = checksum::row(&key, &value, modified);
+    match row.get::<_, i64>(3)? == sum {
+        true => Ok((KeyValue { key, value, modified: from_sql(modified) }, sum)),
+        false => Err(Fault::Damage(format!("the value of {key} fails its checksum"))),
+    }
 }
 
 /// The first string after all strings with `prefix`; `None` if there is none. UTF-8 sorts like its characters, so it is

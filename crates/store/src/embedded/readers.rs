@@ -33,6 +33,11 @@ impl Readers {
         Readers { path, state: Mutex::default(), returned: Condvar::new() }
     }
 
+    /// The path of the state file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Runs `read` on a committed snapshot.
     pub(super) fn read<T: Send + 'static>(
         self: &Arc<Self>,

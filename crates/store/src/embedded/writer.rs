@@ -2,7 +2,7 @@
 //!
 //! It takes all queued jobs, applies them in one SQLite transaction, flushes once, and only then replies. Jobs that
 //! arrive meanwhile form the next group: the slower the disk, the larger the groups. Checkpoints happen between groups,
-//! after the replies.
+//! after the replies. Between the flush and the replies the writer notes the revision (`position.rs`).
 //!
 //! If the disk fails (because it is full, for example), the group is rolled back and each of its transactions is tried
 //! alone, so that none fails because of another. If a *flush* fails, nothing more is written: the kernel may have
@@ -19,7 +19,8 @@ use rusqlite::{Connection, DEFAULT_NAME, ErrorCode, OpenFlags, ffi};
 use tokio::sync::oneshot;
 
 use super::group::Statements;
-use super::meta;
+use super::head::Head;
+use super::position::Position;
 use crate::{Error, Txn, TxnResult};
 
 // Large enough that the cost of a flush is small, small enough that the first transaction of a group does not wait
@@ -45,16 +46,20 @@ pub(super) struct Job {
 }
 
 /// Opens the file for writing and starts the thread, which ends when all senders are dropped and their jobs are done.
-pub(super) fn start(path: &Path, syncs: Arc<AtomicU64>) -> Result<(Inbox, JoinHandle<()>), Error> {
+pub(super) fn start(
+    path: &Path,
+    head: Head,
+    position: Position,
+    syncs: Arc<AtomicU64>,
+) -> Result<(Inbox, JoinHandle<()>), Error> {
     let storage = |error| Error::storage("open the state file", error);
     let connection = open(path).map_err(storage)?;
-    let revision = meta::newest(&connection).map_err(storage)?;
     // Prepared here once, so that a failure is known before the thread starts.
     Statements::prepare(&connection).map_err(storage)?;
     let (inbox, jobs) = mpsc::channel();
     let run = move || match Statements::prepare(&connection) {
         Ok(statements) => {
-            Writer { connection: &connection, statements, revision, syncs, poison: None }
+            Writer { connection: &connection, statements, head, position, syncs, poison: None }
                 .run(&jobs);
         }
         Err(error) => tracing::error!(%error, "the store's writer cannot start"),
@@ -99,7 +104,8 @@ fn next_group(jobs: &Receiver<Job>) -> Option<Vec<Job>> {
 struct Writer<'c> {
     connection: &'c Connection,
     statements: Statements<'c>,
-    revision: i64,
+    head: Head,
+    position: Position,
     syncs: Arc<AtomicU64>,
     /// The error after which nothing is written.
     poison: Option<Arc<rusqlite::Error>>,
@@ -116,6 +122,7 @@ impl Writer<'_> {
             }
             self.checkpoint();
         }
+        self.position.flush();
     }
 
     /// Commits the group as a whole if possible, otherwise one by one.
@@ -138,15 +145,18 @@ impl Writer<'_> {
         if let Some(source) = &self.poison {
             return Err(Error::Poisoned { source: source.clone() });
         }
-        let (revision, results) = self.attempt(txns).map_err(|error| self.fail("commit", error))?;
-        self.revision = revision;
+        let (head, results) = self.attempt(txns).map_err(|error| self.fail("commit", error))?;
+        if head != self.head {
+            self.position.write(head.revision);
+            self.head = head;
+        }
         Ok(results)
     }
 
-    fn attempt(&mut self, txns: &[Txn]) -> rusqlite::Result<(i64, Vec<TxnResult>)> {
+    fn attempt(&mut self, txns: &[Txn]) -> rusqlite::Result<(Head, Vec<TxnResult>)> {
         self.statements.begin()?;
-        let applied = self.statements.apply(self.revision, txns.iter())?;
-        if applied.0 > self.revision {
+        let applied = self.statements.apply(self.head, txns.iter())?;
+        if applied.0.revision > self.head.revision {
             self.statements.commit()?;
             self.syncs.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -173,10 +183,15 @@ impl Writer<'_> {
         if self.poison.is_some() {
             return;
         }
-        let fold = |mode| self.connection.wal_checkpoint_v2(DEFAULT_NAME, mode);
-        let folded = fold(CheckpointMode::NOOP).and_then(|(pages, done)| match pages - done {
-            _ if pages > LOG_PAGES_MAX && pages > done => fold(CheckpointMode::RESTART).map(drop),
-            waiting if waiting > LOG_PAGES => fold(CheckpointMode::PASSIVE).map(drop),
+        let connection = self.connection;
+        let mut fold = |mode| {
+            self.position.flush();
+            connection.wal_checkpoint_v2(DEFAULT_NAME, mode).map(drop)
+        };
+        let sizes = connection.wal_checkpoint_v2(DEFAULT_NAME, CheckpointMode::NOOP);
+        let folded = sizes.and_then(|(pages, done)| match pages - done {
+            _ if pages > LOG_PAGES_MAX && pages > done => fold(CheckpointMode::RESTART),
+            waiting if waiting > LOG_PAGES => fold(CheckpointMode::PASSIVE),
             _ => Ok(()),
         });
         match folded {

@@ -35,6 +35,12 @@ impl Acknowledged {
         true
     }
 
+    /// The newest revision that was acknowledged or shown.
+    #[allow(dead_code, reason = "not every test that includes this file compares it")]
+    pub(crate) fn newest(&self) -> u64 {
+        self.commits.values().copied().fold(self.shown, u64::max)
+    }
+
     /// The number of acknowledged commits.
     pub(crate) fn len(&self) -> usize {
         self.commits.len()
@@ -77,8 +83,8 @@ fn value(key: &str, number: u64) -> String {
     key.repeat(number as usize % 300)
 }
 
-/// Checks the store; the error describes the violation.
-pub(crate) async fn check(store: &Embedded, acknowledged: &Acknowledged) -> Result<(), String> {
+/// Checks the store, and returns its revision; the error describes the violation.
+pub(crate) async fn check(store: &Embedded, acknowledged: &Acknowledged) -> Result<u64, String> {
     let list = async |prefix: &str| -> Result<_, String> {
         let page =
             store.range(prefix, None, usize::MAX).await.map_err(|error| error.to_string())?;
@@ -117,5 +123,5 @@ pub(crate) async fn check(store: &Embedded, acknowledged: &Acknowledged) -> Resu
         }
         ensure(count.to_string() == last, &|| format!("{count} of {writer}, the last is {last}"))?;
     }
-    Ok(())
+    Ok(revision)
 }
