@@ -20,14 +20,14 @@ mod view;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::{error_chain, now};
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use model::{Millis, Source, Spec};
-use store::{Embedded, Store};
+use store::{Embedded, Salvaged, Store};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinError;
@@ -52,6 +52,9 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The silence of an agent after which its instances count as lost.
     pub lost_after: Millis,
+    /// Whether to keep what is intact in a store that is damaged or older than what it acknowledged,
+    /// instead of refusing it.
+    pub accept_data_loss: bool,
 }
 
 impl Options {
@@ -117,8 +120,8 @@ pub async fn run(
     bound: oneshot::Sender<Bound>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
-    let directory = options.data_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || Embedded::open(&directory)).await;
+    let (directory, accept_loss) = (options.data_dir.clone(), options.accept_data_loss);
+    let opened = tokio::task::spawn_blocking(move || open(&directory, accept_loss)).await;
     let store: Arc<dyn Store> = Arc::new(opened.map_err(|error| Error::Lead(error.to_string()))??);
     let fence = Fence::read(store.as_ref()).await?;
     let upgrade = |spec: &mut Spec, source: &Source| adapters.upgrade(spec, source);
@@ -176,6 +179,18 @@ pub async fn run(
         let _ = tokio::time::timeout(STOP_GRACE, looping).await;
     }
     outcome
+}
+
+/// Opens the store, after keeping what is intact in a damaged one if that is accepted.
+fn open(directory: &Path, accept_loss: bool) -> Result<Embedded, store::Error> {
+    if accept_loss && let Some(salvaged) = Embedded::salvage(directory)? {
+        let Salvaged { reason, kept, damaged, revision, copy } = salvaged;
+        tracing::warn!(%reason, kept, %revision, copy = %copy.display(), "the intact objects of the store were kept");
+        for key in damaged {
+            tracing::warn!(key, "a damaged object was dropped");
+        }
+    }
+    Embedded::open(directory)
 }
 
 /// Listens on `address`; returns the listener and the address with its port.

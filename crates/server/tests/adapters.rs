@@ -71,6 +71,7 @@ async fn run_to_the_end(adapter: Ending) -> Error {
         listen: ([127, 0, 0, 1], 0).into(),
         data_dir: directory.path().into(),
         lost_after: Options::LOST_AFTER,
+        accept_data_loss: false,
     };
     let adapter: Arc<dyn Adapter> = Arc::new(adapter);
     let adapters = Adapters::new([(adapter, Vec::new())]).expect("one adapter has no conflicts");

@@ -65,6 +65,7 @@ impl Cluster {
             listen: setup.listen,
             data_dir: data_dir.join("server"),
             lost_after: server::Options::LOST_AFTER,
+            accept_data_loss: false,
         };
         let (bound, is_bound) = oneshot::channel();
         let mut server = JoinSet::new();

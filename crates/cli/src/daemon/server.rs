@@ -18,6 +18,10 @@ Examples:
   muster server --listen 0.0.0.0:4040             for agents and gateways on others
   muster server --data-dir /srv/muster --log-format json";
 
+const LOSS: &str = "\
+restore a backup, or put the newest files back; `muster server --accept-data-loss` keeps what is \
+intact and drops the rest";
+
 /// Run the control plane: stores the desired state and directs agents and gateways
 ///
 /// The state is one file in the data directory and survives restarts. Instances and
@@ -35,6 +39,13 @@ pub(crate) struct Args {
     /// How long an agent may be silent before its instances are replaced
     #[arg(long, value_name = "DURATION", default_value_t = server::Options::LOST_AFTER)]
     lost_after: Millis,
+    /// Keep what is intact in a damaged or outdated state file, and start with it
+    ///
+    /// Without this option, the server refuses such a file and leaves it unchanged. With
+    /// it, the file is copied to state.db.damaged-1 first, and the log names the objects
+    /// that were lost. No effect if the file is intact.
+    #[arg(long)]
+    accept_data_loss: bool,
     #[command(flatten)]
     mounts: Mounts,
     #[command(flatten)]
@@ -49,9 +60,15 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
         listen: args.listen,
         data_dir: args.data_dir.unwrap_or_else(|| data_dir("server")),
         lost_after: args.lost_after,
+        accept_data_loss: args.accept_data_loss,
     };
     let adapters = args.mounts.adapters()?;
     let (bound, _) = oneshot::channel();
-    ended("server", server::run(options, adapters, bound, stopped(stop)).await)?;
+    let result = server::run(options, adapters, bound, stopped(stop)).await;
+    let is_loss = matches!(&result, Err(server::Error::Store(error)) if error.is_loss());
+    ended("server", result).map_err(|failure| match is_loss {
+        true => failure.hint(LOSS),
+        false => failure,
+    })?;
     Ok(Exit::Ok)
 }

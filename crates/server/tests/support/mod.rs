@@ -29,6 +29,7 @@ fn options(data_dir: &Path) -> Options {
         listen: ([127, 0, 0, 1], 0).into(),
         data_dir: data_dir.into(),
         lost_after: Options::LOST_AFTER,
+        accept_data_loss: false,
     }
 }
 
