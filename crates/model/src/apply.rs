@@ -404,18 +404,7 @@ impl State {
         if let Some(moving) = deployment.move_mut(&id) {
             moving.state = MoveState::Done;
         }
-        let mut over = None;
-        if !deployment.is_moving() {
-            let (stage, what) = match &deployment.stage {
-                Stage::RollingBack { reason } => (
-                    Stage::RolledBack { reason: Arc::clone(reason), at },
-                    What::DeploymentRolledBack { reason: Arc::clone(reason) },
-                ),
-                _ => (Stage::Succeeded { at }, What::DeploymentSucceeded),
-            };
-            deployment.stage = stage;
-            over = Some(what);
-        }
+        let over = self.end_if_complete(number, at);
         let service = self.service_mut(&id)?;
         applied.changed.insert(Key::Service(id.clone()));
         if service.removing {

@@ -85,6 +85,9 @@ pub struct Move {
     pub ready: u32,
     /// When the move began or last made progress; `None` while it waits for its dependencies.
     pub progressed_at: Option<Timestamp>,
+    /// Why the return to the earlier revision was given up, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Arc<Failure>>,
 }
 
 /// The progress of one service's move.
@@ -97,9 +100,24 @@ pub enum MoveState {
     Done,
     /// A newer deployment moves the service.
     Superseded,
+    /// The deployment does not move the service any more, although it has not arrived: it is new and
+    /// stays while the others return, or its return was given up.
+    Abandoned,
 }
 
 /// The progress of a deployment. Stages only go forward, except for pausing.
+///
+/// From every stage there is a way to a final one:
+///
+/// | stage | ends by itself | ended by a user |
+/// |---|---|---|
+/// | `Running` | arrives, or fails at its deadline | abort, newer change |
+/// | `Paused` | – | resume, abort, newer change |
+/// | `Held` | – | resume, abort, newer change |
+/// | `RollingBack` | arrives, or is given up at the deadline of each earlier revision | abort, newer change |
+///
+/// While a service waits for its dependencies or is frozen, no deadline runs: then their deployments
+/// end first, or a user thaws it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum Stage {
@@ -129,6 +147,16 @@ pub enum Stage {
         /// When.
         at: Timestamp,
     },
+    /// It failed, and some services could not return to their earlier revisions. They are still
+    /// brought there if that becomes possible.
+    RollbackFailed {
+        /// Why it failed.
+        reason: Arc<Failure>,
+        /// Why a service did not return.
+        cause: Arc<Failure>,
+        /// When the rollback was given up.
+        at: Timestamp,
+    },
     /// A newer deployment moves all services that this one still had to move.
     Superseded {
         /// That deployment.
@@ -143,7 +171,10 @@ impl Stage {
     pub fn is_over(&self) -> bool {
         matches!(
             self,
-            Stage::Succeeded { .. } | Stage::RolledBack { .. } | Stage::Superseded { .. }
+            Stage::Succeeded { .. }
+                | Stage::RolledBack { .. }
+                | Stage::RollbackFailed { .. }
+                | Stage::Superseded { .. }
         )
     }
 
@@ -161,6 +192,7 @@ impl Stage {
             Stage::Held { .. } => "held",
             Stage::Succeeded { .. } => "succeeded",
             Stage::RolledBack { .. } => "rolled-back",
+            Stage::RollbackFailed { .. } => "rollback-failed",
             Stage::Superseded { .. } => "superseded",
         }
     }
@@ -170,7 +202,8 @@ impl Stage {
         match self {
             Stage::RollingBack { reason }
             | Stage::Held { reason }
-            | Stage::RolledBack { reason, .. } => Some(reason),
+            | Stage::RolledBack { reason, .. }
+            | Stage::RollbackFailed { reason, .. } => Some(reason),
             _ => None,
         }
     }
@@ -185,7 +218,8 @@ impl Move {
         to: Option<RevisionNumber>,
     ) -> Move {
         let state = MoveState::Moving;
-        Move { service, from, aimed, to, run: None, state, ready: 0, progressed_at: None }
+        let (run, progressed_at, failure) = (None, None, None);
+        Move { service, from, aimed, to, run, state, ready: 0, progressed_at, failure }
     }
 
     /// The revision that the move is a trial of. A move that changes only whether the instances run

@@ -107,6 +107,8 @@ pub enum What {
     DeploymentRollingBack { reason: Arc<Failure> },
     /// The services of a failed deployment are back at their earlier revisions.
     DeploymentRolledBack { reason: Arc<Failure> },
+    /// The deployment failed, and some of its services could not return to their earlier revisions.
+    DeploymentRollbackFailed { reason: Arc<Failure>, cause: Arc<Failure> },
     /// The services of the deployment have arrived.
     DeploymentSucceeded,
     /// A newer deployment moves all services that this one still had to move.
@@ -200,6 +202,7 @@ impl What {
             What::DeploymentHeld { .. } => "deployment-held",
             What::DeploymentRollingBack { .. } => "deployment-rolling-back",
             What::DeploymentRolledBack { .. } => "deployment-rolled-back",
+            What::DeploymentRollbackFailed { .. } => "deployment-rollback-failed",
             What::DeploymentSucceeded => "deployment-succeeded",
             What::DeploymentSuperseded { .. } => "deployment-superseded",
             What::Placed { .. } => "placed",
@@ -255,6 +258,9 @@ impl fmt::Display for What {
             What::DeploymentHeld { reason }
             | What::DeploymentRollingBack { reason }
             | What::DeploymentRolledBack { reason } => write!(f, "{reason}"),
+            What::DeploymentRollbackFailed { reason, cause } => {
+                write!(f, "{reason}; it could not be rolled back: {cause}")
+            }
             What::DeploymentSucceeded => f.write_str("all its services have arrived"),
             What::DeploymentSuperseded { successor } => write!(f, "by {successor}"),
             What::Placed { node, revision } => write!(f, "placed on {node} at revision {revision}"),
@@ -423,6 +429,7 @@ mod tests {
             What::DeploymentHeld { reason: reason() },
             What::DeploymentRollingBack { reason: reason() },
             What::DeploymentRolledBack { reason: reason() },
+            What::DeploymentRollbackFailed { reason: reason(), cause: reason() },
             What::DeploymentSucceeded,
             What::DeploymentSuperseded { successor: DeploymentId(2) },
             What::Placed { node, revision: 1 },

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{RevisionNumber, ServiceId};
+use crate::id::{NodeId, RevisionNumber, ServiceId};
 use crate::not_serving::Laggard;
+use crate::reason::{Reason, write_rejections};
 use crate::unit::Millis;
 
 /// Why a deployment failed. Displays as a sentence.
@@ -36,6 +37,10 @@ pub enum Failure {
     Other(String),
 }
 
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// Why a service made no progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "stall")]
@@ -46,6 +51,15 @@ pub enum Stall {
         placed: u32,
         /// Instances that should be there.
         wanted: u32,
+        /// Why nodes did not accept the next one: the first of them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        nodes: Vec<(NodeId, Reason)>,
+        /// The number of nodes that did not accept it.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        node_count: usize,
+        /// Consecutive placements of one slot that were given up as unhealthy.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        failures: usize,
     },
     /// This instance, the first of those, did not become ready.
     NotReady(Laggard),
@@ -58,7 +72,17 @@ impl fmt::Display for Failure {
             Failure::Stalled { service, revision, deadline, cause } => {
                 write!(f, "revision {revision} of {service} made no progress for {deadline}: ")?;
                 match cause {
-                    Stall::Unplaced { placed, wanted } => write!(f, "{placed} of {wanted} placed"),
+                    Stall::Unplaced { placed, wanted, nodes, node_count, failures } => {
+                        write!(f, "{placed} of {wanted} placed")?;
+                        if *failures > 0 {
+                            write!(f, "; the last {failures} of one slot failed")?;
+                        }
+                        if *node_count > 0 {
+                            f.write_str("; ")?;
+                            write_rejections(f, nodes, *node_count)?;
+                        }
+                        Ok(())
+                    }
                     Stall::NotReady(laggard) => write!(f, "{laggard}"),
                 }
             }
@@ -88,12 +112,18 @@ mod tests {
             node: "n1".parse().expect("a name"),
             why: NotServing::Unhealthy { cause: Some("503".into()) },
         });
+        let unplaced = |failures: usize, nodes: Vec<(NodeId, Reason)>| {
+            let node_count = if nodes.is_empty() { 0 } else { 9 };
+            stalled(Stall::Unplaced { placed: 1, wanted: 3, nodes, node_count, failures })
+        };
         let broken = || Failure::Other("it is broken".into());
         for (failure, sentence) in [
             (Failure::Aborted, "aborted"),
+            (unplaced(0, vec![]), "revision 2 of /web made no progress for 5s: 1 of 3 placed"),
             (
-                stalled(Stall::Unplaced { placed: 1, wanted: 3 }),
-                "revision 2 of /web made no progress for 5s: 1 of 3 placed",
+                unplaced(4, vec![("n1".parse().expect("a name"), Reason::Cordoned)]),
+                "revision 2 of /web made no progress for 5s: 1 of 3 placed; the last 4 of one slot \
+                 failed; no node of 9 can take it; n1: cordoned; and 8 more",
             ),
             (
                 stalled(not_ready),

@@ -172,6 +172,20 @@ pub enum Wait {
     },
 }
 
+/// Writes why `count` nodes cannot take an instance, with the reasons of the first three.
+pub(crate) fn write_rejections(
+    f: &mut fmt::Formatter<'_>,
+    nodes: &[(NodeId, Reason)],
+    count: usize,
+) -> fmt::Result {
+    write!(f, "no node of {count} can take it")?;
+    let shown = nodes.len().min(3);
+    for (node, reason) in &nodes[..shown] {
+        write!(f, "; {node}: {reason}")?;
+    }
+    if count > shown { write!(f, "; and {} more", count - shown) } else { Ok(()) }
+}
+
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list =
@@ -180,14 +194,7 @@ impl fmt::Display for Wait {
             Wait::NoNode { nodes } if nodes.is_empty() => {
                 f.write_str("the cluster has no nodes: start one with `muster agent`")
             }
-            Wait::NoNode { nodes } => {
-                let count = nodes.len();
-                write!(f, "no node of {count} can take it")?;
-                for (node, reason) in nodes.iter().take(3) {
-                    write!(f, "; {node}: {reason}")?;
-                }
-                if count > 3 { write!(f, "; and {} more", count - 3) } else { Ok(()) }
-            }
+            Wait::NoNode { nodes } => write_rejections(f, nodes, nodes.len()),
             Wait::Dependencies { on } => write!(f, "waits for {}", list(on)),
             Wait::Dependents { on } => write!(f, "waits for {} to stop", list(on)),
             Wait::Still { why } => f.write_str(why),

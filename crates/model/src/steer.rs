@@ -43,8 +43,22 @@ impl State {
                 applied.change("deployment", id, ChangeKind::Updated);
                 return Ok(applied);
             }
-            (_, stage) => {
-                let message = format!("{id} is {}: it can only go on", stage.word());
+            (Steer::Abort, Stage::RollingBack { .. }) => {
+                let moving = deployment.moves.iter().filter(|m| m.state == MoveState::Moving);
+                let moving: Vec<_> = moving.map(|m| m.service.clone()).collect();
+                let mut applied = self.abandon(id, &moving, Arc::new(Failure::Aborted), at)?;
+                applied.change("deployment", id, ChangeKind::Updated);
+                return Ok(applied);
+            }
+            (Steer::Pause, Stage::Held { .. }) => {
+                let message = format!("{id} is held already: resume it, abort it, or apply again");
+                return Err(Refusal::Conflict { message });
+            }
+            _ => {
+                let message = format!(
+                    "{id} is rolling back: it ends by itself, at the latest after the deadline of \
+                     the earlier revisions; `muster rollout abort {id}` ends it now"
+                );
                 return Err(Refusal::Conflict { message });
             }
         };
@@ -74,7 +88,8 @@ impl State {
         Ok(applied)
     }
 
-    /// Handles the failure of a service: the deployment rolls back or is held, as its spec says.
+    /// Handles the failure of a service: the deployment rolls back or is held, as its spec says. If
+    /// it rolls back already, the return of that service is given up.
     pub(crate) fn fail(
         &mut self,
         id: DeploymentId,
@@ -83,10 +98,13 @@ impl State {
         at: Timestamp,
     ) -> Outcome {
         let deployment = self.deployments.get(&id);
-        let running = deployment.filter(|deployment| deployment.stage == Stage::Running);
-        let moving = running.and_then(|deployment| deployment.moving(failed));
-        let Some(from) = moving.map(|m| m.from) else {
-            return Err(Refusal::Stale("the deployment has advanced"));
+        let moving = deployment.and_then(|one| Some((&one.stage, one.moving(failed)?.from)));
+        let from = match moving {
+            Some((Stage::Running, from)) => from,
+            Some((Stage::RollingBack { .. }, _)) => {
+                return self.abandon(id, std::slice::from_ref(failed), reason, at);
+            }
+            _ => return Err(Refusal::Stale("the deployment has advanced")),
         };
         let service = self.services.get(failed).ok_or(Refusal::Stale("the service is gone"))?;
         match (service.spec().rollout.on_failure, from) {
@@ -122,7 +140,8 @@ impl State {
     }
 
     /// Moves every service of the deployment that has an earlier revision back to it. `failed` is the
-    /// service that caused the failure; `None` if a user did.
+    /// service that caused the failure; `None` if a user did. Then new services that have not arrived
+    /// are removed: nothing came before them.
     fn roll_back(
         &mut self,
         id: DeploymentId,
@@ -132,7 +151,12 @@ impl State {
     ) -> Outcome {
         let deployment = self.deployments.get(&id).ok_or(Refusal::Stale("it is gone"))?;
         let mut moves = deployment.moves.clone();
-        let back: Vec<_> = moves.iter().map(|m| self.rollback_target(m)).collect();
+        let is_new = |m: &Move| m.state == MoveState::Moving && m.from.is_none() && m.to.is_some();
+        let back = moves.iter().map(|m| match self.rollback_target(m) {
+            Some(target) => Some(Back::To(target)),
+            None => (failed.is_none() && is_new(m)).then_some(Back::Removal),
+        });
+        let back: Vec<_> = back.collect();
         if back.iter().all(Option::is_none) {
             let reason = Arc::new(Failure::Irreversible { failure: reason });
             return self.hold(id, failed, reason, at);
@@ -142,18 +166,20 @@ impl State {
         for (m, back) in moves.iter_mut().zip(back) {
             let is_cause = is_cause(m, failed);
             match back {
-                Some(target) => {
+                Some(back) => {
                     m.state = MoveState::Moving;
                     m.ready = 0;
-                    m.progressed_at = Some(at);
+                    m.progressed_at = None;
                     let before = self.service(&m.service).map(Arc::clone);
                     let before = before.as_ref().filter(|service| !service.removing);
                     let service = self.service_mut(&m.service)?;
-                    service.target = target;
+                    service.removing = back == Back::Removal;
+                    if let Back::To(target) = back {
+                        service.target = target;
+                    }
                     if let Some(change) = m.run {
                         service.run = change.from;
                     }
-                    service.removing = false;
                     service.deployment = Some(id);
                     service.slots.iter_mut().for_each(|slot| slot.failures = 0);
                     self.recount(&m.service);
@@ -162,7 +188,7 @@ impl State {
                 }
                 // A new service has no earlier revision and stays.
                 None if m.state == MoveState::Moving => {
-                    m.state = MoveState::Superseded;
+                    m.state = MoveState::Abandoned;
                     self.service_mut(&m.service)?.deployment = None;
                 }
                 None => continue,
@@ -182,6 +208,56 @@ impl State {
         Ok(applied)
     }
 
+    /// Gives up the return of services to their earlier revisions. They stay as they are, without a
+    /// deployment: the planner still brings them there if it can.
+    fn abandon(
+        &mut self,
+        id: DeploymentId,
+        services: &[ServiceId],
+        failure: Arc<Failure>,
+        at: Timestamp,
+    ) -> Outcome {
+        let mut applied =
+            Changeset { changed: [Key::Deployment(id)].into(), ..Changeset::default() };
+        for service in services {
+            let deployment = self.deployments.get_mut(&id).map(Arc::make_mut);
+            if let Some(m) = deployment.and_then(|deployment| deployment.move_mut(service)) {
+                m.state = MoveState::Abandoned;
+                m.failure = Some(Arc::clone(&failure));
+            }
+            let known = self.service_mut(service)?;
+            (known.deployment, known.removing) = (None, false);
+            applied.changed.insert(Key::Service(service.clone()));
+        }
+        if let Some(what) = self.end_if_complete(id, at) {
+            applied.event(at, About::Deployment(id), what);
+        }
+        self.prune_deployments(&mut applied);
+        Ok(applied)
+    }
+
+    /// Ends a deployment once it moves no service any more. Returns the event of its end.
+    pub(crate) fn end_if_complete(&mut self, id: DeploymentId, at: Timestamp) -> Option<What> {
+        let deployment = Arc::make_mut(self.deployments.get_mut(&id)?);
+        if deployment.is_moving() {
+            return None;
+        }
+        let given_up = deployment.moves.iter().find_map(|m| m.failure.clone());
+        let (stage, what) = match (&deployment.stage, given_up) {
+            (Stage::RollingBack { reason }, None) => (
+                Stage::RolledBack { reason: Arc::clone(reason), at },
+                What::DeploymentRolledBack { reason: Arc::clone(reason) },
+            ),
+            (Stage::RollingBack { reason }, Some(cause)) => (
+                Stage::RollbackFailed { reason: Arc::clone(reason), cause: Arc::clone(&cause), at },
+                What::DeploymentRollbackFailed { reason: Arc::clone(reason), cause },
+            ),
+            _ => (Stage::Succeeded { at }, What::DeploymentSucceeded),
+        };
+        deployment.stage = stage;
+        Some(what)
+    }
+
     /// The revision to which a rollback moves a service. `None` if the service has none, or belongs
     /// to another deployment by now.
     fn rollback_target(&self, m: &Move) -> Option<RevisionNumber> {
@@ -194,7 +270,7 @@ impl State {
                     && m.to == Some(service.target)
                     && m.run.is_none_or(|change| service.run == change.to)
             }
-            MoveState::Superseded => false,
+            MoveState::Superseded | MoveState::Abandoned => false,
         };
         // A removed service returns to its target if it never arrived at any revision.
         let back = m.from.or(m.to.is_none().then_some(service.target));
@@ -250,6 +326,13 @@ impl State {
             applied.changed.insert(Key::Revision(id.clone(), number));
         }
     }
+}
+
+/// Where a rollback moves a service.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Back {
+    To(RevisionNumber),
+    Removal,
 }
 
 /// Whether a move caused the failure of its deployment. Only its revision is blocked: the others may

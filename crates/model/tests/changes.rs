@@ -61,6 +61,7 @@ fn one_deployment_moves_all_services_of_one_command() {
         state: MoveState::Moving,
         ready: 0,
         progressed_at: None,
+        failure: None,
     };
     let deployment = cluster.deployment(2);
     let moves = [moving("/api", None, None, 1), moving("/web", Some(1), Some(1), 2)];

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use muster_model as model;
 
 use model::{
-    Command, Document, Given, Goal, Key, Object, Placement, Proposal, State, Step, Timestamp,
+    Command, Document, Given, Goal, Key, Object, Placement, Proposal, Stage, State, Steer, Step,
+    Timestamp,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -93,6 +94,32 @@ proptest! {
         prop_assert_eq!(loaded.violations(), vec![]);
         let uses = |state: &State| state.node_usages().map(|node| (**node).clone()).collect::<Vec<_>>();
         prop_assert_eq!(uses(&loaded), uses(&state));
+    }
+
+    /// From every state that a deployment can be in, a user can end it.
+    #[test]
+    fn every_deployment_can_be_aborted(history in vec((generate::proposal(), 0u64..30_000), 1..60)) {
+        let mut state = State::new();
+        let mut now = Timestamp(1_000_000);
+        for (proposal, later) in history {
+            now.0 += later;
+            drop(state.apply(proposal, now));
+        }
+        let ids: Vec<_> = state.deployments().map(|deployment| deployment.id).collect();
+        for deployment in ids {
+            // The first abort rolls it back, the second one ends the rollback.
+            for _ in 0..2 {
+                if state.deployment(deployment).is_none_or(|known| known.stage.is_over()) {
+                    break;
+                }
+                let abort = Command::Steer { deployment, how: Steer::Abort };
+                let outcome = state.apply(Proposal::operator(abort), now);
+                prop_assert!(outcome.is_ok(), "{:?}", outcome);
+                prop_assert_eq!(state.violations(), vec![]);
+            }
+            let stage = state.deployment(deployment).map(|known| known.stage.clone());
+            prop_assert!(stage.as_ref().is_none_or(Stage::is_over), "{:?}", stage);
+        }
     }
 
     #[test]

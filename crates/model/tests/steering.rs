@@ -65,6 +65,11 @@ fn a_deployment_cannot_leave_a_final_stage() {
                 cluster.steer(2, Steer::Abort).unwrap();
                 settle_all(&mut cluster);
             }
+            "rollback-failed" => {
+                cluster.steer(2, Steer::Abort).unwrap();
+                cluster.adopt(fail(2, "/a")).unwrap();
+                drop(["/b", "/c"].map(|path| cluster.settle(path)));
+            }
             "held" => {
                 let held = json!({"rollout": {"on_failure": "hold"}});
                 cluster.apply([service("/a", held)]);
@@ -79,10 +84,11 @@ fn a_deployment_cannot_leave_a_final_stage() {
         ("running", [(Pause, "paused"), (Resume, "running"), (Abort, "rolling-back")]),
         ("paused", [(Pause, "paused"), (Resume, "running"), (Abort, "rolling-back")]),
         ("held", [(Pause, "refused"), (Resume, "running"), (Abort, "rolling-back")]),
-        ("rolling-back", [(Pause, "refused"), (Resume, "refused"), (Abort, "refused")]),
+        ("rolling-back", [(Pause, "refused"), (Resume, "refused"), (Abort, "rollback-failed")]),
         ("succeeded", [(Pause, "refused"), (Resume, "refused"), (Abort, "refused")]),
         ("superseded", [(Pause, "refused"), (Resume, "refused"), (Abort, "refused")]),
         ("rolled-back", [(Pause, "refused"), (Resume, "refused"), (Abort, "refused")]),
+        ("rollback-failed", [(Pause, "refused"), (Resume, "refused"), (Abort, "refused")]),
     ] {
         for (how, to) in expected {
             let mut cluster = stage(from);
@@ -141,7 +147,7 @@ fn a_failed_deployment_rolls_back_all_its_services() {
     assert_eq!(deployment.stage, Stage::RollingBack { reason: reason.clone() });
     for m in &deployment.moves {
         let moved = (m.state, m.ready, m.progressed_at);
-        assert_eq!(moved, (MoveState::Moving, 0, Some(cluster.now)), "{}", m.service);
+        assert_eq!(moved, (MoveState::Moving, 0, None), "{}", m.service);
     }
     let failed = FailedRevision { revision: 2, reason, at: cluster.now };
     for path in PATHS {
@@ -219,10 +225,6 @@ fn a_new_service_cannot_roll_back() {
     let applied = cluster.adopt(fail(1, "/a")).unwrap();
     assert_eq!(emitted(&applied), ["deployment-held d-1"], "nothing has run before");
     assert_eq!(blocked(&cluster), [Some(1), None, None]);
-    let mut cluster = Cluster::of(&["n1"]);
-    cluster.apply(versions(1));
-    cluster.steer(1, Steer::Abort).unwrap();
-    assert_eq!(cluster.deployment(1).stage.word(), "held");
 
     // Together with services that can roll back, it stays and has no deployment.
     let mut cluster = Cluster::of(&["n1"]);
@@ -230,14 +232,68 @@ fn a_new_service_cannot_roll_back() {
     cluster.settle("/a");
     cluster.apply(versions(2));
     cluster.settle("/c");
-    cluster.steer(2, Steer::Abort).unwrap();
-    let expected = [MoveState::Moving, MoveState::Superseded, MoveState::Done];
+    cluster.adopt(fail(2, "/a")).unwrap();
+    let expected = [MoveState::Moving, MoveState::Abandoned, MoveState::Done];
     assert_eq!(states(&cluster, 2), expected);
-    assert_eq!((targets(&cluster), blocked(&cluster)), ([1, 1, 1], [None; 3]));
+    assert_eq!((targets(&cluster), blocked(&cluster)), ([1, 1, 1], [Some(2), None, None]));
     let moved_by = PATHS.map(|path| cluster.service(path).deployment);
     assert_eq!(moved_by, [Some(DeploymentId(2)), None, None]);
     cluster.settle("/a");
     assert_eq!(cluster.deployment(2).stage.word(), "rolled-back");
+}
+
+/// The abort of a first deployment used to hold it, and the hint was to abort it.
+#[test]
+fn an_abort_removes_new_services() {
+    let mut cluster = Cluster::of(&["n1"]);
+    cluster.apply(versions(1));
+    cluster.settle("/c");
+    cluster.adopt(fail(1, "/a")).unwrap();
+    assert_eq!(cluster.deployment(1).stage.word(), "held");
+    let applied = cluster.steer(1, Steer::Abort).unwrap();
+    assert_eq!(emitted(&applied), ["deployment-rolling-back d-1"]);
+    let removing = PATHS.map(|path| cluster.service(path).removing);
+    assert_eq!(removing, [true, true, false], "/c has arrived");
+    cluster.settle("/a");
+    let applied = cluster.settle("/b");
+    assert_eq!(emitted(&applied), ["removed /b", "deployment-rolled-back d-1"]);
+    assert!(cluster.state.service(&service_id("/a")).is_none());
+}
+
+/// A rollback had no deadline, so it did not end when the earlier revision did not work either.
+#[test]
+fn a_rollback_without_progress_ends() {
+    let mut cluster = in_progress();
+    cluster.adopt(fail(2, "/b")).unwrap();
+    let applied = cluster.adopt(fail(2, "/a")).unwrap();
+    assert_eq!(emitted(&applied), [""; 0], "the others are still on their way");
+    let expected = [MoveState::Abandoned, MoveState::Moving, MoveState::Moving];
+    assert_eq!(states(&cluster, 2), expected);
+    assert_eq!(cluster.deployment(2).moves[0].failure, Some(broken()));
+    cluster.settle("/b");
+    let applied = cluster.settle("/c");
+    assert_eq!(emitted(&applied), ["arrived /c", "deployment-rollback-failed d-2"]);
+    let (reason, cause, at) = (broken(), broken(), cluster.now);
+    assert_eq!(cluster.deployment(2).stage, Stage::RollbackFailed { reason, cause, at });
+    let a = cluster.service("/a");
+    assert_eq!((a.target, a.deployment), (1, None), "the planner still brings it there");
+}
+
+#[test]
+fn an_aborted_rollback_leaves_its_services_as_they_are() {
+    let mut cluster = in_progress();
+    cluster.steer(2, Steer::Abort).unwrap();
+    let applied = cluster.steer(2, Steer::Abort).unwrap();
+    assert_eq!(emitted(&applied), ["deployment-rollback-failed d-2"]);
+    assert_eq!(states(&cluster, 2), [MoveState::Abandoned; 3]);
+    assert_eq!(PATHS.map(|path| cluster.service(path).deployment), [None; 3]);
+
+    // So does that of a rollback which removes a new service.
+    let mut cluster = Cluster::of(&["n1"]);
+    cluster.apply(versions(1));
+    cluster.steer(1, Steer::Abort).unwrap();
+    cluster.steer(1, Steer::Abort).unwrap();
+    assert!(PATHS.iter().all(|path| !cluster.service(path).removing));
 }
 
 /// A deployment rolls back the services that no other deployment has moved since.

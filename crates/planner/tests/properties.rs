@@ -48,6 +48,17 @@ proptest! {
         oracle::has_settled(&run.world)?;
     }
 
+    /// Each deployment ends by itself or waits for a user, even if no fault is repaired.
+    #[test]
+    fn every_deployment_ends_or_waits_for_a_user(history in histories()) {
+        let mut run = Run::new();
+        for event in history {
+            run.apply_event_unchecked(event);
+        }
+        run.pass_deadlines();
+        oracle::no_deployment_goes_on(&run.world)?;
+    }
+
     #[test]
     fn a_settled_service_makes_no_moves(history in histories(), idle in vec(history::idle(), 1..20)) {
         let mut run = Run::new();

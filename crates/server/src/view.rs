@@ -6,7 +6,7 @@ use api::{
 };
 use model::{
     Deployment, Gateway, Goal, InstanceId, Move, MoveState, NodeUsage, Phase, Run, SILENT_AFTER,
-    Service, ServiceId, Spec, Stage, Timestamp, Wait, not_serving,
+    Service, ServiceId, Spec, Timestamp, Wait, not_serving,
 };
 
 use crate::control::Snapshot;
@@ -162,7 +162,7 @@ fn moving(snapshot: &Snapshot, deployment: &Deployment, m: &Move, now: Timestamp
         return MoveView { service: id.clone(), wanted, ready, outgoing: 0, deadline_in, waits };
     };
     let counts = count(snapshot, service, now);
-    let proceeds = deployment.stage == Stage::Running && !snapshot.state.is_frozen(service);
+    let proceeds = !deployment.stage.is_suspended() && !snapshot.state.is_frozen(service);
     let deadline = m.progressed_at.filter(|_| proceeds).map(|at| {
         snapshot.observed.seen_from(at).after(service.spec().rollout.deadline).since(now)
     });

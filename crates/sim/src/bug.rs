@@ -46,11 +46,13 @@ pub enum InjectedBug {
     SharedBlame,
     /// The server undoes a change by the previous revision, whether or not that one failed.
     BlindUndo,
+    /// The server ignores the deadlines of rollouts.
+    Deadline,
 }
 
 impl InjectedBug {
     /// All of them.
-    pub const ALL: [InjectedBug; 20] = [
+    pub const ALL: [InjectedBug; 21] = [
         InjectedBug::NoFlush,
         InjectedBug::Ceiling,
         InjectedBug::Floor,
@@ -71,6 +73,7 @@ impl InjectedBug {
         InjectedBug::EarlyEnd,
         InjectedBug::SharedBlame,
         InjectedBug::BlindUndo,
+        InjectedBug::Deadline,
     ];
 }
 
@@ -97,6 +100,7 @@ impl fmt::Display for InjectedBug {
             InjectedBug::EarlyEnd => "early-end",
             InjectedBug::SharedBlame => "shared-blame",
             InjectedBug::BlindUndo => "blind-undo",
+            InjectedBug::Deadline => "deadline",
         })
     }
 }

@@ -199,7 +199,7 @@ impl Cluster {
         let view = View {
             nodes: self.hosts.keys().cloned().collect(),
             services: state.into_iter().flat_map(State::services).map(|s| s.id.clone()).collect(),
-            newest_deployment: state.and_then(|s| s.deployments().last()).map(|d| d.id),
+            newest_deployment: state.and_then(|s| s.deployments().last()).cloned(),
         };
         self.users.act(env, &view);
     }

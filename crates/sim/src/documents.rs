@@ -1,7 +1,7 @@
 //! Random documents of users.
 
 use fastrand::Rng;
-use model::{Document, ScaleDown, ServiceId, Share, Spec};
+use model::{Document, Millis, ScaleDown, ServiceId, Share, Spec};
 use serde_json::{Map, Value, json};
 
 use crate::bug::InjectedBug;
@@ -155,6 +155,7 @@ fn inject(bug: Option<InjectedBug>, spec: &mut Spec) {
             let floor = spec.rollout.min_healthy.ceil_of(spec.instances);
             spec.rollout.min_healthy = Share::Count(floor.saturating_sub(1));
         }
+        Some(InjectedBug::Deadline) => spec.rollout.deadline = Millis::secs(24 * 60 * 60),
         Some(InjectedBug::Dependencies) => spec.depends_on.clear(),
         Some(InjectedBug::ScaleDown) => {
             spec.scale_down = match spec.scale_down {

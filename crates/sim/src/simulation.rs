@@ -46,6 +46,7 @@ pub(crate) struct Simulation {
 }
 
 const CONVERGES: &str = "the cluster converges";
+const ENDS: &str = "every deployment ends or waits for a user";
 
 impl Simulation {
     /// The cluster of a seed, before anything has happened.
@@ -148,7 +149,12 @@ impl Simulation {
     /// not change anything.
     fn check_convergence(&mut self) -> Option<Outcome> {
         let now = self.env.now();
-        let differences = convergence::differences(&self.cluster, now);
+        let mut differences = convergence::endless(&self.cluster);
+        if !differences.is_empty() && now > self.deadline {
+            let detail = differences.join("\n    ");
+            return Some(self.violated(Violation::new(ENDS, detail)));
+        }
+        differences.extend(convergence::differences(&self.cluster, now));
         if !differences.is_empty() && now > self.deadline {
             let detail = differences.join("\n    ");
             return Some(self.violated(Violation::new(CONVERGES, detail)));

@@ -1,9 +1,10 @@
 //! Users: the commands that they send at random moments, and the acknowledgements of the server.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use model::{
-    Availability, Change, ChangeKind, Command, DeploymentId, Document, NodeId, RequestId,
+    Availability, Change, ChangeKind, Command, Deployment, Document, NodeId, RequestId,
     RevisionNumber, ServiceId, Steer, Value,
 };
 
@@ -32,7 +33,7 @@ pub(crate) struct Users {
 pub(crate) struct View {
     pub(crate) nodes: Vec<NodeId>,
     pub(crate) services: Vec<ServiceId>,
-    pub(crate) newest_deployment: Option<DeploymentId>,
+    pub(crate) newest_deployment: Option<Arc<Deployment>>,
 }
 
 /// A command that may still be executed.
@@ -77,10 +78,12 @@ impl Users {
         match &command {
             Command::RemoveServices(services) => {
                 pending.removes = services.clone();
-                for service in services {
-                    self.promised.revisions.remove(service);
-                    self.mark_ambiguous(service);
-                }
+            }
+            // The abort of a deployment removes the services that are new in it.
+            Command::Steer { how: Steer::Abort, .. } => {
+                let moves = view.newest_deployment.iter().flat_map(|newest| &newest.moves);
+                let new = moves.filter(|m| m.from.is_none()).map(|m| m.service.clone());
+                pending.removes = new.collect();
             }
             Command::SetAvailability { node, availability } => {
                 pending.steers = Some((node.clone(), *availability));
@@ -92,6 +95,10 @@ impl Users {
                 self.mark_ambiguous(node);
             }
             _ => {}
+        }
+        for service in &pending.removes {
+            self.promised.revisions.remove(service);
+            self.mark_ambiguous(service);
         }
         let number = env.number();
         env.note(format_args!("user: {}", describe(&command)));
@@ -172,10 +179,13 @@ impl Users {
                 let node = rng.choice(&view.nodes).expect("there are nodes").clone();
                 Command::SetAvailability { node, availability }
             }
-            _ => match view.newest_deployment {
-                Some(deployment) => {
+            _ => match &view.newest_deployment {
+                Some(newest) => {
                     let choice = [Steer::Pause, Steer::Resume, Steer::Resume, Steer::Abort];
-                    Command::Steer { deployment, how: choice[rng.usize(0..choice.len())] }
+                    Command::Steer {
+                        deployment: newest.id,
+                        how: choice[rng.usize(0..choice.len())],
+                    }
                 }
                 None => Command::Apply(vec![documents::gateway(rng, &service)]),
             },

@@ -148,6 +148,12 @@ fn an_undo_to_a_revision_that_failed_is_detected() {
 }
 
 #[test]
+fn a_deployment_without_end_is_detected() {
+    let invariant = "every deployment ends or waits for a user";
+    assert_eq!(detected(InjectedBug::Deadline), invariant);
+}
+
+#[test]
 fn a_stack_that_stops_with_one_of_its_resources_is_detected() {
     let invariants =
         ["a resource stops only with its instance", "the resources of a stack stop in reverse"];

@@ -87,7 +87,8 @@ pub(super) async fn remove(request: &ApiRequest, id: &str) -> Result<Reply, Repl
 /// Reverts the apps of a deployment to their previous revisions, and removes those without any.
 fn back(snapshot: &Snapshot, deployment: &Deployment, apps: &Apps) -> DesiredApps {
     let mut desired = DesiredApps::default();
-    let ours = deployment.moves.iter().filter(|m| m.state != MoveState::Superseded);
+    let left = [MoveState::Superseded, MoveState::Abandoned];
+    let ours = deployment.moves.iter().filter(|m| !left.contains(&m.state));
     for m in ours {
         let Some(service) = snapshot.state.service(&m.service) else { continue };
         // As in Marathon, the previously requested revision, even if it never ran.

@@ -12,11 +12,11 @@ use model::{
     DeploymentId, Ending, Event, ExecutedRequest, Exit, FailedRevision, Failure, FileSpec, Gateway,
     Given, Goal, HealthCheck, HttpProbe, Laggard, Listener, Lost, Meta, Millis, Move, MoveState,
     Network, Node, NotServing, OnChange, OnFailure, Origin, Phase, Placement, Port, PortRef,
-    Principal, Probe, Problem, Process, Protocol, Pull, ReadinessCheck, Refusal, Registration,
-    Resource, ResourceStatus, Resources, Restart, Revision, RevisionOutcome, Rollout, Route,
-    RouteTable, Run, RunChange, ScaleDown, ServiceHead, Sha256, Share, Signal, Slot, Software,
-    Source, Spec, Stage, Stall, Status, Stop, StopReason, StopSignal, TableRoute, Task, TcpProbe,
-    Timestamp, Unhealthy, Value, Volume, What,
+    Principal, Probe, Problem, Process, Protocol, Pull, ReadinessCheck, Reason, Refusal,
+    Registration, Resource, ResourceStatus, Resources, Restart, Revision, RevisionOutcome, Rollout,
+    Route, RouteTable, Run, RunChange, ScaleDown, ServiceHead, Sha256, Share, Signal, Slot,
+    Software, Source, Spec, Stage, Stall, Status, Stop, StopReason, StopSignal, TableRoute, Task,
+    TcpProbe, Timestamp, Unhealthy, Value, Volume, What,
 };
 use muster_api::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
 use serde::Serialize;
@@ -161,6 +161,14 @@ fn failure() -> Failure {
             cause: Stall::NotReady(laggard),
         }),
     }
+}
+
+/// A failure for want of a node.
+fn unplaced() -> Failure {
+    let nodes = vec![(parsed("n1"), Reason::Cordoned)];
+    let cause = Stall::Unplaced { placed: 1, wanted: 3, nodes, node_count: 2, failures: 4 };
+    let (service, deadline) = (parsed("/shop/web"), Millis::secs(61));
+    Failure::Stalled { service, revision: 2, deadline, cause }
 }
 
 fn revision(spec: Spec) -> Revision {
@@ -376,7 +384,7 @@ fn placement(goal: Goal) -> Placement {
     }
 }
 
-fn stages() -> [Stage; 7] {
+fn stages() -> [Stage; 8] {
     let (reason, at) = (|| Arc::new(failure()), Timestamp(7_000));
     [
         Stage::Running,
@@ -385,6 +393,7 @@ fn stages() -> [Stage; 7] {
         Stage::Held { reason: reason() },
         Stage::Succeeded { at },
         Stage::RolledBack { reason: reason(), at },
+        Stage::RollbackFailed { reason: reason(), cause: Arc::new(unplaced()), at },
         Stage::Superseded { by: DeploymentId(9), at },
     ]
 }
@@ -406,6 +415,7 @@ fn deployment(stage: Stage) -> Deployment {
             state: MoveState::Superseded,
             ready: 4,
             progressed_at: Some(Timestamp(9_000)),
+            failure: Some(Arc::new(failure())),
         }],
         stage,
     }
@@ -472,7 +482,7 @@ fn bundle() -> Bundle {
     }
 }
 
-fn facts() -> [What; 21] {
+fn facts() -> [What; 22] {
     let (reason, detail) = (|| Arc::new(failure()), || Some("a detail".to_string()));
     [
         What::ServerStarted { epoch: 3 },
@@ -489,6 +499,7 @@ fn facts() -> [What; 21] {
         What::DeploymentHeld { reason: reason() },
         What::DeploymentRollingBack { reason: reason() },
         What::DeploymentRolledBack { reason: reason() },
+        What::DeploymentRollbackFailed { reason: reason(), cause: reason() },
         What::DeploymentSuperseded { successor: DeploymentId(2) },
         What::Placed { node: parsed("n1"), revision: 1 },
         What::Starting { detail: "pulling".into(), retry_after: Some(Millis::secs(26)) },

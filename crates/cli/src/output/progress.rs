@@ -172,6 +172,7 @@ fn tail(progress: &MoveView, one: Option<&Move>, stage: &Stage) -> String {
     match one.map(|one| one.state) {
         Some(MoveState::Superseded) => parts.push("taken over by a newer deployment".into()),
         Some(MoveState::Done) => parts.push("done".into()),
+        Some(MoveState::Abandoned) => parts.push("given up".into()),
         _ if stage.is_over() => {}
         _ => {
             parts.extend(progress.waits.iter().map(|wait| match &wait.wait {
@@ -220,6 +221,7 @@ mod tests {
                 state,
                 ready: 0,
                 progressed_at: None,
+                failure: None,
             };
             assert_eq!(words(&progress, Some(&one), &stage), expected);
         };

@@ -48,7 +48,10 @@ pub(crate) fn stage_tone(stage: &Stage) -> Tone {
     match stage {
         Stage::Succeeded { .. } => Tone::Good,
         Stage::Superseded { .. } => Tone::Dim,
-        Stage::RolledBack { .. } | Stage::RollingBack { .. } | Stage::Held { .. } => Tone::Bad,
+        Stage::RolledBack { .. }
+        | Stage::RollbackFailed { .. }
+        | Stage::RollingBack { .. }
+        | Stage::Held { .. } => Tone::Bad,
         Stage::Running | Stage::Paused => Tone::Warn,
     }
 }
@@ -320,6 +323,7 @@ pub(crate) fn event_tone(what: &What) -> Tone {
     match what {
         What::DeploymentHeld { .. }
         | What::DeploymentRolledBack { .. }
+        | What::DeploymentRollbackFailed { .. }
         | What::RouteBroken { .. }
         | What::NotStarted { .. }
         | What::Exited { .. }

@@ -163,12 +163,22 @@ pub(crate) fn verdict(view: &DeploymentView) -> String {
         Stage::RolledBack { reason, at } => {
             format!("{id} was rolled back after {}: {reason}", took(at))
         }
+        Stage::RollbackFailed { reason, cause, at } => format!(
+            "{id} failed: {reason}\nit could not be rolled back within {}: {cause}\n\
+             {id} has ended; its services stay on their way to the earlier revisions, see: muster \
+             get services",
+            took(at)
+        ),
         Stage::Superseded { by, .. } => {
             format!("{id} was superseded by {by}; follow that with: muster rollout status {by}")
         }
         Stage::Held { reason } => format!(
             "{id} is held: {reason}\n\
-             resume it with: muster rollout resume {id}; roll it back with: muster rollout abort {id}"
+             try it again with: muster rollout resume {id}; {} with: muster rollout abort {id}",
+            match deployment.moves.iter().all(|m| m.from.is_none()) {
+                true => "remove what was new",
+                false => "roll it back",
+            }
         ),
         stage => format!("{id} is {}", stage.word()),
     }
@@ -230,6 +240,11 @@ mod tests {
         check(
             Stage::RolledBack { reason: failure("no progress for 5s"), at },
             "d-7 was rolled back after 2.4s: no progress for 5s",
+            Exit::Deployment,
+        );
+        check(
+            Stage::RollbackFailed { reason: failure("no progress"), cause: failure("no node"), at },
+            "d-7 failed: no progress",
             Exit::Deployment,
         );
         check(

@@ -56,6 +56,9 @@ enum Action {
         wait: Wait,
     },
     /// Stop a deployment and return its services to their earlier revisions
+    ///
+    /// Services that are new and have not arrived are removed. Of a deployment that rolls back
+    /// already, abort ends the rollback: its services stay as they are.
     Abort {
         /// A service, or a deployment such as d-7
         #[arg(value_name = "SERVICE|DEPLOYMENT")]
@@ -162,9 +165,7 @@ async fn steer(of: Subject, how: Steer, wait: Wait, session: &Session) -> Result
         session.screen.line(match how {
             Steer::Pause => format!("{id} is paused; resume it with: muster rollout resume {id}"),
             Steer::Resume => format!("{id} goes on"),
-            Steer::Abort => {
-                format!("{id} is rolling back; follow it with: muster rollout status {id}")
-            }
+            Steer::Abort => format!("{id} is aborted; follow it with: muster rollout status {id}"),
         })?;
     }
     match wait.is_wanted() {

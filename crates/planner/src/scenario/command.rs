@@ -164,6 +164,7 @@ fn news(applied: &Changeset) -> impl Iterator<Item = String> {
             What::DeploymentHeld { .. } => "held",
             What::DeploymentRollingBack { .. } => "rolling-back",
             What::DeploymentRolledBack { .. } => "rolled-back",
+            What::DeploymentRollbackFailed { .. } => "rollback-failed",
             What::DeploymentSucceeded => "succeeded",
             What::DeploymentSuperseded { .. } => "superseded",
             _ => return None,

@@ -425,6 +425,17 @@ impl Run {
         }
     }
 
+    /// Lets more time pass than the deadlines of all deployments, one after the other, without
+    /// repairing anything.
+    pub(crate) fn pass_deadlines(&mut self) {
+        for _ in 0..100 {
+            self.adopt_all();
+            self.world.work();
+            self.world.tick(Millis::secs(11 * 60));
+        }
+        self.adopt_all();
+    }
+
     /// Makes unhealthy instances healthy.
     fn make_healthy(&mut self) -> bool {
         let services = self.world.state.services();

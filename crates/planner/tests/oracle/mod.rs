@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
 use super::model::{
-    Availability, Goal, InstanceId, Millis, Node, Operator, Phase, Placement, ReplicaId, Service,
-    Share, Step, StopReason, Timestamp, Wait,
+    Availability, Goal, InstanceId, Millis, MoveState, Node, Operator, Phase, Placement, ReplicaId,
+    Service, Share, Stage, Step, StopReason, Timestamp, Wait,
 };
 
 type Checked = Result<(), TestCaseError>;
@@ -214,6 +214,24 @@ pub(crate) fn every_open_slot_waits(world: &World) -> Checked {
             service.id,
             service.placements
         );
+    }
+    Ok(())
+}
+
+/// Every deployment has ended or is paused or held, or its services wait for a user to thaw them or
+/// for other deployments.
+pub(crate) fn no_deployment_goes_on(world: &World) -> Checked {
+    let waits = world.plan().waits;
+    let goes_on = |stage: &Stage| !stage.is_over() && !stage.is_suspended();
+    for deployment in world.state.deployments().filter(|deployment| goes_on(&deployment.stage)) {
+        for m in deployment.moves.iter().filter(|m| m.state == MoveState::Moving) {
+            let waits: Vec<_> = waits.iter().filter(|(id, _)| *id == m.service).collect();
+            let waits_for_user = waits.iter().any(|(_, wait)| {
+                matches!(wait, Wait::Frozen { .. })
+                    || matches!(wait, Wait::Dependencies { .. } | Wait::Dependents { .. })
+            });
+            prop_assert!(waits_for_user, "{:?} of {:?}: {:?}", m, deployment.stage, waits);
+        }
     }
     Ok(())
 }

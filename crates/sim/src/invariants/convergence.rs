@@ -43,6 +43,26 @@ pub(crate) fn differences(cluster: &Cluster, now: Moment) -> Vec<String> {
     differences
 }
 
+/// The deployments that go on: those that have not ended, although none of their services waits for
+/// a user or for another deployment. A revision that does not work is no reason, nor is a lost node:
+/// the deployment fails at its deadline, and so does its rollback.
+pub(crate) fn endless(cluster: &Cluster) -> Vec<String> {
+    let Some(server) = &cluster.server.running else { return Vec::new() };
+    let Snapshot { state, waits, .. } = &server.snapshot;
+    let waits_for_user = |wait: &Wait| {
+        matches!(wait, Wait::Still { .. } | Wait::Frozen { .. })
+            || matches!(wait, Wait::Dependencies { .. } | Wait::Dependents { .. })
+    };
+    let moved = state.services().filter_map(|service| Some((&service.id, service.deployment?)));
+    let endless = moved.filter_map(|(id, deployment)| {
+        let waits = waits.get(id).map_or(&[][..], Vec::as_slice);
+        let stage = state.deployment(deployment).map_or("gone", |known| known.stage.word());
+        let ends = waits.iter().any(waits_for_user);
+        (!ends).then(|| format!("{deployment} of {id} is {stage}: {waits:?}"))
+    });
+    endless.collect()
+}
+
 struct View<'a> {
     cluster: &'a Cluster,
     snapshot: &'a Snapshot,

@@ -45,6 +45,7 @@ impl EventTranslator {
             // To Marathon's clients, a paused or held deployment has been cancelled.
             What::DeploymentSuperseded { .. }
             | What::DeploymentRolledBack { .. }
+            | What::DeploymentRollbackFailed { .. }
             | What::DeploymentHeld { .. }
             | What::DeploymentPaused => {
                 let Some(plan) = self.plans.remove(&id) else { return Vec::new() };

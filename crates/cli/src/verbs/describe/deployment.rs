@@ -45,6 +45,7 @@ pub(super) async fn show(session: &Session, id: DeploymentId) -> Result<Exit, Fa
                 MoveState::Moving => ("moving".into(), Tone::Warn),
                 MoveState::Done => ("done".into(), Tone::Good),
                 MoveState::Superseded => ("superseded".into(), Tone::Dim),
+                MoveState::Abandoned => ("given up".into(), Tone::Bad),
             };
         }
         vec![
