@@ -16,7 +16,7 @@ use gateway::{Proxy, Settings};
 use model::{Backend, InstanceId, Listen, Listener, RouteTable, TableRoute};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpSocket, TcpStream},
     runtime::{Builder, LocalOptions},
     task::JoinSet,
     time::{Instant, timeout},
@@ -26,10 +26,16 @@ use tokio::{
 const LIMIT: Duration = Duration::from_secs(8);
 /// Time of the script for a step of the client, which may wait for the gateway.
 const STEP: Duration = Duration::from_secs(1);
+/// The same to send: the system has room for megabytes, which a slow backend takes time to read.
+const SEND: Duration = Duration::from_secs(10);
+/// Time of the script before each read of a backend.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Time of the script for a request of another client: longer than all timeouts of a gateway.
 const PLAIN: Duration = Duration::from_secs(300);
 /// Maximum number of bytes that a script sends.
-const SENT_MAX: usize = 4 << 20;
+const SENT_MAX: usize = 8 << 20;
+/// Maximum number of bytes that the system receives for a backend that does not read them.
+const RECEIVED_MAX: u32 = 16 << 10;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 pub(crate) fn run(input: &[u8]) {
@@ -66,7 +72,7 @@ async fn play(input: &[u8], settings: Settings) {
     let grace = settings.stop_grace;
     let mut script = Script(input);
     let behaviour = Behaviour::read(&mut script);
-    let (scripted, plain) = tokio::join!(serve(behaviour), serve(Behaviour::default()));
+    let (scripted, plain) = (serve(behaviour), serve(Behaviour::default()));
     let listen = free_address();
     let proxy = Proxy::start_local(settings);
     let routes = vec![route("/", &scripted), route("/plain", &plain)];
@@ -159,7 +165,7 @@ impl Behaviour {
     fn read(script: &mut Script<'_>) -> Behaviour {
         let mut byte = || script.byte().unwrap_or_default();
         let (reads, read_size, response, times) =
-            (byte(), usize::from(byte()) * 64, byte(), usize::from(byte()));
+            (byte(), usize::from(byte()) * 256, byte(), usize::from(byte()));
         let ok = Behaviour::default().response;
         let chunked = &b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"[..];
         let closes = response & 0x80 == 0;
@@ -192,6 +198,8 @@ impl Behaviour {
         }
         let mut space = vec![0; self.read_size.max(1)];
         for _ in 0..self.reads {
+            // Until the gateway and the client wait for it.
+            tokio::time::sleep(PAUSE).await;
             let Ok(Ok(1..)) = timeout(STEP, stream.read(&mut space)).await else { break };
         }
         let sent = stream.write_all(&self.response).await;
@@ -213,8 +221,11 @@ impl Served {
     }
 }
 
-async fn serve(behaviour: Behaviour) -> Served {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+fn serve(behaviour: Behaviour) -> Served {
+    let socket = TcpSocket::new_v4().expect("the system has descriptors");
+    socket.set_recv_buffer_size(RECEIVED_MAX).expect("a size");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("there is a free port");
+    let listener = socket.listen(1024).expect("it is bound");
     let address = listener.local_addr().expect("it is bound");
     let mut tasks = JoinSet::new();
     tasks.spawn_local(async move {
@@ -267,8 +278,9 @@ impl Client {
                 let method = if script.byte()? & 1 == 0 { 0x82 } else { 0x83 };
                 // POST or GET, http, / and the host, as indexes of the static table.
                 let fields = [method, 0x86, 0x84, 0x01, 1, b'a'];
-                self.send(PREFACE).await;
-                self.send(&frame(1, 4, &fields)).await
+                // The windows of the gateway's settings hold once they are acknowledged.
+                let acknowledged = [0, 0, 0, 4, 1, 0, 0, 0, 0];
+                self.send(&[PREFACE, &acknowledged, &frame(1, 4, &fields)].concat()).await
             }
             4 => {
                 let (size, count) = (script.number()?, usize::from(script.byte()?));
@@ -305,7 +317,7 @@ impl Client {
         if let Some(stream) = self.streams.last_mut()
             && self.sent <= SENT_MAX
         {
-            drop(timeout(STEP, stream.write_all(bytes)).await);
+            drop(timeout(SEND, stream.write_all(bytes)).await);
         }
     }
 }
