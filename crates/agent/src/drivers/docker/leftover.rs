@@ -14,6 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use super::super::process::Stat;
+
 /// Between two looks at the processes: a killed one needs a moment to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Maximum number of looks. A process that the kernel cannot end yet ends later.
@@ -48,21 +50,14 @@ pub(super) async fn end(container: &str) {
 /// The processes whose control groups belong to a container, by its full id. Those that have ended
 /// and were not waited for are not among them.
 fn processes(container: &str) -> Vec<Pid> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let of_container = |pid: &Pid| {
-        let read = |name: &str| {
-            fs::read_to_string(format!("/proc/{}/{name}", pid.as_raw_nonzero())).unwrap_or_default()
-        };
-        read("cgroup").contains(container) && !is_zombie(&read("stat"))
+        let path = format!("/proc/{}/cgroup", pid.as_raw_nonzero());
+        fs::read_to_string(path).is_ok_and(|groups| groups.contains(container))
     };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(Pid::from_raw).filter(of_container).collect()
-}
-
-/// Whether a process has ended, by its `/proc/PID/stat`. The state follows the name, which may
-/// have any character.
-fn is_zombie(stat: &str) -> bool {
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+    let of_container = pids.filter_map(Pid::from_raw).filter(of_container);
+    of_container.filter(|pid| Stat::of(*pid).is_some_and(|stat| stat.runs)).collect()
 }
 
 #[cfg(test)]
@@ -71,13 +66,6 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-
-    #[test]
-    fn a_process_that_has_ended_is_known_by_its_state() {
-        assert!(is_zombie("7 (a) b) Z 1 7 7 0"));
-        assert!(!is_zombie("7 (Z) Z) S 1 7 7 0"));
-        assert!(!is_zombie(""));
-    }
 
     /// Docker 20.10 leaves such a process when it is killed while it starts a container.
     #[tokio::test]

@@ -12,7 +12,7 @@ use rustix::process::Pid;
 
 /// A process that may have ended by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(in crate::drivers) struct Identity {
     pub(super) pid: Pid,
     started_at_ticks: u64,
 }
@@ -31,10 +31,10 @@ impl Identity {
 
 /// The facts of a process in `/proc/PID/stat` (proc_pid_stat(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stat {
+pub(in crate::drivers) struct Stat {
     pub(super) identity: Identity,
     /// Whether it has not ended: a process that has ended remains until its parent reaps it.
-    pub(super) runs: bool,
+    pub(in crate::drivers) runs: bool,
     /// The id of its process group.
     pub(super) group: i32,
     /// The id of its session.
@@ -42,7 +42,7 @@ pub(super) struct Stat {
 }
 
 impl Stat {
-    pub(super) fn of(pid: Pid) -> Option<Stat> {
+    pub(in crate::drivers) fn of(pid: Pid) -> Option<Stat> {
         let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
         Stat::parse(&fs::read_to_string(path).ok()?)
     }

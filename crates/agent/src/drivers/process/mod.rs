@@ -41,6 +41,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::cgroup::Cgroups;
+pub(super) use self::identity::Stat;
 pub use self::inherited::take_over_files;
 use self::wire::{Request, Start};
 use super::{
