@@ -160,6 +160,11 @@ impl Cluster {
 
     /// Starts a daemon, and for the server waits until it answers.
     pub fn launch(&mut self, daemon: Daemon) -> Result<()> {
+        self.launch_with(daemon, &[])
+    }
+
+    /// Starts a daemon with further arguments.
+    pub fn launch_with(&mut self, daemon: Daemon, further: &[&str]) -> Result<()> {
         let server = self.url();
         let (name, args) = match daemon {
             Daemon::Server => {
@@ -184,7 +189,8 @@ impl Cluster {
             .append(true)
             .open(self.dir().join(format!("{name}.log")))?;
         let mut command = Command::new(binary("muster", "MUSTER_BIN")?);
-        command.args(args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.args(args).args(further);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         if daemon != Daemon::Gateway {
             command.arg("--data-dir").arg(self.dir().join(name));
         }

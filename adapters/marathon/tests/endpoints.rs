@@ -251,7 +251,7 @@ async fn a_ping_is_answered_in_the_accepted_media_type() {
         ("image/png", 204, ""),
     ] {
         let request = format!(
-            "GET /ping HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
+            "GET /ping HTTP/1.1\r\nhost: localhost\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
         );
         let (got, _, body) = server.raw(request.as_bytes()).await;
         assert_eq!((got, body.as_str()), (status, pong), "{accept}");
@@ -546,7 +546,7 @@ async fn metrics_at_the_root_need_the_media_type_of_the_adapter() {
     let hint = "the adapter `marathon` has it with `Accept: application/json`, or below \
                 /service/marathon, or below /marathon";
     assert_eq!((status, error.hint.as_deref()), (404, Some(hint)));
-    let request = "GET /metrics HTTP/1.1\r\nhost: x\r\naccept: application/json\r\n\
+    let request = "GET /metrics HTTP/1.1\r\nhost: localhost\r\naccept: application/json\r\n\
                    connection: close\r\n\r\n";
     let (status, _, body) = server.raw(request.as_bytes()).await;
     assert_eq!(status, 200, "{body}");

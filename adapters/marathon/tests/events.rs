@@ -31,7 +31,7 @@ async fn start(data_dir: &Path) -> Server {
 async fn open_stream(mut stream: TcpStream, query: &str, last_seen: Option<u64>) -> TcpStream {
     let seen = last_seen.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
     let request = format!(
-        "GET /v2/events{query} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\
+        "GET /v2/events{query} HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\
          connection: close\r\n{seen}\r\n"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -125,7 +125,7 @@ async fn only_requested_event_types_are_sent() {
     let (_, kind, data) = chosen.next().await;
     assert_eq!(kind, "deployment_success");
     assert!(data["plan"].get("target").is_none() && data["plan"]["steps"].is_array());
-    let refused = "GET /v2/events HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let refused = "GET /v2/events HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     assert_eq!(server.raw(refused.as_bytes()).await.0, 405);
     server.stop().await.unwrap();
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use model::{NodeId, Resources};
+use model::{ClusterId, NodeId, Resources};
 
 /// How to run an agent.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub struct Options {
     /// Whether the files of instances may be fetched from addresses that only this node can reach:
     /// loopback, link-local and metadata addresses.
     pub fetch_local: bool,
+    /// The cluster to follow from now on, whichever the agent belonged to before.
+    pub adopt_cluster: Option<ClusterId>,
     /// Stop and remove everything when the agent ends, however it ends.
     pub ephemeral: bool,
     /// The program to run as `<keeper_exe> keeper --dir DIR [--ephemeral]`: muster itself.

@@ -86,6 +86,20 @@ impl Harness {
             whole,
             set,
             removed: vec![],
+            explicit: false,
+            unreadable: vec![],
+        }));
+    }
+
+    /// Assigns instances completely, and orders others to stop.
+    fn assign_explicitly(&mut self, set: Vec<Assignment>, removed: &[&str]) {
+        self.generation += 1;
+        self.event(Event::Assignments(Assignments {
+            generation: self.generation,
+            whole: true,
+            set,
+            removed: removed.iter().map(|name| id(name)).collect(),
+            explicit: true,
             unreadable: vec![],
         }));
     }
@@ -99,6 +113,7 @@ impl Harness {
             whole: true,
             set,
             removed: vec![],
+            explicit: false,
             unreadable: vec![Unreadable { instance: id(name), stop, error }],
         }));
     }
@@ -570,4 +585,38 @@ fn an_update_that_fails_is_explained_and_repeated() {
     assert_eq!(harness.done(), ["update a of run 1 of /a~0.1"]);
     updated(&mut harness, Ok(()));
     assert_eq!(message(&harness), None);
+}
+
+#[test]
+fn an_instance_that_is_not_assigned_stops_only_by_order() {
+    let mut agent = Harness::new();
+    agent.event(Event::Connected);
+    agent.assign_explicitly(vec![run("a", json!({}))], &[]);
+    agent.started("a", 1);
+    agent.done();
+    // A server that does not know the instance: its store is another one.
+    agent.assign_explicitly(vec![run("b", json!({}))], &[]);
+    assert_eq!(agent.done(), [""; 0], "and nothing starts next to it");
+    assert_eq!(agent.status("a").phase, Phase::Running, "it is reported");
+    agent.exited("a", 1);
+    assert_eq!(agent.wait().1, ["start run 2 of /a~0.1"], "it is kept running");
+    agent.started("a", 2);
+    let memory = agent.memory();
+    assert!(memory.assignments.iter().any(|known| known.instance == id("a")));
+    agent.assign_explicitly(vec![run("b", json!({}))], &["a"]);
+    assert_eq!(agent.done(), ["stop run 2 of /a~0.1 within 10s"]);
+    agent.exited("a", 2);
+    assert_eq!(agent.done(), ["forget /a~0.1", "start run 1 of /b~0.1"]);
+}
+
+#[test]
+fn a_run_that_is_found_and_not_assigned_stops_only_by_order() {
+    let mut agent = Harness::unadopted(Memory::default());
+    agent.event(Event::Connected);
+    agent.assign_explicitly(vec![], &[]);
+    let found = vec![found("a", 3, None)];
+    agent.event(Event::Adopted { driver: Kind::Process, found });
+    assert_eq!(agent.done(), [""; 0]);
+    agent.assign_explicitly(vec![], &["a"]);
+    assert_eq!(agent.done().len(), 1, "it is stopped");
 }

@@ -321,6 +321,7 @@ impl World {
             whole,
             set,
             removed,
+            explicit: false,
             unreadable: vec![],
         }));
     }

@@ -92,8 +92,9 @@ impl Harness {
         change(&mut assignment);
         self.generation += 1;
         let (generation, set, removed) = (self.generation, vec![assignment], vec![]);
-        let unreadable = vec![];
-        let assignments = Assignments { generation, whole: true, set, removed, unreadable };
+        let (explicit, unreadable) = (false, vec![]);
+        let assignments =
+            Assignments { generation, whole: true, set, removed, explicit, unreadable };
         self.event(Event::Assignments(assignments));
     }
 

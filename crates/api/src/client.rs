@@ -12,11 +12,13 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use model::Mismatch;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::backoff::Backoff;
-use crate::error::ErrorBody;
+use crate::error::{ErrorBody, ErrorCode};
+use crate::membership::{DAEMON, Membership, POSITION};
 use crate::socket;
 
 /// Why a request has no usable response.
@@ -49,6 +51,15 @@ pub enum Error {
     /// The server rejected the request.
     #[error("{}", .0.message)]
     Refused(ErrorBody),
+    /// The server does not belong to the cluster of this daemon, or has an older store.
+    #[error("{url} is not followed")]
+    Mismatch {
+        /// The URL of the server.
+        url: String,
+        /// The reason.
+        #[source]
+        source: Mismatch,
+    },
     /// Another program than a Muster server responded.
     #[error("{url} is not a Muster server")]
     NotMuster {
@@ -69,6 +80,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the server must not direct this daemon: it is of another cluster, or its store is
+    /// older than what the daemon knows.
+    pub fn is_wrong_server(&self) -> bool {
+        match self {
+            Error::Mismatch { .. } => true,
+            Error::Refused(body) => body.code == ErrorCode::WrongServer,
+            _ => false,
+        }
+    }
+
     /// Whether there was no connection, so that no server has received the request.
     fn is_connect(&self) -> bool {
         let Error::Unreachable { source, .. } = self else { return false };
@@ -99,6 +120,7 @@ const HEARTBEAT_TIMEOUT: Duration = HEARTBEAT.saturating_mul(3);
 #[derive(Debug, Clone)]
 pub struct Client {
     base: String,
+    membership: Option<Membership>,
     pool: Pool<HttpConnector, Full<Bytes>>,
 }
 
@@ -119,7 +141,12 @@ impl Client {
             .pool_idle_timeout(Duration::from_secs(20))
             .pool_timer(TokioTimer::new())
             .build(socket::connector());
-        Ok(Client { base, pool })
+        Ok(Client { base, membership: None, pool })
+    }
+
+    /// The client of a daemon, which follows only servers of its cluster.
+    pub fn of_daemon(self, membership: Membership) -> Client {
+        Client { membership: Some(membership), ..self }
     }
 
     /// The URL of the server.
@@ -220,10 +247,19 @@ impl Client {
         if let Some(id) = id {
             request = request.header(REQUEST_ID, id);
         }
+        if let Some(header) = self.membership.as_ref().and_then(Membership::header) {
+            request = request.header(DAEMON, header);
+        }
         let request =
             request.body(Full::new(body)).map_err(|_| Error::Address { url: url.clone() })?;
         let answered = self.within(Some(RESPONSE_TIMEOUT), self.pool.request(request)).await?;
         let response = answered.map_err(|source| self.lost(source))?;
+        if let Some(membership) = &self.membership {
+            let stated = response.headers().get(POSITION).and_then(|value| value.to_str().ok());
+            let stated = stated.and_then(|position| position.parse().ok());
+            let checked = membership.check(stated, response.status().is_success());
+            checked.map_err(|source| Error::Mismatch { url: self.base.clone(), source })?;
+        }
         if response.status().is_success() {
             return Ok(response);
         }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 pub struct Assignments {
     /// Increases with every change, also across restarts of servers.
     pub generation: u64,
-    /// Whether `set` is complete: other instances must not run. Otherwise this document is the
+    /// Whether `set` is complete: other instances are not assigned. Otherwise this document is the
     /// previous one with `set` inserted and `removed` deleted. The first one of a stream is
     /// complete.
     pub whole: bool,
@@ -23,6 +23,11 @@ pub struct Assignments {
     /// Instances to stop if they still run, and to remove.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<InstanceId>,
+    /// Whether only the instances in `removed` stop. An instance that neither `set` nor `removed`
+    /// contains is then reported and keeps running: absence is no order to stop. Servers of the
+    /// first version do not send it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub explicit: bool,
     /// Assignments that were sent in `set` and that this version cannot read. Never sent.
     #[serde(skip)]
     pub unreadable: Vec<Unreadable>,
@@ -48,15 +53,17 @@ struct Line {
     set: Vec<Box<RawValue>>,
     #[serde(default)]
     removed: Vec<InstanceId>,
+    #[serde(default)]
+    explicit: bool,
 }
 
 impl TryFrom<Line> for Assignments {
     type Error = serde_json::Error;
 
     fn try_from(line: Line) -> Result<Self, Self::Error> {
-        let Line { generation, whole, set, removed } = line;
+        let Line { generation, whole, set, removed, explicit } = line;
         let (set, unreadable) = read_each(&set)?;
-        Ok(Assignments { generation, whole, set, removed, unreadable })
+        Ok(Assignments { generation, whole, set, removed, explicit, unreadable })
     }
 }
 

@@ -1,11 +1,12 @@
 //! Requests and responses for users.
 
 use model::{
-    Change, Deployment, DeploymentId, Event, FailedRevision, Failure, Gateway, Goal, InstanceId,
-    Millis, Node, NodeId, Phase, ResourceId, Resources, Revision, RevisionNumber, Run, ServiceId,
-    Spec, Status, Steer, Step, TableRoute, Timestamp,
+    Change, ClusterId, Daemon, Deployment, DeploymentId, Event, FailedRevision, Failure, Gateway,
+    Goal, InstanceId, Millis, Mismatch, Node, NodeId, Phase, ResourceId, Resources, Revision,
+    RevisionNumber, Run, ServiceId, Spec, Status, Steer, Step, TableRoute, Term, Timestamp,
 };
 use serde::{Deserialize, Serialize, Serializer};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The health of a server.
@@ -15,6 +16,55 @@ pub struct Health {
     pub status: String,
     /// The version of the server.
     pub version: String,
+    /// The cluster of the server; not stated by older servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterId>,
+}
+
+/// The identity of a cluster, and the daemons and instances that do not belong to its history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterView {
+    /// The id of the cluster.
+    pub cluster: ClusterId,
+    /// The term of the server: it begins with each start.
+    pub term: Term,
+    /// The newest revision of the store.
+    pub revision: u64,
+    /// The daemons that do not follow this server.
+    pub refused: Vec<RefusedView>,
+    /// The instances that agents report and that this server did not place, by node. They keep
+    /// running until an operator decides.
+    pub unknown: BTreeMap<NodeId, BTreeSet<InstanceId>>,
+}
+
+/// A daemon that does not follow a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedView {
+    /// The node of the daemon.
+    pub node: NodeId,
+    /// Its kind.
+    pub daemon: Daemon,
+    /// The reason as a sentence.
+    pub reason: String,
+    /// The reason as data.
+    pub mismatch: Mismatch,
+}
+
+/// Continues from a store that is older than refused daemons know. What they know of and the store
+/// does not have is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptLossRequest {
+    /// The cluster, to confirm that the server is the right one.
+    pub cluster: ClusterId,
+}
+
+/// Stops instances on a node that the server did not place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopUnknownRequest {
+    /// The instances.
+    pub instances: BTreeSet<InstanceId>,
 }
 
 /// A string with documents, and its name in messages.
@@ -273,6 +323,10 @@ pub enum NodeState {
     Lost,
 }
 
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 /// A node with its current state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeView {
@@ -287,6 +341,9 @@ pub struct NodeView {
     pub used: Resources,
     /// The number of instances that are placed on the node.
     pub instances: u32,
+    /// The number of instances that its agent reports and that the server did not place.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unknown: u32,
 }
 
 /// A deployment with its progress.

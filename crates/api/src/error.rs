@@ -18,8 +18,12 @@ pub enum ErrorCode {
     MethodNotAllowed,
     /// 409: the current state does not allow it.
     Conflict,
+    /// 409: the daemon belongs to another cluster, or knows more than the server's store has.
+    WrongServer,
     /// 413: the request exceeds a limit.
     TooLarge,
+    /// 421: the request names a host that is not one of the server's names.
+    WrongHost,
     /// 422: the documents are invalid; the details have the positions.
     Invalid,
     /// 503: currently impossible; nothing was changed.
@@ -38,8 +42,9 @@ impl ErrorCode {
             ErrorCode::Forbidden => 403,
             ErrorCode::NotFound | ErrorCode::UnknownPath => 404,
             ErrorCode::MethodNotAllowed => 405,
-            ErrorCode::Conflict => 409,
+            ErrorCode::Conflict | ErrorCode::WrongServer => 409,
             ErrorCode::TooLarge => 413,
+            ErrorCode::WrongHost => 421,
             ErrorCode::Invalid => 422,
             ErrorCode::Internal => 500,
             ErrorCode::BadGateway => 502,

@@ -12,6 +12,7 @@ mod clock;
 mod daemon;
 mod document;
 mod error;
+mod membership;
 pub mod path;
 mod serve;
 mod socket;
@@ -25,11 +26,13 @@ pub use daemon::{
     stored_assignments,
 };
 pub use document::{
-    ApplyReply, ApplyRequest, DeploymentView, EventView, FailedRevisionView, FreezeRequest,
-    GatewayView, Health, InstanceView, LOG_OFFSET, LOG_SIZE, LogPartQuery, LogQuery, LogStream,
-    MoveView, NodeState, NodeView, RemoveRequest, RevisionView, RolloutRequest, RunRequest,
-    ScaleRequest, ServiceState, ServiceView, Source, UndoRequest, WaitView, Wave,
+    AcceptLossRequest, ApplyReply, ApplyRequest, ClusterView, DeploymentView, EventView,
+    FailedRevisionView, FreezeRequest, GatewayView, Health, InstanceView, LOG_OFFSET, LOG_SIZE,
+    LogPartQuery, LogQuery, LogStream, MoveView, NodeState, NodeView, RefusedView, RemoveRequest,
+    RevisionView, RolloutRequest, RunRequest, ScaleRequest, ServiceState, ServiceView, Source,
+    StopUnknownRequest, UndoRequest, WaitView, Wave,
 };
 pub use error::{Detail, ErrorBody, ErrorCode, error_chain};
+pub use membership::{Caller, DAEMON, Membership, POSITION, Save};
 pub use serve::serve;
 pub use state::{ClusterState, ObservedState};

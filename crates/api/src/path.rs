@@ -33,6 +33,12 @@ pub const NODES: &str = "/v1/nodes";
 pub const NODE: &str = "/v1/nodes/{node}";
 /// `POST` a `model::Availability`.
 pub const NODE_AVAILABILITY: &str = "/v1/nodes/{node}/availability";
+/// `POST` a `StopUnknownRequest`.
+pub const STOP_UNKNOWN: &str = "/v1/nodes/{node}/stop-unknown";
+/// `GET` the `ClusterView`: the identity of the cluster, and the daemons that do not follow it.
+pub const CLUSTER: &str = "/v1/cluster";
+/// `POST` an `AcceptLossRequest`.
+pub const ACCEPT_LOSS: &str = "/v1/cluster/accept-loss";
 /// `GET` the `ClusterState`: everything that is stored and observed.
 pub const STATE: &str = "/v1/state";
 /// `POST` a `model::Registration` of the node that a daemon runs on.

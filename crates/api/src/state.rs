@@ -1,7 +1,7 @@
 //! The whole state of a cluster at one time: the stored objects by key, and the observations. It is
 //! sufficient to continue from there, as `muster lab` does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     Agent, GatewayStatus, InstanceId, Key, Millis, NodeId, Object, Observed, Published, State,
@@ -38,6 +38,9 @@ pub struct ObservedState {
     pub statuses: BTreeMap<InstanceId, Status>,
     /// The instances that are or were in the routes.
     pub published: Published,
+    /// The instances that agents report and that were not placed on their nodes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unknown: BTreeMap<NodeId, BTreeSet<InstanceId>>,
 }
 
 impl ClusterState {
@@ -53,6 +56,7 @@ impl ClusterState {
             gateways: observed.gateways.clone(),
             statuses: statuses.collect(),
             published: observed.published.clone(),
+            unknown: observed.unknown.clone(),
         };
         ClusterState { now, objects: state.objects().collect(), observed }
     }
@@ -68,6 +72,9 @@ impl ClusterState {
             instances: BTreeMap::new(),
             lost_after: document.lost_after,
             published: document.published,
+            unknown: document.unknown,
+            removed: BTreeMap::new(),
+            refused: BTreeMap::new(),
         };
         for (instance, status) in document.statuses {
             observed.set_status(&instance, status);

@@ -11,8 +11,8 @@ use crate::global::Global;
 use crate::logging::LogFormat;
 use crate::output::{Failure, Screen};
 use crate::verbs::{
-    Session, apply, completion, describe, events, get, lab, logs, man, markdown, node, plan,
-    restart, rm, rollout, run, scale, schema, version,
+    Session, apply, cluster, completion, describe, events, get, lab, logs, man, markdown, node,
+    plan, restart, rm, rollout, run, scale, schema, version,
 };
 
 /// The output of `muster` without arguments.
@@ -74,6 +74,7 @@ pub(crate) enum Verb {
     Rm(rm::Args),
     Rollout(rollout::Args),
     Node(node::Args),
+    Cluster(cluster::Args),
     Lab(lab::Args),
     Schema(schema::Args),
     Completion(completion::Args),
@@ -120,6 +121,7 @@ impl Verb {
             Verb::Rm(args) => rm::run(args, &session()?).await,
             Verb::Rollout(args) => rollout::run(args, &session()?).await,
             Verb::Node(args) => node::run(args, &session()?).await,
+            Verb::Cluster(args) => cluster::run(args, &session()?).await,
             Verb::Lab(args) => lab::run(args, session, screen).await,
             Verb::Schema(args) => schema::run(args, screen),
             Verb::Completion(args) => completion::run(args, Cli::command(), screen),
@@ -183,6 +185,10 @@ mod tests {
             "muster rollout undo /shop/web --to 3",
             "muster rollout status d-7",
             "muster node drain n1 --wait",
+            "muster cluster",
+            "muster cluster accept-loss 3f1a90c2d4e5b687",
+            "muster cluster stop-unknown n1",
+            "muster agent --adopt-cluster 3f1a90c2d4e5b687",
             "muster lab",
             "muster lab --check a.txt b.txt",
             "muster lab --update a.txt",

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use api::{Backoff, Client, GatewayReport, ReportReply, path};
+use api::{Backoff, Client, GatewayReport, Membership, ReportReply, error_chain, path};
 use futures_util::FutureExt as _;
 use model::{Listen, NodeId, Registration, RouteTable};
 use tokio::sync::Notify;
@@ -39,6 +39,8 @@ pub struct Options {
     /// See [`Settings::spin_on`].
     #[cfg(debug_assertions)]
     pub spin_on: Option<String>,
+    /// The cluster that it belongs to.
+    pub membership: Membership,
 }
 
 /// Why a gateway cannot run.
@@ -59,7 +61,9 @@ pub enum Error {
 /// If the URL of the server is invalid or the proxy cannot start. A server that cannot be reached is
 /// no error: it is retried until `shutdown`.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    let membership = options.membership.clone();
     let client = Client::new(&options.server).map_err(Error::Server)?;
+    let client = client.of_daemon(membership.clone());
     let mut settings = Settings::default();
     if let Some(threads) = options.threads.and_then(NonZeroUsize::new) {
         settings.threads = threads.get();
@@ -72,6 +76,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         () = shutdown => {}
         () = follow(&client, &options, &proxy, &link) => {}
         () = report(&client, &options.node, &proxy, &link) => {}
+        () = membership.persist() => {}
     }
     proxy.stop().await;
     Ok(())
@@ -89,7 +94,8 @@ struct Link {
 /// Follows the server's tables. Never returns.
 async fn follow(client: &Client, options: &Options, proxy: &Proxy, link: &Link) {
     let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX, ("follow", &options.node));
-    let mut was_connected = true;
+    // Each cause is logged once, not once per attempt.
+    let mut logged = None;
     loop {
         let streamed = async {
             let registration = Registration {
@@ -101,7 +107,7 @@ async fn follow(client: &Client, options: &Options, proxy: &Proxy, link: &Link) 
             let mut lines = client.follow(path::ROUTES).await?;
             tracing::info!(server = client.url(), "following the server's routes");
             backoff.reset();
-            was_connected = true;
+            logged = None;
             link.connected.notify_one();
             while let Some(table) = lines.next_document::<RouteTable>().await? {
                 proxy.switch(table);
@@ -114,13 +120,28 @@ async fn follow(client: &Client, options: &Options, proxy: &Proxy, link: &Link) 
             ended = streamed => ended,
             () = link.suspect.notified() => Ok(()),
         };
-        // Logged once when the connection is lost, not for every attempt.
-        match ended {
-            Err(error) if was_connected => {
-                tracing::warn!(server = client.url(), %error, "no server: keeping the last routes");
-                was_connected = false;
+        if let Err(error) = ended {
+            let is_refused = matches!(error, api::Error::Refused(_));
+            let kind = (error.is_wrong_server(), is_refused);
+            if logged.replace(kind) != Some(kind) {
+                let (server, error) = (client.url(), error_chain(&error));
+                match kind {
+                    (true, _) => tracing::error!(
+                        server,
+                        error,
+                        "not the server of this cluster: keeping the last routes; \
+                         see `muster gateway --help` for --adopt-cluster, and `muster cluster`"
+                    ),
+                    (false, true) => tracing::error!(
+                        server,
+                        error,
+                        "the server refuses this gateway: keeping the last routes"
+                    ),
+                    (false, false) => {
+                        tracing::warn!(server, error, "no server: keeping the last routes");
+                    }
+                }
             }
-            _ => {}
         }
         tokio::time::sleep(backoff.next_delay()).await;
     }

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use api::{GatewayReport, path};
+use api::{Caller, GatewayReport, Membership, path};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use model::{Registration, RouteTable};
+use model::{Daemon, Registration, RouteTable};
 use muster_gateway::Options;
 use support::*;
 use tokio::net::TcpListener;
@@ -105,6 +105,12 @@ impl Server {
     }
 }
 
+/// A gateway that has not met a server.
+fn membership() -> Membership {
+    let (daemon, node) = (Daemon::Gateway, "n1".parse().unwrap());
+    Membership::forgetful(Caller { daemon, node, id: "a".into(), position: None }, None)
+}
+
 #[tokio::test]
 async fn follows_reports_and_keeps_serving_without_the_server() {
     let (one, two) = tokio::join!(Service::mirror("one"), Service::mirror("two"));
@@ -117,6 +123,7 @@ async fn follows_reports_and_keeps_serving_without_the_server() {
         threads: Some(2),
         #[cfg(debug_assertions)]
         spin_on: None,
+        membership: membership(),
     };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(muster_gateway::run(options, async move { drop(stopped.await) }));
@@ -154,6 +161,7 @@ async fn an_invalid_url_of_the_server_is_an_error() {
         threads: Some(1),
         #[cfg(debug_assertions)]
         spin_on: None,
+        membership: membership(),
     };
     let error = muster_gateway::run(options, std::future::pending()).await.unwrap_err();
     assert!(matches!(error, muster_gateway::Error::Server(_)), "{error}");

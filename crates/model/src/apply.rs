@@ -90,6 +90,9 @@ impl State {
             Command::RemoveNode(node) => self.remove_node(node, at),
             Command::RemoveGateway(gateway) => self.remove_gateway(gateway, at),
             Command::BecomeLeader => Ok(self.become_leader(at)),
+            Command::BeginTerm(start) => Ok(self.begin_term(start)),
+            Command::AcceptLoss { lost, start } => Ok(self.accept_loss(lost, start, at)),
+            Command::StopUnknown { node, instances } => self.stop_unknown(node, instances, at),
             Command::Steer { deployment, how } => self.steer(deployment, how, at),
             Command::Apply(documents) => self.apply_documents(documents, retry, at),
             Command::Scale { service, instances } => self.scale(service, instances, at),
@@ -158,10 +161,16 @@ impl State {
         let id = registration.node;
         let known = self.nodes.get(&id).map(|node| NodeUsage::clone(node));
         let mut next = known.clone().unwrap_or_else(|| NodeUsage::new(Node::new(id.clone())));
-        next.node.address = registration.address;
         match registration.agent {
-            None => next.node.gateway = true,
+            None => {
+                next.node.gateway = true;
+                // The address is that of the instances, which only their agent knows.
+                if next.node.capacity.is_none() {
+                    next.node.address = registration.address;
+                }
+            }
             Some(agent) => {
+                next.node.address = registration.address;
                 next.node.agent_id = agent.id;
                 next.node.agent_port = agent.port;
                 next.node.labels = agent.labels;
@@ -225,6 +234,27 @@ impl State {
             Changeset { changed: [Key::Node(id.clone())].into(), ..Changeset::default() };
         applied.change("node", &id, ChangeKind::Removed);
         applied.event(at, About::Node(id), What::NodeRemoved);
+        Ok(applied)
+    }
+
+    fn stop_unknown(
+        &mut self,
+        id: NodeId,
+        instances: BTreeSet<InstanceId>,
+        at: Timestamp,
+    ) -> Outcome {
+        let Some(node) = self.nodes.get_mut(&id) else { return Err(self.unknown_node(&id)) };
+        let placed = instances.iter().find(|instance| node.instances.contains(instance));
+        if let Some(placed) = placed {
+            let message = format!("{placed} is placed on {id}: `muster kill` stops it");
+            return Err(Refusal::Conflict { message });
+        }
+        let mut applied = Changeset::default();
+        let count = instances.len();
+        Arc::make_mut(node).node.stop_unknown = instances;
+        applied.changed.insert(Key::Node(id.clone()));
+        applied.change("node", &id, ChangeKind::Updated);
+        applied.event(at, About::Node(id), What::UnknownStopped { count });
         Ok(applied)
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::cluster::{Daemon, Mismatch};
 use crate::deployment::Cause;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -58,6 +59,8 @@ pub enum About {
 pub enum What {
     /// A server became leader.
     ServerStarted { epoch: u64 },
+    /// An operator accepted that changes which daemons know of are lost.
+    LossAccepted { epoch: u64 },
 
     /// A daemon registered from a node that was not known before.
     NodeJoined,
@@ -69,6 +72,14 @@ pub enum What {
     NodeDraining,
     /// The node was removed from the cluster.
     NodeRemoved,
+    /// A daemon of the node does not follow this server.
+    DaemonRefused { daemon: Daemon, mismatch: Mismatch },
+    /// A daemon of the node that was refused follows this server.
+    DaemonAdmitted { daemon: Daemon },
+    /// The agent of the node runs instances that this server did not place.
+    UnknownInstances { count: usize },
+    /// An operator ordered to stop instances that this server did not place.
+    UnknownStopped { count: usize },
 
     /// A thread of the node's gateway is stuck: the requests on its connections wait.
     GatewayThreadStuck { thread: u32, task: String },
@@ -180,6 +191,11 @@ impl What {
     pub fn kind(&self) -> &str {
         match self {
             What::ServerStarted { .. } => "server-started",
+            What::LossAccepted { .. } => "loss-accepted",
+            What::DaemonRefused { .. } => "daemon-refused",
+            What::DaemonAdmitted { .. } => "daemon-admitted",
+            What::UnknownInstances { .. } => "unknown-instances",
+            What::UnknownStopped { .. } => "unknown-stopped",
             What::NodeJoined => "node-joined",
             What::NodeActive => "node-active",
             What::NodeCordoned => "node-cordoned",
@@ -228,6 +244,25 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             What::ServerStarted { epoch } => write!(f, "became leader, epoch {epoch}"),
+            What::LossAccepted { epoch } => {
+                write!(f, "changes that daemons know of are lost, epoch {epoch}")
+            }
+            What::DaemonRefused { daemon, mismatch } => {
+                write!(f, "its {daemon} does not follow this server: {mismatch}")
+            }
+            What::DaemonAdmitted { daemon } => write!(f, "its {daemon} follows this server again"),
+            What::UnknownInstances { count: 1 } => {
+                f.write_str("runs 1 instance that this server did not place; it keeps running")
+            }
+            What::UnknownInstances { count } => {
+                write!(
+                    f,
+                    "runs {count} instances that this server did not place; they keep running"
+                )
+            }
+            What::UnknownStopped { count } => {
+                write!(f, "instances that this server did not place are stopped: {count}")
+            }
             What::NodeJoined => f.write_str("joined the cluster"),
             What::NodeActive => f.write_str("takes instances again"),
             What::NodeCordoned => f.write_str("takes no new instances"),

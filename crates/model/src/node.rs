@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::NodeId;
+use crate::id::{InstanceId, NodeId};
 use crate::software::Software;
 use crate::spec::Resources;
 
@@ -40,6 +40,10 @@ pub struct Node {
     /// Whether it takes instances.
     #[serde(default)]
     pub availability: Availability,
+    /// Instances that its agent reported, that were not placed there, and that an operator has
+    /// ordered to stop.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub stop_unknown: BTreeSet<InstanceId>,
 }
 
 /// Whether a node takes and keeps instances.
@@ -74,6 +78,7 @@ impl Node {
             software: Software::default(),
             ports: PORTS,
             availability: Availability::Active,
+            stop_unknown: BTreeSet::new(),
         }
     }
 

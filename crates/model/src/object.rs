@@ -14,6 +14,7 @@ use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
+use crate::cluster::Cluster;
 use crate::deployment::Deployment;
 use crate::gateway::Gateway;
 use crate::id::{
@@ -143,6 +144,7 @@ macro_rules! stored {
         #[derive(Debug, Clone, Default)]
         pub struct State {
             pub(crate) meta: Meta,
+            pub(crate) cluster: Option<Arc<Cluster>>,
             pub(crate) nodes: RedBlackTreeMapSync<NodeId, Arc<NodeUsage>>,
             pub(crate) services: RedBlackTreeMapSync<ServiceId, Arc<Service>>,
             pub(crate) node_index: Arc<Vec<NodeSummary>>,
@@ -258,6 +260,8 @@ stored! {
     parts {
         /// Counters of the cluster.
         "meta" Meta => Meta;
+        /// The identity of the cluster and the history of its store.
+        "cluster" Cluster => Cluster;
         /// A node.
         "nodes" Node(id: NodeId) => Node;
         /// A service, without its revisions and placements.
@@ -314,6 +318,22 @@ impl Stored for Meta {
 
     fn put(self, state: &mut State, (): ()) {
         state.meta = self;
+    }
+}
+
+impl Stored for Cluster {
+    type Name = ();
+
+    fn get(state: &State, (): &()) -> Option<Self> {
+        state.cluster.as_deref().cloned()
+    }
+
+    fn names(state: &State) -> impl Iterator<Item = ()> {
+        state.cluster.iter().map(|_| ())
+    }
+
+    fn put(self, state: &mut State, (): ()) {
+        state.cluster = Some(Arc::new(self));
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::{Daemon, Mismatch};
 use crate::gateway::GATEWAY_SILENCE_MAX;
 use crate::id::{InstanceId, NodeId, ReplicaId, ServiceId};
 use crate::node::NodeSummary;
@@ -35,6 +36,13 @@ pub struct Observed {
     pub lost_after: Millis,
     /// The routing tables published since observation began.
     pub published: Published,
+    /// Instances that agents report and that this history did not place on their nodes. They keep
+    /// running until an operator decides.
+    pub unknown: BTreeMap<NodeId, BTreeSet<InstanceId>>,
+    /// Instances that agents report although they were removed. They are stopped.
+    pub removed: BTreeMap<NodeId, BTreeSet<InstanceId>>,
+    /// The daemons that do not follow this server, with the reason.
+    pub refused: BTreeMap<(NodeId, Daemon), Mismatch>,
 }
 
 /// The instances that are in the routes, and those that have left them.
@@ -113,6 +121,22 @@ impl Observed {
         if service.is_empty() {
             self.instances.remove(&instance.service);
         }
+    }
+
+    /// The number of instances on a node that this history did not place.
+    pub fn unknown_on(&self, node: &NodeId) -> usize {
+        self.unknown.get(node).map_or(0, BTreeSet::len)
+    }
+
+    /// The instances that the agent of a node reports, that are not placed there, and that must
+    /// stop: those that were removed, and the unknown ones that an operator ordered to stop.
+    pub fn to_stop<'a>(
+        &'a self,
+        node: &'a crate::node::Node,
+    ) -> impl Iterator<Item = &'a InstanceId> + 'a {
+        let unknown = self.unknown.get(&node.id).into_iter().flatten();
+        let removed = self.removed.get(&node.id).into_iter().flatten();
+        removed.chain(unknown.filter(|instance| node.stop_unknown.contains(instance)))
     }
 
     /// Extends all heartbeat deadlines by `span`, during which this observer was stalled.

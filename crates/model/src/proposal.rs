@@ -1,7 +1,10 @@
 //! The commands that change the state, and the conditions under which they apply.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::{Start, Term};
 use crate::document::Document;
 use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
 use crate::node::Availability;
@@ -57,7 +60,9 @@ impl Proposal {
         match command {
             Command::Adopt(step) => Proposal::step(step),
             Command::Register(registration) => Proposal::registration(registration),
-            Command::BecomeLeader => Proposal::new(Principal::Server, command),
+            Command::BecomeLeader | Command::BeginTerm(_) => {
+                Proposal::new(Principal::Server, command)
+            }
             command => Proposal::operator(command),
         }
     }
@@ -74,9 +79,9 @@ impl State {
                 registration.node == *node
             }
             (Principal::Planner, Command::Adopt(_))
-            | (Principal::Server, Command::BecomeLeader) => true,
+            | (Principal::Server, Command::BecomeLeader | Command::BeginTerm(_)) => true,
             (Principal::User(_), command) => {
-                !matches!(command, Command::Adopt(_) | Command::Register(_))
+                !matches!(command, Command::Adopt(_) | Command::Register(_) | Command::BeginTerm(_))
             }
             (Principal::Daemon(_) | Principal::Planner | Principal::Server, _) => false,
         };
@@ -106,6 +111,9 @@ impl Command {
             Command::SetAvailability { .. } => "set the availability of a node",
             Command::RemoveNode(_) => "remove a node",
             Command::BecomeLeader => "become leader",
+            Command::BeginTerm(_) => "begin a term",
+            Command::AcceptLoss { .. } => "accept the loss of changes",
+            Command::StopUnknown { .. } => "stop unknown instances",
             Command::Adopt(_) => "adopt a step",
         }
     }
@@ -186,6 +194,22 @@ pub enum Command {
     RemoveNode(NodeId),
     /// Record that a server became leader.
     BecomeLeader,
+    /// Record that a server has opened the store.
+    BeginTerm(Start),
+    /// Continue from a store that is older than daemons know.
+    AcceptLoss {
+        /// The newest terms that they know and the store does not have.
+        lost: BTreeSet<Term>,
+        /// The term that begins.
+        start: Start,
+    },
+    /// Stop instances on a node that were not placed by this history.
+    StopUnknown {
+        /// The node.
+        node: NodeId,
+        /// The instances.
+        instances: BTreeSet<InstanceId>,
+    },
     /// Perform a step of the planner.
     Adopt(Step),
 }
@@ -226,6 +250,9 @@ impl Command {
             | Command::SetAvailability { .. }
             | Command::RemoveNode(_)
             | Command::BecomeLeader
+            | Command::BeginTerm(_)
+            | Command::AcceptLoss { .. }
+            | Command::StopUnknown { .. }
             | Command::Adopt(_) => Vec::new(),
         }
     }

@@ -70,6 +70,11 @@ pub enum Reason {
     Ports,
     /// Its agent has not reported to this server yet: whether the node runs is unknown.
     Unreported,
+    /// It runs instances that this server did not place, so its free resources are unknown.
+    UnknownInstances {
+        /// Their number.
+        count: usize,
+    },
 }
 
 impl fmt::Display for Reason {
@@ -93,6 +98,9 @@ impl fmt::Display for Reason {
             Reason::Port { port, holder: None } => write!(f, "port {port} is taken"),
             Reason::Port { port, holder: Some(by) } => write!(f, "port {port} is taken by {by}"),
             Reason::Ports => f.write_str("no port left to assign"),
+            Reason::UnknownInstances { count } => {
+                write!(f, "runs unknown instances ({count}): see `muster cluster`")
+            }
             Reason::Unreported => f.write_str("its agent has not reported to this server yet"),
         }
     }

@@ -49,6 +49,24 @@ fn a_gateway_registration_keeps_the_capacity_of_its_node() {
 }
 
 #[test]
+fn only_the_agent_sets_the_address_of_its_instances() {
+    let at = |address: &str, agent| {
+        let address = address.into();
+        Command::Register(Registration { node: node_id("n1"), address, agent })
+    };
+    let mut cluster = Cluster::of(&[]);
+    for (registration, address) in [
+        (at("10.0.0.1", None), "10.0.0.1"),
+        (at("10.0.0.2", Some(agent())), "10.0.0.2"),
+        (at("127.0.0.1", None), "10.0.0.2"),
+        (at("10.0.0.3", Some(agent())), "10.0.0.3"),
+    ] {
+        cluster.run(registration).unwrap();
+        assert_eq!(cluster.node("n1").node.address, address);
+    }
+}
+
+#[test]
 fn a_node_that_shrinks_keeps_the_capacity_in_use() {
     let mut cluster = Cluster::of(&["n1"]);
     let large = json!({"instances": 2, "resources": {"cpu": "2", "memory": "2GiB"}});

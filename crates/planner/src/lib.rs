@@ -90,7 +90,7 @@ pub(crate) fn plan_for<'a>(
         return plan;
     }
     let unsettled: Vec<_> = services.filter(|service| !service.is_settled(view)).collect();
-    let mut packer = Packer::new(view.state, &view.lost, &view.unreported);
+    let mut packer = Packer::new(view.state, &view.lost, &view.unreported, &view.observed.unknown);
     // Terminated instances of any service free capacity for all services, so they come first.
     let terminated: Vec<_> = unsettled
         .iter()

@@ -29,6 +29,7 @@ pub struct Packer {
     state: State,
     lost: BTreeSet<NodeId>,
     unreported: BTreeSet<NodeId>,
+    unknown: BTreeMap<NodeId, usize>,
     /// The holdings of terminated instances. Complete before `free` is made, and empty afterwards.
     released: Vec<(InstanceId, Placement, Arc<Spec>)>,
     /// Made by the first placement: most plans place nothing.
@@ -56,6 +57,8 @@ enum Reports {
     Missing,
     /// None has arrived since observation began.
     Awaited,
+    /// They contain this number of instances that this history did not place.
+    Unknown(usize),
 }
 
 fn load(node: &Node, used: &Resources) -> Load {
@@ -114,13 +117,19 @@ fn hash(id: &str) -> u64 {
 }
 
 impl Packer {
-    /// The capacity of the nodes in `state`, without the lost nodes and those whose agents have not
-    /// reported yet. Computed by the first placement.
-    pub fn new(state: &State, lost: &BTreeSet<NodeId>, unreported: &BTreeSet<NodeId>) -> Packer {
+    /// The capacity of the nodes in `state`, without the lost nodes, those whose agents have not
+    /// reported yet, and those with `unknown` instances. Computed by the first placement.
+    pub fn new(
+        state: &State,
+        lost: &BTreeSet<NodeId>,
+        unreported: &BTreeSet<NodeId>,
+        unknown: &BTreeMap<NodeId, BTreeSet<InstanceId>>,
+    ) -> Packer {
         Packer {
             state: state.clone(),
             lost: lost.clone(),
             unreported: unreported.clone(),
+            unknown: unknown.iter().map(|(node, of)| (node.clone(), of.len())).collect(),
             released: Vec::new(),
             free: None,
         }
@@ -144,12 +153,15 @@ impl Packer {
         if slots.is_empty() {
             return Packed::default();
         }
-        let Packer { state, lost, unreported, released, free } = self;
+        let Packer { state, lost, unreported, unknown, released, free } = self;
         let free = free.get_or_insert_with(|| {
             let reports = |node: &NodeId| match (unreported.contains(node), lost.contains(node)) {
                 (true, _) => Reports::Awaited,
                 (false, true) => Reports::Missing,
-                (false, false) => Reports::Arrive,
+                (false, false) => match unknown.get(node) {
+                    Some(count) if *count > 0 => Reports::Unknown(*count),
+                    _ => Reports::Arrive,
+                },
             };
             FreeCapacity::new(state, reports, std::mem::take(released))
         });
@@ -194,6 +206,7 @@ impl FreeCapacity {
         match self.reports[i] {
             Reports::Arrive => self.nodes[i].rejection(need),
             Reports::Missing => Some(Reason::Silent),
+            Reports::Unknown(count) => Some(Reason::UnknownInstances { count }),
             Reports::Awaited => Some(self.nodes[i].rejection(need).unwrap_or(Reason::Unreported)),
         }
     }
@@ -356,7 +369,7 @@ fn free_ports(node: &NodeUsage, id: &InstanceId, spec: &Spec) -> Vec<u16> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
 
     use super::{Packer, hash};
@@ -368,7 +381,8 @@ mod tests {
         let mut world = World::new();
         let all = "> node n1 cpu=2\n> apply /a resources.cpu=3 , /b resources.cpu=3 , /small";
         replay(&mut world, all);
-        let mut packer = Packer::new(&world.state, &BTreeSet::new(), &BTreeSet::new());
+        let mut packer =
+            Packer::new(&world.state, &BTreeSet::new(), &BTreeSet::new(), &BTreeMap::new());
         let mut refusals = |name: &str| {
             let service = world.state.service(&name.parse().unwrap()).unwrap();
             packer.place(service, &[0], &BTreeSet::new()).refusals

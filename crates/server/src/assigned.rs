@@ -1,12 +1,12 @@
 //! The assignments of a node, and the documents that keep its agent up to date.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::{Assigned, Assignment, Assignments};
 use model::{
-    Facts, Goal, InstanceId, Node, NodeId, ResourceId, Rollout, ScaleDown, Service, Spec, State,
-    Timestamp, Value,
+    Facts, Goal, InstanceId, Node, NodeId, Observed, ResourceId, Rollout, ScaleDown, Service, Spec,
+    State, Timestamp, Value,
 };
 
 /// The stream of assignments to one agent, with the assignments that were last sent.
@@ -14,20 +14,32 @@ use model::{
 pub struct Stream {
     node: NodeId,
     last_sent: Option<LastSent>,
+    /// The instances that are not placed on the node and that the agent was ordered to stop.
+    stopped: BTreeSet<InstanceId>,
 }
 
 impl Stream {
     /// Creates a stream to the agent on `node`, to which nothing has been sent.
     pub fn new(node: NodeId) -> Self {
-        Self { node, last_sent: None }
+        Self { node, last_sent: None, stopped: BTreeSet::new() }
     }
 
     /// Returns the next document to send, if any: first a complete one, then incremental ones with
     /// the changes. The returned document counts as sent.
-    pub fn next(&mut self, state: &State, generation: u64) -> Option<Assignments> {
+    pub fn next(
+        &mut self,
+        state: &State,
+        observed: &Observed,
+        generation: u64,
+    ) -> Option<Assignments> {
         let now = assigned(state, &self.node);
-        let line = difference(self.last_sent.as_ref(), &now, generation)?;
+        let node = state.node(&self.node);
+        let to_stop: BTreeSet<_> =
+            node.iter().flat_map(|node| observed.to_stop(&node.node)).cloned().collect();
+        let new = to_stop.difference(&self.stopped).cloned().collect();
+        let line = difference(self.last_sent.as_ref(), &now, new, generation)?;
         self.last_sent = Some(LastSent::of(&now));
+        self.stopped = to_stop;
         Some(line)
     }
 
@@ -136,11 +148,12 @@ impl LastSent {
     }
 }
 
-/// Returns the document that updates an agent from `last_sent` to `now`, or `None` if nothing has
-/// changed.
+/// Returns the document that updates an agent from `last_sent` to `now` and stops the instances
+/// `removed`, or `None` if nothing has changed.
 fn difference(
     last_sent: Option<&LastSent>,
     now: &BTreeMap<InstanceId, Assignment>,
+    mut removed: Vec<InstanceId>,
     generation: u64,
 ) -> Option<Assignments> {
     let Some(last_sent) = last_sent else {
@@ -149,19 +162,21 @@ fn difference(
             generation,
             whole: true,
             set,
-            removed: Vec::new(),
+            removed,
+            explicit: true,
             unreadable: Vec::new(),
         });
     };
     let set: Vec<_> = now.values().filter(|now| !last_sent.is_unchanged(now)).cloned().collect();
     let gone = last_sent.0.iter().filter(|(id, _)| !now.contains_key(id));
-    let removed: Vec<_> = gone.map(|(id, _)| id.clone()).collect();
+    removed.extend(gone.map(|(id, _)| id.clone()));
     let changed = !set.is_empty() || !removed.is_empty();
     changed.then_some(Assignments {
         generation,
         whole: false,
         set,
         removed,
+        explicit: true,
         unreadable: Vec::new(),
     })
 }
@@ -204,24 +219,25 @@ mod tests {
     #[test]
     fn only_changed_assignments_are_sent_again() {
         let mut state = placed();
+        let observed = Observed::default();
         let mut stream = Stream::new("n1".parse().unwrap());
-        let first = stream.next(&state, 1).unwrap();
+        let first = stream.next(&state, &observed, 1).unwrap();
         assert_eq!((first.whole, first.set.len()), (true, 2));
-        assert_eq!(stream.next(&state, 2), None);
+        assert_eq!(stream.next(&state, &observed, 2), None);
 
         let instance: InstanceId = "/web~0.1".parse().unwrap();
         let stop =
             model::Step::Stop { instance: instance.clone(), why: model::StopReason::Requested };
         state.apply(Proposal::step(stop), Timestamp(2)).unwrap();
-        let second = stream.next(&state, 3).unwrap();
+        let second = stream.next(&state, &observed, 3).unwrap();
         assert_eq!((second.whole, second.set.len()), (false, 1));
         assert_eq!((&second.set[0].instance, second.set[0].goal), (&instance, Assigned::Stop));
 
         let forget =
             model::Step::Forget { instance: instance.clone(), why: model::StopReason::Requested };
         state.apply(Proposal::step(forget), Timestamp(3)).unwrap();
-        let third = stream.next(&state, 4).unwrap();
+        let third = stream.next(&state, &observed, 4).unwrap();
         assert_eq!((third.set.len(), third.removed), (0, vec![instance]));
-        assert_eq!(stream.next(&state, 5), None);
+        assert_eq!(stream.next(&state, &observed, 5), None);
     }
 }

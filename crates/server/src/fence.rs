@@ -3,7 +3,7 @@
 //!
 //! A leader writes the key [`LEADER`] when it begins; the revision of that write is its fence.
 
-use store::{Compare, Error, Op, Store, Txn, TxnResult};
+use store::{Compare, Error, Op, Revision, Store, Txn, TxnResult};
 
 /// The key of the newest leader. Its value, the leader's epoch, is for people. It is not below the
 /// prefix of the state, because it is no part of it.
@@ -23,17 +23,20 @@ impl Fence {
         }))
     }
 
-    /// Becomes leader with `txn`, its first transaction. Returns its fence, or `None` if another
-    /// server has become leader meanwhile; nothing is written then.
+    /// Becomes leader with `txn`, its first transaction. Returns its fence and the revision of that
+    /// transaction, or `None` if another server has become leader meanwhile; nothing is written
+    /// then.
     pub(crate) async fn advance(
         self,
         store: &dyn Store,
         mut txn: Txn,
         epoch: u64,
-    ) -> Result<Option<Fence>, Error> {
+    ) -> Result<Option<(Fence, Revision)>, Error> {
         txn.ops.push(Op::put(LEADER, epoch.to_string()));
         Ok(match store.commit(self.guard(txn)).await? {
-            TxnResult::Committed(revision) => Some(Fence(Compare::modified(LEADER, revision))),
+            TxnResult::Committed(revision) => {
+                Some((Fence(Compare::modified(LEADER, revision)), revision))
+            }
             TxnResult::Conflict { .. } => None,
         })
     }
@@ -60,14 +63,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Embedded::open(directory.path()).unwrap();
         let first = Fence::read(&store).await.unwrap();
-        let first = first.advance(&store, put("/a"), 1).await.unwrap().unwrap();
+        let first = first.advance(&store, put("/a"), 1).await.unwrap().unwrap().0;
         let is_committed = async |fence: &Fence, key: &str| {
             let result = store.commit(fence.guard(put(key))).await.unwrap();
             matches!(result, TxnResult::Committed(_))
         };
         assert!(is_committed(&first, "/b").await && is_committed(&first, "/c").await);
         let second = Fence::read(&store).await.unwrap();
-        let second = second.advance(&store, put("/d"), 2).await.unwrap().unwrap();
+        let second = second.advance(&store, put("/d"), 2).await.unwrap().unwrap().0;
         assert!(!is_committed(&first, "/e").await && is_committed(&second, "/f").await);
         assert!(store.get("/e").await.unwrap().is_none());
     }

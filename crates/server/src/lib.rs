@@ -12,6 +12,7 @@ pub mod assigned;
 pub mod control;
 pub mod event_log;
 mod fence;
+mod gateways;
 mod http;
 pub mod persist;
 mod shell;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use api::{error_chain, now};
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use model::{Millis, Source, Spec};
+use model::{ClusterId, Millis, Source, Spec, Start};
 use store::{Embedded, Salvaged, Store};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -55,6 +56,8 @@ pub struct Options {
     /// Whether to keep what is intact in a store that is damaged or older than what it acknowledged,
     /// instead of refusing it.
     pub accept_data_loss: bool,
+    /// Names of the server in addition to `localhost`, its host name, and those of the nodes.
+    pub host_names: Vec<String>,
 }
 
 impl Options {
@@ -126,17 +129,17 @@ pub async fn run(
     let fence = Fence::read(store.as_ref()).await?;
     let upgrade = |spec: &mut Spec, source: &Source| adapters.upgrade(spec, source);
     let loaded = persist::load(store.as_ref(), &upgrade).await?;
-    let persist::Loaded { mut state, mut events, renamed } = loaded;
-    let batch = control::become_leader(&mut state, &mut events, now());
+    let persist::Loaded { mut state, mut events, renamed, revision } = loaded;
+    let batch = control::become_leader(&mut state, &mut events, random_start(revision), now());
     let mut batch = batch.map_err(|error| Error::Lead(error.to_string()))?;
     renamed.add_to(&mut batch, &state);
     let txn = persist::txn(batch);
     let txn = txn.map_err(|error| Error::Lead(error_chain(&error)))?;
     let fence = fence.advance(store.as_ref(), txn, state.meta().epoch).await?;
-    let fence = fence.ok_or(Error::Deposed)?;
+    let (fence, revision) = fence.ok_or(Error::Deposed)?;
 
     let numbers: Vec<u64> = events.iter().map(|event| event.number).collect();
-    let core = Core::new(state, options.lost_after, numbers, now());
+    let core = Core::new(state, revision.0, options.lost_after, numbers, now());
     let (shell, handle) = Shell::new(core, events, (store, fence), Box::new(adapters.clone()));
     let background = adapters.start(&handle.snapshot()).into_iter();
     let mut background: Background = background.map(|(name, task)| spawned(name, task)).collect();
@@ -146,6 +149,7 @@ pub async fn run(
         agents: Agents::default(),
         address: local,
         adapters: adapters.clone(),
+        host_names: options.host_names.into(),
     };
     let mut serving =
         vec![api::serve(listener, http::router(server.clone()), Box::pin(handle.stopped()))];
@@ -193,12 +197,31 @@ fn open(directory: &Path, accept_loss: bool) -> Result<Embedded, store::Error> {
     Embedded::open(directory)
 }
 
+/// The random numbers of a term that begins after a revision.
+pub(crate) fn random_start(after: u64) -> Start {
+    Start { cluster: ClusterId(fastrand::u64(..)), nonce: fastrand::u64(..), after }
+}
+
 /// Listens on `address`; returns the listener and the address with its port.
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
     let failed = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;
+    if let Some(warning) = exposure(local) {
+        tracing::warn!("{warning}");
+    }
     Ok((listener, local))
+}
+
+/// A warning if others than this machine reach an address, since requests are not authenticated.
+fn exposure(address: SocketAddr) -> Option<String> {
+    (!address.ip().is_loopback()).then(|| {
+        format!(
+            "requests are not authenticated: whoever reaches {address} controls the cluster, and so \
+             runs commands on its nodes; restrict access to trusted machines, for example with a \
+             firewall"
+        )
+    })
 }
 
 /// The background tasks of the adapters: each resolves to its name and how it ended.
@@ -233,6 +256,20 @@ async fn first_end(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listener_that_others_reach_is_warned_of() {
+        for address in ["127.0.0.1:4040", "127.8.0.1:4040", "[::1]:4040"] {
+            assert_eq!(exposure(address.parse().unwrap()), None);
+        }
+        for address in ["0.0.0.0:4040", "[::]:4040", "192.0.2.1:4040"] {
+            let warning = exposure(address.parse().unwrap()).unwrap();
+            assert!(
+                warning.contains("not authenticated") && warning.contains(address),
+                "{warning}"
+            );
+        }
+    }
 
     #[tokio::test]
     async fn a_task_that_panics_ends_the_server() {

@@ -35,6 +35,8 @@ pub struct Loaded {
     pub events: Vec<EventView>,
     /// Objects that an earlier version stored under another key.
     pub renamed: Renamed,
+    /// The revision of the store.
+    pub revision: u64,
 }
 
 /// Objects that an earlier version stored under another key, which the first batch of a leader
@@ -69,7 +71,7 @@ pub(crate) async fn load(
         after = page.next;
         if after.is_none() {
             reading.upgrade(upgrade);
-            return Ok(reading.loaded());
+            return Ok(Loaded { revision: page.revision.0, ..reading.loaded() });
         }
     }
 }
@@ -111,7 +113,8 @@ impl Reading {
 
     /// Builds the state from the keys that were added.
     pub fn loaded(self) -> Loaded {
-        Loaded { state: State::load(self.objects), events: self.events, renamed: self.renamed }
+        let Reading { objects, events, renamed } = self;
+        Loaded { state: State::load(objects), events, renamed, revision: 0 }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::{error_chain, now};
 use arc_swap::ArcSwap;
-use model::{NodeId, Proposal, RouteTable, Timestamp};
+use model::{Daemon, Mismatch, NodeId, Proposal, RouteTable, Timestamp};
 use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -17,6 +17,7 @@ use crate::control::{
 };
 use crate::event_log::EventLog;
 use crate::fence::Fence;
+use crate::gateways::Gateways;
 use crate::persist;
 use crate::stall::StallDetector;
 
@@ -53,6 +54,7 @@ enum Message {
     Proposal(Box<Proposal>),
     Report(api::Report),
     GatewayReport(api::GatewayReport),
+    Refused(NodeId, Daemon, Mismatch),
 }
 
 /// The sending side of the loop's inbox, and the data that the loop publishes.
@@ -62,6 +64,7 @@ pub(crate) struct Handle {
     pub(crate) routes: watch::Sender<Arc<RouteTable>>,
     assignments: Mutex<BTreeMap<NodeId, watch::Sender<u64>>>,
     pub(crate) events: EventLog,
+    pub(crate) gateways: Gateways,
     /// Becomes true when the server stops, which ends all streams.
     pub(crate) stopping: watch::Sender<bool>,
     first_generation: u64,
@@ -118,6 +121,13 @@ impl Handle {
         self.send_report(Message::GatewayReport(report)).await
     }
 
+    /// Records that a daemon cannot follow this server.
+    pub(crate) fn refused(&self, node: NodeId, daemon: Daemon, mismatch: Mismatch) {
+        // Without a place in the inbox, it is recorded when the daemon calls again.
+        let (response, _) = oneshot::channel();
+        let _ = self.inbox.try_send((Message::Refused(node, daemon, mismatch), response));
+    }
+
     /// Completes when the server stops.
     pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut stopping = self.stopping.subscribe();
@@ -169,6 +179,7 @@ impl Shell {
             routes: watch::Sender::new(Arc::default()),
             assignments: Mutex::default(),
             events: EventLog::new(events, core.newest_event(), EVENTS_KEPT),
+            gateways: Gateways::default(),
             stopping: watch::Sender::new(false),
         });
         let shell = Shell {
@@ -260,6 +271,10 @@ impl Shell {
             Message::Proposal(proposal) => Event::Request { ticket, proposal },
             Message::Report(report) => Event::Report { ticket, report },
             Message::GatewayReport(report) => Event::GatewayReport { ticket, report },
+            Message::Refused(node, daemon, mismatch) => {
+                self.waiting.remove(&ticket);
+                Event::Refused { node, daemon, mismatch }
+            }
         };
         self.perform(event);
     }
@@ -341,7 +356,7 @@ async fn stored(
 
 fn stored_event(stored: Result<store::TxnResult, store::Error>) -> Result<Event, Error> {
     match stored {
-        Ok(store::TxnResult::Committed(_)) => Ok(Event::Stored),
+        Ok(store::TxnResult::Committed(revision)) => Ok(Event::Stored { revision: revision.0 }),
         // The fence is the only condition of a transaction.
         Ok(store::TxnResult::Conflict { .. }) => Err(Error::Deposed),
         // A failed flush has written an unknown part of its data. The store must be reopened to

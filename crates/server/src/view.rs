@@ -138,6 +138,7 @@ pub(crate) fn node(snapshot: &Snapshot, node: &NodeUsage, now: Timestamp) -> Nod
         seen_at,
         used: node.used,
         instances: node.instances.len() as u32,
+        unknown: snapshot.observed.unknown_on(id) as u32,
     }
 }
 
@@ -216,6 +217,7 @@ mod tests {
             waits: Default::default(),
             routes: Default::default(),
             failed: Default::default(),
+            revision: 0,
         }
     }
 

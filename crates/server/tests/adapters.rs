@@ -72,6 +72,7 @@ async fn run_to_the_end(adapter: Ending) -> Error {
         data_dir: directory.path().into(),
         lost_after: Options::LOST_AFTER,
         accept_data_loss: false,
+        host_names: Vec::new(),
     };
     let adapter: Arc<dyn Adapter> = Arc::new(adapter);
     let adapters = Adapters::new([(adapter, Vec::new())]).expect("one adapter has no conflicts");

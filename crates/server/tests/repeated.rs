@@ -11,7 +11,7 @@ use support::{Server, service};
 async fn post(server: &Server, id: &str, path: &str, body: &Value) -> (u16, Value) {
     let body = body.to_string();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
          idempotency-key: {id}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );

@@ -221,6 +221,35 @@ async fn cross_site_requests_are_rejected() {
     server.stop().await.unwrap();
 }
 
+/// A page of another site can make a browser resolve the name of its site to the server's address.
+#[tokio::test]
+async fn requests_to_unknown_host_names_are_rejected() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    server.register("n1").await.unwrap();
+    let ask = async |host: &str, method: &str| {
+        let request = format!(
+            "{method} /v1/services HTTP/1.1\r\nhost: {host}\r\norigin: http://{host}\r\n\
+             connection: close\r\n\r\n"
+        );
+        let (status, _, response) = server.raw(request.as_bytes()).await;
+        (status, response)
+    };
+    for host in ["evil.example", "evil.example:4040", "localhost.evil.example"] {
+        for method in ["GET", "POST", "DELETE"] {
+            let (status, response) = ask(host, method).await;
+            let error: api::ErrorBody = serde_json::from_str(&response).unwrap();
+            assert_eq!((status, error.code), (421, ErrorCode::WrongHost), "{method} {host}");
+            let name = host.trim_end_matches(":4040");
+            assert!(error.hint.unwrap().contains(&format!("--host-name {name}")));
+        }
+    }
+    for host in ["localhost:4040", "127.0.0.1", "[::1]:4040", "192.0.2.7", "n1", "muster.example"] {
+        assert_eq!(ask(host, "GET").await.0, 200, "{host}");
+    }
+    server.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn errors_of_documents_have_positions() {
     let dir = tempfile::tempdir().unwrap();

@@ -64,7 +64,7 @@ async fn events_are_sent_once_and_resumed_by_number() {
 
     // The header of a reconnecting browser takes precedence over the query.
     let request = format!(
-        "GET /v1/events?after=0 HTTP/1.1\r\nhost: x\r\nconnection: close\r\nlast-event-id: {third}\r\n\r\n"
+        "GET /v1/events?after=0 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nlast-event-id: {third}\r\n\r\n"
     );
     let (status, head, body) = server.raw(request.as_bytes()).await;
     assert_eq!(status, 200);
@@ -125,7 +125,7 @@ async fn assignments_are_complete_first_and_then_incremental() {
 
     // Heartbeats while there is nothing to send.
     let mut raw = TcpStream::connect(server.address).await.unwrap();
-    let request = format!("GET {stream} HTTP/1.1\r\nhost: x\r\n\r\n");
+    let request = format!("GET {stream} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     raw.write_all(request.as_bytes()).await.unwrap();
     let mut seen = Vec::new();
     while !seen.ends_with(b"\r\n1\r\n\n\r\n") {

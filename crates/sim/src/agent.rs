@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use agent::core::{Core, Effect, Event, Memory};
 use agent::drivers::{DriverEvent, Kind};
-use api::{Assignments, Backoff};
-use model::{AgentRegistration, InstanceId, NodeId, PORTS, Registration, Timestamp};
+use api::{Assignments, Backoff, Membership};
+use model::{AgentRegistration, Daemon, InstanceId, NodeId, PORTS, Registration, Timestamp};
 
 use crate::bug::InjectedBug;
 use crate::clock::Monotonic;
 use crate::environment::Environment;
 use crate::event::{AgentEvent, SimEvent};
+use crate::following::{checked, membership};
 use crate::machine::{Machine, Reported, Run};
 use crate::message::{Call, Caller, Line, Purpose, Reply};
 use crate::network::Location;
@@ -35,6 +36,9 @@ pub(crate) struct Agent {
     disks: u32,
     /// The content of its disk.
     pub(crate) memory: Memory,
+    /// Also on its disk. It survives the loss of that disk here: an agent that belongs to no cluster
+    /// joins the first that it reaches, and only an operator can set that right.
+    pub(crate) membership: Membership,
     pub(crate) running: Option<Running>,
 }
 
@@ -61,7 +65,8 @@ pub(crate) struct Running {
 
 impl Agent {
     pub(crate) fn new(node: NodeId, labels: BTreeMap<String, String>) -> Agent {
-        Agent { node, labels, disks: 1, memory: Memory::default(), running: None }
+        let membership = membership(Daemon::Agent, &node);
+        Agent { node, labels, disks: 1, memory: Memory::default(), membership, running: None }
     }
 
     pub(crate) fn start(&mut self, env: &mut Environment, machine: &Machine) {
@@ -187,7 +192,11 @@ impl Agent {
         purpose: Purpose,
         reply: Reply,
     ) {
-        let Some(running) = self.running_as(incarnation) else { return };
+        if self.running_as(incarnation).is_none() {
+            return;
+        }
+        let reply = checked(reply, &self.membership, env);
+        let Some(running) = &mut self.running else { return };
         match (purpose, reply) {
             (Purpose::Register, Reply::Changeset(Ok(_))) => {
                 let call = Call::Assignments(self.node.clone());
@@ -235,6 +244,9 @@ impl Agent {
         match line {
             Line::Assignments(mut assignments) => {
                 running.backoff.reset();
+                if env.bug == Some(InjectedBug::Absence) {
+                    forget_one(env, &mut assignments);
+                }
                 if env.bug == Some(InjectedBug::StackOrder) {
                     without_order(&mut assignments);
                 }
@@ -262,6 +274,7 @@ impl Agent {
     fn call(&self, env: &mut Environment, purpose: Purpose, call: Call) {
         let Some(running) = &self.running else { return };
         let caller = Caller::Agent(self.node.clone(), running.incarnation, purpose);
+        let call = Call::OfDaemon(self.membership.position(), Box::new(call));
         env.call(Location::Node(self.node.clone()), caller, call);
     }
 
@@ -390,6 +403,15 @@ impl Agent {
             }
         }
         None
+    }
+}
+
+/// With the injected bug, the server has forgotten an instance, and the agent stops it for that.
+fn forget_one(env: &mut Environment, assignments: &mut Assignments) {
+    assignments.explicit = false;
+    if assignments.whole && !assignments.set.is_empty() {
+        let index = env.scheduler.rng.usize(0..assignments.set.len());
+        assignments.set.remove(index);
     }
 }
 

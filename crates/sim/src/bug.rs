@@ -48,11 +48,15 @@ pub enum InjectedBug {
     BlindUndo,
     /// The server ignores the deadlines of rollouts.
     Deadline,
+    /// Daemons and servers do not compare what they know of their cluster.
+    AnyServer,
+    /// Agents stop an instance that their server does not mention.
+    Absence,
 }
 
 impl InjectedBug {
     /// All of them.
-    pub const ALL: [InjectedBug; 21] = [
+    pub const ALL: [InjectedBug; 23] = [
         InjectedBug::NoFlush,
         InjectedBug::Ceiling,
         InjectedBug::Floor,
@@ -74,6 +78,8 @@ impl InjectedBug {
         InjectedBug::SharedBlame,
         InjectedBug::BlindUndo,
         InjectedBug::Deadline,
+        InjectedBug::AnyServer,
+        InjectedBug::Absence,
     ];
 }
 
@@ -101,6 +107,8 @@ impl fmt::Display for InjectedBug {
             InjectedBug::SharedBlame => "shared-blame",
             InjectedBug::BlindUndo => "blind-undo",
             InjectedBug::Deadline => "deadline",
+            InjectedBug::AnyServer => "any-server",
+            InjectedBug::Absence => "absence",
         })
     }
 }

@@ -6,6 +6,7 @@ use model::{Bytes, Cpu, InstanceId, NodeId, Resources, State};
 
 use crate::agent::Agent;
 use crate::clock::Clock;
+use crate::disk::Disk;
 use crate::environment::Environment;
 use crate::event::{AgentEvent, GatewayEvent, MachineEvent};
 use crate::fault::Outage;
@@ -31,6 +32,12 @@ pub(crate) struct Host {
 /// Everything that runs.
 pub(crate) struct Cluster {
     pub(crate) server: Server,
+    /// A server with the wrong store, while it has taken the place of the other.
+    pub(crate) wrong_server: Option<Server>,
+    /// The state of the cluster's newest store meanwhile.
+    pub(crate) state_aside: Option<State>,
+    /// A copy of the store from an earlier time.
+    pub(crate) backup: Disk,
     pub(crate) hosts: BTreeMap<NodeId, Host>,
     pub(crate) users: Users,
 }
@@ -57,6 +64,9 @@ impl Cluster {
         Cluster {
             hosts: hosts.collect(),
             server: Server::new(),
+            wrong_server: None,
+            state_aside: None,
+            backup: Disk::default(),
             users: Users::new(settings.services, settings.command_interval_ms),
         }
     }
@@ -73,7 +83,7 @@ impl Cluster {
     /// Starts a process, unless it runs or cannot run.
     pub(crate) fn start(&mut self, env: &mut Environment, process: &Process) {
         match process {
-            Process::Server => self.server.start(env),
+            Process::Server => self.present_server().start(env),
             Process::Agent(node) => {
                 let host = self.host(node);
                 if host.outage != Some(Outage::Agent) {
@@ -92,7 +102,7 @@ impl Cluster {
     /// Ends a process between two instructions.
     pub(crate) fn stop(&mut self, env: &mut Environment, process: &Process, why: &str) {
         match process {
-            Process::Server => self.server.stop(env, why),
+            Process::Server => self.present_server().stop(env, why),
             Process::Agent(node) => self.host(node).agent.stop(env, why),
             Process::Gateway(node) => {
                 if let Some(gateway) = &mut self.host(node).gateway {
@@ -103,7 +113,53 @@ impl Cluster {
     }
 
     pub(crate) fn request(&mut self, env: &mut Environment, from: Location, rpc: Rpc, call: Call) {
-        self.server.receive(env, from, rpc, call);
+        // Users notice the wrong server before they change anything there.
+        match &self.wrong_server {
+            Some(_) if matches!(call, Call::Command { .. }) => env.reply(&from, rpc, Reply::Failed),
+            _ => self.present_server().receive(env, from, rpc, call),
+        }
+    }
+
+    /// Whether every daemon knows more than a store has, so that it can tell that it is the wrong
+    /// one.
+    pub(crate) fn is_recognised_as_wrong(&self, disk: &Disk) -> bool {
+        let agents = self.hosts.values().map(|host| &host.agent.membership);
+        let gateways = self.hosts.values().filter_map(|host| host.gateway.as_ref());
+        let mut all = agents.chain(gateways.map(|gateway| &gateway.membership));
+        all.all(|known| known.position().is_some_and(|known| known.revision > disk.revision()))
+    }
+
+    /// The server that daemons reach.
+    pub(crate) fn present_server(&mut self) -> &mut Server {
+        self.wrong_server.as_mut().unwrap_or(&mut self.server)
+    }
+
+    /// Starts a server with the wrong store in the place of the cluster's.
+    pub(crate) fn replace_server(&mut self, env: &mut Environment, disk: Disk) {
+        self.stop(env, &Process::Server, "is replaced by one with another store");
+        if self.wrong_server.is_none() {
+            let stored = self.server.disk.load().expect("a server can read what it stored");
+            self.state_aside = Some(stored.state);
+        }
+        self.wrong_server = Some(Server::wrong(disk));
+        self.start(env, &Process::Server);
+    }
+
+    /// Starts the cluster's server again.
+    pub(crate) fn return_server(&mut self, env: &mut Environment) {
+        if self.wrong_server.is_none() {
+            return;
+        }
+        self.stop(env, &Process::Server, "is replaced by the one with the newest store");
+        (self.wrong_server, self.state_aside) = (None, None);
+        self.backup = self.server.disk.clone();
+        self.start(env, &Process::Server);
+    }
+
+    /// What the cluster wants: the state of its server, or of its newest store.
+    pub(crate) fn wanted(&self) -> Option<&State> {
+        let running = self.server.running.as_ref().map(|running| &running.snapshot.state);
+        self.state_aside.as_ref().or(running)
     }
 
     pub(crate) fn response(&mut self, env: &mut Environment, caller: Caller, reply: Reply) {

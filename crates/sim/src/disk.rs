@@ -9,6 +9,8 @@ use store::{Op, Txn};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Disk {
     flushed: BTreeMap<String, Vec<u8>>,
+    /// The number of flushed transactions.
+    revision: u64,
     /// Transactions that were written but not flushed. Only a disk with an injected bug has any
     /// after it acknowledged a write.
     unflushed: Vec<Txn>,
@@ -21,6 +23,11 @@ impl Disk {
         self.flush();
     }
 
+    /// The revision of the newest transaction.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision + self.unflushed.len() as u64
+    }
+
     /// Writes without flushing.
     pub(crate) fn write(&mut self, txn: Txn) {
         self.unflushed.push(txn);
@@ -28,6 +35,7 @@ impl Disk {
 
     fn flush(&mut self) {
         for txn in std::mem::take(&mut self.unflushed) {
+            self.revision += 1;
             for op in txn.ops {
                 match op {
                     Op::Put { key, value } => drop(self.flushed.insert(key, value)),
@@ -60,6 +68,6 @@ impl Disk {
         for (key, value) in &self.flushed {
             reading.take(key, value)?;
         }
-        Ok(reading.loaded())
+        Ok(Loaded { revision: self.revision, ..reading.loaded() })
     }
 }

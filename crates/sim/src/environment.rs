@@ -1,7 +1,10 @@
 //! The environment of every process: time, chance, the network, and the records of the simulation.
 //! Shells get it as a parameter; they share nothing else.
 
+use std::collections::BTreeSet;
 use std::fmt;
+
+use model::Term;
 
 use crate::bug::InjectedBug;
 use crate::event::SimEvent;
@@ -24,6 +27,8 @@ pub(crate) struct Environment {
     pub(crate) bug: Option<InjectedBug>,
     /// The fault phase is over: no new fault begins.
     pub(crate) healed: bool,
+    /// The terms of servers with the wrong store.
+    pub(crate) wrong_terms: BTreeSet<Term>,
 }
 
 impl Environment {

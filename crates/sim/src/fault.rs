@@ -30,11 +30,13 @@ pub enum Fault {
     Instance,
     /// A Docker daemon does not respond.
     Docker,
+    /// A server is started on the wrong store.
+    Store,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 10] = [
+    pub const ALL: [Fault; 11] = [
         Fault::Kill,
         Fault::Suspend,
         Fault::Power,
@@ -45,6 +47,7 @@ impl Fault {
         Fault::Clock,
         Fault::Instance,
         Fault::Docker,
+        Fault::Store,
     ];
 }
 
@@ -61,6 +64,7 @@ impl fmt::Display for Fault {
             Fault::Clock => "clock",
             Fault::Instance => "instance",
             Fault::Docker => "docker",
+            Fault::Store => "store",
         })
     }
 }
@@ -76,6 +80,7 @@ pub(crate) enum FaultEnd {
     Network,
     Hang(NodeId, Piece),
     Docker(NodeId),
+    Store,
 }
 
 /// A node that does not recover after the fault phase.

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Backoff, GatewayReport};
+use api::{Backoff, GatewayReport, Membership};
 use gateway::{Core, Effect, Event, GatewayState};
-use model::{InstanceId, Listen, NodeId, Registration, RouteTable};
+use model::{Daemon, InstanceId, Listen, NodeId, Registration, RouteTable};
 
 use crate::bug::InjectedBug;
 use crate::environment::Environment;
 use crate::event::{GatewayEvent, SimEvent};
+use crate::following::{checked, membership};
 use crate::message::{Call, Caller, Line, Purpose, Reply};
 use crate::network::Location;
 use crate::observation::Observation;
@@ -29,6 +30,7 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// The gateway of one node: the process while it runs.
 pub(crate) struct Gateway {
     node: NodeId,
+    pub(crate) membership: Membership,
     pub(crate) running: Option<Running>,
 }
 
@@ -58,7 +60,8 @@ pub(crate) struct Request {
 
 impl Gateway {
     pub(crate) fn new(node: NodeId) -> Gateway {
-        Gateway { node, running: None }
+        let membership = membership(Daemon::Gateway, &node);
+        Gateway { node, membership, running: None }
     }
 
     pub(crate) fn start(&mut self, env: &mut Environment) {
@@ -128,7 +131,11 @@ impl Gateway {
         purpose: Purpose,
         reply: Reply,
     ) {
-        let Some(running) = self.running_as(incarnation) else { return };
+        if self.running_as(incarnation).is_none() {
+            return;
+        }
+        let reply = checked(reply, &self.membership, env);
+        let Some(running) = &mut self.running else { return };
         match (purpose, reply) {
             (Purpose::Register, Reply::Changeset(Ok(_))) => {
                 self.call(env, Purpose::Follow, Call::Routes);
@@ -187,6 +194,7 @@ impl Gateway {
     fn call(&self, env: &mut Environment, purpose: Purpose, call: Call) {
         let Some(running) = &self.running else { return };
         let caller = Caller::Gateway(self.node.clone(), running.incarnation, purpose);
+        let call = Call::OfDaemon(self.membership.position(), Box::new(call));
         env.call(Location::Node(self.node.clone()), caller, call);
     }
 

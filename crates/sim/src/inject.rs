@@ -8,6 +8,7 @@ use agent::drivers::Kind;
 use model::NodeId;
 
 use crate::cluster::{Cluster, Host, node_id};
+use crate::disk::Disk;
 use crate::environment::Environment;
 use crate::event::SimEvent;
 use crate::fault::{Fault, FaultEnd, Outage};
@@ -59,6 +60,7 @@ impl Injector {
             Fault::Network => network(env),
             Fault::Clock => clock(env, cluster),
             Fault::Instance => instance(env, cluster),
+            Fault::Store => store(env, cluster),
             Fault::Docker => {
                 let node = cluster.any_node(&mut env.scheduler.rng);
                 note(env, format_args!("{node}: Docker does not respond"));
@@ -77,6 +79,7 @@ impl Injector {
         env.observe(Observation::Healed { at });
         env.transport.network.heal();
         env.scheduler.resume_all();
+        cluster.return_server(env);
         cluster.server.disk_condition = DiskCondition::Works;
         cluster.server.clock.correct();
         env.after(1, SimEvent::Start(Process::Server));
@@ -184,6 +187,18 @@ fn disk(env: &mut Environment, cluster: &mut Cluster) {
     env.after(span, SimEvent::FaultEnds(FaultEnd::Disk));
 }
 
+/// A server starts on an empty store, or on a copy of the cluster's store.
+fn store(env: &mut Environment, cluster: &mut Cluster) {
+    let disk = if env.chance(3) { Disk::default() } else { cluster.backup.clone() };
+    if !cluster.is_recognised_as_wrong(&disk) {
+        return;
+    }
+    note(env, format_args!("a server starts on a store of revision {}", disk.revision()));
+    cluster.replace_server(env, disk);
+    let span = env.span(1_000..40_000);
+    env.after(span, SimEvent::FaultEnds(FaultEnd::Store));
+}
+
 fn partition(env: &mut Environment, cluster: &Cluster) {
     let rng = &mut env.scheduler.rng;
     let a = Location::Node(cluster.any_node(rng));
@@ -267,7 +282,7 @@ pub(crate) fn end(env: &mut Environment, cluster: &mut Cluster, end: FaultEnd) {
     }
     match end {
         FaultEnd::Suspended(process) => env.scheduler.resume(&process),
-        FaultEnd::Power(None) => cluster.server.start(env),
+        FaultEnd::Power(None) => cluster.start(env, &Process::Server),
         FaultEnd::Power(Some(node)) => {
             cluster.host(&node).machine.powered = true;
             cluster.start(env, &Process::Agent(node.clone()));
@@ -281,6 +296,7 @@ pub(crate) fn end(env: &mut Environment, cluster: &mut Cluster, end: FaultEnd) {
                 run.hangs = false;
             }
         }
+        FaultEnd::Store => cluster.return_server(env),
         FaultEnd::Docker(node) => set_docker(env, cluster, &node, false),
     }
 }

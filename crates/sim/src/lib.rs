@@ -17,6 +17,7 @@ mod documents;
 mod environment;
 mod event;
 mod fault;
+mod following;
 mod gateway;
 mod history;
 mod inject;

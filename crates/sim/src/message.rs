@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::{GatewayReport, Report, ReportReply};
-use model::{Changeset, Command, NodeId, Registration, RequestId, RouteTable};
+use model::{Changeset, Command, NodeId, Position, Registration, RequestId, RouteTable};
 use server::control::RequestError;
 
 use crate::process::{Conn, Incarnation};
@@ -11,12 +11,17 @@ use crate::process::{Conn, Incarnation};
 /// A request to the server.
 #[derive(Debug, Clone)]
 pub(crate) enum Call {
-    Command { id: RequestId, command: Box<Command> },
+    Command {
+        id: RequestId,
+        command: Box<Command>,
+    },
     Register(Registration),
     Assignments(NodeId),
     Routes,
     Report(Report),
     GatewayReport(GatewayReport),
+    /// The request of a daemon, with the newest position that it knows.
+    OfDaemon(Option<Position>, Box<Call>),
 }
 
 /// The response to a request.
@@ -27,6 +32,8 @@ pub(crate) enum Reply {
     Stream(Conn),
     /// The server rejects the request.
     Rejected,
+    /// The response to a daemon, with the position of the server.
+    Stated(Option<Position>, Box<Reply>),
     /// No response arrived: the request may or may not have been executed.
     Failed,
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use api::{EventView, Report};
 use model::{
-    Changeset, Command, Document, FailedRevision, Failure, Millis, NodeId, Object, Proposal,
-    RequestKey, RouteTable, ServiceHead, Spec, State, Timestamp,
+    Changeset, ClusterId, Command, Document, FailedRevision, Failure, Millis, NodeId, Object,
+    Proposal, RequestKey, RouteTable, ServiceHead, Spec, Start, State, Term, Timestamp,
 };
 use server::assigned;
 use server::control::{self, Core, Effect, Event, RequestError, Response, Snapshot, Ticket};
@@ -35,6 +35,8 @@ pub(crate) struct Server {
     pub(crate) disk: Disk,
     pub(crate) disk_condition: DiskCondition,
     pub(crate) running: Option<Running>,
+    /// Whether its store is not the cluster's newest. What it does is not checked as if it were.
+    is_wrong: bool,
 }
 
 /// The outcome of writes.
@@ -69,6 +71,7 @@ pub(crate) struct Running {
     pub(crate) heard: BTreeSet<NodeId>,
     /// The events that the write in progress makes durable.
     unstored: BTreeSet<u64>,
+    is_wrong: bool,
 }
 
 /// A request without a response.
@@ -93,7 +96,13 @@ impl Server {
             disk: Disk::default(),
             disk_condition: DiskCondition::Works,
             running: None,
+            is_wrong: false,
         }
+    }
+
+    /// A server with another store than the cluster's newest: of another cluster, or an old copy.
+    pub(crate) fn wrong(disk: Disk) -> Server {
+        Server { disk, is_wrong: true, ..Server::new() }
     }
 
     pub(crate) fn start(&mut self, env: &mut Environment) {
@@ -109,17 +118,26 @@ impl Server {
         let mut monotonic = Monotonic::new(self.clock, env.now());
         let now = monotonic.now(self.clock, env.now());
         let loaded = self.disk.load().expect("a server can read what it stored");
-        let persist::Loaded { mut state, mut events, .. } = loaded;
-        env.observe(Observation::Loaded(state.clone()));
+        let persist::Loaded { mut state, mut events, revision, .. } = loaded;
+        if !self.is_wrong {
+            env.observe(Observation::Loaded(state.clone()));
+        }
         if env.bug == Some(InjectedBug::SharedBlame) {
             state = with_shared_blame(&state);
         }
-        let batch = control::become_leader(&mut state, &mut events, now).expect("anyone may lead");
+        let (cluster, nonce) = (ClusterId(env.number()), env.number());
+        if self.is_wrong {
+            let number = state.meta().epoch + 1;
+            env.wrong_terms.insert(Term { number, nonce });
+        }
+        let start = Start { cluster, nonce, after: revision };
+        let batch = control::become_leader(&mut state, &mut events, start, now);
+        let batch = batch.expect("anyone may lead");
         self.disk.commit(persist::txn(batch).expect("a batch can be written"));
         let incarnation = env.number();
         let epoch = state.meta().epoch;
         let numbers: Vec<u64> = events.iter().map(|event: &EventView| event.number).collect();
-        let core = Core::new(state, LOST_AFTER, numbers, now);
+        let core = Core::new(state, self.disk.revision(), LOST_AFTER, numbers, now);
         let snapshot = core.snapshot();
         env.note(format_args!("server starts, epoch {epoch}"));
         self.running = Some(Running {
@@ -138,6 +156,7 @@ impl Server {
             lives: BTreeMap::new(),
             heard: BTreeSet::new(),
             unstored: BTreeSet::new(),
+            is_wrong: self.is_wrong,
         });
         if env.bug == Some(InjectedBug::Unreported) {
             self.suppose_reports(env);
@@ -187,9 +206,22 @@ impl Server {
     }
 
     /// A request arrives.
-    pub(crate) fn receive(&mut self, env: &mut Environment, from: Location, rpc: Rpc, call: Call) {
-        if self.running.is_none() {
+    pub(crate) fn receive(
+        &mut self,
+        env: &mut Environment,
+        from: Location,
+        rpc: Rpc,
+        mut call: Call,
+    ) {
+        let Some(running) = &self.running else {
             return env.reply(&from, rpc, Reply::Failed);
+        };
+        if let Call::OfDaemon(known, of_daemon) = call {
+            call = *of_daemon;
+            let checked = running.snapshot.check(known.as_ref());
+            if checked.is_err() && env.bug != Some(InjectedBug::AnyServer) {
+                return running.reply(env, &from, rpc, Reply::Rejected);
+            }
         }
         if let (Some(InjectedBug::GhostHeartbeat), Call::Report(report)) = (env.bug, &call) {
             self.ghost_heartbeats(env, report);
@@ -223,6 +255,7 @@ impl Server {
             Call::GatewayReport(report) => Event::GatewayReport { ticket, report },
             Call::Assignments(node) => return self.follow_assignments(env, &from, rpc, node),
             Call::Routes => return self.follow_routes(env, &from, rpc),
+            Call::OfDaemon(..) => unreachable!("it is unwrapped above"),
         };
         if let Some(running) = &mut self.running {
             running.waiting.insert(ticket, Waiting { rpc, location: from, key });
@@ -252,7 +285,7 @@ impl Server {
     ) {
         let Some(running) = &self.running else { return };
         if running.snapshot.state.node(&node).is_none() {
-            return env.reply(from, rpc, Reply::Rejected);
+            return running.reply(env, from, rpc, Reply::Rejected);
         }
         let follower = Follower::Assignments(assigned::Stream::new(node.clone()));
         self.open_stream(env, from, rpc, Process::Agent(node), follower);
@@ -274,7 +307,7 @@ impl Server {
         let conn = env.transport.open(&mut env.scheduler, to);
         let Some(running) = &mut self.running else { return };
         running.streams.insert(conn, follower);
-        env.reply(from, rpc, Reply::Stream(conn));
+        running.reply(env, from, rpc, Reply::Stream(conn));
         stream_soon(env, running.incarnation, conn);
     }
 
@@ -288,10 +321,12 @@ impl Server {
         let line = match running.streams.get_mut(&conn) {
             None => None,
             Some(Follower::Assignments(stream)) => {
-                let state = &running.snapshot.state;
+                let Snapshot { state, observed, .. } = &running.snapshot;
                 match state.node(stream.node()) {
                     None => Some(Line::End),
-                    Some(_) => stream.next(state, running.generation).map(Line::Assignments),
+                    Some(_) => {
+                        stream.next(state, observed, running.generation).map(Line::Assignments)
+                    }
                 }
             }
             Some(Follower::Routes(sent)) if running.routes.generation > *sent => {
@@ -332,7 +367,8 @@ impl Server {
                     Some(InjectedBug::LostDelete) => self.disk.commit(without_deletions(txn)),
                     _ => self.disk.commit(txn),
                 }
-                self.process(env, Event::Stored);
+                let revision = self.disk.revision();
+                self.process(env, Event::Stored { revision });
                 self.turn_soon(env);
             }
             DiskCondition::Full => {
@@ -438,6 +474,21 @@ fn without_deletions(mut txn: Txn) -> Txn {
 }
 
 impl Running {
+    /// Sends a response; one to a daemon states the position of this server.
+    fn reply(&self, env: &mut Environment, to: &Location, rpc: Rpc, reply: Reply) {
+        let reply = match to {
+            Location::Node(_) => Reply::Stated(self.snapshot.position(), Box::new(reply)),
+            Location::Server => reply,
+        };
+        env.reply(to, rpc, reply);
+    }
+
+    fn observe(&self, env: &mut Environment, observation: Observation) {
+        if !self.is_wrong {
+            env.observe(observation);
+        }
+    }
+
     fn perform(&mut self, env: &mut Environment, disk: &Disk, effect: Effect, now: Timestamp) {
         let incarnation = self.incarnation;
         match effect {
@@ -445,7 +496,7 @@ impl Running {
                 let before = Box::new(self.core.snapshot());
                 let after = self.core.proposed().clone();
                 let at = env.now();
-                env.observe(Observation::Decided { before, after, now, at });
+                self.observe(env, Observation::Decided { before, after, now, at });
                 let newest = self.core.newest_event();
                 let caused = batch.events.iter().filter(|event| event.number > newest);
                 self.unstored = caused.clone().map(|event| event.number).collect();
@@ -467,17 +518,17 @@ impl Running {
                     Response::Outcome(outcome) => Reply::Changeset(outcome),
                     Response::Report(outcome) => Reply::Reported(outcome),
                 };
-                env.reply(&location, rpc, reply);
+                self.reply(env, &location, rpc, reply);
             }
             Effect::Routes(table) => {
                 self.routes = Arc::clone(&table);
                 let state = self.snapshot.state.clone();
-                env.observe(Observation::Routes { table, state });
+                self.observe(env, Observation::Routes { table, state });
                 self.streams_due(env, |follower| matches!(follower, Follower::Routes(_)));
             }
             Effect::Assignments { generation, nodes } => {
                 self.generation = generation;
-                env.observe(Observation::Assignments(generation));
+                self.observe(env, Observation::Assignments(generation));
                 self.streams_due(env, |follower| match follower {
                     Follower::Assignments(stream) => nodes.contains(stream.node()),
                     Follower::Routes(_) => false,
@@ -488,7 +539,7 @@ impl Running {
                 let reads = disk.is_flushed() && env.chance(20);
                 let stored = reads.then(|| disk.read().expect("a server can read what it stored"));
                 let (state, stored) = (snapshot.state.clone(), stored.map(|loaded| loaded.state));
-                env.observe(Observation::Published { state, stored });
+                self.observe(env, Observation::Published { state, stored });
                 self.snapshot = snapshot;
             }
             Effect::PublishEvent(event) => self.publish_event(env, &event),
@@ -503,7 +554,7 @@ impl Running {
         let model::Event { about, what, .. } = &event.event;
         env.note(format_args!("{} {about}: {what}", what.kind()));
         let (number, is_durable) = (event.number, !self.unstored.contains(&event.number));
-        env.observe(Observation::EventPublished { number, is_durable });
+        self.observe(env, Observation::EventPublished { number, is_durable });
     }
 
     fn streams_due(&self, env: &mut Environment, is_due: impl Fn(&Follower) -> bool) {

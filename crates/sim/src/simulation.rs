@@ -76,6 +76,7 @@ impl Simulation {
             observations: Vec::new(),
             bug,
             healed: false,
+            wrong_terms: BTreeSet::new(),
         };
         let Settings { faults, fault_interval_ms, outages, .. } = settings;
         Simulation {
@@ -125,7 +126,9 @@ impl Simulation {
                 }
             }
             SimEvent::Start(process) => cluster.start(env, &process),
-            SimEvent::Server(incarnation, event) => cluster.server.handle(env, incarnation, event),
+            SimEvent::Server(incarnation, event) => {
+                cluster.present_server().handle(env, incarnation, event);
+            }
             SimEvent::Agent(node, incarnation, event) => {
                 cluster.agent(env, &node, incarnation, event);
             }

@@ -123,6 +123,7 @@ impl TestCluster {
             waits: Arc::new(self.waits.clone()),
             routes: Arc::default(),
             failed: Arc::default(),
+            revision: 0,
         }
     }
 

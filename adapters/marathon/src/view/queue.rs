@@ -36,6 +36,7 @@ fn word(reason: &Reason) -> &'static str {
         Reason::NoAgent
         | Reason::Silent
         | Reason::Unreported
+        | Reason::UnknownInstances { .. }
         | Reason::Cordoned
         | Reason::Draining => "AgentMaintenance",
         Reason::Cpu { .. } => "InsufficientCpus",

@@ -120,7 +120,12 @@ impl Instance {
 
     /// Whether it has no assignment but has, as far as is known, processes or containers.
     pub(super) fn is_unwanted(&self) -> bool {
-        self.unassigned && self.pieces.iter().any(PieceLife::is_held)
+        self.unassigned && self.is_held()
+    }
+
+    /// Whether it has, as far as is known, processes or containers.
+    pub(super) fn is_held(&self) -> bool {
+        self.pieces.iter().any(PieceLife::is_held)
     }
 
     /// Its assignment, unless it was unassigned.

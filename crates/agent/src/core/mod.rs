@@ -202,10 +202,15 @@ pub struct Core {
     listing: BTreeSet<Kind>,
     /// Why the other drivers are unavailable.
     unavailable: BTreeMap<Kind, String>,
-    /// A server has sent complete assignments: any other instance that is found must stop.
+    /// A server has sent complete assignments.
     synced: bool,
+    /// That server states which instances must stop. Otherwise those that it does not assign must.
+    explicit: bool,
+    /// Instances that are not assigned and that the server has not ordered to stop. They are
+    /// reported and keep running.
+    kept: BTreeSet<InstanceId>,
     ending: bool,
-    /// Instances that are not assigned but still run. New instances wait until these have ended,
+    /// Instances that are not assigned but run. New instances wait until these have ended,
     /// since they may have been allocated the same ports and resources.
     unwanted: BTreeSet<InstanceId>,
     /// The last unwanted instance has ended, or the last driver has listed its runs, in this event.
@@ -245,6 +250,8 @@ impl Core {
             listing,
             unavailable: BTreeMap::new(),
             synced: false,
+            explicit: false,
+            kept: BTreeSet::new(),
             ending: false,
             unwanted: BTreeSet::new(),
             is_cleared: false,
@@ -347,12 +354,24 @@ impl Core {
         if assignments.whole {
             self.synced = true;
             self.reporter.assigned();
-            removed.extend(self.instances.keys().cloned());
+            self.explicit = assignments.explicit;
+            match self.explicit {
+                true => self.kept.extend(self.instances.keys().cloned()),
+                false => removed.extend(self.instances.keys().cloned()),
+            }
         }
         self.unreadable.retain(|id, _| !assignments.whole && !removed.contains(id));
         for assignment in &assignments.set {
             removed.remove(&assignment.instance);
             self.unreadable.remove(&assignment.instance);
+        }
+        let unreadable = assignments.unreadable.iter().map(|unreadable| &unreadable.instance);
+        let set = assignments.set.iter().map(|assignment| &assignment.instance);
+        for id in set.chain(unreadable).chain(&removed) {
+            self.kept.remove(id);
+        }
+        for id in self.kept.clone() {
+            self.change(&id, now, effects, |_| {});
         }
         for unreadable in assignments.unreadable {
             removed.remove(&unreadable.instance);
@@ -411,8 +430,10 @@ impl Core {
         for (id, found) in &by_instance {
             if let Some(first) = found.first().filter(|_| !self.instances.contains_key(*id)) {
                 let mut instance = Instance::found(driver, first, now);
-                if self.synced || self.ending {
+                if self.ending || self.synced && !self.explicit {
                     instance.unassign();
+                } else if self.synced {
+                    self.kept.insert((*id).clone());
                 }
                 self.reporter.compare(id, None, instance.status());
                 if instance.is_unwanted() {
@@ -486,7 +507,7 @@ impl Core {
             None => Some("waits until existing runs are listed".into()),
         };
         let stepped = instance.step(unavailable, blocked_by.as_deref(), now, effects);
-        if instance.is_unwanted() {
+        if instance.is_unwanted() || self.kept.contains(id) && instance.is_held() {
             self.unwanted.insert(id.clone());
         } else if self.unwanted.remove(id) {
             self.is_cleared |= self.unwanted.is_empty();
@@ -507,6 +528,7 @@ impl Core {
             }
             Stepped::Gone => {
                 self.instances.remove(id);
+                self.kept.remove(id);
                 self.memory_changed = true;
             }
         }

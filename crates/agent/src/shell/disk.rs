@@ -7,13 +7,15 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use model::{InstanceId, InstanceResource};
+use api::{Caller, Membership};
+use model::{Daemon, InstanceId, InstanceResource};
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::core::Memory;
 use crate::drivers::directory::make_dir;
+use crate::options::Options;
 
 /// Linux generates a new random id at each read.
 const RANDOM_ID: &str = "/proc/sys/kernel/random/uuid";
@@ -125,6 +127,22 @@ impl Disk {
         Ok(id.trim().into())
     }
 
+    /// The cluster that this agent belongs to.
+    pub(super) fn membership(&self, options: &Options) -> Result<Membership, Error> {
+        let (id, node) = (self.agent_id()?, options.node.clone());
+        let caller = Caller { daemon: Daemon::Agent, node, id, position: None };
+        let path = self.dir.join("cluster.json");
+        let failed = |source| Error::Io { doing: "read or write", path: path.clone(), source };
+        let kept = match fs::read(&path) {
+            Ok(kept) => Some(kept),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        let to = path.clone();
+        let save = Box::new(move |text: &[u8]| write(&to, text));
+        Membership::new(caller, kept.as_deref(), save, options.adopt_cluster).map_err(failed)
+    }
+
     /// Removes the directory of an instance.
     pub(super) fn remove_instance(&self, instance: &InstanceId) {
         self.remove(self.instance_dir(instance));
@@ -214,7 +232,7 @@ impl Disk {
 /// Replaces a file atomically and durably. Only its owner may read it: the memory of an agent
 /// contains the environments of instances, which may hold secrets.
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
+    let new = path.with_added_extension("new");
     // A file that an interrupted write has left may have other permissions.
     if let Err(error) = fs::remove_file(&new)
         && error.kind() != io::ErrorKind::NotFound
@@ -238,7 +256,7 @@ mod tests {
     fn the_memory_file_is_readable_by_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::open(dir.path()).unwrap();
-        fs::write(dir.path().join("agent.new"), "left over, for all to read").unwrap();
+        fs::write(dir.path().join("agent.json.new"), "left over, for all to read").unwrap();
         for _ in 0..2 {
             let memory = serde_json::to_vec(&Memory::default()).unwrap();
             write(&disk.memories(), &memory).unwrap();

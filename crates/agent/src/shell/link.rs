@@ -29,20 +29,32 @@ pub(super) async fn follow(
 ) {
     let node = registration.borrow().node.clone();
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX, &node);
-    let mut was_reached = true;
+    // Each cause is logged once, not once per attempt.
+    let mut logged = None;
     while !events.is_closed() {
-        let error = match connection(&client, &mut registration, &events, &reconnect).await {
-            ConnectionEnd::Reached(error) => {
-                backoff.reset();
-                was_reached = true;
-                error
+        let (is_reached, loss) =
+            match connection(&client, &mut registration, &events, &reconnect).await {
+                ConnectionEnd::Reached(loss) => (true, loss),
+                ConnectionEnd::NotReached(loss) => (false, loss),
+            };
+        if is_reached {
+            backoff.reset();
+            logged = None;
+        }
+        let kind = std::mem::discriminant(&loss);
+        if logged.replace(kind) != Some(kind) {
+            match loss {
+                Loss::Connection(error) => {
+                    tracing::warn!(
+                        "no connection to {}: {error}; instances keep running",
+                        client.url()
+                    );
+                }
+                Loss::WrongServer(error) => tracing::error!(
+                    "{error}; instances keep running, and nothing that this server says is done: \
+                     see `muster agent --help` for --adopt-cluster, and `muster cluster`"
+                ),
             }
-            ConnectionEnd::NotReached(error) => error,
-        };
-        if was_reached {
-            // Logged once per loss, not once per attempt.
-            tracing::warn!("no connection to {}: {error}; instances keep running", client.url());
-            was_reached = false;
         }
         tokio::time::sleep(backoff.next_delay()).await;
     }
@@ -51,9 +63,32 @@ pub(super) async fn follow(
 /// How a connection ended.
 enum ConnectionEnd {
     /// After assignments had arrived.
-    Reached(String),
+    Reached(Loss),
     /// Before assignments had arrived.
-    NotReached(String),
+    NotReached(Loss),
+}
+
+/// Why there is no connection, as a message.
+enum Loss {
+    /// No server responds, or the connection broke.
+    Connection(String),
+    /// The server is of another cluster, or its store is older than what this agent knows.
+    WrongServer(String),
+}
+
+impl From<api::Error> for Loss {
+    fn from(error: api::Error) -> Loss {
+        match error.is_wrong_server() {
+            true => Loss::WrongServer(error_chain(&error)),
+            false => Loss::Connection(error_chain(&error)),
+        }
+    }
+}
+
+impl From<&str> for Loss {
+    fn from(message: &str) -> Loss {
+        Loss::Connection(message.into())
+    }
 }
 
 async fn connection(
@@ -64,26 +99,26 @@ async fn connection(
 ) -> ConnectionEnd {
     let current = registration.borrow_and_update().clone();
     if let Err(error) = client.post::<serde_json::Value>(path::REGISTER, &current).await {
-        return ConnectionEnd::NotReached(error_chain(&error));
+        return ConnectionEnd::NotReached(error.into());
     }
     let stream = path::with(path::NODE_ASSIGNMENTS, current.node.as_str());
     let mut lines = match client.follow(&stream).await {
         Ok(lines) => lines,
-        Err(error) => return ConnectionEnd::NotReached(error_chain(&error)),
+        Err(error) => return ConnectionEnd::NotReached(error.into()),
     };
     tracing::info!("connected to {}", client.url());
     // A request to reconnect that concerned the previous stream must not end this one.
     let _ = reconnect.notified().now_or_never();
     let _ = events.send(Input::Event(Event::Connected));
     let mut reached = false;
-    let error = loop {
+    let loss: Loss = loop {
         let line = tokio::select! {
             line = lines.next_document::<Assignments>() => line,
             () = reconnect.notified() => break "reports do not arrive".into(),
             () = changed(registration) => {
                 let current = registration.borrow_and_update().clone();
                 if let Err(error) = client.post::<serde_json::Value>(path::REGISTER, &current).await {
-                    break error_chain(&error);
+                    break error.into();
                 }
                 continue;
             }
@@ -94,10 +129,10 @@ async fn connection(
                 let _ = events.send(Input::Event(Event::Assignments(assignments)));
             }
             Ok(None) => break "the server has ended the stream of assignments".into(),
-            Err(error) => break error_chain(&error),
+            Err(error) => break error.into(),
         }
     };
-    if reached { ConnectionEnd::Reached(error) } else { ConnectionEnd::NotReached(error) }
+    if reached { ConnectionEnd::Reached(loss) } else { ConnectionEnd::NotReached(loss) }
 }
 
 /// Waits until the registration of the node changes.

@@ -80,7 +80,8 @@ enum Input {
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let disk = Disk::open(&options.data_dir)?;
     let memory = disk.memory()?;
-    let client = Client::new(&options.server)?;
+    let membership = disk.membership(&options)?;
+    let client = Client::new(&options.server)?.of_daemon(membership.clone());
     let failed = |source| Error::Listen { address: options.listen, source };
     let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
     let port = listener.local_addr().map_err(failed)?.port();
@@ -95,6 +96,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
 
     let (registration, registered) = watch::channel(registration(&options, disk.agent_id()?, port));
     let (drivers, adoption) = Drivers::open(&options, &disk, &inputs, registration, &mut parts);
+    parts.spawn(membership.persist());
     let router = logs::router(logs::Logs { drivers: drivers.clone(), inputs: inputs.clone() });
     parts.spawn(api::serve(listener, router, std::future::pending()));
     let reconnect = Arc::new(tokio::sync::Notify::new());

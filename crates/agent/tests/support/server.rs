@@ -47,6 +47,7 @@ impl Server {
             whole: true,
             set: vec![],
             removed: vec![],
+            explicit: false,
             unreadable: vec![],
         };
         let mut server = Server {
@@ -158,6 +159,7 @@ pub(crate) fn options(port: u16, dir: &Path, ephemeral: bool) -> Options {
         ports: model::PORTS,
         docker: None,
         fetch_local: true,
+        adopt_cluster: None,
         ephemeral,
         keeper_exe: super::keeper_exe(dir),
     }

@@ -8,15 +8,16 @@ use std::sync::Arc;
 use model::object::Object;
 use model::{
     About, AgentRegistration, Availability, Backend, Base64, Bundle, BundleRef, BundleSpec, Bytes,
-    Cause, Change, ChangeKind, CheckResult, CommandLine, Constraint, Container, Cpu, Deployment,
-    DeploymentId, Ending, Event, ExecutedRequest, Exit, FailedRevision, Failure, FileSpec, Gateway,
-    Given, Goal, HealthCheck, HttpProbe, Laggard, Listener, Lost, Meta, Millis, Move, MoveState,
-    Network, Node, NotServing, OnChange, OnFailure, Origin, Phase, Placement, Port, PortRef,
-    Principal, Probe, Problem, Process, Protocol, Pull, ReadinessCheck, Reason, Refusal,
-    Registration, Resource, ResourceStatus, Resources, Restart, Revision, RevisionOutcome, Rollout,
-    Route, RouteTable, Run, RunChange, ScaleDown, ServiceHead, Sha256, Share, Signal, Slot,
-    Software, Source, Spec, Stage, Stall, Status, Stop, StopReason, StopSignal, TableRoute, Task,
-    TcpProbe, Timestamp, Unhealthy, Value, Volume, What,
+    Cause, Change, ChangeKind, CheckResult, Cluster, ClusterId, CommandLine, Constraint, Container,
+    Cpu, Daemon, Deployment, DeploymentId, Ending, Event, ExecutedRequest, Exit, FailedRevision,
+    Failure, FileSpec, Gateway, Given, Goal, HealthCheck, HttpProbe, Laggard, Listener, Lost, Meta,
+    Millis, Mismatch, Move, MoveState, Network, Node, NotServing, OnChange, OnFailure, Origin,
+    Phase, Placement, Port, PortRef, Principal, Probe, Problem, Process, Protocol, Pull,
+    ReadinessCheck, Reason, Refusal, Registration, Resource, ResourceStatus, Resources, Restart,
+    Revision, RevisionOutcome, Rollout, Route, RouteTable, Run, RunChange, ScaleDown, ServiceHead,
+    Sha256, Share, Signal, Slot, Software, Source, Spec, Stage, Stall, Status, Stop, StopReason,
+    StopSignal, TableRoute, Task, TcpProbe, Term, TermStart, Timestamp, Unhealthy, Value, Volume,
+    What,
 };
 use muster_api::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
 use serde::Serialize;
@@ -47,6 +48,7 @@ pub(crate) fn all() -> Vec<(&'static str, serde_json::Value)> {
 fn stored() -> Vec<Object> {
     let mut all = vec![
         Object::Meta(Meta { deployments: 7, epoch: 3, attempts: 4 }),
+        Object::Cluster(cluster()),
         Object::Node(node()),
         Object::Service(service()),
         Object::Gateway(gateway()),
@@ -66,6 +68,7 @@ fn stored() -> Vec<Object> {
 fn kind(object: &Object) -> &'static str {
     match object {
         Object::Meta(_) => "meta",
+        Object::Cluster(_) => "cluster",
         Object::Node(_) => "nodes",
         Object::Service(_) => "services",
         Object::Revision(_) => "revisions",
@@ -80,7 +83,7 @@ fn kind(object: &Object) -> &'static str {
 /// A key of the kind of stored objects.
 pub(crate) fn key(kind: &str) -> String {
     let name = match kind {
-        "meta" => return kind.into(),
+        "meta" | "cluster" => return kind.into(),
         "revisions" => "shop/web@2",
         "instances" => "shop/web~0.1",
         "deployments" => "d-2",
@@ -106,6 +109,12 @@ fn software() -> Software {
     Software { version: "0.3.0".into(), features: names(&["stack", "values"]) }
 }
 
+fn cluster() -> Cluster {
+    let term = Term { number: 3, nonce: 14 };
+    let terms = vec![TermStart { term, after: 17 }];
+    Cluster { id: ClusterId(21), terms, lost: [Term { number: 2, nonce: 15 }].into() }
+}
+
 fn node() -> Node {
     Node {
         id: parsed("n1"),
@@ -119,6 +128,7 @@ fn node() -> Node {
         software: software(),
         ports: (21000, 22000),
         availability: Availability::Draining,
+        stop_unknown: [parsed("/shop/old~0.1")].into(),
     }
 }
 
@@ -482,10 +492,18 @@ fn bundle() -> Bundle {
     }
 }
 
-fn facts() -> [What; 22] {
+fn facts() -> [What; 27] {
     let (reason, detail) = (|| Arc::new(failure()), || Some("a detail".to_string()));
     [
         What::ServerStarted { epoch: 3 },
+        What::LossAccepted { epoch: 4 },
+        What::DaemonRefused {
+            daemon: Daemon::Agent,
+            mismatch: Mismatch::OtherCluster { daemon: ClusterId(1), server: ClusterId(2) },
+        },
+        What::DaemonAdmitted { daemon: Daemon::Gateway },
+        What::UnknownInstances { count: 5 },
+        What::UnknownStopped { count: 6 },
         What::NodeJoined,
         What::GatewayApplied { listen: parsed("8080") },
         What::RouteBroken { route: Box::new(route()) },
@@ -562,6 +580,7 @@ fn assignments() -> Assignments {
         whole: true,
         set: vec![assignment(Assigned::Run), assignment(Assigned::Stop)],
         removed: vec![parsed("/shop/web~1.1")],
+        explicit: true,
         unreadable: Vec::new(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::node::{Identity, Supply};
+use super::node::{Adoption, Identity, Supply};
 use super::{Log, data_dir, ended, stop_signal, stopped};
 use crate::allocator;
 use crate::exit::Exit;
@@ -17,7 +17,8 @@ Examples:
 /// Run instances on this node, as the server assigns them
 ///
 /// Instances outlive the agent: after a restart it takes them over. While the server is
-/// unreachable it keeps them running.
+/// unreachable it keeps them running, and so it does under a server of another cluster or one whose
+/// store is older than what the agent knows.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -28,6 +29,8 @@ pub(crate) struct Args {
     /// Stop and remove everything when the agent ends
     #[arg(long)]
     ephemeral: bool,
+    #[command(flatten)]
+    adoption: Adoption,
     #[command(flatten)]
     identity: Identity,
     #[command(flatten)]
@@ -41,7 +44,8 @@ pub(crate) async fn run(args: Args, server: &str) -> Result<Exit, Failure> {
     allocator::give_back_at_once();
     let stop = stop_signal()?;
     let data_dir = args.data_dir.unwrap_or_else(|| data_dir("agent"));
-    let options = args.supply.options(&args.identity, server, data_dir, args.ephemeral)?;
+    let mut options = args.supply.options(&args.identity, server, data_dir, args.ephemeral)?;
+    options.adopt_cluster = args.adoption.adopt_cluster;
     ended("agent", agent::run(options, stopped(stop)).await)?;
     Ok(Exit::Ok)
 }

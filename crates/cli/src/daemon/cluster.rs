@@ -26,6 +26,8 @@ pub(crate) struct Setup {
     pub(crate) identity: Identity,
     /// The resources of the node.
     pub(crate) supply: Supply,
+    /// Names of the server.
+    pub(crate) host_names: Vec<String>,
     /// The adapters of the server.
     pub(crate) adapters: Adapters,
 }
@@ -66,6 +68,7 @@ impl Cluster {
             data_dir: data_dir.join("server"),
             lost_after: server::Options::LOST_AFTER,
             accept_data_loss: false,
+            host_names: setup.host_names,
         };
         let (bound, is_bound) = oneshot::channel();
         let mut server = JoinSet::new();
@@ -84,7 +87,8 @@ impl Cluster {
             setup.supply.options(&setup.identity, &url, data_dir.join("agent"), ephemeral)?;
         let stop = stopped(stop_daemons.subscribe());
         daemons.spawn(async move { ended("agent", agent::run(agent, stop).await) });
-        let gateway = gateway::options(&setup.identity, &url, None)?;
+        let gateway =
+            gateway::options(&setup.identity, &url, None, Some(&data_dir.join("gateway")), None)?;
         let stop = stopped(stop_daemons.subscribe());
         daemons.spawn(async move { ended("gateway", ::gateway::run(gateway, stop).await) });
         Ok(Cluster { url, adapters, daemons, server, stop_daemons, stop_server, temporary })

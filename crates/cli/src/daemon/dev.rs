@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::cluster::{Cluster, Setup};
 use super::node::{Identity, Supply};
+use super::server::Names;
 use super::{Log, data_dir, stop_signal, stopped};
 use crate::adapters::Mounts;
 use crate::allocator;
@@ -37,6 +38,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     supply: Supply,
     #[command(flatten)]
+    names: Names,
+    #[command(flatten)]
     mounts: Mounts,
     #[command(flatten)]
     pub(crate) log: Log,
@@ -58,6 +61,7 @@ pub(crate) async fn run(args: Args, screen: Screen) -> Result<Exit, Failure> {
         identity: args.identity,
         supply: args.supply,
         adapters: args.mounts.adapters()?,
+        host_names: args.names.all(),
     })
     .await?;
     screen.line(format!("muster listens at {}", screen.paint(Tone::Strong, &cluster.url)))?;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
 
 use agent::DockerOptions;
-use model::{Bytes, Cpu, NodeId, PORTS, Resources};
+use model::{Bytes, ClusterId, Cpu, NodeId, PORTS, Resources};
 
 use crate::exit::Exit;
 use crate::output::Failure;
@@ -21,6 +21,16 @@ pub(crate) struct Identity {
     /// server is reached
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) address: Option<IpAddr>,
+}
+
+/// Which cluster a daemon belongs to.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Adoption {
+    /// Follow this cluster from now on. A daemon joins the cluster of the first server that it
+    /// reaches, and follows no server of another one; `muster cluster` shows the id of a server's
+    /// cluster. Instances of the former cluster keep running until `muster cluster stop-unknown`
+    #[arg(long, value_name = "CLUSTER")]
+    pub(crate) adopt_cluster: Option<ClusterId>,
 }
 
 /// The resources that the node offers to instances.
@@ -114,6 +124,7 @@ impl Supply {
             docker: (!self.no_docker)
                 .then(|| DockerOptions { host: self.docker_host, config_dir: docker_config_dir() }),
             fetch_local: self.fetch_local,
+            adopt_cluster: None,
             ephemeral,
             keeper_exe,
         })

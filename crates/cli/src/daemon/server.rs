@@ -47,9 +47,29 @@ pub(crate) struct Args {
     #[arg(long)]
     accept_data_loss: bool,
     #[command(flatten)]
+    names: Names,
+    #[command(flatten)]
     mounts: Mounts,
     #[command(flatten)]
     pub(crate) log: Log,
+}
+
+/// The names of a server.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Names {
+    /// A name by which clients address the server, such as that of a proxy in front of it; may be
+    /// given often. Requests to other names are rejected, since a web page could have sent them
+    /// (DNS rebinding). Addresses, localhost, the host name and the names of nodes always work
+    #[arg(long = "host-name", value_name = "NAME")]
+    host_names: Vec<String>,
+}
+
+impl Names {
+    /// These names and that of this machine.
+    pub(crate) fn all(self) -> Vec<String> {
+        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        self.host_names.into_iter().chain([machine.trim().to_string()]).collect()
+    }
 }
 
 /// Runs the verb.
@@ -61,6 +81,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
         data_dir: args.data_dir.unwrap_or_else(|| data_dir("server")),
         lost_after: args.lost_after,
         accept_data_loss: args.accept_data_loss,
+        host_names: args.names.all(),
     };
     let adapters = args.mounts.adapters()?;
     let (bound, _) = oneshot::channel();

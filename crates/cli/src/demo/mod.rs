@@ -73,6 +73,7 @@ pub(crate) async fn run(args: Args, screen: Screen) -> Result<Exit, Failure> {
         data_dir: None,
         identity: Identity::default(),
         supply,
+        host_names: Vec::new(),
         adapters: Mounts::default().adapters()?,
     })
     .await?;

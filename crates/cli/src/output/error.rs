@@ -157,6 +157,9 @@ impl From<api::Error> for Failure {
             api::Error::InvalidResponse { source, .. } => Failure::new(Exit::Failure, message)
                 .because(&source)
                 .hint("compare `muster version` with the server's version"),
+            api::Error::Mismatch { source, .. } => {
+                Failure::new(Exit::Failure, message).because(&source)
+            }
             api::Error::Refused(body) => Failure::from(body),
         }
     }

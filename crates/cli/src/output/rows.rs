@@ -172,6 +172,10 @@ pub(crate) fn node_state(view: &NodeView) -> (String, Tone) {
         NodeState::Lost => ("lost", Tone::Bad),
     };
     match view.node.availability {
+        _ if view.unknown > 0 => {
+            let instances = if view.unknown == 1 { "instance" } else { "instances" };
+            (format!("{word}, {} unknown {instances}", view.unknown), Tone::Warn)
+        }
         Availability::Active => (word.into(), tone),
         Availability::Cordoned => (format!("{word}, cordoned"), Tone::Warn),
         Availability::Draining if view.instances == 0 => (format!("{word}, drained"), Tone::Warn),

@@ -121,6 +121,7 @@ pub(crate) fn is_passing(error: &api::Error) -> bool {
         api::Error::Refused(body) => body.code == ErrorCode::Unavailable,
         api::Error::Address { .. }
         | api::Error::NotMuster { .. }
+        | api::Error::Mismatch { .. }
         | api::Error::InvalidResponse { .. } => false,
     }
 }

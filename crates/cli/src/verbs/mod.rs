@@ -2,6 +2,7 @@
 //! decisions about services.
 
 pub(crate) mod apply;
+pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod describe;
 pub(crate) mod documents;

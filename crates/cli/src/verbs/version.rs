@@ -19,15 +19,21 @@ pub(crate) struct Args {}
 /// Runs the verb.
 pub(crate) async fn run(_: Args, session: &Session) -> Result<Exit, Failure> {
     let own = env!("CARGO_PKG_VERSION");
-    let server = session.client.get::<Health>(path::HEALTH).await.ok().map(|h| h.version);
+    let health = session.client.get::<Health>(path::HEALTH).await.ok();
     let screen = &session.screen;
     if screen.is_for_programs() {
-        screen.document(&serde_json::json!({ "muster": own, "server": server }))?;
+        let cluster = health.as_ref().and_then(|health| health.cluster);
+        let server = health.map(|health| health.version);
+        let versions = serde_json::json!({ "muster": own, "server": server, "cluster": cluster });
+        screen.document(&versions)?;
         return Ok(Exit::Ok);
     }
     screen.line(format!("muster {own}"))?;
-    screen.line(match server {
-        Some(version) => format!("server {version} at {}", session.client.url()),
+    screen.line(match health {
+        Some(Health { version, cluster: Some(cluster), .. }) => {
+            format!("server {version} at {}, cluster {cluster}", session.client.url())
+        }
+        Some(Health { version, .. }) => format!("server {version} at {}", session.client.url()),
         None => format!("no response from a server at {}", session.client.url()),
     })?;
     Ok(Exit::Ok)

@@ -8,12 +8,12 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::model::{
-    AgentRegistration, Availability, BundleSpec, Bytes, Command, CommandLine, Constraint, Cpu,
-    DeploymentId, Document, Failure, Gateway, Given, Guard, HealthCheck, HttpProbe, InstanceId,
-    Lost, Millis, NodeId, OnFailure, Origin, Port, Principal, Probe, Process, Proposal, Protocol,
-    ReadinessCheck, Registration, RequestId, Resource, Resources, Restart, Rollout, Route, Run,
-    ScaleDown, ServiceId, Share, Software, Source, Spec, Steer, Step, Stop, StopReason, Subject,
-    Task, Timestamp, Unhealthy,
+    AgentRegistration, Availability, BundleSpec, Bytes, ClusterId, Command, CommandLine,
+    Constraint, Cpu, DeploymentId, Document, Failure, Gateway, Given, Guard, HealthCheck,
+    HttpProbe, InstanceId, Lost, Millis, NodeId, OnFailure, Origin, Port, Principal, Probe,
+    Process, Proposal, Protocol, ReadinessCheck, Registration, RequestId, Resource, Resources,
+    Restart, Rollout, Route, Run, ScaleDown, ServiceId, Share, Software, Source, Spec, Start,
+    Steer, Step, Stop, StopReason, Subject, Task, Term, Timestamp, Unhealthy,
 };
 
 const SERVICES: [&str; 4] = ["/a", "/b", "/c/d", "/c/e"];
@@ -285,7 +285,23 @@ pub(crate) fn user_command() -> impl Strategy<Value = Command> {
             .prop_map(|(node, availability)| Command::SetAvailability { node, availability }),
         1 => node().prop_map(Command::RemoveNode),
         1 => Just(Command::BecomeLeader),
+        1 => start().prop_map(Command::BeginTerm),
+        1 => (start(), 0u64..9).prop_map(|(start, number)| {
+            let lost = [Term { number, nonce: 1 }].into();
+            Command::AcceptLoss { lost, start }
+        }),
+        1 => (node(), instance()).prop_map(|(node, instance)| {
+            Command::StopUnknown { node, instances: [instance].into() }
+        }),
     ]
+}
+
+fn start() -> impl Strategy<Value = Start> {
+    (0u64..3, 0u64..3, 0u64..99).prop_map(|(cluster, nonce, after)| Start {
+        cluster: ClusterId(cluster),
+        nonce,
+        after,
+    })
 }
 
 fn leave() -> impl Strategy<Value = StopReason> {

@@ -241,7 +241,7 @@ impl Run {
                     }
                 }
                 Key::Gateway(_) => self.work_queue.touch_all(),
-                Key::Bundle(..) | Key::Request(_) | Key::Meta => {}
+                Key::Bundle(..) | Key::Request(_) | Key::Meta | Key::Cluster => {}
             }
         }
     }

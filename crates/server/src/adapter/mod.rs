@@ -224,6 +224,8 @@ pub struct Server {
     pub(crate) agents: Agents,
     pub(crate) address: SocketAddr,
     pub(crate) adapters: Adapters,
+    /// Names of the server beyond those that every server has.
+    pub(crate) host_names: Arc<[String]>,
 }
 
 impl Server {

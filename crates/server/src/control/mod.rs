@@ -21,9 +21,9 @@ use std::sync::Arc;
 
 use api::{EventView, GatewayReport, Report, ReportReply};
 use model::{
-    Changeset, Command, Event as ModelEvent, Key, Listen, Millis, NodeId, Object, Observed,
-    Principal, Proposal, Refusal, Registration, RouteTable, SILENT_AFTER, ServiceId, State,
-    Timestamp, Wait,
+    Changeset, Command, Daemon, Event as ModelEvent, Key, Listen, Millis, Mismatch, NodeId, Object,
+    Observed, Position, Proposal, Refusal, Registration, RouteTable, SILENT_AFTER, ServiceId,
+    Start, State, Timestamp, Wait,
 };
 use planner::WorkQueue;
 
@@ -43,8 +43,10 @@ pub enum Event {
     Report { ticket: Ticket, report: Report },
     /// A gateway sends a report.
     GatewayReport { ticket: Ticket, report: GatewayReport },
-    /// The batch is durable.
-    Stored,
+    /// The batch is durable, at this revision of the store.
+    Stored { revision: u64 },
+    /// A daemon cannot follow this server.
+    Refused { node: NodeId, daemon: Daemon, mismatch: Mismatch },
     /// The batch could not be stored, and no part of it ever will be.
     StoreFailed { message: String },
     /// The server did not run for this span up to now, so no daemon could be heard.
@@ -117,6 +119,23 @@ pub struct Snapshot {
     pub routes: Arc<RouteTable>,
     /// Listeners that a gateway could not open, each with the cause.
     pub failed: Arc<BTreeMap<(Listen, NodeId), String>>,
+    /// The newest revision of the store.
+    pub revision: u64,
+}
+
+impl Snapshot {
+    /// The newest position in the history of the cluster's store.
+    pub fn position(&self) -> Option<Position> {
+        self.state.position(self.revision)
+    }
+
+    /// Checks that a daemon that knows a position can follow this server.
+    pub fn check(&self, known: Option<&Position>) -> Result<(), Mismatch> {
+        match (self.state.cluster(), known) {
+            (Some(cluster), Some(known)) => cluster.check(known, self.revision),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Delay of the next planning after a batch could not be stored.
@@ -156,6 +175,10 @@ pub struct Core {
     routes: Arc<RouteTable>,
     failed: Arc<BTreeMap<(Listen, NodeId), String>>,
     stalled_until: Timestamp,
+    /// The newest revision of the store.
+    revision: u64,
+    /// Nodes whose agents must be ordered to stop instances that are not placed there.
+    stops_due: BTreeSet<NodeId>,
 }
 
 #[derive(Debug)]
@@ -177,9 +200,12 @@ struct Changed {
 pub fn become_leader(
     state: &mut State,
     events: &mut Vec<EventView>,
+    start: Start,
     now: Timestamp,
 ) -> Result<Batch, Refusal> {
-    let applied = state.apply(Proposal::new(Principal::Server, Command::BecomeLeader), now)?;
+    let mut applied = state.apply(Proposal::usual(Command::BecomeLeader), now)?;
+    let term = state.apply(Proposal::usual(Command::BeginTerm(start)), now)?;
+    applied.changed.extend(term.changed);
     let objects = applied.changed.iter().map(|key| (key.clone(), state.object(key))).collect();
     let first = EventBuffer::first(events.last().map(|event| event.number));
     let numbered = (first..).zip(applied.events);
@@ -189,10 +215,11 @@ pub fn become_leader(
 }
 
 impl Core {
-    /// Creates the core of a server that has just become leader. `durable` is the stored state;
-    /// `events` are the numbers of the stored events, oldest first.
+    /// Creates the core of a server that has just become leader. `durable` is the stored state and
+    /// `revision` that of the store; `events` are the numbers of the stored events, oldest first.
     pub fn new(
         durable: State,
+        revision: u64,
         lost_after: Millis,
         events: impl IntoIterator<Item = u64>,
         now: Timestamp,
@@ -219,6 +246,8 @@ impl Core {
             routes: Arc::default(),
             failed: Arc::default(),
             stalled_until: Timestamp(0),
+            revision,
+            stops_due: BTreeSet::new(),
             durable,
         }
     }
@@ -236,6 +265,7 @@ impl Core {
             waits: Arc::clone(&self.waits),
             routes: Arc::clone(&self.routes),
             failed: Arc::clone(&self.failed),
+            revision: self.revision,
         }
     }
 
@@ -259,7 +289,13 @@ impl Core {
                     Response::Report(self.take_gateway_report(report, now, &mut effects));
                 effects.push(Effect::Response { ticket, response });
             }
-            Event::Stored => self.stored(now, &mut effects),
+            Event::Stored { revision } => {
+                self.revision = revision;
+                self.stored(now, &mut effects);
+            }
+            Event::Refused { node, daemon, mismatch } => {
+                self.take_refusal(node, daemon, Some(mismatch), now, &mut effects);
+            }
             Event::StoreFailed { message } => self.store_failed(&message, now, &mut effects),
             Event::Stalled { span } => self.observed.extend_deadlines(span, now),
             Event::Turn => self.turn(now, &mut effects),
@@ -319,7 +355,11 @@ impl Core {
         }
         let mut changed = Changed::default();
         let mut outcomes = Vec::new();
-        for (ticket, proposal) in std::mem::take(&mut self.queue) {
+        for (ticket, mut proposal) in std::mem::take(&mut self.queue) {
+            if let Command::AcceptLoss { start, .. } = &mut proposal.command {
+                // No batch is being stored: this is the newest revision that any daemon can know.
+                start.after = self.revision;
+            }
             if let Command::Register(Registration { node, agent: None, .. }) = &proposal.command
                 && self.durable.node(node).is_some_and(|node| node.node.gateway)
             {
@@ -408,7 +448,7 @@ impl Core {
                     }
                 }
                 Key::Gateway(_) => self.work_queue.touch_all(),
-                Key::Bundle(..) | Key::Request(_) | Key::Meta => {}
+                Key::Bundle(..) | Key::Request(_) | Key::Meta | Key::Cluster => {}
             }
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use api::{GatewayReport, Report, ReportReply};
 use model::{
-    About, Agent, Event, Exit, GatewayStatus, InstanceId, NodeId, NodeUsage, Phase, Refusal,
-    Status, Timestamp, What,
+    About, Agent, Daemon, Event, Exit, GatewayStatus, InstanceId, Mismatch, NodeId, NodeUsage,
+    Phase, Refusal, Status, Timestamp, What,
 };
 
 use super::{Core, Effect, RequestError};
@@ -37,17 +37,114 @@ impl Core {
             let known = self.observed.agents.get(&report.node);
             return Ok(ReportReply { resync: known.is_some_and(|agent| !agent.synced) });
         }
+        self.take_refusal(report.node.clone(), Daemon::Agent, None, now, effects);
         let synced = self.take_heartbeat(&report, now);
+        let has_unplaced = self.take_unplaced(&placed, &report, now, effects);
         if report.whole {
             self.remove_unreported(&placed, &report);
         }
         for (instance, status) in report.instances {
-            // An instance that is not placed on the node is ignored: its agent will stop it.
             if placed.instances.contains(&instance) {
                 self.take_status(instance, status, now, effects);
             }
         }
-        Ok(ReportReply { resync: !synced })
+        // Changes do not show when an instance that is not placed has ended.
+        Ok(ReportReply { resync: !synced || has_unplaced && !report.whole })
+    }
+
+    /// Records the instances of a report that are not placed on the node. Those that were removed
+    /// are stopped; those that this history has never placed there keep running until an operator
+    /// decides, since the store may be the wrong one. Returns whether the node has any.
+    fn take_unplaced(
+        &mut self,
+        placed: &NodeUsage,
+        report: &Report,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let node = &report.node;
+        let before = self.observed.unknown.remove(node).unwrap_or_default();
+        let removed_before = self.observed.removed.remove(node).unwrap_or_default();
+        let (mut unknown, mut removed) = match report.whole {
+            true => (BTreeSet::new(), BTreeSet::new()),
+            false => (before.clone(), removed_before.clone()),
+        };
+        for (instance, _) in &report.instances {
+            if placed.instances.contains(instance) {
+                continue;
+            }
+            // The state may place an unknown instance later, but that is another one.
+            let was_removed = removed_before.contains(instance)
+                || !before.contains(instance)
+                    && self.durable.has_placed(instance)
+                    && self.durable.placement(instance).is_none();
+            match was_removed {
+                true => removed.insert(instance.clone()),
+                false => unknown.insert(instance.clone()),
+            };
+        }
+        if unknown.len() > before.len() {
+            let count = unknown.len();
+            tracing::error!(%node, count, "an agent runs instances that this server did not place");
+            let about = About::Node(node.clone());
+            let what = What::UnknownInstances { count };
+            self.event_buffer.publish_observed(
+                Event { at: now, about, by: None, what },
+                now,
+                effects,
+            );
+        }
+        if unknown != before {
+            self.work_queue.touch_all();
+            self.due = true;
+            self.readers_due = true;
+        }
+        if !removed.is_subset(&removed_before) {
+            self.readers_due = true;
+            self.stops_due.insert(node.clone());
+        }
+        let has_unplaced = !unknown.is_empty() || !removed.is_empty();
+        if !unknown.is_empty() {
+            self.observed.unknown.insert(node.clone(), unknown);
+        }
+        if !removed.is_empty() {
+            self.observed.removed.insert(node.clone(), removed);
+        }
+        has_unplaced
+    }
+
+    /// Records that a daemon does not follow this server, or that it does.
+    pub(super) fn take_refusal(
+        &mut self,
+        node: NodeId,
+        daemon: Daemon,
+        mismatch: Option<Mismatch>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        let key = (node.clone(), daemon);
+        let known = self.observed.refused.get(&key).copied();
+        if known == mismatch {
+            return;
+        }
+        let what = match mismatch {
+            Some(mismatch) => {
+                self.observed.refused.insert(key, mismatch);
+                What::DaemonRefused { daemon, mismatch }
+            }
+            None => {
+                self.observed.refused.remove(&key);
+                What::DaemonAdmitted { daemon }
+            }
+        };
+        match mismatch {
+            Some(mismatch) => tracing::error!(%node, %daemon, "a daemon is refused: {mismatch}"),
+            None => tracing::info!(%node, %daemon, "a daemon that was refused is admitted"),
+        }
+        let about = About::Node(node);
+        let event = Event { at: now, about, by: None, what };
+        self.event_buffer.publish_observed(event, now, effects);
+        self.readers_due = true;
     }
 
     /// Whether a report was delayed and is older than the known state.
@@ -132,6 +229,7 @@ impl Core {
     ) -> Result<ReportReply, RequestError> {
         let node = report.node;
         self.calling(&node, "gateway")?;
+        self.take_refusal(node.clone(), Daemon::Gateway, None, now, effects);
         let known = self.observed.gateways.get(&node);
         let changed = known
             .is_none_or(|known| known.generation != report.generation || known.busy != report.busy);

@@ -60,6 +60,8 @@ impl Core {
         self.observed.agents.remove(node);
         self.last_reports.remove(node);
         self.observed.gateways.remove(node);
+        self.observed.unknown.remove(node);
+        self.observed.removed.remove(node);
         if self.failed.keys().any(|(_, at)| at == node) {
             Arc::make_mut(&mut self.failed).retain(|(_, at), _| at != node);
         }
@@ -70,7 +72,7 @@ impl Core {
     pub(super) fn publish(
         &mut self,
         changed: &BTreeSet<Key>,
-        nodes: BTreeSet<NodeId>,
+        mut nodes: BTreeSet<NodeId>,
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
@@ -81,6 +83,7 @@ impl Core {
         if !changed.is_empty() || readers_due || routes_changed {
             effects.push(Effect::Publish(self.snapshot()));
         }
+        nodes.append(&mut self.stops_due);
         if !nodes.is_empty() {
             self.generation += 1;
             effects.push(Effect::Assignments { generation: self.generation, nodes });

@@ -2,11 +2,11 @@
 //! newest state with the next line, not every state in between. An empty line is the heartbeat of a
 //! stream without changes.
 
-use api::{ErrorCode, GatewayReport, HEARTBEAT, Report, ReportReply};
-use axum::Json;
+use api::{Caller, ErrorCode, GatewayReport, HEARTBEAT, Report, ReportReply};
 use axum::body::Body as HttpBody;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 use model::{NodeId, Proposal, Registration};
@@ -40,14 +40,18 @@ pub(super) async fn gateway_report(
 }
 
 /// Streams the route table, one line for each new table.
-pub(super) async fn routes(State(server): State<Server>) -> Response {
+pub(super) async fn routes(
+    State(server): State<Server>,
+    caller: Option<Extension<Caller>>,
+) -> Response {
+    let follows = caller.map(|Extension(caller)| server.handle.gateways.follow(&caller.node));
     let mut tables = server.handle.routes.subscribe();
     tables.mark_changed();
-    let lines = stream::unfold(tables, |mut tables| async move {
+    let lines = stream::unfold((tables, follows), |(mut tables, follows)| async move {
         let silent_until = Instant::now() + HEARTBEAT;
         loop {
             match timeout_at(silent_until, tables.changed()).await {
-                Err(_) => return Some((Bytes::from_static(b"\n"), tables)),
+                Err(_) => return Some((Bytes::from_static(b"\n"), (tables, follows))),
                 Ok(Err(_)) => return None,
                 Ok(Ok(())) => {}
             }
@@ -55,7 +59,7 @@ pub(super) async fn routes(State(server): State<Server>) -> Response {
             // Generation 0 is no table: until the server knows which instances run, gateways keep
             // their table.
             if table.generation > 0 {
-                return Some((line(&*table), tables));
+                return Some((line(&*table), (tables, follows)));
             }
         }
     });
@@ -90,7 +94,9 @@ pub(super) async fn assignments(
             // The stream of a node ends when the node is removed. An agent that is still there
             // registers it again.
             snapshot.state.node(assignments.node())?;
-            if let Some(document) = assignments.next(&snapshot.state, generation) {
+            if let Some(document) =
+                assignments.next(&snapshot.state, &snapshot.observed, generation)
+            {
                 return Some((line(&document), (server, assignments, changes)));
             }
         }

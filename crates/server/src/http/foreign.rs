@@ -4,8 +4,7 @@
 //! request in headers that no page can change. Other clients do not send these headers, and their
 //! requests pass.
 //!
-//! DNS rebinding is not prevented. That would take a list of all names of the server, which has
-//! names, addresses and proxies that it does not know.
+//! `host` rejects the requests of pages that the browser takes for pages of this server.
 
 use api::ErrorCode;
 use axum::extract::Request;

@@ -4,7 +4,9 @@ mod apply;
 mod daemons;
 mod events;
 mod foreign;
+mod host;
 mod logs;
+mod membership;
 mod read;
 mod request_id;
 mod response;
@@ -15,7 +17,7 @@ use std::sync::Arc;
 use api::path;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 
@@ -43,6 +45,9 @@ pub(crate) fn router(server: Server) -> Router {
         .route(path::NODES, get(read::nodes))
         .route(path::NODE, delete(steer::remove_node))
         .route(path::NODE_AVAILABILITY, post(steer::availability))
+        .route(path::STOP_UNKNOWN, post(membership::stop_unknown))
+        .route(path::CLUSTER, get(membership::cluster))
+        .route(path::ACCEPT_LOSS, post(membership::accept_loss))
         .route(path::DEPLOYMENTS, get(read::deployments))
         .route(path::GATEWAYS, get(read::gateways))
         .route(path::GATEWAY, delete(steer::remove_gateway))
@@ -57,8 +62,10 @@ pub(crate) fn router(server: Server) -> Router {
         .fallback(elsewhere)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(from_fn_with_state(server.clone(), membership::admit))
         .layer(from_fn(request_id::identify))
         .layer(from_fn(foreign::reject_cross_site))
+        .layer(from_fn_with_state(server.clone(), host::check))
         .with_state(server)
 }
 
@@ -83,5 +90,6 @@ pub(crate) fn adapter_router(adapter: Arc<dyn Adapter>, server: Server) -> Route
         .fallback(handler)
         .layer(from_fn(request_id::identify))
         .layer(from_fn(foreign::reject_cross_site))
+        .layer(from_fn_with_state(server.clone(), host::check))
         .with_state(server)
 }

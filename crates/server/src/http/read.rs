@@ -12,8 +12,10 @@ use super::response::{ErrorResponse, Named, Query};
 use crate::adapter::Server;
 use crate::view;
 
-pub(super) async fn health() -> Json<Health> {
-    Json(Health { status: "ok".into(), version: env!("CARGO_PKG_VERSION").into() })
+pub(super) async fn health(State(server): State<Server>) -> Json<Health> {
+    let cluster = server.handle.snapshot().state.cluster().map(|cluster| cluster.id);
+    let version = env!("CARGO_PKG_VERSION").into();
+    Json(Health { status: "ok".into(), version, cluster })
 }
 
 #[derive(Deserialize)]

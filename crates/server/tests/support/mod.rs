@@ -30,6 +30,7 @@ fn options(data_dir: &Path) -> Options {
         data_dir: data_dir.into(),
         lost_after: Options::LOST_AFTER,
         accept_data_loss: false,
+        host_names: vec!["muster.example".into()],
     }
 }
 
@@ -170,7 +171,8 @@ impl Server {
 
     /// A request without a body.
     pub(crate) async fn request(&self, method: &str, path: &str) -> (u16, String, String) {
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         self.raw(request.as_bytes()).await
     }
 
@@ -183,7 +185,7 @@ impl Server {
     ) -> (u16, String, String) {
         let len = body.len();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
         );
         self.raw(request.as_bytes()).await
     }

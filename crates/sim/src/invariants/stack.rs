@@ -108,8 +108,7 @@ impl Stacks {
             let detail = format!("{node}: {piece} is stopped while {} runs", above.name);
             return Some(Violation::new("the resources of a stack stop in reverse", detail));
         }
-        let server = cluster.server.running.as_ref()?;
-        let placement = server.snapshot.state.placement(&piece.instance)?;
+        let placement = cluster.wanted()?.placement(&piece.instance)?;
         let mut statuses = running.core.statuses();
         let status = statuses.find(|(id, _)| **id == piece.instance).map(|(_, status)| status);
         let has_failed = status.is_some_and(|status| {

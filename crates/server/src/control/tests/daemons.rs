@@ -7,7 +7,7 @@ use model::{Command, InstanceId, Millis, Refusal, SILENT_AFTER, Status};
 
 use super::fixture::{Fixture, NODES, node, registration, report};
 use crate::control::observe::thread_events;
-use crate::control::{Effect, Event, RequestError, Response};
+use crate::control::{Effect, Event, RequestError, Response, Snapshot};
 
 #[test]
 fn a_start_in_the_future_counts_from_its_first_report() {
@@ -134,4 +134,92 @@ fn a_stuck_thread_of_a_gateway_is_an_event_once_and_so_is_its_recovery() {
     assert_eq!(events_after(&stuck), [sentence]);
     assert!(events_after(&stuck).is_empty(), "the server knows of it");
     assert_eq!(events_after(&[]), ["thread 1 of its gateway makes progress again"]);
+}
+
+/// A complete report of a node with instances that are not placed there, next to those that are.
+fn reports_also(fixture: &mut Fixture, name: &str, also: &[&str]) {
+    let placed = fixture.core.durable.node(&node(name)).unwrap().instances.clone();
+    let also = also.iter().map(|id| id.parse().unwrap());
+    let statuses = placed.iter().cloned().chain(also).map(|instance| {
+        let status = fixture.status(&instance).cloned();
+        (instance, status.unwrap_or_else(|| Status::new(model::Phase::Running, fixture.at())))
+    });
+    let report = report(name, statuses.collect(), true);
+    fixture.report(report);
+}
+
+/// The instances that the agent of a node is ordered to stop.
+fn ordered(fixture: &Fixture, name: &str) -> Vec<String> {
+    let Snapshot { state, observed, .. } = fixture.core.snapshot();
+    let node = &state.node(&node(name)).unwrap().node;
+    observed.to_stop(node).map(ToString::to_string).collect()
+}
+
+#[test]
+fn instances_that_were_never_placed_keep_running_until_an_operator_decides() {
+    let mut fixture = Fixture::settled();
+    let published = fixture.assignments.get(&node("n0")).copied();
+    reports_also(&mut fixture, "n0", &["/other~0.1", "/a~0.9"]);
+    assert_eq!(fixture.core.observed.unknown_on(&node("n0")), 2);
+    assert_eq!(fixture.assignments.get(&node("n0")).copied(), published, "nothing is ordered");
+    assert_eq!(ordered(&fixture, "n0"), [""; 0]);
+    // Its free resources are unknown: it takes nothing, and the other nodes do.
+    let on_n0 = |fixture: &Fixture| {
+        let service = fixture.core.durable.service(&"/a".parse().unwrap()).unwrap();
+        let on_n0 = service.placements.values().filter(|p| p.node == node("n0")).count();
+        (service.placements.len(), on_n0)
+    };
+    let (_, before) = on_n0(&fixture);
+    fixture.request(super::fixture::scale("/a", 6));
+    fixture.store(true);
+    assert_eq!(on_n0(&fixture), (6, before));
+    let instances = ["/other~0.1".parse().unwrap()].into();
+    fixture.request(Command::StopUnknown { node: node("n0"), instances });
+    fixture.store(true);
+    assert!(fixture.assignments.get(&node("n0")).copied() > published);
+    assert_eq!(ordered(&fixture, "n0"), ["/other~0.1"]);
+    reports_also(&mut fixture, "n0", &[]);
+    assert_eq!(fixture.core.observed.unknown_on(&node("n0")), 0);
+}
+
+#[test]
+fn instances_of_a_service_that_was_removed_meanwhile_are_stopped() {
+    let mut fixture = Fixture::settled();
+    let (instance, node) = fixture.instance();
+    fixture.request(Command::RemoveGateway("public".parse().unwrap()));
+    fixture.settle();
+    fixture.request(Command::RemoveServices(vec![instance.service.clone()]));
+    fixture.settle();
+    assert!(fixture.core.durable.service(&instance.service).is_none());
+    // The agent was away while the instance was removed.
+    reports_also(&mut fixture, node.as_str(), &[&instance.to_string()]);
+    assert_eq!(ordered(&fixture, node.as_str()), [instance.to_string()]);
+    assert_eq!(fixture.core.observed.unknown_on(&node), 0);
+}
+
+#[test]
+fn a_server_with_an_empty_store_orders_nothing_to_stop() {
+    let mut fixture = Fixture::settled();
+    let (instance, node) = fixture.instance();
+    fixture.objects.clear();
+    fixture.restart();
+    while fixture.storing.is_some() {
+        fixture.store(true);
+    }
+    reports_also(&mut fixture, node.as_str(), &[&instance.to_string()]);
+    assert_eq!(ordered(&fixture, node.as_str()), [""; 0]);
+    assert_eq!(fixture.core.observed.unknown_on(&node), 1);
+}
+
+#[test]
+fn a_placed_instance_cannot_be_stopped_as_unknown() {
+    let mut fixture = Fixture::settled();
+    let (instance, node) = fixture.instance();
+    let stop = Command::StopUnknown { node, instances: [instance].into() };
+    let ticket = fixture.request(stop);
+    fixture.settle();
+    assert!(matches!(
+        &fixture.outcomes[&ticket],
+        Err(RequestError::Refused(Refusal::Conflict { .. }))
+    ));
 }

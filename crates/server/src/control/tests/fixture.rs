@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use api::{GatewayReport, Report};
 use model::{
-    AgentRegistration, Bytes, Changeset, Command, Cpu, Deployment, Document, Gateway, Goal,
-    InstanceId, Key, Millis, NodeId, Object, Phase, Registration, Resources, RouteTable, ServiceId,
-    Spec, State, Status, Timestamp,
+    AgentRegistration, Bytes, Changeset, ClusterId, Command, Cpu, Deployment, Document, Gateway,
+    Goal, InstanceId, Key, Millis, NodeId, Object, Phase, Registration, Resources, RouteTable,
+    ServiceId, Spec, Start, State, Status, Timestamp,
 };
 use serde_json::json;
 
@@ -26,6 +26,8 @@ pub(super) struct Fixture {
     /// The generation of the newest assignments of each node.
     pub(super) assignments: BTreeMap<NodeId, u64>,
     last_ticket: Ticket,
+    /// The revision of the store.
+    revision: u64,
 }
 
 pub(super) fn service(name: &str) -> ServiceId {
@@ -86,7 +88,7 @@ impl Fixture {
     /// A core that has just become leader of an empty cluster.
     pub(super) fn empty() -> Fixture {
         let mut fixture = Fixture {
-            core: Core::new(State::new(), Millis::secs(30), [], Timestamp(0)),
+            core: Core::new(State::new(), 0, Millis::secs(30), [], Timestamp(0)),
             now: 1_000_000,
             storing: None,
             objects: BTreeMap::new(),
@@ -94,6 +96,7 @@ impl Fixture {
             routes: None,
             assignments: BTreeMap::new(),
             last_ticket: 0,
+            revision: 0,
         };
         fixture.restart();
         fixture
@@ -117,9 +120,11 @@ impl Fixture {
         self.storing = None;
         let stored = self.objects.iter().map(|(key, object)| (key.clone(), object.clone()));
         let mut state = State::load(stored);
-        let batch = become_leader(&mut state, &mut Vec::new(), self.at()).unwrap();
+        let start = Start { cluster: ClusterId(1), nonce: self.revision, after: self.revision };
+        let batch = become_leader(&mut state, &mut Vec::new(), start, self.at()).unwrap();
+        self.revision += 1;
         self.write(&batch);
-        self.core = Core::new(state, Millis::secs(30), [], self.at());
+        self.core = Core::new(state, self.revision, Millis::secs(30), [], self.at());
         self.routes = None;
         for name in NODES {
             self.request(Command::Register(registration(name, Some(""))));
@@ -163,7 +168,8 @@ impl Fixture {
         let Some(batch) = self.storing.take() else { return };
         if works {
             self.write(&batch);
-            self.handle(Event::Stored);
+            self.revision += 1;
+            self.handle(Event::Stored { revision: self.revision });
         } else {
             self.handle(Event::StoreFailed { message: "no space left".into() });
         }

@@ -31,7 +31,7 @@ fn a_stored_batch_is_published_before_its_requests_are_answered() {
     let mut fixture = Fixture::settled();
     fixture.request(scale("/a", 3));
     fixture.storing.take().unwrap();
-    let effects = fixture.core.handle(Event::Stored, fixture.at());
+    let effects = fixture.core.handle(Event::Stored { revision: 1 }, fixture.at());
     let position = |is: fn(&Effect) -> bool| effects.iter().position(is).unwrap();
     let answered = position(|effect| matches!(effect, Effect::Response { .. }));
     assert!(position(|effect| matches!(effect, Effect::Publish(_))) < answered);
