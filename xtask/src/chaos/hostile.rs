@@ -37,8 +37,11 @@ const SLOW_HEADS: usize = 50;
 /// Sizes of the heads that must be answered: around the output buffer of a gateway (16 KiB), below its limit (64 KiB).
 const HEAD_SIZES: [usize; 4] = [15_000, 17_000, 33_000, 60_000];
 
-/// The kinds of clients, and what each does with a new connection.
-const KINDS: [(&str, fn(&Attack) -> Result<()>); 7] = [
+/// A round of a client: what it does with its connections.
+type Round = fn(&Attack) -> Result<()>;
+
+/// The kinds of clients.
+const KINDS: [(&str, Round); 7] = [
     ("large-heads", large_heads),
     ("tiny-chunks", tiny_chunks),
     ("tiny-frames", tiny_frames),
@@ -68,11 +71,11 @@ impl Hostile {
     /// Starts them.
     pub(super) fn start(to: (Ipv4Addr, u16)) -> Hostile {
         let (stop, seen) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Seen>>::default());
-        let start = |(kind, work): (&'static str, fn(&Attack) -> Result<()>)| {
+        let start = |(kind, round): (&'static str, Round)| {
             let (attack, seen) = (Attack { to, stop: Arc::clone(&stop) }, Arc::clone(&seen));
             std::thread::spawn(move || {
                 while !attack.is_over() {
-                    let done = work(&attack);
+                    let done = round(&attack);
                     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
                     *seen.rounds.entry(kind).or_default() += 1;
                     // The others are cut off sooner or later.

@@ -76,7 +76,7 @@ pub(super) fn run(mut cluster: Cluster, time: Duration) -> Result<()> {
             memory.sample(&cluster)?;
             next_sample = now + SAMPLE;
         }
-        for (name, status) in cluster.ended()? {
+        if let Some((name, status)) = cluster.ended()?.first() {
             bail!("{name} ended by itself: {status}");
         }
         std::thread::sleep(Duration::from_millis(50));
