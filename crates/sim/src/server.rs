@@ -456,13 +456,13 @@ fn with_shared_blame(state: &State) -> State {
 }
 
 fn blamed(state: &State, mut head: ServiceHead) -> ServiceHead {
-    let failures = state.deployments().filter_map(|deployment| {
+    let mut failures = state.deployments().filter_map(|deployment| {
         let (moved, reason) = (deployment.move_of(&head.id)?, deployment.stage.reason()?);
         let is_of_another =
             matches!(&**reason, Failure::Stalled { service, .. } if *service != head.id);
         is_of_another.then_some((moved.to?, Arc::clone(reason)))
     });
-    if let Some((revision, reason)) = failures.last() {
+    if let Some((revision, reason)) = failures.next_back() {
         head.failed = Some(FailedRevision { revision, reason, at: Timestamp(0) });
     }
     head
