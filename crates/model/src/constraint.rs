@@ -1,7 +1,8 @@
 //! Placement constraints: operators on attributes of nodes.
 //!
-//! A constraint reads one attribute of a node. `hostname` (or `@hostname`) is the node's name,
-//! `@region` and `@zone` are the labels of that name, and every other attribute is a label.
+//! A constraint reads one attribute of a node. `hostname` (or `@hostname`) is the node's name; a
+//! value of it is also compared with the node's address. `@region` and `@zone` are the labels of
+//! that name, and every other attribute is a label.
 //! Operators that count consider only instances of the target's template, so that a rolling upgrade
 //! does not block itself.
 
@@ -299,11 +300,14 @@ impl Rule {
         };
         let count = self.counts.get(value).copied().unwrap_or(0);
         let wanted = self.constraint.value.as_deref();
-        let matches = |pattern: &regex::Regex| pattern.is_match(value);
+        let is = |matches: &dyn Fn(&str) -> bool| {
+            node.attribute_matches(&self.constraint.attribute, matches) == Some(true)
+        };
+        let matches = |pattern: &regex::Regex| is(&|value| pattern.is_match(value));
         match self.constraint.operator {
             Operator::Unique => count == 0,
             Operator::Cluster => {
-                wanted.or(self.first.as_deref()).is_none_or(|wanted| wanted == value)
+                wanted.or(self.first.as_deref()).is_none_or(|wanted| is(&|value| wanted == value))
             }
             Operator::GroupBy => {
                 let smallest = self.levels.keys().next().copied().unwrap_or(0);
@@ -312,7 +316,7 @@ impl Rule {
             Operator::Like => self.pattern.as_ref().is_some_and(matches),
             Operator::Unlike => !self.pattern.as_ref().is_some_and(matches),
             Operator::MaxPer => count < self.number,
-            Operator::Is => wanted.is_some_and(|wanted| same(wanted, value)),
+            Operator::Is => wanted.is_some_and(|wanted| is(&|value| same(wanted, value))),
         }
     }
 }
@@ -417,6 +421,24 @@ mod tests {
         let mut rule = constraint("hostname UNIQUE").unwrap().compile();
         rule.count(&node("n1", &[]));
         assert!(!rule.allows(&node("n1", &[])) && rule.allows(&node("n2", &[])));
+    }
+
+    /// The API of a foreign system may show the address of a node as the host of an instance.
+    #[test]
+    fn the_attribute_hostname_also_has_the_address_of_the_node() {
+        let at = |name: &str, address: &str| Node { address: address.into(), ..node(name, &[]) };
+        let (here, there) = (at("n1", "10.0.0.1"), at("n2", "10.0.0.2"));
+        for text in ["CLUSTER 10.0.0.1", "IS 10.0.0.1", "IS n1", "LIKE 10[.]0[.]0[.]1", "LIKE n1"] {
+            let rule = constraint(&format!("hostname {text}")).unwrap().compile();
+            assert!(rule.allows(&here) && !rule.allows(&there), "{text}");
+        }
+        for text in ["UNLIKE 10[.]0[.]0[.]1", "UNLIKE n1"] {
+            let rule = constraint(&format!("hostname {text}")).unwrap().compile();
+            assert!(!rule.allows(&here) && rule.allows(&there), "{text}");
+        }
+        let mut rule = constraint("hostname CLUSTER").unwrap().compile();
+        rule.count(&here);
+        assert!(rule.allows(&here) && !rule.allows(&there));
     }
 
     #[test]

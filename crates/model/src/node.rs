@@ -94,6 +94,17 @@ impl Node {
             _ => self.labels.get(name.strip_prefix('@').unwrap_or(name)).map(String::as_str),
         }
     }
+
+    /// Whether the value of an attribute, or another name for it, satisfies `matches`. The host of a
+    /// node is known by the name of the node and by its address. `None` without the attribute.
+    pub fn attribute_matches(&self, name: &str, matches: impl Fn(&str) -> bool) -> Option<bool> {
+        let value = self.attribute(name)?;
+        let address = matches!(name, "hostname" | "@hostname").then_some(self.address.as_str());
+        Some(
+            matches(value)
+                || address.is_some_and(|address| !address.is_empty() && matches(address)),
+        )
+    }
 }
 
 /// The summary of a node: the fields that every plan reads. See `node_index`.
