@@ -158,6 +158,8 @@ pub enum What {
         #[serde(deserialize_with = "Option::deserialize")]
         cause: Option<String>,
     },
+    /// A health check, by its index in the spec, passes after failures.
+    CheckPassed { check: usize },
     /// The instance may receive traffic.
     Ready,
     /// The instance receives no new requests and finishes those in flight.
@@ -230,6 +232,7 @@ impl What {
             What::Healthy => "healthy",
             What::Unhealthy { .. } => "unhealthy",
             What::CheckFailed { .. } => "check-failed",
+            What::CheckPassed { .. } => "check-passed",
             What::Ready => "ready",
             What::Draining { .. } => "draining",
             What::Stopping { .. } => "stopping",
@@ -318,6 +321,7 @@ impl fmt::Display for What {
                 let cause = cause.as_deref().unwrap_or("the cause is unknown");
                 write!(f, "{count} consecutive: {cause}")
             }
+            What::CheckPassed { .. } => f.write_str("it passes again"),
             What::Ready => f.write_str("it is ready for traffic"),
             What::Draining { why } | What::Stopping { why } | What::Stopped { why } => {
                 write!(f, "{why}")
@@ -478,6 +482,7 @@ mod tests {
             What::Unhealthy { cause: None },
             What::Unhealthy { cause: Some("503".into()) },
             What::CheckFailed { check: 1, count: 2, cause: None },
+            What::CheckPassed { check: 1 },
             What::Ready,
             What::Draining { why: StopReason::Replaced },
             What::Stopping { why: StopReason::Surplus },

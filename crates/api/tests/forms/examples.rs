@@ -492,7 +492,7 @@ fn bundle() -> Bundle {
     }
 }
 
-fn facts() -> [What; 27] {
+fn facts() -> [What; 28] {
     let (reason, detail) = (|| Arc::new(failure()), || Some("a detail".to_string()));
     [
         What::ServerStarted { epoch: 3 },
@@ -527,6 +527,7 @@ fn facts() -> [What; 27] {
         What::Failed { detail: detail() },
         What::Unhealthy { cause: detail() },
         What::CheckFailed { check: 1, count: 2, cause: detail() },
+        What::CheckPassed { check: 1 },
         What::Draining { why: StopReason::Surplus },
         What::Stopped { why: StopReason::Removed },
     ]

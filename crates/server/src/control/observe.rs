@@ -320,6 +320,9 @@ fn differences(before: Option<&Status>, after: &Status) -> Vec<What> {
             let cause = check.last_failure_cause.clone();
             facts.push(What::CheckFailed { check: i, count, cause });
         }
+        if count == 0 && known.is_some_and(|known| known.consecutive_failures > 0) {
+            facts.push(What::CheckPassed { check: i });
+        }
     }
     let was_ready = same_run.is_some_and(|before| before.ready);
     if after.ready && !was_ready && after.phase == Phase::Running {
@@ -368,5 +371,28 @@ fn phase_change(before: Option<&Status>, after: &Status, not_started: bool) -> O
             Some(What::Running { run: after.run })
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::CheckResult;
+
+    use super::*;
+
+    #[test]
+    fn a_check_that_passes_again_is_an_event_although_the_instance_was_healthy() {
+        let status = |consecutive_failures| {
+            let check = CheckResult { consecutive_failures, ..CheckResult::default() };
+            let status = Status::new(Phase::Running, model::Timestamp(1));
+            Status { run: 1, healthy: Some(true), checks: vec![check], ..status }
+        };
+        let kinds = |before, after| -> Vec<_> {
+            let facts = differences(Some(&status(before)), &status(after));
+            facts.iter().map(|what| what.kind().to_string()).collect()
+        };
+        assert_eq!(kinds(0, 1), ["check-failed"]);
+        assert_eq!(kinds(1, 0), ["check-passed"]);
+        assert_eq!(kinds(0, 0), [""; 0]);
     }
 }

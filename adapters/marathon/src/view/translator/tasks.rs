@@ -8,7 +8,7 @@ use crate::view::event::Event;
 use crate::view::{name, task};
 use server::control::Snapshot;
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct TaskCursor {
     /// The current run; 0 while the server has no status from the agent.
     run: u32,
@@ -16,6 +16,30 @@ pub(super) struct TaskCursor {
     killing: bool,
     /// Whether the end of the current run has been published.
     ended: bool,
+    health: TaskHealth,
+}
+
+/// The published health of a run. It is derived from the results that tasks show, so that a client
+/// that follows events never sees another health than one that asks.
+#[derive(Clone, Default)]
+struct TaskHealth {
+    run: u32,
+    /// Whether each health check is alive.
+    alive: Vec<bool>,
+    /// The health of the instance; `None` while that of a check is unknown.
+    healthy: Option<bool>,
+}
+
+impl TaskHealth {
+    fn of(status: &Status) -> TaskHealth {
+        let results: Vec<_> = status.checks.iter().map(task::is_alive).collect();
+        let healthy = match results.iter().any(Option::is_none) || results.is_empty() {
+            true => None,
+            false => Some(results.iter().all(|alive| *alive == Some(true))),
+        };
+        let alive = results.into_iter().map(|alive| alive == Some(true)).collect();
+        TaskHealth { run: status.run, alive, healthy }
+    }
 }
 
 /// The subject of an event.
@@ -42,7 +66,7 @@ impl EventTranslator {
         let node = state.node(&placement.node);
         Some(Task {
             id: id.clone(),
-            cursor: cursor.copied().unwrap_or_else(|| TaskCursor::first(placement, status)),
+            cursor: cursor.cloned().unwrap_or_else(|| TaskCursor::first(placement, status)),
             node: placement.node.clone(),
             host: node.map(|node| node.node.address.clone()).unwrap_or_default(),
             ports: placement.given.ports.to_vec(),
@@ -78,8 +102,6 @@ impl EventTranslator {
         let events = match what {
             What::Placed { .. } => task.placed(at),
             What::Running { run } => task.running(*run, at),
-            What::Healthy => task.health(true, at),
-            What::Unhealthy { .. } => task.health(false, at),
             What::CheckFailed { .. } => vec![self.check_failed(&task, at, snapshot)],
             What::Draining { why } | What::Stopping { why } => task.stopping(*why, at),
             // The exit of the previous run, which an earlier leader has published.
@@ -93,6 +115,10 @@ impl EventTranslator {
             What::Lost => task.ended(task::UNREACHABLE, what, at),
             _ => Vec::new(),
         };
+        let mut events = events;
+        if let Some(status) = status.filter(|_| runs) {
+            events.extend(task.health(status, at));
+        }
         match what {
             What::Stopped { .. } | What::Lost => self.forget(id),
             _ => self.store_cursor(id, task.cursor),
@@ -118,7 +144,8 @@ impl TaskCursor {
     /// The published status of a task about which no event has been published yet.
     pub(super) fn first(placement: &Placement, status: Option<&Status>) -> TaskCursor {
         let run = status.map_or(0, |status| status.run);
-        TaskCursor { run, killing: !placement.is_wanted(), ended: false }
+        let health = status.map(TaskHealth::of).unwrap_or_default();
+        TaskCursor { run, killing: !placement.is_wanted(), ended: false, health }
     }
 }
 
@@ -142,18 +169,31 @@ impl Task {
         events
     }
 
-    fn health(&self, alive: bool, at: Timestamp) -> Vec<Event> {
-        let fields = json!({ "version": self.version, "alive": alive });
-        let instance = json!({
-            "instanceId": name::instance(&self.id),
-            "runSpecId": self.id.service,
-            "runSpecVersion": self.version,
-            "healthy": alive,
-        });
-        vec![
-            self.event("health_status_changed_event", fields, at),
-            Event::new("instance_health_changed_event", at, instance),
-        ]
+    /// Publishes the differences between the published health and that of the current run.
+    fn health(&mut self, status: &Status, at: Timestamp) -> Vec<Event> {
+        if self.cursor.ended || status.run != self.cursor.run {
+            return Vec::new();
+        }
+        let now = TaskHealth::of(status);
+        let before = std::mem::replace(&mut self.cursor.health, now.clone());
+        let before = if before.run == now.run { before } else { TaskHealth::default() };
+        let mut events = Vec::new();
+        for (check, alive) in now.alive.iter().enumerate() {
+            if *alive != before.alive.get(check).copied().unwrap_or(false) {
+                let fields = json!({ "version": self.version, "alive": alive });
+                events.push(self.event("health_status_changed_event", fields, at));
+            }
+        }
+        if now.healthy != before.healthy {
+            let instance = json!({
+                "instanceId": name::instance(&self.id),
+                "runSpecId": self.id.service,
+                "runSpecVersion": self.version,
+                "healthy": now.healthy,
+            });
+            events.push(Event::new("instance_health_changed_event", at, instance));
+        }
+        events
     }
 
     fn stopping(&mut self, why: StopReason, at: Timestamp) -> Vec<Event> {

@@ -1,6 +1,8 @@
 //! The sequence of events for upgrades, restarts and removals.
 
-use model::{About, Ending, Exit, InstanceId, Origin, Phase, StopReason, Timestamp, What};
+use model::{
+    About, CheckResult, Ending, Exit, InstanceId, Origin, Phase, StopReason, Timestamp, What,
+};
 use serde_json::{Value, json};
 
 use super::*;
@@ -47,7 +49,12 @@ impl World {
             What::Healthy => (Some(true), Phase::Running),
             _ => (None, Phase::Running),
         };
-        self.cluster.report(instance, phase, |status| status.healthy = healthy);
+        self.cluster.report(instance, phase, |status| {
+            let passed =
+                |_| CheckResult { last_success: Some(Timestamp(1)), ..CheckResult::default() };
+            status.healthy = healthy;
+            status.checks.extend(healthy.map(passed));
+        });
         self.turn(instance, &[what]);
         self.translate();
     }
@@ -358,4 +365,38 @@ fn a_cancelled_deployment_emits_a_failure() {
     let failed = world.emitted.iter().find(|event| event["eventType"] == "deployment_failed");
     let reason = format!("cancelled by deployment {}", name::deployment(DeploymentId(2)));
     assert_eq!(failed.unwrap()["reason"], *reason);
+}
+
+/// A load balancer takes a task out of rotation whose check fails once, and back when it passes,
+/// although the task was healthy throughout: there is one event for each change of `alive`.
+#[test]
+fn each_change_of_a_checks_result_that_tasks_show_is_one_event() {
+    let mut world = World::new();
+    world.cluster.app(&app("1"));
+    world.reported("/shop/web~0.1", What::Running { run: 1 });
+    world.reported("/shop/web~0.1", What::Healthy);
+    world.words();
+    let mut report = |failures: u32, whats: &[What]| -> Vec<String> {
+        world.cluster.report("/shop/web~0.1", Phase::Running, |status| {
+            let consecutive_failures = failures;
+            let last_success = Some(Timestamp(1));
+            let check =
+                CheckResult { consecutive_failures, last_success, ..CheckResult::default() };
+            (status.healthy, status.checks) = (Some(failures < 3), vec![check]);
+        });
+        world.turn("/shop/web~0.1", whats);
+        world.translate();
+        let words = world.words();
+        words.into_iter().filter(|word| word.starts_with("health_status")).collect()
+    };
+    let failed = |count| What::CheckFailed { check: 0, count, cause: None };
+    assert_eq!(report(1, &[failed(1)]), ["health_status_changed false"]);
+    assert_eq!(report(2, &[failed(2)]), [""; 0]);
+    assert_eq!(report(0, &[What::CheckPassed { check: 0 }]), ["health_status_changed true"]);
+    assert_eq!(report(1, &[failed(1)]), ["health_status_changed false"]);
+    assert_eq!(report(3, &[What::Unhealthy { cause: None }, failed(3)]), [""; 0]);
+    assert_eq!(
+        report(0, &[What::Healthy, What::CheckPassed { check: 0 }]),
+        ["health_status_changed true"]
+    );
 }
