@@ -587,3 +587,76 @@ async fn the_prefix_is_configurable() {
     }
     server.stop().await.unwrap();
 }
+
+/// go-marathon derives the app from the id of the task, which on this server has another form.
+#[tokio::test]
+async fn a_task_is_killed_by_its_id_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    server.register("n1").await.unwrap();
+    let app = r#"{"id": "/web", "cmd": "run", "cpus": 0.1}"#;
+    assert_eq!(send(&server, "POST", "/v2/apps", app).await.0, 201);
+    let task = tasks(&server, &["TASK_STAGING"]).await.remove(0);
+    let app = task.rsplit_once('.').unwrap().0.replace('_', "/");
+    let (status, killed) =
+        send(&server, "DELETE", &format!("/v2/apps/{app}/tasks/{task}"), "").await;
+    assert_eq!((status, &killed["task"]["id"]), (200, &json!(task)), "{killed}");
+    let other = format!("/v2/apps//other/tasks/{task}");
+    assert_eq!(send(&server, "DELETE", &other, "").await.0, 404);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_group_that_does_not_exist_cannot_be_scaled() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let (status, refused) = send(&server, "PUT", "/v2/groups/none", r#"{"scaleBy": 2}"#).await;
+    assert_eq!((status, &refused["message"]), (404, &json!("Group '/none' does not exist")));
+    server.stop().await.unwrap();
+}
+
+/// `dcos package` ends in a traceback if a response has another media type than it asked for.
+#[tokio::test]
+async fn packages_are_answered_in_the_media_type_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let asked = "application/vnd.dcos.package.list-response+json;charset=utf-8;version=v1";
+    let request = format!(
+        "POST /package/list HTTP/1.1\r\nhost: x\r\nconnection: close\r\naccept: {asked}\r\n\
+         content-length: 2\r\n\r\n{{}}"
+    );
+    let (status, head, body) = server.raw(request.as_bytes()).await;
+    assert_eq!((status, body.as_str()), (200, r#"{"packages":[]}"#), "{head}");
+    assert!(head.contains(&format!("content-type: {asked}")), "{head}");
+    let unknown = r#"{"packageName": "kafka"}"#;
+    let (status, head, body) = server.send_as("POST", "/package/describe", unknown).await;
+    assert!(head.contains("application/vnd.dcos.package.error+json"), "{head}");
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &body["type"]), (400, &json!("PackageNotFound")));
+    let message = body["message"].as_str().unwrap();
+    assert!(message.starts_with("Package [kafka] not found") && message.contains("muster apply"));
+    server.stop().await.unwrap();
+}
+
+/// A client that repeats a request under its id gets the first outcome, not `already exists`.
+#[tokio::test]
+async fn a_repeated_request_is_executed_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let app = r#"{"id": "/web", "cmd": "run"}"#;
+    let request = format!(
+        "POST /v2/apps HTTP/1.1\r\nhost: x\r\nconnection: close\r\nidempotency-key: first\r\n\
+         content-length: {}\r\n\r\n{app}",
+        app.len()
+    );
+    let mut deployments = Vec::new();
+    for _ in 0..2 {
+        let (status, _, body) = server.raw(request.as_bytes()).await;
+        assert_eq!(status, 201, "{body}");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        deployments.push(body["deployments"][0]["id"].clone());
+    }
+    assert_eq!(deployments[0], deployments[1]);
+    assert_eq!(send(&server, "POST", "/v2/apps", app).await.0, 409, "without the id");
+    server.stop().await.unwrap();
+}

@@ -8,8 +8,8 @@ use crate::format::{App, GroupSource};
 use api::now;
 use axum::http::StatusCode;
 use model::{
-    BundleSpec, Changeset, Command, DeploymentId, Document, Guard, Millis, OnFailure, Proposal,
-    Refusal, Service, ServiceId, State, Subject, Timestamp,
+    BundleSpec, Changeset, Command, DeploymentId, Document, Guard, Millis, OnFailure, Principal,
+    Proposal, Refusal, Service, ServiceId, State, Subject, Timestamp,
 };
 
 use serde_json::json;
@@ -147,7 +147,7 @@ fn refused(request: &ApiRequest, failure: Failure) -> Reply {
 
 fn proposal(request: &ApiRequest, guard: Guard, command: Command) -> Proposal {
     let via = Some(request.origin.clone());
-    Proposal { via, guard, ..Proposal::operator(command) }
+    Proposal { id: request.id.clone(), via, guard, ..Proposal::operator(command) }
 }
 
 /// Proposes the change that `desired` derives from the current snapshot, and retries on conflicts.
@@ -156,6 +156,12 @@ pub(super) async fn submit(
     force: bool,
     desired: impl Fn(&Snapshot) -> Result<DesiredApps, Reply>,
 ) -> Result<Applied, Reply> {
+    let by = Principal::operator();
+    let first = |id| request.server.snapshot().state.first_outcome(id, &by);
+    if let Some(outcome) = request.id.as_ref().and_then(first) {
+        let refused = |refusal| Failure::RequestError(RequestError::Refused(refusal)).into();
+        return outcome.map(|applied| Applied::new(request, &applied)).map_err(refused);
+    }
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let snapshot = request.server.snapshot();
         let desired = desired(&snapshot)?;

@@ -158,6 +158,9 @@ impl<'a> Changes<'a> {
 
     /// Multiplies the instances of each app in the group by `factor`, rounding up.
     fn scale(&mut self, path: &str, factor: f64) -> Result<(), Reply> {
+        if !group::exists(&self.snapshot.state, path) {
+            return Err(Reply::group_not_found(path));
+        }
         for service in group::services(&self.snapshot.state, path) {
             let app = App::clone(&self.apps.target(service));
             let instances = (f64::from(app.instances()) * factor).ceil();

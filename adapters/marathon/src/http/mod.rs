@@ -12,6 +12,7 @@ mod events;
 mod groups;
 mod info;
 mod mesos;
+mod package;
 mod queue;
 mod reply;
 mod tasks;
@@ -39,7 +40,7 @@ const BODY_MAX: usize = 16 << 20;
 pub(crate) const PREFIXES: [&str; 3] = ["/", "/service/marathon", "/marathon"];
 
 /// The routes of Marathon's API and of the parts of Mesos and DC/OS that its clients read.
-pub(crate) const CLAIMS: [Claim; 9] = [
+pub(crate) const CLAIMS: [Claim; 10] = [
     Claim::new("/v2/**"),
     Claim::new("/ping"),
     Claim::new("/metrics").accepting("application/json"),
@@ -49,6 +50,7 @@ pub(crate) const CLAIMS: [Claim; 9] = [
     Claim::new("/agent/**"),
     Claim::new("/capabilities"),
     Claim::new("/dcos-metadata/**"),
+    Claim::new("/package/**"),
 ];
 
 /// Splits a path into percent-decoded segments, without empty ones. Returns `None` if a segment is
@@ -158,6 +160,7 @@ async fn mesos_part(request: &ApiRequest, path: &[&str]) -> Result<Reply, Reply>
         }
         ("GET", ["mesos_dns", "v1", "hosts", name]) => Ok(mesos::hosts(request, name)),
         ("GET", ["capabilities"]) => Ok(mesos::capabilities()),
+        ("POST", ["package", path @ ..]) => Ok(package::respond(request, path)),
         ("GET", ["dcos-metadata", "dcos-version.json"]) => Ok(mesos::version()),
         _ => unknown(),
     }

@@ -10,7 +10,7 @@ use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::LengthLimitError;
-use model::{DeploymentId, Origin, Refusal, ServiceId, Timestamp};
+use model::{DeploymentId, Origin, Refusal, RequestId, ServiceId, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -34,6 +34,8 @@ pub(super) struct ApiRequest {
     pub(super) body: Bytes,
     /// The client and the path, which are included in events.
     pub(super) origin: Origin,
+    /// The id under which the client may repeat the request.
+    pub(super) id: Option<RequestId>,
 }
 
 impl ApiRequest {
@@ -70,6 +72,7 @@ impl ApiRequest {
             server,
             query: query.into_owned().collect(),
             origin: Origin { client, uri: format!("/{}", segments.join("/")) },
+            id: parts.extensions.get().cloned(),
             segments,
             method,
             headers: parts.headers,

@@ -110,7 +110,10 @@ pub(super) async fn kill_one(
     segments: &[&str],
     task: &str,
 ) -> Result<Reply, Reply> {
-    let id = app_id(segments)?;
+    let id = match name::parse_task(task).filter(|_| segments.join("/") == app_of_earlier(task)) {
+        Some((instance, _)) => instance.service,
+        None => app_id(segments)?,
+    };
     let unknown = || Reply::not_found(format!("Task '{task}' does not exist"));
     let found = with_presenter(request, false, |presenter| {
         let service = present(&presenter.snapshot.state, &id);
@@ -120,6 +123,12 @@ pub(super) async fn kill_one(
     })?;
     let instances = instance(&found).into_iter().collect();
     kill(request, vec![id], instances, &json!({ "task": found })).await
+}
+
+/// The app of a task as go-marathon derives it from the id of the task alone: as if it had the form
+/// of earlier versions, `shop_web.UUID`.
+fn app_of_earlier(task: &str) -> String {
+    task.rsplit_once('.').map_or(task, |(app, _)| app).replace('_', "/")
 }
 
 /// Whether `name` is the name of the task or of its instance.
