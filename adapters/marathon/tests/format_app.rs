@@ -63,6 +63,11 @@ fn every_key_is_normalised() {
         merge(&mut whole, docker);
         json!({ "id": "/a", "container": { "docker": whole } })
     };
+    let with_definitions = |count: usize| {
+        let mut body = bridged(json!({}));
+        body["portDefinitions"] = json!(vec![json!({ "port": 80, "name": "A_b" }); count]);
+        body
+    };
     let check = |keys: Value| with(json!({ "healthChecks": [keys] }));
     let cases = [
         // Older forms.
@@ -95,6 +100,20 @@ fn every_key_is_normalised() {
             "/container/portMappings",
             json!([mapping(80, 10_001), mapping(0, 10_002)]),
         ),
+        // Marathon drops the ports of the other network before it validates them.
+        (
+            older(json!({ "network": "HOST", "portMappings": [{ "name": "A_b" }] })),
+            "/container/portMappings",
+            Value::Null,
+        ),
+        (
+            with(json!({ "container": { "docker": { "image": "x" }, "portMappings": [{}] } })),
+            "/portDefinitions/0/name",
+            json!("default"),
+        ),
+        (with_definitions(1), "/portDefinitions", Value::Null),
+        (with_definitions(1), "/container/portMappings", json!([default_mapping])),
+        (with_definitions(2), "/container/portMappings", json!([default_mapping, mapping(0, 0)])),
         // Containers.
         (
             bridged(json!({})),

@@ -253,20 +253,6 @@ fn rules() -> Vec<(Value, &'static str, &'static str)> {
             "Port names must be unique.",
         ),
         (
-            with(json!({ "container": { "docker": { "image": "x" }, "portMappings": [{}] } })),
-            "/container/portMappings",
-            "portMappings are not allowed with host-networking",
-        ),
-        (
-            {
-                let mut body = bridged(json!({}));
-                body["portDefinitions"] = json!([{ "port": 0 }]);
-                body
-            },
-            "/portDefinitions",
-            "portDefinitions are only allowed with host-networking",
-        ),
-        (
             bridged(json!({ "docker": { "image": "x", "network": "HOST" } })),
             "/networks",
             "must not specify both container.docker.network and networks",
@@ -338,6 +324,11 @@ fn rules() -> Vec<(Value, &'static str, &'static str)> {
             "got -1, expected 0 or more",
         ),
         (
+            with(json!({ "readinessChecks": [{ "portName": "default", "name": "" }] })),
+            "/readinessChecks(0)/name",
+            "must not be empty",
+        ),
+        (
             ready(json!({ "portName": "main" })),
             "/readinessChecks(0)/portName",
             "No port definition reference for portName main",
@@ -383,8 +374,6 @@ fn every_violated_rule_is_reported_at_its_key() {
 fn unsupported_features_are_rejected_by_name() {
     for (body, path) in [
         (with(json!({ "gpus": 1 })), "/gpus"),
-        (with(json!({ "fetch": [{ "uri": "http://x/y" }] })), "/fetch"),
-        (with(json!({ "uris": ["http://x/y"] })), "/uris"),
         (with(json!({ "storeUrls": ["http://x/y"] })), "/storeUrls"),
         (with(json!({ "secrets": { "a": { "source": "b" } } })), "/secrets"),
         (with(json!({ "env": { "A": { "secret": "a" } } })), "/env/A/secret"),

@@ -52,8 +52,6 @@ fn updates_change_only_the_keys_they_contain() {
         (line(), json!({ "env": {} }), "/env", Value::Null),
         (line(), json!({ "instances": 5 }), "/cmd", json!("one")),
         (line(), json!({ "id": "/other" }), "/id", json!("/web")),
-        (line(), json!({ "args": ["two"] }), "/cmd", Value::Null),
-        (line(), json!({ "args": ["two"] }), "/args", json!(["two"])),
         (line(), json!({ "ports": [1, 2] }), "/portDefinitions/1/port", json!(2)),
         (line(), json!({ "tasksRunning": 3, "deployments": [] }), "/cmd", json!("one")),
         (
@@ -108,6 +106,12 @@ fn updates_change_only_the_keys_they_contain() {
         );
         assert_eq!(updated(&current, &shown(&current), false).unwrap(), current);
     }
+    // As in Marathon, the other one has to be removed, which takes a complete definition.
+    let both = "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'.";
+    let args = json!({ "args": ["two"] });
+    let refused = updated(&line(), &args, true).expect_err("both").body();
+    assert_eq!(refused["details"], json!([{ "path": "/", "errors": [both] }]));
+    assert_eq!(shown(&updated(&line(), &args, false).unwrap())["args"], args["args"]);
     let missing = update_app(None, &id("/new"), br#"{"instances": 2}"#, true);
     assert_eq!(missing.expect_err("no command").body()["details"][0]["path"], "/");
     let wrong = updated(&line(), &json!({ "cpus": -1 }), true).expect_err("wrong");
@@ -195,7 +199,7 @@ fn each_service_port_is_assigned_once() {
 #[test]
 fn groups_are_read_with_their_apps_and_subgroups() {
     let body = json!({
-        "id": "shop", "dependencies": ["../db"], "version": "2026-11-21T10:00:00.000Z",
+        "id": "shop", "dependencies": ["../db"],
         "pods": [], "enforceRole": false,
         "apps": [{ "id": "web", "cmd": "xx", "dependencies": ["inner/x", "/db"], "tasksRunning": 1 }],
         "groups": [{ "id": "inner", "apps": [{ "id": "/shop/inner/x", "cmd": "xx" }] }],
@@ -301,6 +305,8 @@ fn problems_of_groups_are_reported_at_their_keys() {
         (r#"{"scaleBy": -1}"#, "/scaleBy", "got -1, expected 0 or more"),
         (r#"{"scaleBy": 2, "apps": []}"#, "/scaleBy", ALONE),
         (r#"{"version": "2026-11-21T10:00:00.000Z", "dependencies": []}"#, "/version", ALONE),
+        (r#"{"version": "2026-11-21T10:00:00.000Z", "apps": []}"#, "/version", ALONE),
+        (r#"{"version": "2026-11-21T10:00:00.000Z", "groups": []}"#, "/version", ALONE),
         (r#"{"version": "soon"}"#, "/version", "error.expected.date.isoformat"),
         (r#"{"pods": [{}]}"#, "/pods", "pods are not supported: describe their containers as apps"),
         (
@@ -383,7 +389,7 @@ fn an_update_keeps_spec_keys_that_apps_lack() {
     let mut env = spec.clone();
     env.env.insert("B".into(), "2".into());
     assert_eq!(changed(json!({ "env": { "A": "1", "B": "2" } })), env);
-    let line = changed(json!({ "cmd": "run that" })).process.unwrap();
+    let line = changed(json!({ "args": ["run", "that", "once"] })).process.unwrap();
     assert_eq!(
         (line.workdir.as_ref().and_then(model::Value::as_text), line.command.words().len()),
         (Some("/srv"), 3)

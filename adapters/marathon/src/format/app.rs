@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::ADAPTER;
 use super::check::{HealthCheck, ReadinessCheck};
 use super::container::{Container, Network, PortDefinition};
+use super::fetch::Artifact;
 use super::names::{KillSelection, Mode};
 use super::number::{Number, Seconds};
 
@@ -77,6 +78,11 @@ pub struct App {
     pub(super) ports: Option<Vec<u16>>,
     #[serde(default)]
     pub(super) require_ports: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) fetch: Vec<Artifact>,
+    /// The deprecated form of `fetch`.
+    #[serde(default, skip_serializing)]
+    pub(super) uris: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) readiness_checks: Vec<ReadinessCheck>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -79,6 +79,8 @@ fn describe(spec: &Spec) -> App {
         port_definitions: (!on_bridge).then(|| ports().map(definition).collect()),
         ports: None,
         require_ports: !on_bridge && spec.ports.iter().any(|port| port.port != 0),
+        fetch: Vec::new(),
+        uris: None,
         readiness_checks: spec
             .readiness
             .iter()

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use model::{Own, PortRef, Ref, Value};
 
 use super::app::App;
+use super::fetch;
 
 /// Limit in bytes on the name and on the value of a label's variable. As in Marathon, a label that
 /// reaches it is omitted.
@@ -45,6 +46,9 @@ pub(super) fn environment(app: &App) -> BTreeMap<String, Value> {
     match app.container.as_ref().and_then(|container| container.docker.as_ref()) {
         Some(docker) => {
             env.insert("MARATHON_APP_DOCKER_IMAGE".into(), docker.image.as_str().into());
+            if !app.fetch.is_empty() {
+                env.insert("MESOS_SANDBOX".into(), fetch::SANDBOX.into());
+            }
         }
         None => {
             env.insert("MESOS_SANDBOX".into(), reference("${dir}"));

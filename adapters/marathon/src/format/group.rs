@@ -134,10 +134,7 @@ fn group(mut tree: Node, base: &str, at: &mut Vec<Step>) -> Result<GroupUpdate, 
         path.map_err(|error: model::id::Error| Rejected::value_at(at, error.to_string()))
     })?;
     let scale_by = scale(tree.take("scaleBy"), &within(at, "scaleBy"))?;
-    // A group that a client sends back as it was shown contains its version. It requests a rollback
-    // only if there are neither apps nor groups.
-    let version = tree.take("version").filter(|_| apps.is_none() && groups.is_none());
-    let version = match version {
+    let version = match tree.take("version") {
         None => None,
         Some(version) => Some(timestamp(&version).ok_or_else(|| not_a_time(at))?),
     };

@@ -61,6 +61,11 @@ const RULES: &[(&str, &str)] = &[
     ("restart.max", "maxLaunchDelaySeconds"),
     ("stop.grace", "taskKillGracePeriodSeconds"),
     ("depends_on", "dependencies"),
+    ("files", "fetch"),
+    ("files", "uris"),
+    ("files.#", "uris.#"),
+    ("files.#.path", "fetch.#.destPath"),
+    ("files.#.url", "fetch.#.uri"),
 ];
 
 /// The position in an app of the setting with the model's `key`, and its key in the app.

@@ -21,6 +21,7 @@ mod check;
 mod container;
 mod describe;
 mod environment;
+mod fetch;
 mod group;
 mod key;
 mod merge;

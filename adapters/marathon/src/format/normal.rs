@@ -7,6 +7,7 @@ use model::Problem;
 
 use super::app::{App, UpgradeStrategy};
 use super::container::{Container, PortDefinition, PortMapping};
+use super::fetch::Artifact;
 use super::names::{Check, DockerNetwork, Mode};
 
 /// The name of the single port that an app has by default.
@@ -22,6 +23,7 @@ pub(super) fn normalise(app: &mut App) -> Vec<Problem> {
         true => definitions(app, &mut problems),
         false => mappings(app),
     }
+    fetched(app, &mut problems);
     checks(app);
     let single = app.is_single().then_some(UpgradeStrategy::NONE);
     app.upgrade_strategy.get_or_insert_with(|| single.unwrap_or_default());
@@ -71,11 +73,9 @@ fn older_mappings(app: &mut App, problems: &mut Vec<Problem>) {
     }
 }
 
-/// On the host network, ports are `portDefinitions`.
+/// On the host network, ports are `portDefinitions`. As in Marathon, mappings are dropped.
 fn definitions(app: &mut App, problems: &mut Vec<Problem>) {
-    if let Some(Container { port_mappings, .. }) = &mut app.container
-        && port_mappings.as_ref().is_some_and(Vec::is_empty)
-    {
+    if let Some(Container { port_mappings, .. }) = &mut app.container {
         *port_mappings = None;
     }
     let default = || PortDefinition { name: Some(DEFAULT_PORT.into()), ..Default::default() };
@@ -95,15 +95,16 @@ fn definitions(app: &mut App, problems: &mut Vec<Problem>) {
     }
 }
 
-/// On a bridge, ports are `portMappings`, and the deprecated `ports` lists their service ports.
+/// On a bridge, ports are `portMappings`, and the deprecated `ports` lists their service ports. As in
+/// Marathon, definitions are dropped, but there are at least as many mappings as definitions.
 fn mappings(app: &mut App) {
     app.require_ports = false;
-    app.port_definitions = app.port_definitions.take().filter(|list| !list.is_empty());
+    let definitions = app.port_definitions.take().map_or(0, |definitions| definitions.len());
     let ports = app.ports.take().unwrap_or_default();
     let Some(container) = &mut app.container else { return };
     let default = || PortMapping { name: Some(DEFAULT_PORT.into()), ..Default::default() };
     let mappings = container.port_mappings.get_or_insert_with(|| vec![default()]);
-    while mappings.len() < ports.len() {
+    while mappings.len() < ports.len().max(definitions) {
         mappings.push(PortMapping::default());
     }
     for (mapping, port) in mappings.iter_mut().zip(ports) {
@@ -113,6 +114,19 @@ fn mappings(app: &mut App) {
     }
     for mapping in mappings {
         mapping.host_port.get_or_insert(0);
+    }
+}
+
+/// Converts `uris` into `fetch`.
+fn fetched(app: &mut App, problems: &mut Vec<Problem>) {
+    let uris = app.uris.take().filter(|uris| !uris.is_empty());
+    match (uris, app.fetch.is_empty()) {
+        (None, _) => {}
+        (Some(uris), true) => app.fetch = uris.into_iter().map(Artifact::of).collect(),
+        (Some(_), false) => {
+            let message = "cannot specify both uris and fetch fields";
+            problems.push(Problem::new("uris", message));
+        }
     }
 }
 

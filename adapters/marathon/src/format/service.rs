@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use model::{
-    Bytes, CommandLine, Container, Cpu, Lost, Millis, Network, Port, Process, Pull, Resources,
-    Restart, Rollout, ScaleDown, Share, Spec, Stop, Unhealthy, Volume,
+    Bytes, CommandLine, Container, Cpu, FileSpec, Lost, Millis, Network, Port, Process, Pull,
+    Resources, Restart, Rollout, ScaleDown, Share, Spec, Stop, Unhealthy, Volume,
 };
 
 use super::app::{App, REPLACE_FIRST, UnreachableStrategy};
 use super::container::{Docker, PortDefinition, PortMapping};
 use super::names::{Access, KillSelection, Protocol};
 use super::number::{Number, Seconds};
-use super::{environment, probes};
+use super::{environment, fetch, probes};
 
 /// Default time that Mesos agents wait between stop request and kill.
 const KILL_GRACE: Millis = Millis::secs(3);
@@ -38,7 +38,7 @@ pub(super) fn translate(app: &App) -> Spec {
         resources: resources(app),
         ports: ports(app),
         env: environment::environment(app),
-        files: Vec::new(),
+        files: files(app),
         health: probes::health(app),
         readiness: probes::readiness(app),
         rollout: rollout(app),
@@ -99,6 +99,12 @@ fn container(app: &App, docker: &Docker) -> Container {
         user: app.user.clone(),
         privileged: docker.privileged,
     }
+}
+
+fn files(app: &App) -> Vec<FileSpec> {
+    let has_image = app.container.as_ref().is_some_and(|container| container.docker.is_some());
+    let sandbox = has_image.then_some(fetch::SANDBOX);
+    app.fetch.iter().map(|artifact| artifact.file(sandbox)).collect()
 }
 
 fn resources(app: &App) -> Resources {

@@ -17,8 +17,6 @@ const NETWORKS: &str = "is not supported yet: networks are host and bridge";
 const RULES: &[Rule] = &[
     ("gpus", &[], NOT_YET),
     ("secrets", &[], NOT_YET),
-    ("fetch", &[], "is not supported yet: put what it needs into the image"),
-    ("uris", &[], "is not supported yet: put what it needs into the image"),
     ("storeUrls", &[], NOT_YET),
     ("check", &[], NOT_YET),
     ("tty", &[], NOT_YET),

@@ -109,16 +109,13 @@ pub(super) fn not_a_time(within: &[Step]) -> Rejected {
     Rejected::type_at(&at, "error.expected.date.isoformat")
 }
 
-/// Merges `update` into `current`. A key in `update` overrides all keys of `current` that
-/// contradict it.
+/// Merges `update` into `current`. Ports and networks in `update` override all keys of `current` that
+/// contradict them. As in Marathon, `cmd` and `args` do not override each other.
 fn merge(current: &App, update: Node) -> Node {
     let mut base = current.clone();
     let gives = |key: &str| update.get(key).is_some();
-    if gives("cmd") {
-        base.args = None;
-    }
-    if gives("args") {
-        base.cmd = None;
+    if gives("uris") {
+        base.fetch.clear();
     }
     if gives("ports") {
         base.port_definitions = None;

@@ -38,8 +38,8 @@ impl Rules {
 /// The problems of an app in its normal form.
 pub(super) fn problems(app: &App, audience: Audience) -> Vec<Problem> {
     let mut rules = Rules { problems: Vec::new(), audience };
-    let rules_of_parts: [fn(&App, &mut Rules); 8] =
-        [path, run, amounts, networks, ports, health, readiness, strategies];
+    let rules_of_parts: [fn(&App, &mut Rules); 9] =
+        [path, run, amounts, networks, ports, fetch, health, readiness, strategies];
     rules_of_parts.iter().for_each(|of_part| of_part(app, &mut rules));
     rules.problems
 }
@@ -151,17 +151,7 @@ fn networks(app: &App, rules: &mut Rules) {
 }
 
 fn ports(app: &App, rules: &mut Rules) {
-    let container = app.container.as_ref();
-    let mappings = container.and_then(|container| container.port_mappings.as_ref());
-    let key = if app.is_on_host() {
-        let message = "portMappings are not allowed with host-networking";
-        rules.must(mappings.is_none(), "container.portMappings", message);
-        "portDefinitions"
-    } else {
-        let message = "portDefinitions are only allowed with host-networking";
-        rules.must(app.port_definitions.is_none(), "portDefinitions", message);
-        "container.portMappings"
-    };
+    let key = if app.is_on_host() { "portDefinitions" } else { "container.portMappings" };
     let (mut names, mut numbers) = (BTreeSet::new(), BTreeSet::new());
     for (index, port) in app.listed_ports().iter().enumerate() {
         let AppPort { name, number, protocol, labels } = port;
@@ -178,6 +168,15 @@ fn ports(app: &App, rules: &mut Rules) {
         for label in labels.keys().filter(|label| label.starts_with("VIP_")) {
             let message = "virtual IPs are not supported: a gateway serves an app at one address";
             rules.must(false, &within(&format!("labels.{label}")), message);
+        }
+    }
+}
+
+fn fetch(app: &App, rules: &mut Rules) {
+    let has_image = app.container.as_ref().is_some_and(|container| container.docker.is_some());
+    for (index, artifact) in app.fetch.iter().enumerate() {
+        for (key, message) in artifact.problems(has_image) {
+            rules.must(false, &format!("fetch.{index}.{key}"), message);
         }
     }
 }
@@ -240,6 +239,7 @@ fn readiness(app: &App, rules: &mut Rules) {
     for (index, check) in app.readiness_checks.iter().enumerate() {
         let ReadinessCheck { port_name, interval_seconds, timeout_seconds, protocol, .. } = check;
         let within = |key: &str| format!("readinessChecks.{index}.{key}");
+        rules.must(!check.name.is_empty(), &within("name"), EMPTY);
         let is_spoken = matches!(protocol, Check::Http | Check::Https);
         rules.must(is_spoken, &within("protocol"), "must be HTTP or HTTPS");
         rules.must(*protocol != Check::Https, &within("protocol"), HTTPS);
