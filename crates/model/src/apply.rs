@@ -23,6 +23,7 @@ use crate::registration::Registration;
 use crate::revision::RevisionOutcome;
 use crate::run::Run;
 use crate::service::{Given, Goal, Placement, Service, StopReason};
+use crate::size::json_bytes;
 use crate::state::State;
 use crate::step::Step;
 use crate::unit::Timestamp;
@@ -485,16 +486,28 @@ impl State {
     /// Drops old revisions that nothing refers to.
     pub(crate) fn prune_revisions(&mut self, id: &ServiceId, applied: &mut Changeset) {
         const KEPT: usize = 10;
+        // Of all but the newest two, which an undo needs.
+        const BYTES_MAX: usize = 4 << 20;
         let Some(service) = self.services.get(id) else { return };
-        if service.revisions.len() <= KEPT {
+        if service.revisions.len() <= 2 {
             return;
         }
-        let recent = service.revisions.keys().rev().take(KEPT).copied();
+        let mut bytes = 0;
+        let newest_first = service.revisions.iter().rev().enumerate();
+        let recent = newest_first.take_while(|(newer, (_, revision))| {
+            bytes += json_bytes(revision);
+            *newer < KEPT && (*newer < 2 || bytes <= BYTES_MAX)
+        });
+        let recent: Vec<_> = recent.map(|(_, (number, _))| *number).collect();
+        if recent.len() == service.revisions.len() {
+            return;
+        }
         let placed = service.placements.values().map(|placement| placement.revision);
         // A deployment that is not over may roll back, including services that have arrived.
         let going = self.deployments.values().filter(|deployment| !deployment.stage.is_over());
         let from = going.filter_map(|deployment| deployment.move_of(id)?.from);
-        let mut kept: BTreeSet<RevisionNumber> = recent.chain(placed).chain(from).collect();
+        let mut kept: BTreeSet<RevisionNumber> =
+            recent.into_iter().chain(placed).chain(from).collect();
         let undo = service.last_success().map(|revision| revision.number);
         kept.extend([Some(service.target), service.settled, undo].into_iter().flatten());
         // A template is the number of the first revision that has it, so it is kept with its users.

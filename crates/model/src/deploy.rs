@@ -130,9 +130,12 @@ impl State {
         // [`State::apply`] adds what the proposal says of itself, once for all its effects.
         let (by, via) = (None, None);
         let forced = false;
+        let services: Vec<ServiceId> = moves.iter().map(|m| m.service.clone()).collect();
         let entry =
             Deployment { id: deployment, created_at: at, cause, by, via, forced, moves, stage };
         self.deployments.insert_mut(deployment, Arc::new(entry));
+        // Not only once they arrive, which those that are always superseded never do.
+        services.iter().for_each(|service| self.prune_revisions(service, applied));
     }
 
     /// Points one service to its new target; `None` if the change has no effect.

@@ -56,6 +56,7 @@ mod rule_counts;
 mod run;
 mod service;
 mod serving;
+mod size;
 mod software;
 mod spec;
 mod stack;
@@ -109,6 +110,7 @@ pub use revision::{BundleRef, Revision, RevisionOutcome, Source};
 pub use run::{Run, RunChange};
 pub use service::{FailedRevision, Given, Goal, Placement, Service, ServiceHead, Slot, StopReason};
 pub use serving::not_serving;
+pub use size::json_bytes;
 pub use software::{GOALS, Software};
 pub use spec::{
     Base64, CommandLine, Container, FileSource, FileSpec, HealthCheck, HttpProbe, Lost, Mode,

@@ -234,3 +234,22 @@ fn an_instance_drains_by_the_spec_of_its_running_revision() {
     cluster.apply([service("/web", json!({"stop": {"drain": "20s"}, "env": {"A": "b"}}))]);
     assert_eq!(drained(&cluster), 5000, "it would have to be started anew for that");
 }
+
+/// A service that never arrives, because its cluster has no nodes, keeps no more revisions than others.
+#[test]
+fn old_revisions_are_dropped_by_number_and_size() {
+    let kept = |count: u32, bytes: usize| {
+        let mut cluster = Cluster::of(&[]);
+        for n in 0..count {
+            let text = format!("{n}{}", "x".repeat(bytes));
+            cluster.apply([service("/web", json!({ "env": { "TEXT": text } }))]);
+        }
+        let revisions = cluster.service("/web").revisions;
+        (*revisions.keys().next().unwrap(), *revisions.keys().next_back().unwrap())
+    };
+    assert_eq!(kept(12, 10), (3, 12));
+    // Four mebibytes of them.
+    assert_eq!(kept(6, 1_000_000), (3, 6));
+    // An undo needs the newest two.
+    assert_eq!(kept(3, 5_000_000), (2, 3));
+}
