@@ -7,6 +7,7 @@
 //! [`ErrorBody`].
 
 mod backoff;
+mod body;
 mod client;
 mod clock;
 mod daemon;

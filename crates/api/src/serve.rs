@@ -1,11 +1,12 @@
 //! The server side of the API, for every daemon that has one: accepts connections and serves a
-//! router. Connections without a request are closed.
+//! router. Connections without a request are closed, and bodies are bounded (`body.rs`).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::serve::Listener;
 use http::Request;
@@ -18,6 +19,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
+use crate::body::{Bodies, Bounded};
 use crate::socket;
 
 /// Timeout for the head of a request.
@@ -29,6 +31,7 @@ pub async fn serve(mut listener: TcpListener, router: Router, stop: impl Future<
     let mut http = Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
     let graceful = GracefulShutdown::new();
+    let bodies = Bodies::default();
     let mut stop = std::pin::pin!(stop);
     loop {
         // Axum's `accept` waits when the process has no file descriptors left.
@@ -40,10 +43,19 @@ pub async fn serve(mut listener: TcpListener, router: Router, stop: impl Future<
         let first_request = Arc::new(Notify::new());
         let (router, on_request) =
             (TowerToHyperService::new(router.clone()), Arc::clone(&first_request));
+        let bodies = bodies.clone();
         let answer = service_fn(move |mut request: Request<Incoming>| {
             on_request.notify_one();
             request.extensions_mut().insert(ConnectInfo::<SocketAddr>(client));
-            router.call(request)
+            let share = bodies.share();
+            let bounded = |body| Body::new(Bounded::new(body, Arc::clone(&share)));
+            let response = router.call(request.map(bounded));
+            async move {
+                let response = response.await;
+                // What the handler made of the body is in memory until it responds.
+                drop(share);
+                response
+            }
         });
         let connection = http.serve_connection(TokioIo::new(stream), answer).into_owned();
         let connection = graceful.watch(connection);
@@ -99,6 +111,28 @@ mod tests {
             let ended = tokio::time::timeout(HEAD_MAX * 2, socket.read_to_end(&mut answer)).await;
             let _ = ended.expect("it is closed");
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_ends_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let begun = Arc::new(Notify::new());
+        let on_request = Arc::clone(&begun);
+        let read = |body: Body| async move {
+            on_request.notify_one();
+            let read = axum::body::to_bytes(body, 1 << 20).await;
+            crate::error_chain(&read.unwrap_err())
+        };
+        let router = Router::new().route("/", axum::routing::post(read));
+        tokio::spawn(serve(listener, router, std::future::pending()));
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nabc").await.unwrap();
+        begun.notified().await;
+        tokio::time::pause();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("the body did not arrive within 60 s"), "{answer}");
     }
 
     #[tokio::test]
