@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::view::app::Apps;
 use crate::view::event::{Event, Rendered};
-use crate::view::publisher::{self, Input};
+use crate::view::publisher::{self, Input, Inputs};
 use crate::view::translator::EventTranslator;
 
 /// The Marathon adapter, with its cache of apps and its event log.
@@ -33,14 +33,14 @@ pub struct Marathon {
     apps: Apps,
     /// The newest events, in the format that clients receive.
     log: Arc<EventLog<Rendered>>,
-    inputs: mpsc::UnboundedSender<Input>,
+    inputs: Inputs,
     /// Taken by `start`, so that there is exactly one consumer.
-    input: Mutex<Option<mpsc::UnboundedReceiver<Input>>>,
+    input: Mutex<Option<mpsc::Receiver<Input>>>,
 }
 
 impl Default for Marathon {
     fn default() -> Marathon {
-        let (inputs, input) = mpsc::unbounded_channel();
+        let (inputs, input) = Inputs::new();
         Marathon {
             apps: Apps::default(),
             log: Arc::new(publisher::log()),
@@ -53,8 +53,7 @@ impl Default for Marathon {
 impl Marathon {
     /// Publishes events that a request has caused and that have no native event.
     fn post(&self, events: Vec<Event>) {
-        // The receiver is dropped only when the server stops.
-        let _ = self.inputs.send(Input::Posted(events));
+        self.inputs.send(Input::Posted(events));
     }
 }
 
@@ -84,13 +83,11 @@ impl Adapter for Marathon {
         let input = input.expect("an adapter is started once");
         publisher::number_from(&self.log, snapshot.state.meta());
         let translator = EventTranslator::new(snapshot, self.apps.clone());
-        Box::pin(publisher::run(input, translator, Arc::clone(&self.log)))
+        Box::pin(publisher::run(input, translator, self.apps.clone(), Arc::clone(&self.log)))
     }
 
     fn on_commit(&self, events: &[Arc<EventView>], snapshot: &Arc<Snapshot>) {
-        let input = Input::Native(events.to_vec(), Arc::clone(snapshot));
-        // The receiver is dropped only when the server stops.
-        let _ = self.inputs.send(input);
+        self.inputs.send(Input::Native(events.to_vec(), Arc::clone(snapshot)));
     }
 
     fn prepare(&self, documents: &mut [&mut Document], state: &State) {

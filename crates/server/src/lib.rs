@@ -37,6 +37,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::adapter::{Adapters, Server};
 use crate::agents::Agents;
 use crate::control::Core;
+use crate::event_log::Numbered as _;
 use crate::fence::Fence;
 use crate::shell::{STOP_GRACE, Shell};
 
@@ -138,7 +139,7 @@ pub async fn run(
     let fence = fence.advance(store.as_ref(), txn, state.meta().epoch).await?;
     let (fence, revision) = fence.ok_or(Error::Deposed)?;
 
-    let numbers: Vec<u64> = events.iter().map(|event| event.number).collect();
+    let numbers: Vec<_> = events.iter().map(|event| (event.number, event.bytes())).collect();
     let core = Core::new(state, revision.0, options.lost_after, numbers, now());
     let (shell, handle) = Shell::new(core, events, (store, fence), Box::new(adapters.clone()));
     let background = adapters.start(&handle.snapshot()).into_iter();

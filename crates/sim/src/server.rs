@@ -10,6 +10,7 @@ use model::{
 };
 use server::assigned;
 use server::control::{self, Core, Effect, Event, RequestError, Response, Snapshot, Ticket};
+use server::event_log::Numbered as _;
 use server::persist;
 use server::stall::StallDetector;
 use store::{Op, Txn};
@@ -136,7 +137,8 @@ impl Server {
         self.disk.commit(persist::txn(batch).expect("a batch can be written"));
         let incarnation = env.number();
         let epoch = state.meta().epoch;
-        let numbers: Vec<u64> = events.iter().map(|event: &EventView| event.number).collect();
+        let numbers: Vec<_> =
+            events.iter().map(|event: &EventView| (event.number, event.bytes())).collect();
         let core = Core::new(state, self.disk.revision(), LOST_AFTER, numbers, now);
         let snapshot = core.snapshot();
         env.note(format_args!("server starts, epoch {epoch}"));

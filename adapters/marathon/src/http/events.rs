@@ -17,10 +17,10 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::reply::{ApiRequest, Reply};
 use crate::Marathon;
 use crate::view::event::{Event, ON_REQUEST, Rendered};
-use server::event_log::Numbered as _;
+use server::event_log::{Limit, Numbered as _};
 
-/// The maximum number of events that are read from the log at once.
-const CHUNK: usize = 256;
+/// The events that are read from the log at once. A client that does not read keeps no more.
+const CHUNK: Limit = Limit { count: 256, bytes: 256 << 10 };
 /// The interval of heartbeats on an idle stream.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// The minimum time between two writes to a stream, so that frequent events are sent in batches.
@@ -132,8 +132,8 @@ impl Reader {
             let events = log.after(self.first_number, CHUNK);
             let mut chunk = BytesMut::new();
             events.iter().for_each(|event| self.wanted.append(event, &mut chunk));
-            let is_full = events.len() == CHUNK;
             self.first_number = events.last().map_or(self.first_number, |event| event.number());
+            let is_full = !events.is_empty() && self.first_number < *self.newest.borrow();
             if !chunk.is_empty() {
                 self.next_at = if is_full { Instant::now() } else { Instant::now() + PACE };
                 return Some(chunk.freeze());

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::format::App;
 use model::{
     DeploymentId, InstanceId, Phase, Revision, RevisionNumber, Service, ServiceId, Timestamp,
+    json_bytes,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -21,23 +22,36 @@ pub(crate) use crate::format::ADAPTER;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Apps(Arc<Mutex<Known>>);
 
-type Known = HashMap<(ServiceId, RevisionNumber, Timestamp), Arc<App>>;
+#[derive(Debug, Default)]
+struct Known {
+    /// Each with the size of its definition.
+    apps: HashMap<(ServiceId, RevisionNumber, Timestamp), (Arc<App>, usize)>,
+    bytes: usize,
+    /// The size after the last prune.
+    pruned_bytes: usize,
+}
 
 impl Apps {
-    /// The number of entries for removed revisions that are tolerated before the cache is pruned.
-    const SPARE: usize = 1024;
+    /// The size of the entries for removed revisions that is tolerated before the cache is pruned, beside the size of
+    /// the others.
+    const SPARE_BYTES: usize = 2 << 20;
 
     /// The app of a revision, with the revision's number of instances.
     pub(crate) fn of(&self, service: &Service, revision: &Revision) -> Arc<App> {
         let key = (service.id.clone(), revision.number, revision.created_at);
-        if let Some(known) = self.lock().get(&key) {
+        if let Some((known, _)) = self.lock().apps.get(&key) {
             return Arc::clone(known);
         }
         let source = revision.source.as_deref().filter(|source| source.adapter == ADAPTER);
+        let source_bytes = source.map(|source| source.text.len());
         let source = source.and_then(|source| App::from_source(&source.text));
         let app = source.unwrap_or_else(|| App::of(&revision.spec));
         let app = Arc::new(app.scaled(revision.spec.instances));
-        self.lock().insert(key, Arc::clone(&app));
+        let size = source_bytes.unwrap_or_else(|| json_bytes(&*revision.spec));
+        let mut known = self.lock();
+        if known.apps.insert(key, (Arc::clone(&app), size)).is_none() {
+            known.bytes += size;
+        }
         app
     }
 
@@ -48,13 +62,16 @@ impl Apps {
 
     /// Removes entries for removed revisions, if the cache has become large.
     pub(crate) fn prune(&self, snapshot: &Snapshot) {
-        let mut apps = self.lock();
-        if apps.len() > 2 * snapshot.state.services().count() + Self::SPARE {
-            apps.retain(|(id, number, _), _| {
-                let service = snapshot.state.service(id);
-                service.is_some_and(|service| service.revisions.contains_key(number))
-            });
+        let mut known = self.lock();
+        if known.bytes <= 2 * known.pruned_bytes + Self::SPARE_BYTES {
+            return;
         }
+        known.apps.retain(|(id, number, _), _| {
+            let service = snapshot.state.service(id);
+            service.is_some_and(|service| service.revisions.contains_key(number))
+        });
+        known.bytes = known.apps.values().map(|(_, size)| size).sum();
+        known.pruned_bytes = known.bytes;
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

@@ -102,4 +102,10 @@ impl Numbered for Rendered {
     fn number(&self) -> u64 {
         self.number
     }
+
+    fn bytes(&self) -> usize {
+        // Both are the same bytes if the event has no plan.
+        let is_shared = self.full.as_ptr() == self.light.as_ptr();
+        self.full.len() + if is_shared { 0 } else { self.light.len() }
+    }
 }

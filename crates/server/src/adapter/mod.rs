@@ -22,6 +22,7 @@ use model::{Changeset, Document, Proposal, Source, Spec, State};
 
 use crate::agents::Agents;
 use crate::control::Snapshot;
+use crate::event_log::Limit;
 use crate::shell::{CommitObserver, Handle};
 
 pub use crate::agents::LogPart;
@@ -241,7 +242,7 @@ impl Server {
 
     /// The stored events, oldest first.
     pub fn events(&self) -> Vec<Arc<EventView>> {
-        self.handle.events.after(0, usize::MAX)
+        self.handle.events.after(0, Limit::NONE)
     }
 
     /// Applies a proposal. On success, its changes are durable.

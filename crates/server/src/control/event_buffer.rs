@@ -9,15 +9,17 @@
 use std::collections::VecDeque;
 
 use api::EventView;
-use model::{Event, Millis, Timestamp};
+use model::{Event, Millis, Timestamp, json_bytes};
 
 use super::Effect;
+use crate::event_log::{Limit, Numbered};
 
-/// Maximum number of stored events.
-pub(crate) const KEPT: usize = 10_000;
-/// Maximum number of events that are published but not stored. Beyond it, observed events are
-/// dropped while the store fails.
+/// The limit of stored events.
+pub(crate) const KEPT: Limit = Limit { count: 10_000, bytes: 16 << 20 };
+/// Maximum number and size of events that are published but not stored. Beyond it, observed events
+/// are dropped while the store fails.
 const UNSTORED_MAX: usize = 1_000;
+const UNSTORED_BYTES_MAX: usize = 4 << 20;
 /// Flush observed events after `FLUSH_COUNT` events or `FLUSH_AFTER`, whichever comes first.
 const FLUSH_COUNT: usize = 256;
 const FLUSH_AFTER: Millis = Millis::secs(1);
@@ -34,8 +36,11 @@ pub(super) struct EventBuffer {
     storing: bool,
     /// Observed during the write.
     held: Vec<Event>,
-    /// The numbers of the stored events, oldest first.
-    stored: VecDeque<u64>,
+    /// The size of `unstored` and `held`.
+    unstored_bytes: usize,
+    /// The numbers and sizes of the stored events, oldest first.
+    stored: VecDeque<(u64, usize)>,
+    stored_bytes: usize,
     /// The number of stored events that the batch in progress deletes.
     deleting: usize,
 }
@@ -46,10 +51,11 @@ impl EventBuffer {
         newest.map_or(1, |newest| newest + UNSTORED_MAX as u64 + 1)
     }
 
-    /// Creates a buffer. `stored` are the numbers of the stored events, oldest first.
-    pub(super) fn new(stored: impl IntoIterator<Item = u64>) -> EventBuffer {
-        let stored: VecDeque<u64> = stored.into_iter().collect();
-        let last_published = stored.back().copied().unwrap_or(0);
+    /// Creates a buffer. `stored` are the numbers and sizes of the stored events, oldest first.
+    pub(super) fn new(stored: impl IntoIterator<Item = (u64, usize)>) -> EventBuffer {
+        let stored: VecDeque<_> = stored.into_iter().collect();
+        let last_published = stored.back().map_or(0, |(number, _)| *number);
+        let stored_bytes = stored.iter().map(|(_, size)| size).sum();
         let (unstored, held) = (Vec::new(), Vec::new());
         EventBuffer {
             last_published,
@@ -57,7 +63,9 @@ impl EventBuffer {
             flush_at: None,
             storing: false,
             held,
+            unstored_bytes: 0,
             stored,
+            stored_bytes,
             deleting: 0,
         }
     }
@@ -75,9 +83,13 @@ impl EventBuffer {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
-        if self.unstored.len() + self.held.len() >= UNSTORED_MAX {
+        let size = json_bytes(&event);
+        if self.unstored.len() + self.held.len() >= UNSTORED_MAX
+            || self.unstored_bytes + size > UNSTORED_BYTES_MAX
+        {
             return;
         }
+        self.unstored_bytes += size;
         if self.storing {
             self.held.push(event);
             return;
@@ -108,9 +120,15 @@ impl EventBuffer {
         let events: Vec<_> =
             numbers.zip(events).map(|(number, event)| EventView { number, event }).collect();
         let batched: Vec<_> = self.unstored.iter().chain(&events).cloned().collect();
-        let surplus = (self.stored.len() + batched.len()).saturating_sub(KEPT);
-        self.deleting = surplus.min(self.stored.len());
-        let deleted_events = self.stored.iter().copied().take(self.deleting).collect();
+        let mut count = self.stored.len() + batched.len();
+        let mut bytes = self.stored_bytes + batched.iter().map(Numbered::bytes).sum::<usize>();
+        let surplus = self.stored.iter().take_while(|(_, size)| {
+            let is_surplus = !KEPT.admits(count, bytes);
+            (count, bytes) = (count - 1, bytes - size);
+            is_surplus
+        });
+        let deleted_events: Vec<u64> = surplus.map(|(number, _)| *number).collect();
+        self.deleting = deleted_events.len();
         (events, batched, deleted_events)
     }
 
@@ -121,9 +139,14 @@ impl EventBuffer {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
-        self.stored.drain(..self.deleting);
-        let batched = self.unstored.drain(..).map(|event| event.number);
-        self.stored.extend(batched.chain(events.iter().map(|event| event.number)));
+        let deleted = self.stored.drain(..self.deleting);
+        self.stored_bytes -= deleted.map(|(_, size)| size).sum::<usize>();
+        let batched = std::mem::take(&mut self.unstored);
+        for event in batched.iter().chain(&events) {
+            self.stored.push_back((event.number, event.bytes()));
+            self.stored_bytes += event.bytes();
+        }
+        self.unstored_bytes = self.held.iter().map(json_bytes).sum();
         self.last_published = events.last().map_or(self.last_published, |event| event.number);
         effects.extend(events.into_iter().map(Effect::PublishEvent));
         self.flush_at = None;
@@ -139,6 +162,7 @@ impl EventBuffer {
     fn release(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.storing = false;
         for event in std::mem::take(&mut self.held) {
+            self.unstored_bytes -= json_bytes(&event);
             self.publish_observed(event, now, effects);
         }
     }

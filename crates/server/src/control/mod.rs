@@ -216,12 +216,13 @@ pub fn become_leader(
 
 impl Core {
     /// Creates the core of a server that has just become leader. `durable` is the stored state and
-    /// `revision` that of the store; `events` are the numbers of the stored events, oldest first.
+    /// `revision` that of the store; `events` are the numbers and sizes of the stored events, oldest
+    /// first.
     pub fn new(
         durable: State,
         revision: u64,
         lost_after: Millis,
-        events: impl IntoIterator<Item = u64>,
+        events: impl IntoIterator<Item = (u64, usize)>,
         now: Timestamp,
     ) -> Core {
         Core {

@@ -13,9 +13,10 @@ use serde::Deserialize;
 
 use super::response::{ErrorResponse, Query};
 use crate::adapter::Server;
+use crate::event_log::Limit;
 
-/// Maximum number of events that are read from the log at once.
-const CHUNK: usize = 256;
+/// The events that are read from the log at once. A reader that does not read keeps no more.
+const CHUNK: Limit = Limit { count: 256, bytes: 256 << 10 };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
