@@ -21,6 +21,8 @@ const TASKS: usize = 10;
 const GROUP: usize = 2000;
 const SUBSCRIBERS: usize = 1000;
 const EVENTS_PER_SECOND: usize = 1000;
+const VERSIONS: usize = 300;
+const VERSION_BYTES: usize = 500_000;
 
 fn group(name: &str, apps: usize, instances: usize) -> String {
     let app = |i: usize| {
@@ -65,6 +67,7 @@ pub(super) fn large_cluster(top: &Top) -> Result<Vec<Figure>> {
     let grown = server.resident()?.saturating_sub(before) as f64 / 1024.0;
     figures.push(figure("memory grown by 100 such reads", "MiB", grown, Limit::Max(32.0)));
     figures.extend(events(&server, &ids)?);
+    figures.extend(versions(top)?);
     let body = group("/large", GROUP, 1);
     let began = Instant::now();
     server.send("PUT", "/v2/groups//large", &body)?;
@@ -75,6 +78,28 @@ pub(super) fn large_cluster(top: &Top) -> Result<Vec<Figure>> {
         Limit::Max(2000.0),
     ));
     Ok(figures)
+}
+
+/// The memory that many versions of a large app take, and what of it remains after its removal.
+fn versions(top: &Top) -> Result<Vec<Figure>> {
+    let server = Server::start(top, &[])?;
+    let before = server.resident()?;
+    let grown =
+        || Ok::<_, anyhow::Error>(server.resident()?.saturating_sub(before) as f64 / 1024.0);
+    for version in 0..VERSIONS {
+        let text = format!("{version}{}", "x".repeat(VERSION_BYTES));
+        let app = json!({ "id": "/large", "cmd": "true", "instances": 0, "env": { "TEXT": text } });
+        server.send("PUT", "/v2/apps//large?force=true", &app.to_string())?;
+    }
+    let (name, most) = ("memory of 300 versions of an app of 500 kB", grown()?);
+    server.send("DELETE", "/v2/apps//large?force=true", "")?;
+    // The cache is pruned with a commit.
+    let app = json!({ "id": "/small", "cmd": "true", "instances": 0 });
+    server.send("PUT", "/v2/apps//small?force=true", &app.to_string())?;
+    Ok(vec![
+        Figure::new(name, "MiB", most, Limit::Max(128.0)),
+        Figure::new("the same after its removal", "MiB", grown()?, Limit::Max(96.0)),
+    ])
 }
 
 /// The latency of a change with many followers, compared with the latency without followers.
