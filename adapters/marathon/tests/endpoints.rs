@@ -622,7 +622,7 @@ async fn packages_are_answered_in_the_media_type_asked_for() {
     let server = start(dir.path()).await;
     let asked = "application/vnd.dcos.package.list-response+json;charset=utf-8;version=v1";
     let request = format!(
-        "POST /package/list HTTP/1.1\r\nhost: x\r\nconnection: close\r\naccept: {asked}\r\n\
+        "POST /package/list HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\naccept: {asked}\r\n\
          content-length: 2\r\n\r\n{{}}"
     );
     let (status, head, body) = server.raw(request.as_bytes()).await;
@@ -645,7 +645,7 @@ async fn a_repeated_request_is_executed_once() {
     let server = start(dir.path()).await;
     let app = r#"{"id": "/web", "cmd": "run"}"#;
     let request = format!(
-        "POST /v2/apps HTTP/1.1\r\nhost: x\r\nconnection: close\r\nidempotency-key: first\r\n\
+        "POST /v2/apps HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nidempotency-key: first\r\n\
          content-length: {}\r\n\r\n{app}",
         app.len()
     );
