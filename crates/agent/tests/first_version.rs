@@ -23,7 +23,12 @@ fn found(memory: &Memory) -> Vec<Found> {
     let started = memory.statuses.iter().filter_map(|(instance, status)| {
         let started_at = status.started_at?;
         let (instance, resource, run) = (instance.clone(), ResourceId::default(), status.run);
-        Some(Found { piece: Piece { instance, resource, run }, started_at, exit: None })
+        Some(Found {
+            piece: Piece { instance, resource, run },
+            started_at,
+            exit: None,
+            suspended: false,
+        })
     });
     started.collect()
 }

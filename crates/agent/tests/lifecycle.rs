@@ -45,6 +45,8 @@ fn assignment(name: &str, mut document: Value, goal: Assigned) -> Assignment {
         goal,
         given: Given::default(),
         frozen: false,
+        frozen_resources: Default::default(),
+        paused: false,
         retries: 0,
         env: Default::default(),
         spec,
@@ -56,7 +58,7 @@ fn run(name: &str, document: Value) -> Assignment {
 }
 
 fn found(name: &str, run: u32, exit: Option<Exit>) -> Found {
-    Found { piece: piece(name, run), started_at: Timestamp(START - 60_000), exit }
+    Found { piece: piece(name, run), started_at: Timestamp(START - 60_000), exit, suspended: false }
 }
 
 fn exit(at: u64) -> Exit {
@@ -138,7 +140,8 @@ impl Harness {
                 let paths: Vec<_> = paths.into_iter().collect();
                 Some(format!("update {} of {}", paths.join(" "), launch.piece))
             }
-            Effect::RemoveDirectory(_)
+            Effect::Suspend { .. }
+            | Effect::RemoveDirectory(_)
             | Effect::Persist(_)
             | Effect::Report(_)
             | Effect::WakeAt(_) => None,
@@ -562,7 +565,8 @@ fn an_update_that_an_agent_did_not_finish_is_repeated_by_the_next_one() {
     let read: Memory = serde_json::from_str(&serde_json::to_string(&memory).unwrap()).unwrap();
     assert_eq!(read, memory);
     let mut next = Harness::unadopted(read);
-    let found = Found { piece: piece("a", 1), started_at: Timestamp(START), exit: None };
+    let found =
+        Found { piece: piece("a", 1), started_at: Timestamp(START), exit: None, suspended: false };
     next.event(Event::Adopted { driver: Kind::Process, found: vec![found] });
     assert_eq!(next.done(), ["update a of run 1 of /a~0.1"]);
     updated(&mut next, Ok(()));

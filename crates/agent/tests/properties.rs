@@ -174,6 +174,7 @@ impl World {
             piece: of.run(run),
             started_at: Timestamp(self.now),
             exit,
+            suspended: false,
         };
         let running = self.running.iter().map(|(of, run)| found(of, *run, None));
         let ended = self.ended.iter().map(|(of, (run, exit))| found(of, *run, Some(exit.clone())));
@@ -219,6 +220,7 @@ impl World {
                     self.stopped.remove(&instance);
                 }
                 Effect::UpdateFiles { .. } => {}
+                Effect::Suspend { .. } => panic!("nothing is paused"),
                 Effect::Persist(memory) => self.memory = memory,
                 Effect::Report(report) => {
                     if report.whole {
@@ -282,6 +284,8 @@ impl World {
                 goal: if stop { Assigned::Stop } else { Assigned::Run },
                 given: Given { ports: vec![20000] },
                 frozen: false,
+                frozen_resources: Default::default(),
+                paused: false,
                 retries: 0,
                 env: Default::default(),
                 spec,

@@ -61,6 +61,7 @@ impl Harness {
                 piece: piece(name, *run),
                 started_at,
                 exit: None,
+                suspended: false,
             });
             let found = found.collect();
             self.event(Event::Adopted { driver, found });
@@ -85,6 +86,8 @@ impl Harness {
             goal,
             given: Given { ports: vec![20001, 20002] },
             frozen: false,
+            frozen_resources: Default::default(),
+            paused: false,
             retries: 0,
             env: Default::default(),
             spec: Arc::new(serde_json::from_value(document).unwrap()),
@@ -257,6 +260,24 @@ fn a_resource_of_a_frozen_service_is_restarted_once_it_is_thawed() {
     harness.assign_changed(&stack(), Assigned::Run, |assignment| assignment.frozen = true);
     harness.pass(60_000);
     assert_eq!(harness.done(), [""; 0]);
+    harness.assign(&stack(), Assigned::Run);
+    assert_eq!(harness.done(), ["start web"]);
+}
+
+#[test]
+fn only_the_frozen_resources_of_a_stack_are_not_restarted() {
+    let mut harness = Harness::with(&stack());
+    harness.run_all();
+    harness.assign_changed(&stack(), Assigned::Run, |assignment| {
+        assignment.frozen_resources = ["web".parse().unwrap()].into();
+    });
+    harness.done();
+    harness.exited("web", 1, 1);
+    harness.exited("db", 1, 1);
+    harness.pass(60_000);
+    assert_eq!(harness.done(), ["start db"]);
+    let message = harness.status().resources[1].message.clone();
+    assert_eq!(message.as_deref(), Some("it has ended and is frozen"));
     harness.assign(&stack(), Assigned::Run);
     assert_eq!(harness.done(), ["start web"]);
 }

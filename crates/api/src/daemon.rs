@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{Given, InstanceId, NodeId, RevisionNumber, Spec, Status, Timestamp};
+use model::{Given, InstanceId, NodeId, ResourceId, RevisionNumber, Spec, Status, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -128,6 +128,12 @@ pub struct Assignment {
     /// Whether a resource that exits is not restarted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub frozen: bool,
+    /// The resources that are not restarted when they exit, if not all of them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub frozen_resources: BTreeSet<ResourceId>,
+    /// Whether its processes are suspended. A stop takes precedence.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     /// What the node gave it: its fields are fields of the assignment, such as `ports`.
     #[serde(flatten)]
     pub given: Given,

@@ -2,8 +2,9 @@
 
 use model::{
     Change, ClusterId, Daemon, Deployment, DeploymentId, Event, FailedRevision, Failure, Gateway,
-    Goal, InstanceId, Millis, Mismatch, Node, NodeId, Phase, ResourceId, Resources, Revision,
-    RevisionNumber, Run, ServiceId, Spec, Status, Steer, Step, TableRoute, Term, Timestamp,
+    Goal, InstanceId, Millis, Mismatch, Node, NodeId, Pause, Phase, ResourceId, Resources,
+    Revision, RevisionNumber, Run, ServiceId, Spec, Status, Steer, Step, TableRoute, Term,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,13 +138,13 @@ pub struct ScaleRequest {
     pub force: bool,
 }
 
-/// Starts or stops the instances of services, in one deployment.
+/// Starts, pauses or stops the instances of services, in one deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunRequest {
     /// The services. At least one is required.
     pub services: Vec<ServiceId>,
-    /// Whether their instances should run.
+    /// Whether their instances should run, be suspended, or not exist.
     pub run: Run,
     /// Act on frozen services as well.
     #[serde(default)]
@@ -158,6 +159,12 @@ pub struct FreezeRequest {
     pub services: Vec<ServiceId>,
     /// Whether they are frozen.
     pub frozen: bool,
+    /// Only these resources of each service.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub resources: BTreeSet<ResourceId>,
+    /// Only the resources of each service with one of these tags.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<String>,
 }
 
 /// Removes services. Their instances are stopped, those of dependent services first.
@@ -215,6 +222,8 @@ pub enum ServiceState {
     Degraded,
     /// A user has stopped the service, and it has no instances.
     Stopped,
+    /// A user has paused the service, and its instances are suspended.
+    Paused,
     /// The service is being removed.
     Removing,
 }
@@ -234,6 +243,9 @@ pub struct ServiceView {
     /// Whether nothing is done to the service automatically.
     #[serde(default)]
     pub frozen: bool,
+    /// The resources that are not restarted once they have ended.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub frozen_resources: BTreeSet<ResourceId>,
     /// The number of running instances that need no restart to reach the target revision.
     pub running: u32,
     /// The number of these that are healthy.
@@ -299,6 +311,9 @@ pub struct InstanceView {
     pub current: bool,
     /// The desired state of the instance.
     pub goal: Goal,
+    /// The desired pause of the instance; whether it is suspended is in `status`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
     /// When the instance was placed.
     pub placed_at: Timestamp,
     /// The phase of the instance; `lost` while its node is lost.

@@ -16,6 +16,7 @@ use crate::nearest::nearest;
 use crate::node::{Availability, Node};
 use crate::object::Key;
 use crate::outcome::ChangeKind;
+use crate::pause::Pause;
 use crate::principal::{Origin, Principal};
 use crate::proposal::{Command, Guard, Proposal};
 use crate::refusal::Refusal;
@@ -100,7 +101,9 @@ impl State {
             Command::Restart { service } => self.restart(service, at),
             Command::Undo { service, to } => self.undo(service, to, at),
             Command::SetRun { services, run } => self.set_run(services, run, at),
-            Command::SetFrozen { services, frozen } => self.set_frozen(services, frozen, at),
+            Command::SetFrozen { services, resources, frozen } => {
+                self.set_frozen(services, &resources, frozen, at)
+            }
             Command::RemoveServices(services) => self.remove_services(services, at),
             Command::Kill { instances, scale } => self.kill(instances, scale, at),
             Command::ResetDelay { service } => self.reset_delay(service, at),
@@ -277,6 +280,8 @@ impl State {
                 self.leave(instance, Goal::Drain { until, why }, why, at)
             }
             Step::Stop { instance, why } => self.leave(instance, Goal::Stop { why }, why, at),
+            Step::Pause { instance, pause } => self.pause(instance, pause, at),
+            Step::Resume { instance } => self.resume(instance, at),
             Step::Forget { instance, why } => self.forget(instance, why, at),
             Step::Progress { service, ready } => self.progress(service, ready, at),
             Step::Arrive { service } => self.arrive(service, at),
@@ -304,6 +309,9 @@ impl State {
         if service.target != revision || service.is_leaving() {
             return Err(Refusal::Stale("the service aims for another revision"));
         }
+        if service.is_paused() {
+            return Err(Refusal::Stale("the service is paused"));
+        }
         if id.replica.attempt != slot.attempts + 1 {
             return Err(Refusal::Stale("the slot has been placed meanwhile"));
         }
@@ -320,8 +328,9 @@ impl State {
         }
         // Drop this reference to the shared counts first, or changing them would copy them.
         drop(requirements);
+        let goal = Goal::Run;
         let placement =
-            Placement { revision, node: node.clone(), given, goal: Goal::Run, placed_at: at };
+            Placement { revision, node: node.clone(), given, goal, pause: None, placed_at: at };
         if let Some(service) = self.allocate(id.clone(), placement) {
             let slot = id.replica.slot as usize;
             if service.slots.len() <= slot {
@@ -382,6 +391,38 @@ impl State {
         Ok(applied)
     }
 
+    fn pause(&mut self, id: InstanceId, pause: Pause, at: Timestamp) -> Outcome {
+        let service = self.service_mut(&id.service)?;
+        if !service.is_paused() {
+            return Err(Refusal::Stale("the service is not paused"));
+        }
+        let placement = running(service, &id)?;
+        let is_forward = matches!(
+            (placement.pause, pause),
+            (None, _) | (Some(Pause::Drain { .. }), Pause::Suspend)
+        );
+        if !is_forward {
+            return Err(Refusal::Stale("the instance is paused already"));
+        }
+        placement.pause = Some(pause);
+        let what = match pause {
+            Pause::Drain { .. } => What::Pausing,
+            Pause::Suspend => What::Paused,
+        };
+        Ok(changed_instance(id, what, at))
+    }
+
+    fn resume(&mut self, id: InstanceId, at: Timestamp) -> Outcome {
+        let service = self.service_mut(&id.service)?;
+        if service.is_paused() {
+            return Err(Refusal::Stale("the service is paused"));
+        }
+        match running(service, &id)?.pause.take() {
+            Some(_) => Ok(changed_instance(id, What::Resumed, at)),
+            None => Err(Refusal::Stale("the instance is not paused")),
+        }
+    }
+
     fn forget(&mut self, id: InstanceId, why: StopReason, at: Timestamp) -> Outcome {
         let Some(placement) = self.release(&id) else {
             return Err(Refusal::Stale("the instance is gone"));
@@ -418,10 +459,14 @@ impl State {
 
     fn arrive(&mut self, id: ServiceId, at: Timestamp) -> Outcome {
         let service = self.services.get(&id).ok_or(Refusal::Stale("the service is gone"))?;
-        let is_there = |p: &Placement| p.is_wanted() && service.is_current(p.revision);
-        if service.placements.len() != service.wanted() as usize
-            || !service.placements.values().all(is_there)
-        {
+        let is_there = |p: &Placement| match service.is_paused() {
+            // What is missing or outdated is replaced once it is started.
+            true => p.is_wanted() && p.is_suspended(),
+            false => p.may_serve() && service.is_current(p.revision),
+        };
+        let is_complete =
+            service.is_paused() || service.placements.len() == service.wanted() as usize;
+        if !is_complete || !service.placements.values().all(is_there) {
             return Err(Refusal::Stale("the service has further to go"));
         }
         let deployment = self.deployment_moving(&id)?;
@@ -453,7 +498,7 @@ impl State {
         } else {
             let (run, revision) = (service.run, service.target);
             service.deployment = None;
-            // The instances of a stopped service have not shown that its revision works.
+            // A service that is paused or stopped has not shown that its revision works.
             if run == Run::Started {
                 service.settled = Some(revision);
                 if !service.target().has_succeeded() {
@@ -532,4 +577,21 @@ impl State {
             applied.changed.insert(Key::Deployment(id));
         }
     }
+}
+
+/// The placement of an instance of `service` that does not terminate.
+fn running<'s>(service: &'s mut Service, id: &InstanceId) -> Result<&'s mut Placement, Refusal> {
+    let placement = service.placements.get_mut(&id.replica);
+    let placement = placement.ok_or(Refusal::Stale("the instance is gone"))?;
+    match placement.is_wanted() {
+        true => Ok(placement),
+        false => Err(Refusal::Stale("the instance is terminating already")),
+    }
+}
+
+fn changed_instance(id: InstanceId, what: What, at: Timestamp) -> Changeset {
+    let changed = [Key::Instance(id.clone())].into();
+    let mut applied = Changeset { changed, ..Changeset::default() };
+    applied.event(at, About::Instance(id), what);
+    applied
 }

@@ -1,4 +1,4 @@
-//! Commands on services: apply documents, scale, restart, undo, start, stop, remove. Each of them
+//! Commands on services: apply documents, scale, restart, undo, start, pause, stop, remove. Each of them
 //! creates one deployment, which moves services to new revisions, or changes whether their instances
 //! run. Only instances that a user kills leave without a deployment.
 
@@ -17,6 +17,7 @@ use crate::outcome::ChangeKind;
 use crate::refusal::Refusal;
 use crate::routed::still_routed;
 use crate::run::Run;
+use crate::selection::Selection;
 use crate::service::{Goal, Service, StopReason};
 use crate::spec::{INSTANCES_MAX, Spec};
 use crate::state::State;
@@ -79,6 +80,7 @@ impl State {
         ids.iter().try_for_each(|id| self.known_service(id).map(drop))?;
         let cause = match run {
             Run::Started => Cause::Start,
+            Run::Paused => Cause::Pause,
             Run::Stopped => Cause::Stop,
         };
         let changes = ids.into_iter().map(|id| (id, Change::Run(run))).collect();
@@ -90,14 +92,31 @@ impl State {
     pub(crate) fn set_frozen(
         &mut self,
         ids: Vec<ServiceId>,
+        resources: &Selection,
         frozen: bool,
         at: Timestamp,
     ) -> Outcome {
-        ids.iter().try_for_each(|id| self.known_service(id).map(drop))?;
+        let selected = |id| {
+            let service = self.known_service(id)?;
+            if !resources.is_whole() && service.frozen {
+                let message = format!("{id} is frozen as a whole: thaw it first");
+                return Err(Refusal::Conflict { message });
+            }
+            Ok((ServiceId::clone(id), resources.of(service.spec())?))
+        };
+        let selected: Vec<_> = ids.iter().map(selected).collect::<Result<_, _>>()?;
         let mut applied = Changeset::default();
-        for id in ids {
+        for (id, selected) in selected {
             applied.change("service", &id, ChangeKind::Unchanged);
-            self.freeze(&id, frozen, at, &mut applied);
+            if resources.is_whole() {
+                self.freeze(&id, frozen, at, &mut applied);
+                let frozen_resources = self.service(&id).map(|s| s.frozen_resources.clone());
+                // A thaw of the whole is one of its resources as well.
+                let thawed = frozen_resources.filter(|_| !frozen).unwrap_or_default();
+                self.freeze_resources(&id, thawed, false, at, &mut applied);
+            } else {
+                self.freeze_resources(&id, selected, frozen, at, &mut applied);
+            }
         }
         Ok(applied)
     }

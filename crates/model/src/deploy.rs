@@ -1,13 +1,14 @@
 //! Deployments come into being here: each changed service gets its next revision or another run
 //! goal, and one deployment moves the services to them.
 
+use std::collections::BTreeSet;
 use std::iter;
 use std::sync::Arc;
 
 use crate::changeset::Changeset;
 use crate::deployment::{Cause, Deployment, Move, MoveState, Stage};
 use crate::event::{About, What};
-use crate::id::{DeploymentId, RevisionNumber, ServiceId};
+use crate::id::{DeploymentId, ResourceId, RevisionNumber, ServiceId};
 use crate::object::Key;
 use crate::outcome::ChangeKind;
 use crate::revision::{BundleRef, Revision, Source};
@@ -233,6 +234,42 @@ impl State {
             // The time while it was frozen does not count towards the deadline.
             m.progressed_at = Some(at);
             applied.changed.insert(Key::Deployment(deployment.id));
+        }
+    }
+
+    /// Freezes or thaws resources of a service that is the last one of `applied.changes`.
+    pub(crate) fn freeze_resources(
+        &mut self,
+        id: &ServiceId,
+        mut resources: BTreeSet<ResourceId>,
+        frozen: bool,
+        at: Timestamp,
+        applied: &mut Changeset,
+    ) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        resources.retain(|name| service.frozen_resources.contains(name) != frozen);
+        if resources.is_empty() {
+            return;
+        }
+        let known = &mut Arc::make_mut(service).frozen_resources;
+        match frozen {
+            true => known.extend(resources.iter().cloned()),
+            false => known.retain(|name| !resources.contains(name)),
+        }
+        applied.changed.insert(Key::Service(id.clone()));
+        let resources: Vec<_> = resources.into_iter().collect();
+        let names: Vec<_> = resources.iter().map(ResourceId::as_str).collect();
+        let word = if frozen { "frozen" } else { "thawed" };
+        let note = format!("{word}: {}", names.join(", "));
+        let what = match frozen {
+            true => What::ResourcesFrozen { resources },
+            false => What::ResourcesThawed { resources },
+        };
+        applied.event(at, About::Service(id.clone()), what);
+        let entry = applied.changes.last_mut().expect("the service has an entry");
+        entry.note = Some(note);
+        if entry.verdict == ChangeKind::Unchanged {
+            entry.verdict = ChangeKind::Updated;
         }
     }
 

@@ -47,6 +47,7 @@ pub enum Cause {
     Remove,
     Start,
     Stop,
+    Pause,
 }
 
 impl fmt::Display for Cause {
@@ -59,6 +60,7 @@ impl fmt::Display for Cause {
             Cause::Remove => "remove",
             Cause::Start => "start",
             Cause::Stop => "stop",
+            Cause::Pause => "pause",
         })
     }
 }

@@ -16,7 +16,9 @@ use crate::deployment::Cause;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::gateway::{Listen, Route};
-use crate::id::{DeploymentId, GatewayId, InstanceId, NodeId, RevisionNumber, ServiceId};
+use crate::id::{
+    DeploymentId, GatewayId, InstanceId, NodeId, ResourceId, RevisionNumber, ServiceId,
+};
 use crate::principal::Principal;
 use crate::retry::with_retry;
 use crate::run::RunChange;
@@ -103,6 +105,10 @@ pub enum What {
     Frozen,
     /// The service is no longer frozen.
     Thawed,
+    /// These resources of the service are not restarted once they have ended.
+    ResourcesFrozen { resources: Vec<ResourceId> },
+    /// These resources of the service are no longer frozen.
+    ResourcesThawed { resources: Vec<ResourceId> },
     /// Back-off after failures was cancelled.
     DelayReset,
 
@@ -164,6 +170,12 @@ pub enum What {
     Ready,
     /// The instance receives no new requests and finishes those in flight.
     Draining { why: StopReason },
+    /// The instance receives no new requests and finishes those in flight, before it is suspended.
+    Pausing,
+    /// The processes of the instance are suspended.
+    Paused,
+    /// The processes of the instance run again.
+    Resumed,
     /// The instance is stopped.
     Stopping { why: StopReason },
     /// The instance has stopped and its placement is removed.
@@ -213,6 +225,8 @@ impl What {
             What::RunChanged { .. } => "run-changed",
             What::Frozen => "frozen",
             What::Thawed => "thawed",
+            What::ResourcesFrozen { .. } => "resources-frozen",
+            What::ResourcesThawed { .. } => "resources-thawed",
             What::DelayReset => "delay-reset",
             What::DeploymentStarted { .. } => "deployment-started",
             What::DeploymentPaused => "deployment-paused",
@@ -235,6 +249,9 @@ impl What {
             What::CheckPassed { .. } => "check-passed",
             What::Ready => "ready",
             What::Draining { .. } => "draining",
+            What::Pausing => "pausing",
+            What::Paused => "paused",
+            What::Resumed => "resumed",
             What::Stopping { .. } => "stopping",
             What::Stopped { .. } => "stopped",
             What::Lost => "lost",
@@ -286,6 +303,12 @@ impl fmt::Display for What {
             What::RunChanged { change } => write!(f, "{change}"),
             What::Frozen => f.write_str("nothing is done to it automatically"),
             What::Thawed => f.write_str("it is no longer frozen"),
+            What::ResourcesFrozen { resources } => {
+                write!(f, "not restarted once they have ended: {}", names(resources))
+            }
+            What::ResourcesThawed { resources } => {
+                write!(f, "no longer frozen: {}", names(resources))
+            }
             What::DelayReset => f.write_str("failed starts are retried without delay"),
             What::DeploymentStarted { cause, services, more } => {
                 let names: Vec<_> = services.iter().map(ServiceId::as_str).collect();
@@ -326,10 +349,17 @@ impl fmt::Display for What {
             What::Draining { why } | What::Stopping { why } | What::Stopped { why } => {
                 write!(f, "{why}")
             }
+            What::Pausing => f.write_str("it finishes its requests before it is suspended"),
+            What::Paused => f.write_str("its processes are suspended"),
+            What::Resumed => f.write_str("its processes run again"),
             What::Lost => write!(f, "{}", StopReason::Lost),
             What::Other { message, .. } => f.write_str(message),
         }
     }
+}
+
+fn names(resources: &[ResourceId]) -> String {
+    resources.iter().map(ResourceId::as_str).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for About {
@@ -461,6 +491,8 @@ mod tests {
             What::RunChanged { change: RunChange { from: Run::Started, to: Run::Stopped } },
             What::Frozen,
             What::Thawed,
+            What::ResourcesFrozen { resources: vec!["db".parse().expect("a name")] },
+            What::ResourcesThawed { resources: vec!["db".parse().expect("a name")] },
             What::DelayReset,
             What::DeploymentStarted { cause: Cause::Apply, services, more: 3 },
             What::DeploymentPaused,
@@ -485,6 +517,9 @@ mod tests {
             What::CheckPassed { check: 1 },
             What::Ready,
             What::Draining { why: StopReason::Replaced },
+            What::Pausing,
+            What::Paused,
+            What::Resumed,
             What::Stopping { why: StopReason::Surplus },
             What::Stopped { why: StopReason::Removed },
             What::Lost,

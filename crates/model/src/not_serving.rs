@@ -20,6 +20,18 @@ pub enum NotServing {
     Unreachable,
     /// The instance is being drained or stopped.
     Leaving,
+    /// The instance is drained before it is suspended.
+    Pausing {
+        /// Why its agent cannot suspend it.
+        failure: Option<String>,
+    },
+    /// The instance is suspended.
+    Paused,
+    /// The instance is no longer to be suspended, and its agent has not resumed it yet.
+    Resuming {
+        /// Why its agent cannot resume it.
+        failure: Option<String>,
+    },
     /// The instance does not run.
     NotRunning {
         /// Its phase.
@@ -62,6 +74,15 @@ impl fmt::Display for NotServing {
             NotServing::Unreported => return f.write_str("its agent has not reported it yet"),
             NotServing::Unreachable => return f.write_str("its agent is silent"),
             NotServing::Leaving => return f.write_str("it is terminating"),
+            NotServing::Paused => return f.write_str("it is paused"),
+            NotServing::Pausing { failure } => {
+                f.write_str("it is being paused")?;
+                failure
+            }
+            NotServing::Resuming { failure } => {
+                f.write_str("it is being resumed")?;
+                failure
+            }
             NotServing::JustStarted => return f.write_str("it has just started"),
             NotServing::NoPort { port } => {
                 return write!(f, "its revision has no port `{port}`");

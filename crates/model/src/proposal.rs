@@ -13,6 +13,7 @@ use crate::refusal::Refusal;
 use crate::registration::Registration;
 use crate::request::RequestId;
 use crate::run::Run;
+use crate::selection::Selection;
 use crate::state::State;
 use crate::step::Step;
 
@@ -100,7 +101,7 @@ impl Command {
             Command::Scale { .. } => "scale a service",
             Command::Restart { .. } => "restart a service",
             Command::Undo { .. } => "undo a revision",
-            Command::SetRun { .. } => "start or stop services",
+            Command::SetRun { .. } => "start, pause or stop services",
             Command::SetFrozen { .. } => "freeze or thaw services",
             Command::RemoveServices(_) => "remove services",
             Command::Kill { .. } => "kill instances",
@@ -143,7 +144,7 @@ pub enum Command {
         /// The revision; by default the previous one.
         to: Option<RevisionNumber>,
     },
-    /// Start or stop the instances of services, in one deployment.
+    /// Start, pause or stop the instances of services, in one deployment.
     SetRun {
         /// The services.
         services: Vec<ServiceId>,
@@ -154,6 +155,8 @@ pub enum Command {
     SetFrozen {
         /// The services.
         services: Vec<ServiceId>,
+        /// The resources that are meant, or the services as a whole.
+        resources: Selection,
         /// Whether they are frozen.
         frozen: bool,
     },

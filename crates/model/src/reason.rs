@@ -168,6 +168,21 @@ pub enum Wait {
         /// Instances that would be replaced or stopped.
         outgoing: u32,
     },
+    /// Instances are being suspended, or cannot be.
+    Pausing {
+        /// Instances that are not suspended yet.
+        count: u32,
+        /// The first one whose agent cannot suspend it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failed: Option<Box<Laggard>>,
+    },
+    /// The service is paused, and nothing else is done until it is started.
+    Paused {
+        /// Instances that would be placed.
+        missing: u32,
+        /// Instances that would be replaced.
+        outgoing: u32,
+    },
     /// The agents of some instances lack a feature that a goal of the service needs.
     Unsupported {
         /// Their nodes, each with its reason.
@@ -217,20 +232,26 @@ impl fmt::Display for Wait {
             }
             Wait::Frozen { missing, ended, outgoing } => {
                 f.write_str("frozen; once it is thawed")?;
-                let parts = [
+                let parts = counts(&[
                     (*missing, "to be placed"),
                     (*ended, "ended or lost"),
                     (*outgoing, "to be replaced or stopped"),
-                ];
-                let parts: Vec<_> = parts
-                    .iter()
-                    .filter(|(count, _)| *count > 0)
-                    .map(|(count, what)| format!("{count} {what}"))
-                    .collect();
+                ]);
                 match parts.is_empty() {
                     true => f.write_str(", its deployment continues"),
-                    false => write!(f, ": {}", parts.join(", ")),
+                    false => write!(f, ": {parts}"),
                 }
+            }
+            Wait::Pausing { count, failed: None } => {
+                let are = if *count == 1 { "instance is" } else { "instances are" };
+                write!(f, "{count} {are} being suspended")
+            }
+            Wait::Pausing { count, failed: Some(failed) } => {
+                write!(f, "{count} not suspended yet; the first one: {failed}")
+            }
+            Wait::Paused { missing, outgoing } => {
+                let parts = counts(&[(*missing, "to be placed"), (*outgoing, "to be replaced")]);
+                write!(f, "paused; once it is started: {parts}")
             }
             Wait::Unsupported { nodes } => {
                 let parts: Vec<_> =
@@ -241,6 +262,12 @@ impl fmt::Display for Wait {
             Wait::Leaving { count } => write!(f, "{count} instances are terminating"),
         }
     }
+}
+
+/// The counts that are not zero, each with its meaning.
+fn counts(of: &[(u32, &str)]) -> String {
+    let parts = of.iter().filter(|(count, _)| *count > 0);
+    parts.map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

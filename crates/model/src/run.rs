@@ -10,6 +10,9 @@
 //! everything else: its instances are drained, stopped and removed, their nodes' capacity and ports
 //! are free, and a later start places them anew.
 //!
+//! A *paused* service keeps its instances with everything that they have, and suspends their processes.
+//! None is placed, replaced or restarted until it is started; see [`Pause`](crate::Pause).
+//!
 //! Nothing is done automatically to a *frozen* service: no step of a deployment, no placement, no
 //! replacement, and no restart of a resource that exited. Only instances that were leaving before
 //! continue to leave. Documents still change its target, which takes effect once it is thawed;
@@ -41,6 +44,8 @@ pub enum Run {
     /// They run.
     #[default]
     Started,
+    /// The instances that exist are suspended and keep their places; none is added or replaced.
+    Paused,
     /// None is placed; the number of instances, the slots and the revision are kept.
     Stopped,
 }
@@ -49,6 +54,7 @@ impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Run::Started => "started",
+            Run::Paused => "paused",
             Run::Stopped => "stopped",
         })
     }

@@ -1,6 +1,6 @@
 //! A service: its revisions, its target, and its placed instances.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::constraint::Rule;
 use crate::failure::Failure;
-use crate::id::{DeploymentId, NodeId, ReplicaId, RevisionNumber, ServiceId};
+use crate::id::{DeploymentId, NodeId, ReplicaId, ResourceId, RevisionNumber, ServiceId};
+use crate::pause::Pause;
 use crate::revision::{Revision, RevisionOutcome};
 use crate::run::Run;
 use crate::spec::{Restart, Spec, is_default};
@@ -52,6 +53,10 @@ pub struct ServiceHead {
     /// Whether nothing is done to it automatically; see [`State::is_frozen`](crate::State).
     #[serde(default, skip_serializing_if = "is_default")]
     pub frozen: bool,
+    /// The resources that are not restarted once they have ended, while the service as a whole is
+    /// not frozen.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub frozen_resources: BTreeSet<ResourceId>,
     /// The history of each slot, by slot number.
     #[serde(default)]
     pub slots: Vec<Slot>,
@@ -78,6 +83,7 @@ impl ServiceHead {
             removing: false,
             run: Run::default(),
             frozen: false,
+            frozen_resources: BTreeSet::new(),
             slots: Vec::new(),
             attempts_before,
             retries: 0,
@@ -174,6 +180,9 @@ pub struct Placement {
     pub given: Given,
     /// The goal.
     pub goal: Goal,
+    /// The pause of an instance whose goal is to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
     /// When it was placed.
     pub placed_at: Timestamp,
 }
@@ -191,7 +200,7 @@ pub struct Given {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "is")]
 pub enum Goal {
-    /// It should run and may get traffic.
+    /// It should run, and may get traffic unless it is paused.
     Run,
     /// It runs but receives no new requests, until those in flight are done or the deadline passes.
     Drain {
@@ -246,10 +255,22 @@ impl std::fmt::Display for StopReason {
 }
 
 impl Placement {
-    /// Whether it should run and may receive traffic.
+    /// Whether it should run: it does not terminate.
     #[inline]
     pub fn is_wanted(&self) -> bool {
         matches!(self.goal, Goal::Run)
+    }
+
+    /// Whether it may receive traffic.
+    #[inline]
+    pub fn may_serve(&self) -> bool {
+        self.is_wanted() && self.pause.is_none()
+    }
+
+    /// Whether its processes should be suspended.
+    #[inline]
+    pub fn is_suspended(&self) -> bool {
+        self.pause == Some(Pause::Suspend)
     }
 }
 
@@ -276,6 +297,12 @@ impl Service {
     #[inline]
     pub fn is_leaving(&self) -> bool {
         self.removing || self.run == Run::Stopped
+    }
+
+    /// Whether all its instances are suspended, and none is added or replaced.
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        !self.removing && self.run == Run::Paused
     }
 
     /// The template of a revision. A revision that was dropped is its own template.

@@ -2,8 +2,9 @@
 
 use crate::id::ReplicaId;
 use crate::not_serving::NotServing;
+use crate::pause::PauseReport;
 use crate::phase::Phase;
-use crate::service::Service;
+use crate::service::{Placement, Service};
 use crate::status::Status;
 
 /// Why an instance receives no traffic; `None` if it may receive some or is not placed.
@@ -17,6 +18,9 @@ pub fn not_serving(
     let Some(status) = status else { return Some(NotServing::Unreported) };
     if !placement.is_wanted() {
         return Some(NotServing::Leaving);
+    }
+    if let Some(pause) = paused(placement, status) {
+        return Some(pause);
     }
     let detail = || status.message.clone();
     if status.phase != Phase::Running {
@@ -33,4 +37,18 @@ pub fn not_serving(
         });
     }
     (!status.ready).then(|| NotServing::NotReady { detail: detail() })
+}
+
+/// The state of a pause, if the instance is or was paused.
+fn paused(placement: &Placement, status: &Status) -> Option<NotServing> {
+    let failure = match &status.pause {
+        Some(PauseReport::Failed { message }) => Some(message.clone()),
+        _ => None,
+    };
+    match (&placement.pause, &status.pause) {
+        (None, None) => None,
+        (None, Some(_)) => Some(NotServing::Resuming { failure }),
+        (Some(_), Some(PauseReport::Suspended)) => Some(NotServing::Paused),
+        (Some(_), _) => Some(NotServing::Pausing { failure }),
+    }
 }

@@ -24,7 +24,7 @@ pub(crate) const FILES: &str = "files";
 pub(crate) const MONITOR: &str = "monitor";
 
 /// Goals of an assignment other than to run and to stop. No document needs it: the planner asks for
-/// it when a service is frozen.
+/// it when a service is frozen or paused.
 pub const GOALS: &str = "goals";
 
 /// The features of this version.

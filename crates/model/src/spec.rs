@@ -42,7 +42,8 @@ pub struct Spec {
     /// How many instances should run.
     #[serde(default = "one")]
     pub instances: u32,
-    /// Whether the instances run. Left out, unchanged: a change of it is no new revision.
+    /// Whether the instances run, are suspended, or do not exist. Left out, unchanged: a change of it
+    /// is no new revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
     /// Whether nothing is done to the service automatically, such as restarting or replacing its

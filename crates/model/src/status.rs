@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::id::ResourceId;
+use crate::pause::PauseReport;
 use crate::phase::Phase;
 use crate::retry::with_retry;
 use crate::spec::Spec;
@@ -45,6 +46,9 @@ pub struct Status {
     /// Earlier agents have it in `message`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Millis>,
+    /// Whether its processes are suspended, if they are or should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<PauseReport>,
     /// The resources, in the order of the stack. The fields above are merged from them. Empty for a
     /// service without a `stack`, whose only resource the fields above describe.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -130,6 +134,7 @@ impl Status {
             last_exit: None,
             message: None,
             retry_after: None,
+            pause: None,
             resources: Vec::new(),
         }
     }
@@ -174,14 +179,20 @@ impl Status {
     /// Whether it counts as healthy: it runs, and its health checks, if any, pass.
     #[inline]
     pub fn is_healthy(&self, spec: &Spec) -> bool {
-        self.phase == Phase::Running && (!spec.has_health_checks() || self.healthy == Some(true))
+        self.runs() && (!spec.has_health_checks() || self.healthy == Some(true))
+    }
+
+    /// Whether it runs and is not suspended.
+    #[inline]
+    fn runs(&self) -> bool {
+        self.phase == Phase::Running && self.pause.is_none()
     }
 
     /// Whether it counts as unhealthy: it runs, and its health checks fail. An instance without a
     /// result yet is neither healthy nor unhealthy.
     #[inline]
     pub fn is_unhealthy(&self, spec: &Spec) -> bool {
-        self.phase == Phase::Running && spec.has_health_checks() && self.healthy == Some(false)
+        self.runs() && spec.has_health_checks() && self.healthy == Some(false)
     }
 
     /// The time at which it counts as ready, for traffic and for the rollout; may lie ahead. `None`

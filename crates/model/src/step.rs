@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::id::{DeploymentId, InstanceId, NodeId, RevisionNumber, ServiceId};
+use crate::pause::Pause;
 use crate::service::{Given, StopReason};
 use crate::unit::Timestamp;
 
@@ -40,6 +41,18 @@ pub enum Step {
         instance: InstanceId,
         /// Why it leaves.
         why: StopReason,
+    },
+    /// Drain an instance in order to suspend it, or suspend its processes.
+    Pause {
+        /// The instance.
+        instance: InstanceId,
+        /// Which of both.
+        pause: Pause,
+    },
+    /// Let the processes of a paused instance run again.
+    Resume {
+        /// The instance.
+        instance: InstanceId,
     },
     /// Remove an instance that has ended or is lost.
     Forget {
@@ -78,6 +91,8 @@ impl Step {
             Step::Place { instance, .. }
             | Step::Drain { instance, .. }
             | Step::Stop { instance, .. }
+            | Step::Pause { instance, .. }
+            | Step::Resume { instance }
             | Step::Forget { instance, .. } => &instance.service,
             Step::Progress { service, .. }
             | Step::Arrive { service }

@@ -4,12 +4,19 @@
 
 mod support;
 
-use muster_model::{ChangeKind, Command, Guard, Outcome, Proposal, Refusal, Run, What};
+use muster_model::{ChangeKind, Command, Guard, Outcome, Proposal, Refusal, Run, Selection, What};
 use serde_json::json;
 use support::*;
 
 fn set_frozen(frozen: bool) -> Command {
-    Command::SetFrozen { services: vec![service_id("/web")], frozen }
+    let resources = Selection::default();
+    Command::SetFrozen { services: vec![service_id("/web")], resources, frozen }
+}
+
+fn set_frozen_resource(name: &str, frozen: bool) -> Command {
+    let names = [name.parse().unwrap()].into();
+    let resources = Selection { names, ..Selection::default() };
+    Command::SetFrozen { services: vec![service_id("/web")], resources, frozen }
 }
 
 fn forced(cluster: &mut Cluster, command: Command) -> Outcome {
@@ -112,4 +119,31 @@ fn the_deadline_of_a_deployment_starts_again_with_a_thaw() {
     cluster.later(600_000);
     cluster.run(set_frozen(false)).unwrap();
     assert_eq!(cluster.deployment(2).moves[0].progressed_at, Some(cluster.now));
+}
+
+#[test]
+fn resources_are_frozen_while_the_service_is_not() {
+    let mut cluster = settled();
+    let applied = cluster.run(set_frozen_resource("main", true)).unwrap();
+    let resources = vec!["main".parse().unwrap()];
+    assert_eq!(applied.events[0].what, What::ResourcesFrozen { resources: resources.clone() });
+    assert_eq!(applied.changes[0].note.as_deref(), Some("frozen: main"));
+    let web = cluster.service("/web");
+    assert!(!is_frozen(&cluster) && web.frozen_resources == resources.into_iter().collect());
+    assert_eq!(cluster.run(set_frozen_resource("main", true)).unwrap().events, []);
+    cluster.run(set_frozen_resource("main", false)).unwrap();
+    assert!(cluster.service("/web").frozen_resources.is_empty());
+    let unknown = cluster.run(set_frozen_resource("maim", true)).unwrap_err().to_string();
+    assert_eq!(unknown, "there is no resource of /web named `maim`; did you mean `main`?");
+}
+
+#[test]
+fn a_thaw_of_the_service_thaws_its_resources() {
+    let mut cluster = settled();
+    cluster.run(set_frozen_resource("main", true)).unwrap();
+    cluster.run(set_frozen(true)).unwrap();
+    let refused = cluster.run(set_frozen_resource("main", false));
+    assert!(matches!(refused, Err(Refusal::Conflict { .. })), "{refused:?}");
+    cluster.run(set_frozen(false)).unwrap();
+    assert!(!is_frozen(&cluster) && cluster.service("/web").frozen_resources.is_empty());
 }

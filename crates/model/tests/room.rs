@@ -92,6 +92,7 @@ fn an_exact_fit_fits() {
         node: node.node.id.clone(),
         given: Given { ports: vec![20_001] },
         goal: Goal::Run,
+        pause: None,
         placed_at: Timestamp(1),
     };
     let empty = node.clone();

@@ -1,8 +1,8 @@
 //! Simulates a plan until it completes, on the assumption that every step succeeds.
 
 use model::{
-    Agent, Goal, InstanceId, Observed, Phase, Proposal, ServiceId, State, Status, Step, Timestamp,
-    Wait,
+    Agent, Goal, InstanceId, Observed, Pause, PauseReport, Phase, Proposal, ServiceId, State,
+    Status, Step, Timestamp, Wait,
 };
 
 use crate::plan;
@@ -83,8 +83,16 @@ fn assume_success(state: &State, observed: &mut Observed, now: Timestamp) -> boo
         for (replica, placement) in &service.placements {
             let known = observed.status(&service.id, *replica);
             let spec = service.running_spec(placement.revision);
-            let next = match placement.goal {
-                Goal::Run => {
+            let next = match (&placement.goal, &placement.pause) {
+                (Goal::Run, Some(Pause::Suspend)) => {
+                    let unstarted = || Status::new(Phase::Starting, now);
+                    let mut status = known.cloned().unwrap_or_else(unstarted);
+                    if status.pause.replace(PauseReport::Suspended).is_some() {
+                        continue;
+                    }
+                    status
+                }
+                (Goal::Run, None) => {
                     let is_ready =
                         |status: &Status| status.ready_at(spec).is_some_and(|at| at <= now);
                     if known.is_some_and(|status| is_ready(status) || status.is_unhealthy(spec)) {
@@ -97,7 +105,7 @@ fn assume_success(state: &State, observed: &mut Observed, now: Timestamp) -> boo
                     status.ready = true;
                     status
                 }
-                Goal::Drain { .. } => {
+                (Goal::Drain { .. }, _) | (Goal::Run, Some(Pause::Drain { .. })) => {
                     let id = InstanceId { service: service.id.clone(), replica: *replica };
                     let drained = observed.published.left.insert(id.clone(), 0) != Some(0);
                     observed.published.present.remove(&id);
@@ -108,7 +116,7 @@ fn assume_success(state: &State, observed: &mut Observed, now: Timestamp) -> boo
                     continue;
                 }
                 // The next plan reaps it.
-                Goal::Stop { .. } => Status::new(Phase::Stopped, now),
+                (Goal::Stop { .. }, _) => Status::new(Phase::Stopped, now),
             };
             observed
                 .set_status(&InstanceId { service: service.id.clone(), replica: *replica }, next);

@@ -51,6 +51,9 @@ impl<'a> ServiceView<'a> {
         };
         let count = service.placements.len();
         if service.deployment.is_some()
+            || service.frozen
+            || !service.frozen_resources.is_empty()
+            || service.is_paused()
             || count != service.wanted() as usize
             || count != statuses.len()
         {
@@ -62,7 +65,7 @@ impl<'a> ServiceView<'a> {
         let mut pairs = service.placements.iter().zip(statuses);
         pairs.all(|((replica, placement), (reported, status))| {
             replica == reported
-                && placement.is_wanted()
+                && placement.may_serve()
                 && (placement.revision == service.target || service.is_current(placement.revision))
                 && status.ready_at(spec).is_some_and(|at| at <= view.now)
                 && !(any_unavailable && is_unavailable(&placement.node))

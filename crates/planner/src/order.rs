@@ -20,7 +20,7 @@ pub(crate) fn dependencies(view: &View<'_>, service: &Service) -> Vec<ServiceId>
 }
 
 /// The services whose instances must terminate before those of `service`: those that depend on it
-/// and are being removed or stopped as well. A service that stays does not delay its dependency.
+/// and are being removed, stopped or paused as well. A service that stays does not delay its dependency.
 pub(crate) fn dependents(view: &View<'_>, service: &Service) -> Vec<ServiceId> {
     let dependents = view.dependents(&service.id).iter();
     dependents.filter(|id| !depends_on(view, &service.id, id)).cloned().collect()

@@ -328,6 +328,7 @@ impl FreeCapacity {
             node: self.nodes[i].node.id.clone(),
             given: Given { ports },
             goal: model::Goal::Run,
+            pause: None,
             placed_at: model::Timestamp(0),
         };
         Arc::make_mut(&mut self.nodes[i]).allocate(id.clone(), &placement, spec);

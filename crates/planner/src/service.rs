@@ -8,6 +8,7 @@
 
 mod classify;
 mod deadline;
+mod pausing;
 mod replace;
 
 use std::collections::BTreeSet;
@@ -78,10 +79,15 @@ impl<'a> Planning<'a, '_> {
             self.plan.wait(&self.service.id, Wait::Still { why });
             return;
         }
+        if !self.service.frozen_resources.is_empty() && !self.service.frozen {
+            self.explain_unsupported();
+        }
         if self.view.state.is_frozen(self.service) {
             self.explain_frozen(&classified);
         } else if self.service.is_leaving() {
             self.empty(classified);
+        } else if self.service.is_paused() {
+            self.pause(classified);
         } else {
             self.reconcile(classified);
         }
@@ -161,6 +167,7 @@ impl<'a> Planning<'a, '_> {
             self.fail(&classified);
             return;
         }
+        self.resume(&classified);
         self.terminate_unhealthy(&mut classified);
         let placed = self.place_missing(&classified, budget);
         self.remove_lost(&classified, &placed.slots);

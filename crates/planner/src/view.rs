@@ -93,12 +93,15 @@ impl<'a> View<'a> {
         lost.replace.then(|| lost_at().after(lost.after))
     }
 
-    /// The services that depend on `service` and are being removed or stopped.
+    /// The services that depend on `service` and are being removed, stopped or paused.
     pub(crate) fn dependents(&self, service: &ServiceId) -> &[ServiceId] {
         let dependents = self.dependents.get_or_init(|| {
             let mut dependents = BTreeMap::<_, Vec<_>>::new();
             let leaves = |service: &&Arc<Service>| {
-                service.removing || (service.is_leaving() && !service.placements.is_empty())
+                service.removing
+                    || (service.is_leaving() && !service.placements.is_empty())
+                    // Its deployment ends once all its instances are suspended.
+                    || (service.is_paused() && service.deployment.is_some())
             };
             for service in self.state.services().filter(leaves) {
                 for dependency in &service.spec().depends_on {

@@ -79,6 +79,8 @@ fn assignment(state: &State, service: &Service, id: &InstanceId) -> Option<Assig
             Goal::Stop { .. } => Assigned::Stop,
         },
         frozen: state.is_frozen(service),
+        frozen_resources: service.frozen_resources.clone(),
+        paused: placement.is_suspended(),
         given: placement.given.clone(),
         retries: service.retries,
         env: BTreeMap::new(),
@@ -110,6 +112,8 @@ fn make_for_first_version(assignment: &mut Assignment, node: &Node) {
         });
     }
     assignment.revision_created_at = Timestamp(0);
+    (assignment.frozen, assignment.paused) = (false, false);
+    assignment.frozen_resources.clear();
 }
 
 /// The assignments last sent to an agent. Only the fields that can change while an instance is
@@ -121,6 +125,8 @@ struct LastSent(Vec<(InstanceId, Changing)>);
 struct Changing {
     goal: Assigned,
     frozen: bool,
+    frozen_resources: BTreeSet<ResourceId>,
+    paused: bool,
     retries: u32,
     spec: Arc<Spec>,
 }
@@ -131,6 +137,8 @@ impl LastSent {
         let changing = |assignment: &Assignment| Changing {
             goal: assignment.goal,
             frozen: assignment.frozen,
+            frozen_resources: assignment.frozen_resources.clone(),
+            paused: assignment.paused,
             retries: assignment.retries,
             spec: Arc::clone(&assignment.spec),
         };
@@ -138,12 +146,18 @@ impl LastSent {
     }
 
     fn is_unchanged(&self, assignment: &Assignment) -> bool {
-        let Assignment { instance, goal, frozen, retries, spec, .. } = assignment;
+        let Assignment { instance, goal, frozen, frozen_resources, .. } = assignment;
+        let Assignment { paused, retries, spec, .. } = assignment;
         let found = self.0.binary_search_by(|(id, _)| id.cmp(instance)).ok();
         found.is_some_and(|at| {
             let known = &self.0[at].1;
             let is_same = Arc::ptr_eq(&known.spec, spec) || known.spec == *spec;
-            is_same && known.goal == *goal && known.frozen == *frozen && known.retries == *retries
+            is_same
+                && known.goal == *goal
+                && known.frozen == *frozen
+                && known.frozen_resources == *frozen_resources
+                && known.paused == *paused
+                && known.retries == *retries
         })
     }
 }

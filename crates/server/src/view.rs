@@ -62,6 +62,7 @@ pub(crate) fn service(snapshot: &Snapshot, service: &Service, now: Timestamp) ->
         _ if service.removing => ServiceState::Removing,
         Some(_) => ServiceState::Deploying,
         None if service.run == Run::Stopped => ServiceState::Stopped,
+        None if service.run == Run::Paused => ServiceState::Paused,
         None if counts.ready < service.wanted() => ServiceState::Degraded,
         None => ServiceState::Running,
     };
@@ -71,6 +72,7 @@ pub(crate) fn service(snapshot: &Snapshot, service: &Service, now: Timestamp) ->
         instances: if service.removing { 0 } else { service.spec().instances },
         run: service.run,
         frozen: service.frozen,
+        frozen_resources: service.frozen_resources.clone(),
         running: counts.running,
         healthy: counts.healthy,
         ready: counts.ready,
@@ -112,6 +114,7 @@ pub(crate) fn instances<'a>(
             revision: placement.revision,
             current: service.is_current(placement.revision),
             goal: placement.goal.clone(),
+            pause: placement.pause,
             placed_at: placement.placed_at,
             phase,
             status: status.cloned(),

@@ -144,6 +144,10 @@ impl Agent {
             AgentEvent::FilesUpdated(piece) => {
                 self.process(env, machine, Event::FilesUpdated { piece, outcome: Ok(()) });
             }
+            AgentEvent::Suspended { piece, suspend } => {
+                let outcome = machine.suspend(env, &piece, suspend);
+                self.process(env, machine, Event::Suspended { piece, suspend, outcome });
+            }
             AgentEvent::MemoryWritten(token) if running.write_token == token => {
                 running.writing = false;
                 if let Some(memory) = running.memory.take() {
@@ -376,6 +380,10 @@ impl Agent {
             Effect::UpdateFiles { launch, .. } => {
                 let span = env.span(1..100);
                 self.schedule(env, span, AgentEvent::FilesUpdated(launch.piece));
+            }
+            Effect::Suspend { piece, suspend, .. } => {
+                let span = env.span(1..300);
+                self.schedule(env, span, AgentEvent::Suspended { piece, suspend });
             }
             Effect::Forget { of, .. } => {
                 let run = machine.runs.remove(&of);

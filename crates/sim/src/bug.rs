@@ -40,6 +40,8 @@ pub enum InjectedBug {
     StackOrder,
     /// Agents stop all resources of a stack when one of them exits.
     StackRestart,
+    /// Drivers report that a run is resumed, and that its probes pass, but never resume it.
+    EarlyResume,
     /// Drivers report the end of a run as soon as they must stop it.
     EarlyEnd,
     /// A server that starts blocks the revisions of all services of a failed deployment.
@@ -56,7 +58,7 @@ pub enum InjectedBug {
 
 impl InjectedBug {
     /// All of them.
-    pub const ALL: [InjectedBug; 23] = [
+    pub const ALL: [InjectedBug; 24] = [
         InjectedBug::NoFlush,
         InjectedBug::Ceiling,
         InjectedBug::Floor,
@@ -80,6 +82,7 @@ impl InjectedBug {
         InjectedBug::Deadline,
         InjectedBug::AnyServer,
         InjectedBug::Absence,
+        InjectedBug::EarlyResume,
     ];
 }
 
@@ -109,6 +112,7 @@ impl fmt::Display for InjectedBug {
             InjectedBug::Deadline => "deadline",
             InjectedBug::AnyServer => "any-server",
             InjectedBug::Absence => "absence",
+            InjectedBug::EarlyResume => "early-resume",
         })
     }
 }

@@ -68,6 +68,11 @@ pub(crate) enum AgentEvent {
     },
     /// The files of a run have been written anew.
     FilesUpdated(Piece),
+    /// A driver has suspended or resumed a run, or not.
+    Suspended {
+        piece: Piece,
+        suspend: bool,
+    },
     /// The write of the agent's memory with this token has ended.
     MemoryWritten(u64),
 }

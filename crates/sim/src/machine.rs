@@ -58,6 +58,10 @@ pub(crate) struct Run {
     stage: Stage,
     /// It does not respond.
     pub(crate) hangs: bool,
+    /// Its processes are suspended.
+    pub(crate) suspended: bool,
+    /// With an injected bug, its probes pass while it is suspended.
+    deceives: bool,
     /// The moment from which on its probes pass.
     healthy_from: Moment,
     /// A probe of it has passed.
@@ -90,12 +94,13 @@ impl Run {
 
     /// Whether it accepts requests: it listens on a port and responds.
     pub(crate) fn accepts(&self) -> bool {
-        self.is_up() && !self.hangs && !self.ports.is_empty()
+        self.is_up() && !self.hangs && !self.suspended && !self.ports.is_empty()
     }
 
     /// Whether a probe passes.
     pub(crate) fn is_healthy(&self, now: Moment) -> bool {
-        let can_be = self.is_up() && !self.hangs && self.defect() != "never-healthy";
+        let responds = !self.hangs && (!self.suspended || self.deceives);
+        let can_be = self.is_up() && responds && self.defect() != "never-healthy";
         can_be && now >= self.healthy_from
     }
 
@@ -157,7 +162,8 @@ impl Machine {
                 Stage::Starting | Stage::Up | Stage::Stopping => None,
                 Stage::Ended(exit) => Some(exit.clone()),
             };
-            Found { piece: resource.run(run.number), started_at: run.started_at, exit }
+            let (piece, started_at) = (resource.run(run.number), run.started_at);
+            Found { piece, started_at, exit, suspended: run.suspended }
         });
         found.collect()
     }
@@ -243,6 +249,8 @@ impl Machine {
             started_at: self.clock.at(env.now()),
             stage: Stage::Starting,
             hangs: false,
+            suspended: false,
+            deceives: false,
             healthy_from: 0,
             has_passed: false,
         };
@@ -270,7 +278,10 @@ impl Machine {
             return None;
         }
         match &run.stage {
-            Stage::Starting | Stage::Up => run.stage = Stage::Stopping,
+            Stage::Starting | Stage::Up => {
+                run.stage = Stage::Stopping;
+                run.suspended = false;
+            }
             // Agents may send a stop request more than once.
             Stage::Stopping => return None,
             Stage::Ended(exit) => {
@@ -295,6 +306,24 @@ impl Machine {
             });
         }
         None
+    }
+
+    /// A driver suspends or resumes a run.
+    pub(crate) fn suspend(
+        &mut self,
+        env: &mut Environment,
+        piece: &Piece,
+        suspend: bool,
+    ) -> Result<(), String> {
+        let fails = !env.healed && env.chance(15);
+        let docker_unavailable = self.docker_unavailable;
+        let run = self.run(piece).filter(|run| run.is_up()).ok_or("it does not run")?;
+        if fails || (docker_unavailable && run.driver() == Kind::Docker) {
+            return Err("the driver does not respond".into());
+        }
+        run.deceives = env.bug == Some(InjectedBug::EarlyResume) && !suspend && run.suspended;
+        run.suspended = run.deceives || (suspend && run.stage == Stage::Up);
+        Ok(())
     }
 
     /// With an injected bug, the runs of the other resources of an instance are stopped.
@@ -353,6 +382,7 @@ impl Machine {
         };
         let exit = Exit { at, how };
         run.stage = Stage::Ended(exit.clone());
+        run.suspended = false;
         let driver = run.driver();
         env.note(format_args!("{node}: {piece} ends: {exit}"));
         Some(Reported { driver, event: DriverEvent::Exited { piece: piece.clone(), exit } })

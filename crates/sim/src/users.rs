@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::{
     Availability, Change, ChangeKind, Command, Deployment, Document, NodeId, RequestId,
-    RevisionNumber, ServiceId, Steer, Value,
+    RevisionNumber, Run, ServiceId, Steer, Value,
 };
 
 use crate::documents::{self, SERVICES};
@@ -153,8 +153,13 @@ impl Users {
         let bug = env.bug;
         let rng = &mut env.scheduler.rng;
         let service = rng.choice(&self.services).expect("there are services").clone();
-        match rng.u32(0..31) {
+        match rng.u32(0..35) {
             30 => Command::BecomeLeader,
+            31..35 => {
+                let choice = [Run::Paused, Run::Paused, Run::Started, Run::Started, Run::Stopped];
+                let run = choice[rng.usize(0..choice.len())];
+                Command::SetRun { services: vec![service], run }
+            }
             0..14 => Command::Apply(vec![documents::service(rng, &service, bug)]),
             14..17 => {
                 let mut services: BTreeSet<_> = [service].into();

@@ -187,3 +187,9 @@ fn an_absence_that_is_taken_for_an_order_is_detected() {
     let invariants = ["a resource stops only with its instance", "the cluster converges"];
     assert!(invariants.contains(&detected(InjectedBug::Absence)));
 }
+
+#[test]
+fn a_route_to_a_suspended_instance_is_detected() {
+    let invariant = detected(InjectedBug::EarlyResume);
+    assert_eq!(invariant, "tables contain instances that are ready and stay");
+}

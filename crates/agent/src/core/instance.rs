@@ -10,7 +10,9 @@
 //! None of this is stored: it is derived from the states of the resources.
 
 use api::{Assigned, Assignment};
-use model::{InstanceId, InstanceResource, Phase, ResourceId, ResourceRef, Status, Timestamp};
+use model::{
+    InstanceId, InstanceResource, PauseReport, Phase, ResourceId, ResourceRef, Status, Timestamp,
+};
 use model::{PieceState, merge};
 
 use super::checks::{CheckId, Outcome};
@@ -20,6 +22,10 @@ use crate::drivers::{DriverEvent, Found, Kind};
 
 /// Why a resource of a frozen service is not restarted.
 const FROZEN: &str = "it has ended and its service is frozen";
+/// Why a frozen resource is not restarted.
+const FROZEN_ALONE: &str = "it has ended and is frozen";
+/// Why a resource of a paused service is not started.
+const PAUSED: &str = "its service is paused";
 
 /// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,6 +259,19 @@ impl Instance {
         }
     }
 
+    /// Applies the outcome of a request to suspend or resume the resource that was meant.
+    pub(super) fn suspended(
+        &mut self,
+        piece: &model::Piece,
+        suspend: bool,
+        outcome: Result<(), String>,
+        now: Timestamp,
+    ) {
+        if let Some(life) = self.piece(&piece.resource) {
+            life.suspended(piece.run, suspend, outcome, now);
+        }
+    }
+
     /// The files of its resources that are not yet as the assignment says.
     pub(super) fn stale_files(&self) -> StalePaths {
         let stale = self.pieces.iter().map(|piece| (piece.name(), piece.stale_files()));
@@ -296,13 +315,45 @@ impl Instance {
     }
 
     fn must_stop(&self) -> bool {
-        let has_failed = || self.pieces.iter().any(PieceLife::has_failed_instance);
-        self.leaving || (!self.is_frozen() && has_failed())
+        let has_failed =
+            |piece: &PieceLife| piece.has_failed_instance() && self.frozen(piece).is_none();
+        self.leaving || self.pieces.iter().any(has_failed)
     }
 
-    /// Whether a resource that has exited is not restarted, and a failed one rolls back no others.
-    fn is_frozen(&self) -> bool {
-        self.assignment.as_ref().is_some_and(|assignment| assignment.frozen)
+    /// Why a resource is not restarted once it has exited, and rolls back no others once it has
+    /// failed, if it is frozen.
+    fn frozen(&self, piece: &PieceLife) -> Option<&'static str> {
+        let assignment = self.assignment.as_ref()?;
+        match (assignment.frozen, assignment.frozen_resources.contains(piece.name())) {
+            (true, _) => Some(FROZEN),
+            (false, true) => Some(FROZEN_ALONE),
+            (false, false) => None,
+        }
+    }
+
+    /// Whether its processes should be suspended.
+    fn is_paused(&self) -> bool {
+        !self.leaving && self.assignment.as_ref().is_some_and(|assignment| assignment.paused)
+    }
+
+    /// The report on its pause, while it is paused or has not been resumed completely.
+    fn pause(&self) -> Option<PauseReport> {
+        if self.leaving {
+            return None;
+        }
+        let error = |piece: &PieceLife| {
+            let error = piece.suspension_error()?;
+            Some(match self.merged {
+                Some(_) => format!("{}: {error}", piece.name()),
+                None => error.into(),
+            })
+        };
+        if let Some(message) = self.pieces.iter().find_map(error) {
+            return Some(PauseReport::Failed { message });
+        }
+        let all = |suspended| self.pieces.iter().all(|piece| piece.is_suspended(suspended));
+        let is_suspended = if self.is_paused() { all(true) } else { !all(false) };
+        is_suspended.then_some(PauseReport::Suspended)
     }
 
     /// Starts the resources that may start, in stack order.
@@ -313,17 +364,18 @@ impl Instance {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) -> Option<Timestamp> {
-        let is_frozen = self.is_frozen();
+        let frozen: Vec<_> = self.pieces.iter().map(|piece| self.frozen(piece)).collect();
+        let paused = self.is_paused().then_some(PAUSED);
         let mut wake_at = None;
         let mut order: Option<String> = None;
         let mut from = 0;
         while from < self.pieces.len() {
             let to = self.place_end(from);
-            for piece in &mut self.pieces[from..to] {
+            for (piece, frozen) in self.pieces[from..to].iter_mut().zip(&frozen[from..to]) {
                 let unavailable = unavailable(piece.driver());
-                let frozen = (is_frozen && piece.has_ended_once()).then_some(FROZEN);
+                let frozen = frozen.filter(|_| piece.has_ended_once());
                 let assignment = self.assignment.as_ref();
-                let held = held.or(frozen);
+                let held = held.or(paused).or(frozen);
                 let at = piece.step(assignment, unavailable, held, order.as_deref(), now, effects);
                 wake_at = earlier(wake_at, at);
             }
@@ -379,9 +431,14 @@ impl Instance {
         from + same.count()
     }
 
-    /// Recomputes the status of an instance with a stack.
+    /// Recomputes the status of an instance as a whole.
     fn merge(&mut self, now: Timestamp) {
-        let Some(status) = &mut self.merged else { return };
+        let pause = self.pause();
+        let Some(status) = &mut self.merged else {
+            self.pieces.iter_mut().for_each(|piece| piece.set_pause(pause.clone()));
+            return;
+        };
+        status.pause = pause;
         let states: Vec<_> = self.pieces.iter().map(state).collect();
         let merged = merge(&states);
         if status.phase != merged.phase {

@@ -5,7 +5,8 @@
 //!
 //! `instance` decides in which order the resources of an instance start and stop, `piece` is the
 //! state machine of one resource, `checks` schedules probes and derives verdicts, `files` knows which
-//! files of a running resource must be written anew, and `report` decides when the server is sent a
+//! files of a running resource must be written anew, `suspension` whether its processes are
+//! suspended, and `report` decides when the server is sent a
 //! report.
 
 mod checks;
@@ -14,6 +15,7 @@ mod instance;
 mod piece;
 mod report;
 mod summary;
+mod suspension;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -71,6 +73,16 @@ pub enum Event {
         /// Why not, as a message.
         outcome: Result<(), String>,
     },
+    /// The processes of a run have been suspended or resumed, or not. Every [`Effect::Suspend`]
+    /// results in exactly one of these.
+    Suspended {
+        /// The run.
+        piece: Piece,
+        /// As in the effect.
+        suspend: bool,
+        /// Why not, as a message.
+        outcome: Result<(), String>,
+    },
     /// The time of the last [`Effect::WakeAt`] has been reached.
     Tick,
     /// The server has received a report.
@@ -123,6 +135,16 @@ pub enum Effect {
         launch: LaunchSpec,
         /// The paths of the files to write, among those of its spec.
         paths: BTreeSet<String>,
+    },
+    /// Suspend or resume all processes of a run and return the outcome as [`Event::Suspended`]. A
+    /// stop resumes them as well.
+    Suspend {
+        /// The run.
+        piece: Piece,
+        /// Its driver.
+        driver: Kind,
+        /// Whether to suspend them.
+        suspend: bool,
     },
     /// Remove the remains of a resource that has ended, including its output.
     Forget {
@@ -292,6 +314,11 @@ impl Core {
             Event::FilesUpdated { piece, outcome } => {
                 self.change(&piece.instance, now, &mut effects, |instance| {
                     instance.files_updated(&piece, outcome, now);
+                });
+            }
+            Event::Suspended { piece, suspend, outcome } => {
+                self.change(&piece.instance, now, &mut effects, |instance| {
+                    instance.suspended(&piece, suspend, outcome, now);
                 });
             }
             Event::Tick => {

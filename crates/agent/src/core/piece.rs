@@ -5,6 +5,8 @@
 //! restart policy of the resource. A task ends for good: completed, or failed after its retries. A
 //! resource whose stop was requested never starts again.
 
+mod pausing;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use model::{
 
 use super::checks::{CheckId, Checks, Outcome};
 use super::files::StaleFiles;
+use super::suspension::Suspension;
 use super::{Effect, LaunchSpec};
 use crate::drivers::{Found, Kind};
 
@@ -81,6 +84,7 @@ pub(super) struct PieceLife {
     status: Status,
     checks: Checks,
     files: StaleFiles,
+    suspension: Suspension,
 }
 
 impl PieceLife {
@@ -108,6 +112,7 @@ impl PieceLife {
             status: known.unwrap_or_else(fresh),
             checks: Checks::idle(),
             files: StaleFiles::default(),
+            suspension: Suspension::new(false),
         }
     }
 
@@ -124,6 +129,7 @@ impl PieceLife {
             status: Status { run: found.piece.run, ..Status::new(Phase::Running, now) },
             checks: Checks::idle(),
             files: StaleFiles::default(),
+            suspension: Suspension::new(found.suspended),
         };
         piece.status.started_at = Some(found.started_at);
         if let Some(exit) = &found.exit {
@@ -316,6 +322,10 @@ impl PieceLife {
             };
             self.checks.resume(&desired.spec, found.started_at, results, ready, now);
         }
+        self.suspension = Suspension::new(found.suspended);
+        if found.suspended {
+            self.checks.end();
+        }
         self.copy_verdicts();
         if let Some(exit) = &found.exit {
             self.exited(run, exit.clone(), now);
@@ -331,6 +341,7 @@ impl PieceLife {
         match self.stage {
             Stage::Starting => {
                 self.stage = Stage::Running;
+                self.suspension = Suspension::new(false);
                 self.in_order = false;
                 self.enter(Phase::Running, now, None);
                 self.status.started_at = Some(at);
@@ -511,7 +522,15 @@ impl PieceLife {
                 return Some(self.stop(now, effects));
             }
             Stage::Starting => {}
-            Stage::Running => return self.watch(assignment, now, effects),
+            Stage::Running => {
+                let pause = assignment.is_some_and(|assignment| assignment.paused);
+                self.suspend_or_resume(pause, now, effects);
+                // While it is paused, it is neither probed nor changed.
+                return match !pause && self.suspension.is(false) {
+                    true => self.watch(assignment, now, effects),
+                    false => self.suspension.wake_at(),
+                };
+            }
             Stage::Stopping(again_at) if now < again_at => return Some(again_at),
             Stage::Stopping(_) => return Some(self.stop(now, effects)),
             Stage::Over => {}

@@ -69,6 +69,8 @@ pub struct Found {
     pub started_at: Timestamp,
     /// Its exit, if it has ended since.
     pub exit: Option<Exit>,
+    /// Whether its processes are suspended.
+    pub suspended: bool,
 }
 
 /// A report of a driver to the agent.
@@ -205,6 +207,11 @@ pub trait Driver: Send + Sync + 'static {
     /// Sends `signal` to a run and, if it has not ended after `grace`, kills it with all its
     /// children. A start in progress is cancelled. Reports `Exited` (or `NotStarted`).
     fn stop(&self, piece: &Piece, signal: Signal, grace: Duration);
+
+    /// Suspends or resumes all processes of a run. Returns a message if that fails; some of them may
+    /// be suspended then. Does nothing if the run is in this state. A stop resumes them, so that
+    /// they receive its signal.
+    fn suspend(&self, piece: &Piece, suspend: bool) -> BoxFuture<Result<(), String>>;
 
     /// Runs a command inside the run of `launch`.
     fn command(

@@ -314,6 +314,16 @@ impl Shell {
                     Event::FilesUpdated { piece, outcome: outcome.await }
                 });
             }
+            Effect::Suspend { piece, driver, suspend } => {
+                let driver = self.drivers.get(driver);
+                self.spawn_work(async move {
+                    let outcome = match driver {
+                        Some(driver) => driver.suspend(&piece, suspend).await,
+                        None => Err("its driver is missing on this node".into()),
+                    };
+                    Event::Suspended { piece, suspend, outcome }
+                });
+            }
             Effect::Forget { of, driver } => {
                 if let Some(driver) = self.drivers.get(driver) {
                     driver.forget(&of);

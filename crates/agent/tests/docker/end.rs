@@ -60,6 +60,28 @@ async fn a_paused_container_can_be_stopped() {
 }
 
 #[tokio::test]
+async fn a_suspended_run_is_found_resumed_and_stopped() {
+    let Some(engine) = Engine::of_machine() else { return };
+    let mut harness = Harness::new(engine).await;
+    let instance = harness.run(0, 1, "wait").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let run = of(&instance).run(1);
+    for _ in 0..2 {
+        harness.driver.suspend(&run, true).await.unwrap();
+    }
+    harness.restart();
+    assert!(harness.adopt().await.unwrap()[0].suspended);
+    for _ in 0..2 {
+        harness.driver.suspend(&run, false).await.unwrap();
+    }
+    assert!(!harness.adopt().await.unwrap()[0].suspended);
+    harness.driver.suspend(&run, true).await.unwrap();
+    harness.stop(&instance, 1, WAIT_MAX);
+    assert_eq!(harness.exit(&instance, 1).await.code(), Some(0), "it has received the signal");
+    assert_eq!(harness.driver.suspend(&run, true).await, Err("it does not run".into()));
+}
+
+#[tokio::test]
 async fn a_start_in_progress_is_cancelled() {
     let Some(engine) = Engine::of_machine() else { return };
     let mut harness = Harness::new(engine).await;

@@ -229,6 +229,8 @@ pub(crate) fn assignment(name: &str, mut document: serde_json::Value) -> Assignm
         goal,
         given: Given::default(),
         frozen: false,
+        frozen_resources: Default::default(),
+        paused: false,
         retries: 0,
         env: Default::default(),
         spec: Arc::new(serde_json::from_value(document).unwrap()),

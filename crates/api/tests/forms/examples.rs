@@ -12,12 +12,12 @@ use model::{
     Cpu, Daemon, Deployment, DeploymentId, Ending, Event, ExecutedRequest, Exit, FailedRevision,
     Failure, FileSpec, Gateway, Given, Goal, HealthCheck, HttpProbe, Laggard, Listener, Lost, Meta,
     Millis, Mismatch, Move, MoveState, Network, Node, NotServing, OnChange, OnFailure, Origin,
-    Phase, Placement, Port, PortRef, Principal, Probe, Problem, Process, Protocol, Pull,
-    ReadinessCheck, Reason, Refusal, Registration, Resource, ResourceStatus, Resources, Restart,
-    Revision, RevisionOutcome, Rollout, Route, RouteTable, Run, RunChange, ScaleDown, ServiceHead,
-    Sha256, Share, Signal, Slot, Software, Source, Spec, Stage, Stall, Status, Stop, StopReason,
-    StopSignal, TableRoute, Task, TcpProbe, Term, TermStart, Timestamp, Unhealthy, Value, Volume,
-    What,
+    Pause, PauseReport, Phase, Placement, Port, PortRef, Principal, Probe, Problem, Process,
+    Protocol, Pull, ReadinessCheck, Reason, Refusal, Registration, Resource, ResourceStatus,
+    Resources, Restart, Revision, RevisionOutcome, Rollout, Route, RouteTable, Run, RunChange,
+    ScaleDown, ServiceHead, Sha256, Share, Signal, Slot, Software, Source, Spec, Stage, Stall,
+    Status, Stop, StopReason, StopSignal, TableRoute, Task, TcpProbe, Term, TermStart, Timestamp,
+    Unhealthy, Value, Volume, What,
 };
 use muster_api::{Assigned, Assignment, Assignments, GatewayReport, Report, ReportReply};
 use serde::Serialize;
@@ -138,6 +138,7 @@ fn service() -> ServiceHead {
         target: 3,
         run: Run::Stopped,
         frozen: true,
+        frozen_resources: [parsed("db")].into(),
         settled: Some(2),
         deployment: Some(DeploymentId(5)),
         failed: Some(FailedRevision {
@@ -390,6 +391,7 @@ fn placement(goal: Goal) -> Placement {
         node: parsed("n1"),
         given: Given { ports: vec![21000, 21001] },
         goal,
+        pause: Some(Pause::Drain { until: Timestamp(5_500) }),
         placed_at: Timestamp(6_000),
     }
 }
@@ -571,6 +573,8 @@ fn assignments() -> Assignments {
         revision_created_at: Timestamp(1),
         goal,
         frozen: true,
+        frozen_resources: [parsed("cache")].into(),
+        paused: true,
         given: Given { ports: vec![21000] },
         retries: 3,
         env: labels(),
@@ -621,6 +625,7 @@ fn report() -> Report {
         last_exit: Some(Box::new(exit())),
         message: Some("an instance".into()),
         retry_after: Some(Millis::secs(28)),
+        pause: Some(PauseReport::Failed { message: "a pause".into() }),
         resources: vec![resource],
     };
     Report {

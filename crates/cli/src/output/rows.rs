@@ -5,7 +5,8 @@ use api::{
     ServiceView,
 };
 use model::{
-    Availability, ChangeKind, Goal, Phase, Revision, RevisionOutcome, Stage, Timestamp, What,
+    Availability, ChangeKind, Goal, PauseReport, Phase, Revision, RevisionOutcome, Stage,
+    Timestamp, What,
 };
 
 use super::age;
@@ -29,6 +30,7 @@ pub(crate) fn service_state(state: ServiceState) -> (&'static str, Tone) {
         ServiceState::Deploying => ("deploying", Tone::Warn),
         ServiceState::Degraded => ("degraded", Tone::Bad),
         ServiceState::Stopped => ("stopped", Tone::Dim),
+        ServiceState::Paused => ("paused", Tone::Dim),
         ServiceState::Removing => ("removing", Tone::Warn),
     }
 }
@@ -113,9 +115,19 @@ impl Row for ServiceView {
 /// The state of an instance, in one or two words.
 pub(crate) fn instance_state(view: &InstanceView) -> (String, Tone) {
     let word = view.phase.word();
+    let report = view.status.as_ref().and_then(|status| status.pause.as_ref());
     match (&view.goal, view.phase, &view.not_serving) {
         (Goal::Drain { .. }, ..) => (format!("{word}, draining"), Tone::Warn),
         (Goal::Stop { .. }, Phase::Running, _) => ("running, to stop".into(), Tone::Warn),
+        (Goal::Run, ..) if view.pause.is_some() || report.is_some() => {
+            let is_suspended = matches!(report, Some(PauseReport::Suspended));
+            let (condition, tone) = match (view.pause.is_some(), is_suspended) {
+                (true, true) => ("paused", Tone::Dim),
+                (true, false) => ("pausing", Tone::Warn),
+                (false, _) => ("resuming", Tone::Warn),
+            };
+            (format!("{word}, {condition}"), tone)
+        }
         (Goal::Run, Phase::Running, Some(_)) => {
             let unhealthy = view.status.as_ref().and_then(|s| s.healthy) == Some(false);
             match unhealthy {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use api::{ApplyReply, ApplyRequest};
-use model::Step;
+use model::{Pause, Step};
 
 use super::documents::Files;
 use super::{Session, apply, outcome};
@@ -88,6 +88,13 @@ pub(crate) fn step(step: &Step) -> Option<(&'static str, Tone, String, String)> 
             ("drain", Tone::Warn, instance.to_string(), why.to_string())
         }
         Step::Stop { instance, why } => ("stop", Tone::Bad, instance.to_string(), why.to_string()),
+        Step::Pause { pause: Pause::Drain { .. }, .. } => return None,
+        Step::Pause { instance, pause: Pause::Suspend } => {
+            ("pause", Tone::Warn, instance.to_string(), "its processes are suspended".into())
+        }
+        Step::Resume { instance } => {
+            ("resume", Tone::Good, instance.to_string(), "its processes run again".into())
+        }
         Step::Arrive { service } => {
             ("done", Tone::Good, service.to_string(), "all instances are ready".into())
         }

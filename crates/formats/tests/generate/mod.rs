@@ -287,7 +287,7 @@ pub(crate) fn spec() -> BoxedStrategy<Spec> {
     let steering = (rollout(), restart(), stop()).boxed();
     let lost = (any::<bool>(), millis()).prop_map(|(replace, after)| Lost { replace, after });
     let scale_down = select(&[ScaleDown::Youngest, ScaleDown::Oldest][..]);
-    let run = select(&[None, Some(Run::Started), Some(Run::Stopped)][..]);
+    let run = select(&[None, Some(Run::Started), Some(Run::Paused), Some(Run::Stopped)][..]);
     let goals = (run, option::of(any::<bool>()));
     let steering = (steering, btree_set(text(), 0..2), lost, scale_down, goals).boxed();
     (service(), 0u32..=100_000, parts, resources(), strings(), steering, lists)

@@ -10,10 +10,10 @@ use proptest::prelude::*;
 use super::model::{
     AgentRegistration, Availability, BundleSpec, Bytes, ClusterId, Command, CommandLine,
     Constraint, Cpu, DeploymentId, Document, Failure, Gateway, Given, Guard, HealthCheck,
-    HttpProbe, InstanceId, Lost, Millis, NodeId, OnFailure, Origin, Port, Principal, Probe,
+    HttpProbe, InstanceId, Lost, Millis, NodeId, OnFailure, Origin, Pause, Port, Principal, Probe,
     Process, Proposal, Protocol, ReadinessCheck, Registration, RequestId, Resource, Resources,
-    Restart, Rollout, Route, Run, ScaleDown, ServiceId, Share, Software, Source, Spec, Start,
-    Steer, Step, Stop, StopReason, Subject, Task, Term, Timestamp, Unhealthy,
+    Restart, Rollout, Route, Run, ScaleDown, Selection, ServiceId, Share, Software, Source, Spec,
+    Start, Steer, Step, Stop, StopReason, Subject, Task, Term, Timestamp, Unhealthy,
 };
 
 const SERVICES: [&str; 4] = ["/a", "/b", "/c/d", "/c/e"];
@@ -24,7 +24,7 @@ pub(crate) fn service() -> impl Strategy<Value = ServiceId> {
 }
 
 fn run() -> impl Strategy<Value = Run> {
-    prop::sample::select(&[Run::Started, Run::Stopped][..])
+    prop::sample::select(&[Run::Started, Run::Paused, Run::Stopped][..])
 }
 
 pub(crate) fn node() -> impl Strategy<Value = NodeId> {
@@ -270,7 +270,14 @@ pub(crate) fn user_command() -> impl Strategy<Value = Command> {
             .prop_map(|(service, instances)| Command::Scale { service, instances }),
         2 => service().prop_map(|service| Command::Restart { service }),
         2 => (vec(service(), 1..3), any::<bool>())
-            .prop_map(|(services, frozen)| Command::SetFrozen { services, frozen }),
+            .prop_map(|(services, frozen)| {
+                Command::SetFrozen { services, resources: Selection::default(), frozen }
+            }),
+        1 => (service(), any::<bool>()).prop_map(|(service, frozen)| {
+            let names = ["main".parse().unwrap()].into();
+            let resources = Selection { names, ..Selection::default() };
+            Command::SetFrozen { services: vec![service], resources, frozen }
+        }),
         3 => (vec(service(), 1..3), run())
             .prop_map(|(services, run)| Command::SetRun { services, run }),
         3 => (service(), option::of(1u32..4))
@@ -331,6 +338,11 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         2 => (instance(), leave()).prop_map(|(instance, why)| Step::Stop { instance, why }),
         2 => (instance(), leave()).prop_map(|(instance, why)| Step::Forget { instance, why }),
+        2 => (instance(), option::of(0u64..100)).prop_map(|(instance, until)| {
+            let drain = |until| Pause::Drain { until: Timestamp(until) };
+            Step::Pause { instance, pause: until.map_or(Pause::Suspend, drain) }
+        }),
+        1 => instance().prop_map(|instance| Step::Resume { instance }),
         1 => (service(), 0u32..5).prop_map(|(service, ready)| Step::Progress { service, ready }),
         3 => service().prop_map(|service| Step::Arrive { service }),
         2 => (1u64..12, service()).prop_map(|(number, service)| Step::Fail {

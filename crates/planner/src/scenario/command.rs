@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use model::{
     AgentRegistration, Availability, Bytes, Changeset, Command, Cpu, Document, Gateway, InstanceId,
-    Millis, NodeId, Outcome, PORTS, Phase, Refusal, Resources, Route, Run, ServiceId, Steer, What,
+    Millis, NodeId, Outcome, PORTS, Phase, Refusal, Resources, Route, Run, Selection, ServiceId,
+    Steer, What,
 };
 
 use super::{COMMANDS, Error, World, document, help, print};
@@ -54,6 +55,7 @@ pub fn execute(world: &mut World, line: &str) -> Result<Vec<String>, Error> {
         "force" => return world.forcing(|world| execute(world, &rest.join(" "))),
         "freeze" => frozen(world, rest, true)?,
         "thaw" => frozen(world, rest, false)?,
+        "pause" if first()?.starts_with('/') => run_goal(world, rest, Run::Paused)?,
         "pause" => steer(world, first()?, Steer::Pause)?,
         "resume" => steer(world, first()?, Steer::Resume)?,
         "abort" => steer(world, first()?, Steer::Abort)?,
@@ -182,7 +184,12 @@ fn run_goal(world: &mut World, words: &[&str], run: Run) -> Result<Outcome, Erro
 }
 
 fn frozen(world: &mut World, words: &[&str], frozen: bool) -> Result<Outcome, Error> {
-    Ok(world.apply(Command::SetFrozen { services: services(words)?, frozen }))
+    let (names, services): (Vec<&str>, Vec<&str>) =
+        words.iter().partition(|word| !word.starts_with('/'));
+    let names = names.into_iter().map(parse).collect::<Result<_, _>>()?;
+    let resources = Selection { names, ..Selection::default() };
+    let services = self::services(&services)?;
+    Ok(world.apply(Command::SetFrozen { services, resources, frozen }))
 }
 
 fn services(words: &[&str]) -> Result<Vec<ServiceId>, Error> {
@@ -212,6 +219,9 @@ fn node(words: &[&str]) -> Result<AgentRegistration, Error> {
         match (key, key.strip_prefix("label.")) {
             ("cpu", _) => agent.capacity.cpu = parse(value)?,
             ("memory", _) => agent.capacity.memory = parse(value)?,
+            ("lacks", _) => {
+                agent.software.features.retain(|known| value.split(',').all(|f| f != known))
+            }
             ("has", _) => agent.capabilities = value.split(',').map(String::from).collect(),
             (_, Some(label)) => drop(agent.labels.insert(label.into(), value.into())),
             _ => return Err(Error::Word((*word).into())),

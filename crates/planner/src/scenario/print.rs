@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use model::{Change, ChangeKind, Goal, InstanceId, Phase, ServiceId, Step, Timestamp, Wait};
+use model::{
+    Change, ChangeKind, Goal, InstanceId, Pause, PauseReport, Phase, ServiceId, Step, Timestamp,
+    Wait,
+};
 
 use super::World;
 use crate::Plan;
@@ -29,6 +32,11 @@ pub(super) fn step(step: &Step, now: Timestamp) -> String {
             format!("drain {instance}: {why}; at most {}", until.since(now))
         }
         Step::Stop { instance, why } => format!("stop {instance}: {why}"),
+        Step::Pause { instance, pause: Pause::Drain { until } } => {
+            format!("pause {instance}: at most {}", until.since(now))
+        }
+        Step::Pause { instance, pause: Pause::Suspend } => format!("suspend {instance}"),
+        Step::Resume { instance } => format!("resume {instance}"),
         Step::Forget { instance, why } => format!("forget {instance}: {why}"),
         Step::Progress { service, ready } => format!("progress {service}: {ready} ready"),
         Step::Arrive { service } => format!("arrive {service}"),
@@ -154,13 +162,21 @@ pub(super) fn instances(world: &World) -> Vec<String> {
                 None => "",
             };
             let ready = if status.is_some_and(|status| status.ready) { ", ready" } else { "" };
-            let goal = match &placement.goal {
-                Goal::Run => "",
-                Goal::Drain { .. } => ", to drain",
-                Goal::Stop { .. } => ", to stop",
+            let goal = match (&placement.goal, &placement.pause) {
+                (Goal::Run, None) => "",
+                (Goal::Run, Some(_)) => ", to pause",
+                (Goal::Drain { .. }, _) => ", to drain",
+                (Goal::Stop { .. }, _) => ", to stop",
+            };
+            let pause = match status.and_then(|status| status.pause.as_ref()) {
+                None => "",
+                Some(PauseReport::Suspended) => ", paused",
+                Some(PauseReport::Failed { .. }) => ", cannot be paused",
             };
             let (node, revision) = (&placement.node, placement.revision);
-            lines.push(format!("{instance} @{revision} on {node}: {phase}{health}{ready}{goal}"));
+            lines.push(format!(
+                "{instance} @{revision} on {node}: {phase}{health}{ready}{pause}{goal}"
+            ));
         }
     }
     if lines.is_empty() {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     Agent, AgentRegistration, Command, Document, GatewayStatus, Goal, Guard, InstanceId, Millis,
-    NodeId, Observed, Outcome, Phase, Proposal, Registration, RevisionNumber, SILENT_AFTER,
-    ServiceId, State, Status, Timestamp,
+    NodeId, Observed, Outcome, PauseReport, Phase, Proposal, Registration, RevisionNumber,
+    SILENT_AFTER, ServiceId, State, Status, Timestamp,
 };
 
 use crate::{Plan, plan, routes};
@@ -240,7 +240,19 @@ impl World {
                 let is_well = !self.sick.contains(&(service.id.clone(), placement.revision));
                 let is_judged = status.is_some_and(|s| s.healthy == Some(false) || s.ready);
                 let mut next = Status::new(Phase::Running, self.now);
+                let is_suspended = status.is_some_and(|status| status.pause.is_some());
                 match placement.goal {
+                    Goal::Run if placement.is_suspended() && !is_suspended => {
+                        let unstarted = Status::new(Phase::Starting, self.now);
+                        next = status.cloned().unwrap_or(unstarted);
+                        next.pause = Some(PauseReport::Suspended);
+                    }
+                    Goal::Run if placement.is_suspended() => continue,
+                    Goal::Run if is_suspended => {
+                        next.started_at = status.and_then(|s| s.started_at);
+                        next.healthy = is_well.then_some(true);
+                        next.ready = is_well;
+                    }
                     Goal::Run if !runs || (is_well && !is_judged) => {
                         next.started_at = status.and_then(|s| s.started_at).or(Some(self.now));
                         next.healthy = is_well.then_some(true);

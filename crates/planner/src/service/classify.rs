@@ -141,15 +141,23 @@ impl<'a> Planning<'a, '_> {
     }
 
     fn stop_once_drained(&mut self, replica: ReplicaId, until: Timestamp, why: StopReason) {
-        let instance = self.id(replica);
-        let drained = self.observed().is_drained(&instance, &self.view.gateways);
-        if drained || self.view.now >= until {
+        if self.has_drained(replica, until) {
+            let instance = self.id(replica);
             self.plan.steps.push(Step::Stop { instance, why });
-        } else {
-            // A gateway that becomes silent no longer delays the stop.
+        }
+    }
+
+    /// Whether an instance has finished its requests or `until` has passed. Otherwise wakes the
+    /// planner when that may change without a report.
+    pub(super) fn has_drained(&mut self, replica: ReplicaId, until: Timestamp) -> bool {
+        let drained = self.observed().is_drained(&self.id(replica), &self.view.gateways);
+        let has_drained = drained || self.view.now >= until;
+        if !has_drained {
+            // A gateway that becomes silent no longer delays the drain.
             let silent_at = self.view.gateway_silent_at;
             self.plan.wake(silent_at.map_or(until, |at| at.min(until)));
         }
+        has_drained
     }
 
     /// Moves surplus instances to the outgoing ones. Those on lost nodes become lost: if their

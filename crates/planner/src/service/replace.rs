@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Placement, Step, StopReason, Timestamp, Wait};
+use model::{Placement, ReplicaId, Step, StopReason, Timestamp, Wait};
 
 use super::Planning;
 use super::classify::Classified;
@@ -154,19 +154,28 @@ impl<'a> Planning<'a, '_> {
     /// Terminates one instance: drains it first if it may have requests in flight.
     pub(super) fn terminate(&mut self, instance: &Instance<'_>, why: StopReason) {
         let id = self.id(instance.replica);
-        let drain = self.service.drain(instance.placement.revision);
+        let step = match self.drain_until(instance.replica, instance.placement) {
+            Some(until) => Step::Drain { instance: id, until, why },
+            None => Step::Stop { instance: id, why },
+        };
+        self.plan.steps.push(step);
+    }
+
+    /// The deadline for finishing its requests, of an instance that may have some in flight. Wakes
+    /// the planner when it passes.
+    pub(super) fn drain_until(
+        &mut self,
+        replica: ReplicaId,
+        placement: &Placement,
+    ) -> Option<Timestamp> {
+        let drain = self.service.drain(placement.revision);
         // Only the reports of gateways show that it has no requests. The current routes and its
         // phase do not: a gateway may still follow an earlier table, and the instance may run
         // again.
         let gateways = &self.view.gateways;
-        let busy = !gateways.is_empty() && !self.observed().is_drained(&id, gateways);
-        let step = if busy && drain.0 > 0 {
-            let until = self.view.now.after(drain);
-            self.plan.wake(until);
-            Step::Drain { instance: id, until, why }
-        } else {
-            Step::Stop { instance: id, why }
-        };
-        self.plan.steps.push(step);
+        let busy = !gateways.is_empty() && !self.observed().is_drained(&self.id(replica), gateways);
+        let until = (busy && drain.0 > 0).then(|| self.view.now.after(drain))?;
+        self.plan.wake(until);
+        Some(until)
     }
 }

@@ -60,7 +60,9 @@ fn at_most(share: Share, whole: u32) -> u32 {
 /// An adopted plan neither terminated more instances than `min_healthy` allows nor placed more than
 /// `max_surge` allows.
 pub(crate) fn keeps_within_the_budget(before: &World, after: &World) -> Checked {
-    for service in after.state.services().filter(|service| !service.is_leaving()) {
+    for service in
+        after.state.services().filter(|service| !service.is_leaving() && !service.is_paused())
+    {
         let Some(was) = before.state.service(&service.id) else { continue };
         // A plan that rolls the service back is followed by another one for its instances.
         if was.target != service.target {
@@ -199,9 +201,13 @@ pub(crate) fn every_open_slot_waits(world: &World) -> Checked {
     let waits = world.plan().waits;
     for service in world.state.services() {
         let there = service.placements.iter().filter(|(replica, placement)| {
+            let is_there = match service.is_paused() {
+                true => placement.is_suspended(),
+                false => ready(world, service, **replica, placement),
+            };
             placement.is_wanted()
                 && service.is_current(placement.revision)
-                && ready(world, service, **replica, placement)
+                && is_there
                 && !world.observed.is_lost(&placement.node, world.now)
         });
         let complete = there.count() == service.placements.len()
@@ -245,6 +251,7 @@ pub(crate) fn has_settled(world: &World) -> Checked {
             plan.waits.iter().filter(|(id, _)| *id == service.id).map(|(_, wait)| wait).collect();
         let blocked = waits.iter().any(|wait| {
             matches!(wait, Wait::NoNode { .. } | Wait::Still { .. } | Wait::Frozen { .. })
+                || matches!(wait, Wait::Paused { .. })
                 || matches!(wait, Wait::Dependencies { .. } | Wait::Dependents { .. })
         });
         if blocked {
@@ -254,7 +261,8 @@ pub(crate) fn has_settled(world: &World) -> Checked {
             let instance = InstanceId { service: service.id.clone(), replica: *replica };
             let phase = world.status(&instance).phase;
             prop_assert!(placement.is_wanted(), "{:?} {:?}: {:?}", instance, phase, waits);
-            prop_assert_eq!(phase, Phase::Running);
+            prop_assert!(phase == Phase::Running || service.is_paused(), "{:?}", phase);
+            prop_assert_eq!(placement.is_suspended(), service.is_paused(), "{:?}", instance);
         }
         prop_assert_eq!(service.placements.len(), service.wanted() as usize, "{:?}", waits);
         prop_assert_eq!(service.deployment, None, "{}: {:?}", service.id, waits);

@@ -37,7 +37,8 @@ impl Core {
                     // A new revision of the same template changes checks in place.
                     let checks_version = |state: &State| {
                         let service = state.service(id)?;
-                        Some((service.target, service.retries, state.is_frozen(service)))
+                        let frozen = (state.is_frozen(service), service.frozen_resources.clone());
+                        Some((service.target, service.retries, frozen))
                     };
                     if checks_version(&self.durable) != checks_version(&self.state) {
                         let placements = self.state.service(id).map(|s| s.placements.values());
@@ -158,7 +159,7 @@ impl Core {
         renewed
     }
 
-    /// An instance without traffic may be stopped without a drain. While that change is being
+    /// An instance without traffic may be stopped, or suspended, without a drain. While that change is being
     /// stored, no new table may include the instance.
     fn withhold_unstored(&self, route: &mut TableRoute) {
         if self.storing.is_none() {
@@ -166,11 +167,11 @@ impl Core {
         }
         let present = &self.observed.published.present;
         route.backends.retain(|Backend { instance, .. }| {
-            let stays = self.state.placement(instance).is_some_and(Placement::is_wanted);
+            let stays = self.state.placement(instance).is_some_and(Placement::may_serve);
             stays || present.contains(instance)
         });
         if route.backends.is_empty() && route.empty_because.is_none() {
-            route.empty_because = Some("its instances are terminating".into());
+            route.empty_because = Some("its instances are terminating or being paused".into());
         }
     }
 

@@ -56,11 +56,12 @@ pub(super) async fn set_frozen(
     author: Author,
     Body(body): Body<FreezeRequest>,
 ) -> Reply {
-    let FreezeRequest { services, frozen } = body;
+    let FreezeRequest { services, frozen, resources: names, tags } = body;
     if services.is_empty() {
         return Err(missing("name the services to freeze or thaw"));
     }
-    execute(&server, author, Command::SetFrozen { services, frozen }).await
+    let resources = model::Selection { names, tags };
+    execute(&server, author, Command::SetFrozen { services, resources, frozen }).await
 }
 
 pub(super) async fn restart(

@@ -109,8 +109,9 @@ fn goals(was: &Service, service: &Service) -> Option<Violation> {
 /// A batch neither takes a service below the healthy instances of its budget nor places more
 /// instances than the budget allows to be live.
 fn budget(observed: &Observed, was: &Service, service: &Service, now: Timestamp) -> Vec<Violation> {
-    // A plan for another target, or for a service that is removed, has another budget.
-    if was.target != service.target || service.removing {
+    // A plan for another target, or for a service that is removed, has another budget. One that is
+    // stopped or paused serves nothing.
+    if was.target != service.target || service.run != model::Run::Started || service.removing {
         return Vec::new();
     }
     let mut violations = Vec::new();

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Goal, InstanceId, NodeId, Phase, Piece, Placement, ReplicaId, Service, ServiceId, Stage, State,
-    Status, Wait,
+    Goal, InstanceId, NodeId, PauseReport, Phase, Piece, Placement, ReplicaId, Service, ServiceId,
+    Stage, State, Status, Wait,
 };
 use server::control::Snapshot;
 
@@ -24,8 +24,8 @@ pub(crate) const FIRST_CHECK_MS: u64 = 60_000;
 pub(crate) const INTERVAL_MS: u64 = 5_000;
 
 /// The part of a status that the server and an agent must agree on. Their clocks may differ.
-fn summary(status: &Status) -> (Phase, u32, Option<bool>, bool) {
-    (status.phase, status.run, status.healthy, status.ready)
+fn summary(status: &Status) -> (Phase, u32, Option<bool>, bool, Option<&PauseReport>) {
+    (status.phase, status.run, status.healthy, status.ready, status.pause.as_ref())
 }
 
 /// All differences from the desired state that have no reason.
@@ -95,7 +95,8 @@ impl View<'_> {
             differences.push(format!("{id} is still deploying: {waits:?}"));
         }
         let placed = self.counted(service);
-        if placed != service.wanted() && !has_reason {
+        // A paused service has the instances that it had.
+        if placed != service.wanted() && !service.is_paused() && !has_reason {
             let wanted = service.wanted();
             differences.push(format!("{id} has {placed} of {wanted} placed: {waits:?}"));
         }
@@ -136,6 +137,16 @@ impl View<'_> {
                 .then(|| format!("{instance} is still terminating: {}", disagree()));
         }
         if host.machine.runs_of(&instance).any(|(_, run)| !run.defect().is_empty()) {
+            return None;
+        }
+        if service.is_paused() && !has_reason {
+            let is_suspended = |status: &Status| status.pause == Some(PauseReport::Suspended);
+            let mut runs = host.machine.runs_of(&instance);
+            let runs = runs.any(|(_, run)| run.is_alive() && !run.suspended);
+            let is_paused = !runs && observed.is_some_and(is_suspended);
+            return (!is_paused).then(|| format!("{instance} is not suspended: {}", disagree()));
+        }
+        if service.is_paused() {
             return None;
         }
         if !host.machine.is_serving(&instance, self.now) {
@@ -207,7 +218,7 @@ impl View<'_> {
                     gateway.routes.iter().any(|route| route.to.service == instance.service)
                 });
                 let placement = service.placements.get(&instance.replica);
-                let is_wanted = placement.is_some_and(|p| p.is_wanted() && p.node == *node);
+                let is_wanted = placement.is_some_and(|p| p.may_serve() && p.node == *node);
                 let in_table = has_backend(&self.snapshot.routes, instance);
                 if is_routed && is_wanted && !is_defective(service) && !in_table {
                     differences.push(format!("{instance} is healthy and gets no requests"));

@@ -67,7 +67,7 @@ impl Checkers {
             }
             Observation::Routes { table, state } => {
                 let mut violations: Vec<_> =
-                    traffic::routes(&table, &state, &self.progress.ever_ready)
+                    traffic::routes(cluster, &table, &state, &self.progress.ever_ready)
                         .into_iter()
                         .collect();
                 violations.extend(self.progress.table(table.generation));

@@ -1,16 +1,20 @@
-//! The contents of route tables, and that no instance is stopped while a request uses it.
+//! The contents of route tables, and that no instance is stopped or suspended while a request uses it.
 
 use std::collections::BTreeSet;
 
-use model::{Goal, InstanceId, NodeId, Observed, ReplicaId, RouteTable, Service, State, Timestamp};
+use model::{
+    Goal, InstanceId, NodeId, Observed, Pause, Placement, ReplicaId, RouteTable, Service, State,
+    Timestamp,
+};
 use server::control::Snapshot;
 
 use crate::cluster::Cluster;
 use crate::gateway::has_backend;
 use crate::violation::Violation;
 
-/// A table contains only instances that were ready and must keep running.
+/// A table contains only instances that were ready, must keep running, and are not suspended.
 pub(crate) fn routes(
+    cluster: &Cluster,
     table: &RouteTable,
     state: &State,
     ever_ready: &BTreeSet<InstanceId>,
@@ -19,8 +23,10 @@ pub(crate) fn routes(
     let mut details = routes.flat_map(|route| &route.backends).filter_map(|backend| {
         let id = &backend.instance;
         // A placement that is durable but not published yet is missing here.
-        if state.placement(id).is_some_and(|placement| !placement.is_wanted()) {
-            Some(format!("{id} is terminating"))
+        if state.placement(id).is_some_and(|placement| !placement.may_serve()) {
+            Some(format!("{id} is terminating or paused"))
+        } else if is_suspended(cluster, state, id) {
+            Some(format!("{id} is suspended"))
         } else if !ever_ready.contains(id) {
             Some(format!("{id} was never ready"))
         } else {
@@ -31,7 +37,13 @@ pub(crate) fn routes(
     Some(Violation::new("tables contain instances that are ready and stay", detail))
 }
 
-/// The goal of an instance becomes `Stop` only when no reachable gateway has it in its table or has
+fn is_suspended(cluster: &Cluster, state: &State, instance: &InstanceId) -> bool {
+    let host = state.placement(instance).and_then(|p| cluster.hosts.get(&p.node));
+    let mut runs = host.into_iter().flat_map(|host| host.machine.runs_of(instance));
+    runs.any(|(_, run)| run.suspended)
+}
+
+/// The goal of an instance becomes `Stop`, or its pause `Suspend`, only when no reachable gateway has it in its table or has
 /// a request in flight to it, or when its drain time is over.
 pub(crate) fn stops(
     cluster: &Cluster,
@@ -44,15 +56,22 @@ pub(crate) fn stops(
     for service in after.services() {
         let Some(was) = before.state.service(&service.id) else { continue };
         for (replica, placement) in &service.placements {
-            let goal = was.placements.get(replica).map(|placement| &placement.goal);
+            let Some(before) = was.placements.get(replica) else { continue };
             let stops = matches!(placement.goal, Goal::Stop { .. })
-                && goal.is_some_and(|goal| !matches!(goal, Goal::Stop { .. }));
-            if !stops || drain_is_over(observed, service, *replica, goal, now) {
+                && !matches!(before.goal, Goal::Stop { .. });
+            let suspends = placement.is_suspended() && !before.is_suspended();
+            // Nothing is known of its requests, and they fail in any case.
+            let is_lost = suspends && observed.is_lost(&placement.node, now);
+            if !(stops || suspends)
+                || is_lost
+                || drain_is_over(observed, service, *replica, before, now)
+            {
                 continue;
             }
             let instance = InstanceId { service: service.id.clone(), replica: *replica };
             if let Some(node) = gateway_that_uses(cluster, observed, &instance, now) {
-                let detail = format!("{instance} is stopped while the gateway on {node} uses it");
+                let how = if stops { "stopped" } else { "suspended" };
+                let detail = format!("{instance} is {how} while the gateway on {node} uses it");
                 violations.push(Violation::new("no instance is stopped under a request", detail));
             }
         }
@@ -64,13 +83,14 @@ fn drain_is_over(
     observed: &Observed,
     service: &Service,
     replica: ReplicaId,
-    before: Option<&Goal>,
+    before: &Placement,
     now: Timestamp,
 ) -> bool {
     let placement = &service.placements[&replica];
     let status = observed.status(&service.id, replica);
-    let over = match before {
-        Some(Goal::Drain { until, .. }) => *until <= now,
+    let over = match (&before.goal, before.pause) {
+        (Goal::Drain { until, .. }, _) => *until <= now,
+        (_, Some(Pause::Drain { until })) => until <= now,
         _ => service.drain(placement.revision).0 == 0,
     };
     over || status.is_some_and(|status| status.phase.is_over())

@@ -1,12 +1,12 @@
-//! Stopping a run, and removing containers. Both are retried for as long as the daemon is
-//! unreachable. A stop is repeated until the run has ended; a removal that the daemon keeps
-//! rejecting is left to the next comparison.
+//! Suspending and stopping a run, and removing containers. Stops and removals are retried for as
+//! long as the daemon is unreachable. A stop is repeated until the run has ended; a removal that the
+//! daemon keeps rejecting is left to the next comparison.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::query_parameters::{KillContainerOptionsBuilder, RemoveContainerOptionsBuilder};
-use model::Signal;
+use model::{Piece, Signal};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -75,6 +75,23 @@ async fn deliver(core: &Core, container: &str, signal: &str) {
         }
         sleep(RETRY_WAIT).await;
     }
+}
+
+/// Pauses or unpauses the container of a run.
+pub(super) async fn suspend(core: Arc<Core>, run: Piece, suspend: bool) -> Result<(), String> {
+    let container = core.runs().running(&run).ok_or("it does not run")?;
+    let client = core.daemon.client().await.map_err(|error| error.to_string())?;
+    let done = match suspend {
+        true => client.call(WORK_TIMEOUT, client.docker().pause_container(&container)).await,
+        false => client.call(WORK_TIMEOUT, client.docker().unpause_container(&container)).await,
+    };
+    match done {
+        // It was in this state already.
+        Err(Error::Refused { .. }) if is_paused(&client, &container).await == suspend => {}
+        done => done.map_err(|error| error.to_string())?,
+    }
+    core.runs().set_suspended(&run, suspend);
+    Ok(())
 }
 
 /// Whether a container is paused, so that it receives no signal; `false` if its state is unknown.

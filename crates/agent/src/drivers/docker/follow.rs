@@ -302,5 +302,6 @@ fn adopted(key: Piece, id: &str, found: ContainerInspectResponse) -> Option<Adop
     let memory = Bytes(u64::try_from(limit).unwrap_or_default());
     let exit =
         ended(&state).map(|(code, at, is_oom)| exit::exit(code, at, is_oom.then_some(memory)));
-    Some(Adopted { key, container: id.to_string(), memory, started_at, exit })
+    let suspended = state.paused == Some(true);
+    Some(Adopted { key, container: id.to_string(), memory, started_at, exit, suspended })
 }

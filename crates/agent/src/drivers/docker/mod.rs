@@ -17,7 +17,7 @@
 //! | `follow` | events, the comparison after each connection, adoption |
 //! | `runs` | the state of each run |
 //! | `container` | the container configuration of a run, and its labels |
-//! | `begin`, `end` | starting a run; stopping and removing one |
+//! | `begin`, `end` | starting a run; suspending, stopping and removing one |
 //! | `leftover` | processes of containers that the daemon has forgotten |
 //! | `image`, `auth` | pulls, and the credentials for them |
 //! | `files` | copying files into a container |
@@ -198,6 +198,10 @@ impl Driver for Docker {
 
     fn stop(&self, piece: &Piece, signal: Signal, grace: Duration) {
         self.core.stop(piece, signal, grace);
+    }
+
+    fn suspend(&self, piece: &Piece, suspend: bool) -> BoxFuture<Result<(), String>> {
+        Box::pin(end::suspend(self.core.clone(), piece.clone(), suspend))
     }
 
     fn command(

@@ -26,6 +26,8 @@ struct Run {
     out_of_memory_at: Option<Timestamp>,
     /// Cancelled when the start in progress is cancelled.
     abandoned: CancellationToken,
+    /// Whether its container is paused.
+    suspended: bool,
     /// Whether a task is stopping it; that task runs until the run has ended.
     stopping: bool,
     /// Cancelled when the run has ended.
@@ -62,6 +64,7 @@ pub(super) struct Adopted {
     pub(super) memory: Bytes,
     pub(super) started_at: Timestamp,
     pub(super) exit: Option<Exit>,
+    pub(super) suspended: bool,
 }
 
 /// Runs to stop, each with its signal and grace period.
@@ -108,6 +111,7 @@ impl Runs {
             stage: Stage::Starting(None),
             out_of_memory_at: None,
             abandoned: CancellationToken::new(),
+            suspended: false,
             stopping: false,
             ended: CancellationToken::new(),
         };
@@ -234,6 +238,13 @@ impl Runs {
         matches!(run.stage, Stage::Running(_)).then(|| run.container.clone()).flatten()
     }
 
+    /// Records whether the container of a run is paused.
+    pub(super) fn set_suspended(&mut self, key: &Piece, suspended: bool) {
+        if let Some(run) = self.known.get_mut(key) {
+            run.suspended = suspended;
+        }
+    }
+
     /// The container of an ended run, and the time of its end.
     pub(super) fn ended_at(&self, key: &Piece) -> Option<(&str, Timestamp)> {
         let run = self.known.get(key)?;
@@ -307,7 +318,7 @@ impl Runs {
             *run = key.run.max(*run);
         }
         let mut superfluous = Vec::new();
-        for Adopted { key, container, memory, started_at, exit } in found {
+        for Adopted { key, container, memory, started_at, exit, suspended } in found {
             let newest = newest.get(&key.of()).copied().unwrap_or_default();
             let is_newest = key.run == newest;
             let is_kept = exit.is_some() && key.run + KEPT_BEFORE >= newest;
@@ -334,6 +345,7 @@ impl Runs {
                 stage,
                 out_of_memory_at: None,
                 abandoned: CancellationToken::new(),
+                suspended,
                 stopping: false,
                 ended,
             };
@@ -353,7 +365,8 @@ impl Runs {
                 Stage::Running(started_at) => (*started_at, None),
                 Stage::Ended(started_at, exit) => (*started_at, Some(exit.clone())),
             };
-            found.insert(key.of(), Found { piece: key.clone(), started_at, exit });
+            let (piece, suspended) = (key.clone(), run.suspended);
+            found.insert(key.of(), Found { piece, started_at, exit, suspended });
         }
         found.into_values().collect()
     }
@@ -400,6 +413,7 @@ mod tests {
             memory: Bytes::mib(16),
             started_at: Timestamp(1),
             exit: code.map(|code| exit::exit(code, Timestamp(2), None)),
+            suspended: false,
         }
     }
 

@@ -13,6 +13,8 @@ use model::{Bytes, Cpu};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::freezer::{Freezer, pids_in};
+
 const CLEAR_TRIES: u32 = 200;
 const CLEAR_WAIT: Duration = Duration::from_millis(5);
 
@@ -22,7 +24,7 @@ pub(super) enum Cgroups {
     /// One hierarchy with all controllers.
     V2 { base: PathBuf },
     /// One hierarchy per controller.
-    V1 { cpu: Option<PathBuf>, memory: Option<PathBuf> },
+    V1 { cpu: Option<PathBuf>, memory: Option<PathBuf>, freezer: Option<PathBuf> },
     /// Control groups are not available.
     None,
 }
@@ -34,6 +36,7 @@ pub(super) struct Cgroup {
     /// version 1 with the memory controller, or else the one with the cpu controller.
     main: Option<PathBuf>,
     others: Vec<PathBuf>,
+    freezer: Option<Freezer>,
     v2: bool,
 }
 
@@ -57,11 +60,14 @@ impl Cgroups {
             };
         }
         let mut warning = None;
-        let mut controller = |name: &str| {
+        let base = |name: &str| {
             let of = |mount: &&Mount| {
                 mount.kind == "cgroup" && mount.options.split(',').any(|option| option == name)
             };
-            let base = below(&mounts.iter().find(of)?.point);
+            Some(below(&mounts.iter().find(of)?.point))
+        };
+        let mut controller = |name: &str| {
+            let base = base(name)?;
             match fs::create_dir_all(&base) {
                 Ok(()) => Some(base),
                 Err(error) => {
@@ -75,7 +81,7 @@ impl Cgroups {
                 let none = || "no control groups are mounted: processes run without limits".into();
                 (Cgroups::None, Some(warning.unwrap_or_else(none)))
             }
-            (cpu, memory) => (Cgroups::V1 { cpu, memory }, warning),
+            (cpu, memory) => (Cgroups::V1 { cpu, memory, freezer: base("freezer") }, warning),
         }
     }
 
@@ -84,11 +90,14 @@ impl Cgroups {
         match self {
             Cgroups::None => Cgroup::default(),
             Cgroups::V2 { base } => {
-                Cgroup { main: Some(base.join(slug)), others: Vec::new(), v2: true }
+                let main = base.join(slug);
+                let freezer = Some(Freezer::V2(main.clone()));
+                Cgroup { main: Some(main), others: Vec::new(), freezer, v2: true }
             }
-            Cgroups::V1 { cpu, memory } => {
+            Cgroups::V1 { cpu, memory, freezer } => {
                 let mut dirs = [memory, cpu].into_iter().flatten().map(|base| base.join(slug));
-                Cgroup { main: dirs.next(), others: dirs.collect(), v2: false }
+                let freezer = freezer.as_ref().map(|base| Freezer::V1(base.join(slug)));
+                Cgroup { main: dirs.next(), others: dirs.collect(), freezer, v2: false }
             }
         }
     }
@@ -98,7 +107,9 @@ impl Cgroups {
         let bases = match self {
             Cgroups::None => Vec::new(),
             Cgroups::V2 { base } => vec![base],
-            Cgroups::V1 { cpu, memory } => [cpu, memory].into_iter().flatten().collect(),
+            Cgroups::V1 { cpu, memory, freezer } => {
+                [cpu, memory, freezer].into_iter().flatten().collect()
+            }
         };
         for base in bases {
             let removed = fs::remove_dir(base);
@@ -144,7 +155,8 @@ impl Cgroup {
         self.dirs().map(|dir| OpenOptions::new().write(true).open(dir.join(name))).collect()
     }
 
-    /// Kills every process in the group. With version 1, processes that fork meanwhile remain.
+    /// Kills every process in the group. With version 1, processes that fork meanwhile remain, and
+    /// frozen ones end once they are thawed.
     pub(super) fn kill(&self) {
         let Some(main) = &self.main else { return };
         if self.v2 && fs::write(main.join("cgroup.kill"), "1").is_ok() {
@@ -154,6 +166,17 @@ impl Cgroup {
             // An error means that the process has already ended, which is the goal.
             let _ = kill_process(pid, Signal::KILL);
         }
+        let _ = self.freezer.as_ref().map(Freezer::thaw);
+    }
+
+    /// The freezer of the group, if it can be used.
+    pub(super) fn freezer(&self) -> Option<&Freezer> {
+        self.freezer.as_ref().filter(|freezer| freezer.is_available())
+    }
+
+    /// Lets frozen processes run again; returns whether there may have been any.
+    pub(super) fn thaw(&self) -> io::Result<bool> {
+        self.freezer.as_ref().map_or(Ok(false), Freezer::thaw)
     }
 
     /// Removes the group that an earlier run has left. Killed processes take a moment to exit.
@@ -189,7 +212,8 @@ impl Cgroup {
             Ok(()) => false,
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         };
-        self.dirs().filter(remains).count() == 0
+        let freezer = self.freezer.as_ref().and_then(Freezer::dir);
+        self.dirs().chain(freezer).filter(remains).count() == 0
     }
 
     fn dirs(&self) -> impl Iterator<Item = &PathBuf> {
@@ -198,8 +222,7 @@ impl Cgroup {
 
     pub(super) fn pids(&self) -> Vec<Pid> {
         let Some(main) = &self.main else { return Vec::new() };
-        let text = fs::read_to_string(main.join("cgroup.procs")).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok().and_then(Pid::from_raw)).collect()
+        pids_in(main)
     }
 }
 

@@ -35,6 +35,8 @@ pub(in crate::drivers) struct Stat {
     pub(super) identity: Identity,
     /// Whether it has not ended: a process that has ended remains until its parent reaps it.
     pub(in crate::drivers) runs: bool,
+    /// Whether it is stopped by a signal.
+    pub(super) is_stopped: bool,
     /// The id of its process group.
     pub(super) group: i32,
     /// The id of its session.
@@ -59,12 +61,13 @@ impl Stat {
     fn parse(stat: &str) -> Option<Stat> {
         let pid = stat.split(' ').next()?.parse().ok().and_then(Pid::from_raw)?;
         let mut fields = stat.rsplit_once(") ")?.1.split_whitespace();
-        let runs = !matches!(fields.next()?, "Z" | "X");
+        let state = fields.next()?;
+        let (runs, is_stopped) = (!matches!(state, "Z" | "X"), matches!(state, "T" | "t"));
         let group = fields.nth(1)?.parse().ok()?;
         let session = fields.next()?.parse().ok()?;
         let started_at_ticks = fields.nth(15)?.parse().ok()?;
         let identity = Identity { pid, started_at_ticks };
-        Some(Stat { identity, runs, group, session })
+        Some(Stat { identity, runs, is_stopped, group, session })
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) enum LinkRequest {
     Keeper(Request),
     /// Send a signal to the process of a run that goes on running.
     Signal { piece: Piece, signal: Signal, reply: oneshot::Sender<Result<(), String>> },
+    /// Suspend or resume the processes of a run.
+    Suspend { piece: Piece, suspend: bool, reply: oneshot::Sender<Result<(), String>> },
 }
 
 /// Why there is no connection to a keeper.
@@ -63,6 +65,8 @@ pub(super) struct Link {
     starting: BTreeMap<InstanceResource, u32>,
     /// The requests to stop runs that have not ended.
     stopping: BTreeMap<InstanceResource, Request>,
+    /// The requests to suspend or resume runs that await a response of the present keeper.
+    suspending: BTreeMap<Piece, oneshot::Sender<Result<(), String>>>,
     adopted: bool,
 }
 
@@ -73,12 +77,14 @@ struct Connection {
     stacks: bool,
     /// Whether the keeper sends signals to processes that go on running.
     signals: bool,
+    /// Whether the keeper suspends processes.
+    suspends: bool,
 }
 
 impl Link {
     pub(super) fn new(settings: Settings, events: mpsc::UnboundedSender<DriverEvent>) -> Link {
-        let (known, starting, stopping) = Default::default();
-        Link { settings, events, known, starting, stopping, adopted: false }
+        let (known, starting, stopping, suspending) = Default::default();
+        Link { settings, events, known, starting, stopping, suspending, adopted: false }
     }
 
     /// Serves requests until the driver is dropped.
@@ -88,7 +94,10 @@ impl Link {
             match self.connect().await {
                 Ok(mut connection) => {
                     backoff.reset();
-                    match self.relay(&mut connection, &mut requests).await {
+                    let ended_by = self.relay(&mut connection, &mut requests).await;
+                    // Whoever waits for a response learns that none will come.
+                    self.suspending.clear();
+                    match ended_by {
                         Some(error) => tracing::warn!("{error}"),
                         None => return,
                     }
@@ -121,7 +130,8 @@ impl Link {
     async fn take_over(&mut self, stream: UnixStream) -> Result<Connection, Error> {
         let (reader, writer) = stream.into_split();
         let lines = BufReader::new(reader).lines();
-        let mut connection = Connection { lines, writer, stacks: false, signals: false };
+        let (stacks, signals, suspends) = (false, false, false);
+        let mut connection = Connection { lines, writer, stacks, signals, suspends };
         let held = tokio::time::timeout(READY_WAIT, held(&mut connection));
         let held = held.await.map_err(|_| Error::Lost)??;
         self.compare(held);
@@ -257,6 +267,19 @@ impl Link {
                             earlier version, which cannot send signals: restart the instance";
                         let _ = reply.send(Err(message.into()));
                     }
+                    LinkRequest::Suspend { piece, suspend, reply } if connection.suspends => {
+                        self.suspending.insert(piece.clone(), reply);
+                        let request = Request::Suspend { piece, suspend };
+                        if let Err(error) = connection.send(&request).await {
+                            return Some(error);
+                        }
+                    }
+                    LinkRequest::Suspend { suspend, reply, .. } => {
+                        let message = "the processes of this node are held by a keeper of an \
+                            earlier version, which cannot suspend them: stop the service instead";
+                        // It has suspended none.
+                        let _ = reply.send(if suspend { Err(message.into()) } else { Ok(()) });
+                    }
                     LinkRequest::Keeper(request) => {
                         self.track(&request);
                         if let Err(error) = connection.send(&request).await {
@@ -287,7 +310,7 @@ impl Link {
             Request::Forget { of } => {
                 self.known.remove(of);
             }
-            Request::Signal { .. } => {}
+            Request::Signal { .. } | Request::Suspend { .. } => {}
         }
     }
 
@@ -296,7 +319,8 @@ impl Link {
             KeeperEvent::Started { piece, at } => {
                 let of = piece.of();
                 self.starting.remove(&of);
-                let found = Found { piece: piece.clone(), started_at: at, exit: None };
+                let suspended = false;
+                let found = Found { piece: piece.clone(), started_at: at, exit: None, suspended };
                 self.known.insert(of, found);
                 self.emit(DriverEvent::Started { piece, at });
             }
@@ -311,6 +335,14 @@ impl Link {
                     found.exit = Some(exit.clone());
                 }
                 self.ended(piece, exit);
+            }
+            KeeperEvent::Suspended { piece, suspend, error } => {
+                if let Some(found) = self.known.get_mut(&piece.of()).filter(|f| f.piece == piece) {
+                    found.suspended = suspend;
+                }
+                if let Some(reply) = self.suspending.remove(&piece) {
+                    let _ = reply.send(error.map_or(Ok(()), Err));
+                }
             }
             KeeperEvent::Note { message } => tracing::warn!("{message}"),
             KeeperEvent::Held { .. } | KeeperEvent::AllHeld { .. } => {}
@@ -336,7 +368,7 @@ impl Link {
                 LinkRequest::Adopt(reply) => {
                     let _ = reply.send(Err(why.into()));
                 }
-                LinkRequest::Signal { reply, .. } => {
+                LinkRequest::Signal { reply, .. } | LinkRequest::Suspend { reply, .. } => {
                     let _ = reply.send(Err(why.into()));
                 }
                 LinkRequest::Keeper(Request::Start(start)) => self.emit(DriverEvent::NotStarted {
@@ -367,12 +399,13 @@ async fn held(connection: &mut Connection) -> Result<Vec<Found>, Error> {
     loop {
         let line = connection.lines.next_line().await.ok().flatten().ok_or(Error::Lost)?;
         match serde_json::from_str(&line) {
-            Ok(KeeperEvent::Held { piece, started_at, exit }) => {
-                all.push(Found { piece, started_at, exit });
+            Ok(KeeperEvent::Held { piece, started_at, exit, suspended }) => {
+                all.push(Found { piece, started_at, exit, suspended });
             }
-            Ok(KeeperEvent::AllHeld { stacks, signals }) => {
+            Ok(KeeperEvent::AllHeld { stacks, signals, suspends }) => {
                 connection.stacks = stacks;
                 connection.signals = signals;
+                connection.suspends = suspends;
                 return Ok(all);
             }
             Ok(_) | Err(_) => {}

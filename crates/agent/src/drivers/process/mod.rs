@@ -11,6 +11,7 @@
 //! | [`keeper`] | the keeper's side |
 //! | [`wire`] | the protocol between them |
 //! | [`spawn`], [`cgroup`], [`user`], [`identity`] | starting a process, and its prerequisites |
+//! | [`freezer`] | suspending and resuming processes |
 //! | [`files`] | the file descriptors of daemons and of their children |
 //! | [`place`] | the files of an instance, written before its start |
 //! | [`command`] | commands of health checks, run alongside the instance |
@@ -19,6 +20,7 @@
 mod cgroup;
 mod command;
 mod files;
+mod freezer;
 mod identity;
 mod inherited;
 pub mod keeper;
@@ -179,6 +181,14 @@ impl Driver for Processes {
         let grace = Millis(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
         let piece = piece.clone();
         self.send(link::LinkRequest::Keeper(Request::Stop { piece, signal, grace }));
+    }
+
+    fn suspend(&self, piece: &Piece, suspend: bool) -> BoxFuture<Result<(), String>> {
+        let (reply, done) = oneshot::channel();
+        self.send(link::LinkRequest::Suspend { piece: piece.clone(), suspend, reply });
+        Box::pin(async move {
+            done.await.unwrap_or_else(|_| Err("the connection to the keeper was lost".into()))
+        })
     }
 
     fn command(

@@ -29,6 +29,13 @@ pub(super) enum Request {
         piece: Piece,
         signal: Signal,
     },
+    /// Suspend or resume all processes of a run. The response is `Suspended`. Only a keeper that
+    /// announces `suspends` knows this request.
+    Suspend {
+        #[serde(flatten)]
+        piece: Piece,
+        suspend: bool,
+    },
     /// Drop the record of the resource's last run, which has ended.
     Forget {
         #[serde(flatten)]
@@ -66,6 +73,8 @@ pub(super) enum KeeperEvent {
         piece: Piece,
         started_at: Timestamp,
         exit: Option<Exit>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        suspended: bool,
     },
     /// The end of the `Held` reports; later reports are new events.
     AllHeld {
@@ -76,6 +85,9 @@ pub(super) enum KeeperEvent {
         /// Whether this keeper knows [`Request::Signal`].
         #[serde(default)]
         signals: bool,
+        /// Whether this keeper knows [`Request::Suspend`].
+        #[serde(default)]
+        suspends: bool,
     },
     /// A run has started.
     Started {
@@ -88,6 +100,13 @@ pub(super) enum KeeperEvent {
         #[serde(flatten)]
         piece: Piece,
         message: String,
+    },
+    /// The processes of a run have been suspended or resumed, or not.
+    Suspended {
+        #[serde(flatten)]
+        piece: Piece,
+        suspend: bool,
+        error: Option<String>,
     },
     /// A run has ended, with all its children.
     Ended {
@@ -119,9 +138,17 @@ mod tests {
         let exit = Exit { at: Timestamp(9), how };
         check(
             r#"{"tell":"held","instance":"/shop/web~0.1","run":2,"started_at":"1970-01-01T00:00:00.007Z","exit":null}"#,
-            KeeperEvent::Held { piece: piece("main"), started_at: Timestamp(7), exit: None },
+            KeeperEvent::Held {
+                piece: piece("main"),
+                started_at: Timestamp(7),
+                exit: None,
+                suspended: false,
+            },
         );
-        check(r#"{"tell":"all-held"}"#, KeeperEvent::AllHeld { stacks: false, signals: false });
+        check(
+            r#"{"tell":"all-held"}"#,
+            KeeperEvent::AllHeld { stacks: false, signals: false, suspends: false },
+        );
         check(
             r#"{"tell":"started","instance":"/shop/web~0.1","run":2,"at":"1970-01-01T00:00:00.007Z"}"#,
             KeeperEvent::Started { piece: piece("main"), at: Timestamp(7) },

@@ -1,7 +1,7 @@
 //! An instance in full.
 
 use api::InstanceView;
-use model::{CheckResult, Goal, InstanceId, Phase, ResourceStatus, Status, Timestamp};
+use model::{CheckResult, Goal, InstanceId, Pause, Phase, ResourceStatus, Status, Timestamp};
 
 use super::Session;
 use crate::exit::Exit;
@@ -36,7 +36,14 @@ fn head(sheet: &mut Sheet<'_>, view: &InstanceView, now: Timestamp) {
     let (state, tone) = instance_state(view);
     let ports: Vec<_> = view.ports.iter().map(u16::to_string).collect();
     let goal = match &view.goal {
-        Goal::Run => String::from("should run"),
+        Goal::Run => match view.pause {
+            None => String::from("should run"),
+            Some(Pause::Drain { until }) => {
+                let left = age::span(until.since(now));
+                format!("finishes its requests, for at most {left} more, and is then suspended")
+            }
+            Some(Pause::Suspend) => String::from("should be suspended: its service is paused"),
+        },
         Goal::Drain { until, why } => {
             let left = age::span(until.since(now));
             format!("finishes its requests, for at most {left} more: {why}")

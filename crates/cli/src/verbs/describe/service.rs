@@ -45,6 +45,10 @@ fn head(sheet: &mut Sheet<'_>, screen: &Screen, view: &ServiceView, now: Timesta
     if view.frozen {
         state.push_str(", frozen");
     }
+    if !view.frozen_resources.is_empty() {
+        let names: Vec<_> = view.frozen_resources.iter().map(ToString::to_string).collect();
+        state.push_str(&format!(", frozen: {}", names.join(", ")));
+    }
     if view.outgoing > 0 {
         state.push_str(&format!(", {} old ones terminating", view.outgoing));
     }

@@ -98,6 +98,7 @@ impl Keeper {
             stop: start.stop,
             memory: start.memory.to_string(),
             exit: None,
+            suspended: false,
         };
         if let Err(error) = self.records.write(&record) {
             let message = format!("the start cannot be recorded: {error}");
@@ -105,7 +106,7 @@ impl Keeper {
             return;
         }
         let cgroup = self.cgroups.of(&of.slug());
-        let held = Held { record, process: None, stopping: None, killed: false };
+        let held = Held { record, process: None, stopping: None, killed: false, suspending: None };
         let (events, identity) = (self.events.clone(), self.records.identity_path(&of));
         self.held.insert(of.clone(), held);
         let given_up = CancellationToken::new();

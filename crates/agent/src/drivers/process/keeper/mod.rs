@@ -13,6 +13,7 @@
 mod begin;
 mod family;
 mod record;
+mod suspend;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -94,6 +95,8 @@ enum Event {
     GreetingDue(u64),
     /// A run has ended.
     Ended { piece: Piece, end: watch::End, out_of_memory: u64 },
+    /// A request to suspend or resume the processes of a run has returned.
+    Suspended { piece: Piece, suspend: bool, outcome: io::Result<()> },
     /// The grace period of a stop has passed.
     GraceOver(Piece),
 }
@@ -107,6 +110,8 @@ struct Held {
     /// The grace period of the stop that was requested.
     stopping: Option<Millis>,
     killed: bool,
+    /// A request to suspend or resume it is in progress; the inner value is the next one.
+    suspending: Option<Option<bool>>,
 }
 
 struct Keeper {
@@ -245,8 +250,14 @@ impl Keeper {
                 record.exit = Some(watch::exit_without_keeper(&cgroup, &record.memory));
                 self.records.write(&record)?;
             }
-            let held = Held { record, process, stopping: None, killed: false };
+            let held = Held { record, process, stopping: None, killed: false, suspending: None };
+            let piece = held.record.piece.clone();
+            let is_suspended = held.record.suspended && held.process.is_some();
             self.held.insert(of, held);
+            if is_suspended {
+                // The earlier keeper may have been killed before it had suspended all processes.
+                self.begin_suspend(&piece, true);
+            }
         }
         Ok(())
     }
@@ -281,6 +292,10 @@ impl Keeper {
                 {
                     process.notify(signal);
                 }
+            }
+            Event::Asked(Request::Suspend { piece, suspend }) => self.suspend(&piece, suspend),
+            Event::Suspended { piece, suspend, outcome } => {
+                self.suspended(&piece, suspend, outcome);
             }
             Event::Asked(Request::Forget { of }) => {
                 if self.held.get(&of).is_some_and(|held| held.record.exit.is_some()) {
@@ -356,10 +371,10 @@ impl Keeper {
         }
         self.greeted = true;
         let records: Vec<_> = self.held.values().map(|held| held.record.clone()).collect();
-        for Record { piece, started_at, exit, .. } in records {
-            self.send_event(KeeperEvent::Held { piece, started_at, exit });
+        for Record { piece, started_at, exit, suspended, .. } in records {
+            self.send_event(KeeperEvent::Held { piece, started_at, exit, suspended });
         }
-        self.send_event(KeeperEvent::AllHeld { stacks: true, signals: true });
+        self.send_event(KeeperEvent::AllHeld { stacks: true, signals: true, suspends: true });
         if let Some(message) = self.note.clone() {
             self.send_event(KeeperEvent::Note { message });
         }
@@ -381,6 +396,7 @@ impl Keeper {
         let exit: Exit = watch::exit(end, out_of_memory, &held.record.memory, killed);
         held.process = None;
         held.record.exit = Some(exit.clone());
+        held.record.suspended = false;
         let record = held.record.clone();
         if let Err(error) = self.records.write(&record) {
             let message = format!("the end of {piece} cannot be recorded: {error}");
@@ -400,8 +416,10 @@ impl Keeper {
                     }
                     return;
                 }
-                if let Some(process) = &held.process {
-                    process.stop(signal);
+                let stopped = held.process.as_ref().map_or(Ok(()), |process| process.stop(signal));
+                if let Err(error) = stopped {
+                    let message = format!("{piece} cannot be resumed to stop: {error}");
+                    self.send_event(KeeperEvent::Note { message });
                 }
                 let events = self.events.clone();
                 tokio::spawn(async move {

@@ -26,6 +26,10 @@ pub(super) struct Record {
     /// Its memory limit, formatted; empty if it has none.
     pub(super) memory: String,
     pub(super) exit: Option<Exit>,
+    /// Whether its processes are suspended, or are about to be: written before they are suspended
+    /// and after they are resumed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) suspended: bool,
 }
 
 /// The directory of records.

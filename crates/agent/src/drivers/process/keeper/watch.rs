@@ -61,9 +61,23 @@ impl Process {
     }
 
     /// Sends the stop signal to it and its family, which have their grace period from then on.
-    pub(super) fn stop(&self, signal: Signal) {
+    /// Suspended members are resumed, and receive the signal first.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be resumed. Then the grace period ends with a kill.
+    pub(super) fn stop(&self, signal: Signal) -> io::Result<()> {
         self.stopping.cancel();
         self.family.signal(number(signal));
+        self.family.resume()
+    }
+
+    /// Suspends or resumes it with its family. Blocks until that is done. A stop cancels a suspension.
+    pub(super) fn suspend(&self, suspend: bool) -> io::Result<()> {
+        match suspend {
+            true => self.family.suspend(|| self.stopping.is_cancelled()),
+            false => self.family.resume(),
+        }
     }
 
     /// Sends a signal to the process alone, which goes on running.
