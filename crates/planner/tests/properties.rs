@@ -138,7 +138,8 @@ proptest! {
 }
 
 fn reload(state: &State) -> State {
-    let mut keys = vec![Key::Meta, Key::Cluster];
+    let mut keys = vec![Key::Meta];
+    keys.extend(state.cluster().map(|_| Key::Cluster));
     keys.extend(state.nodes().map(|node| Key::Node(node.id.clone())));
     keys.extend(state.deployments().map(|deployment| Key::Deployment(deployment.id)));
     keys.extend(state.gateways().map(|gateway| Key::Gateway(gateway.gateway.clone())));
