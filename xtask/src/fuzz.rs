@@ -12,6 +12,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::Instant,
 };
 
@@ -135,6 +136,14 @@ fn folder(top: &Top, target: &str) -> PathBuf {
     top.built("fuzzing").join(target)
 }
 
+/// The program that searches, to be started. libFuzzer does not ignore SIGPIPE as the runtime of Rust does: a target that
+/// writes to a closed connection would end the search.
+fn started(top: &Top, program: &Path) -> Command {
+    let mut command = top.command("sh");
+    command.args(["-c", r#"trap "" PIPE; exec "$0" "$@""#]).arg(program);
+    command
+}
+
 /// Searches one target.
 fn one(top: &Top, program: &Path, name: &str, seconds: u64) -> Result<Row> {
     let folder = folder(top, name);
@@ -145,7 +154,7 @@ fn one(top: &Top, program: &Path, name: &str, seconds: u64) -> Result<Row> {
     let seeds = top.join(CORPUS).join(name);
     let words = folder.join("words");
     fs::write(&words, dictionary(&files(&seeds)?)?)?;
-    let mut command = top.command(&program.display().to_string());
+    let mut command = started(top, program);
     command
         .env("FUZZ_TARGET", name)
         .arg(format!("-max_total_time={seconds}"))
@@ -231,7 +240,7 @@ fn keep_inputs(top: &Top, program: &Path, name: &str) -> Result<()> {
     let (by_hand, found): (Vec<_>, Vec<_>) = files(&seeds)?.into_iter().partition(|file| {
         !file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(FOUND))
     });
-    let mut command = top.command(&program.display().to_string());
+    let mut command = started(top, program);
     command.env("FUZZ_TARGET", name).args(["-merge=1", "-verbosity=0"]);
     command.arg(format!("-merge_control_file={}", control.display()));
     // Inputs that break an invariant are left out; `one` reports findings.
