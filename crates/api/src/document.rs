@@ -131,8 +131,12 @@ pub struct WaitView {
 pub struct ScaleRequest {
     /// The service.
     pub service: ServiceId,
-    /// The desired number of instances.
-    pub instances: u32,
+    /// The desired number of instances. Required unless `by` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances: Option<u32>,
+    /// The number of additional instances, or of fewer if it is negative.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<i32>,
     /// Act on a frozen service as well.
     #[serde(default)]
     pub force: bool,

@@ -98,6 +98,7 @@ impl State {
             Command::Steer { deployment, how } => self.steer(deployment, how, at),
             Command::Apply(documents) => self.apply_documents(documents, retry, at),
             Command::Scale { service, instances } => self.scale(service, instances, at),
+            Command::ScaleBy { service, by } => self.scale_by(service, by, at),
             Command::Restart { service } => self.restart(service, at),
             Command::Undo { service, to } => self.undo(service, to, at),
             Command::SetRun { services, run } => self.set_run(services, run, at),

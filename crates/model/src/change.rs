@@ -71,6 +71,16 @@ impl State {
         self.deploy_one(Cause::Scale, id, Change::Changed(Arc::new(spec)), at)
     }
 
+    pub(crate) fn scale_by(&mut self, id: ServiceId, by: i32, at: Timestamp) -> Outcome {
+        let present = self.known_service(&id)?.spec().instances;
+        let Some(instances) = present.checked_add_signed(by) else {
+            let (count, word) = (by.unsigned_abs(), if by < 0 { "fewer" } else { "more" });
+            let message = format!("{id} has {present} instances: it cannot have {count} {word}");
+            return Err(Refusal::Conflict { message });
+        };
+        self.scale(id, instances, at)
+    }
+
     pub(crate) fn restart(&mut self, id: ServiceId, at: Timestamp) -> Outcome {
         self.known_service(&id)?;
         self.deploy_one(Cause::Restart, id, Change::Again, at)

@@ -98,7 +98,7 @@ impl Command {
     pub fn word(&self) -> &'static str {
         match self {
             Command::Apply(_) => "apply documents",
-            Command::Scale { .. } => "scale a service",
+            Command::Scale { .. } | Command::ScaleBy { .. } => "scale a service",
             Command::Restart { .. } => "restart a service",
             Command::Undo { .. } => "undo a revision",
             Command::SetRun { .. } => "start, pause or stop services",
@@ -131,6 +131,13 @@ pub enum Command {
         service: ServiceId,
         /// The new number.
         instances: u32,
+    },
+    /// Change the number of instances relative to the number at that moment.
+    ScaleBy {
+        /// The service.
+        service: ServiceId,
+        /// As many more; fewer if it is negative.
+        by: i32,
     },
     /// Restart all instances, within the rollout's budget.
     Restart {
@@ -236,6 +243,7 @@ impl Command {
     pub(crate) fn acts_on(&self) -> Vec<&ServiceId> {
         match self {
             Command::Scale { service, .. }
+            | Command::ScaleBy { service, .. }
             | Command::Restart { service }
             | Command::Undo { service, .. }
             | Command::ResetDelay { service } => vec![service],

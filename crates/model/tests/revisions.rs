@@ -114,6 +114,22 @@ fn scaling_changes_only_the_number_of_instances() {
 }
 
 #[test]
+fn a_service_is_scaled_by_a_difference() {
+    let mut cluster = settled();
+    cluster.scale("/web", 12);
+    let by = |by| Command::ScaleBy { service: service_id("/web"), by };
+    cluster.run(by(2)).unwrap();
+    assert_eq!(cluster.service("/web").spec().instances, 14);
+    cluster.run(by(-3)).unwrap();
+    assert_eq!(cluster.service("/web").spec().instances, 11);
+    let applied = cluster.run(by(0)).unwrap();
+    assert_eq!(change_summaries(&applied), ["service /web unchanged"]);
+    for wrong in [-12, i32::MIN, 100_000, i32::MAX] {
+        conflict(cluster.run(by(wrong)));
+    }
+}
+
+#[test]
 fn undo_keeps_the_number_of_instances() {
     let mut cluster = settled();
     cluster.apply([foreign("/web", version(2))]);

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use model::{
     AgentRegistration, Availability, Bytes, Changeset, Command, Cpu, Document, Gateway, InstanceId,
-    Millis, NodeId, Outcome, PORTS, Phase, Refusal, Resources, Route, Run, Selection, ServiceId,
-    Steer, What,
+    Millis, NodeId, Outcome, PORTS, Phase, Refusal, Resources, Route, Run, Scaling, Selection,
+    ServiceId, Steer, What,
 };
 
 use super::{COMMANDS, Error, World, document, help, print};
@@ -40,8 +40,8 @@ pub fn execute(world: &mut World, line: &str) -> Result<Vec<String>, Error> {
         }
         "scale" => {
             let count = rest.get(1).ok_or(Error::Missing("a number of instances"))?;
-            let (service, instances) = (parse(first()?)?, parse(count)?);
-            world.apply(Command::Scale { service, instances })
+            let scaling: Scaling = parse(count)?;
+            world.apply(scaling.command(parse(first()?)?))
         }
         "restart" => world.apply(Command::Restart { service: parse(first()?)? }),
         "retry" => world.apply(Command::ResetDelay { service: parse(first()?)? }),

@@ -36,7 +36,7 @@ pub const COMMANDS: &[Known] = &[
     known("apply", "apply /web instances=2 health , /db", "services, with any keys of documents"),
     known("apply", "apply -f web.yaml", "the documents of a file"),
     known("route", "route 8080 /web", "a gateway document"),
-    known("scale", "scale /web 3", "another number of instances"),
+    known("scale", "scale /web 3", "another number of instances; +2 adds two, -1 removes one"),
     known("restart", "restart /web", "restarts all instances"),
     known("retry", "retry /web", "ends the backoff after failures"),
     known("undo", "undo /web 1", "back to a revision, or without number to the one before"),

@@ -6,7 +6,7 @@ use api::{
 };
 use axum::Json;
 use axum::extract::State;
-use model::{Availability, Command, DeploymentId, GatewayId, NodeId, Proposal, ServiceId};
+use model::{Availability, Command, DeploymentId, GatewayId, NodeId, Proposal, Scaling, ServiceId};
 
 use super::apply::reply;
 use super::request_id::Author;
@@ -35,8 +35,13 @@ pub(super) async fn scale(
     author: Author,
     Body(body): Body<ScaleRequest>,
 ) -> Reply {
-    let ScaleRequest { service, instances, force } = body;
-    carry_out_on(&server, author, force, Command::Scale { service, instances }).await
+    let ScaleRequest { service, instances, by, force } = body;
+    let scaling = match (instances, by) {
+        (Some(instances), None) => Scaling::To(instances),
+        (None, Some(by)) => Scaling::By(by),
+        _ => return Err(missing("give either `instances` or `by`")),
+    };
+    carry_out_on(&server, author, force, scaling.command(service)).await
 }
 
 pub(super) async fn set_run(
