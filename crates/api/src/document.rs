@@ -1,10 +1,10 @@
 //! Requests and responses for users.
 
 use model::{
-    Change, ClusterId, Daemon, Deployment, DeploymentId, Event, FailedRevision, Failure, Gateway,
-    Goal, InstanceId, Millis, Mismatch, Node, NodeId, Pause, Phase, ResourceId, Resources,
-    Revision, RevisionNumber, Run, ServiceId, Spec, Status, Steer, Step, TableRoute, Term,
-    Timestamp,
+    Change, ClusterId, Daemon, Deployment, DeploymentId, Difference, Event, FailedRevision,
+    Failure, Gateway, Goal, InstanceId, Millis, Mismatch, Node, NodeId, Pause, Phase, ResourceId,
+    Resources, Revision, RevisionNumber, Run, ServiceId, Spec, Status, Steer, Step, TableRoute,
+    Term, Timestamp,
 };
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,6 +105,20 @@ pub struct ApplyReply {
     /// Of a dry run: the waits that are left at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<WaitView>,
+    /// Of a dry run: the changed keys of each object that is updated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<ChangedKeys>,
+}
+
+/// The changed keys of an object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChangedKeys {
+    /// The kind of the object: `service`, `gateway`.
+    pub kind: String,
+    /// The name of the object.
+    pub name: String,
+    /// The keys, with their values before and after.
+    pub keys: Vec<Difference>,
 }
 
 /// Steps that are adopted together.

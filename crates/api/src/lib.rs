@@ -27,11 +27,11 @@ pub use daemon::{
     stored_assignments,
 };
 pub use document::{
-    AcceptLossRequest, ApplyReply, ApplyRequest, ClusterView, DeploymentView, EventView,
-    FailedRevisionView, FreezeRequest, GatewayView, Health, InstanceView, LOG_OFFSET, LOG_SIZE,
-    LogPartQuery, LogQuery, LogStream, MoveView, NodeState, NodeView, RefusedView, RemoveRequest,
-    RevisionView, RolloutRequest, RunRequest, ScaleRequest, ServiceState, ServiceView, Source,
-    StopUnknownRequest, UndoRequest, WaitView, Wave,
+    AcceptLossRequest, ApplyReply, ApplyRequest, ChangedKeys, ClusterView, DeploymentView,
+    EventView, FailedRevisionView, FreezeRequest, GatewayView, Health, InstanceView, LOG_OFFSET,
+    LOG_SIZE, LogPartQuery, LogQuery, LogStream, MoveView, NodeState, NodeView, RefusedView,
+    RemoveRequest, RevisionView, RolloutRequest, RunRequest, ScaleRequest, ServiceState,
+    ServiceView, Source, StopUnknownRequest, UndoRequest, WaitView, Wave,
 };
 pub use error::{Detail, ErrorBody, ErrorCode, error_chain};
 pub use membership::{Caller, DAEMON, Membership, POSITION, Save};

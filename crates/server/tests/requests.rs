@@ -51,6 +51,31 @@ async fn documents_are_applied_and_planned() {
     server.stop().await.unwrap();
 }
 
+/// A plan used to list what other services waited for as its own outcome, and no changed keys.
+#[tokio::test]
+async fn a_plan_shows_changed_keys_and_only_its_own_services() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let document = |version: &str, content: &str| {
+        let file = format!("files: [{{ path: conf/web, text: {content:?} }}]\n");
+        format!("{}env: {{ VERSION: {version:?} }}\n{file}", service("/web", 1))
+    };
+    // No node takes either of them.
+    server.apply(&service("/other", 1)).await.unwrap();
+    server.apply(&document("1", "a")).await.unwrap();
+    let plan = async |text: &str| server.apply_as("-", text, true).await.unwrap();
+    let unchanged = plan(&document("1", "a")).await;
+    assert!(unchanged.differences.is_empty());
+    assert!(unchanged.waits.iter().all(|wait| wait.service.as_str() == "/web"));
+    let changed = plan(&document("2", "b")).await;
+    let keys: Vec<_> = changed.differences[0].keys.iter().map(|one| one.key.as_str()).collect();
+    assert_eq!(keys, ["env.VERSION", "files[conf/web].text"]);
+    let version = &changed.differences[0].keys[0];
+    assert_eq!((&version.from, &version.to), (&Some(json!("1")), &Some(json!("2"))));
+    assert!(changed.waits.iter().all(|wait| wait.service.as_str() == "/web"));
+    server.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn services_are_steered() {
     let dir = tempfile::tempdir().unwrap();

@@ -69,7 +69,7 @@ pub(crate) fn verdict(verdict: ChangeKind) -> (&'static str, Tone) {
 }
 
 /// A command or similar text for a table: in one line, and cut if it is long.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     const CHARS_MAX: usize = 60;
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(CHARS_MAX) {

@@ -3,8 +3,9 @@
 
 use std::fmt::Write as _;
 
-use api::{ApplyReply, path};
-use model::{ChangeKind, DeploymentId, ServiceId};
+use api::{ApplyReply, ChangedKeys, path};
+use model::{ChangeKind, DeploymentId, Difference, ServiceId};
+use serde_json::Value;
 
 use super::follow::{self, Wait};
 use super::{Session, get};
@@ -93,8 +94,43 @@ pub(crate) fn changes(screen: &Screen, reply: &ApplyReply) -> String {
             let _ = write!(text, " {}", screen.paint(Tone::Dim, &format!("({note})")));
         }
         text.push('\n');
+        let same = |one: &&ChangedKeys| one.kind == change.kind && one.name == change.name;
+        for key in reply.differences.iter().find(same).map_or(&[][..], |changed| &changed.keys) {
+            text.push_str(&difference(screen, key));
+        }
     }
     text.trim_end().to_string()
+}
+
+/// A changed key with its values: in one line, or line by line for text of several lines.
+fn difference(screen: &Screen, difference: &Difference) -> String {
+    let Difference { key, from, to } = difference;
+    if let (Some(Value::String(from)), Some(Value::String(to))) = (from, to)
+        && (from.contains('\n') || to.contains('\n'))
+    {
+        let mut text = format!("    {key}:\n");
+        for (sign, tone, line) in changed_lines(from, to) {
+            let _ = writeln!(text, "      {}", screen.paint(tone, &format!("{sign} {line}")));
+        }
+        return text;
+    }
+    let shown = |value: &Option<Value>| match value {
+        None => "(none)".into(),
+        Some(value) => rows::one_line(&value.to_string()),
+    };
+    format!("    {key}: {} → {}\n", shown(from), shown(to))
+}
+
+/// The lines between the common beginning and the common end of two texts.
+fn changed_lines<'a>(from: &'a str, to: &'a str) -> Vec<(&'static str, Tone, &'a str)> {
+    let (from, to): (Vec<_>, Vec<_>) = (from.lines().collect(), to.lines().collect());
+    let same = |(a, b): &(&&str, &&str)| a == b;
+    let head = from.iter().zip(&to).take_while(same).count();
+    let rest = from[head..].iter().rev().zip(to[head..].iter().rev());
+    let tail = rest.take_while(same).count();
+    let old = from[head..from.len() - tail].iter().map(|line| ("-", Tone::Bad, *line));
+    let new = to[head..to.len() - tail].iter().map(|line| ("+", Tone::Good, *line));
+    old.chain(new).collect()
 }
 
 /// The deployments of a reply: the new one, or those that were steered.

@@ -17,7 +17,7 @@ Examples:
   muster plan -f web.yaml             what would change, and every step of it
   muster plan -f shop/ -o json        the same for programs";
 
-/// Show the changes of an apply and every step to them; change nothing
+/// Show the changed keys of an apply and every step to them; change nothing
 ///
 /// The steps come in waves: each is taken once the one before has worked.
 #[derive(Debug, clap::Args)]
@@ -110,11 +110,16 @@ pub(crate) fn step(step: &Step) -> Option<(&'static str, Tone, String, String)> 
 mod tests {
     use super::*;
     use crate::output::screen::ColorWhen;
-    use api::Wave;
-    use model::{Change, ChangeKind, StopReason, Timestamp};
+    use api::{ChangedKeys, Wave};
+    use model::{Change, ChangeKind, Difference, StopReason, Timestamp};
 
     #[test]
     fn a_plan_is_printed_wave_by_wave() {
+        let key = |key: &str, from: Option<&str>, to: Option<&str>| Difference {
+            key: key.into(),
+            from: from.map(Into::into),
+            to: to.map(Into::into),
+        };
         let place = |slot, attempt| Step::Place {
             instance: model::InstanceId::new("/shop/web".parse().unwrap(), slot, attempt),
             revision: 2,
@@ -161,10 +166,24 @@ mod tests {
                 },
             ],
             waits: Vec::new(),
+            differences: vec![ChangedKeys {
+                kind: "service".into(),
+                name: "/shop/web".into(),
+                keys: vec![
+                    key("env.VERSION", Some("1"), Some("2")),
+                    key("env.DEBUG", Some("yes"), None),
+                    key("files[/etc/web.conf].text", Some("a\nb\nc\n"), Some("a\nx\nc\n")),
+                ],
+            }],
         };
         let screen = Screen::new(Format::Table, ColorWhen::Never);
-        insta::assert_snapshot!(render(&screen, &reply), @r"
+        insta::assert_snapshot!(render(&screen, &reply), @r#"
         ~ service /shop/web  updated, revision 2
+            env.VERSION: "1" → "2"
+            env.DEBUG: "yes" → (none)
+            files[/etc/web.conf].text:
+              - b
+              + x
         = gateway public     unchanged (its port is privileged)
 
         Wave 1
@@ -174,6 +193,6 @@ mod tests {
         Wave 2
           drain  /shop/web~0.1  replaced by another revision
           stop   /shop/web~0.1  replaced by another revision
-        ");
+        "#);
     }
 }

@@ -49,7 +49,13 @@ impl FromStr for Name {
 
 /// Runs the verb. Gateways go first: a service is not removed while a route leads to it.
 pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
-    let mut all = ApplyReply { changes: vec![], deployment: None, waves: vec![], waits: vec![] };
+    let mut all = ApplyReply {
+        differences: vec![],
+        changes: vec![],
+        deployment: None,
+        waves: vec![],
+        waits: vec![],
+    };
     let ended = remove(args.names, args.force, session, &mut all).await;
     // Completed removals are printed even if a later one is rejected.
     let exit = match all.changes.is_empty() {

@@ -1,10 +1,11 @@
 //! Documents: parsed, checked, then applied or run dry.
 
-use api::{ApplyReply, ApplyRequest, Detail, ErrorBody, ErrorCode, Wave, now};
-use axum::Json;
-use axum::extract::State;
+use std::collections::BTreeSet;
+
+use api::{ApplyReply, ApplyRequest, ChangedKeys, Detail, ErrorBody, ErrorCode, Wave, now};
+use axum::{Json, extract};
 use formats::{Diagnostic, Located};
-use model::{Changeset, Command, Proposal, Refusal};
+use model::{Change, ChangeKind, Changeset, Command, Proposal, Refusal, ServiceId, State};
 
 use super::request_id::Author;
 use super::response::{Body, ErrorResponse};
@@ -14,7 +15,7 @@ use crate::shell::Failure;
 use crate::view;
 
 pub(super) async fn apply(
-    State(server): State<Server>,
+    extract::State(server): extract::State<Server>,
     author: Author,
     Body(request): Body<ApplyRequest>,
 ) -> Result<Json<ApplyReply>, ErrorResponse> {
@@ -48,7 +49,8 @@ pub(super) async fn apply(
 /// The response to a command that was applied.
 pub(super) fn reply(applied: Changeset) -> ApplyReply {
     let deployment = applied.changes.iter().find_map(|change| change.deployment);
-    ApplyReply { changes: applied.changes, deployment, waves: Vec::new(), waits: Vec::new() }
+    let (waves, waits, differences) = (Vec::new(), Vec::new(), Vec::new());
+    ApplyReply { changes: applied.changes, deployment, waves, waits, differences }
 }
 
 /// Runs work on a blocking thread, so that it does not delay other requests.
@@ -106,9 +108,42 @@ fn dry_run(snapshot: &Snapshot, proposal: Proposal) -> Result<ApplyReply, Refusa
     let now = now();
     let mut state = snapshot.state.clone();
     let applied = state.apply(proposal, now)?;
-    let dry_run = planner::dry_run(state, (*snapshot.observed).clone(), now);
     let mut reply = reply(applied);
-    reply.waves = dry_run.waves.into_iter().map(|steps| Wave { steps }).collect();
-    reply.waits = dry_run.waits.into_iter().map(|(id, wait)| view::wait(&id, &wait)).collect();
+    reply.differences = differences(&reply.changes, &snapshot.state, &state);
+    let dry_run = planner::dry_run(state, (*snapshot.observed).clone(), now);
+    // Other services have steps and waits of their own, with or without these documents.
+    let named = reply.changes.iter().filter(|change| change.kind == SERVICE);
+    let named: BTreeSet<_> = named.map(|change| change.name.clone()).collect();
+    let is_named = |service: &ServiceId| named.contains(service.as_str());
+    let waves = dry_run.waves.into_iter().filter_map(|mut steps| {
+        steps.retain(|step| is_named(step.service()));
+        (!steps.is_empty()).then_some(Wave { steps })
+    });
+    reply.waves = waves.collect();
+    let waits = dry_run.waits.iter().filter(|(id, _)| is_named(id));
+    reply.waits = waits.map(|(id, wait)| view::wait(id, wait)).collect();
     Ok(reply)
+}
+
+const SERVICE: &str = "service";
+
+/// The changed keys of the objects that are updated.
+fn differences(changes: &[Change], before: &State, after: &State) -> Vec<ChangedKeys> {
+    let updated = changes.iter().filter(|change| change.verdict == ChangeKind::Updated);
+    let differences = updated.filter_map(|Change { kind, name, .. }| {
+        let keys =
+            model::differences(&document(kind, name, before)?, &document(kind, name, after)?);
+        let (kind, name) = (kind.clone(), name.clone());
+        (!keys.is_empty()).then_some(ChangedKeys { kind, name, keys })
+    });
+    differences.collect()
+}
+
+/// A service or a gateway in the form of a document.
+fn document(kind: &str, name: &str, state: &State) -> Option<serde_json::Value> {
+    let document = match kind {
+        SERVICE => serde_json::to_value(state.service(&name.parse().ok()?)?.spec().shown()),
+        _ => serde_json::to_value(state.gateway(&name.parse().ok()?)?),
+    };
+    document.ok()
 }
