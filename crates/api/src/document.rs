@@ -238,6 +238,9 @@ pub enum ServiceState {
     Deploying,
     /// No deployment is in progress, but not all desired instances are ready.
     Degraded,
+    /// Not enough instances are known to be ready, because agents have not reported to this server
+    /// yet.
+    Unknown,
     /// A user has stopped the service, and it has no instances.
     Stopped,
     /// A user has paused the service, and its instances are suspended.

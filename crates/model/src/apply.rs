@@ -43,7 +43,7 @@ impl State {
         if !guard.force {
             self.check_frozen(&command)?;
         }
-        let mut applied = self.execute(command, guard.retry, at)?;
+        let mut applied = self.execute(command, &guard, at)?;
         // A step of the planner is an action of the cluster itself, so its events have no author.
         if by != Principal::Planner {
             self.record_author(&by, via.as_ref(), guard.force, &mut applied);
@@ -75,7 +75,7 @@ impl State {
         }
     }
 
-    fn execute(&mut self, command: Command, retry: bool, at: Timestamp) -> Outcome {
+    fn execute(&mut self, command: Command, guard: &Guard, at: Timestamp) -> Outcome {
         match command {
             Command::Adopt(step) => self.adopt(step, at),
             Command::Register(registration) => {
@@ -89,14 +89,14 @@ impl State {
             Command::SetAvailability { node, availability } => {
                 self.set_availability(node, availability, at)
             }
-            Command::RemoveNode(node) => self.remove_node(node, at),
+            Command::RemoveNode(node) => self.remove_node(node, guard.force, at),
             Command::RemoveGateway(gateway) => self.remove_gateway(gateway, at),
             Command::BecomeLeader => Ok(self.become_leader(at)),
             Command::BeginTerm(start) => Ok(self.begin_term(start)),
             Command::AcceptLoss { lost, start } => Ok(self.accept_loss(lost, start, at)),
             Command::StopUnknown { node, instances } => self.stop_unknown(node, instances, at),
             Command::Steer { deployment, how } => self.steer(deployment, how, at),
-            Command::Apply(documents) => self.apply_documents(documents, retry, at),
+            Command::Apply(documents) => self.apply_documents(documents, guard.retry, at),
             Command::Scale { service, instances } => self.scale(service, instances, at),
             Command::ScaleBy { service, by } => self.scale_by(service, by, at),
             Command::Restart { service } => self.restart(service, at),
@@ -226,17 +226,23 @@ impl State {
         Ok(applied)
     }
 
-    fn remove_node(&mut self, id: NodeId, at: Timestamp) -> Outcome {
+    fn remove_node(&mut self, id: NodeId, force: bool, at: Timestamp) -> Outcome {
         let Some(node) = self.nodes.get(&id) else { return Err(self.unknown_node(&id)) };
-        if !node.instances.is_empty() {
+        if !node.instances.is_empty() && !force {
             let count = node.instances.len();
-            let message = format!("{count} instances are placed on {id}: drain it first");
+            let message = format!(
+                "{count} instances are placed on {id}: drain it first or, if it is gone for good, \
+                 use `muster node rm {id} --force`"
+            );
             return Err(Refusal::Conflict { message });
+        }
+        let mut applied = Changeset::default();
+        for instance in node.instances.clone() {
+            applied.extend(self.forget(instance, StopReason::Lost, at)?);
         }
         self.nodes.remove_mut(&id);
         self.refresh(&id);
-        let mut applied =
-            Changeset { changed: [Key::Node(id.clone())].into(), ..Changeset::default() };
+        applied.changed.insert(Key::Node(id.clone()));
         applied.change("node", &id, ChangeKind::Removed);
         applied.event(at, About::Node(id), What::NodeRemoved);
         Ok(applied)

@@ -82,6 +82,10 @@ pub enum What {
     UnknownInstances { count: usize },
     /// An operator ordered to stop instances that this server did not place.
     UnknownStopped { count: usize },
+    /// The agent of the node has been silent for so long that its instances count as lost.
+    NodeLost,
+    /// The agent of a lost node reports again.
+    NodeReturned,
 
     /// A thread of the node's gateway is stuck: the requests on its connections wait.
     GatewayThreadStuck { thread: u32, task: String },
@@ -215,6 +219,8 @@ impl What {
             What::NodeCordoned => "node-cordoned",
             What::NodeDraining => "node-draining",
             What::NodeRemoved => "node-removed",
+            What::NodeLost => "node-lost",
+            What::NodeReturned => "node-returned",
             What::GatewayThreadStuck { .. } => "gateway-thread-stuck",
             What::GatewayThreadRecovered { .. } => "gateway-thread-recovered",
             What::GatewayApplied { .. } => "gateway-applied",
@@ -287,6 +293,8 @@ impl fmt::Display for What {
             What::NodeActive => f.write_str("takes instances again"),
             What::NodeCordoned => f.write_str("takes no new instances"),
             What::NodeDraining => f.write_str("is being drained"),
+            What::NodeLost => f.write_str("its agent is silent: its instances count as lost"),
+            What::NodeReturned => f.write_str("its agent reports again"),
             What::NodeRemoved | What::GatewayRemoved => f.write_str("was removed"),
             What::GatewayThreadStuck { thread, task } => {
                 write!(f, "thread {thread} of its gateway is stuck in {task}")
@@ -481,6 +489,8 @@ mod tests {
             What::NodeCordoned,
             What::NodeDraining,
             What::NodeRemoved,
+            What::NodeLost,
+            What::NodeReturned,
             What::GatewayThreadStuck { thread: 1, task: "a connection of 10.0.0.9:5000".into() },
             What::GatewayThreadRecovered { thread: 1 },
             What::GatewayApplied { listen: "8080".parse().expect("an address") },

@@ -200,7 +200,7 @@ pub enum Command {
         /// The new availability.
         availability: Availability,
     },
-    /// Remove a node that runs nothing.
+    /// Remove a node that runs nothing. If it is forced, the instances on it count as lost.
     RemoveNode(NodeId),
     /// Record that a server became leader.
     BecomeLeader,

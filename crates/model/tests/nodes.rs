@@ -5,8 +5,8 @@
 mod support;
 
 use muster_model::{
-    AgentRegistration, Availability, Bytes, Command, Cpu, PORTS, Reason, Refusal, Registration,
-    Resources,
+    AgentRegistration, Availability, Bytes, Command, Cpu, Guard, PORTS, Proposal, Reason, Refusal,
+    Registration, Resources,
 };
 use serde_json::json;
 use support::*;
@@ -193,4 +193,17 @@ fn the_node_index_is_shared_while_it_is_unchanged() {
     assert!(std::ptr::eq(reader.node_index(), cluster.state.node_index()));
     cluster.run(set("n1", Availability::Draining)).unwrap();
     assert!(!std::ptr::eq(reader.node_index(), cluster.state.node_index()));
+}
+
+/// A node that was gone for good stayed while one of its instances found no other place.
+#[test]
+fn a_forced_removal_gives_up_the_instances_of_a_node() {
+    let mut cluster = settled();
+    let remove = || Proposal::operator(Command::RemoveNode(node_id("n1")));
+    let message = conflict(cluster.propose(remove()));
+    assert!(message.contains("--force"), "{message}");
+    let guard = Guard { force: true, ..Guard::default() };
+    let applied = cluster.propose(Proposal { guard, ..remove() }).unwrap();
+    assert_eq!(emitted(&applied), ["lost /web~0.1", "node-removed n1"]);
+    assert!(!cluster.is_placed("/web~0.1"));
 }

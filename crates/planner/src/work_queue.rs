@@ -54,6 +54,11 @@ impl WorkQueue {
         self.everything = true;
     }
 
+    /// The nodes that were lost when services were last planned.
+    pub fn lost(&self) -> &BTreeSet<NodeId> {
+        &self.lost
+    }
+
     /// The reasons why services wait, from their last plans.
     pub fn waits(&self) -> &BTreeMap<ServiceId, Vec<Wait>> {
         &self.waiting

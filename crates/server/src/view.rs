@@ -18,6 +18,8 @@ struct Counts {
     healthy: u32,
     ready: u32,
     outgoing: u32,
+    /// Instances whose agent has not reported since observation began.
+    unreported: u32,
 }
 
 fn count(snapshot: &Snapshot, service: &Service, now: Timestamp) -> Counts {
@@ -31,7 +33,11 @@ fn count(snapshot: &Snapshot, service: &Service, now: Timestamp) -> Counts {
         if snapshot.observed.is_lost(&placement.node, now) {
             continue;
         }
-        let Some(status) = snapshot.observed.status(&service.id, *replica) else { continue };
+        let Some(status) = snapshot.observed.status(&service.id, *replica) else {
+            let agent = snapshot.observed.agents.get(&placement.node);
+            counts.unreported += u32::from(!agent.is_some_and(|agent| agent.synced));
+            continue;
+        };
         let spec = service.running_spec(placement.revision);
         counts.running += u32::from(status.phase == Phase::Running);
         counts.healthy += u32::from(status.is_healthy(spec));
@@ -63,7 +69,12 @@ pub(crate) fn service(snapshot: &Snapshot, service: &Service, now: Timestamp) ->
         Some(_) => ServiceState::Deploying,
         None if service.run == Run::Stopped => ServiceState::Stopped,
         None if service.run == Run::Paused => ServiceState::Paused,
-        None if counts.ready < service.wanted() => ServiceState::Degraded,
+        None if counts.ready < service.wanted() => {
+            match counts.ready + counts.unreported >= service.wanted() {
+                true => ServiceState::Unknown,
+                false => ServiceState::Degraded,
+            }
+        }
         None => ServiceState::Running,
     };
     ServiceView {

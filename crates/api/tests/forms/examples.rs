@@ -494,7 +494,7 @@ fn bundle() -> Bundle {
     }
 }
 
-fn facts() -> [What; 28] {
+fn facts() -> [What; 30] {
     let (reason, detail) = (|| Arc::new(failure()), || Some("a detail".to_string()));
     [
         What::ServerStarted { epoch: 3 },
@@ -507,6 +507,8 @@ fn facts() -> [What; 28] {
         What::UnknownInstances { count: 5 },
         What::UnknownStopped { count: 6 },
         What::NodeJoined,
+        What::NodeLost,
+        What::NodeReturned,
         What::GatewayApplied { listen: parsed("8080") },
         What::RouteBroken { route: Box::new(route()) },
         What::Arrived { revision: 2 },

@@ -29,6 +29,7 @@ pub(crate) fn service_state(state: ServiceState) -> (&'static str, Tone) {
         ServiceState::Running => ("running", Tone::Good),
         ServiceState::Deploying => ("deploying", Tone::Warn),
         ServiceState::Degraded => ("degraded", Tone::Bad),
+        ServiceState::Unknown => ("unknown", Tone::Warn),
         ServiceState::Stopped => ("stopped", Tone::Dim),
         ServiceState::Paused => ("paused", Tone::Dim),
         ServiceState::Removing => ("removing", Tone::Warn),
@@ -341,6 +342,7 @@ pub(crate) fn event_tone(what: &What) -> Tone {
         | What::DeploymentRolledBack { .. }
         | What::DeploymentRollbackFailed { .. }
         | What::RouteBroken { .. }
+        | What::NodeLost
         | What::NotStarted { .. }
         | What::Exited { .. }
         | What::Failed { .. }

@@ -17,7 +17,8 @@ Examples:
   muster node cordon n1               nothing new comes to it; what runs there stays
   muster node drain n1 --wait         what runs there moves elsewhere first
   muster node uncordon n1             back in use
-  muster node rm n1                   forget it, once nothing runs there";
+  muster node rm n1                   forget it, once nothing runs there
+  muster node rm n1 --force           forget it and its instances: it does not come back";
 
 /// Take nodes out of use and back
 #[derive(Debug, clap::Args)]
@@ -46,10 +47,13 @@ enum Action {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Remove a node that runs nothing
+    /// Remove a node that runs nothing, or that is gone for good
     Rm {
         /// The node
         node: NodeId,
+        /// Give up the instances on it; its agent must be silent
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -66,8 +70,10 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<Exit, Failure> 
                 false => Ok(Exit::Ok),
             }
         }
-        Action::Rm { node } => {
-            let reply = outcome::delete(session, path::NODE, node.as_str()).await?;
+        Action::Rm { node, force } => {
+            let path = path::with(path::NODE, node.as_str());
+            let path = if force { format!("{path}?force=true") } else { path };
+            let reply: ApplyReply = session.client.delete(&path).await?;
             outcome::show(session, &reply, &[], &at_once).await
         }
     }

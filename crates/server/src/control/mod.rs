@@ -156,6 +156,8 @@ pub struct Core {
     /// The incarnation of each agent, and the number of its last report.
     last_reports: BTreeMap<NodeId, (u64, u64)>,
     work_queue: WorkQueue,
+    /// The lost nodes that an event has announced.
+    lost: BTreeSet<NodeId>,
     /// Whether something has happened since the last planning.
     due: bool,
     /// Time of the next planning if nothing happens.
@@ -246,6 +248,7 @@ impl Core {
             generation: durable.meta().epoch << 32,
             routes: Arc::default(),
             failed: Arc::default(),
+            lost: BTreeSet::new(),
             stalled_until: Timestamp(0),
             revision,
             stops_due: BTreeSet::new(),
@@ -375,6 +378,7 @@ impl Core {
         let stalled = self.stalled_until > now;
         self.wake_at =
             if stalled { Some(self.stalled_until) } else { self.plan(now, &mut changed) };
+        self.announce_lost_nodes(now, effects);
         let flush_at = self.event_buffer.flush_at().filter(|_| !stalled);
         if changed.keys.is_empty() && flush_at.is_none_or(|at| at > now) {
             // Nothing to store: the outcomes hold already.

@@ -172,6 +172,24 @@ impl Core {
         synced
     }
 
+    /// Announces the nodes that have become lost since the last turn, and those that have returned.
+    pub(super) fn announce_lost_nodes(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if *self.work_queue.lost() == self.lost {
+            return;
+        }
+        let before = std::mem::replace(&mut self.lost, self.work_queue.lost().clone());
+        for node in before.symmetric_difference(&self.lost) {
+            let what = match self.lost.contains(node) {
+                true => What::NodeLost,
+                false if self.state.node(node).is_none() => continue,
+                false => What::NodeReturned,
+            };
+            let event = Event { at: now, about: About::Node(node.clone()), by: None, what };
+            self.event_buffer.publish_observed(event, now, effects);
+        }
+        self.readers_due = true;
+    }
+
     /// Removes the statuses of instances that a complete report does not contain.
     fn remove_unreported(&mut self, placed: &NodeUsage, report: &Report) {
         let reported: BTreeSet<&InstanceId> =

@@ -5,8 +5,10 @@ use api::{
     UndoRequest,
 };
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use model::{Availability, Command, DeploymentId, GatewayId, NodeId, Proposal, Scaling, ServiceId};
+
+use serde::Deserialize;
 
 use super::apply::reply;
 use super::request_id::Author;
@@ -150,8 +152,22 @@ pub(super) async fn remove_node(
     State(server): State<Server>,
     author: Author,
     Named(node): Named<NodeId>,
+    Query(Forced { force }): Query<Forced>,
 ) -> Reply {
-    execute(&server, author, Command::RemoveNode(node)).await
+    let snapshot = server.handle.snapshot();
+    let used = snapshot.state.is_used(&node);
+    if force && used && !snapshot.observed.is_lost(&node, api::now()) {
+        let message = format!("the agent of {node} is not silent: drain the node instead");
+        return Err(ErrorResponse::new(ErrorCode::Conflict, message));
+    }
+    carry_out_on(&server, author, force, Command::RemoveNode(node)).await
+}
+
+/// The query of a removal.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Forced {
+    #[serde(default)]
+    force: bool,
 }
 
 pub(super) async fn availability(

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use api::GatewayReport;
+use api::{GatewayReport, ServiceState};
 use model::{Command, InstanceId, Millis, Refusal, SILENT_AFTER, Status};
 
-use super::fixture::{Fixture, NODES, node, registration, report};
+use super::fixture::{Fixture, NODES, node, registration, report, service};
 use crate::control::observe::thread_events;
 use crate::control::{Effect, Event, RequestError, Response, Snapshot};
 
@@ -222,4 +222,49 @@ fn a_placed_instance_cannot_be_stopped_as_unknown() {
         &fixture.outcomes[&ticket],
         Err(RequestError::Refused(Refusal::Conflict { .. }))
     ));
+}
+
+/// Nothing announced that a node was lost, and only its instances seemed to fail.
+#[test]
+fn the_loss_and_the_return_of_a_node_are_events() {
+    let mut fixture = Fixture::settled();
+    let lost = |effects: Vec<Effect>| -> Vec<String> {
+        let events = effects.into_iter().filter_map(|effect| match effect {
+            Effect::PublishEvent(event) => Some(event.event),
+            _ => None,
+        });
+        let of_nodes = events.filter(|event| event.what.kind().starts_with("node-"));
+        of_nodes.map(|event| format!("{} {}", event.what.kind(), event.about)).collect()
+    };
+    fixture.now += 20_000;
+    for name in &NODES[1..] {
+        fixture.report(report(name, Vec::new(), false));
+    }
+    fixture.now += 11_000;
+    let effects = fixture.core.handle(Event::Turn, fixture.at());
+    assert_eq!(lost(effects), ["node-lost n0"]);
+    let stored = Event::Stored { revision: 1 };
+    assert_eq!(lost(fixture.core.handle(stored, fixture.at())), [""; 0]);
+    let report = report(NODES[0], Vec::new(), true);
+    let mut effects = fixture.core.handle(Event::Report { ticket: 99, report }, fixture.at());
+    effects.extend(fixture.core.handle(Event::Turn, fixture.at()));
+    assert_eq!(lost(effects), ["node-returned n0"]);
+}
+
+/// After a start of the server every service used to be degraded until the agents had reported.
+#[test]
+fn a_service_whose_agents_have_not_reported_is_unknown() {
+    let mut fixture = Fixture::settled();
+    let state = |fixture: &Fixture| {
+        let snapshot = fixture.core.snapshot();
+        let service = snapshot.state.service(&service("/a")).unwrap().clone();
+        crate::view::service(&snapshot, &service, fixture.at()).state
+    };
+    assert_eq!(state(&fixture), ServiceState::Running);
+    fixture.restart();
+    fixture.store(true);
+    assert_eq!(state(&fixture), ServiceState::Unknown);
+    fixture.now += 31_000;
+    fixture.handle(Event::Turn);
+    assert_eq!(state(&fixture), ServiceState::Degraded, "now the nodes are lost");
 }
