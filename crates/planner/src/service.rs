@@ -103,6 +103,9 @@ impl<'a> Planning<'a, '_> {
         let ended = ended as u32;
         if missing + ended + outgoing > 0 || self.deployment.is_some() {
             self.plan.wait(&self.service.id, Wait::Frozen { missing, ended, outgoing });
+        } else {
+            // Nothing would be done if it were not frozen, and yet it may not be ready.
+            self.explain(classified);
         }
         self.explain_unsupported();
     }
