@@ -359,9 +359,9 @@ fn the_last_ten_and_all_referenced_revisions_are_kept() {
         cluster.apply([version(n)]);
     }
     cluster.apply([version(13), service("/b", json!({}))]);
-    assert_eq!(numbers(&cluster), (1..14).collect::<Vec<_>>());
-    cluster.settle("/a");
     let kept: Vec<u32> = [1].into_iter().chain(4..14).collect();
+    assert_eq!(numbers(&cluster), kept, "the deployment may go back to the first one");
+    cluster.settle("/a");
     assert_eq!(numbers(&cluster), kept, "the deployment may go back to the first one still");
     cluster.settle("/b");
     cluster.apply([version(14)]);
