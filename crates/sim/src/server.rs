@@ -524,7 +524,8 @@ impl Running {
             }
             Effect::Routes(table) => {
                 self.routes = Arc::clone(&table);
-                let state = self.snapshot.state.clone();
+                // Readers see this state only after the table: an instance may serve again in it.
+                let state = self.core.durable().clone();
                 self.observe(env, Observation::Routes { table, state });
                 self.streams_due(env, |follower| matches!(follower, Follower::Routes(_)));
             }

@@ -273,6 +273,11 @@ impl Core {
         }
     }
 
+    /// The durable state, from which tables and assignments follow.
+    pub fn durable(&self) -> &State {
+        &self.durable
+    }
+
     /// The durable state with the changes of the batch in progress.
     pub fn proposed(&self) -> &State {
         &self.state

@@ -22,7 +22,6 @@ pub(crate) fn routes(
     let routes = table.listeners.iter().flat_map(|listener| &listener.routes);
     let mut details = routes.flat_map(|route| &route.backends).filter_map(|backend| {
         let id = &backend.instance;
-        // A placement that is durable but not published yet is missing here.
         if state.placement(id).is_some_and(|placement| !placement.may_serve()) {
             Some(format!("{id} is terminating or paused"))
         } else if is_suspended(cluster, state, id) {
