@@ -503,6 +503,11 @@ impl PieceLife {
         effects: &mut Vec<Effect>,
     ) -> Option<Timestamp> {
         match self.stage {
+            // Its driver has not listed it yet, for example because Docker does not respond. An
+            // instance that was reported as stopping must not be reported as running again.
+            Stage::Unknown if self.leaving && self.status.phase < Phase::Stopping => {
+                self.enter(Phase::Stopping, now, None);
+            }
             Stage::Unknown => {}
             Stage::Waiting(_) if self.leaving && self.unsure && unavailable.is_some() => {
                 self.explain(unavailable.map(String::from));
