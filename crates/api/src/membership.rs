@@ -155,7 +155,9 @@ impl Membership {
     fn write(&self, known: Known) {
         let saved = serde_json::to_vec(&known).map_err(io::Error::from);
         if let Err(error) = saved.and_then(|known| (self.0.save)(&known)) {
-            tracing::error!("the cluster cannot be kept for a restart: {error}");
+            tracing::error!(
+                "the identity and the position of the cluster cannot be saved: {error}; the next change of the position is saved again"
+            );
         }
     }
 
