@@ -82,7 +82,7 @@ pub enum What {
     UnknownInstances { count: usize },
     /// An operator ordered to stop instances that this server did not place.
     UnknownStopped { count: usize },
-    /// The agent of the node has been silent for so long that its instances count as lost.
+    /// The agent of the node has been silent for longer than the limit: its instances count as lost.
     NodeLost,
     /// The agent of a lost node reports again.
     NodeReturned,

@@ -1,5 +1,5 @@
 //! Hostile clients of a gateway. Each occupies what it can: large heads, uploads in tiny pieces to a backend that does not
-//! read, heads that never end, responses that are never read, bodies that nobody waits for, bytes that are not HTTP.
+//! read, heads that never end, responses that are never read, bodies after an early response, bytes that are not HTTP.
 //!
 //! No other client may notice them. Only large heads are within the limits of a gateway: each must be answered.
 

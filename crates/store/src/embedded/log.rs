@@ -1,7 +1,7 @@
 //! Tells a log with damage in its middle from one that a crash cut off.
 //!
 //! SQLite reads its write-ahead log up to the first frame whose checksum fails, and ignores the rest: right for the
-//! commit that a crash interrupted, which nobody was promised, wrong for damage anywhere before. But the writer starts a
+//! commit that a crash interrupted, which was not acknowledged, wrong for damage anywhere before. But the writer starts a
 //! commit only once the one before is flushed. So if frames of a further commit follow the damaged one, that one was
 //! acknowledged. Whether a frame follows another is certain: its checksum continues that of the frame before.
 //!
